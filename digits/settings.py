@@ -1,0 +1,123 @@
+"""Everything that can be configured: one frozen class, read once from an environment that is passed in.
+
+`describe()` is the reference that `digits doctor` prints and the docs hold; there is no second table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from digits.errors import UsageError
+
+BACKENDS = ("process", "docker", "kubeflow")
+MASK = "<SECRET>"
+
+
+def _setting(name: str, default: Any, doc: str, *, secret: bool = False) -> Any:
+    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one installation. Make one with `Settings.load()`, or directly in a test."""
+
+    home: Path = _setting(
+        "DIGITS_HOME", Path.home() / ".digits", "folder that holds runs, cache, the local store and MLflow's database"
+    )
+    data: str = _setting("DIGITS_DATA", "", "folder or URL with MNIST's four IDX files; empty: cache, then public mirrors")
+    store: str = _setting("DIGITS_STORE", "", "object store, file:///folder or s3://bucket; empty: a folder in DIGITS_HOME")
+    backend: str = _setting("DIGITS_BACKEND", "process", f"where the pipeline runs: {', '.join(BACKENDS)}")
+    tracking_uri: str = _setting(
+        "MLFLOW_TRACKING_URI", "", "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME"
+    )
+    minio_endpoint: str = _setting("MINIO_ENDPOINT", "", "host:port or URL of the S3 server behind s3:// addresses")
+    minio_access_key: str = _setting("MINIO_ACCESS_KEY", "", "access key of that server", secret=True)
+    minio_secret_key: str = _setting("MINIO_SECRET_KEY", "", "secret key of that server", secret=True)
+    port: int = _setting("DIGITS_PORT", 8080, "REST port of the predictor that this machine runs")
+    grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
+    web_port: int = _setting("DIGITS_WEB_PORT", 8000, "port of the drawing page")
+    endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
+    namespace: str = _setting("K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService")
+    base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: the pinned public one")
+    minio_image: str = _setting("DIGITS_MINIO_IMAGE", "", "MinIO image for the docker backend; empty: built from source")
+    kind_node_image: str = _setting("DIGITS_KIND_NODE_IMAGE", "", "node image of the kind cluster; empty: kind's own")
+    kind_config: str = _setting("DIGITS_KIND_CONFIG", "", "kind's configuration file; empty: kind's defaults")
+    kserve_manifest: str = _setting("DIGITS_KSERVE_MANIFEST", "", "file or URL of KServe's manifest; empty: the pinned release")
+    kserve_images: str = _setting("DIGITS_KSERVE_IMAGES", "", "images to load into the kind cluster before KServe, by space")
+    kfp_host: str = _setting("DIGITS_KFP_HOST", "", "address of the Kubeflow Pipelines API")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Self:
+        """Read the settings from `environ` (default: the process's), over those in the file `dotenv` if it exists.
+
+        Raises:
+            UsageError: a value is not of its kind; names the variable, what was expected and what came.
+        """
+        given = dict(os.environ if environ is None else environ)
+        if dotenv is not None and dotenv.is_file():
+            from dotenv import dotenv_values
+
+            given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} | given
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            raw = given.get(field.metadata["name"], "").strip()
+            if raw:
+                values[field.name] = _convert(field.metadata["name"], raw, type(field.default))
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+        if not self.store:
+            object.__setattr__(self, "store", (self.home / "store").as_uri())
+        if not self.tracking_uri:
+            object.__setattr__(self, "tracking_uri", f"sqlite:///{self.home / 'mlflow.db'}")
+        if self.backend not in BACKENDS:
+            raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
+        if urlsplit(self.store).scheme not in {"file", "s3"}:
+            raise UsageError(f"DIGITS_STORE: expected file:///folder or s3://bucket, got {self.store!r}")
+        scheme = urlsplit(self.tracking_uri).scheme
+        if scheme in {"", "file"}:
+            raise UsageError(
+                f"MLFLOW_TRACKING_URI: MLflow 3 no longer takes a plain folder, got {self.tracking_uri!r}",
+                remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
+            )
+        if scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
+            raise UsageError(
+                f"MLFLOW_TRACKING_URI: a relative SQLite file would differ from step to step, got {self.tracking_uri!r}",
+                remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
+            )
+
+    def environ(self) -> dict[str, str]:
+        """The settings as environment variables, for a child process. Holds secrets: never print or store it."""
+        return {f.metadata["name"]: str(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """(variable, value with secrets masked, meaning) for each setting."""
+        rows = []
+        for field in dataclasses.fields(self):
+            value = str(getattr(self, field.name))
+            if field.metadata["secret"] and value:
+                value = MASK
+            rows.append((field.metadata["name"], mask_url(value), field.metadata["doc"]))
+        return rows
+
+
+def mask_url(value: str) -> str:
+    """`value` with the password of a URL replaced, so that it can be shown."""
+    parts = urlsplit(value) if "://" in value else None
+    return value.replace(f":{parts.password}@", f":{MASK}@") if parts and parts.password else value
+
+
+def _convert(name: str, raw: str, kind: type) -> Any:
+    if issubclass(kind, Path):
+        return Path(raw)
+    try:
+        return kind(raw)
+    except ValueError:
+        raise UsageError(f"{name}: expected a whole number, got {raw!r}") from None
