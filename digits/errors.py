@@ -1,17 +1,17 @@
 """The errors a user can meet; each says what was expected, what came, and what to do next.
 
-    DigitsError                 exit code 1: the run failed
-    ├── UsageError              2: the request makes no sense
-    ├── MissingError            3: something needed is absent; the message says how to get it
-    │   └── StoreUnreachable    the object store did not answer
-    ├── DataError               a data set is damaged or is not what it claims to be
-    ├── StoreError              the object store refused
-    │   ├── ObjectMissing       no object under that key
-    │   └── DigestMismatch      an object's content is not what its digest says
-    ├── ReleaseError            a release is missing, incomplete or damaged
-    ├── StepFailed              a pipeline step failed; carries the step's name and its log
-    ├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
-    └── Interrupted             130: stopped by the user
+DigitsError                 exit code 1: the run failed
+├── UsageError              2: the request makes no sense
+├── MissingError            3: something needed is absent; the message says how to get it
+│   └── StoreUnreachable    the object store did not answer
+├── DataError               a data set is damaged or is not what it claims to be
+├── StoreError              the object store refused
+│   ├── ObjectMissing       no object under that key
+│   └── DigestMismatch      an object's content is not what its digest says
+├── ReleaseError            a release is missing, incomplete or damaged
+├── StepFailed              a pipeline step failed; carries the step's name and its log
+├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
+└── Interrupted             130: stopped by the user
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Settings:
     home: Path = _setting(
         "DIGITS_HOME", Path.home() / ".digits", "folder that holds runs, cache, the local store and MLflow's database"
     )
-    data: str = _setting("DIGITS_DATA", "", "folder or URL with MNIST's four IDX files; empty: cache, then public mirrors")
-    store: str = _setting("DIGITS_STORE", "", "object store, file:///folder or s3://bucket; empty: a folder in DIGITS_HOME")
+    data: str = _setting("DIGITS_DATA", "", "folder or URL with MNIST's files; empty: cache, then public mirrors")
+    store: str = _setting("DIGITS_STORE", "", "file:///folder or s3://bucket; empty: a folder in DIGITS_HOME")
     backend: str = _setting("DIGITS_BACKEND", "process", f"where the pipeline runs: {', '.join(BACKENDS)}")
     tracking_uri: str = _setting(
         "MLFLOW_TRACKING_URI", "", "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME"
@@ -44,12 +44,12 @@ class Settings:
     web_port: int = _setting("DIGITS_WEB_PORT", 8000, "port of the drawing page")
     endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
     namespace: str = _setting("K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService")
-    base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: the pinned public one")
-    minio_image: str = _setting("DIGITS_MINIO_IMAGE", "", "MinIO image for the docker backend; empty: built from source")
+    base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: a public one")
+    minio_image: str = _setting("DIGITS_MINIO_IMAGE", "", "MinIO image of the docker backend; empty: built from source")
     kind_node_image: str = _setting("DIGITS_KIND_NODE_IMAGE", "", "node image of the kind cluster; empty: kind's own")
     kind_config: str = _setting("DIGITS_KIND_CONFIG", "", "kind's configuration file; empty: kind's defaults")
-    kserve_manifest: str = _setting("DIGITS_KSERVE_MANIFEST", "", "file or URL of KServe's manifest; empty: the pinned release")
-    kserve_images: str = _setting("DIGITS_KSERVE_IMAGES", "", "images to load into the kind cluster before KServe, by space")
+    kserve_manifest: str = _setting("DIGITS_KSERVE_MANIFEST", "", "file or URL of KServe's manifest; empty: a release")
+    kserve_images: str = _setting("DIGITS_KSERVE_IMAGES", "", "images to load into kind before KServe, by space")
     kfp_host: str = _setting("DIGITS_KFP_HOST", "", "address of the Kubeflow Pipelines API")
 
     @classmethod
@@ -89,7 +89,7 @@ class Settings:
             )
         if scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
             raise UsageError(
-                f"MLFLOW_TRACKING_URI: a relative SQLite file would differ from step to step, got {self.tracking_uri!r}",
+                f"MLFLOW_TRACKING_URI: a relative file would differ from step to step, got {self.tracking_uri!r}",
                 remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
             )
 

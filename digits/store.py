@@ -243,7 +243,7 @@ class S3Store:
             return False
         if answer.status != 200:
             code = "NoSuchBucket" if b"NoSuchBucket" in answer.data else f"HTTP {answer.status}"
-            raise S3Error(answer, code, f"PUT answered {answer.status}", name, "", "", self._bucket, name)  # type: ignore[arg-type]
+            raise S3Error(answer, code, f"PUT answered {answer.status}", name, "", "", self._bucket, name)
         return True
 
     def get(self, key: str, *, sha256: str = "") -> bytes:
