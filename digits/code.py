@@ -1,0 +1,37 @@
+"""Which code made something: the digest of our own sources and the versions of the libraries that matter."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+
+LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow", "kfp")
+
+
+@functools.cache
+def digest() -> str:
+    """Hex SHA-256 over the sources that decide a step's outputs: `digits` without the command line and the server.
+
+    It is part of every step's cache key, so that changed code is never answered from the cache.
+    """
+    root = Path(__file__).parent
+    hashed = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix in {".py", ".html"} and not name.startswith(("cli/", "serving/")):
+            hashed.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+    return hashed.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """{library: version} of what is installed of LIBRARIES, and Python's own."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,113 @@
+"""Putting a release behind an endpoint: a deployer chosen by name, and the proof that the endpoint answers rightly.
+
+A backend says which deployer its steps use by DIGITS_DEPLOYER. Deployers other than "follow" are found among the
+entry points of group `digits.deployers`, so that nothing here knows Docker or Kubernetes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from digits.errors import EndpointError, MissingError
+from digits.releases import Manifest
+from digits.settings import Settings
+
+GROUP = "digits.deployers"
+ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
+READY_SECONDS = 60.0
+AGREEMENT = 1e-4  # ONNX Runtime on another processor may differ in the last bits
+
+Deployer = Callable[[Settings, Manifest, str], str]
+
+
+def deployer(name: str) -> Deployer:
+    """The deployer of that name. Raises MissingError that lists those installed."""
+    if name == "follow":
+        return follow
+    found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if name not in found:
+        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join(['follow', *found])}, got {name!r}")
+    loaded: Deployer = found[name].load()
+    return loaded
+
+
+def follow(settings: Settings, manifest: Manifest, uri: str) -> str:
+    """Wait for a predictor that follows the ledger by itself: started by the backend, on DIGITS_ENDPOINT."""
+    del uri
+    endpoint = os.environ.get(ENDPOINT_VARIABLE) or f"http://127.0.0.1:{settings.port}"
+    wait_for(endpoint, manifest)
+    return endpoint
+
+
+def wait_for(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | None = None, seconds: float = 0) -> None:
+    """Wait until `endpoint` serves that release and answers its golden image rightly.
+
+    Raises:
+        EndpointError: it did not within `seconds`; says what it did instead.
+    """
+    limit = seconds or READY_SECONDS
+    deadline = time.monotonic() + limit
+    seen = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            about = request(f"{endpoint}/v2/models/digits", headers=headers)["parameters"]
+            if about["release"] == manifest["version"]:
+                check_golden(endpoint, manifest, headers=headers)
+                return
+            seen = f"it serves release {about['release']}"
+            if about.get("refused", {}).get("release") == manifest["version"]:
+                raise EndpointError(
+                    f"{endpoint} refused release {manifest['version']} and still serves {about['release']}: "
+                    + about["refused"]["why"],
+                    remedy=f"digits verify {manifest['version']}",
+                )
+        except OSError as exc:
+            seen = str(exc)
+        except (KeyError, ValueError) as exc:
+            seen = f"an answer that is not ours ({exc!r})"
+        time.sleep(0.1)
+    raise EndpointError(
+        f"{endpoint} does not serve release {manifest['version']} after {limit:.0f} s: {seen}",
+        remedy="digits doctor, or look into the predictor's log",
+    )
+
+
+def check_golden(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | None = None) -> None:
+    """Ask `endpoint` for the release's golden image. Raises EndpointError if the answer differs."""
+    golden = manifest["golden"]
+    instances = (np.asarray(golden["image"], np.float32) / 255).tolist()
+    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, headers=headers)
+    got = np.asarray(answer["predictions"][0])
+    if got.shape != (10,) or np.abs(got - golden["probabilities"]).max() > AGREEMENT:
+        raise EndpointError(
+            f"{endpoint} answers the golden image with {int(got.argmax())} ({got.max():.4f}); expected "
+            f"{golden['class']} ({max(golden['probabilities']):.4f})",
+            remedy=f"digits verify {manifest['version']}",
+        )
+
+
+def request(url: str, body: Any = None, *, headers: dict[str, str] | None = None, seconds: float = 5) -> Any:
+    """GET, or POST `body` as JSON; returns the parsed answer. Raises OSError with the server's own words."""
+    import urllib3
+
+    try:
+        answer = urllib3.request(
+            "GET" if body is None else "POST",
+            url,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **(headers or {})},
+            timeout=seconds,
+            retries=False,
+        )
+    except urllib3.exceptions.HTTPError as exc:
+        raise OSError(f"{url}: {type(exc).__name__}") from exc
+    if answer.status != 200:
+        raise OSError(f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}")
+    return json.loads(answer.data)

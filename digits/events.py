@@ -1,0 +1,66 @@
+"""What a run tells its watcher while it goes: one JSON object a line, appended to the file DIGITS_EVENTS.
+
+    {"event": "started" | "cached" | "finished" | "failed" | "progress" | "mlflow", "step": …, "time": …, …}
+
+Without that variable (on a cluster) nothing is written: there the engine watches its own pods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from digits.errors import DigitsError
+
+VARIABLE = "DIGITS_EVENTS"
+
+Event = dict[str, Any]
+
+
+def tell(event: str, step: str = "", **details: Any) -> None:
+    """Append one event. One small write with O_APPEND, so that writers in several processes don't mix."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return
+    line = json.dumps({"event": event, "step": step, "time": time.time(), **details}) + "\n"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def reported(step: str) -> Iterator[None]:
+    """Tell why `step` failed, if it fails, before the error goes on to end the process."""
+    try:
+        yield
+    except DigitsError as exc:
+        tell("failed", step, cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
+        raise
+    except Exception as exc:
+        tell("failed", step, cause=f"{type(exc).__name__}: {exc}", remedy="", exit_code=1)
+        raise
+
+
+class Reader:
+    """Reads a growing file of events; each call returns those that are new and whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+
+    def new(self) -> list[Event]:
+        """The events appended since the last call."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,1 @@
+"""The predictor: KServe's ModelServer with ONNX Runtime, without TensorFlow, kfp or mlflow."""

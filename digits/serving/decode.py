@@ -1,0 +1,227 @@
+"""From a request's bytes to images, for each protocol, and back; anything malformed is a BadRequest that says why.
+
+KServe V1 (`instances`) and Open Inference V2 (JSON, or JSON followed by raw tensors). Images come out as
+float32 (n, 28, 28, 1) in 0..1: FP32 is taken to be in 0..1, UINT8 in 0..255; the type says the scale.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+
+MAX_IMAGES = 1024
+SHAPES = ([28, 28], [28, 28, 1], [784])
+EXPECTED = "expected images of 28 x 28 numbers"
+_SPACE = b" \t\r\n"
+_NUMBER = b"0123456789.eE+-" + _SPACE
+
+
+class BadRequest(ValueError):
+    """The request is malformed; the message says what was expected and what came."""
+
+
+def v1(body: bytes) -> Pixels:
+    """Images of a V1 request `{"instances": n x 28 x 28 or n x 28 x 28 x 1 numbers in 0..1}`."""
+    fast = _flat_v1(body)
+    return fast if fast is not None else _slow_v1(body)
+
+
+def _flat_v1(body: bytes) -> Pixels | None:
+    """The usual request without building nested lists: what is left of it after its numbers are taken out must be
+    exactly the brackets and commas of n images; then the brackets go, and one flat list is parsed.
+
+    Returns None if it is anything but that; the slow way then finds out what is wrong with it.
+    """
+    start, end = body.find(b"["), body.rfind(b"]") + 1
+    if body[:start].translate(None, _SPACE) != b'{"instances":' or body[end:].translate(None, _SPACE) != b"}":
+        return None
+    array = body[start:end]
+    skeleton = array.translate(None, _NUMBER)
+    for depth in (3, 4):
+        size = len(_skeleton(depth, 1)) - 1
+        count = (len(skeleton) - 1) // size
+        if 0 < count <= MAX_IMAGES and len(skeleton) == count * size + 1 and skeleton == _skeleton(depth, count):
+            try:
+                numbers = orjson.loads(b"[" + array.translate(None, b"[]") + b"]")
+                return _in_range(np.array(numbers, np.float32).reshape(count, 28, 28, 1))
+            except (orjson.JSONDecodeError, TypeError, ValueError, OverflowError):
+                return None
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _skeleton(depth: int, count: int) -> bytes:
+    pixel = b"[]" if depth == 4 else b""
+    row = b"[" + b",".join([pixel] * 28) + b"]"
+    image = b"[" + b",".join([row] * 28) + b"]"
+    return b"[" + b",".join([image] * count) + b"]"
+
+
+def _slow_v1(body: bytes) -> Pixels:
+    request = _json(body)
+    instances = request.get("instances")
+    if not isinstance(instances, list):
+        raise BadRequest(f'expected {{"instances": [...]}} with a list of images, got {_kind(instances)}')
+    return _in_range(_images(_array(instances, "instances"), "instances"))
+
+
+def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
+    """(images, the request without its tensors) of a V2 request.
+
+    Args:
+        body: the request's body.
+        header_length: the header Inference-Header-Content-Length, if raw tensors follow the JSON.
+    """
+    raw = b""
+    if header_length is not None:
+        if not (header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
+            raise BadRequest(
+                f"Inference-Header-Content-Length: expected a number up to {len(body)}, got {header_length!r}"
+            )
+        body, raw = body[: int(header_length)], body[int(header_length) :]
+    request = _json(body)
+    inputs = request.get("inputs")
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise BadRequest("expected exactly one input, {name, shape, datatype, data}")
+    tensor = inputs[0]
+    datatype, shape = tensor.get("datatype"), tensor.get("shape")
+    if datatype not in {"FP32", "UINT8"}:
+        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {datatype!r}")
+    count = count_of(shape)
+    parameters = tensor.get("parameters") or {}
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if size is not None:
+        pixels = from_raw(raw, datatype, count, size)
+    else:
+        if "data" not in tensor:
+            raise BadRequest("the input has neither data nor parameters.binary_data_size")
+        pixels = from_list(tensor["data"], datatype, count)
+    return pixels, request
+
+
+def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
+    """Images from a raw little-endian tensor of type FP32 or UINT8."""
+    expected = count * 784 * (4 if datatype == "FP32" else 1)
+    if len(raw) != expected or (size is not None and size != expected):
+        raise BadRequest(f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)} (said {size})")
+    if datatype == "UINT8":
+        return _scaled(np.frombuffer(raw, np.uint8), count)
+    return _in_range(np.frombuffer(raw, "<f4").reshape(count, 28, 28, 1))
+
+
+def from_list(values: Any, datatype: str, count: int) -> Pixels:
+    """Images from JSON numbers, flat or nested, of type FP32 or UINT8."""
+    array = _array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
+    if array.size != count * 784:
+        raise BadRequest(f"expected {count * 784} numbers for {count} images, got {array.size}")
+    if datatype == "UINT8":
+        if not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
+            raise BadRequest("UINT8: expected whole numbers from 0 to 255")
+        return _scaled(array.astype(np.uint8), count)
+    return _in_range(array.reshape(count, 28, 28, 1))
+
+
+def count_of(shape: Any) -> int:
+    """The number of images that `shape` stands for, 1 to MAX_IMAGES. Raises BadRequest."""
+    whole = isinstance(shape, list) and all(type(n) is int for n in shape)
+    if not whole or shape[1:] not in SHAPES or not 0 < shape[0] <= MAX_IMAGES:
+        raise BadRequest(
+            f"expected shape [n, 28, 28], [n, 28, 28, 1] or [n, 784] with n from 1 to {MAX_IMAGES}, got {shape}"
+        )
+    return int(shape[0])
+
+
+def _images(array: Pixels, name: str) -> Pixels:
+    if list(array.shape[1:]) not in SHAPES[:2] or not 0 < len(array) <= MAX_IMAGES:
+        raise BadRequest(
+            f"{name}: {EXPECTED}, shape (n, 28, 28) or (n, 28, 28, 1) with n from 1 to {MAX_IMAGES}, got {array.shape}"
+        )
+    return array.reshape(len(array), 28, 28, 1)
+
+
+def _array(values: list[Any], name: str) -> Pixels:
+    try:
+        # Only numbers: NumPy would read true as 1 and "0.5" as 0.5.
+        array = np.asarray(values)
+        if array.dtype.kind not in "iuf":
+            raise ValueError
+        return array.astype(np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise BadRequest(f"{name}: {EXPECTED}, got something else or rows of different lengths") from None
+
+
+def _in_range(pixels: Pixels) -> Pixels:
+    # One comparison each way; NaN fails both.
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise BadRequest("expected numbers from 0 (paper) to 1 (ink), got some outside that range or not finite")
+    return pixels
+
+
+def _scaled(values: NDArray[np.uint8], count: int) -> Pixels:
+    return (values.astype(np.float32) * np.float32(1 / 255)).reshape(count, 28, 28, 1)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(body)
+    except (orjson.JSONDecodeError, RecursionError) as exc:
+        raise BadRequest(f"expected JSON: {str(exc)[:120]}") from None
+    if not isinstance(request, dict):
+        raise BadRequest(f"expected a JSON object, got {_kind(request)}")
+    return request
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
+def v1_answer(probabilities: Pixels) -> bytes:
+    """`{"predictions": rows of ten probabilities}`, as TensorFlow Serving answers."""
+    return b'{"predictions":' + orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
+
+
+def v2_answer(probabilities: Pixels, request: dict[str, Any], name: str, version: str) -> tuple[bytes, int | None]:
+    """(body, length of its JSON part if raw tensors follow) with outputs `class` INT64 and `probabilities` FP32."""
+    count = len(probabilities)
+    tensors = {
+        "class": ("INT64", [count], probabilities.argmax(1).astype("<i8")),
+        "probabilities": ("FP32", [count, 10], np.ascontiguousarray(probabilities, "<f4")),
+    }
+    parameters = request.get("parameters")
+    binary = bool(isinstance(parameters, dict) and parameters.get("binary_data_output"))
+    asked = _asked(request.get("outputs"), tensors, binary)
+    outputs, raw = [], []
+    for output, as_bytes in asked.items():
+        datatype, shape, values = tensors[output]
+        tensor: dict[str, Any] = {"name": output, "datatype": datatype, "shape": shape}
+        if as_bytes:
+            raw.append(values.tobytes())
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor["data"] = values.reshape(-1)
+        outputs.append(tensor)
+    answer: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
+    if isinstance(request.get("id"), str):
+        answer["id"] = request["id"]
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return head + b"".join(raw), len(head) if raw else None
+
+
+def _asked(outputs: Any, tensors: dict[str, Any], binary: bool) -> dict[str, bool]:
+    """{output name: whether as raw bytes}, of those asked for."""
+    if outputs is None:
+        return dict.fromkeys(tensors, binary)
+    asked = {}
+    for output in outputs if isinstance(outputs, list) else [None]:
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(name, str) or name not in tensors:
+            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {name!r}")
+        parameters = output.get("parameters")
+        asked[name] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
+    return asked

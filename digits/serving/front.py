@@ -1,0 +1,190 @@
+"""The ASGI application in front of KServe's: it answers predictions and metadata itself and guards the rest.
+
+KServe's own way to a prediction (timing middleware, FastAPI's routing, nested lists, an InferRequest) costs several
+times the model's; see docs/performance.md. Health, readiness, metrics and server metadata remain KServe's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+from prometheus_client import Counter, Gauge, Histogram
+
+from digits.serving import decode
+from digits.serving.model import Served
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY = 16 * 1024 * 1024
+MAX_WAITING = 256
+BODY_SECONDS = 10.0
+# Larger batches run in a thread, so that health probes are answered meanwhile.
+INLINE_IMAGES = 8
+
+REQUESTS = Counter("digits_requests_total", "Predictions asked for", ["protocol", "status"])
+SECONDS = Histogram(
+    "digits_request_seconds",
+    "Seconds from a request's first byte to its answer",
+    ["protocol"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+IMAGES = Counter("digits_images_total", "Images predicted")
+WAITING = Gauge("digits_requests_waiting", "Requests that are being read or answered")
+_JSON = (b"content-type", b"application/json")
+
+
+class Refused(Exception):
+    """A request that is answered with an HTTP error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Front:
+    """ASGI application for one model; everything that is not its business goes to `inner`."""
+
+    def __init__(self, served: Served, name: str, inner: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._served, self._name, self._inner = served, name, inner
+        self._waiting = 0
+        self._metadata_path = f"/v2/models/{name}"
+        self._predicts = {
+            f"/v1/models/{name}:predict": ("v1", self._v1),
+            f"/v2/models/{name}/infer": ("v2", self._v2),
+        }
+        self._counts: dict[tuple[str, int], Any] = {}
+        self._seconds = {protocol: SECONDS.labels(protocol) for protocol in ("v1", "v2")}
+        WAITING.set_function(lambda: self._waiting)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        path = scope["path"]
+        if (found := self._predicts.get(path)) and scope["method"] == "POST":
+            await self._predict(*found, scope, receive, send)
+        elif path == self._metadata_path and scope["method"] == "GET":
+            await _answer(send, 200, orjson.dumps(self._metadata()))
+        elif path.startswith("/v2/repository"):
+            # Loading and unloading is the ledger's business, not that of whoever reaches the port.
+            await _answer(send, 403, _error("models are exchanged by promotion, not over this interface"))
+        elif scope["method"] in {"GET", "HEAD"}:
+            await self._inner(scope, receive, send)
+        else:
+            await _answer(send, 404, _error(f"no such path {path[:200]!r} for {scope['method']}"))
+
+    async def _predict(
+        self,
+        protocol: str,
+        handle: Callable[[Scope, bytes], Awaitable[tuple[bytes, list[tuple[bytes, bytes]]]]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        started = time.perf_counter()
+        extra: list[tuple[bytes, bytes]] = [_JSON]
+        self._waiting += 1
+        try:
+            if self._waiting > MAX_WAITING:
+                raise Refused(503, "too many requests are waiting")
+            body = await _body(scope, receive)
+            status, (content, extra) = 200, await handle(scope, body)
+        except Refused as exc:
+            status, content = exc.status, _error(str(exc))
+            if status == 503:
+                extra = [_JSON, (b"retry-after", b"1")]
+        except decode.BadRequest as exc:
+            status, content = 400, _error(str(exc))
+        finally:
+            self._waiting -= 1
+        await _answer(send, status, content, extra)
+        self._seconds[protocol].observe(time.perf_counter() - started)
+        key = (protocol, status)
+        if key not in self._counts:
+            self._counts[key] = REQUESTS.labels(protocol, str(status))
+        self._counts[key].inc()
+
+    async def _v1(self, scope: Scope, body: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        del scope
+        pixels = decode.v1(body)
+        _, probabilities = await self._run(pixels)
+        return decode.v1_answer(probabilities), [_JSON]
+
+    async def _v2(self, scope: Scope, body: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        length = next((v for k, v in scope["headers"] if k == b"inference-header-content-length"), None)
+        pixels, request = decode.v2(body, length.decode("latin-1") if length is not None else None)
+        version, probabilities = await self._run(pixels)
+        content, head = decode.v2_answer(probabilities, request, self._name, version)
+        if head is None:
+            return content, [_JSON]
+        return content, [
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", str(head).encode()),
+        ]
+
+    async def _run(self, pixels: decode.Pixels) -> tuple[str, decode.Pixels]:
+        loaded = self._served.current
+        if loaded is None:
+            raise Refused(503, f"model {self._name} is not ready: {self._served.refused.get('why', 'no release yet')}")
+        IMAGES.inc(len(pixels))
+        if len(pixels) <= INLINE_IMAGES:
+            return loaded.version, loaded.run(pixels)
+        return loaded.version, await asyncio.get_running_loop().run_in_executor(None, loaded.run, pixels)
+
+    def _metadata(self) -> dict[str, Any]:
+        current = self._served.current
+        return {
+            "name": self._name,
+            "versions": [current.version] if current else [],
+            "platform": "onnx",
+            "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 28, 28, 1]}],
+            "outputs": [
+                {"name": "class", "datatype": "INT64", "shape": [-1]},
+                {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
+            ],
+            "parameters": self._served.about(),
+        }
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body, within MAX_BODY bytes and BODY_SECONDS."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
+            raise Refused(413, f"expected a body of at most {MAX_BODY} bytes")
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise Refused(415, "expected a body that is not compressed")
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "the client went away")
+                parts.append(message.get("body", b""))
+                more = message.get("more_body", False)
+                size += len(parts[-1])
+                if size > MAX_BODY:
+                    raise Refused(413, f"expected a body of at most {MAX_BODY} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _error(message: str) -> bytes:
+    return orjson.dumps({"error": message})
+
+
+async def _answer(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    fields = [*(headers or [_JSON]), (b"content-length", str(len(content)).encode())]
+    if status in {408, 413}:
+        fields.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": content})

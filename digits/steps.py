@@ -1,0 +1,222 @@
+"""The seven steps of the pipeline as plain functions on paths and parameters.
+
+A component of `pipeline` calls one of these and declares its outputs; `backends.fake` calls them without any
+engine. Each may run twice: it reads its inputs, never changes them, and writes its outputs whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from digits import code, data, events, feedback, mnist, releases
+from digits.data import Dataset
+from digits.errors import DataError
+from digits.files import write_json, write_whole
+from digits.settings import Settings
+from digits.store import open_store
+
+if TYPE_CHECKING:
+    from digits.evaluation import Evaluation
+
+VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
+# A small data set is shown several times an epoch, so that an epoch has enough steps to learn something.
+LEAST_EPOCH = 20_000
+
+Json = dict[str, Any]
+
+
+def fetch_mnist(dataset: str, out: Path) -> Json:
+    """Get the data set and write its training and test parts to the folder `out`.
+
+    Returns {"dataset": name, "digest": of both parts' source, "train": digest, "test": digest, ...}.
+    """
+    settings = Settings.load()
+    fetched = mnist.fetch(dataset, settings.data, settings.home / "data")
+    facts = {"dataset": fetched.name, "digest": fetched.digest}
+    facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
+    facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}
+    if fetched.name == mnist.FALLBACK:
+        events.tell(
+            "progress", "fetch-mnist", text=f"NO MNIST: using scikit-learn's {len(fetched.train)} digits instead"
+        )
+    write_json(out / "facts.json", facts)
+    return facts
+
+
+def collect_feedback(store: str, out: Path) -> Json:
+    """Write the corrected drawings of the object store as a data set. Returns {"digest", "count", "rejected"}."""
+    collected = feedback.collect(open_store(Settings.load(), store))
+    digest = Dataset(collected.images, collected.labels).save(out)
+    return {"digest": digest, "count": collected.count, "rejected": collected.rejected}
+
+
+def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dict[str, Path]) -> Json:
+    """Split a validation set off, join the corrections to the rest, and write train, validation and test sets.
+
+    Args:
+        fetched: the folder that `fetch_mnist` wrote.
+        corrections: the file that `collect_feedback` wrote.
+        digests: {"fetched": what fetch_mnist said, "feedback": what collect_feedback said}; content is checked.
+        seed: of the split.
+        out: where to write {"train", "validation", "test"}.
+
+    Returns the three digests and the count of corrections used.
+    """
+    facts = json.loads((fetched / "facts.json").read_text())
+    if facts["digest"] != digests["fetched"]:
+        raise DataError(f"{fetched} changed: expected digest {digests['fetched']}, found {facts['digest']}")
+    train = Dataset.load(fetched / "train.npz", digest=facts["train"])
+    test = Dataset.load(fetched / "test.npz", digest=facts["test"])
+    corrected = Dataset.load(corrections, digest=digests["feedback"])
+    rest, validation = data.split(train, len(train) // VALIDATION_SHARE, seed)
+    everything = data.with_feedback(rest, corrected)
+    return {
+        "train": everything.save(out["train"]),
+        "validation": validation.save(out["validation"]),
+        "test": test.save(out["test"]),
+        "feedback_used": min(len(corrected), len(everything) - len(rest)),
+    }
+
+
+def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, history: Path) -> Json:
+    """Fit the network and export it. The only step that imports TensorFlow.
+
+    Args:
+        sets: the "train" and "validation" files that `prepare` wrote.
+        digests: their digests; content is checked.
+        parameters: preset, model, epochs, optimizer, batch_size, learning_rate, seed.
+        out: folder for model.keras, saved_model/, model.onnx and architecture.json.
+        history: file for the list of {epoch, loss, accuracy, val_loss, val_accuracy, seconds}.
+
+    Returns {"weights": digest of the weights, "seconds": of training alone, "parameters": count}.
+    """
+    from digits import export, training
+
+    config = training.TrainingConfig(**parameters)
+    train_set = Dataset.load(sets["train"], digest=digests["train"])
+    validation = Dataset.load(sets["validation"], digest=digests["validation"])
+    if len(train_set) < LEAST_EPOCH:
+        train_set = data.join(*[train_set] * -(-LEAST_EPOCH // len(train_set)))
+
+    def on_epoch(result: training.EpochResult) -> None:
+        events.tell(
+            "progress",
+            "train",
+            text=f"epoch {result.epoch}/{config.epochs}  accuracy {result.accuracy:.2%}  "
+            f"validation {result.val_accuracy:.2%}  {result.seconds:.1f} s",
+        )
+
+    trained = training.train(
+        (train_set.images, train_set.labels), (validation.images, validation.labels), config, on_epoch
+    )
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    export.export(trained.model, part)
+    write_whole(part / "architecture.json", trained.model.to_json())
+    shutil.rmtree(out, ignore_errors=True)
+    part.rename(out)
+    rows = [vars(result) for result in trained.history]
+    write_json(history, rows)
+    return {
+        "weights": export.weights_digest(trained.model),
+        "seconds": sum(result.seconds for result in trained.history),
+        "parameters": int(trained.model.count_params()),
+    }
+
+
+def evaluate(model: Path, test: Path, digests: Json, history: Path, about: Json, out: dict[str, Path]) -> Evaluation:
+    """Judge the model on the test set with ONNX Runtime.
+
+    Args:
+        model: the folder that `train` wrote.
+        test: the test set.
+        digests: {"test": its digest}.
+        history: the file that `train` wrote.
+        about: what the report says of the run: parameters, data, weights, code.
+        out: where to write {"evaluation": JSON, "report": HTML}.
+    """
+    from digits import evaluation, report
+
+    test_set = Dataset.load(test, digest=digests["test"])
+    probabilities = evaluation.predict(model / "model.onnx", test_set.images)
+    result = evaluation.evaluate(probabilities, test_set)
+    right = probabilities.argmax(1) == test_set.labels
+    write_json(
+        out["evaluation"],
+        {"evaluation": result.as_dict(), "right": np.packbits(right).tobytes().hex(), "about": about},
+    )
+    write_whole(out["report"], report.render(result.as_dict(), json.loads(history.read_text()), about))
+    return result
+
+
+def publish(
+    inputs: dict[str, Path], digests: Json, experiment: str, min_accuracy: float, store: str, out: dict[str, Path]
+) -> Json:
+    """Write the release, log it to MLflow, register it, and promote it if it passes the gate.
+
+    Args:
+        inputs: "model", "test", "history" and "evaluation", as the steps before wrote them.
+        digests: "test" and "weights".
+        experiment: MLflow's experiment.
+        min_accuracy: least accuracy in 0..1 for the gate.
+        store: URI of the object store.
+        out: where to write {"report": HTML, with the decision}.
+
+    Returns {"version", "digest", "uri", "promoted", "why", "champion", "champion_uri", "mlflow_run", ...}.
+    """
+    from digits import publication
+
+    return publication.publish(
+        Settings.load(),
+        open_store(Settings.load(), store),
+        inputs=inputs,
+        digests=digests,
+        experiment=experiment,
+        min_accuracy=min_accuracy,
+        report_path=out["report"],
+    )
+
+
+def deploy(champion: str, store: str) -> Json:
+    """Put the champion behind the endpoint and wait until it answers its golden image rightly. Returns its address."""
+    from digits import deployment
+
+    settings = Settings.load()
+    if not champion:
+        events.tell("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
+        return {"endpoint": "", "version": ""}
+    opened = open_store(settings, store)
+    manifest = releases.load(opened, champion)
+    endpoint = deployment.deployer(os.environ.get("DIGITS_DEPLOYER", "follow"))(
+        settings, manifest, releases.uri_of(opened, champion)
+    )
+    return {"endpoint": endpoint, "version": champion}
+
+
+def about_run(parameters: Json, fetched: Json, collected: Json, prepared: Json, trained: Json) -> Json:
+    """What a release and its report say of the run that made them."""
+    return {
+        "parameters": parameters,
+        "data": {
+            "dataset": fetched["dataset"],
+            "source": fetched["digest"],
+            "feedback": collected["digest"],
+            "feedback_count": collected["count"],
+            "feedback_rejected": collected["rejected"],
+            "feedback_used": prepared["feedback_used"],
+            "train": prepared["train"],
+            "validation": prepared["validation"],
+            "test": prepared["test"],
+        },
+        "weights": trained["weights"],
+        "training_seconds": trained["seconds"],
+        "parameter_count": trained["parameters"],
+        "code": code.digest(),
+        "libraries": code.versions(),
+    }

@@ -1,0 +1,172 @@
+"""MLflow: one run for each pipeline run, and a registered model whose aliases mirror the promotion ledger."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digits import releases
+from digits.errors import DigitsError, MissingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from digits.settings import Settings
+    from digits.store import ObjectStore
+
+MODEL = "digits"
+RUN_VARIABLE = "MLFLOW_RUN_ID"  # set by our backends and by Kubeflow Pipelines' own MLflow integration
+KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
+SQLITE_SECONDS = 30
+
+
+def client(settings: Settings) -> MlflowClient:
+    """A client of the configured store.
+
+    Raises:
+        MissingError: the server does not answer, or the database is of another MLflow version or locked.
+    """
+    # Half a minute for another writer of the SQLite file; few and short tries for a server.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if settings.tracking_uri.startswith("sqlite:"):
+        Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import mlflow
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    try:
+        return mlflow.MlflowClient(settings.tracking_uri)
+    except Exception as exc:
+        raise _unusable(settings, exc) from exc
+
+
+def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
+    """Start an MLflow run in `experiment` (made if there is none); returns its id. Raises MissingError as `client`."""
+    mlflow_client = client(settings)
+    try:
+        found = mlflow_client.get_experiment_by_name(experiment)
+        if found is None:
+            # Artifacts lie beside the database, not in whichever folder a step happens to run in.
+            place = (settings.home / "mlartifacts").as_uri() if settings.tracking_uri.startswith("sqlite:") else None
+            experiment_id = mlflow_client.create_experiment(experiment, artifact_location=place)
+        elif found.lifecycle_stage == "deleted":
+            mlflow_client.restore_experiment(found.experiment_id)
+            experiment_id = found.experiment_id
+        else:
+            experiment_id = found.experiment_id
+        run_id: str = mlflow_client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    except Exception as exc:
+        raise _unusable(settings, exc) from exc
+    return run_id
+
+
+def end_run(settings: Settings, run_id: str, status: str) -> None:
+    """Give an MLflow run its last status: FINISHED, FAILED or KILLED."""
+    client(settings).set_terminated(run_id, status)
+
+
+def log_training(
+    settings: Settings,
+    run_id: str,
+    *,
+    parameters: dict[str, Any],
+    history: list[dict[str, float]],
+    metrics: dict[str, float],
+    tags: dict[str, str],
+    folder: Path,
+) -> None:
+    """Log parameters, per-epoch metrics, final metrics, tags and the files of `folder`."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    points = [
+        Metric(key, float(value), now, int(row["epoch"]))
+        for row in history
+        for key, value in row.items()
+        if key != "epoch"
+    ]
+    points += [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+    mlflow_client = client(settings)
+    mlflow_client.log_batch(
+        run_id,
+        metrics=points,
+        params=[Param(key, str(value)) for key, value in parameters.items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
+    mlflow_client.log_artifacts(run_id, str(folder))
+
+
+def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, Any]) -> str:
+    """Log the model with its signature to the run and register it. Returns the registered version's number."""
+    import mlflow
+    import numpy as np
+    import onnx as onnx_library
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    client(settings)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype("float32"), (-1, 28, 28, 1), "image")]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, 10), "probabilities")]),
+    )
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.onnx.log_model(
+            onnx_library.load(onnx),
+            name="model",
+            signature=signature,
+            registered_model_name=MODEL,
+            pip_requirements=["onnxruntime", "onnx", "numpy"],
+        )
+    version = str(info.registered_model_version)
+    mlflow_client = client(settings)
+    for key in ("version", "digest", "code"):
+        mlflow_client.set_model_version_tag(MODEL, version, key, manifest[key])
+    return version
+
+
+def registered(settings: Settings, release: str) -> str:
+    """The number under which a release is registered, '' where it is not."""
+    found = client(settings).search_model_versions(f"name = '{MODEL}' and tag.version = '{release}'")
+    return str(found[0].version) if found else ""
+
+
+def mirror(settings: Settings, store: ObjectStore) -> None:
+    """Set the aliases `champion` and `previous` as the ledger has them. Releases of another MLflow are passed over."""
+    mlflow_client = client(settings)
+    for alias, release in (("champion", releases.champion(store)), ("previous", releases.previous(store))):
+        number = registered(settings, release) if release else ""
+        if number:
+            mlflow_client.set_registered_model_alias(MODEL, alias, number)
+        elif not release:
+            mlflow_client.delete_registered_model_alias(MODEL, alias)
+
+
+def link(settings: Settings, run_id: str) -> str:
+    """How to look at a run: an address for a server, a command for SQLite."""
+    if settings.tracking_uri.startswith("http"):
+        experiment = client(settings).get_run(run_id).info.experiment_id
+        return f"{settings.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {settings.tracking_uri}"
+
+
+def _unusable(settings: Settings, exc: Exception) -> DigitsError:
+    from digits.settings import mask_url
+
+    place, text = mask_url(settings.tracking_uri), str(exc)
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return MissingError(
+            f"the MLflow database {place} was made by another version of MLflow",
+            remedy=f"copy the file, then: mlflow db upgrade {place}",
+        )
+    if "database is locked" in text:
+        return MissingError(
+            f"the MLflow database {place} is locked by another program", remedy="close it, then digits run --resume"
+        )
+    reason = text.splitlines()[0][:200] if text else type(exc).__name__
+    return MissingError(f"MLflow at {place} cannot be used: {reason}", remedy="check MLFLOW_TRACKING_URI")
