@@ -46,7 +46,7 @@ def render(
 
 
 def _curves(history: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """Loss and accuracy over the epochs, as points of a 300 x 100 drawing, first the figures then the drawing's range."""
+    """Loss and accuracy over the epochs, as points of a drawing 300 wide and 100 high."""
     panels = []
     for title, keys in (("loss", ("loss", "val_loss")), ("accuracy", ("accuracy", "val_accuracy"))):
         values = [row[key] for row in history for key in keys]

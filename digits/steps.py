@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
 # A small data set is shown several times an epoch, so that an epoch has enough steps to learn something.
 LEAST_EPOCH = 20_000
+MAX_FEEDBACK = 3_000
 
 Json = dict[str, Any]
 
@@ -38,7 +39,7 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
     """
     settings = Settings.load()
     fetched = mnist.fetch(dataset, settings.data, settings.home / "data")
-    facts = {"dataset": fetched.name, "digest": fetched.digest}
+    facts: Json = {"dataset": fetched.name, "digest": fetched.digest}
     facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
     facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}
     if fetched.name == mnist.FALLBACK:
@@ -51,9 +52,9 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
 
 def collect_feedback(store: str, out: Path) -> Json:
     """Write the corrected drawings of the object store as a data set. Returns {"digest", "count", "rejected"}."""
-    collected = feedback.collect(open_store(Settings.load(), store))
+    collected = feedback.collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
     digest = Dataset(collected.images, collected.labels).save(out)
-    return {"digest": digest, "count": collected.count, "rejected": collected.rejected}
+    return {"digest": digest, "count": collected.count, "rejected": sum(collected.rejected.values())}
 
 
 def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dict[str, Path]) -> Json:
@@ -94,7 +95,7 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
         out: folder for model.keras, saved_model/, model.onnx and architecture.json.
         history: file for the list of {epoch, loss, accuracy, val_loss, val_accuracy, seconds}.
 
-    Returns {"weights": digest of the weights, "seconds": of training alone, "parameters": count}.
+    Returns {"weights": their digest, "count": of them, "seconds": of training alone, "parameters"}.
     """
     from digits import export, training
 
@@ -108,7 +109,7 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
         events.tell(
             "progress",
             "train",
-            text=f"epoch {result.epoch}/{config.epochs}  accuracy {result.accuracy:.2%}  "
+            text=f"epoch {result.epoch}  accuracy {result.accuracy:.2%}  "
             f"validation {result.val_accuracy:.2%}  {result.seconds:.1f} s",
         )
 
@@ -126,7 +127,8 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
     return {
         "weights": export.weights_digest(trained.model),
         "seconds": sum(result.seconds for result in trained.history),
-        "parameters": int(trained.model.count_params()),
+        "count": int(trained.model.count_params()),
+        "parameters": parameters,
     }
 
 
@@ -199,10 +201,19 @@ def deploy(champion: str, store: str) -> Json:
     return {"endpoint": endpoint, "version": champion}
 
 
-def about_run(parameters: Json, fetched: Json, collected: Json, prepared: Json, trained: Json) -> Json:
+def plain(value: Any) -> Any:
+    """`value` with 3.0 as 3: KFP hands every number of a dict on as a double, and digests are taken over the text."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def about_run(fetched: Json, collected: Json, prepared: Json, trained: Json) -> Json:
     """What a release and its report say of the run that made them."""
-    return {
-        "parameters": parameters,
+    about = {
+        "parameters": trained["parameters"],
         "data": {
             "dataset": fetched["dataset"],
             "source": fetched["digest"],
@@ -216,7 +227,8 @@ def about_run(parameters: Json, fetched: Json, collected: Json, prepared: Json, 
         },
         "weights": trained["weights"],
         "training_seconds": trained["seconds"],
-        "parameter_count": trained["parameters"],
+        "parameter_count": trained["count"],
         "code": code.digest(),
         "libraries": code.versions(),
     }
+    return cast(Json, plain(about))

@@ -33,10 +33,10 @@ def v1(body: bytes) -> Pixels:
 
 
 def _flat_v1(body: bytes) -> Pixels | None:
-    """The usual request without building nested lists: what is left of it after its numbers are taken out must be
-    exactly the brackets and commas of n images; then the brackets go, and one flat list is parsed.
+    """Decode the usual request without building nested lists.
 
-    Returns None if it is anything but that; the slow way then finds out what is wrong with it.
+    What is left of it after its numbers are taken out must be exactly the brackets and commas of n images; then the
+    brackets go, and one flat list is parsed. Returns None if it is anything but that; the slow way then finds out what is wrong with it.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if body[:start].translate(None, _SPACE) != b'{"instances":' or body[end:].translate(None, _SPACE) != b"}":
@@ -219,9 +219,8 @@ def _asked(outputs: Any, tensors: dict[str, Any], binary: bool) -> dict[str, boo
         return dict.fromkeys(tensors, binary)
     asked = {}
     for output in outputs if isinstance(outputs, list) else [None]:
-        name = output.get("name") if isinstance(output, dict) else None
-        if not isinstance(name, str) or name not in tensors:
-            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {name!r}")
-        parameters = output.get("parameters")
+        if not isinstance(output, dict) or str(output.get("name")) not in tensors:
+            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {str(output)[:100]}")
+        name, parameters = output["name"], output.get("parameters")
         asked[name] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
     return asked

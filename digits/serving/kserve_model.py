@@ -12,7 +12,6 @@ import grpc
 import kserve
 import kserve.model_server
 import numpy as np
-from kserve.errors import InvalidInput, ModelNotReady
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
@@ -32,7 +31,7 @@ _front: Front | None = None
 
 
 class DigitsModel(kserve.Model):  # type: ignore[misc] # kserve ships no types
-    """What KServe's own parts see: readiness, metadata and the gRPC way to a prediction.
+    """What KServe's own parts see: readiness and metadata.
 
     A worker process gets it pickled; what it serves is loaded anew there.
     """
@@ -63,30 +62,6 @@ class DigitsModel(kserve.Model):  # type: ignore[misc] # kserve ships no types
         """Whether a checked release is served."""
         return self.served.current is not None
 
-    async def __call__(self, body: Any, headers: Any = None, verb: Any = None) -> Any:
-        """Answer a V2 request that came by gRPC; REST is answered in `digits.serving.front`."""
-        del headers, verb
-        if not isinstance(body, kserve.InferRequest):
-            raise InvalidInput("expected an Open Inference V2 request")
-        loaded = self.served.current
-        if loaded is None:
-            raise ModelNotReady(self.name, self.served.refused.get("why"))
-        try:
-            probabilities = loaded.run(_pixels(body))
-        except decode.BadRequest as exc:
-            raise InvalidInput(str(exc)) from exc
-        IMAGES.inc(len(probabilities))
-        count = len(probabilities)
-        classes = probabilities.argmax(1).astype(np.int64)
-        answer = pb.ModelInferResponse(model_name=self.name, model_version=loaded.version, id=body.id or "")
-        for name, datatype, shape, values in (
-            ("class", "INT64", [count], classes.astype("<i8")),
-            ("probabilities", "FP32", [count, 10], probabilities.astype("<f4")),
-        ):
-            answer.outputs.append(pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape))
-            answer.raw_output_contents.append(values.tobytes())
-        return answer, {}
-
     async def get_input_types(self) -> list[dict[str, Any]]:
         """For the metadata."""
         return [{"name": "image", "datatype": "FP32", "shape": [-1, 28, 28, 1]}]
@@ -99,22 +74,12 @@ class DigitsModel(kserve.Model):  # type: ignore[misc] # kserve ships no types
         ]
 
 
-def _pixels(request: Any) -> decode.Pixels:
-    if len(request.inputs) != 1:
-        raise decode.BadRequest(f"expected exactly one input, got {len(request.inputs)}")
-    tensor = request.inputs[0]
-    shape = list(tensor.shape)
-    if tensor.datatype not in {"FP32", "UINT8"}:
-        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype!r}")
-    count = decode.count_of([int(n) for n in shape])
-    raw = tensor._raw_data  # noqa: SLF001 # kserve has no public way to a raw tensor without a copy through a list
-    if raw is not None:
-        return decode.from_raw(raw, tensor.datatype, count)
-    return decode.from_list(list(tensor.data or []), tensor.datatype, count)
-
-
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """The ASGI application of this process: ours in front of KServe's."""
+    if scope["type"] == "lifespan":
+        # A line for each request costs more than the request; KServe's set-up turned it on.
+        logging.getLogger("uvicorn.access").handlers.clear()
+        logging.getLogger("uvicorn.access").propagate = False
     if _front is None:
         await kserve.model_server.app(scope, receive, send)
     else:
@@ -122,15 +87,61 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc] # kserve ships no types
-    """KServe's gRPC service without remote loading and unloading, as over REST."""
+    """KServe's gRPC service with our own way to a prediction, and without remote loading and unloading."""
 
-    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
-        """Refused."""
+    def __init__(self, server: Server, served: Served) -> None:
+        super().__init__(server.dataplane, server.model_repository_extension)
+        self._served = served
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
+        """Predict."""
+        loaded = self._served.current
+        if loaded is None:
+            return await context.abort(grpc.StatusCode.UNAVAILABLE, self._served.refused.get("why", "no release yet"))
+        try:
+            probabilities = loaded.run(_pixels(request))
+        except decode.BadRequest as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        IMAGES.inc(len(probabilities))
+        count = len(probabilities)
+        tensor = pb.ModelInferResponse.InferOutputTensor
+        return pb.ModelInferResponse(
+            model_name=request.model_name,
+            model_version=loaded.version,
+            id=request.id,
+            outputs=[
+                tensor(name="class", datatype="INT64", shape=[count]),
+                tensor(name="probabilities", datatype="FP32", shape=[count, 10]),
+            ],
+            raw_output_contents=[
+                probabilities.argmax(1).astype("<i8").tobytes(),
+                np.ascontiguousarray(probabilities, "<f4").tobytes(),
+            ],
+        )
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
+        """Refused, as over REST."""
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
 
-    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refused."""
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        """Refused, as over REST."""
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
+
+
+def _pixels(request: Any) -> decode.Pixels:
+    """Images of a ModelInferRequest. Raises BadRequest."""
+    if len(request.inputs) != 1:
+        raise decode.BadRequest(f"expected exactly one input, got {len(request.inputs)}")
+    tensor, raw = request.inputs[0], request.raw_input_contents
+    if tensor.datatype not in {"FP32", "UINT8"}:
+        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype!r}")
+    count = decode.count_of(list(tensor.shape))
+    if raw:
+        if len(raw) != 1 or tensor.HasField("contents"):
+            raise decode.BadRequest("expected either raw_input_contents of one tensor or contents, got both or more")
+        return decode.from_raw(raw[0], tensor.datatype, count)
+    values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
+    return decode.from_list(list(values), tensor.datatype, count)
 
 
 class Repository(kserve.ModelRepository):  # type: ignore[misc] # kserve ships no types
@@ -143,7 +154,7 @@ class Repository(kserve.ModelRepository):  # type: ignore[misc] # kserve ships n
 class Server(kserve.ModelServer):  # type: ignore[misc] # kserve ships no types
     """KServe's server on an address of our choice; its own is 0.0.0.0 and [::], whatever it is told."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, model: DigitsModel) -> None:
         super().__init__(
             http_port=options.http_port,
             workers=options.workers,
@@ -152,13 +163,13 @@ class Server(kserve.ModelServer):  # type: ignore[misc] # kserve ships no types
             registered_models=Repository(),
             grace_period=GRACE_SECONDS,
         )
-        self._options = options
+        self._options, self._served = options, model.served
+        self.register_model(model)
         self._grpc: grpc.aio.Server | None = None
 
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
         rest.config.host, rest.config.app = self._options.host, APPLICATION
-        rest.config.access_log = False
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
             interceptors=(ExceptionToStatusInterceptor(),),
@@ -168,9 +179,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc] # kserve ships no types
                 ("grpc.so_reuseport", 0),
             ],
         )
-        stubs.add_GRPCInferenceServiceServicer_to_server(
-            Servicer(self.dataplane, self.model_repository_extension), self._grpc
-        )
+        stubs.add_GRPCInferenceServiceServicer_to_server(Servicer(self, self._served), self._grpc)
         self._grpc.add_insecure_port(f"{self._options.host}:{self._options.grpc_port}")
         await self._grpc.start()
         try:
@@ -182,8 +191,6 @@ class Server(kserve.ModelServer):  # type: ignore[misc] # kserve ships no types
 def serve(options: Options, settings: Settings) -> None:
     """Serve until a signal ends it."""
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)
-    server = Server(options)
-    model = DigitsModel(options, settings)
-    server.register_model(model)
+    server = Server(options, DigitsModel(options, settings))
     with contextlib.suppress(KeyboardInterrupt):
         server.start([])

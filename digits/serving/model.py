@@ -67,7 +67,7 @@ def load(folder: Path) -> Loaded:
         return result
 
     golden = manifest["golden"]
-    pixels = np.asarray(golden["image"], np.float32).reshape(1, 28, 28, 1) / 255
+    pixels = np.asarray(golden["image"], np.float32).reshape(1, 28, 28, 1) / np.float32(255)
     got = run(pixels)[0]
     if np.abs(got - np.asarray(golden["probabilities"])).max() > AGREEMENT:
         raise ReleaseError(
@@ -137,7 +137,7 @@ class Follower(threading.Thread):
                     shutil.rmtree(folder, ignore_errors=True)
         except DigitsError as exc:
             self._served.refused = {"release": version, "why": exc.message}
-            log.error("release %s refused: %s", version or "?", exc.message)
+            log.error("release %s refused: %s", version or "?", exc.message)  # noqa: TRY400 # the message says it all
             return False
         except (OSError, ValueError, json.JSONDecodeError) as exc:
             self._served.refused = {"release": version, "why": f"{type(exc).__name__}: {exc}"}

@@ -1,0 +1,150 @@
+"""Corrected drawings in the object store: `feedback/<SHA-256 of the image's bytes and the label>.json`.
+
+The latest correction of a drawing holds: recording one removes what the same picture was called before. Where two
+people raced and both records stand, nobody knows who is right, and `collect` takes neither.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.errors import DataError, ObjectMissing
+from digits.files import canonical_json, sha256_of
+from digits.store import ObjectStore
+
+FOLDER = "feedback/"
+DIGITS = 10
+LEAST_INK = 255  # the sum of an image's pixels: less is no drawing
+_KEY = re.compile(r"feedback/[0-9a-f]{64}\.json")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The corrected drawings that may be trained on.
+
+    Attributes:
+        images: uint8 (n, 28, 28), paper 0 and ink 255, sorted by key.
+        labels: uint8 (n,) in 0..9.
+        digest: hex SHA-256 of the images and the labels.
+        rejected: records not taken, by reason.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    digest: str
+    rejected: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many drawings were taken."""
+        return len(self.labels)
+
+
+def record(
+    store: ObjectStore, image: NDArray[np.uint8], label: int, *, drawing_png: bytes, release: str, answer: int | None
+) -> str:
+    """Store that `image` is a `label`; doing it again changes nothing.
+
+    Args:
+        store: where to.
+        image: uint8 (28, 28), what the model saw.
+        label: the digit that it is, 0..9.
+        drawing_png: the drawing itself, for people.
+        release: the version of the model that answered.
+        answer: the digit that it gave; None if it gave none.
+
+    Returns:
+        The record's key.
+
+    Raises:
+        DataError: no such image or label.
+        StoreError: the store refused.
+    """
+    if image.shape != (28, 28) or image.dtype != np.uint8:
+        raise DataError(f"expected an image uint8 (28, 28), got {image.dtype} {image.shape}")
+    if label not in range(DIGITS) or answer not in {None, *range(DIGITS)}:
+        raise DataError(f"expected a digit 0 to 9, got the label {label!r} and the answer {answer!r}")
+    if int(image.sum()) < LEAST_INK:
+        raise DataError("expected a drawing, got an empty picture", remedy="draw a digit first")
+    pixels = image.tobytes()
+    content = {
+        "image": base64.b64encode(pixels).decode(),
+        "label": label,
+        "drawing": base64.b64encode(drawing_png).decode(),
+        "release": release,
+        "answer": answer,
+    }
+    key = _key(pixels, label)
+    store.create(key, canonical_json(content))
+    for other in range(DIGITS):
+        if other != label:
+            store.delete(_key(pixels, other))
+    return key
+
+
+def collect(store: ObjectStore, *, limit: int) -> Collected:
+    """Read at most `limit` corrections, each checked; the order, and with it the digest, depends on their content only.
+
+    Raises:
+        StoreError: the store refused.
+    """
+    rejected: Counter[str] = Counter()
+    found: dict[bytes, dict[int, str]] = {}
+    for key in _keys(store):
+        try:
+            pixels, label = _read(store.get(key), key)
+        except ObjectMissing:
+            continue  # corrected again since we listed
+        except DataError as exc:
+            rejected[exc.message] += 1
+            continue
+        found.setdefault(pixels, {})[label] = key
+    agreed = sorted(
+        (key, label, pixels) for pixels, said in found.items() if len(said) == 1 for label, key in said.items()
+    )
+    if conflicting := sum(len(said) for said in found.values() if len(said) > 1):
+        rejected["the same picture has several labels"] += conflicting
+    if len(agreed) > limit:
+        rejected[f"more than the {limit} asked for"] += len(agreed) - limit
+    taken = agreed[:limit]
+    images = np.frombuffer(b"".join(pixels for *_, pixels in taken), np.uint8).reshape(-1, 28, 28)
+    labels = np.array([label for _, label, _ in taken], np.uint8)
+    return Collected(images, labels, sha256_of(images.tobytes() + labels.tobytes()), dict(rejected))
+
+
+def digest(store: ObjectStore) -> str:
+    """Hex SHA-256 of which corrections there are, from their names alone: they are addresses of the content."""
+    return sha256_of("\n".join(_keys(store)).encode())
+
+
+def _keys(store: ObjectStore) -> list[str]:
+    return [key for key in store.keys(FOLDER) if _KEY.fullmatch(key)]
+
+
+def _key(pixels: bytes, label: int) -> str:
+    return f"{FOLDER}{sha256_of(pixels + bytes([label]))}.json"
+
+
+def _read(content: bytes, key: str) -> tuple[bytes, int]:
+    """A record's pixels and label. Raises DataError with the reason in a few words."""
+    try:
+        said = json.loads(content)
+        pixels, label = base64.b64decode(said["image"], validate=True), said["label"]
+    except (ValueError, KeyError, TypeError, binascii.Error) as exc:
+        raise DataError("the record cannot be read") from exc
+    if not isinstance(label, int) or isinstance(label, bool) or label not in range(DIGITS):
+        raise DataError("the label is no digit")
+    if len(pixels) != 28 * 28 or sum(pixels) < LEAST_INK:
+        raise DataError("the image is not one of 28 x 28 with ink on it")
+    if _key(pixels, label) != key:
+        raise DataError("the content is not what the name says")
+    return pixels, label

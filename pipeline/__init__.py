@@ -1,0 +1,1 @@
+"""What runs: the components and the one Kubeflow Pipelines definition. Wiring only; the work is in `digits`."""
