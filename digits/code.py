@@ -12,16 +12,18 @@ LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow",
 
 
 @functools.cache
-def digest() -> str:
+def digest(*, serving: bool = False) -> str:
     """Hex SHA-256 over the sources that decide a step's outputs: `digits` without the command line and the server.
 
-    It is part of every step's cache key, so that changed code is never answered from the cache.
+    It is part of every step's cache key, so that changed code is never answered from the cache. With `serving` the
+    server's sources count too.
     """
+    left_out = ("cli/",) if serving else ("cli/", "serving/")
     root = Path(__file__).parent
     hashed = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.suffix in {".py", ".html"} and not name.startswith(("cli/", "serving/")):
+        if path.suffix in {".py", ".html"} and not name.startswith(left_out):
             hashed.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return hashed.hexdigest()
 

@@ -6,8 +6,10 @@ writer only, which is what promotions are built on.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 ATTEMPTS = 3
+BLOCK = 1 << 20
 
 
 class ObjectStore(Protocol):
@@ -140,8 +143,7 @@ class FileStore:
         with self._errors(key), whole_file(self._path(key)) as file:
             if isinstance(content, Path):
                 with content.open("rb") as source:
-                    while block := source.read(1 << 20):
-                        file.write(block)
+                    shutil.copyfileobj(source, file, BLOCK)
             else:
                 file.write(content)
 
@@ -166,12 +168,8 @@ class FileStore:
 
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
         """See ObjectStore."""
-        source = self._path(key)
-        with self._errors(key), source.open("rb") as reader, whole_file(path) as file:
-            while block := reader.read(1 << 20):
-                file.write(block)
-            file.flush()
-            _check(sha256_of(Path(file.name)) if sha256 else "", key, sha256)
+        with self._errors(key), self._path(key).open("rb") as source:
+            _save(iter(lambda: source.read(BLOCK), b""), path, key, sha256)
 
     def keys(self, prefix: str = "") -> list[str]:
         """See ObjectStore. Half-written files are not objects."""
@@ -263,11 +261,7 @@ class S3Store:
         with self._errors(key):
             answer = self._client.get_object(self._bucket, name)
             try:
-                with whole_file(path) as file:
-                    for block in answer.stream(1 << 20):
-                        file.write(block)
-                    file.flush()
-                    _check(sha256_of(Path(file.name)) if sha256 else "", key, sha256)
+                _save(answer.stream(BLOCK), path, key, sha256)
             finally:
                 answer.close()
                 answer.release_conn()
@@ -343,6 +337,16 @@ def _s3_error() -> Any:
     from minio.error import S3Error
 
     return S3Error
+
+
+def _save(blocks: Iterator[bytes], path: Path, key: str, expected: str) -> None:
+    """Write `blocks` to `path`, whole, if their SHA-256 is the expected one (or none is)."""
+    found = hashlib.sha256()
+    with whole_file(path) as file:
+        for block in blocks:
+            found.update(block)
+            file.write(block)
+        _check(found.hexdigest(), key, expected)
 
 
 def _check(found: str, key: str, expected: str) -> None:

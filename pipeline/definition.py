@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import compiler, dsl
+from kfp.dsl import HTML
 
 from digits.code import digest as code_digest
 from pipeline import components
@@ -16,6 +17,17 @@ STEPS = ("fetch-mnist", "collect-feedback", "prepare", "train", "evaluate", "pub
 CODE = code_digest()
 
 Configure = Callable[[dsl.PipelineTask], Any]
+
+
+class Outputs(NamedTuple):
+    """What a run answers: facts of its steps, and the report."""
+
+    data: dict  # type: ignore[type-arg] # KFP's type of a parameter
+    feedback: dict  # type: ignore[type-arg]
+    trained: dict  # type: ignore[type-arg]
+    published: dict  # type: ignore[type-arg]
+    deployed: dict  # type: ignore[type-arg]
+    report: HTML
 
 
 def unchanged(task: dsl.PipelineTask) -> None:
@@ -45,7 +57,7 @@ def build(configure: Configure = unchanged) -> Any:
         feedback: str = "",
         deployment: str = "",
         code: str = CODE,
-    ) -> None:
+    ) -> Outputs:
         """Train, judge, release and deploy a handwritten-digit classifier.
 
         Args:
@@ -115,6 +127,14 @@ def build(configure: Configure = unchanged) -> Any:
         )
         for task in (fetched, collected, prepared, trained, evaluated, published, deployed):
             configure(task)
+        return Outputs(
+            data,
+            corrected,
+            trained.outputs["facts"],
+            published.outputs["facts"],
+            deployed.outputs["facts"],
+            published.outputs["report"],
+        )
 
     return digits_recognizer
 

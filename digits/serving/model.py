@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -139,7 +138,7 @@ class Follower(threading.Thread):
             self._served.refused = {"release": version, "why": exc.message}
             log.error("release %s refused: %s", version or "?", exc.message)  # noqa: TRY400 # the message says it all
             return False
-        except (OSError, ValueError, json.JSONDecodeError) as exc:
+        except Exception as exc:  # the thread must live on, whatever a damaged store makes of us
             self._served.refused = {"release": version, "why": f"{type(exc).__name__}: {exc}"}
             log.exception("cannot follow the ledger")
             return False

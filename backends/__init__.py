@@ -1,0 +1,28 @@
+"""Where the pipeline runs: one contract and its implementations. The only code that knows an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from digits.errors import UsageError
+
+if TYPE_CHECKING:
+    from backends.base import Backend
+    from digits.settings import Settings
+
+
+def open_backend(settings: Settings) -> Backend:
+    """The backend that the settings name."""
+    if settings.backend == "process":
+        from backends.process import ProcessBackend
+
+        return ProcessBackend(settings)
+    if settings.backend == "docker":
+        from backends.docker import DockerBackend
+
+        return DockerBackend(settings)
+    if settings.backend == "kubeflow":
+        from backends.kubeflow import KubeflowBackend
+
+        return KubeflowBackend(settings)
+    raise UsageError(f"expected a backend of process, docker, kubeflow, got {settings.backend!r}")

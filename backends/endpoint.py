@@ -1,0 +1,156 @@
+"""The predictor process of this machine: started once, it follows the ledger and outlives the runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+import psutil
+
+from backends import runs
+from digits import code, deployment
+from digits.errors import EndpointError
+from digits.files import write_json
+from digits.settings import Settings
+
+START_SECONDS = 40.0
+STOP_SECONDS = 35.0  # a little more than the predictor's own grace
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A predictor that runs: where, as which process, on which store, of which code, and an id of this life."""
+
+    url: str
+    grpc: str
+    pid: int
+    started: float
+    store: str
+    code: str
+    life: str
+
+
+def running(settings: Settings) -> Predictor | None:
+    """The predictor that this installation started, if it is alive."""
+    try:
+        state = Predictor(**json.loads(_file(settings).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if runs.alive(state.pid, state.started) else None
+
+
+def ensure(settings: Settings) -> Predictor:
+    """The running predictor on the settings' store, started if there is none. It may not be ready yet."""
+    with _lock(settings):
+        state = running(settings)
+        if state and (state.store, state.code) != (settings.store, code.digest(serving=True)):
+            _end(state)
+            state = None
+        return state or _start(settings)
+
+
+def stop(settings: Settings) -> None:
+    """End the predictor; requests in flight are answered first."""
+    with _lock(settings):
+        if state := running(settings):
+            _end(state)
+        _file(settings).unlink(missing_ok=True)
+
+
+def new_life(settings: Settings) -> None:
+    """Make the next run deploy anew, because the champion was changed by hand."""
+    with _lock(settings):
+        if state := running(settings):
+            write_json(_file(settings), asdict(state) | {"life": secrets.token_hex(4)})
+
+
+def wait_ready(settings: Settings, seconds: float = START_SECONDS) -> Predictor:
+    """Wait until the predictor serves. Raises EndpointError with the end of its log."""
+    state, seen = ensure(settings), ""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not runs.alive(state.pid, state.started):
+            break
+        try:
+            deployment.request(f"{state.url}/v2/models/digits/ready")
+            return state
+        except OSError as exc:
+            seen = str(exc)
+        time.sleep(0.1)
+    raise EndpointError(
+        f"the predictor is not ready after {seconds:.0f} s: {seen}\n{_tail(settings)}", remedy="digits doctor"
+    )
+
+
+def _start(settings: Settings) -> Predictor:
+    http, grpc = _free(settings.port), _free(settings.grpc_port)
+    log = settings.home / "logs" / "predictor.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = os.environ | settings.environ() | {"PYTHONUNBUFFERED": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "digits", "serve", "--http-port", str(http), "--grpc-port", str(grpc)],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    state = Predictor(
+        url=f"http://127.0.0.1:{http}",
+        grpc=f"127.0.0.1:{grpc}",
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        store=settings.store,
+        code=code.digest(serving=True),
+        life=secrets.token_hex(4),
+    )
+    write_json(_file(settings), asdict(state))
+    return state
+
+
+def _end(state: Predictor) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(state.pid)
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+    runs.end_group(state.pid, state.started)
+
+
+def _free(wanted: int) -> int:
+    """`wanted` if it can be had, else a free port: who holds the wanted one is left alone."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise EndpointError("this machine has no free port")
+
+
+def _tail(settings: Settings) -> str:
+    log = settings.home / "logs" / "predictor.log"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
+
+
+def _file(settings: Settings) -> Path:
+    return settings.home / "endpoint.json"
+
+
+def _lock(settings: Settings) -> filelock.BaseFileLock:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(settings.home / "endpoint.lock", timeout=STOP_SECONDS + 10)

@@ -1,0 +1,242 @@
+"""What the process and docker backends share: a run in a child process, watched through its events."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from backends import runs
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
+from digits import events, feedback, mnist
+from digits.errors import DigitsError, Interrupted, StepFailed
+from digits.settings import Settings
+from digits.store import open_store
+
+POLL_SECONDS = 0.03
+STOP_SECONDS = 30.0
+RUN_SECONDS = 24 * 3600.0
+
+
+class LocalBackend(ABC):
+    """Runs the definition by kfp.local. See `backends.base.Backend` for the contract."""
+
+    name: str
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def check(self) -> None:
+        """See Backend."""
+
+    @abstractmethod
+    def prepare(self, watch: Watch) -> Settings:
+        """Start what a run needs (object store, endpoint); returns the settings that this machine reaches them by."""
+
+    @abstractmethod
+    def step_settings(self) -> Settings:
+        """The settings as the steps need them."""
+
+    @abstractmethod
+    def deployment(self) -> dict[str, str]:
+        """{"life": id of the endpoint's present life, "endpoint": its address for the steps}."""
+
+    @abstractmethod
+    def endpoint(self) -> str:
+        """See Backend."""
+
+    @abstractmethod
+    def redeploy(self) -> str:
+        """See Backend."""
+
+    @abstractmethod
+    def stop_endpoint(self) -> None:
+        """See Backend."""
+
+    @abstractmethod
+    def release_leftovers(self, run: runs.Run) -> None:
+        """Remove what a run that ended badly may have left beside its processes."""
+
+    def close(self) -> None:  # noqa: B027 # nothing to close is the usual case
+        """See Backend."""
+
+    def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
+        """See Backend."""
+        for dead in runs.bury_dead(self.settings.home):
+            self.release_leftovers(dead)
+            _mark_killed(self.settings, dead)
+        reached = self.prepare(watch)
+        from pipeline.definition import STEPS
+
+        steps = {step: StepState() for step in STEPS}
+        run = runs.create(self.settings.home, self.name, request, resume)
+        cache = self.settings.home / "cache" / "pipeline"
+        if resume:
+            cache = Path(runs.find(self.settings.home, resume).record()["cache_root"])
+        elif not request.use_cache:
+            cache = run.folder / "cache"
+        deployment = self.deployment()
+        run.update(
+            parameters=request.parameters | self._resolved(request, reached, watch, deployment),
+            cache_root=str(cache),
+        )
+        started = time.monotonic()
+        watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
+        code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)
+        seconds = time.monotonic() - started
+        unfinished = [name for name, step in steps.items() if step.state not in {"done", "cached"}]
+        if code == 0 and not unfinished:
+            run.update(state=SUCCEEDED)
+            outputs = _read(run.folder / "result.json")
+            return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, seconds)
+        run.update(state=FAILED)
+        self.release_leftovers(run)
+        raise _step_failed(run, steps, unfinished, failure, code)
+
+    def _resolved(
+        self, request: Request, reached: Settings, watch: Watch, deployment: dict[str, str]
+    ) -> dict[str, Any]:
+        """What the cache keys need to know of the world: which data, which corrections, which endpoint."""
+        dataset = mnist.resolve(
+            request.parameters.get("dataset", mnist.AUTO), self.settings.data, self.settings.home / "data"
+        )
+        mnist.check_place(dataset, self.settings.data)
+        if dataset == mnist.FALLBACK and request.parameters.get("dataset") != mnist.FALLBACK:
+            watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
+        store = open_store(reached)
+        return {
+            "dataset": dataset,
+            "store": self.step_settings().store,
+            "feedback": feedback.digest(store),
+            "deployment": deployment["life"],
+        }
+
+    def _watch_engine(
+        self, run: runs.Run, deployment: dict[str, str], steps: dict[str, StepState], watch: Watch
+    ) -> tuple[int, str, dict[str, Any]]:
+        """Run the engine to its end. Returns (exit code, MLflow's run id, the first step failure's event)."""
+        reader, mlflow_run, failure, began = events.Reader(run.events), "", {}, {}
+        with (run.logs / "engine.log").open("wb") as log:
+            engine = self._start_engine(run, deployment, log)
+            try:
+                deadline = time.monotonic() + RUN_SECONDS
+                over = False
+                while True:
+                    over = engine.poll() is not None
+                    for event in reader.new():
+                        name, kind = event["step"], event["event"]
+                        step = steps.get(name, StepState())
+                        if kind == "started":
+                            step.state, began[name] = "running", event["time"]
+                        elif kind in {"finished", "cached", "failed", "exited"}:
+                            step.state = {"finished": "done", "cached": "cached"}.get(kind, "failed")
+                            step.seconds = event["time"] - began.get(name, event["time"])
+                        elif kind == "mlflow":
+                            mlflow_run = event["run_id"]
+                        if kind in {"failed", "exited"} and not failure:
+                            failure = event
+                        watch(event)
+                    if over:
+                        return engine.wait(), mlflow_run, failure
+                    if time.monotonic() > deadline:
+                        raise DigitsError(f"run {run.id} took longer than {RUN_SECONDS / 3600:.0f} h; it was ended")
+                    time.sleep(POLL_SECONDS)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"run {run.id} was interrupted; what was done is kept", remedy="digits run --resume"
+                ) from None
+            finally:
+                if engine.poll() is None:
+                    self._stop_engine(run, engine)
+
+    def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        environment = os.environ | self.step_settings().environ()
+        environment |= {"DIGITS_ENDPOINT": deployment["endpoint"], "DIGITS_DEPLOYER": "follow"}
+        environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+        environment.pop("MLFLOW_RUN_ID", None)
+        root = str(Path(__file__).resolve().parent.parent)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+        engine = subprocess.Popen(
+            [sys.executable, "-m", "backends.engine", str(run.folder)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        run.update(engine=engine.pid, engine_started=psutil.Process(engine.pid).create_time())
+        return engine
+
+    def _stop_engine(self, run: runs.Run, engine: subprocess.Popen[bytes]) -> None:
+        """End a run's processes: the engine marks MLflow's run, its steps end with it."""
+        # A second Ctrl-C must not cut this short; the deadline does.
+        run.update(state=CANCELED)
+        stopper = threading.Thread(target=_terminate, args=(engine,))
+        stopper.start()
+        while stopper.is_alive():
+            try:
+                stopper.join()
+            except KeyboardInterrupt:
+                continue
+        runs.end_group(engine.pid, run.record()["engine_started"])
+        self.release_leftovers(run)
+
+
+def _terminate(engine: subprocess.Popen[bytes]) -> None:
+    engine.terminate()
+    try:
+        engine.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        engine.kill()
+        engine.wait()
+
+
+def _mark_killed(settings: Settings, run: runs.Run) -> None:
+    """Give the MLflow run of a run that was killed its last status."""
+    from digits import tracking
+
+    made = [event["run_id"] for event in events.Reader(run.events).new() if event["event"] == "mlflow"]
+    if made:
+        tracking.end_run(settings, made[-1], tracking.KILLED)
+
+
+def _step_failed(
+    run: runs.Run, steps: dict[str, StepState], unfinished: list[str], failure: dict[str, Any], code: int
+) -> StepFailed:
+    failed = failure.get("step") or next((n for n in unfinished if steps[n].state == "running"), unfinished[0])
+    log = run.logs / f"{failed}.log"
+    if failure.get("event") == "failed":
+        cause = failure["cause"]
+    elif failure.get("event") == "exited":
+        cause = describe_exit(failure["code"])
+    else:
+        log = run.logs / "engine.log"
+        cause = f"the engine ended with {describe_exit(code)} before the step was done"
+    error = StepFailed(
+        failed, cause, log=log if log.exists() else None, remedy=failure.get("remedy") or "digits run --resume"
+    )
+    if failure.get("exit_code"):
+        error.exit_code = failure["exit_code"]
+    return error
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words: those above 128, and negative ones, stand for signals."""
+    number = -code if code < 0 else code - 128 if code > 128 else 0
+    names = {9: "killed (SIGKILL; if nobody did, out of memory)", 15: "stopped (SIGTERM)", 11: "crashed (SIGSEGV)"}
+    return f"exit code {code}" + (f": {names.get(number, f'signal {number}')}" if number else "")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

@@ -1,0 +1,97 @@
+"""The `digits` command: the top layer, which alone may import every other one, and does so late.
+
+`digits --help` must answer at once, so that a command's module is imported only when the command is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from digits import __version__
+from digits.errors import DigitsError
+
+# command: (module of digits.cli, one line of help)
+COMMANDS = {
+    "up": ("run", "Run what is not cached, serve the model and open the drawing page."),
+    "run": ("run", "Run the pipeline."),
+    "compile": ("run", "Write the pipeline as YAML for Kubeflow."),
+    "predict": ("predict", "Recognise picture files, or test images of MNIST by number."),
+    "serve": ("serve", "Serve the champion (or one release) over KServe's protocols."),
+    "web": ("serve", "Serve the drawing page for any KServe endpoint."),
+    "releases": ("releases", "List the releases."),
+    "promote": ("releases", "Make a release the champion."),
+    "rollback": ("releases", "Bring back the champion before this one."),
+    "verify": ("releases", "Check the chain from data to endpoint."),
+    "report": ("releases", "Open the report of a run."),
+    "doctor": ("upkeep", "Say what is there, what is missing and how to get it."),
+    "clean": ("upkeep", "Stop what runs and remove what was made."),
+    "images": ("upkeep", "Build the container images."),
+    "cluster": ("cluster", "A kind cluster with KServe: up, status, down."),
+    "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
+    "upload": ("kubeflow", "Upload the pipeline to Kubeflow Pipelines."),
+    "schedule": ("kubeflow", "Run the pipeline on Kubeflow at set times."),
+}
+
+
+class Commands(click.Group):
+    """Finds a command's module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table, which is that of use."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"digits.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, "compile_command" if cmd_name == "compile" else cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table alone, without importing anything."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="digits")
+def cli() -> None:
+    r"""Train a handwritten-digit classifier and put it behind a KServe endpoint and a drawing page.
+
+    \b
+    digits up                                  everything, then draw
+    digits run --epochs 5 --optimizer adam     one run of the pipeline
+    digits predict picture.png                 ask the served model
+    """
+
+
+def main() -> None:
+    """Run a command; an error of ours is one message on standard error and its exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except DigitsError as exc:
+        as_json = "--json" in sys.argv
+        if as_json:
+            emit({"error": exc.message, "remedy": exc.remedy, "exit_code": exc.exit_code})
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+def emit(answer: Any) -> None:
+    """Write the one JSON object of `--json` to standard output."""
+    click.echo(json.dumps(answer))

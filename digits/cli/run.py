@@ -1,0 +1,165 @@
+"""`digits run`, `digits compile` and `digits up`."""
+
+from __future__ import annotations
+
+import dataclasses
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digits.cli import emit
+from digits.cli.show import Progress, summary
+from digits.errors import UsageError
+from digits.settings import BACKENDS, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backends.base import Result
+
+# The definition's parameters that a user sets, as options. Defaults are the definition's own.
+PARAMETERS = (
+    click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.  [3]"),
+    click.option("--optimizer", help="Any optimizer of Keras.  [adam]"),
+    click.option("--experiment", help="MLflow's experiment.  [digits-recognizer-kfp]"),
+    click.option("--preset", type=click.Choice(["fast", "accurate"]), help="A tuned way of training.  [fast]"),
+    click.option("--model", type=click.Choice(["default", "baseline"]), help="The network.  [default]"),
+    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images a training step.  [the preset's]"),
+    click.option("--learning-rate", type=click.FloatRange(0, 10, min_open=True), help="Its peak.  [the preset's]"),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of split, weights and order.  [0]"),
+    click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Least accuracy for a promotion.  [0.95]"),
+    click.option("--dataset", type=click.Choice(["auto", "mnist", "sklearn-digits"]), help="What to learn.  [auto]"),
+)
+
+
+def parameters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of PARAMETERS to a command."""
+    for option in reversed(PARAMETERS):
+        command = option(command)
+    return command
+
+
+def _settings(data: str | None, backend: str | None) -> Settings:
+    settings = Settings.load()
+    if data:
+        settings = dataclasses.replace(settings, data=data if "://" in data else str(Path(data).absolute()))
+    return dataclasses.replace(settings, backend=backend) if backend else settings
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
+    """Run the pipeline on the settings' backend with progress on standard error."""
+    from backends import open_backend, runs
+    from backends.base import Request
+
+    resumed = ""
+    if resume is not None:
+        run = runs.to_resume(settings.home, "" if resume == "last" else resume)
+        record, resumed = run.record(), run.id
+        world = {"store", "feedback", "deployment", "dataset"}
+        chosen = {k: v for k, v in record["parameters"].items() if k not in world} | chosen
+        settings = dataclasses.replace(settings, backend=record["backend"])
+    backend = open_backend(settings)
+    try:
+        backend.check()
+        with Progress(quiet=quiet) as progress:
+            return backend.run(Request(chosen, use_cache=cache), progress.watch, resume=resumed)
+    finally:
+        backend.close()
+
+
+@click.command()
+@parameters
+@click.option("--data", help="Folder or URL with MNIST's four files.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Where to run.  [process]")
+@click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
+@click.option(
+    "--resume", is_flag=False, flag_value="last", help="Take up the last failed run (or RUN) where it failed."
+)
+@click.option("--compile-only", is_flag=True, help="Write pipeline.yaml and run nothing.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for --compile-only.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(
+    data: str | None,
+    backend: str | None,
+    cache: bool,
+    resume: str | None,
+    compile_only: bool,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    r"""Run the pipeline: fetch, prepare, train, evaluate, publish, deploy.
+
+    \b
+    digits run                                       MNIST, 3 epochs, adam
+    digits run --epochs 5 --experiment my-experiment
+    digits run --data ~/mnist --json
+    digits run --backend docker
+    digits run --resume                              after a failure
+    digits run --compile-only                        only write pipeline.yaml
+    """
+    chosen = _chosen(options)
+    settings = _settings(data, backend)
+    if compile_only:
+        _compile(output or Path("pipeline.yaml"), settings, as_json)
+        return
+    if output:
+        raise UsageError("--output goes with --compile-only")
+    result = execute(settings, chosen, cache=cache, resume=resume, quiet=quiet)
+    answer = summary(result, settings)
+    if as_json:
+        emit(answer)
+
+
+@click.command(name="compile")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("pipeline.yaml"))
+@click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Whose settings go in.  [kubeflow]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def compile_command(output: Path, backend: str, as_json: bool) -> None:
+    """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine."""
+    _compile(output, _settings(None, backend), as_json)
+
+
+def _compile(output: Path, settings: Settings, as_json: bool) -> None:
+    from pipeline.definition import compile_to, unchanged
+
+    configure: Any = unchanged
+    if settings.backend == "kubeflow":
+        from backends.kubeflow import configure_task
+
+        configure = configure_task(settings)
+    compile_to(output, configure)
+    click.echo(f"wrote {output}", err=True)
+    if as_json:
+        emit({"output": str(output)})
+
+
+@click.command()
+@parameters
+@click.option("--data", help="Folder or URL with MNIST's four files.")
+@click.option("--backend", type=click.Choice(["process", "docker"]), help="Where to run.  [process]")
+@click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")
+def up(data: str | None, backend: str | None, open_page: bool, port: int | None, **options: Any) -> None:
+    """Run what is not cached, serve the model and the drawing page until Ctrl-C."""
+    from web_app.server import serve
+
+    settings = _settings(data, backend)
+    result = execute(settings, _chosen(options), cache=True, resume=None, quiet=False)
+    answer = summary(result, settings)
+    if not answer["endpoint"]:
+        raise UsageError(f"nothing is served: {answer['why']}", remedy="digits releases")
+    serve(
+        settings,
+        {"local": answer["endpoint"]},
+        port=settings.web_port if port is None else port,
+        ready=lambda url: webbrowser.open(url) if open_page else None,
+    )

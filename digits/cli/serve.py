@@ -1,0 +1,48 @@
+"""`digits serve` and `digits web`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from digits.settings import Settings
+
+
+@click.command()
+@click.option("--name", default="digits", help="The model's name in the paths.  [digits]")
+@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.  [127.0.0.1]")
+@click.option("--http-port", type=click.IntRange(1, 65535), help="REST port.  [8080]")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [8081]")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that answer REST requests.  [1]")
+@click.option("--model-dir", type=click.Path(path_type=Path), help="A release's folder, instead of the store.")
+@click.option("--release", default="", help="Pin this release instead of following the champion.")
+def serve(
+    name: str,
+    host: str,
+    http_port: int | None,
+    grpc_port: int | None,
+    workers: int,
+    model_dir: Path | None,
+    release: str,
+) -> None:
+    r"""Serve the champion over KServe V1 and V2, REST and gRPC, and follow promotions.
+
+    \b
+    digits serve
+    digits serve --release 3f2a9c81d0b4
+    curl localhost:8080/v2/models/digits
+    """
+    from digits.serving import server
+
+    settings = Settings.load()
+    options = server.Options(
+        name=name,
+        host=host,
+        http_port=http_port or settings.port,
+        grpc_port=grpc_port or settings.grpc_port,
+        workers=workers,
+        model_dir=model_dir,
+        release=release,
+    )
+    server.run(options, settings)
