@@ -140,7 +140,6 @@ def _missing_outputs(executor_input: dict[str, Any]) -> list[str]:
         name
         for name, artifacts in outputs.get("artifacts", {}).items()
         if not Path(artifacts["artifacts"][0]["uri"]).exists()
-        and name not in {"metrics", "confusion"}  # KFP keeps these in the executor's output alone
     ]
     if not Path(outputs["outputFile"]).is_file():
         missing.append("executor_output.json")

@@ -123,7 +123,9 @@ class LocalBackend(ABC):
         self, run: runs.Run, deployment: dict[str, str], steps: dict[str, StepState], watch: Watch
     ) -> tuple[int, str, dict[str, Any]]:
         """Run the engine to its end. Returns (exit code, MLflow's run id, the first step failure's event)."""
-        reader, mlflow_run, failure, began = events.Reader(run.events), "", {}, {}
+        reader, mlflow_run = events.Reader(run.events), ""
+        failure: events.Event = {}
+        began: dict[str, float] = {}
         with (run.logs / "engine.log").open("wb") as log:
             engine = self._start_engine(run, deployment, log)
             try:

@@ -70,6 +70,7 @@ def publish(
         "version": version,
         "digest": digest,
         "uri": releases.uri_of(store, version),
+        "accuracy": figures["accuracy"],
         "promoted": decision.promote,
         "why": decision.why,
         "champion": champion,

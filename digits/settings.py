@@ -114,7 +114,7 @@ def mask_url(value: str) -> str:
     return value.replace(f":{parts.password}@", f":{MASK}@") if parts and parts.password else value
 
 
-def _convert(name: str, raw: str, kind: type) -> Any:
+def _convert(name: str, raw: str, kind: type[Any]) -> Any:
     if issubclass(kind, Path):
         return Path(raw)
     try:

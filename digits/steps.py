@@ -186,19 +186,26 @@ def publish(
 
 
 def deploy(champion: str, store: str) -> Json:
-    """Put the champion behind the endpoint and wait until it answers its golden image rightly. Returns its address."""
+    """Put the champion behind the endpoint and wait until it answers its golden image rightly.
+
+    Args:
+        champion: the champion that `publish` saw. Its answer may come from the cache, so the ledger is asked again:
+            a rollback or another run's promotion since then counts.
+        store: URI of the object store.
+
+    Returns {"endpoint": its address, "version": of the champion}, both '' where no release has passed the gate yet.
+    """
     from digits import deployment
 
     settings = Settings.load()
+    opened = open_store(settings, store)
+    champion = releases.champion(opened) or champion
     if not champion:
         events.tell("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
         return {"endpoint": "", "version": ""}
-    opened = open_store(settings, store)
     manifest = releases.load(opened, champion)
-    endpoint = deployment.deployer(os.environ.get("DIGITS_DEPLOYER", "follow"))(
-        settings, manifest, releases.uri_of(opened, champion)
-    )
-    return {"endpoint": endpoint, "version": champion}
+    deployer = deployment.deployer(os.environ.get("DIGITS_DEPLOYER", "follow"))
+    return {"endpoint": deployer(settings, manifest, releases.uri_of(opened, champion)), "version": champion}
 
 
 def plain(value: Any) -> Any:

@@ -22,11 +22,11 @@ Configure = Callable[[dsl.PipelineTask], Any]
 class Outputs(NamedTuple):
     """What a run answers: facts of its steps, and the report."""
 
-    data: dict  # type: ignore[type-arg] # KFP's type of a parameter
-    feedback: dict  # type: ignore[type-arg]
-    trained: dict  # type: ignore[type-arg]
-    published: dict  # type: ignore[type-arg]
-    deployed: dict  # type: ignore[type-arg]
+    data: dict
+    feedback: dict
+    trained: dict
+    published: dict
+    deployed: dict
     report: HTML
 
 

@@ -9,7 +9,7 @@ import click
 
 from digits import releases as store_releases
 from digits.cli import emit
-from digits.errors import MissingError
+from digits.errors import MissingError, ReleaseError
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
@@ -104,3 +104,40 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
         click.echo(str(paths[-1]))
     if open_page:
         webbrowser.open(paths[-1].as_uri())
+
+
+@click.command()
+@click.argument("target", default="")
+@_json
+def verify(target: str, as_json: bool) -> None:
+    """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
+
+    TARGET is a release's version, an endpoint's address, or nothing: the champion and the endpoint that serves it.
+    """
+    from backends import open_backend
+    from digits import deployment, verification
+
+    settings = Settings.load()
+    store = open_store(settings)
+    version, endpoint = target, ""
+    if "://" in target:
+        version, endpoint = deployment.request(f"{target}/v2/models/digits")["parameters"]["release"], target
+    elif not target:
+        version = store_releases.champion(store)
+        backend = open_backend(settings)
+        try:
+            endpoint = backend.endpoint()
+        finally:
+            backend.close()
+    if not version:
+        raise MissingError("there is no champion to verify", remedy="digits run")
+    hops = []
+    for hop in verification.verify(settings, store, version, endpoint):
+        hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
+        mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
+        click.echo(f"  {mark} {hop.name:<10} {hop.found}", err=as_json)
+    broken = [hop["hop"] for hop in hops if not hop["holds"]]
+    if as_json:
+        emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})
+    if broken:
+        raise ReleaseError(f"the chain of release {version} breaks at: {', '.join(map(str, broken))}")

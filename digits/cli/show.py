@@ -72,13 +72,10 @@ class Progress:
 
 def summary(result: Result, settings: Settings) -> dict[str, Any]:
     """Print how a run ended; returns it as the object of `--json`."""
-    from digits import releases
-    from digits.store import open_store
+    from digits.steps import plain
 
     published = result.outputs["published"]
-    accuracy = None
-    if settings.backend == "process":
-        accuracy = releases.load(open_store(settings), published["version"])["metrics"]["accuracy"]
+    accuracy = published["accuracy"]
     answer = {
         "run": result.run_id,
         "state": result.state,
@@ -91,7 +88,7 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         "promoted": published["promoted"],
         "why": published["why"],
         "champion": published["champion"],
-        "data": result.outputs["data"] | {"feedback": result.outputs["feedback"]},
+        "data": plain(result.outputs["data"] | {"feedback": result.outputs["feedback"]}),
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],
         "endpoint": result.outputs["deployed"]["endpoint"],
@@ -99,7 +96,7 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
     }
     gate = "promoted" if published["promoted"] else "kept, not promoted"
     rows = [
-        ("accuracy", f"{accuracy:.2%} on {answer['data']['dataset']}" if accuracy is not None else ""),
+        ("accuracy", f"{accuracy:.2%} on {answer['data']['dataset']}"),
         ("release", f"{published['version']}  {gate}: {published['why']}"),
         ("endpoint", answer["endpoint"]),
         ("report", "digits report"),

@@ -36,7 +36,9 @@ def _flat_v1(body: bytes) -> Pixels | None:
     """Decode the usual request without building nested lists.
 
     What is left of it after its numbers are taken out must be exactly the brackets and commas of n images; then the
-    brackets go, and one flat list is parsed. Returns None if it is anything but that; the slow way then finds out what is wrong with it.
+    brackets go, and one flat list is parsed.
+
+    Returns None if it is anything but that; the slow way then finds out what is wrong with it.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if body[:start].translate(None, _SPACE) != b'{"instances":' or body[end:].translate(None, _SPACE) != b"}":

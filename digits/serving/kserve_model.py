@@ -30,7 +30,7 @@ APPLICATION = "digits.serving.kserve_model:application"
 _front: Front | None = None
 
 
-class DigitsModel(kserve.Model):  # type: ignore[misc] # kserve ships no types
+class DigitsModel(kserve.Model):
     """What KServe's own parts see: readiness and metadata.
 
     A worker process gets it pickled; what it serves is loaded anew there.
@@ -86,7 +86,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _front(scope, receive, send)
 
 
-class Servicer(InferenceServicer):  # type: ignore[misc] # kserve ships no types
+class Servicer(InferenceServicer):
     """KServe's gRPC service with our own way to a prediction, and without remote loading and unloading."""
 
     def __init__(self, server: Server, served: Served) -> None:
@@ -144,14 +144,14 @@ def _pixels(request: Any) -> decode.Pixels:
     return decode.from_list(list(values), tensor.datatype, count)
 
 
-class Repository(kserve.ModelRepository):  # type: ignore[misc] # kserve ships no types
+class Repository(kserve.ModelRepository):
     """KServe unloads every model at the first signal, before requests in flight are answered; ours stays."""
 
     def unload(self, name: str) -> None:
         """Nothing: the process is about to end."""
 
 
-class Server(kserve.ModelServer):  # type: ignore[misc] # kserve ships no types
+class Server(kserve.ModelServer):
     """KServe's server on an address of our choice; its own is 0.0.0.0 and [::], whatever it is told."""
 
     def __init__(self, options: Options, model: DigitsModel) -> None:

@@ -1,0 +1,65 @@
+"""Asks an endpoint: Open Inference V2 with raw tensors, the quickest of the protocols that it speaks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from digits.data import Images
+from digits.errors import EndpointError
+
+SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an endpoint says of n images: digits int64 (n,), probabilities float32 (n, 10), and its release."""
+
+    classes: np.ndarray
+    probabilities: np.ndarray
+    release: str
+
+
+def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -> Answer:
+    """Ask for the digits of images uint8 (n, 28, 28), 0 paper to 255 ink.
+
+    Args:
+        endpoint: its address.
+        images: what to recognise.
+        token: bearer token, '' for none.
+        host: the Host header, where the endpoint is reached through a gateway.
+
+    Raises:
+        EndpointError: it did not answer, or not rightly; carries its own words.
+    """
+    import urllib3
+
+    raw = np.ascontiguousarray(images, np.uint8).tobytes()
+    tensor = {
+        "name": "image",
+        "datatype": "UINT8",
+        "shape": list(images.shape),
+        "parameters": {"binary_data_size": len(raw)},
+    }
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Host": host} if host else {}
+    url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
+    try:
+        answer = urllib3.request("POST", url, body=head + raw, headers=headers, timeout=SECONDS, retries=False)
+    except urllib3.exceptions.HTTPError as exc:
+        raise EndpointError(f"{url}: {type(exc).__name__}", remedy="digits up, or digits doctor") from exc
+    if answer.status != 200:
+        raise EndpointError(f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}")
+    size = int(answer.headers.get("Inference-Header-Content-Length", len(answer.data)))
+    said, rest = json.loads(answer.data[:size]), answer.data[size:]
+    tensors = {}
+    for output in said["outputs"]:
+        dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
+        count = output["parameters"]["binary_data_size"]
+        tensors[output["name"]] = np.frombuffer(rest[:count], dtype).reshape(output["shape"])
+        rest = rest[count:]
+    return Answer(tensors["class"], tensors["probabilities"], said.get("model_version", ""))

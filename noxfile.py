@@ -1,0 +1,123 @@
+"""`nox -l` is the developers' menu; plain `nox` needs no Docker, cluster or data host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "yes"
+
+LOCKED = "requirements/dev.txt"
+
+
+def install(session: nox.Session, requirements: str = LOCKED) -> None:
+    """Install the locked packages, checked by hash, and this project as it stands here."""
+    session.install("--require-hashes", "-r", requirements)
+    session.install("--no-deps", "-e", ".")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format; with `-- --fix`, mend what can be mended."""
+    ruff = [line.split()[0] for line in Path(LOCKED).read_text().splitlines() if line.startswith("ruff==")]
+    session.install(*ruff)
+    session.run("ruff", "check", ".", *session.posargs)
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install(session)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Run the tests that need nothing but Python."""
+    install(session)
+    session.run("pytest", "tests/unit", "tests/contract", "-m", "not docker and not cluster", *session.posargs)
+
+
+@nox.session(default=False)
+def integration(session: nox.Session) -> None:
+    """Run the tests that need a Docker engine."""
+    install(session)
+    session.run("pytest", "tests/integration", "tests/contract", *(session.posargs or ["-m", "docker"]))
+
+
+@nox.session(default=False)
+def e2e(session: nox.Session) -> None:
+    """Run the tests that need a browser or a kind cluster."""
+    install(session)
+    session.run("pytest", "tests/e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Run the pipeline on MNIST, serve the model, and recognise a real image."""
+    install(session, "requirements/all.txt")
+    session.run("digits", "run", *session.posargs)
+    session.run("digits", "predict", "0")
+    session.log(f"now draw one yourself: {session.bin}/digits up")
+
+
+@nox.session(default=False)
+def minimums(session: nox.Session) -> None:
+    """Run the unit tests on the lowest versions that pyproject.toml allows."""
+    if session.venv_backend != "uv":
+        session.skip("needs uv: pip install uv")
+    session.install("--resolution=lowest-direct", "-e", ".[all]", "--group", "test")
+    session.run("pytest", "tests/unit", "-m", "not docker and not cluster", *session.posargs)
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Compile the hashed requirement files from pyproject.toml."""
+    session.install("uv")
+    options = [
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+    ]
+    compile_ = ["uv", "pip", "compile", "pyproject.toml", *options]
+    session.run(*compile_, "--extra", "all", "--group", "dev", "-o", LOCKED, *session.posargs)
+    for part in ("train", "serve", "web", "all"):
+        # One version of each package everywhere: the parts are cut out of the whole.
+        session.run(*compile_, "--extra", part, "-c", LOCKED, "-o", f"requirements/{part}.txt")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure against the peers; `-- training serving` chooses parts."""
+    install(session)
+    for part in session.posargs or ["training", "pipeline", "serving"]:
+        session.run("python", "-m", f"dev.bench.{part}")
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Inject faults for real and print what came of each."""
+    install(session)
+    session.run("pytest", "tests/faults", *session.posargs)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a site."""
+    session.install("-r", "requirements/docs.txt")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).parent)
+    nox.main()
