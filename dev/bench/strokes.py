@@ -1,0 +1,89 @@
+"""MNIST pictures as pen strokes: their skeleton, traced. What a person's pen would have done, for replaying on the page."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Stroke = list[tuple[float, float]]  # (x, y) in 0..1 of the picture's side
+ENLARGED = 4
+FIELD = 28
+
+
+def mnist(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images uint8 (n, 28, 28) and labels uint8 (n,) of 'train' or 't10k'."""
+    images = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
+    labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
+
+
+def strokes_of(image: NDArray[np.uint8]) -> list[Stroke]:
+    """The strokes of a picture, uint8 (28, 28): its skeleton cut at the crossings, smoothed."""
+    side = FIELD * ENLARGED
+    large = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    ink = np.pad(large > 100, 1)
+    lines = _trace(_thin(ink))
+    strokes = []
+    for line in lines:
+        if len(line) < ENLARGED * 1.5 and len(lines) > 1:
+            continue  # a spur that thinning leaves on a thick stroke
+        points = np.array(line, float)
+        if len(points) > 4:
+            padded = np.vstack([points[:1], points[:1], points, points[-1:], points[-1:]])
+            points = sum(padded[i : i + len(points)] for i in range(5)) / 5
+            points = np.vstack([points[::3], points[-1:]])
+        strokes.append([((x - 0.5) / side, (y - 0.5) / side) for y, x in points])
+    return strokes
+
+
+def _thin(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Zhang and Suen's thinning."""
+    ink = ink.copy()
+    while True:
+        before = ink.sum()
+        for step in (0, 1):
+            p = np.stack([np.roll(ink, (-dy, -dx), (0, 1)) for dy, dx in RING])
+            count = p.sum(0)
+            turns = (~p & np.roll(p, -1, 0)).sum(0)
+            n, e, s, w = p[0], p[2], p[4], p[6]
+            open_ = (~(n & e & s) & ~(e & s & w)) if step == 0 else (~(n & e & w) & ~(n & s & w))
+            ink &= ~((count >= 2) & (count <= 6) & (turns == 1) & open_)
+        if ink.sum() == before:
+            return ink
+
+
+RING = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
+
+
+def _trace(skeleton: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
+    """Walk the skeleton from its ends and crossings; what is left are rings."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(skeleton)}
+    near = {p: [(p[0] + dy, p[1] + dx) for dy, dx in RING if (p[0] + dy, p[1] + dx) in left] for p in left}
+    lines = []
+    starts = sorted(left, key=lambda p: (len(near[p]) != 1, p))
+    for start in starts:
+        while start in left or any(q in left for q in near[start]):
+            line = [start]
+            left.discard(start)
+            while options := [q for q in near[line[-1]] if q in left]:
+                before = line[-2] if len(line) > 1 else None
+
+                def straight(q: tuple[int, int], at: tuple[int, int] = line[-1], b: object = before) -> float:
+                    back = line[max(0, len(line) - 6)]
+                    a = np.subtract(at, back) if b else np.zeros(2)
+                    d = np.subtract(q, at)
+                    return float(-(a @ d) / (np.linalg.norm(d) * (np.linalg.norm(a) + 1e-9)))
+
+                line.append(min(options, key=straight))
+                left.discard(line[-1])
+            closing = [q for q in near[line[-1]] if q not in line[-3:] and q in near]
+            if closing:
+                line.append(closing[0])
+            lines.append(line)
+            if len(line) == 1:
+                break
+    return lines
