@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Stroke = list[tuple[float, float]]  # (x, y) in 0..1 of the picture's side
 ENLARGED = 4
 FIELD = 28
+THRESHOLD = 150  # of 255: lower fills small loops, higher breaks thin strokes; 150 replays best
 
 
 def mnist(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -25,7 +26,7 @@ def strokes_of(image: NDArray[np.uint8]) -> list[Stroke]:
     """The strokes of a picture, uint8 (28, 28): its skeleton cut at the crossings, smoothed."""
     side = FIELD * ENLARGED
     large = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-    ink = np.pad(large > 100, 1)
+    ink = np.pad(large > THRESHOLD, 1)
     lines = _trace(_thin(ink))
     strokes = []
     for line in lines:
@@ -87,3 +88,32 @@ def _trace(skeleton: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
             if len(line) == 1:
                 break
     return lines
+
+
+def painted(
+    strokes: list[Stroke], *, pen: float, fill: float = 0.75, slant: float = 0.0, turn: float = 0.0, side: int = 280
+) -> NDArray[np.uint8]:
+    """The drawing, uint8 (side, side), as the page would paint it.
+
+    Args:
+        strokes: in 0..1.
+        pen: the pen's width, of the side.
+        fill: the digit's longer side, of the side.
+        slant: sideways for each step upwards.
+        turn: radians, clockwise.
+        side: pixels.
+    """
+    points = np.concatenate([np.array(stroke) for stroke in strokes])
+    low, high = points.min(0), points.max(0)
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.array([[1, -slant], [0, 1]])
+    large = 2 * side
+    picture = Image.new("L", (large, large))
+    brush = ImageDraw.Draw(picture)
+    radius = pen * large / 2
+    for stroke in strokes:
+        at = (np.array(stroke) - (low + high) / 2) / max((high - low).max(), 1e-3) * fill @ turned.T + 0.5
+        line = [(x * large, y * large) for x, y in at.tolist()]
+        brush.line(line, fill=255, width=max(1, round(2 * radius)))
+        for x, y in line:
+            brush.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    return np.asarray(picture.resize((side, side), Image.Resampling.BOX))
