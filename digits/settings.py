@@ -43,7 +43,7 @@ class Settings:
     grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
     web_port: int = _setting("DIGITS_WEB_PORT", 8000, "port of the drawing page")
     endpoints: str = _setting(
-        "DIGITS_ENDPOINTS", "", "endpoints the page may ask, [name=]url[@host] by space; empty: this machine's predictor"
+        "DIGITS_ENDPOINTS", "", "endpoints the page may ask, [name=]url[@host] by space; empty: the predictor here"
     )
     endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
     namespace: str = _setting("K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService")

@@ -67,7 +67,9 @@ class Endpoint:
         found = tuple(cls.parse(text) for text in texts)
         names = [endpoint.name for endpoint in found]
         if not found or len(set(names)) != len(names):
-            raise UsageError(f"expected one or more endpoints with names of their own, got {', '.join(names) or 'none'}")
+            raise UsageError(
+                f"expected one or more endpoints with names of their own, got {', '.join(names) or 'none'}"
+            )
         return found
 
 
@@ -126,7 +128,7 @@ class EndpointClient:
         return probabilities
 
     async def about(self) -> dict[str, Any]:
-        """The model's name, release, digest, accuracy, data set and MLflow run, as the endpoint says, a few seconds old.
+        """The model's name, release, digest, accuracy, data set and MLflow run, at most a few seconds old.
 
         Raises:
             EndpointTrouble: no answer, or not that of a model for digits.

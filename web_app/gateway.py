@@ -1,12 +1,12 @@
 """The page's same-origin gateway: prepares drawings, asks the configured endpoints, stores corrections.
 
-    GET  /                          the page
-    GET  /api/endpoints             the endpoints by name, and whether corrections can be stored
-    GET  /api/model?endpoint=       the endpoint's state and the model it serves
-    POST /api/recognise?endpoint=   a drawing (PNG) -> class, probabilities, verdict, the 28 x 28 picture
-    POST /api/feedback?label=       a drawing (PNG) and what it is -> the record's key
-    GET  /v2/models/{m}, /v2/models/{m}/ready; POST /v2/models/{m}/infer, /v1/models/{m}:predict   passed on
-    GET  /healthz, /readyz, /metrics
+GET  /                          the page
+GET  /api/endpoints             the endpoints by name, and whether corrections can be stored
+GET  /api/model?endpoint=       the endpoint's state and the model it serves
+POST /api/recognise?endpoint=   a drawing (PNG) -> class, probabilities, verdict, the 28 x 28 picture
+POST /api/feedback?label=       a drawing (PNG) and what it is -> the record's key
+GET  /v2/models/{m}, /v2/models/{m}/ready; POST /v2/models/{m}/infer, /v1/models/{m}:predict   passed on
+GET  /healthz, /readyz, /metrics
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import base64
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,17 +204,14 @@ async def _alive(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _refused(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
+async def _refused(_: Request, exc: Any) -> Response:
     return _json({"error": exc.detail}, exc.status_code)
 
 
-async def _no_answer(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, EndpointTrouble)
+async def _no_answer(_: Request, exc: Any) -> Response:
     return _json({"error": exc.message, "state": exc.state}, STATUS[exc.state])
 
 
-async def _failed(_: Request, exc: Exception) -> Response:
+async def _failed(_: Request, exc: Any) -> Response:
     """A refused drawing is the caller's fault; a store that does not answer is ours."""
-    assert isinstance(exc, DigitsError)
     return _json({"error": exc.message}, 400 if isinstance(exc, DataError) else 503)

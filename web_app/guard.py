@@ -36,7 +36,9 @@ class Metrics:
         self.seconds = Histogram(
             "digits_web_recognise_seconds", "Time to recognise a drawing", ["endpoint"], registry=self.registry
         )
-        self.feedback = Counter("digits_web_feedback", "Corrections stored, by label", ["label"], registry=self.registry)
+        self.feedback = Counter(
+            "digits_web_feedback", "Corrections stored, by label", ["label"], registry=self.registry
+        )
 
 
 class Guard:

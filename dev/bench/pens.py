@@ -32,6 +32,7 @@ class Model:
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """float32 (n, 10)."""
         scaled = np.stack(images)[..., None].astype(np.float32) / 255
         return np.concatenate([self.session.run(None, {self.input: s})[0] for s in np.array_split(scaled, 8)])
 

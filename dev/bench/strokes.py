@@ -1,4 +1,4 @@
-"""MNIST pictures as pen strokes: their skeleton, traced. What a person's pen would have done, for replaying on the page."""
+"""MNIST pictures as pen strokes: their skeleton, traced as a person's pen would have gone."""
 
 from __future__ import annotations
 
@@ -71,15 +71,7 @@ def _trace(skeleton: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
             line = [start]
             left.discard(start)
             while options := [q for q in near[line[-1]] if q in left]:
-                before = line[-2] if len(line) > 1 else None
-
-                def straight(q: tuple[int, int], at: tuple[int, int] = line[-1], b: object = before) -> float:
-                    back = line[max(0, len(line) - 6)]
-                    a = np.subtract(at, back) if b else np.zeros(2)
-                    d = np.subtract(q, at)
-                    return float(-(a @ d) / (np.linalg.norm(d) * (np.linalg.norm(a) + 1e-9)))
-
-                line.append(min(options, key=straight))
+                line.append(min(options, key=lambda q, line=line: _turn(line, q)))  # type: ignore[misc]
                 left.discard(line[-1])
             closing = [q for q in near[line[-1]] if q not in line[-3:] and q in near]
             if closing:
@@ -88,6 +80,12 @@ def _trace(skeleton: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
             if len(line) == 1:
                 break
     return lines
+
+
+def _turn(line: list[tuple[int, int]], point: tuple[int, int]) -> float:
+    """How much a line would turn by going on to `point`: -1 straight on, 1 back."""
+    ahead, behind = np.subtract(point, line[-1]), np.subtract(line[-1], line[max(0, len(line) - 6)])
+    return float(-(behind @ ahead) / (np.linalg.norm(ahead) * (np.linalg.norm(behind) + 1e-9)))
 
 
 def painted(

@@ -25,6 +25,7 @@ const recogniser = new Recogniser({
       return { drawing, ...(await gateway.recognise(endpoint, drawing, signal)) };
     } finally {
       clearTimeout(slow);
+      if ($("state").dataset.state === "waiting") view.showState("");
     }
   },
   show(answer, settled) {
@@ -71,7 +72,9 @@ pad.addEventListener("start", () => {
   view.showCorrection(false);
   refresh();
 });
-pad.addEventListener("move", () => recogniser.soon());
+pad.addEventListener("move", () => {
+  if ($("state").hidden) recogniser.soon(); // an endpoint in trouble is asked when it is back, not at every move
+});
 pad.addEventListener("end", () => {
   penUp = true;
   recogniser.now();
