@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,7 +85,7 @@ def stroke_width(ink: Ink) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer can be relied on. `state` is one of sure, unsure, several, empty; `text` says it to a person."""
+    """Whether an answer can be relied on: `state` is sure, unsure, several or empty; `text` says it to a person."""
 
     state: str
     text: str
@@ -124,8 +124,8 @@ def _cropped(ink: Ink) -> Ink:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _border(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+def _border(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]).astype(np.float64)
 
 
 def _scaled(picture: Image.Image) -> Ink:

@@ -42,6 +42,9 @@ class Settings:
     port: int = _setting("DIGITS_PORT", 8080, "REST port of the predictor that this machine runs")
     grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
     web_port: int = _setting("DIGITS_WEB_PORT", 8000, "port of the drawing page")
+    endpoints: str = _setting(
+        "DIGITS_ENDPOINTS", "", "endpoints the page may ask, [name=]url[@host] by space; empty: the predictor here"
+    )
     endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
     namespace: str = _setting("K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService")
     base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: a public one")

@@ -1,0 +1,94 @@
+"""A small server of the Open Inference protocol for the gateway's tests, whose state a test can change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import uvicorn
+from numpy.typing import NDArray
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class StandIn:
+    """Serves `digits`; `state` is ready, starting, busy, slow or wrong. Keeps the headers of the last request."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.state, self.headers = answer, "ready", {}
+        self.images: list[NDArray[np.uint8]] = []
+        self.app = Starlette(
+            routes=[
+                Route("/v2/models/digits", self.about),
+                Route("/v2/models/digits/ready", self.ready),
+                Route("/v2/models/digits/infer", self.infer, methods=["POST"]),
+                Route("/v1/models/digits:predict", self.predict, methods=["POST"]),
+            ]
+        )
+
+    async def about(self, request: Request) -> JSONResponse:
+        self.headers = dict(request.headers)
+        if self.state == "starting":
+            return JSONResponse({"error": "not ready"}, 503)
+        shape = {"name": "pixels" if self.state == "wrong" else "image", "datatype": "UINT8", "shape": [-1, 28, 28]}
+        parameters = {"release": "v1", "digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
+        about = {"name": "digits", "versions": ["v1"], "platform": "onnx", "inputs": [shape], "outputs": []}
+        return JSONResponse(about | {"parameters": parameters})
+
+    async def ready(self, request: Request) -> JSONResponse:
+        return JSONResponse({"ready": self.state != "starting"}, 503 if self.state == "starting" else 200)
+
+    async def infer(self, request: Request) -> JSONResponse:
+        self.headers = dict(request.headers)
+        body = await request.body()
+        if self.state in {"starting", "busy"}:
+            return JSONResponse({"error": self.state}, 503, {"Retry-After": "1"})
+        if self.state == "slow":
+            await asyncio.sleep(1.5)
+        if self.state == "wrong":
+            return JSONResponse({"outputs": [{"name": "scores", "data": [1, 2]}]})
+        head = int(request.headers.get("inference-header-content-length", 0))
+        given = json.loads(body[:head] if head else body)["inputs"][0]
+        pixels = np.frombuffer(body[head:], np.uint8) if head else np.array(given["data"], np.uint8)
+        image = pixels.reshape(given["shape"])[0]
+        self.images.append(image)
+        values = [float(p) for p in self.answer(image)]
+        outputs: list[dict[str, Any]] = [
+            {"name": "class", "datatype": "INT64", "shape": [1], "data": [int(np.argmax(values))]},
+            {"name": "probabilities", "datatype": "FP32", "shape": [1, 10], "data": values},
+        ]
+        return JSONResponse({"model_name": "digits", "outputs": outputs})
+
+    async def predict(self, request: Request) -> JSONResponse:
+        return JSONResponse({"predictions": [[0.1] * 10 for _ in (await request.json())["instances"]]})
+
+
+@contextlib.contextmanager
+def serving(app: Any, port: int = 0) -> Iterator[str]:
+    """Serve an ASGI application on 127.0.0.1 while the block runs; gives its address."""
+    sock = socket.create_server(("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert thread.is_alive(), "the server ended at once"
+        assert time.monotonic() < deadline, "the server did not start in 10 s"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        sock.close()

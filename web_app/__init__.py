@@ -1,0 +1,1 @@
+"""The drawing page and its same-origin gateway."""

@@ -1,0 +1,23 @@
+"""The gateway as a process of its own, as its container starts it: `python -m web_app [host]`."""
+
+from __future__ import annotations
+
+import sys
+
+from digits.errors import DigitsError
+from digits.settings import Settings
+from web_app.server import serve
+
+
+def main(arguments: list[str]) -> int:
+    """Serve at the given host, 127.0.0.1 by default (0.0.0.0 in a container). Returns the exit code."""
+    try:
+        serve(Settings.load(), host=arguments[0] if arguments else "127.0.0.1")
+    except DigitsError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,209 @@
+"""The KServe endpoints that the gateway may talk to: by name, over the Open Inference protocol (V2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from digits.errors import EndpointError, UsageError
+
+MODEL = "digits"
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 8.0
+FRESH_SECONDS = 5.0  # how old the model's description may be: a promotion shows within this time
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model answers.
+
+    Attributes:
+        name: what the page calls it.
+        url: scheme, host, port and perhaps a path; without a trailing slash.
+        host: the Host header to send, for an ingress that routes by it; empty: the URL's own.
+        model: the model's name in the inference protocol.
+    """
+
+    name: str
+    url: str
+    host: str = ""
+    model: str = MODEL
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `[name=]url[@host]`. A URL that goes on to `/v1/models/x` or `/v2/models/x` names the model too.
+
+        Raises:
+            UsageError: not of that form.
+        """
+        name, given, rest = text.partition("=") if "=" in text.split("://")[0] else ("", "", text)
+        url, _, host = rest.partition("@")
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or (given and not name):
+            raise UsageError(
+                f"expected an endpoint [name=]http://host:port[@host-header], got {text!r}",
+                remedy="digits web --endpoint http://127.0.0.1:8080",
+            )
+        model = MODEL
+        for version in ("/v1/models/", "/v2/models/"):
+            if version in url:
+                url, _, tail = url.partition(version)
+                model = tail.split("/")[0].split(":")[0] or MODEL
+        return cls(name or parts.netloc, url.rstrip("/"), host, model)
+
+    @classmethod
+    def parse_all(cls, texts: Sequence[str]) -> tuple[Self, ...]:
+        """Read several; each name may be given once. Raises UsageError as `parse`."""
+        found = tuple(cls.parse(text) for text in texts)
+        names = [endpoint.name for endpoint in found]
+        if not found or len(set(names)) != len(names):
+            raise UsageError(
+                f"expected one or more endpoints with names of their own, got {', '.join(names) or 'none'}"
+            )
+        return found
+
+
+class EndpointTrouble(EndpointError):
+    """The endpoint gave no answer. `state` is one of starting, unreachable, busy, wrong model."""
+
+    def __init__(self, state: str, message: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+@dataclass
+class EndpointClient:
+    """Talks to one endpoint; every wait is bounded and connections are reused."""
+
+    endpoint: Endpoint
+    http: httpx.AsyncClient
+    token: str = field(default="", repr=False)
+    _about: dict[str, Any] = field(default_factory=dict)
+    _about_until: float = 0.0
+
+    async def recognise(self, image: NDArray[np.uint8]) -> list[float]:
+        """The ten probabilities for an image, uint8 (28, 28), paper 0 and ink 255.
+
+        Raises:
+            EndpointTrouble: no answer, or not that of a model for digits.
+        """
+        pixels = image.tobytes()
+        head = orjson.dumps(
+            {
+                "inputs": [
+                    {
+                        "name": "image",
+                        "shape": [1, *image.shape],
+                        "datatype": "UINT8",
+                        "parameters": {"binary_data_size": len(pixels)},
+                    }
+                ]
+            }
+        )
+        answer = await self.send(
+            "POST",
+            f"/v2/models/{self.endpoint.model}/infer",
+            head + pixels,
+            {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))},
+        )
+        if answer.status_code != 200:
+            raise await self._trouble(answer)
+        try:
+            outputs = {output["name"]: output["data"] for output in orjson.loads(answer.content)["outputs"]}
+            probabilities = [float(p) for p in outputs["probabilities"]]
+        except (KeyError, TypeError, ValueError) as exc:
+            raise self._wrong("its answer has no output 'probabilities'") from exc
+        if len(probabilities) != 10 or not all(0 <= p <= 1 for p in probabilities):
+            raise self._wrong(f"expected ten probabilities, got {len(probabilities)} numbers")
+        return probabilities
+
+    async def about(self) -> dict[str, Any]:
+        """The model's name, release, digest, accuracy, data set and MLflow run, at most a few seconds old.
+
+        Raises:
+            EndpointTrouble: no answer, or not that of a model for digits.
+        """
+        if time.monotonic() < self._about_until:
+            return self._about
+        answer = await self.send("GET", f"/v2/models/{self.endpoint.model}")
+        if answer.status_code != 200:
+            raise await self._trouble(answer)
+        try:
+            said = orjson.loads(answer.content)
+            inputs = [i["name"] for i in said["inputs"]]
+            parameters = said.get("parameters") or {}
+            about = {key: parameters.get(key) for key in ("release", "digest", "accuracy", "dataset", "mlflow_run")}
+            versions = said.get("versions") or [""]
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise self._wrong("its description is not one of the Open Inference protocol") from exc
+        if inputs != ["image"]:
+            raise self._wrong(f"expected one input 'image', it takes {', '.join(map(str, inputs)) or 'none'}")
+        about["name"] = said.get("name")
+        about["release"] = about["release"] or versions[-1]
+        self._about, self._about_until = about, time.monotonic() + FRESH_SECONDS
+        return about
+
+    async def ready(self) -> None:
+        """Return if the model is ready. Raises EndpointTrouble, as `about`, if not."""
+        answer = await self.send("GET", f"/v2/models/{self.endpoint.model}/ready")
+        if answer.status_code != 200 or b"false" in answer.content[:200].lower():
+            raise await self._trouble(answer)
+
+    async def send(
+        self, method: str, path: str, content: bytes = b"", headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """One request as it is, with the Host header and the token. Raises EndpointTrouble where nothing answers."""
+        headers = dict(headers or {})
+        if self.endpoint.host:
+            headers["Host"] = self.endpoint.host
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
+                return await self.http.request(method, self.endpoint.url + path, content=content, headers=headers)
+        except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError) as exc:
+            raise EndpointTrouble(
+                "busy", f"the endpoint {self.endpoint.name} gave no answer in {ANSWER_SECONDS:.0f} s"
+            ) from exc
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise EndpointTrouble("unreachable", f"the endpoint {self.endpoint.name} cannot be reached") from exc
+
+    async def _trouble(self, answer: httpx.Response) -> EndpointTrouble:
+        """What an answer other than 200 means. A 503 is 'starting' or 'busy': only the readiness tells which."""
+        status, name = answer.status_code, self.endpoint.name
+        if status in {401, 403}:
+            return EndpointTrouble("unreachable", f"the endpoint {name} refused our token (HTTP {status})")
+        if status in {429, 503} or "/ready" in str(answer.url):
+            if "/ready" not in str(answer.url):
+                check = await self.send("GET", f"/v2/models/{self.endpoint.model}/ready")
+                if check.status_code == 200:
+                    return EndpointTrouble("busy", f"the endpoint {name} has too much to do just now")
+            return EndpointTrouble("starting", f"the model at {name} is starting")
+        if status in {502, 504}:
+            return EndpointTrouble("unreachable", f"nothing answers behind the endpoint {name} (HTTP {status})")
+        if status == 404:
+            return self._wrong(f"it has no model {self.endpoint.model!r} in the Open Inference protocol")
+        return self._wrong(f"it answered HTTP {status}")
+
+    def _wrong(self, why: str) -> EndpointTrouble:
+        return EndpointTrouble("wrong model", f"the endpoint {self.endpoint.name} does not serve our digits: {why}")
+
+
+def http_client() -> httpx.AsyncClient:
+    """The HTTP client that all endpoints share. Proxies of the environment are not meant for them."""
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+        follow_redirects=False,
+        trust_env=False,
+    )

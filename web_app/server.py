@@ -1,0 +1,75 @@
+"""Run the gateway."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+import uvicorn
+
+from digits.errors import MissingError
+from digits.settings import Settings
+from digits.store import open_store
+from web_app.endpoints import Endpoint
+from web_app.gateway import GatewayConfig, create_app
+
+
+def serve(
+    settings: Settings,
+    endpoints: Mapping[str, str] | Sequence[str] = (),
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    ready: Callable[[str], object] | None = None,
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        settings: the endpoints and the port unless given, the store for corrections, the token.
+        endpoints: `[name=]url[@host]` each, or the names with what they stand for; the first is the default.
+        host: address to listen at.
+        port: to listen at, 0 for any; None: the settings'.
+        ready: called with the page's address once it answers.
+
+    Raises:
+        UsageError: an endpoint or the store is not of its form.
+        MissingError: the port is taken.
+    """
+    if isinstance(endpoints, Mapping):
+        endpoints = [f"{name}={address}" for name, address in endpoints.items()]
+    texts = endpoints or settings.endpoints.split() or [f"http://127.0.0.1:{settings.port}"]
+    config = GatewayConfig(Endpoint.parse_all(texts), open_store(settings), settings.endpoint_token)
+    port = settings.web_port if port is None else port
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as exc:
+        raise MissingError(
+            f"port {port} on {host} cannot be used: {exc.strerror}",
+            remedy=f"stop what holds it (ss -ltnp 'sport = :{port}'), or set DIGITS_WEB_PORT",
+        ) from exc
+    with listener:
+        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
+        server = _Server(f"http://{shown}:{listener.getsockname()[1]}", ready, create_app(config))
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which says when it is ready."""
+
+    def __init__(self, address: str, ready: Callable[[str], object] | None, app: object) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._address, self._ready = address, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell."""
+        await super().startup(sockets)
+        if self.started and self._ready:
+            self._ready(self._address)

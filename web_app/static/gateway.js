@@ -1,0 +1,25 @@
+// The gateway's four calls. A failure is an Error whose `state` the page can name.
+
+const PATIENCE = 12_000; // milliseconds: longer than the gateway waits for the endpoint
+
+async function call(path, query, init = {}) {
+  const signals = [AbortSignal.timeout(PATIENCE), ...(init.signal ? [init.signal] : [])];
+  let answer, content;
+  try {
+    answer = await fetch(`${path}?${new URLSearchParams(query)}`, { ...init, signal: AbortSignal.any(signals) });
+    content = await answer.json();
+  } catch (cause) {
+    throw Object.assign(new Error("This page's server does not answer.", { cause }), {
+      state: init.signal?.aborted ? "dropped" : "gateway gone",
+    });
+  }
+  if (answer.ok) return content;
+  throw Object.assign(new Error(content.error ?? `HTTP ${answer.status}`), { state: content.state ?? "refused" });
+}
+
+const png = (body, signal) => ({ method: "POST", body, signal, headers: { "Content-Type": "image/png" } });
+
+export const endpoints = () => call("api/endpoints", {});
+export const model = (endpoint) => call("api/model", { endpoint });
+export const recognise = (endpoint, drawing, signal) => call("api/recognise", { endpoint }, png(drawing, signal));
+export const correct = (endpoint, drawing, said) => call("api/feedback", { endpoint, ...said }, png(drawing));

@@ -1,0 +1,185 @@
+// The drawing pad: strokes in 0..1 of the side, so that they survive a resize; ink on transparent paper.
+
+const SENT_SIDE = 280; // pixels of the picture that is sent: enough for 28 x 28, and quick to encode
+const MOST_SIDE = 1000; // pixels of the canvas, however dense the screen
+const STEP = 1 / 32; // of the side: one press of an arrow key
+
+export class Pad extends EventTarget {
+  #strokes = [];
+  #current = null;
+  #pointer = null;
+  #cursor = null; // the keyboard's pen: [x, y], shown while the pad is used by keyboard
+  #down = false;
+
+  constructor(canvas) {
+    super();
+    this.canvas = canvas;
+    this.penWidth = 0.05;
+    this.context = canvas.getContext("2d", { willReadFrequently: true });
+    this.scratch = document.createElement("canvas");
+    this.scratch.width = this.scratch.height = SENT_SIDE;
+    this.scratchContext = this.scratch.getContext("2d", { willReadFrequently: true });
+    this.marker = document.createElement("span");
+    canvas.addEventListener("pointerdown", (event) => this.#pressed(event));
+    canvas.addEventListener("pointermove", (event) => this.#moved(event));
+    canvas.addEventListener("pointerup", (event) => this.#lifted(event));
+    canvas.addEventListener("pointercancel", (event) => this.#lifted(event));
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+    canvas.addEventListener("blur", () => this.#leave());
+    new ResizeObserver(() => this.#fit()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#paint());
+    this.#fit();
+  }
+
+  get empty() {
+    return this.#strokes.length === 0;
+  }
+
+  undo() {
+    this.#strokes.pop();
+    this.#changed();
+  }
+
+  clear() {
+    this.#strokes = [];
+    this.#changed();
+  }
+
+  /** The drawing as a PNG, paper transparent. Not by toBlob: Chromium encodes that when idle, up to a second later. */
+  png() {
+    this.scratchContext.clearRect(0, 0, SENT_SIDE, SENT_SIDE);
+    this.scratchContext.imageSmoothingQuality = "high";
+    this.scratchContext.drawImage(this.canvas, 0, 0, SENT_SIDE, SENT_SIDE);
+    const [, encoded] = this.scratch.toDataURL("image/png").split(",");
+    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+    return new Blob([bytes], { type: "image/png" });
+  }
+
+  #tell(type) {
+    this.dispatchEvent(new Event(type));
+  }
+
+  #changed() {
+    this.#current = this.#pointer = null;
+    this.#down = false;
+    this.#paint();
+    this.#tell("change");
+  }
+
+  #begin(point) {
+    this.#current = { width: this.penWidth, points: [point] };
+    this.#strokes.push(this.#current);
+    this.#line(this.#current, 0);
+    this.#tell("start");
+  }
+
+  #go(point) {
+    this.#current.points.push(point);
+    this.#line(this.#current, this.#current.points.length - 2);
+  }
+
+  #end() {
+    this.#current = null;
+    this.#tell("end");
+  }
+
+  // By mouse, pen or finger: one at a time.
+
+  #at(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+
+  #pressed(event) {
+    if (this.#pointer !== null || event.button !== 0) return;
+    this.#leave();
+    this.canvas.setPointerCapture(event.pointerId);
+    this.#pointer = event.pointerId;
+    this.#begin(this.#at(event));
+  }
+
+  #moved(event) {
+    if (event.pointerId !== this.#pointer) return;
+    const events = event.getCoalescedEvents?.() ?? [];
+    for (const each of events.length ? events : [event]) this.#go(this.#at(each));
+    this.#tell("move");
+  }
+
+  #lifted(event) {
+    if (event.pointerId !== this.#pointer) return;
+    this.#pointer = null;
+    this.#end();
+  }
+
+  // By keyboard.
+
+  #key(event) {
+    const step = event.shiftKey ? STEP / 4 : STEP;
+    const way = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey || this.#pointer !== null) return;
+    if (way) {
+      const [x, y] = this.#cursor ?? [0.5, 0.5];
+      this.#cursor = [Math.min(1, Math.max(0, x + way[0])), Math.min(1, Math.max(0, y + way[1]))];
+      if (this.#down) this.#go(this.#cursor);
+      this.#mark();
+      if (this.#down) this.#tell("move");
+    } else if (event.key === " ") {
+      this.#cursor ??= [0.5, 0.5];
+      this.#down = !this.#down;
+      if (this.#down) this.#begin(this.#cursor);
+      else this.#end();
+      this.#mark();
+    } else if (event.key === "Enter") this.#tell("detect");
+    else if (event.key === "Backspace") this.undo();
+    else if (event.key === "Escape") this.clear();
+    else return;
+    event.preventDefault();
+  }
+
+  #leave() {
+    if (this.#down) {
+      this.#down = false;
+      this.#end();
+    }
+    this.#cursor = null;
+    this.#mark();
+  }
+
+  #mark() {
+    // Beside the canvas, not on it: the model must not see the pen.
+    if (!this.marker.isConnected) this.canvas.after(this.marker);
+    this.marker.className = this.#down ? "marker down" : "marker";
+    this.marker.hidden = this.#cursor === null;
+    if (this.#cursor) {
+      this.marker.style.left = `${this.#cursor[0] * 100}%`;
+      this.marker.style.top = `${this.#cursor[1] * 100}%`;
+    }
+  }
+
+  // Painting.
+
+  #fit() {
+    const side = Math.min(MOST_SIDE, Math.round(this.canvas.clientWidth * devicePixelRatio)) || SENT_SIDE;
+    if (this.canvas.width === side) return;
+    this.canvas.width = this.canvas.height = side;
+    this.#paint();
+  }
+
+  #paint() {
+    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    for (const stroke of this.#strokes) this.#line(stroke, 0);
+  }
+
+  /** Paint a stroke from its point number `from` on. */
+  #line({ width, points }, from) {
+    const side = this.canvas.width;
+    const pen = this.context;
+    pen.strokeStyle = getComputedStyle(this.canvas).color;
+    pen.lineWidth = width * side;
+    pen.lineCap = pen.lineJoin = "round";
+    pen.beginPath();
+    pen.moveTo(points[from][0] * side, points[from][1] * side);
+    for (const [x, y] of points.slice(from)) pen.lineTo(x * side, y * side);
+    pen.stroke();
+  }
+}
