@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from backends.kube import MANAGER, forwarded, kubeconfig_path
 from backends.programs import ProgramError, need, program
 from digits.errors import DigitsError, MissingError
+from digits.files import sha256_of
 from digits.settings import Settings
 
 NAME = "digits"
@@ -35,6 +36,7 @@ API_SECONDS = 60
 LOAD_SECONDS = 300
 READY_SECONDS = 300
 DELETE_SECONDS = 120
+LOADED = "/var/lib/digits-images"  # in the node: one empty file for each image copied into it
 
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -135,16 +137,20 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
 def load(images: list[str], *, name: str = NAME, report: Report = lambda _: None) -> None:
     """Copy local images into the cluster's node; those already there are left.
 
+    What was copied is noted in the node itself, by the image's digest: kind's own look-up needs a program that not
+    every node image has.
+
     Raises:
         MissingError: an image is not on this machine.
     """
     for image in filter(None, dict.fromkeys(images)):
         try:
-            program("docker", "image", "inspect", "--format={{.Id}}", image)
+            digest = program("docker", "image", "inspect", "--format={{.Id}}", image).strip()
         except ProgramError as exc:
-            raise MissingError(
-                f"the image {image} is not on this machine", remedy=f"docker pull {image}, or build it"
-            ) from exc
+            raise MissingError(f"the image {image} is not here", remedy=f"docker pull {image}, or build it") from exc
+        note = f"{LOADED}/{sha256_of(f'{image} {digest}'.encode())}"
+        if _in_node(name, "test", "-e", note):
+            continue
         report(f"image {image}")
         try:
             program("kind", "load", "docker-image", image, "--name", name, seconds=LOAD_SECONDS)
@@ -155,6 +161,8 @@ def load(images: list[str], *, name: str = NAME, report: Report = lambda _: None
                 archive = f"{folder}/image.tar"
                 program("docker", "save", "-o", archive, image, seconds=LOAD_SECONDS)
                 program("kind", "load", "image-archive", archive, "--name", name, seconds=LOAD_SECONDS)
+        _in_node(name, "mkdir", "-p", LOADED)
+        _in_node(name, "touch", note)
 
 
 def install(settings: Settings, images: Mapping[str, str] | None = None, report: Report = lambda _: None) -> None:
@@ -338,6 +346,14 @@ def _node_log(name: str) -> str:
         return program("docker", "logs", "--tail=20", f"{name}-control-plane")
     except ProgramError as exc:
         return str(exc)
+
+
+def _in_node(name: str, *command: str) -> bool:
+    try:
+        program("docker", "exec", f"{name}-control-plane", *command)
+    except ProgramError:
+        return False
+    return True
 
 
 def _clusters() -> list[str]:
