@@ -26,6 +26,7 @@ NAME = "digits"
 RUNTIME = "digits"
 ACCOUNT = "sa-minio-kserve"
 READY_SECONDS = 300.0
+REMOVE_SECONDS = 60.0
 POLL_SECONDS = 1.0
 HTTP_PORT = 8080
 PREVIOUS, REVISION = "digits/previous", "digits/revision"
@@ -197,7 +198,7 @@ class _Service:
         return self.kube.get(self._path)
 
     def serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
-        former = self.live()
+        former = self._settled(deadline)
         self._apply(revision, former)
         try:
             self._rolled_out(revision, deadline)
@@ -208,6 +209,14 @@ class _Service:
             self._restore(revision, former)
             raise
         return self.url
+
+    def _settled(self, deadline: float) -> Json | None:
+        """The live object, or None; one that is being removed is waited for, lest its pods be taken for new ones."""
+        while (live := self.live()) and "deletionTimestamp" in live["metadata"]:
+            if time.monotonic() > deadline:
+                raise EndpointError(f"InferenceService {self.name} in {self.namespace} is being removed, without end")
+            time.sleep(POLL_SECONDS)
+        return live
 
     def _apply(self, revision: Revision, former: Json | None) -> None:
         previous, tuned = "", {}
@@ -274,7 +283,7 @@ class _Service:
         query = {"labelSelector": f"serving.kserve.io/inferenceservice={self.name}"}
         for pod in self.kube.request("GET", self._pods, query=query)["items"]:
             of_revision = not revision or pod["metadata"].get("annotations", {}).get(REVISION) == revision
-            if of_revision and "deletionTimestamp" not in pod["metadata"] and _ready(pod, generation=False):
+            if of_revision and "deletionTimestamp" not in pod["metadata"] and _ready(pod):
                 return str(pod["metadata"]["name"])
         raise EndpointError(
             f"InferenceService {self.name} in {self.namespace} has no ready pod", remedy="digits cluster status"
@@ -300,8 +309,11 @@ class _Service:
             version = live["metadata"]["resourceVersion"]  # a change since we looked makes this fail, and we look again
             try:
                 if former is None:
-                    body = {"preconditions": {"uid": live["metadata"]["uid"], "resourceVersion": version}}
+                    as_seen = {"uid": live["metadata"]["uid"], "resourceVersion": version}
+                    # In the foreground: it is there until its pods are gone.
+                    body = {"preconditions": as_seen, "propagationPolicy": "Foreground"}
                     self.kube.request("DELETE", self._path, body=body)
+                    self._settled(time.monotonic() + REMOVE_SECONDS)
                 else:
                     was = Revision.served_by(former)
                     noted = former["metadata"].get("annotations", {}).get(PREVIOUS, "")
@@ -342,8 +354,6 @@ def _complete(deployed: Json, revision: Revision) -> bool:
     )
 
 
-def _ready(item: Json, *, generation: bool = True) -> bool:
-    status = item.get("status", {})
-    if generation and status.get("observedGeneration", 0) < item["metadata"]["generation"]:
-        return False
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+def _ready(item: Json) -> bool:
+    # KServe leaves observedGeneration behind where its status stays the same, so it says nothing here.
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))

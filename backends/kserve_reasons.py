@@ -30,7 +30,8 @@ def reasons(
             hopeless = True
     query = {"labelSelector": f"serving.kserve.io/inferenceservice={name}"}
     for pod in kube.request("GET", pods_path, query=query)["items"]:
-        if pod["metadata"].get("annotations", {}).get("digits/revision") == revision:
+        current = pod["metadata"].get("annotations", {}).get("digits/revision") == revision
+        if current and "deletionTimestamp" not in pod["metadata"]:
             text, over = _pod(kube, pods_path, pod)
             found += text
             hopeless = hopeless or over
@@ -46,8 +47,9 @@ def _pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
         if condition["type"] == "PodScheduled" and condition["status"] == "False"
     ]
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-        waiting = container.get("state", {}).get("waiting", {})
-        ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
+        state = container.get("state", {})
+        waiting = state.get("waiting", {})
+        ended = state.get("terminated") or (container.get("lastState", {}).get("terminated") if waiting else None) or {}
         restarts = container.get("restartCount", 0)
         if ended.get("exitCode"):
             found.append(f"{container['name']} {_ended(ended)}")
@@ -55,7 +57,7 @@ def _pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
         elif waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
             found.append(f"{container['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
             hopeless = hopeless or waiting["reason"] in HOPELESS
-        elif "running" in container.get("state", {}) and not container.get("ready"):
+        elif "running" in state and not container.get("ready"):
             found.append(f"{container['name']} runs but is not ready{_log(kube, pods_path, pod, container['name'])}")
     return found, hopeless
 

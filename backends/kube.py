@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self
+from urllib.parse import urlencode
 
 from digits.errors import DigitsError, MissingError
 from digits.settings import Settings
@@ -51,11 +52,22 @@ class Kube:
         server: the server's address.
     """
 
-    def __init__(self, client: Any, *, inside: bool, kubeconfig: Path | None) -> None:
-        self._client = client
+    def __init__(self, known: Any, *, inside: bool, kubeconfig: Path | None) -> None:
+        """`known` is a kubernetes.client.Configuration: address, certificates and credentials."""
+        import urllib3
+
+        self._known = known
+        self._pool = urllib3.PoolManager(
+            cert_reqs="CERT_REQUIRED" if known.verify_ssl else "CERT_NONE",
+            ca_certs=known.ssl_ca_cert,
+            cert_file=known.cert_file,
+            key_file=known.key_file,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS),
+            retries=urllib3.Retry(total=2, backoff_factor=0.2, allowed_methods=["GET"]),
+        )
         self.inside = inside
         self.kubeconfig = kubeconfig
-        self.server = str(client.configuration.host)
+        self.server = str(known.host)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -64,24 +76,22 @@ class Kube:
         Raises:
             MissingError: neither is there, or the file is damaged.
         """
-        import urllib3
         from kubernetes import client, config
 
-        wanted = client.Configuration()
+        known = client.Configuration()
         path = kubeconfig_path(settings)
         inside = inside_cluster()
         try:
             if inside:
-                config.load_incluster_config(client_configuration=wanted)
+                config.load_incluster_config(client_configuration=known)
             else:
-                config.load_kube_config(config_file=str(path), client_configuration=wanted)
+                config.load_kube_config(config_file=str(path), client_configuration=known)
         except config.ConfigException as exc:
             raise MissingError(
                 f"no cluster is known here: {path} {'is damaged' if path.is_file() else 'does not exist'}",
                 remedy=f"digits cluster up, or copy the kubeconfig of your own cluster to {path}",
             ) from exc
-        wanted.retries = urllib3.Retry(total=2, backoff_factor=0.2, allowed_methods=["GET"])
-        return cls(client.ApiClient(wanted), inside=inside, kubeconfig=None if inside else path)
+        return cls(known, inside=inside, kubeconfig=None if inside else path)
 
     def request(
         self, method: str, path: str, *, query: Json | None = None, body: Any = None, kind: str = "application/json"
@@ -116,39 +126,34 @@ class Kube:
 
     def _call(self, method: str, path: str, query: Json | None, body: Any, kind: str) -> str:
         import urllib3.exceptions
-        from kubernetes.client import ApiException
 
+        headers = {"Accept": "application/json, */*", "Content-Type": kind}
+        for way in self._known.auth_settings().values():  # asked each time: a token may have been renewed
+            if way["in"] == "header" and way["value"]:
+                headers[way["key"]] = way["value"]
+        url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
-            answer = self._client.call_api(
-                path,
-                method,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json, */*", "Content-Type": kind},
-                body=body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
-            )
-            return str(answer.data.decode(errors="replace"))
-        except ApiException as exc:
-            remedy = (
-                "ask the cluster's administrator for that right (manifests/base/rbac.yaml)" if exc.status == 403 else ""
-            )
-            raise RefusedError(
-                f"the cluster refused {method} {path}: {_reason(exc)}", exc.status or 0, remedy=remedy
-            ) from exc
+            answer = self._pool.request(method, url, headers=headers, body=None if body is None else json.dumps(body))
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise MissingError(
                 f"the cluster at {self.server} did not answer: {type(exc).__name__}", remedy="digits cluster status"
             ) from exc
+        text = answer.data.decode(errors="replace")
+        if answer.status >= 400:
+            remedy = "ask the cluster's administrator for that right (see manifests/base/rbac.yaml)"
+            raise RefusedError(
+                f"the cluster refused {method} {path}: {_reason(text) or f'HTTP {answer.status}'}",
+                answer.status,
+                remedy=remedy if answer.status in {401, 403} else "",
+            )
+        return text
 
 
-def _reason(exc: Any) -> str:
+def _reason(text: str) -> str:
     try:
-        return str(json.loads(exc.body)["message"])
+        return str(json.loads(text)["message"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {exc.status} {exc.reason}"
+        return text[:200]
 
 
 @contextlib.contextmanager

@@ -66,8 +66,6 @@ class Namespace:
 @pytest.fixture(scope="session")
 def cluster_settings() -> Iterator[Settings]:
     """The settings of a cluster that is up; it goes away afterwards unless DIGITS_KEEP_CLUSTER=1."""
-    if shutil.which("kind") is None:
-        pytest.skip("kind is not on PATH")
     home = Path(tempfile.gettempdir()) / NAME
     settings = dataclasses.replace(Settings.load(dotenv=None), home=home, store="")
     cluster.up(settings, print, name=NAME, images={cluster.PREDICTOR_IMAGE: PREDICTOR_IMAGE})
