@@ -29,11 +29,11 @@ def up(as_json: bool) -> None:
     from backends import containers, images
 
     settings = Settings.load()
-    with containers.engine() as client:
-        built = {
-            kind.PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", _report),
-            kind.WEB_IMAGE: images.ensure(client, settings, "web", _report),
-        }
+    client = containers.connect()
+    built = {
+        kind.PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", _report),
+        kind.WEB_IMAGE: images.ensure(client, settings, "web", _report),
+    }
     kind.up(settings, _report, images=built)
     if as_json:
         emit(kind.status(settings))
