@@ -92,5 +92,6 @@ def start_step(step: str, command: list[str], environment: dict[str, str], log: 
             return process.wait(STEP_SECONDS)
         finally:
             if process.poll() is None:  # the engine is being ended, or the step took too long
+                runs.end_children(process.pid)  # the shell's child is the step itself
                 process.kill()
                 process.wait()
