@@ -136,7 +136,9 @@ def pull(client: Any, name: str, variable: str, tell: Tell) -> None:
         return
     tell(f"pulling image {name}")
     try:
-        client.images.pull(*name.split("@", 1) if "@" in name else name.rsplit(":", 1) if ":" in name else (name, "latest"))
+        client.images.pull(
+            *name.split("@", 1) if "@" in name else name.rsplit(":", 1) if ":" in name else (name, "latest")
+        )
     except APIError as exc:
         raise MissingError(
             f"image {name} is not on this machine and could not be pulled: {exc.explanation}",
@@ -148,7 +150,8 @@ def _checked(which: str) -> Image:
     image = IMAGES[which]
     if not image.available():
         raise MissingError(
-            f"image {image.name} is built from a checkout of digits; {ROOT} is none", remedy="git clone, then digits images build"
+            f"image {image.name} is built from a checkout of digits; {ROOT} is none",
+            remedy="git clone, then digits images build",
         )
     return image
 
@@ -169,7 +172,9 @@ def _files(image: Image) -> list[Path]:
     found = {FOLDER / image.dockerfile}
     for part in image.parts:
         path = ROOT / part
-        found |= {p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts} if path.is_dir() else {path}
+        found |= (
+            {p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts} if path.is_dir() else {path}
+        )
     return sorted(found)
 
 
