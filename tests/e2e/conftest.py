@@ -1,11 +1,12 @@
 """Fixtures of the e2e lane."""
 
-from cluster_fixtures import cluster_settings, digits_images, namespace, small_releases
+from cluster_fixtures import cluster_images, cluster_settings, digits_images, namespace, small_releases
 from page_fixtures import between, browser, endpoint_url, lab, site, visit
 
 __all__ = [
     "between",
     "browser",
+    "cluster_images",
     "cluster_settings",
     "digits_images",
     "endpoint_url",
