@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from backends.engine import StartStep
 
 KILLED_CODE = 137
-IMAGE_VARIABLE, NETWORK_VARIABLE = "DIGITS_STEPS_IMAGE", "DIGITS_DOCKER_NETWORK"
 # What of the engine's environment a step gets beside the settings.
 PASSED = (
     events.VARIABLE,
@@ -65,10 +64,8 @@ class DockerBackend(LocalBackend):
             watch({"event": "progress", "step": "", "time": time.time(), "text": text})
 
         client = self._client
-        steps = images.ensure(client, self.settings, "steps", tell)
-        images.ensure(client, self.settings, "predictor", tell)
-        os.environ[IMAGE_VARIABLE] = steps
-        os.environ[NETWORK_VARIABLE] = containers.network(client, self.settings)
+        for image in ("steps", "predictor"):
+            images.ensure(client, self.settings, image, tell)
         if docker_store.is_ours(self.settings):
             docker_store.ensure(client, self.settings, tell)
         self._predictor = docker_endpoint.ensure(client, self.settings, tell)
@@ -139,8 +136,9 @@ def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any
     """(kfp.local's runner, how a step is started, what is set on each task) for the engine."""
     from kfp import local
 
-    client, image, network = containers.connect(), os.environ[IMAGE_VARIABLE], os.environ[NETWORK_VARIABLE]
-    starter = _Steps(client, settings, run, image, network)
+    client = containers.connect()
+    image = images.reference(client, settings, "steps")
+    starter = _Steps(client, settings, run, image)
     signal.signal(signal.SIGTERM, lambda *_: starter.end())
     return local.DockerRunner(), starter.start, lambda task: task.set_container_image(image)
 
@@ -148,9 +146,9 @@ def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any
 class _Steps:
     """Runs the steps of one run as containers."""
 
-    def __init__(self, client: Any, settings: Settings, run: runs.Run, image: str, network: str) -> None:
-        self._client, self._settings, self._run = client, settings, run
-        self._image, self._network = image, network
+    def __init__(self, client: Any, settings: Settings, run: runs.Run, image: str) -> None:
+        self._client, self._settings, self._run, self._image = client, settings, run, image
+        self._network = containers.network(client, settings)
         about = client.info()
         options = " ".join(about.get("SecurityOptions") or [])
         self._mode = ",z" if "name=selinux" in options else ""
