@@ -33,6 +33,10 @@ class ProcessBackend(LocalBackend):
         predictor.ensure(self.settings)
         return self.settings
 
+    def here(self) -> Settings:
+        """See Backend."""
+        return self.settings
+
     def step_settings(self) -> Settings:
         """The same: everything is on this machine."""
         return self.settings
