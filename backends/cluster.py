@@ -1,0 +1,378 @@
+"""The kind cluster of our own: KServe, a namespace with MinIO and what a release needs there, and no trace afterwards.
+
+`up` is safe to repeat: it makes only what is missing, and mends a cluster that an interrupted `up` left half made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from backends.kube import MANAGER, forwarded, kubeconfig_path
+from backends.programs import ProgramError, need, program
+from digits.errors import DigitsError, MissingError
+from digits.files import sha256_of
+from digits.settings import Settings
+
+NAME = "digits"
+KSERVE_VERSION = "v0.20.0"
+_KSERVE = f"https://github.com/kserve/kserve/releases/download/{KSERVE_VERSION}"
+KSERVE_MANIFESTS = (f"{_KSERVE}/kserve.yaml", f"{_KSERVE}/kserve-cluster-resources.yaml")
+CERT_MANAGER = "https://github.com/cert-manager/cert-manager/releases/download/v1.17.0/cert-manager.yaml"
+CERT_MANAGER_DEPLOYMENTS = ("cert-manager", "cert-manager-cainjector", "cert-manager-webhook")
+
+CREATE_SECONDS = 300
+API_SECONDS = 60
+LOAD_SECONDS = 300
+READY_SECONDS = 300
+DELETE_SECONDS = 120
+LOADED = "/var/lib/digits-images"  # in the node: one empty file for each image copied into it
+
+SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+BUCKET = "digits"
+# Named in the manifests; `up` puts in their place the images that were built.
+PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
+
+Report = Callable[[str], None]
+
+
+def up(
+    settings: Settings, report: Report = lambda _: None, *, name: str = NAME, images: Mapping[str, str] | None = None
+) -> None:
+    """Make the cluster `name`, or what is missing of it, and wait until all of it is ready.
+
+    Args:
+        settings: DIGITS_KIND_NODE_IMAGE, DIGITS_KIND_CONFIG, DIGITS_KSERVE_MANIFEST, DIGITS_KSERVE_IMAGES and
+            DIGITS_MINIO_IMAGE, K8S_NAMESPACE, and DIGITS_HOME, which gets the file `kubeconfig`.
+        report: told each step, one sentence a call.
+        name: the kind cluster's name.
+        images: {PREDICTOR_IMAGE or WEB_IMAGE: the built image's name}. Without a web image there is no page.
+
+    Raises:
+        MissingError: Docker, kind, kubectl or an image is not there; says how to get it.
+        DigitsError: a step failed or took too long; carries what the program and the pods said.
+    """
+    for tool in ("docker", "kind", "kubectl"):
+        need(tool)
+    images = dict(images or {})
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _alone(settings):
+        _create(settings, name, report)
+        needed = [*settings.kserve_images.split(), settings.minio_image, *images.values()]
+        load(needed, name=name, report=report)
+        _install_kserve(settings, report)
+        install(settings, images, report)
+    report(f"ready: cluster {name}, namespace {settings.namespace}, kubeconfig {kubeconfig_path(settings)}")
+
+
+def down(settings: Settings, report: Report = lambda _: None, *, name: str = NAME) -> bool:
+    """Remove the cluster and all that `up` made for it. Returns whether there was one.
+
+    Raises:
+        MissingError: Docker or kind is not there.
+        DigitsError: something of it is still there.
+    """
+    for tool in ("docker", "kind"):
+        need(tool)
+    with _alone(settings):
+        there = name in _clusters()
+        nodes = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
+        if there or nodes:
+            report(f"removing cluster {name}")
+            program("kind", "delete", "cluster", "--name", name, f"--kubeconfig={kubeconfig_path(settings)}",
+                    seconds=DELETE_SECONDS)  # fmt: skip
+        kubeconfig_path(settings).unlink(missing_ok=True)
+        left = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
+        if left:
+            raise DigitsError(
+                f"cluster {name} left containers: {' '.join(left)}", remedy=f"docker rm -fv {' '.join(left)}"
+            )
+        if not _clusters():
+            with contextlib.suppress(ProgramError):  # kind's network, which it leaves behind; in use, it stays
+                program("docker", "network", "rm", "kind")
+    return there
+
+
+def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
+    """What there is: {cluster, exists, answers, kserve, namespace, pods: [{name, phase, ready}], endpoints: [...]}.
+
+    Raises:
+        MissingError: Docker or kind is not there.
+    """
+    for tool in ("docker", "kind", "kubectl"):
+        need(tool)
+    found: dict[str, Any] = {"cluster": name, "exists": name in _clusters(), "answers": False, "kserve": "absent"}
+    found |= {"namespace": settings.namespace, "pods": [], "endpoints": []}
+    if not found["exists"] or not kubeconfig_path(settings).is_file() or not _answers(settings):
+        return found
+    found["answers"] = True
+    with contextlib.suppress(ProgramError):
+        controller = _json(settings, "get", "deployment", "kserve-controller-manager", "-n", "kserve")
+        image = controller["spec"]["template"]["spec"]["containers"][0]["image"]
+        found["kserve"] = image.rpartition(":")[2] if controller["status"].get("availableReplicas") else "starting"
+    with contextlib.suppress(ProgramError):
+        for pod in _json(settings, "get", "pods", "-n", settings.namespace)["items"]:
+            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+            found["pods"].append({"name": pod["metadata"]["name"], "phase": pod["status"]["phase"], "ready": ready})
+        for item in _json(settings, "get", "inferenceservices", "-n", settings.namespace)["items"]:
+            ready = any(
+                c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", [])
+            )
+            release = item["metadata"].get("annotations", {}).get("digits/release", "")
+            found["endpoints"].append({"name": item["metadata"]["name"], "ready": ready, "release": release})
+    return found
+
+
+def load(images: list[str], *, name: str = NAME, report: Report = lambda _: None) -> None:
+    """Copy local images into the cluster's node; those already there are left.
+
+    What was copied is noted in the node itself, by the image's digest: kind's own look-up needs a program that not
+    every node image has.
+
+    Raises:
+        MissingError: an image is not on this machine.
+    """
+    for image in filter(None, dict.fromkeys(images)):
+        try:
+            digest = program("docker", "image", "inspect", "--format={{.Id}}", image).strip()
+        except ProgramError as exc:
+            raise MissingError(f"the image {image} is not here", remedy=f"docker pull {image}, or build it") from exc
+        note = f"{LOADED}/{sha256_of(f'{image} {digest}'.encode())}"
+        if _in_node(name, "test", "-e", note):
+            continue
+        report(f"image {image}")
+        try:
+            program("kind", "load", "docker-image", image, "--name", name, seconds=LOAD_SECONDS)
+        except (
+            ProgramError
+        ):  # Docker's containerd image store (engine 29) saves in a way that kind cannot load directly
+            with tempfile.TemporaryDirectory() as folder:
+                archive = f"{folder}/image.tar"
+                program("docker", "save", "-o", archive, image, seconds=LOAD_SECONDS)
+                program("kind", "load", "image-archive", archive, "--name", name, seconds=LOAD_SECONDS)
+        _in_node(name, "mkdir", "-p", LOADED)
+        _in_node(name, "touch", note)
+
+
+def install(settings: Settings, images: Mapping[str, str] | None = None, report: Report = lambda _: None) -> None:
+    """Make our namespace: object store, accounts, runtime and, where its image is given, the page. Safe to repeat.
+
+    Credentials are made up the first time and kept in the namespace's Secret alone.
+    """
+    report(f"namespace {settings.namespace}")
+    images = dict(images or {})
+    if settings.minio_image:
+        images[MINIO_IMAGE] = settings.minio_image
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "manifests")
+        shutil.copytree(manifests(), root, ignore=shutil.ignore_patterns("s3.env"))
+        access, secret = credentials(settings) or (f"digits-{secrets.token_hex(4)}", secrets.token_urlsafe(30))
+        env = root / "overlays/kind/s3.env"
+        env.touch(0o600)
+        env.write_text(f"{KEYS[0]}={access}\n{KEYS[1]}={secret}\n")
+        (root / "here").mkdir()
+        (root / "here/kustomization.yaml").write_text(json.dumps(_kustomization(settings.namespace, images)))
+        for part in ("cluster", "here"):
+            _apply(settings, "-k", str(root / part), manager=MANAGER)
+    for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
+        _wait(settings, deployment, settings.namespace, report)
+
+
+def _kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
+    """The kind overlay in `namespace`, with the built images in place of the named ones."""
+    patches = []
+    if WEB_IMAGE not in images:
+        gone = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "digits-web"}, "$patch": "delete"}
+        patches.append({"patch": json.dumps(gone)})
+    replaced = []
+    for name, image in images.items():
+        repository, colon, tag = image.rpartition(":")
+        if not colon or "/" in tag:
+            repository, tag = image, "latest"
+        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # as the overlay has already renamed it
+        replaced.append({"name": original, "newName": repository, "newTag": tag})
+    return {"namespace": namespace, "resources": ["../overlays/kind"], "images": replaced, "patches": patches}
+
+
+def manifests() -> Path:
+    """The folder of manifests: beside our packages in a checkout, inside ours where installed."""
+    here = Path(__file__).parent
+    for folder in (here.parent / "manifests", here / "manifests"):
+        if (folder / "base").is_dir():
+            return folder
+    raise MissingError("the manifests are not installed", remedy="install digits again, or work in a checkout")
+
+
+def credentials(settings: Settings) -> tuple[str, str] | None:
+    """The access and secret key of the namespace's object store, or None where none were made yet."""
+    import base64
+
+    try:
+        data = _json(settings, "get", "secret", SECRET, "-n", settings.namespace)["data"]
+    except ProgramError as exc:
+        if "NotFound" in str(exc):
+            return None
+        raise
+    access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
+    return access, secret
+
+
+@contextlib.contextmanager
+def store(settings: Settings) -> Iterator[Settings]:
+    """These settings, with the cluster's object store as store while the block runs (through a forwarded port).
+
+    Raises:
+        MissingError: the cluster or its store is not up.
+    """
+    keys = credentials(settings)
+    if keys is None:
+        raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")
+    with forwarded(kubeconfig_path(settings), settings.namespace, "service/minio", 9000) as (port,):
+        yield dataclasses.replace(
+            settings,
+            store=f"s3://{BUCKET}",
+            minio_endpoint=f"http://127.0.0.1:{port}",
+            minio_access_key=keys[0],
+            minio_secret_key=keys[1],
+        )
+
+
+def _create(settings: Settings, name: str, report: Report) -> None:
+    """Make the kind cluster, or take up the one that is there."""
+    path = kubeconfig_path(settings)
+    if name in _clusters():
+        whole = path.is_file()  # the last thing that making a cluster writes
+        if not whole:
+            _fetch_kubeconfig(path, name)
+        program("docker", "start", f"{name}-control-plane")
+        if _answers(settings, within=API_SECONDS):
+            report(f"cluster {name} is there")
+            return
+        path.unlink(missing_ok=True)
+        if whole:
+            raise DigitsError(
+                f"cluster {name} does not answer:\n{_node_log(name)}",
+                remedy="digits cluster down, then digits cluster up",
+            )
+        report(f"cluster {name} was left half made; making it again")
+        program("kind", "delete", "cluster", "--name", name, seconds=DELETE_SECONDS)
+    report(f"cluster {name}")
+    image = [f"--image={settings.kind_node_image}"] if settings.kind_node_image else []
+    config = [f"--config={settings.kind_config}"] if settings.kind_config else []
+    part = path.with_name(".kubeconfig.part")
+    part.unlink(missing_ok=True)
+    program("kind", "create", "cluster", "--name", name, *image, *config, f"--kubeconfig={part}", "--wait=120s",
+            seconds=CREATE_SECONDS)  # fmt: skip
+    part.chmod(0o600)
+    part.replace(path)
+
+
+def _fetch_kubeconfig(path: Path, name: str) -> None:
+    with contextlib.suppress(ProgramError):  # half made, it has none
+        program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={path}")
+        path.chmod(0o600)
+
+
+def _install_kserve(settings: Settings, report: Report) -> None:
+    own = settings.kserve_manifest
+    report(f"KServe from {own or KSERVE_VERSION}")
+    if not own:
+        _apply(settings, "-f", CERT_MANAGER)
+        for deployment in CERT_MANAGER_DEPLOYMENTS:
+            _wait(settings, deployment, "cert-manager", report)
+    for source in (own,) if own else KSERVE_MANIFESTS:
+        # The manifest holds objects of kinds, and for webhooks, that it only creates: the first pass may fail on them.
+        with contextlib.suppress(ProgramError):
+            _kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", source, seconds=READY_SECONDS)
+        _wait(settings, "kserve-controller-manager", "kserve", report)
+        _apply(settings, "-f", source)
+
+
+def _apply(settings: Settings, *what: str, manager: str = "kubectl") -> None:
+    """Server-side apply. A webhook or a kind that has only just been made is given time to come into effect."""
+    passing = ("failed calling webhook", "no matches for kind", "connection refused", "ensure CRDs are installed first")
+    deadline = time.monotonic() + API_SECONDS
+    while True:
+        try:
+            options = ("--server-side", "--force-conflicts", f"--field-manager={manager}")
+            _kubectl(settings, "apply", *options, *what, seconds=READY_SECONDS)
+        except ProgramError as exc:
+            if time.monotonic() > deadline or not any(text in str(exc) for text in passing):
+                raise
+            time.sleep(2)
+        else:
+            return
+
+
+def _wait(settings: Settings, deployment: str, namespace: str, report: Report) -> None:
+    report(f"waiting for {deployment}")
+    where = f"--namespace={namespace}"
+    try:
+        _kubectl(settings, "rollout", "status", f"deployment/{deployment}", where, f"--timeout={READY_SECONDS}s",
+                 seconds=READY_SECONDS + 30)  # fmt: skip
+    except ProgramError as exc:
+        evidence = _kubectl(settings, "get", "pods,events", where, "--sort-by=.metadata.creationTimestamp")
+        raise DigitsError(
+            f"{deployment} did not get ready: {exc}\n{evidence[-3000:]}", remedy="digits cluster status"
+        ) from exc
+
+
+def _answers(settings: Settings, within: float = 0) -> bool:
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            _kubectl(settings, "get", "--raw=/readyz", "--request-timeout=5s", seconds=15)
+        except ProgramError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(1)
+        else:
+            return True
+
+
+def _node_log(name: str) -> str:
+    try:
+        return program("docker", "logs", "--tail=20", f"{name}-control-plane")
+    except ProgramError as exc:
+        return str(exc)
+
+
+def _in_node(name: str, *command: str) -> bool:
+    try:
+        program("docker", "exec", f"{name}-control-plane", *command)
+    except ProgramError:
+        return False
+    return True
+
+
+def _clusters() -> list[str]:
+    return program("kind", "get", "clusters").split()
+
+
+def _kubectl(settings: Settings, *args: str, seconds: float = 60) -> str:
+    return program("kubectl", f"--kubeconfig={kubeconfig_path(settings)}", *args, seconds=seconds)
+
+
+def _json(settings: Settings, *args: str) -> Any:
+    return json.loads(_kubectl(settings, *args, "--output=json"))
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.home / "cluster.lock", timeout=CREATE_SECONDS + READY_SECONDS):
+            yield
+    except Timeout as exc:
+        raise DigitsError(f"another `digits cluster` has held {exc.lock_file} for too long") from exc

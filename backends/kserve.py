@@ -1,0 +1,359 @@
+"""A release behind a KServe InferenceService: put there, proven to answer, or taken back with the pod's own reason.
+
+An InferenceService says which release is served; how, says the ServingRuntime in `manifests/base`. A version is
+replaced only once the next one is ready, so requests do not fail meanwhile, and a version that never gets ready
+never takes one. What went before is noted in the annotation `digits/previous`, for `rollback`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from backends.kserve_reasons import reasons
+from backends.kube import Json, Kube, RefusedError, forwarded
+from digits import deployment
+from digits.errors import DigitsError, EndpointError, MissingError
+from digits.files import canonical_json, sha256_of
+from digits.releases import Manifest
+from digits.settings import Settings
+
+NAME = "digits"
+RUNTIME = "digits"
+ACCOUNT = "sa-minio-kserve"
+READY_SECONDS = 300.0
+REMOVE_SECONDS = 60.0
+POLL_SECONDS = 1.0
+HTTP_PORT = 8080
+PREVIOUS, REVISION = "digits/previous", "digits/revision"
+# What an operator may have tuned on the live object; a deployment changes the release and leaves these.
+TUNABLE = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")
+
+
+def deploy(
+    settings: Settings,
+    release: Manifest,
+    release_uri: str,
+    *,
+    name: str = NAME,
+    image: str = "",
+    seconds: float = READY_SECONDS,
+) -> str:
+    """Serve a release and wait until its new pods answer the golden image rightly. Returns the address in the cluster.
+
+    Deploying what is served already changes nothing and checks it again.
+
+    Args:
+        settings: K8S_NAMESPACE; outside a cluster, the kubeconfig in DIGITS_HOME.
+        release: the release's manifest.
+        release_uri: where KServe finds it, `s3://bucket/models/digits/<version>/`.
+        name: the InferenceService's name.
+        image: the predictor image; empty: the ServingRuntime's.
+        seconds: how long it may take.
+
+    Raises:
+        EndpointError: it did not get ready or answered wrongly, and the former release is back in place; or another
+            deployment came between, and is left in place.
+        MissingError: no cluster, no KServe in it, or it does not answer.
+        DigitsError: the cluster refused.
+    """
+    return _Service(Kube.connect(settings), settings.namespace, name).serve(
+        Revision.of(release, release_uri, image), release, time.monotonic() + seconds
+    )
+
+
+def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SECONDS) -> str:
+    """Serve again what was served before the last deployment. Returns the version that is served then.
+
+    Raises:
+        EndpointError: there was nothing before; else as `deploy`.
+    """
+    service = _Service(Kube.connect(settings), settings.namespace, name)
+    noted = (service.live() or {}).get("metadata", {}).get("annotations", {}).get(PREVIOUS)
+    if not noted:
+        raise EndpointError(f"InferenceService {name} in {settings.namespace} has served nothing before")
+    revision = Revision(**json.loads(noted))
+    service.serve(revision, None, time.monotonic() + seconds)
+    return revision.version
+
+
+@contextlib.contextmanager
+def connected(settings: Settings, *, name: str = NAME) -> Iterator[str]:
+    """An address of the endpoint that this process can reach while the block runs.
+
+    Raises:
+        EndpointError: no pod of it is ready.
+    """
+    service = _Service(Kube.connect(settings), settings.namespace, name)
+    if service.kube.inside:
+        yield service.url
+        return
+    with service.reached(service.ready_pod("")) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What is served: a release, from where, by which image.
+
+    Attributes:
+        uri: the release's address, ending in '/'.
+        image: the predictor image, '' for the ServingRuntime's.
+        facts: annotations on the InferenceService and its pods that say where the release comes from.
+    """
+
+    uri: str
+    image: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, release: Manifest, uri: str, image: str) -> Self:
+        """The revision that serves this release."""
+        if not uri.startswith("s3://") or not uri.endswith("/"):
+            raise EndpointError(
+                f"KServe fetches a release from s3://bucket/folder/, got {uri!r}", remedy="set DIGITS_STORE"
+            )
+        data = release["data"]
+        facts = {
+            "digits/release": release["version"],
+            "digits/digest": release["digest"],
+            "digits/mlflow-run": release["mlflow_run"],
+            "digits/data": data if isinstance(data, str) else canonical_json(data).decode(),
+            "digits/code": release["code"],
+        }
+        return cls(uri, image, {key: str(value) for key, value in facts.items()})
+
+    @classmethod
+    def served_by(cls, live: Json) -> Self:
+        """The revision that a live InferenceService asks for, also one that was applied by hand."""
+        model = live["spec"]["predictor"].get("model", {})
+        notes = live["metadata"].get("annotations", {})
+        facts = {k: v for k, v in notes.items() if k.startswith("digits/") and k not in {PREVIOUS, REVISION}}
+        return cls(model.get("storageUri", ""), model.get("image", ""), facts)
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return self.facts.get("digits/release") or self.uri.rstrip("/").rpartition("/")[2]
+
+    @property
+    def id(self) -> str:
+        """Names this revision on its pods."""
+        return sha256_of(canonical_json([self.uri, self.image, dict(self.facts)]))[:12]
+
+    def note(self) -> str:
+        """As JSON, for the annotation that a rollback reads."""
+        return canonical_json({"uri": self.uri, "image": self.image, "facts": dict(self.facts)}).decode()
+
+
+def inference_service(
+    name: str, revision: Revision, *, previous: str = "", tuned: Mapping[str, Any] | None = None
+) -> Json:
+    """The InferenceService for a revision: that of `manifests/endpoint`, with annotations that say what it is."""
+    model: Json = {"modelFormat": {"name": "digits-release"}, "runtime": RUNTIME, "storageUri": revision.uri}
+    if revision.image:
+        model["image"] = revision.image
+    annotations = {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "sidecar.istio.io/inject": "false",
+        **revision.facts,
+        REVISION: revision.id,
+    }
+    if previous:
+        annotations[PREVIOUS] = previous
+    scaling = {"minReplicas": 1, "maxReplicas": 3, "scaleMetric": "cpu", "scaleTarget": 80}
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "digits"}, "annotations": annotations},
+        "spec": {
+            "predictor": {
+                "serviceAccountName": ACCOUNT,
+                "enableServiceLinks": False,  # a Service named digits-x would set DIGITS_X_PORT in its pods
+                **scaling,
+                **(tuned or {}),
+                "deploymentStrategy": rolling,
+                "model": model,
+            }
+        },
+    }
+
+
+class _Service:
+    """One InferenceService in one namespace."""
+
+    def __init__(self, kube: Kube, namespace: str, name: str) -> None:
+        self.kube, self.namespace, self.name = kube, namespace, name
+        self._path = f"/apis/serving.kserve.io/v1beta1/namespaces/{namespace}/inferenceservices/{name}"
+        self._deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}-predictor"
+        self._pods = f"/api/v1/namespaces/{namespace}/pods"
+        self.url = f"http://{name}-predictor.{namespace}.svc.cluster.local"
+
+    def live(self) -> Json | None:
+        return self.kube.get(self._path)
+
+    def serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
+        former = self._settled(deadline)
+        self._apply(revision, former)
+        try:
+            self._rolled_out(revision, deadline)
+            self._answers(revision, release, deadline)
+        except _Superseded:
+            raise
+        except BaseException:  # also when the user interrupts: nothing half-deployed stays
+            self._restore(revision, former)
+            raise
+        return self.url
+
+    def _settled(self, deadline: float) -> Json | None:
+        """The live object, or None; one that is being removed is waited for, lest its pods be taken for new ones."""
+        while (live := self.live()) and "deletionTimestamp" in live["metadata"]:
+            if time.monotonic() > deadline:
+                raise EndpointError(f"InferenceService {self.name} in {self.namespace} is being removed, without end")
+            time.sleep(POLL_SECONDS)
+        return live
+
+    def _apply(self, revision: Revision, former: Json | None) -> None:
+        previous, tuned = "", {}
+        if former:
+            was = Revision.served_by(former)
+            noted = former["metadata"].get("annotations", {}).get(PREVIOUS, "")
+            previous = noted if was.id == revision.id else was.note()
+            tuned = {key: value for key, value in former["spec"]["predictor"].items() if key in TUNABLE}
+        body = inference_service(self.name, revision, previous=previous, tuned=tuned)
+        try:
+            self.kube.apply(self._path, body)
+        except RefusedError as exc:
+            if exc.status == 404:
+                raise MissingError(
+                    f"the cluster {self.kube.server} has no KServe, or no namespace {self.namespace}",
+                    remedy="digits cluster up",
+                ) from exc
+            raise
+
+    def _rolled_out(self, revision: Revision, deadline: float) -> None:
+        """Wait until pods of this revision alone serve."""
+        seen = "no answer from the cluster"
+        while True:
+            try:
+                live = self.live()
+                deployed = self.kube.get(self._deployment)
+            except MissingError as exc:
+                live, deployed, seen = None, None, exc.message  # a short outage of the API server; the deadline holds
+            else:
+                self._still(revision, live)
+                if live and deployed and _complete(deployed, revision) and _ready(live):
+                    return
+                seen, hopeless = reasons(self.kube, self._pods, self.name, live, deployed, revision.id)
+                if hopeless:
+                    self._fail(revision, seen)
+            if time.monotonic() > deadline:
+                self._fail(revision, f"not ready in time: {seen}")
+            time.sleep(POLL_SECONDS)
+
+    def _fail(self, revision: Revision, why: str) -> None:
+        raise EndpointError(
+            f"InferenceService {self.name} in {self.namespace} does not serve release {revision.version}: {why}",
+            remedy=f"digits verify {revision.version}, or digits cluster status",
+        )
+
+    def _answers(self, revision: Revision, release: Manifest | None, deadline: float) -> None:
+        """The golden image's answer from the new pods; for a rollback, which release they say they serve."""
+        seconds = max(5.0, deadline - time.monotonic())
+        with contextlib.ExitStack() as stack:
+            inside = self.kube.inside
+            url = self.url if inside else stack.enter_context(self.reached(self.ready_pod(revision.id)))
+            if release is not None:
+                deployment.wait_for(url, release, seconds=seconds)
+                return
+            try:
+                found = deployment.request(f"{url}/v2/models/{NAME}")["parameters"]["release"]
+            except (OSError, KeyError, TypeError) as exc:
+                self._fail(revision, f"an unexpected answer ({exc!r})")
+            if found != revision.version:
+                self._fail(revision, f"the endpoint says it serves {found}")
+
+    def ready_pod(self, revision: str) -> str:
+        """The name of a pod that takes requests, of that revision if one is given. Raises EndpointError."""
+        query = {"labelSelector": f"serving.kserve.io/inferenceservice={self.name}"}
+        for pod in self.kube.request("GET", self._pods, query=query)["items"]:
+            of_revision = not revision or pod["metadata"].get("annotations", {}).get(REVISION) == revision
+            if of_revision and "deletionTimestamp" not in pod["metadata"] and _ready(pod):
+                return str(pod["metadata"]["name"])
+        raise EndpointError(
+            f"InferenceService {self.name} in {self.namespace} has no ready pod", remedy="digits cluster status"
+        )
+
+    @contextlib.contextmanager
+    def reached(self, pod: str) -> Iterator[str]:
+        """A local address of that pod."""
+        path = self.kube.kubeconfig
+        assert path is not None  # noqa: S101 - only called outside a cluster
+        with forwarded(path, self.namespace, f"pod/{pod}", HTTP_PORT) as (port,):
+            yield f"http://127.0.0.1:{port}"
+
+    def _restore(self, revision: Revision, former: Json | None) -> None:
+        """Put the former version back, unless another deployment has come between."""
+        for _ in range(20):
+            live = self.live()
+            try:
+                self._still(revision, live)
+            except _Superseded:
+                return
+            assert live is not None  # noqa: S101 - _still has looked
+            version = live["metadata"]["resourceVersion"]  # a change since we looked makes this fail, and we look again
+            try:
+                if former is None:
+                    as_seen = {"uid": live["metadata"]["uid"], "resourceVersion": version}
+                    # In the foreground: it is there until its pods are gone.
+                    body = {"preconditions": as_seen, "propagationPolicy": "Foreground"}
+                    self.kube.request("DELETE", self._path, body=body)
+                    self._settled(time.monotonic() + REMOVE_SECONDS)
+                else:
+                    was = Revision.served_by(former)
+                    noted = former["metadata"].get("annotations", {}).get(PREVIOUS, "")
+                    tuned = {key: value for key, value in former["spec"]["predictor"].items() if key in TUNABLE}
+                    body = inference_service(self.name, was, previous=noted, tuned=tuned)
+                    body["metadata"]["resourceVersion"] = version
+                    self.kube.apply(self._path, body)
+            except RefusedError as exc:
+                if exc.status != 409:
+                    raise
+            else:
+                return
+        raise DigitsError(f"InferenceService {self.name} keeps changing; the former release could not be put back")
+
+    def _still(self, revision: Revision, live: Json | None) -> None:
+        now = live["metadata"].get("annotations", {}).get(REVISION) if live else "none"
+        if now != revision.id:
+            other = f"release {Revision.served_by(live).version}" if live else "its removal"
+            raise _Superseded(
+                f"the deployment of release {revision.version} to {self.name} was overtaken by {other}",
+                remedy="deploy it again, if it should be the one that is served",
+            )
+
+
+class _Superseded(EndpointError):
+    """Another deployment came between; it is left in place."""
+
+
+def _complete(deployed: Json, revision: Revision) -> bool:
+    """Whether a Deployment has replaced every pod by pods of that revision, and they are available."""
+    template = deployed["spec"]["template"]["metadata"].get("annotations", {})
+    status, wanted = deployed.get("status", {}), deployed["spec"].get("replicas", 1)
+    return bool(
+        template.get(REVISION) == revision.id
+        and status.get("observedGeneration", 0) >= deployed["metadata"]["generation"]
+        and status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("availableReplicas", 0)
+        and status.get("updatedReplicas", 0) >= max(1, wanted)
+    )
+
+
+def _ready(item: Json) -> bool:
+    # KServe leaves observedGeneration behind where its status stays the same, so it says nothing here.
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))

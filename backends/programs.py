@@ -1,0 +1,50 @@
+"""Programs of the host, run with a deadline; what they said is in the error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from digits.errors import DigitsError, MissingError
+
+HOW_TO_GET = {
+    "docker": "https://docs.docker.com/engine/install/",
+    "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
+    "kubectl": "https://kubernetes.io/docs/tasks/tools/",
+}
+
+
+class ProgramError(DigitsError):
+    """A program ended with an error or did not end in time."""
+
+
+def need(name: str) -> None:
+    """Raise MissingError unless the program is on PATH (and, for docker, its engine answers)."""
+    if shutil.which(name) is None:
+        raise MissingError(f"{name} is not on PATH", remedy=HOW_TO_GET[name])
+    if name == "docker":
+        try:
+            program("docker", "version", "--format={{.Server.Version}}", seconds=15)
+        except ProgramError as exc:
+            raise MissingError(f"the Docker engine does not answer: {exc.message}", remedy="start Docker") from exc
+
+
+def program(*command: str, seconds: float = 60) -> str:
+    """Run a program and return its standard output.
+
+    Raises:
+        ProgramError: it ended with an error, or not within `seconds`; carries the end of what it said.
+    """
+    environ = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds,
+            env=environ, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as exc:
+        raise ProgramError(f"{' '.join(command[:3])} did not end within {seconds:.0f} s") from exc
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip())[-3000:]
+        raise ProgramError(f"{' '.join(command[:3])} ended with {done.returncode}: {said}")
+    return done.stdout

@@ -1,0 +1,48 @@
+"""Runs in a pod: asks the endpoint until /tmp/stop exists, then prints what came of it as JSON."""
+
+import http.client
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+HOST = sys.argv[1].removeprefix("http://")
+TENSOR = {"name": "image", "datatype": "UINT8", "shape": [1, 784], "data": [0] * 784}
+BODY = json.dumps({"inputs": [TENSOR]}).encode()
+STOP = Path("/tmp/stop")
+answers: Counter[str] = Counter()
+failed: list[str] = []
+
+
+def ask(connection: http.client.HTTPConnection) -> bool:
+    """One request. Returns whether the server will take another over this connection."""
+    connection.request("POST", "/v2/models/digits/infer", BODY, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    content = answer.read()
+    if answer.status != 200:
+        raise OSError(f"HTTP {answer.status}: {content[:100]!r}")
+    answers[json.loads(content)["model_version"]] += 1
+    return not answer.will_close
+
+
+def client() -> None:
+    """A new connection for each request, as short-lived clients do."""
+    while not STOP.exists():
+        connection = http.client.HTTPConnection(HOST, timeout=5)
+        try:
+            ask(connection)
+        except (OSError, http.client.HTTPException) as exc:
+            failed.append(f"{time.time():.2f} {exc!r}")
+        finally:
+            connection.close()
+        time.sleep(0.02)
+
+
+threads = [threading.Thread(target=client) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps({"requests": sum(answers.values()), "failed": failed[:20], "releases": dict(answers)}))

@@ -1,0 +1,287 @@
+"""Releases behind KServe on a real cluster: what is served, what changes without harm, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cluster_fixtures import PREDICTOR_IMAGE, Namespace, Release
+
+from backends import kserve
+from backends.kube import forwarded, kubeconfig_path
+from backends.programs import ProgramError
+from digits import deployment, releases
+from digits.errors import EndpointError
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+LOAD = Path(__file__).with_name("load.py")
+
+
+def served(namespace: Namespace) -> str:
+    """The version that the endpoint says it serves."""
+    with kserve.connected(namespace.settings) as url:
+        return str(deployment.request(f"{url}/v2/models/digits")["parameters"]["release"])
+
+
+def isvc(namespace: Namespace) -> dict[str, Any]:
+    return dict(json.loads(namespace.kubectl("get", "inferenceservice", "digits", "--output=json")))
+
+
+def pods(namespace: Namespace) -> list[dict[str, Any]]:
+    found = namespace.kubectl("get", "pods", "-l", "serving.kserve.io/inferenceservice=digits", "--output=json")
+    return list(json.loads(found)["items"])
+
+
+def locally(release: Release, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(release.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = images[..., None].astype(np.float32) / np.float32(255)
+    return np.asarray(session.run(None, {"image": pixels})[0])
+
+
+def over_grpc(port: int, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])  # importing kserve reads it
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
+
+    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[len(images), 28, 28])
+    request = pb.ModelInferRequest(model_name="digits", inputs=[tensor], raw_input_contents=[images.tobytes()])
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer = stubs.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    return np.frombuffer(answer.raw_output_contents[1], "<f4").reshape(-1, 10)
+
+
+def test_predictions_equal_the_local_ones(
+    namespace: Namespace, small_releases: list[Release], digits_images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployed release answers 100 images over V1, V2 and gRPC as ONNX Runtime does here."""
+    release, images = small_releases[0], digits_images[0][:100]
+    manifest, uri = namespace.publish(release)
+    url = kserve.deploy(namespace.settings, manifest, uri)
+    assert url == f"http://digits-predictor.{namespace.name}.svc.cluster.local"
+
+    expected = locally(release, images)
+    with kserve.connected(namespace.settings) as reached:
+        v1 = deployment.request(f"{reached}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
+        tensor = {"name": "image", "datatype": "UINT8", "shape": [100, 28, 28], "data": images.reshape(-1).tolist()}
+        v2 = deployment.request(f"{reached}/v2/models/digits/infer", {"inputs": [tensor]})
+    outputs = {output["name"]: output["data"] for output in v2["outputs"]}
+    service = "service/digits-predictor"
+    with forwarded(kubeconfig_path(namespace.settings), namespace.name, service, 8081) as (port,):
+        grpc = over_grpc(port, images, monkeypatch)
+    for probabilities in (v1["predictions"], np.reshape(outputs["probabilities"], (100, 10)), grpc):
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert outputs["class"] == expected.argmax(1).tolist()
+    print("predictions over V1, V2 and gRPC agree; first ten:", outputs["class"][:10])
+
+    notes = isvc(namespace)["metadata"]["annotations"]
+    assert notes["digits/digest"] == manifest["digest"]
+    assert notes["digits/mlflow-run"] == "run-1"
+    assert json.loads(notes["digits/data"]) == manifest["data"]
+
+
+def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]) -> None:
+    """The namespace enforces the restricted standard, and no pod holds a token of the API server."""
+    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    labels = json.loads(namespace.kubectl("get", "namespace", namespace.name, "--output=json"))["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for pod in pods(namespace):
+        mounts = [m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"]]
+        assert not any("serviceaccount" in path for path in mounts)
+        for container in [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["resources"]["limits"]
+
+
+def test_versions_change_without_a_failed_request(namespace: Namespace, small_releases: list[Release]) -> None:
+    """Under load, a promotion and a rollback fail no request, and every answer is one of the two releases'."""
+    first, second = small_releases
+    kserve.deploy(namespace.settings, *namespace.publish(first))
+    start_load(namespace)
+    kserve.deploy(namespace.settings, *namespace.publish(second))
+    assert served(namespace) == second.version
+    assert kserve.rollback(namespace.settings) == first.version
+    assert served(namespace) == first.version
+    result = stop_load(namespace)
+    print("load:", result)
+    assert result["failed"] == []
+    assert set(result["releases"]) == {first.version, second.version}
+    assert result["requests"] > 100
+
+
+def test_deploying_again_changes_nothing(namespace: Namespace, small_releases: list[Release]) -> None:
+    """What is served already is left alone, and so is the number of replicas that an operator has set."""
+    manifest, uri = namespace.publish(small_releases[0])
+    kserve.deploy(namespace.settings, manifest, uri)
+    patch = {"spec": {"predictor": {"maxReplicas": 5}}}
+    namespace.kubectl("patch", "inferenceservice", "digits", "--type=merge", f"--patch={json.dumps(patch)}")
+    before = [pod["metadata"]["uid"] for pod in pods(namespace)]
+    kserve.deploy(namespace.settings, manifest, uri)
+    assert [pod["metadata"]["uid"] for pod in pods(namespace)] == before
+    assert isvc(namespace)["spec"]["predictor"]["maxReplicas"] == 5
+
+
+def test_wrong_s3_secret(namespace: Namespace, small_releases: list[Release]) -> None:
+    """With a wrong secret a first deployment fails with the store's reason and is withdrawn; mended, it works."""
+    manifest, uri = namespace.publish(small_releases[0])
+    right = json.loads(namespace.kubectl("get", "secret", "minio-kserve-secret", "--output=json"))["data"]
+    wrong = base64.b64encode(b"not-the-secret").decode()
+    set_secret(namespace, wrong)
+    with pytest.raises(EndpointError, match="storage-initializer") as failure:
+        kserve.deploy(namespace.settings, manifest, uri)
+    print(failure.value)
+    assert "SignatureDoesNotMatch" in str(failure.value) or "403" in str(failure.value)
+    assert namespace.kubectl("get", "inferenceservices", "--output=name") == ""
+    set_secret(namespace, right["AWS_SECRET_ACCESS_KEY"])
+    kserve.deploy(namespace.settings, manifest, uri)
+    assert served(namespace) == small_releases[0].version
+
+
+def test_missing_release(namespace: Namespace, small_releases: list[Release]) -> None:
+    """A release that is not in the store fails with that reason; the former one serves on."""
+    first, second = small_releases
+    kserve.deploy(namespace.settings, *namespace.publish(first))
+    before = isvc(namespace)["metadata"]["annotations"]
+    with pytest.raises(EndpointError, match=second.version) as failure:
+        kserve.deploy(namespace.settings, second.manifest, releases.uri_of(namespace.store, second.version))
+    print(failure.value)
+    assert "storage-initializer" in str(failure.value)
+    assert isvc(namespace)["metadata"]["annotations"] == before
+    assert served(namespace) == first.version
+
+
+def test_corrupt_release(namespace: Namespace, small_releases: list[Release]) -> None:
+    """A model that differs from its digest never gets ready; the former one serves on."""
+    first, second = small_releases
+    kserve.deploy(namespace.settings, *namespace.publish(first))
+    manifest, uri = namespace.publish(second)
+    key = releases.prefix_of(second.version) + "model.onnx"
+    content = namespace.store.get(key)
+    namespace.store.put(key, content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(EndpointError, match="is damaged: expected SHA-256") as failure:
+        kserve.deploy(namespace.settings, manifest, uri)
+    print(failure.value)
+    assert served(namespace) == first.version
+
+
+def test_missing_image(namespace: Namespace, small_releases: list[Release]) -> None:
+    """An image that cannot be pulled is named in the error."""
+    manifest, uri = namespace.publish(small_releases[0])
+    with pytest.raises(EndpointError, match=r"nowhere\.invalid/predictor:1"):
+        kserve.deploy(namespace.settings, manifest, uri, image="nowhere.invalid/predictor:1")
+
+
+def test_quota(namespace: Namespace, small_releases: list[Release]) -> None:
+    """A quota that leaves no room for another pod is named in the error."""
+    manifest, uri = namespace.publish(small_releases[0])
+    namespace.kubectl("create", "quota", "full", "--hard=pods=1")
+    with pytest.raises(EndpointError, match="exceeded quota"):
+        kserve.deploy(namespace.settings, manifest, uri)
+
+
+def test_killed_pod_recovers(namespace: Namespace, small_releases: list[Release]) -> None:
+    """A predictor pod that is killed is replaced by one that serves the same release."""
+    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    (before,) = pods(namespace)
+    namespace.kubectl("delete", "pod", before["metadata"]["name"], "--grace-period=0", "--force")
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            assert served(namespace) == small_releases[0].version
+            break
+        except (EndpointError, OSError):
+            assert time.monotonic() < deadline, "no new pod answered"
+            time.sleep(1)
+    assert before["metadata"]["uid"] not in [pod["metadata"]["uid"] for pod in pods(namespace)]
+
+
+def test_two_deployments_at_once(namespace: Namespace, small_releases: list[Release]) -> None:
+    """Of two deployments at once the later one is served; the other says that it was overtaken."""
+    prepared = [namespace.publish(release) for release in small_releases]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        runs = [pool.submit(kserve.deploy, namespace.settings, *args) for args in prepared]
+    failures = [run.exception() for run in runs]
+    live = isvc(namespace)["metadata"]["annotations"]["digits/release"]
+    assert served(namespace) == live
+    won = [manifest["version"] for (manifest, _), failure in zip(prepared, failures, strict=True) if failure is None]
+    assert live in won
+    for failure in filter(None, failures):
+        assert isinstance(failure, EndpointError)
+        assert "overtaken" in str(failure)
+
+
+def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) -> None:
+    """The pipeline's deploy step needs no more than its ServiceAccount's rights, and may do nothing else."""
+    manifest, uri = namespace.publish(small_releases[0])
+    script = (
+        "import json, sys; from digits.settings import Settings; from backends import kserve; "
+        "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
+    )
+    run_pod(namespace, "deploy", ["python", "-c", script, json.dumps(manifest), uri], account="digits-deployer")
+    assert finished(namespace, "deploy") == f"http://digits-predictor.{namespace.name}.svc.cluster.local"
+    who = f"--as=system:serviceaccount:{namespace.name}:digits-deployer"
+    for question in (("get", "secrets"), ("delete", "pods"), ("patch", "inferenceservices/other")):
+        with pytest.raises(ProgramError, match="no"):
+            namespace.kubectl("auth", "can-i", *question, who)
+    assert served(namespace) == small_releases[0].version
+
+
+def set_secret(namespace: Namespace, encoded: str) -> None:
+    patch = json.dumps({"data": {"AWS_SECRET_ACCESS_KEY": encoded}})
+    namespace.kubectl("patch", "secret", "minio-kserve-secret", "--type=merge", f"--patch={patch}")
+
+
+def run_pod(namespace: Namespace, name: str, command: list[str], *, account: str = "default") -> None:
+    """Start a pod of the predictor's image that passes the restricted standard."""
+    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+    spec = {
+        "restartPolicy": "Never",
+        "serviceAccountName": account,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": name,
+                "image": PREDICTOR_IMAGE,
+                "imagePullPolicy": "IfNotPresent",
+                "command": command,
+                "env": [{"name": "K8S_NAMESPACE", "value": namespace.name}, {"name": "HOME", "value": "/tmp"}],
+                "securityContext": context,
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+            }
+        ],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    namespace.kube.request("POST", f"/api/v1/namespaces/{namespace.name}/pods", body=body)
+
+
+def finished(namespace: Namespace, name: str) -> str:
+    """What a pod printed, once it has ended well."""
+    path = f"/api/v1/namespaces/{namespace.name}/pods/{name}"
+    deadline = time.monotonic() + 180
+    phase = ""
+    while phase not in {"Succeeded", "Failed"} and time.monotonic() < deadline:
+        time.sleep(1)
+        phase = namespace.kube.request("GET", path)["status"]["phase"]
+    text = namespace.kube.text(f"{path}/log")
+    assert phase == "Succeeded", f"pod {name} is {phase}:\n{text}"
+    return text.strip()
+
+
+def start_load(namespace: Namespace) -> None:
+    run_pod(namespace, "load", ["python", "-c", LOAD.read_text(), "http://digits-predictor"])
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout=60s")
+
+
+def stop_load(namespace: Namespace) -> dict[str, Any]:
+    namespace.kubectl("exec", "load", "--", "touch", "/tmp/stop")
+    return dict(json.loads(finished(namespace, "load")))
