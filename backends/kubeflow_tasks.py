@@ -15,7 +15,7 @@ from digits import __version__, events
 from digits.errors import UsageError
 from digits.settings import Settings
 
-STEPS_IMAGE = f"digits-steps:{__version__}"
+STEPS_IMAGE = f"digits-python-steps:{__version__}"
 USER = 1000  # of our images
 HOME = "/tmp/digits"  # noqa: S108 # in the pod: the one place that any user may write to
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
@@ -78,9 +78,7 @@ def configure_task(settings: Settings) -> Configure:
         # Kubeflow itself adds: no privilege escalation, no capability, the runtime's default seccomp profile.
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         if settings.step_retries:
-            task.set_retry(
-                settings.step_retries, backoff_duration="10s", backoff_factor=2, backoff_max_duration="120s"
-            )
+            task.set_retry(settings.step_retries, backoff_duration="10s", backoff_factor=2, backoff_max_duration="120s")
         if step == "train":
             if settings.train_gpus:
                 task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(settings.train_gpus)
