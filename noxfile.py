@@ -12,12 +12,12 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
 
-LOCKED = "requirements/dev.txt"
+LOCKED = "requirements/all.txt"
 
 
-def install(session: nox.Session, requirements: str = LOCKED) -> None:
+def install(session: nox.Session) -> None:
     """Install the locked packages, checked by hash, and this project as it stands here."""
-    session.install("--require-hashes", "-r", requirements)
+    session.install("--require-hashes", "-r", LOCKED)
     session.install("--no-deps", "-e", ".")
 
 
@@ -61,7 +61,7 @@ def e2e(session: nox.Session) -> None:
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Run the pipeline on MNIST, serve the model, and recognise a real image."""
-    install(session, "requirements/all.txt")
+    install(session)
     session.run("digits", "run", *session.posargs)
     session.run("digits", "predict", "0")
     session.log(f"now draw one yourself: {session.bin}/digits up")
@@ -80,20 +80,7 @@ def minimums(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Compile the hashed requirement files from pyproject.toml."""
     session.install("uv")
-    options = [
-        "--universal",
-        "--python-version",
-        "3.11",
-        "--generate-hashes",
-        "--no-header",
-        "--no-annotate",
-        "--quiet",
-    ]
-    compile_ = ["uv", "pip", "compile", "pyproject.toml", *options]
-    session.run(*compile_, "--extra", "all", "--group", "dev", "-o", LOCKED, *session.posargs)
-    for part in ("train", "serve", "web", "all"):
-        # One version of each package everywhere: the parts are cut out of the whole.
-        session.run(*compile_, "--extra", part, "-c", LOCKED, "-o", f"requirements/{part}.txt")
+    session.run("dev/lock", *session.posargs, external=True)
 
 
 @nox.session(default=False)

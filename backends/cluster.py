@@ -182,14 +182,14 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
         env.touch(0o600)
         env.write_text(f"{KEYS[0]}={access}\n{KEYS[1]}={secret}\n")
         (root / "here").mkdir()
-        (root / "here/kustomization.yaml").write_text(json.dumps(_kustomization(settings.namespace, images)))
+        (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images)))
         for part in ("cluster", "here"):
             _apply(settings, "-k", str(root / part), manager=MANAGER)
     for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
         _wait(settings, deployment, settings.namespace, report)
 
 
-def _kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
+def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
     """The kind overlay in `namespace`, with the built images in place of the named ones."""
     patches = []
     if WEB_IMAGE not in images:

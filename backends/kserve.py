@@ -318,9 +318,9 @@ class _Service:
                     was = Revision.served_by(former)
                     noted = former["metadata"].get("annotations", {}).get(PREVIOUS, "")
                     tuned = {key: value for key, value in former["spec"]["predictor"].items() if key in TUNABLE}
-                    body = inference_service(self.name, was, previous=noted, tuned=tuned)
-                    body["metadata"]["resourceVersion"] = version
-                    self.kube.apply(self._path, body)
+                    whole = inference_service(self.name, was, previous=noted, tuned=tuned)
+                    whole["metadata"]["resourceVersion"] = version
+                    self.kube.apply(self._path, whole)
             except RefusedError as exc:
                 if exc.status != 409:
                     raise

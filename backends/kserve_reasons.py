@@ -64,8 +64,14 @@ def _pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
 
 def _ended(ended: dict[str, Any]) -> str:
     killed = " (out of memory; raise its limit)" if ended.get("reason") == "OOMKilled" else ""
-    said = str(ended.get("message", "")).strip()[-SAID:]
+    said = _without_frames(str(ended.get("message", "")))[-SAID:]
     return f"ended with {ended['exitCode']}{killed}" + (f":\n{said}" if said else "")
+
+
+def _without_frames(text: str) -> str:
+    """A log's end without the frames of Python's tracebacks: what was raised is what tells the reason."""
+    kept = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Traceback", "The above"))]
+    return "\n".join(kept) or text.strip()
 
 
 def _log(kube: Kube, pods_path: str, pod: Json, container: str) -> str:

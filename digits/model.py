@@ -7,12 +7,38 @@ released, which gives probabilities.
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from digits.errors import UsageError
 
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what TensorFlow's C++ code writes to standard error while it starts; shown only if the block fails.
+
+    Its log level comes too late for these lines, and says nothing a user can act on.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _has_avx2() -> bool:
@@ -22,47 +48,55 @@ def _has_avx2() -> bool:
 
 
 # TensorFlow reads these once, when it is imported. oneDNN halves the training time on processors with AVX2, but
-# TensorFlow switches it on by itself only from AVX-512 VNNI on.
+# TensorFlow switches it on by itself only where there is AVX-512 VNNI.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if _has_avx2():
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import keras  # noqa: E402 (the variables above come first)
-import tensorflow as tf  # noqa: E402
-from keras import layers  # noqa: E402
+with quiet():
+    import keras
+    import tensorflow as tf
+    from keras import layers
 
-__all__ = ["NETWORKS", "build", "keras", "tf", "with_probabilities"]
+    tf.config.list_physical_devices()  # looks for a GPU now, while the complaints about none are kept
+
+__all__ = ["CLASSES", "IMAGE_SHAPE", "NETWORKS", "build", "keras", "quiet", "tf", "with_probabilities"]
 
 
-def _fast() -> list[keras.Layer]:
+def _convolutions(first: int, second: int, third: int) -> list[keras.Layer]:
     # Pooling before the activation gives the same values for a quarter of the work.
     return [
-        layers.Conv2D(24, 5),
-        layers.MaxPooling2D(2),
-        layers.ReLU(),
-        layers.Conv2D(32, 3),
-        layers.MaxPooling2D(2),
-        layers.ReLU(),
-        layers.Flatten(),
-        layers.Dense(256, activation="relu"),
+        layers.Conv2D(first, 5, name="conv1"),
+        layers.MaxPooling2D(2, name="pool1"),
+        layers.ReLU(name="relu1"),
+        layers.Conv2D(second, 3, name="conv2"),
+        layers.MaxPooling2D(2, name="pool2"),
+        layers.ReLU(name="relu2"),
+        layers.Conv2D(third, 3, name="conv3"),
+        layers.ReLU(name="relu3"),
+        layers.Flatten(name="flatten"),
         layers.Dense(CLASSES, name="logits"),
     ]
 
 
 def _baseline() -> list[keras.Layer]:
-    # The earlier design, to compare with.
     return [
-        layers.Conv2D(64, 3, activation="relu"),
-        layers.MaxPooling2D(2),
-        layers.Flatten(),
-        layers.Dense(64, activation="relu"),
-        layers.Dense(32, activation="relu"),
+        layers.Conv2D(64, 3, activation="relu", name="conv"),
+        layers.MaxPooling2D(2, name="pool"),
+        layers.Flatten(name="flatten"),
+        layers.Dense(64, activation="relu", name="dense1"),
+        layers.Dense(32, activation="relu", name="dense2"),
         layers.Dense(CLASSES, name="logits"),
     ]
 
 
-NETWORKS = {"fast": _fast, "accurate": _fast, "baseline": _baseline}
+# Every layer has a name of its own: Keras's would count up, and with them the content of the saved files.
+NETWORKS: dict[str, Callable[[], list[keras.Layer]]] = {
+    "small": lambda: _convolutions(16, 32, 64),
+    "large": lambda: _convolutions(32, 64, 128),
+    "baseline": _baseline,  # the earlier design, to compare with
+}
 
 
 def build(name: str) -> keras.Model:
@@ -73,9 +107,10 @@ def build(name: str) -> keras.Model:
     """
     if name not in NETWORKS:
         raise UsageError(f"expected a network of {', '.join(NETWORKS)}, got {name!r}")
-    return keras.Sequential([keras.Input(IMAGE_SHAPE, name="image"), *NETWORKS[name]()], name=f"digits_{name}")
+    return keras.Sequential([keras.Input(IMAGE_SHAPE, name="image"), *NETWORKS[name]()], name=name)
 
 
 def with_probabilities(network: keras.Model) -> keras.Model:
     """`network` with a softmax behind it, sharing its weights: the model that is saved and served."""
-    return keras.Model(network.inputs[0], layers.Softmax(name="probabilities")(network.outputs[0]), name=network.name)
+    probabilities = layers.Softmax(name="probabilities")(network.outputs[0])
+    return keras.Model(network.inputs[0], probabilities, name=f"digits_{network.name}")

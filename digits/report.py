@@ -10,6 +10,8 @@ from typing import Any
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
+CORNER = 0.1  # of the ROC curve's square: nothing happens in the rest of it
+
 
 def render(
     evaluation: dict[str, Any],
@@ -41,7 +43,12 @@ def render(
         decision=decision,
         most_wrong=max(most_wrong, 1),
         curves=_curves(history),
-        roc=" ".join(f"{x * 200:.1f},{100 - y * 100:.1f}" for x, y, _ in [[0, 0, 1], *evaluation["roc"]]),
+        corner=CORNER,
+        roc=" ".join(
+            f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"
+            for x, y, _ in [[0, 0, 1], *evaluation["roc"]]
+            if x <= CORNER
+        ),
     )
 
 

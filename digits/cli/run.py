@@ -157,9 +157,10 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
     answer = summary(result, settings)
     if not answer["endpoint"]:
         raise UsageError(f"nothing is served: {answer['why']}", remedy="digits releases")
-    serve(
-        settings,
-        {"local": answer["endpoint"]},
-        port=settings.web_port if port is None else port,
-        ready=lambda url: webbrowser.open(url) if open_page else None,
-    )
+
+    def announce(url: str) -> None:
+        click.echo(f"\ndraw at {url}   (Ctrl-C ends the page; the model goes on serving)", err=True)
+        if open_page:
+            webbrowser.open(url)
+
+    serve(settings, {"local": answer["endpoint"]}, port=port, ready=announce)

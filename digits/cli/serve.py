@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 
 import click
@@ -46,3 +47,43 @@ def serve(
         release=release,
     )
     server.run(options, settings)
+
+
+@click.command()
+@click.option(
+    "--endpoint",
+    "endpoints",
+    multiple=True,
+    metavar="[NAME=]URL[@HOST]",
+    help="A KServe endpoint; HOST is its Host header behind Istio. May be given several times.",
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.  [127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page, 0 for any.  [8000]")
+@click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
+def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool) -> None:
+    r"""Serve the drawing page for any KServe endpoint.
+
+    \b
+    digits web
+    digits web --endpoint http://localhost:8080
+    digits web --endpoint cluster=http://10.0.0.7@digits.digits.example.com
+    """
+    from web_app.server import serve as serve_page
+
+    settings = Settings.load()
+    chosen = list(endpoints)
+    if not chosen and not settings.endpoints:
+        from backends import open_backend
+
+        backend = open_backend(settings)
+        try:
+            chosen = [url for url in [backend.endpoint()] if url]
+        finally:
+            backend.close()
+
+    def announce(url: str) -> None:
+        click.echo(f"draw at {url}   (Ctrl-C ends it)", err=True)
+        if open_page:
+            webbrowser.open(url)
+
+    serve_page(settings, chosen, host=host, port=port, ready=announce)

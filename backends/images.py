@@ -1,0 +1,192 @@
+"""Our container images: what goes into each, and its tag, which is the digest of exactly that.
+
+A changed source, lock, Dockerfile or base gives another tag, so that neither KFP's cache nor a cluster can mistake
+one build for another, and an image that is there never needs to be built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends import containers
+from digits.errors import MissingError
+from digits.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "dev" / "images"
+PROJECT = ("pyproject.toml", "README.md", "LICENSE")
+BUILD_SECONDS = 3600
+_DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of ours: its repository's name, its Dockerfile in dev/images, and what goes in beside that."""
+
+    name: str
+    dockerfile: str
+    parts: tuple[str, ...]
+
+    def available(self) -> bool:
+        """Whether all that goes in is there; a checkout holds it, an installed package does not."""
+        return all((ROOT / part).exists() for part in self.parts) and (FOLDER / self.dockerfile).is_file()
+
+
+IMAGES = {
+    # kfp.local warns about a name without "python"
+    "steps": Image(
+        "digits-python-steps",
+        "steps.Dockerfile",
+        (*PROJECT, "requirements/train.txt", "requirements/build.txt", "digits", "pipeline", "backends"),
+    ),
+    "predictor": Image(
+        "digits-predictor",
+        "predictor.Dockerfile",
+        (*PROJECT, "requirements/serve.txt", "requirements/build.txt", "digits"),
+    ),
+    "web": Image(
+        "digits-web",
+        "web.Dockerfile",
+        (*PROJECT, "requirements/web.txt", "requirements/build.txt", "digits", "web_app"),
+    ),
+    "minio": Image("digits-minio", "minio.Dockerfile", ()),
+}
+
+
+def reference(client: Any, settings: Settings, which: str) -> str:
+    """`name:tag` of an image as it would be built now, whether it is there or not. Raises MissingError."""
+    image = _checked(which)
+    hashed = hashlib.sha256(_base(client, settings, image)[1].encode())
+    for path in _files(image):
+        hashed.update(f"\0{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return f"{image.name}:{hashed.hexdigest()[:12]}"
+
+
+def present(client: Any, name: str) -> bool:
+    """Whether the engine has an image of that name and tag."""
+    from docker.errors import ImageNotFound
+
+    with containers.errors(f"looking for image {name}"):
+        try:
+            client.images.get(name)
+        except ImageNotFound:
+            return False
+    return True
+
+
+def ensure(client: Any, settings: Settings, which: str, tell: Tell) -> str:
+    """`name:tag` of an image, built now if the engine does not have it. Raises MissingError with the build's words."""
+    name = reference(client, settings, which)
+    if not present(client, name):
+        build(client, settings, which, name, tell)
+    return name
+
+
+def build(client: Any, settings: Settings, which: str, name: str, tell: Tell) -> None:
+    """Build an image as `name`; each step of the Dockerfile is told."""
+    image = _checked(which)
+    base = _base(client, settings, image)[0]
+    tell(f"building image {name} from {base}")
+    words: list[str] = []
+    with containers.errors(f"building image {name}"):
+        for message in client.api.build(
+            fileobj=_context(image),
+            custom_context=True,
+            encoding="gzip",
+            dockerfile="Dockerfile",
+            tag=name,
+            buildargs={} if image.dockerfile == "minio.Dockerfile" else {"BASE_IMAGE": base},
+            labels={"org.opencontainers.image.revision": name.split(":")[1], containers.ROLE_LABEL: f"image-{which}"},
+            network_mode="host",
+            rm=True,
+            forcerm=True,
+            timeout=BUILD_SECONDS,
+            decode=True,
+        ):
+            text = str(message.get("error") or message.get("stream") or "").strip()
+            if text:
+                words.append(text)
+            if "error" in message:
+                break
+            if text.startswith("Step "):
+                tell(f"  {text}")
+        else:
+            tell(f"built image {name}")
+            return
+    raise MissingError(
+        f"image {name} could not be built: " + " | ".join(line[:300] for line in words[-4:]),
+        remedy="check the network; or build it elsewhere, docker save it, and docker load -i it here",
+    )
+
+
+def pull(client: Any, name: str, variable: str, tell: Tell) -> None:
+    """Get a public image if the engine does not have it. Raises MissingError that names it and its setting."""
+    from docker.errors import APIError
+
+    if present(client, name):
+        return
+    tell(f"pulling image {name}")
+    try:
+        client.images.pull(
+            *name.split("@", 1) if "@" in name else name.rsplit(":", 1) if ":" in name else (name, "latest")
+        )
+    except APIError as exc:
+        raise MissingError(
+            f"image {name} is not on this machine and could not be pulled: {exc.explanation}",
+            remedy=f"docker load -i FILE a copy of it, or set {variable} to an image that is here",
+        ) from exc
+
+
+def _checked(which: str) -> Image:
+    image = IMAGES[which]
+    if not image.available():
+        raise MissingError(
+            f"image {image.name} is built from a checkout of digits; {ROOT} is none",
+            remedy="git clone, then digits images build",
+        )
+    return image
+
+
+def _base(client: Any, settings: Settings, image: Image) -> tuple[str, str]:
+    """(the base image, what stands for its content in the digest)."""
+    text = (FOLDER / image.dockerfile).read_text()
+    default = _DEFAULT_BASE.search(text)
+    base = settings.base_image or (default[1] if default else "")
+    if "@sha256:" in base or image.dockerfile == "minio.Dockerfile":
+        return base, base
+    pull(client, base, "DIGITS_BASE_IMAGE", lambda _: None)
+    return base, str(client.images.get(base).id)
+
+
+def _files(image: Image) -> list[Path]:
+    """All files that go into an image, in a fixed order."""
+    found = {FOLDER / image.dockerfile}
+    for part in image.parts:
+        path = ROOT / part
+        found |= (
+            {p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts} if path.is_dir() else {path}
+        )
+    return sorted(found)
+
+
+def _context(image: Image) -> io.BytesIO:
+    """The build context: exactly the files of the digest, and the Dockerfile, without times, owners or modes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        for path in _files(image):
+            name = "Dockerfile" if path.parent == FOLDER else path.relative_to(ROOT).as_posix()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = path.stat().st_size, 0o644
+            with path.open("rb") as file:
+                archive.addfile(entry, file)
+    buffer.seek(0)
+    return buffer

@@ -1,0 +1,45 @@
+# The predictor: KServe's server with ONNX Runtime. No TensorFlow, kfp or mlflow; no pip, compiler or cache.
+# Built by `digits images build`, or:  docker build -f dev/images/predictor.Dockerfile .
+ARG BASE_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+
+FROM ${BASE_IMAGE} AS libraries
+WORKDIR /build
+COPY requirements/serve.txt requirements/build.txt ./
+RUN python3 -m venv tools \
+    && python3 -m venv --without-pip /opt/venv \
+    && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
+    && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r serve.txt
+# Left out: test suites, and what KServe and ONNX Runtime ask for but a predictor never imports. What it does import
+# is compiled, for a quick start on a read-only root.
+RUN cd /opt/venv/lib/python3*/site-packages \
+    && rm -rf pandas/tests numpy/*/tests numpy/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
+    && rm -rf PIL pillow* setuptools* _distutils_hack* distutils-precedence.pth grpc_tools/*.so grpc_tools/_proto \
+    && /opt/venv/bin/python -c "import kserve, kserve.protocol.grpc.servicer, onnxruntime, minio, orjson, uvloop, \
+uvicorn.loops.uvloop, uvicorn.protocols.http.httptools_impl, dotenv, click"
+
+FROM libraries AS code
+COPY pyproject.toml README.md LICENSE ./
+COPY digits digits
+RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
+    && tools/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-index --target /opt/digits wheels/*.whl
+
+# The base without documentation, translations, package manager and the parts of Python that a server never needs.
+FROM ${BASE_IMAGE} AS slim
+RUN rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/i18n /usr/share/perl* /usr/share/python-wheels \
+        /usr/lib/*/gconv /usr/lib/*/perl-base /usr/bin/perl* /var/lib/apt/* /var/cache/* /usr/lib/apt /usr/bin/apt* \
+    && find / -xdev -depth -type d \( -path '*/python3*/ensurepip' -o -path '*/python3*/idlelib' -o -path '*/python3*/lib2to3' \
+        -o -path '*/python3*/test' -o -path '*/python3*/config-3*' -o -path '*/python3*/*-packages/pip' \) -exec rm -r {} +
+
+FROM scratch
+COPY --from=slim / /
+COPY --from=libraries /opt/venv /opt/venv
+COPY --from=code /opt/digits /opt/digits
+ENV PATH=/opt/venv/bin:/opt/digits/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+    PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+LABEL org.opencontainers.image.title="digits predictor" \
+      org.opencontainers.image.description="Handwritten digits over KServe's V1 and V2 protocols" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /tmp
+USER 1000:1000
+EXPOSE 8080 8081
+CMD ["digits", "serve", "--host", "0.0.0.0"]

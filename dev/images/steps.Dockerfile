@@ -1,0 +1,36 @@
+# What the pipeline's steps run in, locally and on Kubeflow. kfp.local wants "python" in the image's name.
+# Built by `digits images build`, or:  docker build -f dev/images/steps.Dockerfile .
+ARG BASE_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+
+FROM ${BASE_IMAGE} AS libraries
+WORKDIR /build
+COPY requirements/train.txt requirements/build.txt ./
+RUN python3 -m venv tools \
+    && python3 -m venv --without-pip /opt/venv \
+    && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
+    && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r train.txt
+# What the steps import is compiled here, once, and not by every container anew.
+RUN cd /opt/venv/lib/python3*/site-packages \
+    && rm -rf tensorflow/include mlflow/server/js pandas/tests scipy/*/tests sklearn/*/tests \
+    && TF_CPP_MIN_LOG_LEVEL=2 /opt/venv/bin/python -c "import kfp.dsl.executor_main, tensorflow, keras, tf2onnx, mlflow, \
+mlflow.onnx, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, onnx, onnxruntime, jinja2, \
+sklearn.datasets, PIL.Image, minio, dotenv, click"
+
+FROM libraries AS code
+COPY pyproject.toml README.md LICENSE ./
+COPY digits digits
+COPY pipeline pipeline
+COPY backends backends
+RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
+    && tools/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-index --target /opt/digits wheels/*.whl
+
+FROM ${BASE_IMAGE}
+COPY --from=libraries /opt/venv /opt/venv
+COPY --from=code /opt/digits /opt/digits
+ENV PATH=/opt/venv/bin:/opt/digits/bin:$PATH PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+LABEL org.opencontainers.image.title="digits pipeline steps" \
+      org.opencontainers.image.description="The steps of the digits pipeline" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /tmp
+USER 1000:1000
+CMD ["digits", "--help"]

@@ -1,0 +1,151 @@
+"""Corrected drawings in the object store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from digits import feedback
+from digits.errors import DataError
+from digits.files import canonical_json
+from digits.store import FileStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path)
+
+
+def image(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (28, 28), dtype=np.uint8)
+
+
+def record(store: FileStore, seed: int, label: int) -> str:
+    return feedback.record(store, image(seed), label, drawing_png=b"png", release="v1", answer=None)
+
+
+def test_what_is_recorded_is_collected(store: FileStore) -> None:
+    """Images and labels come back as they were, in the order of their keys."""
+    keys = {record(store, seed, seed % 10): seed for seed in range(12)}
+    collected = feedback.collect(store, limit=100)
+    assert collected.count == 12
+    assert (collected.images.dtype, collected.images.shape) == (np.uint8, (12, 28, 28))
+    for key, picture, label in zip(sorted(keys), collected.images, collected.labels, strict=True):
+        assert np.array_equal(picture, image(keys[key]))
+        assert label == keys[key] % 10
+    assert collected.rejected == {}
+
+
+def test_recording_twice_changes_nothing(store: FileStore) -> None:
+    """The same correction has the same key, and the first record of it stays."""
+    key = record(store, 1, 7)
+    before = store.get(key)
+    assert feedback.record(store, image(1), 7, drawing_png=b"other", release="v2", answer=3) == key
+    assert store.get(key) == before
+
+
+def test_the_latest_label_holds(store: FileStore) -> None:
+    """Correcting a correction replaces it."""
+    record(store, 1, 7)
+    record(store, 1, 1)
+    assert feedback.collect(store, limit=10).labels.tolist() == [1]
+
+
+def test_conflicting_labels_are_dropped(store: FileStore) -> None:
+    """Where two labels of one picture stand, neither is taken, and it is said."""
+    key = record(store, 1, 7)
+    content = store.get(key)
+    record(store, 1, 1)
+    store.put(key, content)
+    record(store, 2, 2)
+    collected = feedback.collect(store, limit=10)
+    assert collected.labels.tolist() == [2]
+    assert collected.rejected == {"the same picture has several labels": 2}
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    """The same corrections in another order have the same digests; another one changes both."""
+    stores = [FileStore(tmp_path / name) for name in "ab"]
+    for store, seeds in zip(stores, ([1, 2, 3], [3, 1, 2]), strict=True):
+        for seed in seeds:
+            record(store, seed, seed)
+    a, b = stores
+    assert feedback.digest(a) == feedback.digest(b)
+    assert feedback.collect(a, limit=10).digest == feedback.collect(b, limit=10).digest
+    before = feedback.digest(a), feedback.collect(a, limit=10).digest
+    record(a, 1, 9)
+    assert feedback.digest(a) != before[0]
+    assert feedback.collect(a, limit=10).digest != before[1]
+
+
+def test_an_empty_store_is_no_error(store: FileStore) -> None:
+    """Without corrections there are no images, and the digests exist all the same."""
+    collected = feedback.collect(store, limit=10)
+    assert collected.images.shape == (0, 28, 28)
+    assert collected.labels.shape == (0,)
+    assert len(collected.digest) == len(feedback.digest(store)) == 64
+
+
+def test_takes_no_more_than_asked(store: FileStore) -> None:
+    """Beyond the limit, records are left out and counted."""
+    for seed in range(5):
+        record(store, seed, seed)
+    collected = feedback.collect(store, limit=3)
+    assert collected.count == 3
+    assert sum(collected.rejected.values()) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": 11},
+        {"label": True},
+        {"label": "7"},
+        {"image": "AAAA"},
+        {"image": "no base64!"},
+        {"image": None},
+        {"label": 8},  # a digit, but not the one that the name was made of
+    ],
+)
+def test_damaged_records_are_left_out(store: FileStore, change: dict[str, object]) -> None:
+    """A record that was tampered with is counted, not trained on; the others are taken."""
+    key = record(store, 1, 7)
+    record(store, 2, 2)
+    store.put(key, canonical_json(json.loads(store.get(key)) | change))
+    collected = feedback.collect(store, limit=10)
+    assert collected.labels.tolist() == [2]
+    assert sum(collected.rejected.values()) == 1
+
+
+def test_other_files_are_nobodys_business(store: FileStore) -> None:
+    """Objects beside the records, broken ones too, neither fail the collection nor change the digest."""
+    before = feedback.digest(store)
+    store.put("feedback/readme.txt", b"hello")
+    store.put("feedback/" + "0" * 63 + ".json", b"{")
+    assert feedback.digest(store) == before
+    store.put("feedback/" + "0" * 64 + ".json", b"{")
+    assert feedback.collect(store, limit=10).rejected == {"the record cannot be read": 1}
+
+
+@pytest.mark.parametrize(
+    ("picture", "label", "answer"),
+    [
+        (image(1), 10, None),
+        (image(1), -1, None),
+        (image(1), 1, 10),
+        (image(1).astype(np.float32), 1, None),
+        (image(1)[:27], 1, None),
+        (np.zeros((28, 28), np.uint8), 1, None),
+    ],
+)
+def test_refuses_what_is_no_correction(
+    store: FileStore, picture: NDArray[np.uint8], label: int, answer: int | None
+) -> None:
+    """Only a picture of 28 x 28 with ink on it and a digit can be recorded."""
+    with pytest.raises(DataError, match="expected"):
+        feedback.record(store, picture, label, drawing_png=b"", release="", answer=answer)
+    assert store.keys() == []

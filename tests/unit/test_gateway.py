@@ -1,0 +1,317 @@
+"""The gateway against a server of the Open Inference protocol on a real socket."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from standin import StandIn, serving
+
+from digits import feedback
+from digits.errors import MissingError, UsageError
+from digits.settings import Settings
+from digits.store import FileStore
+from web_app.endpoints import Endpoint
+from web_app.gateway import STATIC, GatewayConfig, create_app
+from web_app.guard import RateLimit
+from web_app.server import serve
+
+PNG = {"Content-Type": "image/png"}
+
+
+def drawing(*lines: list[tuple[int, int]], side: int = 280) -> bytes:
+    picture = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    for line in lines:
+        ImageDraw.Draw(picture).line(line, fill="black", width=14)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+ONE = drawing([(140, 40), (140, 240)])
+
+
+def always(probabilities: list[float]) -> Any:
+    return lambda image: np.array(probabilities, np.float32)
+
+
+SURE_OF_3 = [0.01, 0.0, 0.0, 0.97, 0.0, 0.02, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.fixture
+def standin() -> StandIn:
+    return StandIn(always(SURE_OF_3))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path)
+
+
+@pytest.fixture
+def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
+    """A client of a gateway with the endpoints `here`, which answers, and `gone`, which does not."""
+    with serving(standin.app) as url:
+        here, gone = Endpoint("here", url, host="digits.example.com"), Endpoint("gone", "http://127.0.0.1:1")
+        app = create_app(GatewayConfig((here, gone), store, token="secret", feedback_per_minute=3, most_bytes=100_000))
+        with serving(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            yield client
+
+
+def recognise(gateway: httpx.Client, png: bytes = ONE, endpoint: str = "here") -> httpx.Response:
+    return gateway.post("/api/recognise", params={"endpoint": endpoint}, content=png, headers=PNG)
+
+
+def test_recognises_a_drawing(gateway: httpx.Client, standin: StandIn) -> None:
+    """An answer holds the class, ten probabilities, the verdict, the picture that was asked about, and the model."""
+    answer = recognise(gateway).raise_for_status().json()
+    assert answer["class"] == 3
+    assert answer["probabilities"] == pytest.approx(SURE_OF_3)
+    assert answer["verdict"]["state"] == "sure"
+    assert answer["model"]["release"] == "v1"
+    assert answer["milliseconds"] > 0
+    assert base64.b64decode(answer["picture"]) == standin.images[-1].tobytes()
+
+
+def test_sends_the_host_and_the_token(gateway: httpx.Client, standin: StandIn) -> None:
+    """The endpoint gets its Host header and the bearer token, on every kind of request."""
+    for ask in (lambda: recognise(gateway), lambda: gateway.get("/v2/models/digits")):
+        ask()
+        assert standin.headers["host"] == "digits.example.com"
+        assert standin.headers["authorization"] == "Bearer secret"
+
+
+def test_an_empty_drawing_asks_nobody(gateway: httpx.Client, standin: StandIn) -> None:
+    """An empty canvas is said to be empty without asking the model."""
+    answer = recognise(gateway, drawing()).raise_for_status().json()
+    assert (answer["class"], answer["verdict"]["state"]) == (None, "empty")
+    assert standin.images == []
+
+
+def test_flat_probabilities_are_unsure(gateway: httpx.Client, standin: StandIn) -> None:
+    """A model that does not know is not made to guess."""
+    standin.answer = always([0.4, 0.35] + [0.03125] * 8)
+    assert recognise(gateway).json()["verdict"] == {
+        "state": "unsure",
+        "text": "Not sure: perhaps a 0, perhaps a 1.",
+    }
+
+
+def test_two_digits_are_several(gateway: httpx.Client) -> None:
+    """Two digits side by side are no digit, however sure the model is."""
+    two = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240)])
+    assert recognise(gateway, two).json()["verdict"]["state"] == "several"
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "said"),
+    [("starting", 503, "starting"), ("busy", 503, "busy"), ("wrong", 502, "wrong model")],
+)
+def test_names_the_endpoints_state(gateway: httpx.Client, standin: StandIn, state: str, status: int, said: str) -> None:
+    """An endpoint that starts, is busy or serves another model is told apart; none is a success."""
+    standin.state = state
+    answer = recognise(gateway)
+    assert (answer.status_code, answer.json()["state"]) == (status, said)
+    asked = gateway.get("/api/model", params={"endpoint": "here"}).json()["state"]
+    assert asked == ("ready" if state == "busy" else said)
+
+
+def test_an_endpoint_that_is_gone(gateway: httpx.Client) -> None:
+    """An endpoint where nothing listens is unreachable, and the answer keeps its address to itself."""
+    answer = recognise(gateway, endpoint="gone")
+    assert (answer.status_code, answer.json()["state"]) == (502, "unreachable")
+    assert "127.0.0.1" not in answer.text
+    assert gateway.get("/api/model", params={"endpoint": "gone"}).json()["state"] == "unreachable"
+
+
+def test_the_endpoint_comes_back(gateway: httpx.Client, standin: StandIn) -> None:
+    """Trouble is not remembered: the next request is answered."""
+    standin.state = "starting"
+    assert recognise(gateway).status_code == 503
+    standin.state = "ready"
+    assert recognise(gateway).status_code == 200
+
+
+def test_only_configured_endpoints(gateway: httpx.Client) -> None:
+    """A name that is not configured, an address above all, is refused: the gateway fetches nothing else."""
+    for name in ("http://127.0.0.1:1", "nowhere"):
+        assert recognise(gateway, endpoint=name).status_code == 404
+        assert gateway.get("/v2/models/digits", params={"endpoint": name}).status_code == 404
+    assert gateway.get("/v2/models/other").status_code == 404
+
+
+def test_endpoints_by_name_only(gateway: httpx.Client) -> None:
+    """The page learns names, not addresses."""
+    assert gateway.get("/api/endpoints").json() == {"endpoints": ["here", "gone"], "feedback": True}
+
+
+def test_passes_the_protocols_on(gateway: httpx.Client) -> None:
+    """V1 and V2 requests, JSON and binary, reach the model as they are."""
+    assert gateway.post("/v1/models/digits:predict", json={"instances": [[0], [1]]}).json() == {
+        "predictions": [[0.1] * 10] * 2
+    }
+    head = json.dumps({"inputs": [{"name": "image", "shape": [1, 28, 28], "datatype": "UINT8"}]}).encode()
+    answer = gateway.post(
+        "/v2/models/digits/infer",
+        content=head + bytes(784),
+        headers={"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"},
+    )
+    assert answer.json()["outputs"][0]["data"] == [3]
+    assert gateway.get("/v2/models/digits/ready").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/recognise", "/api/feedback?label=1", "/v2/models/digits/infer"])
+def test_refuses_large_bodies(gateway: httpx.Client, path: str) -> None:
+    """A body over the limit is refused, with its length announced or without."""
+    large = bytes(100_001)
+    assert gateway.post(path, content=large, headers=PNG).status_code == 413
+    assert gateway.post(path, content=iter([large[:60_000], large[:60_000]]), headers=PNG).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"no picture", "image/png", 400),
+        (ONE[:200], "image/png", 400),
+        (ONE, "text/plain", 415),
+        (b"", "image/png", 400),
+    ],
+)
+def test_refuses_what_is_no_drawing(gateway: httpx.Client, content: bytes, kind: str, status: int) -> None:
+    """Anything but a whole PNG is refused; so is what another site's page could send without asking."""
+    answer = gateway.post("/api/recognise", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_stores_a_correction(gateway: httpx.Client, store: FileStore, standin: StandIn) -> None:
+    """A correction stores what the model saw under the label given, once however often it is sent."""
+    recognise(gateway)
+    for _ in range(2):
+        answer = gateway.post(
+            "/api/feedback", params={"label": 1, "answer": 3, "release": "v1"}, content=ONE, headers=PNG
+        )
+    key = answer.raise_for_status().json()["key"]
+    assert store.keys() == [key]
+    collected = feedback.collect(store, limit=10)
+    assert collected.labels.tolist() == [1]
+    assert np.array_equal(collected.images[0], standin.images[-1])
+    said = json.loads(store.get(key))
+    assert (said["release"], said["answer"]) == ("v1", 3)
+
+
+@pytest.mark.parametrize("params", [{}, {"label": "x"}, {"label": "10"}, {"label": "²"}, {"label": 1, "answer": "-1"}])
+def test_refuses_odd_labels(gateway: httpx.Client, store: FileStore, params: dict[str, str]) -> None:
+    """A label is one digit; nothing is stored otherwise."""
+    assert gateway.post("/api/feedback", params=params, content=ONE, headers=PNG).status_code == 400
+    assert store.keys() == []
+
+
+def test_refuses_an_empty_correction(gateway: httpx.Client, store: FileStore) -> None:
+    """Nothing can be learned from an empty canvas."""
+    answer = gateway.post("/api/feedback", params={"label": 1}, content=drawing(), headers=PNG)
+    assert answer.status_code == 400
+    assert store.keys() == []
+
+
+def test_limits_the_rate_of_corrections(gateway: httpx.Client) -> None:
+    """More corrections than allowed in a minute are refused with 429."""
+    codes = [gateway.post("/api/feedback", params={"label": n}, content=ONE, headers=PNG).status_code for n in range(4)]
+    assert codes == [200, 200, 200, 429]
+
+
+def test_rate_limit_recovers() -> None:
+    """What was used comes back with time, for each caller by itself; the callers known are bounded."""
+    limit = RateLimit(2, callers=2)
+    assert [limit.allows("a", now) for now in (0, 0, 0, 31)] == [True, True, False, True]
+    assert limit.allows("b", 0)
+    assert limit.allows("c", 0)
+    assert len(limit._known) == 2
+
+
+def test_without_a_store_nothing_is_offered(standin: StandIn) -> None:
+    """A gateway without a store says so and refuses corrections."""
+    with serving(standin.app) as url, serving(create_app(GatewayConfig((Endpoint("here", url),)))) as address:
+        assert httpx.get(f"{address}/api/endpoints").json()["feedback"] is False
+        assert httpx.post(f"{address}/api/feedback?label=1", content=ONE, headers=PNG).status_code == 404
+
+
+def test_security_headers(gateway: httpx.Client) -> None:
+    """Every answer, refusals too, carries a policy that allows nothing inline and nothing from elsewhere."""
+    for answer in (gateway.get("/"), gateway.get("/nowhere"), gateway.post("/api/recognise", content=bytes(200_000))):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_health_and_metrics(gateway: httpx.Client) -> None:
+    """Probes answer without the model; the metrics count answers by route, not by path."""
+    recognise(gateway)
+    recognise(gateway, endpoint="gone")
+    gateway.get("/somebody's/own/path")
+    assert gateway.get("/healthz").status_code == gateway.get("/readyz").status_code == 200
+    metrics = gateway.get("/metrics").text
+    assert 'digits_web_requests_total{route="/api/recognise",status="200"} 1.0' in metrics
+    assert 'digits_web_requests_total{route="/api/recognise",status="502"} 1.0' in metrics
+    assert "somebody" not in metrics
+
+
+def test_the_page_is_small_and_self_contained() -> None:
+    """All of the page is under 60 kB and names no other host; it has no inline script or style."""
+    files = list(STATIC.iterdir())
+    assert sum(file.stat().st_size for file in files) < 60_000
+    text = "\n".join(file.read_text() for file in files).replace("http://www.w3.org/2000/svg", "")
+    assert "http:" not in text
+    assert "https:" not in text
+    page = (STATIC / "index.html").read_text()
+    assert "style=" not in page
+    assert "<script>" not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("http://127.0.0.1:8080", Endpoint("127.0.0.1:8080", "http://127.0.0.1:8080")),
+        ("lab=https://kserve.example.com/", Endpoint("lab", "https://kserve.example.com")),
+        (
+            "cluster=http://127.0.0.1:8081@digits.default.example.com",
+            Endpoint("cluster", "http://127.0.0.1:8081", "digits.default.example.com"),
+        ),
+        ("http://h:1/v1/models/mine:predict", Endpoint("h:1", "http://h:1", "", "mine")),
+        ("a=http://h:1/path/v2/models/mine/infer", Endpoint("a", "http://h:1/path", "", "mine")),
+    ],
+)
+def test_reads_endpoints(text: str, endpoint: Endpoint) -> None:
+    """An endpoint is read from its address, with a name, a Host header and a model's name where given."""
+    assert Endpoint.parse(text) == endpoint
+
+
+@pytest.mark.parametrize("text", ["", "here", "=http://h", "ftp://h", "http://", "http://h/?q=1", "a=b"])
+def test_refuses_odd_endpoints(text: str) -> None:
+    """What is no address is refused with an example."""
+    with pytest.raises(UsageError, match="expected an endpoint"):
+        Endpoint.parse(text)
+
+
+def test_refuses_names_given_twice() -> None:
+    """Each endpoint needs a name of its own, and there must be one."""
+    for texts in (["a=http://h:1", "a=http://h:2"], []):
+        with pytest.raises(UsageError, match="names of their own"):
+            Endpoint.parse_all(texts)
+
+
+def test_a_taken_port_is_said(standin: StandIn, tmp_path: Path) -> None:
+    """A port that is taken is named, with what to do."""
+    with serving(standin.app) as url:
+        port = int(url.rsplit(":", 1)[1])
+        with pytest.raises(MissingError, match=f"port {port}"):
+            serve(Settings(home=tmp_path), {"here": url}, port=port)
