@@ -10,8 +10,10 @@ from typing import Any
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
-from backends.kubeflow_api import Pipelines, Refused, Unreachable
-from backends.kubeflow_submit import Submission, configure_task, submission
+from backends.kubeflow_api import Pipelines
+from backends.kubeflow_http import Refused, Unreachable
+from backends.kubeflow_submit import submission
+from backends.kubeflow_tasks import configure_task
 from backends.kubeflow_watch import Observed, events_of, observe, pods_of
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
 from digits.settings import Settings
@@ -44,13 +46,15 @@ class KubeflowBackend:
             RunGoesOn: the run can no longer be watched: the token expired for good, the API stayed away, or it takes
                 longer than a day.
         """
+        from pipeline.definition import STEPS
+
         runs.bury_dead(self.settings.home)
         run = runs.create(self.settings.home, self.name, request, resume)
         started = time.monotonic()
         try:
             asked = submission(self.settings, request)
             run.update(parameters=request.parameters | asked.parameters)
-            run_id = self._submit(asked, run.id)
+            run_id = self.api.submit(asked.spec, asked.name, asked.experiment, asked.parameters)
         except BaseException:
             run.update(state=FAILED)
             raise
@@ -58,7 +62,7 @@ class KubeflowBackend:
         run.update(kubeflow_run=run_id, url=url)
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
         watch({"event": "progress", "step": "", "time": time.time(), "text": url})
-        steps = {step: StepState() for step in asked.steps}
+        steps = {step: StepState() for step in STEPS}
         try:
             last = self._wait(run_id, steps, watch)
         except KeyboardInterrupt:
@@ -119,9 +123,6 @@ class KubeflowBackend:
         """See Backend."""
         self.api.close()
 
-    def _submit(self, asked: Submission, name: str) -> str:
-        return self.api.submit(asked.spec, f"digits-{name}", asked.experiment, asked.parameters)
-
     def _wait(self, run_id: str, steps: dict[str, StepState], watch: Watch) -> Observed:
         """Watch the run until it is in a final state, telling what changes."""
         url = self.api.url(run_id)
@@ -177,12 +178,11 @@ class KubeflowBackend:
         cause, remedy = last.error or f"Kubeflow says {last.state} and no more", "digits run --resume"
         if told:
             cause, remedy = told[-1]["cause"], told[-1]["remedy"] or remedy
-        return StepFailed(
-            failed,
-            f"{cause} ({self.api.url(run_id)})",
-            log=run.logs / f"{failed}.log" if log else None,
-            remedy=remedy,
-        )
+        kept = run.logs / f"{failed}.log" if log else None
+        error = StepFailed(failed, f"{cause} ({self.api.url(run_id)})", log=kept, remedy=remedy)
+        if told:
+            error.exit_code = told[-1]["exit_code"]
+        return error
 
     def _outputs(self, run: runs.Run, run_id: str, last: Observed) -> dict[str, Any]:
         """What the run answers, as its deploy step told it; {} where the pod's log is gone."""

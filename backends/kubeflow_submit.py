@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import secrets
 import tempfile
 from dataclasses import dataclass
@@ -12,49 +14,62 @@ from backends.base import Request
 from backends.kubeflow_tasks import configure_task
 from digits import feedback
 from digits.errors import DigitsError
+from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import open_store
 
-__all__ = ["Submission", "compiled", "configure_task", "submission", "world"]
-
 Json = dict[str, Any]
-
-# Their results depend on more than their inputs say: corrections, the data that can be had, the endpoint.
-OF_THE_WORLD = ("fetch-mnist", "collect-feedback", "deploy")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Ready to be sent: `spec` as the API takes it inline, the pipeline's steps in their order."""
+    """Ready to be sent.
 
+    Attributes:
+        name: tells this run from all others.
+        spec: the compiled pipeline as the API takes it inline.
+        parameters: of the run.
+        experiment: Kubeflow's, of the same name as MLflow's.
+    """
+
+    name: str
     spec: Json
     parameters: Json
     experiment: str
-    steps: tuple[str, ...]
 
 
 def submission(settings: Settings, request: Request) -> Submission:
     """Compile the definition for this request."""
-    from pipeline.definition import EXPERIMENT, STEPS
+    from pipeline.definition import EXPERIMENT, NAME, STEPS
 
-    uncached = () if request.use_cache else STEPS
-    experiment = str(request.parameters.get("experiment") or EXPERIMENT)
-    return Submission(compiled(settings, uncached), request.parameters | world(settings), experiment, STEPS)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return Submission(
+        f"{NAME}-{stamp}-{secrets.token_hex(3)}",
+        compiled(settings, () if request.use_cache else STEPS),
+        request.parameters | world(settings),
+        str(request.parameters.get("experiment") or EXPERIMENT),
+    )
 
 
 def compiled(settings: Settings, uncached: tuple[str, ...] = ()) -> Json:
     """The pipeline and its platform part, with the cache off for some steps."""
     import yaml
 
-    from pipeline.definition import compile_to
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
-        compile_to(path, configure_task(settings))
+        compile_version(settings, path)
         pipeline, platform = yaml.safe_load_all(path.read_text())
     for step in uncached:
         pipeline["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
     return {"pipeline_spec": pipeline, "platform_spec": platform}
+
+
+def compile_version(settings: Settings, path: Path) -> str:
+    """Compile to `path`. Returns the name of this version: the digests of our code and of what was compiled."""
+    from pipeline.definition import CODE, compile_to
+
+    compile_to(path, configure_task(settings))
+    return f"{CODE[:12]}-{sha256_of(path.read_bytes())[:8]}"
 
 
 def world(settings: Settings) -> Json:
@@ -66,8 +81,6 @@ def world(settings: Settings) -> Json:
     fresh = secrets.token_hex(8)
     known = fresh
     if settings.store.startswith("s3://"):
-        try:
+        with contextlib.suppress(DigitsError):
             known = feedback.digest(open_store(settings))
-        except DigitsError:
-            known = fresh
     return {"feedback": known, "deployment": fresh}

@@ -50,6 +50,9 @@ NEEDS = {
     "deploy": Needs("100m", "256Mi", "1", "1Gi"),
 }
 
+# Their results depend on more than their inputs say: the data that can be had, the corrections, the endpoint.
+OF_THE_WORLD = ("fetch-mnist", "collect-feedback", "deploy")
+
 Configure = Callable[[Any], Any]
 
 

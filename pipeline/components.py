@@ -194,7 +194,7 @@ def deploy(
     deployment: str,
     code: str,
     served: Output[Artifact],
-) -> NamedTuple("Outputs", [("facts", dict)]):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", [("facts", dict)]):
     """Put the champion behind the endpoint, and tell what the run has come to.
 
     `deployment` names the endpoint's present life in the cache key. The facts of the steps before are told as one
