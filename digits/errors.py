@@ -11,6 +11,7 @@ DigitsError                 exit code 1: the run failed
 ├── ReleaseError            a release is missing, incomplete or damaged
 ├── StepFailed              a pipeline step failed; carries the step's name and its log
 ├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
+├── RunGoesOn               4: the run goes on where it runs, but can no longer be watched from here
 └── Interrupted             130: stopped by the user
 """
 
@@ -80,6 +81,12 @@ class StepFailed(DigitsError):
 
 class EndpointError(DigitsError):
     """The endpoint is not reachable, not ready, or answered wrongly."""
+
+
+class RunGoesOn(DigitsError):
+    """A run can no longer be watched from here; it goes on where it runs, and may still succeed."""
+
+    exit_code = 4
 
 
 class Interrupted(DigitsError):

@@ -1,8 +1,8 @@
 """What a run tells its watcher while it goes: one JSON object a line, appended to the file DIGITS_EVENTS.
 
-    {"event": "started" | "cached" | "finished" | "failed" | "progress" | "mlflow", "step": …, "time": …, …}
+    {"event": "started" | "cached" | "finished" | "failed" | "progress" | "mlflow" | "outputs", "step": …, "time": …, …}
 
-Without that variable (on a cluster) nothing is written: there the engine watches its own pods.
+On a cluster that file is the step's standard output, so that these lines can be read in its pod's log.
 """
 
 from __future__ import annotations

@@ -54,6 +54,24 @@ class Settings:
     kserve_manifest: str = _setting("DIGITS_KSERVE_MANIFEST", "", "file or URL of KServe's manifest; empty: a release")
     kserve_images: str = _setting("DIGITS_KSERVE_IMAGES", "", "images to load into kind before KServe, by space")
     kfp_host: str = _setting("DIGITS_KFP_HOST", "", "address of the Kubeflow Pipelines API")
+    kfp_token: str = _setting("DIGITS_KFP_TOKEN", "", "bearer token for that API", secret=True)
+    kfp_token_file: str = _setting(
+        "DIGITS_KFP_TOKEN_FILE", "", "file with that token, read again when it expires; empty: a notebook's, if any"
+    )
+    kfp_cookie: str = _setting("DIGITS_KFP_COOKIE", "", "session cookie for that API, name=value", secret=True)
+    kfp_ca: str = _setting("DIGITS_KFP_CA", "", "file with the certificate authorities of that API")
+    kfp_service_account: str = _setting("DIGITS_KFP_SERVICE_ACCOUNT", "", "account of a run's pods; empty: Kubeflow's")
+    kfp_mlflow: int = _setting("DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin tells the steps where MLflow is")
+    steps_image: str = _setting("DIGITS_STEPS_IMAGE", "", "image that the steps run in; empty: ours of this version")
+    pull_policy: str = _setting("DIGITS_PULL_POLICY", "IfNotPresent", "the steps' image: Always, IfNotPresent or Never")
+    pull_secret: str = _setting("DIGITS_PULL_SECRET", "", "Kubernetes Secret for the registry of the steps' image")
+    secret_name: str = _setting("DIGITS_SECRET", "minio-kserve-secret", "Kubernetes Secret with the S3 credentials")
+    config_map: str = _setting("DIGITS_CONFIG_MAP", "digits-settings", "Kubernetes ConfigMap with the steps' settings")
+    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how often Kubeflow tries a failed step again")
+    train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "most CPUs of the train step on Kubeflow")
+    train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "most memory of the train step on Kubeflow")
+    train_gpus: int = _setting("DIGITS_TRAIN_GPUS", 0, "GPUs (nvidia.com/gpu) of the train step on Kubeflow")
+    train_node: str = _setting("DIGITS_TRAIN_NODE", "", "node labels of the train step on Kubeflow: key=value by space")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Self:

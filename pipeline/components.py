@@ -184,16 +184,31 @@ def publish(
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def deploy(champion: str, store: str, deployment: str, code: str, served: Output[Artifact]) -> NamedTuple(
-    "Outputs", [("facts", dict)]
-):
-    """Put the champion behind the endpoint. `deployment` names the endpoint's present life in the cache key."""
+def deploy(
+    champion: str,
+    data: dict,
+    feedback: dict,
+    trained: dict,
+    published: dict,
+    store: str,
+    deployment: str,
+    code: str,
+    served: Output[Artifact],
+) -> NamedTuple("Outputs", [("facts", dict)]):
+    """Put the champion behind the endpoint, and tell what the run has come to.
+
+    `deployment` names the endpoint's present life in the cache key. The facts of the steps before are told as one
+    event: an engine that hands no outputs back (Kubeflow's API does not) still has this step's log.
+    """
+    import json
     from pathlib import Path
 
     from digits import events, files, steps
 
     with events.reported("deploy"):
         facts = steps.deploy(champion, store)
-    files.write_json(Path(served.path), facts)
+    files.write_whole(Path(served.path), json.dumps(facts))
     served.metadata.update(facts)
+    outputs = {"data": data, "feedback": feedback, "trained": trained, "published": published, "deployed": facts}
+    events.tell("outputs", "deploy", outputs=outputs)
     return (facts,)

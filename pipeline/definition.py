@@ -123,7 +123,14 @@ def build(configure: Configure = unchanged) -> Any:
             code=code,
         )
         deployed = components.deploy(
-            champion=published.outputs["champion"], store=store, deployment=deployment, code=code
+            champion=published.outputs["champion"],
+            data=data,
+            feedback=corrected,
+            trained=trained.outputs["facts"],
+            published=published.outputs["facts"],
+            store=store,
+            deployment=deployment,
+            code=code,
         )
         for task in (fetched, collected, prepared, trained, evaluated, published, deployed):
             configure(task)

@@ -1,0 +1,203 @@
+"""The kubeflow backend: a run of the compiled pipeline by a Kubeflow Pipelines API, submitted and watched from here.
+
+See docs/kubeflow.md for what the cluster needs.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from backends import runs
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
+from backends.kubeflow_api import Pipelines
+from backends.kubeflow_http import Refused, Unreachable
+from backends.kubeflow_submit import submission
+from backends.kubeflow_tasks import configure_task
+from backends.kubeflow_watch import Observed, events_of, observe, pods_of
+from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
+from digits.settings import Settings
+
+__all__ = ["KubeflowBackend", "configure_task"]
+
+POLL_SECONDS = 2.0
+RUN_SECONDS = 24 * 3600.0
+OUTAGE_SECONDS = 300.0  # how long the API may be away while a run is watched
+STOP_SECONDS = 60.0
+
+
+class KubeflowBackend:
+    """See `backends.base.Backend`."""
+
+    name = "kubeflow"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.api = Pipelines(settings)
+
+    def check(self) -> None:
+        """See Backend."""
+        self.api.check()
+
+    def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
+        """See Backend. A run is resumed by another one: Kubeflow's cache has what was done.
+
+        Raises:
+            RunGoesOn: the run can no longer be watched: the token expired for good, the API stayed away, or it takes
+                longer than a day.
+        """
+        from pipeline.definition import STEPS
+
+        runs.bury_dead(self.settings.home)
+        run = runs.create(self.settings.home, self.name, request, resume)
+        started = time.monotonic()
+        try:
+            asked = submission(self.settings, request)
+            run.update(parameters=request.parameters | asked.parameters)
+            run_id = self.api.submit(asked.spec, asked.name, asked.experiment, asked.parameters)
+        except BaseException:
+            run.update(state=FAILED)
+            raise
+        url = self.api.url(run_id)
+        run.update(kubeflow_run=run_id, url=url)
+        watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
+        watch({"event": "progress", "step": "", "time": time.time(), "text": url})
+        steps = {step: StepState() for step in STEPS}
+        try:
+            last = self._wait(run_id, steps, watch)
+        except KeyboardInterrupt:
+            raise self._stop(run, run_id) from None
+        except RunGoesOn as exc:
+            run.update(state=FAILED, why=exc.message)
+            raise
+        run.update(state=last.state if last.state in {SUCCEEDED, CANCELED} else FAILED)
+        if last.state == CANCELED:
+            raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {url}", remedy="digits run --resume")
+        if last.state != SUCCEEDED:
+            raise self._failed(run, run_id, last, steps)
+        outputs = self._outputs(run, run_id, last)
+        mlflow_run = str(outputs.get("published", {}).get("mlflow_run", ""))
+        return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
+
+    def endpoint(self) -> str:
+        """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
+        from backends import kserve
+        from backends.kube import Kube
+
+        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.settings.namespace}/inferenceservices/{kserve.NAME}"
+        try:
+            found = Kube.connect(self.settings).get(path) or {}
+        except DigitsError:
+            return ""
+        conditions = found.get("status", {}).get("conditions", [])
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return f"http://{kserve.NAME}-predictor.{self.settings.namespace}.svc.cluster.local" if ready else ""
+
+    def redeploy(self) -> str:
+        """See Backend."""
+        if not self.endpoint():
+            return ""
+        from backends import kserve
+        from digits import releases
+        from digits.store import open_store
+
+        store = open_store(self.settings)
+        manifest = releases.load(store, releases.champion(store))
+        return kserve.deploy(self.settings, manifest, releases.uri_of(store, manifest["version"]))
+
+    def stop_endpoint(self) -> None:
+        """See Backend."""
+        from backends import kserve
+        from backends.kube import Kube, RefusedError
+
+        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.settings.namespace}/inferenceservices/{kserve.NAME}"
+        try:
+            Kube.connect(self.settings).request("DELETE", path)
+        except RefusedError as exc:
+            if exc.status != 404:
+                raise
+        except MissingError:
+            return  # no cluster is known here
+
+    def close(self) -> None:
+        """See Backend."""
+        self.api.close()
+
+    def _wait(self, run_id: str, steps: dict[str, StepState], watch: Watch) -> Observed:
+        """Watch the run until it is in a final state, telling what changes."""
+        url = self.api.url(run_id)
+        deadline = time.monotonic() + RUN_SECONDS
+        answered = time.monotonic()
+        while True:
+            try:
+                seen = observe(self.api.run(run_id), steps)
+            except Refused as exc:
+                raise RunGoesOn(
+                    f"run {run_id} goes on, but can no longer be watched: {exc.message}: {url}", remedy=exc.remedy
+                ) from exc
+            except Unreachable as exc:
+                if time.monotonic() - answered > OUTAGE_SECONDS:
+                    raise RunGoesOn(
+                        f"run {run_id} may go on, but Kubeflow Pipelines has not answered for "
+                        f"{OUTAGE_SECONDS:.0f} s: {exc.message}: {url}",
+                        remedy=exc.remedy,
+                    ) from exc
+            else:
+                answered = time.monotonic()
+                for event in seen.events:
+                    watch(event)
+                if seen.over:
+                    return seen
+            if time.monotonic() > deadline:
+                raise RunGoesOn(f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and goes on: {url}")
+            time.sleep(POLL_SECONDS)
+
+    def _stop(self, run: runs.Run, run_id: str) -> DigitsError:
+        """End a run on the server and wait until it has ended; returns the error that says how that went."""
+        url = self.api.url(run_id)
+        run.update(state=CANCELED)
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            self.api.terminate(run_id)
+            while not observe(self.api.run(run_id), {}).over:
+                if time.monotonic() > deadline:
+                    return Interrupted(f"run {run_id} was asked to stop, and is still stopping: {url}")
+                time.sleep(POLL_SECONDS / 4)
+        except KeyboardInterrupt:
+            return Interrupted(f"run {run_id} was asked to stop; whether it has is seen on {url}")
+        except DigitsError as exc:
+            return RunGoesOn(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
+        return Interrupted(f"run {run_id} was stopped; what was done is kept", remedy="digits run --resume")
+
+    def _failed(self, run: runs.Run, run_id: str, last: Observed, steps: dict[str, StepState]) -> StepFailed:
+        """What is known of a failure: the step's own words where its log is still there, else Kubeflow's."""
+        unfinished = [name for name, state in steps.items() if state.state not in {"done", "cached"}]
+        failed = next((name for name in unfinished if steps[name].state == "failed"), (unfinished or ["?"])[0])
+        log = self._log(run, run_id, last, failed)
+        told = [event for event in events_of(log) if event["event"] == "failed"] if log else []
+        cause, remedy = last.error or f"Kubeflow says {last.state} and no more", "digits run --resume"
+        if told:
+            cause, remedy = told[-1]["cause"], told[-1]["remedy"] or remedy
+        kept = run.logs / f"{failed}.log" if log else None
+        error = StepFailed(failed, f"{cause} ({self.api.url(run_id)})", log=kept, remedy=remedy)
+        if told:
+            error.exit_code = told[-1]["exit_code"]
+        return error
+
+    def _outputs(self, run: runs.Run, run_id: str, last: Observed) -> dict[str, Any]:
+        """What the run answers, as its deploy step told it; {} where the pod's log is gone."""
+        log = self._log(run, run_id, last, "deploy")
+        told = [event["outputs"] for event in events_of(log) if event["event"] == "outputs"]
+        return dict(told[-1]) if told else {}
+
+    def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
+        """The log of a step's last try, kept in the run's folder; '' where Kubeflow has none."""
+        for pod in pods_of(last.workflow, step, self.settings.step_retries):
+            try:
+                log = self.api.log(run_id, pod)
+            except DigitsError:
+                continue
+            if log and not log.startswith('{"error_message"'):
+                (run.logs / f"{step}.log").write_text(log)
+                return log
+        return ""

@@ -1,0 +1,86 @@
+"""What is handed to Kubeflow for one run: the compiled pipeline, and values of its parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.base import Request
+from backends.kubeflow_tasks import configure_task
+from digits import feedback
+from digits.errors import DigitsError
+from digits.files import sha256_of
+from digits.settings import Settings
+from digits.store import open_store
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Ready to be sent.
+
+    Attributes:
+        name: tells this run from all others.
+        spec: the compiled pipeline as the API takes it inline.
+        parameters: of the run.
+        experiment: Kubeflow's, of the same name as MLflow's.
+    """
+
+    name: str
+    spec: Json
+    parameters: Json
+    experiment: str
+
+
+def submission(settings: Settings, request: Request) -> Submission:
+    """Compile the definition for this request."""
+    from pipeline.definition import EXPERIMENT, NAME, STEPS
+
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return Submission(
+        f"{NAME}-{stamp}-{secrets.token_hex(3)}",
+        compiled(settings, () if request.use_cache else STEPS),
+        request.parameters | world(settings),
+        str(request.parameters.get("experiment") or EXPERIMENT),
+    )
+
+
+def compiled(settings: Settings, uncached: tuple[str, ...] = ()) -> Json:
+    """The pipeline and its platform part, with the cache off for some steps."""
+    import yaml
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        compile_version(settings, path)
+        pipeline, platform = yaml.safe_load_all(path.read_text())
+    for step in uncached:
+        pipeline["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
+    return {"pipeline_spec": pipeline, "platform_spec": platform}
+
+
+def compile_version(settings: Settings, path: Path) -> str:
+    """Compile to `path`. Returns the name of this version: the digests of our code and of what was compiled."""
+    from pipeline.definition import CODE, compile_to
+
+    compile_to(path, configure_task(settings))
+    return f"{CODE[:12]}-{sha256_of(path.read_bytes())[:8]}"
+
+
+def world(settings: Settings) -> Json:
+    """Values for what the cache keys must know of the world, so that nothing stale is taken from the cache.
+
+    The endpoint is looked at in every run. The corrections' digest is known where the cluster's object store can be
+    reached from here (DIGITS_STORE is then an s3:// address); elsewhere they are collected anew.
+    """
+    fresh = secrets.token_hex(8)
+    known = fresh
+    if settings.store.startswith("s3://"):
+        with contextlib.suppress(DigitsError):
+            known = feedback.digest(open_store(settings))
+    return {"feedback": known, "deployment": fresh}

@@ -1,0 +1,132 @@
+"""`digits submit`, `upload` and `schedule`: Kubeflow Pipelines without waiting for a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digits.cli import emit
+from digits.cli.run import parameters
+from digits.errors import UsageError
+from digits.settings import Settings
+
+if TYPE_CHECKING:
+    from backends.kubeflow_api import Pipelines
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _connect() -> tuple[Settings, Pipelines]:
+    """The settings for Kubeflow, and its API, which has answered."""
+    from backends.kubeflow_api import Pipelines
+
+    settings = dataclasses.replace(Settings.load(), backend="kubeflow")
+    api = Pipelines(settings)
+    api.check()
+    return settings, api
+
+
+@click.command()
+@parameters
+@click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
+@_json
+def submit(cache: bool, as_json: bool, **options: Any) -> None:
+    """Submit a run to Kubeflow Pipelines and return; `digits run --backend kubeflow` waits for it."""
+    from backends.base import Request
+    from backends.kubeflow_submit import submission
+
+    settings, api = _connect()
+    asked = submission(settings, Request({k: v for k, v in options.items() if v is not None}, use_cache=cache))
+    run_id = api.submit(asked.spec, asked.name, asked.experiment, asked.parameters)
+    click.echo(f"submitted {run_id}\n{api.url(run_id)}", err=True)
+    if as_json:
+        emit({"run": run_id, "url": api.url(run_id)})
+
+
+@click.command()
+@_json
+def upload(as_json: bool) -> None:
+    """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in."""
+    from backends.kubeflow_submit import compile_version
+    from pipeline.definition import NAME
+
+    settings, api = _connect()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        version = compile_version(settings, path)
+        pipeline_id, version_id, made = api.upload(path, NAME, version)
+    click.echo(f"{'uploaded' if made else 'already there:'} {NAME} version {version}", err=True)
+    if as_json:
+        emit({"pipeline": pipeline_id, "version": version_id, "name": version, "made": made})
+
+
+@click.command()
+@parameters
+@click.option("--cron", help="Cron expression of five or six fields (six: seconds first), in the server's time zone.")
+@click.option("--every", help="Time between runs: 30m, 24h, 7d.")
+@click.option("--list", "show", is_flag=True, help="List the schedules.")
+@click.option("--delete", metavar="ID", help="Remove a schedule; runs that it has started go on.")
+@_json
+def schedule(
+    cron: str | None, every: str | None, show: bool, delete: str | None, as_json: bool, **options: Any
+) -> None:
+    r"""Run the pipeline on Kubeflow at set times.
+
+    \b
+    digits schedule --cron "0 3 * * *"        every night at three
+    digits schedule --every 12h --epochs 5
+    digits schedule --list
+    digits schedule --delete ID
+    """
+    if sum(map(bool, (cron, every, show, delete))) != 1:
+        raise UsageError("expected one of --cron, --every, --list and --delete", remedy="digits schedule --help")
+    from backends.kubeflow_submit import compiled
+    from backends.kubeflow_tasks import OF_THE_WORLD
+    from pipeline.definition import EXPERIMENT, NAME
+
+    trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}
+    settings, api = _connect()
+    if show:
+        found = api.schedules(NAME)
+        for item in found:
+            click.echo(f"{item['id']}  {item['when']}  {item['status']}", err=as_json)
+        if as_json:
+            emit({"schedules": found})
+        return
+    if delete:
+        api.unschedule(delete)
+        click.echo(f"removed {delete}", err=True)
+        if as_json:
+            emit({"removed": delete})
+        return
+    chosen = {k: v for k, v in options.items() if v is not None}
+    # Every run has the same parameters, so that what depends on the world is looked at each time.
+    spec = compiled(settings, uncached=OF_THE_WORLD)
+    made = api.schedule(spec, NAME, str(chosen.get("experiment", EXPERIMENT)), chosen, trigger)
+    click.echo(f"scheduled {made}", err=True)
+    if as_json:
+        emit({"schedule": made})
+
+
+def _cron(text: str) -> str:
+    """Kubeflow's six fields, of which the first is the second."""
+    fields = text.split()
+    if len(fields) not in {5, 6} and not text.startswith("@"):
+        raise UsageError(
+            f"--cron: expected five or six fields, got {text!r}", remedy='digits schedule --cron "0 3 * * *"'
+        )
+    return " ".join(["0", *fields] if len(fields) == 5 else fields)
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if seconds < 60:
+        raise UsageError(f"--every: expected at least 1m, as in 30m, 24h or 7d, got {text!r}")
+    return seconds
