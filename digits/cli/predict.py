@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from digits.cli import emit
 from digits.data import Images
 from digits.errors import EndpointError, UsageError
-from digits.settings import Settings
+from digits.settings import BACKENDS, Settings
 
 BLOCKS = " ▀▄█"
 
@@ -19,8 +20,9 @@ BLOCKS = " ▀▄█"
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--endpoint", help="Address of the endpoint.  [the one that digits deployed]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Whose endpoint.  [process]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> None:
+def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
     r"""Recognise PICTURES: files of any picture format, or numbers of MNIST's test images.
 
     \b
@@ -30,6 +32,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
     from digits import client
 
     settings = Settings.load()
+    settings = dataclasses.replace(settings, backend=backend) if backend else settings
     images = np.stack([_image(settings, picture) for picture in pictures])
     answer = client.predict(endpoint or _deployed(settings), images, token=settings.endpoint_token)
     rows: list[dict[str, Any]] = [
