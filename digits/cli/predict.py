@@ -54,9 +54,12 @@ def _image(settings: Settings, picture: str) -> Images:
     if picture.isdigit() and not Path(picture).exists():
         from digits import mnist
 
-        test = mnist.fetch("mnist", settings.data, settings.home / "data").test
+        fetched = mnist.fetch(mnist.AUTO, settings.data, settings.home / "data")
+        test = fetched.test
+        if fetched.name == mnist.FALLBACK:
+            click.echo("no MNIST: this is a test image of scikit-learn's digits", err=True)
         if int(picture) >= len(test):
-            raise UsageError(f"MNIST has test images 0 to {len(test) - 1}, got {picture}")
+            raise UsageError(f"{fetched.name} has test images 0 to {len(test) - 1}, got {picture}")
         chosen: Images = test.images[int(picture)]
         return chosen
     if not Path(picture).is_file():
