@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ from digits import feedback
 from digits.errors import MissingError
 from digits.settings import Settings
 
+ROOT = Path(__file__).parents[2]
+HALF = "digits-e2e-half"
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -46,11 +53,13 @@ def test_status(cluster_settings: Settings) -> None:
     assert not cluster.status(cluster_settings, name="digits-none")["exists"]
 
 
-def test_a_lost_kubeconfig_is_fetched_again(cluster_settings: Settings, tmp_path: Path) -> None:
+def test_a_lost_kubeconfig_is_fetched_again(
+    cluster_settings: Settings, cluster_images: dict[str, str], tmp_path: Path
+) -> None:
     """With another DIGITS_HOME, `up` takes up the cluster that is there."""
     settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
     assert cluster.status(settings, name=NAME)["answers"] is False
-    cluster.up(settings, print, name=NAME)
+    cluster.up(settings, print, name=NAME, images=cluster_images)
     assert cluster.status(settings, name=NAME)["answers"] is True
 
 
@@ -60,6 +69,33 @@ def test_a_stopped_node_is_started(cluster_settings: Settings, cluster_images: d
     assert cluster.status(cluster_settings, name=NAME)["answers"] is False
     cluster.up(cluster_settings, print, name=NAME, images=cluster_images)
     assert cluster.status(cluster_settings, name=NAME)["answers"] is True
+
+
+def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path: Path) -> None:
+    """After `up` was killed while its node was starting, the next makes the cluster whole; `down` leaves no trace."""
+    settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
+    command = (
+        "from pathlib import Path; from backends import cluster; from digits.settings import Settings; "
+        f"cluster.up(Settings.load(dotenv=None), print, name='{HALF}')"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", command], env=os.environ | settings.environ(), start_new_session=True, cwd=ROOT
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not program("docker", "ps", "-q", "--filter", f"name={HALF}-control-plane"):
+            assert child.poll() is None, "up ended before its node was there"
+            assert time.monotonic() < deadline, "no node appeared"
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        cluster._create(settings, HALF, print)
+        nodes = program("kubectl", f"--kubeconfig={kubeconfig_path(settings)}", "get", "nodes", "--output=name")
+        assert nodes.split() == [f"node/{HALF}-control-plane"]
+    finally:
+        assert cluster.down(settings, print, name=HALF) is True
+    assert program("docker", "ps", "-aq", "--filter", f"name={HALF}") == ""
+    assert cluster.down(settings, print, name=HALF) is False
 
 
 def test_missing_image(cluster_settings: Settings) -> None:
