@@ -68,6 +68,16 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
     return run_id
 
 
+def check(settings: Settings) -> None:
+    """Ask the configured store for something. Raises MissingError as `client`."""
+    try:
+        client(settings).search_experiments(max_results=1)
+    except DigitsError:
+        raise
+    except Exception as exc:
+        raise _unusable(settings, exc) from exc
+
+
 def end_run(settings: Settings, run_id: str, status: str) -> None:
     """Give an MLflow run its last status: FINISHED, FAILED or KILLED."""
     client(settings).set_terminated(run_id, status)
