@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from digits.events import Event
+from digits.settings import Settings
 
 SUCCEEDED, FAILED, CANCELED = "SUCCEEDED", "FAILED", "CANCELED"
 
@@ -56,6 +57,9 @@ class Backend(Protocol):
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """Run to the end, telling `watch` what happens. `resume`: the id of a run to take up at its failed step."""
+
+    def here(self) -> Settings:
+        """The settings by which this machine reaches the backend's object store and tracking."""
 
     def endpoint(self) -> str:
         """The address of the endpoint that this backend deploys to, '' where none answers."""

@@ -92,7 +92,7 @@ def wait_ready(settings: Settings, seconds: float = START_SECONDS) -> Predictor:
 
 
 def _start(settings: Settings) -> Predictor:
-    http, grpc = _free(settings.port), _free(settings.grpc_port)
+    http, grpc = free_port(settings.port), free_port(settings.grpc_port)
     log = settings.home / "logs" / "predictor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     root = str(Path(__file__).resolve().parent.parent)
@@ -131,7 +131,7 @@ def _end(state: Predictor) -> None:
     runs.end_group(state.pid, state.started)
 
 
-def _free(wanted: int) -> int:
+def free_port(wanted: int) -> int:
     """`wanted` if it can be had, else a free port: who holds the wanted one is left alone."""
     for port in (wanted, 0):
         with socket.socket() as probe:

@@ -118,7 +118,7 @@ def build(client: Any, settings: Settings, which: str, name: str, tell: Tell) ->
             if "error" in message:
                 break
             if text.startswith("Step "):
-                tell(f"  {text}")
+                tell("  " + text[:100].split(" && ")[0].rstrip(" \\"))
         else:
             tell(f"built image {name}")
             return

@@ -42,6 +42,10 @@ class LocalBackend(ABC):
         """Start what a run needs (object store, endpoint); returns the settings that this machine reaches them by."""
 
     @abstractmethod
+    def here(self) -> Settings:
+        """See Backend."""
+
+    @abstractmethod
     def step_settings(self) -> Settings:
         """The settings as the steps need them."""
 

@@ -33,6 +33,10 @@ class ProcessBackend(LocalBackend):
         predictor.ensure(self.settings)
         return self.settings
 
+    def here(self) -> Settings:
+        """See Backend."""
+        return self.settings
+
     def step_settings(self) -> Settings:
         """The same: everything is on this machine."""
         return self.settings
@@ -92,5 +96,6 @@ def start_step(step: str, command: list[str], environment: dict[str, str], log: 
             return process.wait(STEP_SECONDS)
         finally:
             if process.poll() is None:  # the engine is being ended, or the step took too long
+                runs.end_children(process.pid)  # the shell's child is the step itself
                 process.kill()
                 process.wait()

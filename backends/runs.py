@@ -143,6 +143,17 @@ def end_group(leader: int, started: float, seconds: float = 5) -> None:
     psutil.wait_procs(left, timeout=seconds)
 
 
+def end_children(pid: int, seconds: float = 5) -> None:
+    """End all descendants of a process: kill, and wait until they are gone."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    for process in children:
+        _signal(process, "kill")
+    psutil.wait_procs(children, timeout=seconds)
+
+
 def _signal(process: psutil.Process, how: str) -> None:
     try:
         getattr(process, how)()

@@ -163,7 +163,8 @@ def _download(source: Source, file: str, base: str, timeout: float = READ_SECOND
             if answer.status != 200:
                 raise DataError(f"HTTP {answer.status}")
             raw, started = bytearray(), time.monotonic()
-            for block in answer.stream(1 << 16):
+            # read1, because a whole block from a server that sends a byte now and then may never be there.
+            while block := answer.read1(1 << 16):
                 raw += block
                 if len(raw) > expected_bytes + 1024:
                     raise DataError(f"sent more than the {expected_bytes} bytes that the file has")

@@ -20,10 +20,10 @@ MASK = "<SECRET>"
 
 
 def _setting(name: str, default: Any, doc: str, *, secret: bool = False) -> Any:
-    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret}, repr=not secret)
+    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
     """The settings of one installation. Make one with `Settings.load()`, or directly in a test."""
 
@@ -98,6 +98,10 @@ class Settings:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
         if not self.tracking_uri:
             object.__setattr__(self, "tracking_uri", f"sqlite:///{self.home / 'mlflow.db'}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and not 0 <= value <= 65535:
+                raise UsageError(f"{field.metadata['name']}: expected a port, 0 to 65535, got {value}")
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         if urlsplit(self.store).scheme not in {"file", "s3"}:
@@ -113,6 +117,9 @@ class Settings:
                 f"MLFLOW_TRACKING_URI: a relative file would differ from step to step, got {self.tracking_uri!r}",
                 remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
             )
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value, _ in self.describe())})"
 
     def environ(self) -> dict[str, str]:
         """The settings as environment variables, for a child process. Holds secrets: never print or store it."""

@@ -1,0 +1,1 @@
+"""Benchmarks against named peers: `nox -s bench`."""

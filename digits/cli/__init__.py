@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from typing import Any
 
@@ -76,6 +77,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; an error of ours is one message on standard error and its exit code."""
+    # Being told to end is being interrupted: what was started is ended, and the run's record says so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
     except DigitsError as exc:

@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import cluster
+from backends import cluster, containers, images
 from backends.kube import Kube, kubeconfig_path
-from backends.programs import program
+from backends.programs import need, program
 from digits import releases
+from digits.errors import MissingError
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
 NAME = "digits-e2e"
 MNIST = Path(os.environ.get("DIGITS_DATA") or Path(__file__).parents[3] / "shared/mnist")
-PREDICTOR_IMAGE = os.environ.get("DIGITS_PREDICTOR_IMAGE", "digits-predictor:dev")
+# Read when the tests are collected: fixtures may hide the environment from the tests themselves.
+REQUIRED = "cluster" in os.environ.get("DIGITS_REQUIRE", "").split(",")
+KEEP = os.environ.get("DIGITS_KEEP_CLUSTER") == "1"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Namespace:
     settings: Settings  # as a user of the cluster has them
     store: ObjectStore
     kube: Kube
+    predictor_image: str
 
     @property
     def name(self) -> str:
@@ -64,25 +68,44 @@ class Namespace:
 
 
 @pytest.fixture(scope="session")
-def cluster_settings() -> Iterator[Settings]:
+def cluster_images() -> dict[str, str]:
+    """Our own images for the cluster, built if the engine does not have them."""
+    for tool in ("docker", "kind", "kubectl"):
+        try:
+            need(tool)
+        except MissingError as exc:
+            if REQUIRED:
+                raise
+            pytest.skip(f"the cluster tests need {tool}: {exc.message}")
+    engine, settings = containers.connect(), Settings.load(dotenv=None)
+    built = {name: images.ensure(engine, settings, name, print) for name in ("predictor", "web")}
+    return {cluster.PREDICTOR_IMAGE: built["predictor"], cluster.WEB_IMAGE: built["web"]}
+
+
+@pytest.fixture(scope="session")
+def cluster_settings(cluster_images: dict[str, str]) -> Iterator[Settings]:
     """The settings of a cluster that is up; it goes away afterwards unless DIGITS_KEEP_CLUSTER=1."""
     home = Path(tempfile.gettempdir()) / NAME
     settings = dataclasses.replace(Settings.load(dotenv=None), home=home, store="")
-    cluster.up(settings, print, name=NAME, images={cluster.PREDICTOR_IMAGE: PREDICTOR_IMAGE})
+    cluster.up(settings, print, name=NAME, images=cluster_images)
     yield settings
-    if os.environ.get("DIGITS_KEEP_CLUSTER") != "1":
+    if not KEEP:
         cluster.down(settings, print, name=NAME)
+        left = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={NAME}")
+        assert left == ""
+        assert not kubeconfig_path(settings).exists()
         shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
-def namespace(cluster_settings: Settings) -> Iterator[Namespace]:
+def namespace(cluster_settings: Settings, cluster_images: dict[str, str]) -> Iterator[Namespace]:
     """A fresh namespace that enforces the restricted Pod Security Standard."""
     settings = dataclasses.replace(cluster_settings, namespace=f"digits-{uuid.uuid4().hex[:8]}")
-    cluster.install(settings, {cluster.PREDICTOR_IMAGE: PREDICTOR_IMAGE})
+    predictor = cluster_images[cluster.PREDICTOR_IMAGE]
+    cluster.install(settings, {cluster.PREDICTOR_IMAGE: predictor})
     try:
         with cluster.store(settings) as reached:
-            yield Namespace(settings, open_store(reached), Kube.connect(settings))
+            yield Namespace(settings, open_store(reached), Kube.connect(settings), predictor)
     finally:
         config = kubeconfig_path(settings)
         program("kubectl", f"--kubeconfig={config}", "delete", "namespace", settings.namespace, "--wait=false")
@@ -104,15 +127,15 @@ def small_releases(digits_images: Any, tmp_path_factory: pytest.TempPathFactory)
     return [small_release(tmp_path_factory.mktemp("release"), *digits_images, seed) for seed in (1, 2)]
 
 
-def small_release(folder: Path, images: np.ndarray, labels: np.ndarray, seed: int) -> Release:
+def small_release(folder: Path, digits: np.ndarray, labels: np.ndarray, seed: int) -> Release:
     """Train softmax regression on 2,000 images and write it as a release."""
     import onnx
     import onnxruntime
 
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(images))[:2000]
+    chosen = rng.permutation(len(digits))[:2000]
     pixels, targets = (
-        images[chosen].reshape(-1, 784).astype(np.float32) / 255,
+        digits[chosen].reshape(-1, 784).astype(np.float32) / 255,
         np.eye(10, dtype=np.float32)[labels[chosen]],
     )
     weights = np.zeros((784, 10), np.float32)
@@ -134,7 +157,7 @@ def small_release(folder: Path, images: np.ndarray, labels: np.ndarray, seed: in
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    answer = session.run(None, {"image": images[:1, :, :, None].astype(np.float32) / np.float32(255)})[0][0]
+    answer = session.run(None, {"image": digits[:1, :, :, None].astype(np.float32) / np.float32(255)})[0][0]
     digest = sha256_of(weights.tobytes())
     manifest = {
         "name": "digits",
@@ -142,13 +165,13 @@ def small_release(folder: Path, images: np.ndarray, labels: np.ndarray, seed: in
         "digest": digest,
         "signature": {},
         "weights": digest,
-        "data": {"dataset": "mnist", "source": sha256_of(images.tobytes())},
+        "data": {"dataset": "mnist", "source": sha256_of(digits.tobytes())},
         "code": sha256_of(b"e2e"),
         "parameters": {"seed": seed},
         "mlflow_run": f"run-{seed}",
         "metrics": {"accuracy": 0.9},
         "golden": {
-            "image": images[0].tolist(),
+            "image": digits[0].tolist(),
             "class": int(answer.argmax()),
             "probabilities": [float(p) for p in answer],
         },

@@ -1,5 +1,18 @@
 """Fixtures of the e2e lane."""
 
-from cluster_fixtures import cluster_settings, digits_images, namespace, small_releases
+from cluster_fixtures import cluster_images, cluster_settings, digits_images, namespace, small_releases
+from page_fixtures import between, browser, endpoint_url, lab, site, visit
 
-__all__ = ["cluster_settings", "digits_images", "namespace", "small_releases"]
+__all__ = [
+    "between",
+    "browser",
+    "cluster_images",
+    "cluster_settings",
+    "digits_images",
+    "endpoint_url",
+    "lab",
+    "namespace",
+    "site",
+    "small_releases",
+    "visit",
+]

@@ -40,7 +40,25 @@ def client() -> None:
         time.sleep(0.02)
 
 
-threads = [threading.Thread(target=client) for _ in range(3)]
+def keeping_client() -> None:
+    """One connection for many requests, as gateways do. Asks once more if the server closed it meanwhile."""
+    connection, fresh = http.client.HTTPConnection(HOST, timeout=5), True
+    while not STOP.exists():
+        try:
+            fresh = not ask(connection)
+            time.sleep(0.02)
+        except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected) as exc:
+            connection.close()
+            if fresh:
+                failed.append(f"{time.time():.2f} {exc!r}")
+            fresh = True
+        except (OSError, http.client.HTTPException) as exc:
+            connection.close()
+            fresh = True
+            failed.append(f"{time.time():.2f} {exc!r}")
+
+
+threads = [threading.Thread(target=target) for target in (client, client, keeping_client)]
 for thread in threads:
     thread.start()
 for thread in threads:

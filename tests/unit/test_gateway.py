@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from standin import StandIn, serving
+from serving import serving
+from standin import StandIn
 
 from digits import feedback
 from digits.errors import MissingError, UsageError

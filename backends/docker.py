@@ -1,0 +1,239 @@
+"""The docker backend: steps as containers of our image, MinIO as object store, the predictor as a container."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from backends import containers, docker_endpoint, docker_store, images, runs
+from backends.base import Request, Result, Watch
+from backends.local import LocalBackend
+from digits import deployment, events, releases, tracking
+from digits.errors import UsageError
+from digits.settings import Settings
+from digits.store import open_store
+
+if TYPE_CHECKING:
+    from backends.engine import StartStep
+
+KILLED_CODE = 137
+# What of the engine's environment a step gets beside the settings.
+PASSED = (
+    events.VARIABLE,
+    tracking.RUN_VARIABLE,
+    deployment.ENDPOINT_VARIABLE,
+    "DIGITS_DEPLOYER",
+    "TF_CPP_MIN_LOG_LEVEL",
+    "PYTHONUNBUFFERED",
+)
+
+
+class DockerBackend(LocalBackend):
+    """See `backends.base.Backend`."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._connected: Any = None
+        self._predictor: Any = None
+
+    @property
+    def _client(self) -> Any:
+        if self._connected is None:
+            self._connected = containers.connect()
+        return self._connected
+
+    def check(self) -> None:
+        """See Backend: an engine answers, and nothing is asked for that a container cannot reach."""
+        self._client.ping()
+        for name in ("minio_endpoint", "tracking_uri", "data"):
+            _reachable_inside(name, getattr(self.settings, name))
+
+    def prepare(self, watch: Watch) -> Settings:
+        """Build what images are missing, start MinIO and the predictor."""
+
+        def tell(text: str) -> None:
+            watch({"event": "progress", "step": "", "time": time.time(), "text": text})
+
+        client = self._client
+        for image in ("steps", "predictor"):
+            images.ensure(client, self.settings, image, tell)
+        if docker_store.is_ours(self.settings):
+            docker_store.ensure(client, self.settings, tell)
+        self._predictor = docker_endpoint.ensure(client, self.settings, tell)
+        return self.here()
+
+    def here(self) -> Settings:
+        """See Backend."""
+        return docker_store.here(self._client, self.settings)
+
+    def step_settings(self) -> Settings:
+        """The store by its name on our network; everything else lies under the same path inside."""
+        return docker_store.inside(self.settings)
+
+    def deployment(self) -> dict[str, str]:
+        """See LocalBackend."""
+        return {"life": docker_endpoint.life(self._predictor, self.settings), "endpoint": docker_endpoint.INSIDE}
+
+    def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
+        """See Backend. The endpoint that the steps know by its name inside is told by its address here."""
+        result = super().run(request, watch, resume=resume)
+        if result.outputs["deployed"]["endpoint"]:
+            result.outputs["deployed"]["endpoint"] = self.endpoint()
+        return result
+
+    def endpoint(self) -> str:
+        """See Backend."""
+        found = docker_endpoint.running(self._client, self.settings)
+        return docker_endpoint.url(found) if found else ""
+
+    def redeploy(self) -> str:
+        """The predictor follows the ledger; wait until it has. The next run's deploy step is not cached."""
+        found = docker_endpoint.running(self._client, self.settings)
+        if not found:
+            return ""
+        docker_endpoint.new_life(found, self.settings)
+        store = open_store(self.here())
+        deployment.wait_for(docker_endpoint.url(found), releases.load(store, releases.champion(store)))
+        return docker_endpoint.url(found)
+
+    def stop_endpoint(self) -> None:
+        """See Backend."""
+        docker_endpoint.stop(self._client, self.settings)
+
+    def release_leftovers(self, run: runs.Run) -> None:
+        """Remove the step containers of a run."""
+        for found in containers.ours(self._client, self.settings, run=run.id):
+            containers.remove(found)
+
+    def close(self) -> None:
+        """See Backend."""
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
+
+def _reachable_inside(name: str, value: str) -> None:
+    """Refuse an address that means another machine inside a container than outside."""
+    host = urlsplit(value if "://" in value else f"//{value}").hostname if name != "data" or "://" in value else None
+    if host in {"localhost", "127.0.0.1", "::1"}:
+        variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
+        raise UsageError(
+            f"{variable}={value}: inside a container {host} is the container, not this machine",
+            remedy=f"set {variable} to an address that both reach, or unset it",
+        )
+
+
+def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any]:
+    """(kfp.local's runner, how a step is started, what is set on each task) for the engine."""
+    from kfp import local
+
+    client = containers.connect()
+    image = images.reference(client, settings, "steps")
+    starter = _Steps(client, settings, run, image)
+    signal.signal(signal.SIGTERM, lambda *_: starter.end())
+    return local.DockerRunner(), starter.start, lambda task: task.set_container_image(image)
+
+
+class _Steps:
+    """Runs the steps of one run as containers."""
+
+    def __init__(self, client: Any, settings: Settings, run: runs.Run, image: str) -> None:
+        self._client, self._settings, self._run, self._image = client, settings, run, image
+        self._network = containers.network(client, settings)
+        about = client.info()
+        options = " ".join(about.get("SecurityOptions") or [])
+        self._mode = ",z" if "name=selinux" in options else ""
+        # A rootless engine maps its own user to root inside.
+        self._user = "0:0" if "name=rootless" in options else f"{os.getuid()}:{os.getgid()}"
+        self._ending = False
+
+    def start(self, step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
+        """Run a step's command to its end; standard output and error go to `log`. Returns its exit code."""
+        from docker.errors import NotFound
+
+        from backends.engine import STEP_SECONDS
+
+        if self._ending:
+            sys.exit(143)
+        with containers.errors(f"starting a container for {step}"):
+            made = self._create(step, command, environment)
+        try:
+            with containers.errors(f"running the container of {step}"):
+                made.start()
+                copier = threading.Thread(target=_copy_log, args=(made, log), daemon=True)
+                copier.start()
+                try:
+                    code = int(made.wait(timeout=STEP_SECONDS)["StatusCode"])
+                    copier.join(10)
+                    made.reload()
+                except NotFound:
+                    return _lost(step, "its container was removed while it ran, so what it did is unknown", 1)
+            if made.attrs["State"]["OOMKilled"]:
+                return _lost(step, f"exit code {code}: killed, because the container ran out of memory", code)
+            if code == KILLED_CODE:
+                return _lost(step, f"exit code {code}: its container was killed; if nobody did, out of memory", code)
+            return code
+        finally:
+            containers.remove(made)
+
+    def end(self) -> None:
+        """End all steps, because the engine is being ended."""
+        self._ending = True
+        for found in containers.ours(self._client, self._settings, run=self._run.id):
+            containers.remove(found)
+        sys.exit(143)
+
+    def _create(self, step: str, command: list[str], environment: dict[str, str]) -> Any:
+        passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+        # Data, cache, MLflow's database and its journal, and the run's folder: all lie in here, at the same path.
+        home = str(self._settings.home)
+        volumes = {home: {"bind": home, "mode": f"rw{self._mode}"}}
+        for path, mode in self._elsewhere():
+            volumes.setdefault(path, {"bind": path, "mode": mode + self._mode})
+        return self._client.containers.create(
+            self._image,
+            command=command,
+            environment=self._settings.environ() | passed | environment | {"HOME": "/tmp"},  # noqa: S108 # in there
+            labels=containers.labels(
+                self._settings, "step", **{containers.RUN_LABEL: self._run.id, "org.digits.step": step}
+            ),
+            user=self._user,
+            network=self._network,
+            volumes=volumes,
+            read_only=True,
+            tmpfs={"/tmp": "mode=1777"},  # noqa: S108 # in there
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+        )
+
+    def _elsewhere(self) -> list[tuple[str, str]]:
+        """Folders outside DIGITS_HOME that a step needs: (path, mode)."""
+        found = []
+        data, tracked = self._settings.data, self._settings.tracking_uri
+        if data and urlsplit(data).scheme in {"", "file"}:
+            found.append((str(Path(urlsplit(data).path).expanduser().absolute()), "ro"))
+        if tracked.startswith("sqlite:///"):
+            folder = Path(tracked.removeprefix("sqlite:///").split("?")[0]).parent
+            if not folder.is_relative_to(self._settings.home):
+                found.append((str(folder), "rw"))
+        return found
+
+
+def _copy_log(container: Any, log: Path) -> None:
+    with log.open("ab", buffering=0) as file:
+        for block in container.logs(stream=True, follow=True):
+            file.write(block)
+
+
+def _lost(step: str, cause: str, code: int) -> int:
+    events.tell("failed", step, cause=cause, remedy="digits run --resume", exit_code=1)
+    return code or 1

@@ -1,0 +1,94 @@
+"""What all tests share: a clean environment, real MNIST, one finished run, and real predictors."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import GIVEN_DATA, OURS, ROOT, Finished, StartPredictor, free_port, predictors
+
+from digits.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Each test starts without our variables and leaves the environment as it found it."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(OURS):
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder with the four real files of MNIST: DIGITS_DATA, or `../shared/mnist`."""
+    folder = Path(GIVEN_DATA) if GIVEN_DATA else ROOT.parent / "shared" / "mnist"
+    if not (folder / "t10k-images-idx3-ubyte.gz").is_file():
+        pytest.skip(f"MNIST's files are not in {folder}; set DIGITS_DATA to a folder that holds them")
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an installation of its own, on free ports."""
+    return Settings(home=tmp_path / "home", port=free_port(), grpc_port=free_port())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One run of the steps on scikit-learn's digits, one epoch, as plain function calls."""
+    from digits import steps
+
+    folder = tmp_path_factory.mktemp("finished")
+    settings = Settings(home=folder / "home")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's and MLflow's, of each other
+        for name in list(os.environ):
+            if name.startswith(OURS):
+                patch.delenv(name)
+        for name, value in settings.environ().items():
+            patch.setenv(name, value)
+        sets = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
+        fetched = steps.fetch_mnist("sklearn-digits", folder / "fetched")
+        collected = steps.collect_feedback("", folder / "corrections.npz")
+        digests = {"fetched": fetched["digest"], "feedback": collected["digest"]}
+        prepared = steps.prepare(folder / "fetched", folder / "corrections.npz", digests, 0, sets)
+        parameters = {"preset": "fast", "model": "default", "epochs": 1, "optimizer": "adam"}
+        parameters |= {"batch_size": 0, "learning_rate": 0.0, "seed": 0}
+        trained = steps.train(sets, prepared, parameters, folder / "model", folder / "history.json")
+        judged = steps.evaluate(
+            folder / "model",
+            sets["test"],
+            prepared,
+            folder / "history.json",
+            steps.about_run(fetched, collected, prepared, trained),
+            {"evaluation": folder / "evaluation.json", "report": folder / "evaluated.html"},
+        )
+        published = steps.publish(
+            {
+                "model": folder / "model",
+                "test": sets["test"],
+                "history": folder / "history.json",
+                "evaluation": folder / "evaluation.json",
+            },
+            {"test": prepared["test"], "weights": trained["weights"]},
+            "digits-tests",
+            0.9,
+            "",
+            {"report": folder / "report.html"},
+        )
+    facts = {"fetched": fetched, "prepared": prepared, "trained": trained, "accuracy": judged.accuracy}
+    return Finished(settings, folder, facts | {"published": published})
+
+
+@pytest.fixture
+def start_predictor(tmp_path: Path) -> Iterator[StartPredictor]:
+    """Starts real predictors, `python -m digits serve`, on free ports; they end with the test."""
+    with predictors(tmp_path) as start:
+        yield start

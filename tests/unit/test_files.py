@@ -1,0 +1,84 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from digits.errors import DigitsError
+from digits.files import canonical_json, sha256_of, whole_file, write_json, write_whole
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, check=False, timeout=10
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small tmpfs, which needs root: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True, timeout=10)
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    """Folders are made, an old content is replaced, and nothing else is left."""
+    path = tmp_path / "a" / "b.txt"
+    write_whole(path, "old")
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
+    """An error while writing leaves what was there, and no temporary file."""
+    path = tmp_path / "kept"
+    write_whole(path, "old")
+    with pytest.raises(ZeroDivisionError), whole_file(path) as file:  # noqa: PT012 # the block is what is tested
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_and_tidied(tiny_disk: Path) -> None:
+    """ENOSPC becomes our error with the path; the old file stays and the temporary one goes."""
+    path = tiny_disk / "file"
+    write_whole(path, "old")
+    with pytest.raises(DigitsError, match="No space left") as refused:
+        write_whole(path, os.urandom(1 << 20))
+    assert str(path) in str(refused.value)
+    assert "free some space" in str(refused.value)
+    assert path.read_text() == "old"
+    assert list(tiny_disk.iterdir()) == [path]
+
+
+def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
+    """A folder that cannot be made is an error that names the path."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DigitsError, match="cannot write"):
+        write_whole(tmp_path / "file" / "below", "x")
+
+
+def test_digests_of_bytes_and_files_agree(tmp_path: Path) -> None:
+    """A file's digest is that of its content."""
+    content = os.urandom(3_000_000)
+    write_whole(tmp_path / "f", content)
+    assert sha256_of(tmp_path / "f") == sha256_of(content) == hashlib.sha256(content).hexdigest()
+
+
+def test_json_has_one_text_for_a_value(tmp_path: Path) -> None:
+    """The order of keys does not change a digest, and a value that JSON lacks is refused."""
+    assert canonical_json({"b": 1, "a": [1, 2.5]}) == canonical_json({"a": [1, 2.5], "b": 1}) == b'{"a":[1,2.5],"b":1}'
+    with pytest.raises(ValueError, match="Out of range"):
+        canonical_json(float("nan"))
+    write_json(tmp_path / "j", {"b": 1, "a": 2})
+    assert (tmp_path / "j").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'

@@ -1,0 +1,97 @@
+"""Settings: declared once, read from an environment that is given, secrets never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from digits.errors import UsageError
+from digits.settings import Settings
+
+SECRETS = {
+    "MINIO_ACCESS_KEY": "canary-access",
+    "MINIO_SECRET_KEY": "canary-secret",
+    "DIGITS_ENDPOINT_TOKEN": "canary-token",
+    "MLFLOW_TRACKING_URI": "http://user:canary-password@mlflow.example:5000",
+    "DIGITS_DATA": "https://user:canary-data@host.example/mnist",
+}
+
+
+def test_defaults_lie_in_home(tmp_path: Path) -> None:
+    """Store and tracking lie in the home folder unless they are given."""
+    settings = Settings.load({"DIGITS_HOME": str(tmp_path)}, dotenv=None)
+    assert settings.store == tmp_path.as_uri() + "/store"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert settings.backend == "process"
+
+
+def test_given_values_win(tmp_path: Path) -> None:
+    """A given value replaces its default, and a port is read as a number."""
+    given = {"DIGITS_HOME": str(tmp_path), "DIGITS_STORE": "s3://bucket", "DIGITS_PORT": " 9000 "}
+    settings = Settings.load(given, dotenv=None)
+    assert (settings.store, settings.port) == ("s3://bucket", 9000)
+
+
+def test_the_environment_wins_over_dotenv(tmp_path: Path) -> None:
+    """The file .env gives what the environment does not, and no more."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("DIGITS_PORT=9001\nDIGITS_GRPC_PORT=9002\n")
+    settings = Settings.load({"DIGITS_PORT": "9000"}, dotenv=dotenv)
+    assert (settings.port, settings.grpc_port) == (9000, 9002)
+    assert Settings.load({}, dotenv=tmp_path / "none").port == 8080
+
+
+def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that run in other folders must mean the same home."""
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load({"DIGITS_HOME": "here"}, dotenv=None).home == tmp_path / "here"
+
+
+def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
+    """What `environ` gives is read back as the very same settings."""
+    settings = Settings.load({"DIGITS_HOME": str(tmp_path / "a b"), **SECRETS}, dotenv=None)
+    assert Settings.load(settings.environ(), dotenv=None) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DIGITS_PORT", "eighty", "whole number"),
+        ("DIGITS_PORT", "65536", "0 to 65535"),
+        ("DIGITS_GRPC_PORT", "-1", "0 to 65535"),
+        ("DIGITS_BACKEND", "slurm", "process, docker, kubeflow"),
+        ("DIGITS_STORE", "/a/folder", "file:///folder or s3://bucket"),
+        ("DIGITS_STORE", "gs://bucket", "file:///folder or s3://bucket"),
+        ("MLFLOW_TRACKING_URI", "file:///mlruns", "sqlite:///"),
+        ("MLFLOW_TRACKING_URI", "mlruns", "sqlite:///"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///relative.db", "sqlite:////"),
+    ],
+)
+def test_a_wrong_value_is_refused(name: str, value: str, expected: str, tmp_path: Path) -> None:
+    """The error names the variable, what came and what would do."""
+    with pytest.raises(UsageError) as refused:
+        Settings.load({"DIGITS_HOME": str(tmp_path), name: value}, dotenv=None)
+    assert name in str(refused.value)
+    assert value in str(refused.value)
+    assert expected in str(refused.value)
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    """Neither the printed form nor the description holds a secret or a URL's password."""
+    settings = Settings.load({"DIGITS_HOME": str(tmp_path), **SECRETS}, dotenv=None)
+    for shown in (repr(settings), str(settings), str(settings.describe())):
+        assert "canary" not in shown
+    assert "mlflow.example" in str(settings.describe())
+
+
+def test_every_setting_is_described() -> None:
+    """The reference holds each variable with a meaning, so no second table can drift."""
+    rows = Settings().describe()
+    assert len(rows) == len({name for name, _, _ in rows}) == len(Settings().environ())
+    assert all(meaning for _, _, meaning in rows)
+
+
+def test_the_printed_form_names_each_variable(tmp_path: Path) -> None:
+    """What is printed says where things are, under the names that a user sets."""
+    assert f"DIGITS_HOME='{tmp_path}'" in repr(Settings(home=tmp_path))
