@@ -72,7 +72,7 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
 
 @contextlib.contextmanager
 def run_of(settings: Settings, experiment: str, name: str) -> Iterator[str]:
-    """The MLflow run to log to: MLFLOW_RUN_ID, which whoever made it ends, else one that lasts as long as this block."""
+    """The MLflow run to log to: MLFLOW_RUN_ID, which whoever made it ends, else one as long as this block."""
     if given := os.environ.get(RUN_VARIABLE):
         yield given
         return
