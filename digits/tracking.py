@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,21 @@ def check(settings: Settings) -> None:
         raise
     except Exception as exc:
         raise _unusable(settings, exc) from exc
+
+
+@contextlib.contextmanager
+def run_of(settings: Settings, experiment: str, name: str) -> Iterator[str]:
+    """The MLflow run to log to: MLFLOW_RUN_ID, which whoever made it ends, else one as long as this block."""
+    if given := os.environ.get(RUN_VARIABLE):
+        yield given
+        return
+    run_id = start_run(settings, experiment, name, {})
+    try:
+        yield run_id
+    except BaseException:
+        end_run(settings, run_id, FAILED)
+        raise
+    end_run(settings, run_id, FINISHED)
 
 
 def end_run(settings: Settings, run_id: str, status: str) -> None:
