@@ -162,6 +162,9 @@ class LocalBackend(ABC):
             finally:
                 if engine.poll() is None:
                     self._stop_engine(run, engine)
+                elif engine.returncode:
+                    # Of a step whose shell alone was killed, the work would go on.
+                    runs.end_group(engine.pid, run.record()["engine_started"])
 
     def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = os.environ | self.step_settings().environ()

@@ -79,15 +79,17 @@ def main() -> None:
     """Run a command; an error of ours is one message on standard error and its exit code."""
     # Being told to end is being interrupted: what was started is ended, and the run's record says so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    as_json = "--json" in sys.argv
     try:
         cli.main(standalone_mode=False)
     except DigitsError as exc:
-        as_json = "--json" in sys.argv
         if as_json:
             emit({"error": exc.message, "remedy": exc.remedy, "exit_code": exc.exit_code})
         click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
+        if as_json:
+            emit({"error": exc.format_message(), "remedy": "digits --help", "exit_code": exc.exit_code})
         exc.show()
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
