@@ -107,7 +107,7 @@ def run(
     quiet: bool,
     **options: Any,
 ) -> None:
-    r"""Run the pipeline: fetch, prepare, train, evaluate, publish, deploy.
+    """Run the pipeline: fetch, prepare, train, evaluate, publish, deploy.
 
     \b
     digits run                                       MNIST, 3 epochs, adam
