@@ -39,7 +39,7 @@ def configuration() -> str:
     return (
         f"{NOTE}# Configuration\n\n"
         "Every setting is an environment variable, or a line `NAME=value` in a file `.env` of the working folder; the\n"
-        "environment goes before the file, and command-line options go before both. `digits doctor` prints the values in\n"
+        "environment goes before the file, and command-line options before both. `digits doctor` prints the values in\n"
         "force, secrets masked. The source is `digits/settings.py`.\n\n"
         "| variable | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
@@ -76,7 +76,8 @@ def _kinds() -> dict[str, str]:
                 if isinstance(node, ast.ClassDef):
                     bases[node.name] |= {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
                     texts[node.name].add((ast.get_docstring(node) or "").split("\n")[0])
-    ours = {name for name in vars(errors) if isinstance(vars(errors)[name], type)} | {"BadRequest", "Refused"}
+    ours = {name for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, Exception)}
+    ours |= {"BadRequest", "Refused"}  # what the endpoint answers with
     while more := {name for name in bases if bases[name] & ours} - ours:
         ours |= more
     return {name: " Or: ".join(sorted(texts[name])) for name in ours if not name.startswith("_")}
