@@ -1,4 +1,4 @@
-"""The Docker engine: reaching it (contexts included), its errors in our words, and the label that marks what is ours."""
+"""The Docker engine: reaching it (contexts included), its errors in our words, the labels of what is ours."""
 
 from __future__ import annotations
 

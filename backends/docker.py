@@ -158,8 +158,9 @@ class _Steps:
 
     def start(self, step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
         """Run a step's command to its end; standard output and error go to `log`. Returns its exit code."""
-        from backends.engine import STEP_SECONDS
         from docker.errors import NotFound
+
+        from backends.engine import STEP_SECONDS
 
         if self._ending:
             sys.exit(143)

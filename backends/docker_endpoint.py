@@ -1,4 +1,4 @@
-"""The predictor container: follows the ledger in the store, goes on serving between runs, listens on this machine only."""
+"""The predictor container: it follows the ledger, serves on between runs, and listens on this machine only."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def life(container: Any, settings: Settings) -> str:
 
 def new_life(container: Any, settings: Settings) -> None:
     """Make the next run deploy anew, because the champion was changed by hand."""
-    write_json(
-        settings.home / "predictor-container.json", {"container": container.id, "life": secrets.token_hex(4)}
-    )
+    write_json(settings.home / "predictor-container.json", {"container": container.id, "life": secrets.token_hex(4)})
 
 
 def stop(client: Any, settings: Settings) -> None:
@@ -99,7 +97,7 @@ def _start(client: Any, settings: Settings, image: str, environment: dict[str, s
             except APIError as exc:
                 containers.remove(made)
                 # Somebody was faster at the port that was free a moment ago.
-                if "allocated" not in str(exc) and "in use" not in str(exc) or attempt == _ATTEMPTS - 1:
+                if ("allocated" not in str(exc) and "in use" not in str(exc)) or attempt == _ATTEMPTS - 1:
                     raise
                 continue
             made.reload()

@@ -111,11 +111,9 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
     with containers.errors("starting MinIO"):
         client.volumes.create(volume(settings), labels=containers.labels(settings, "store"))
         server = DockerContainer(name).with_command(["server", "/data", "--address", f":{PORT}"])
-        server.with_envs(
-            MINIO_ROOT_USER=access, MINIO_ROOT_PASSWORD=secret, MINIO_BROWSER="off", MINIO_UPDATE="off"
-        )
+        server.with_envs(MINIO_ROOT_USER=access, MINIO_ROOT_PASSWORD=secret, MINIO_BROWSER="off", MINIO_UPDATE="off")
         server.with_volume_mapping(volume(settings), "/data", "rw").with_tmpfs_mount("/tmp")  # noqa: S108 # in there
-        server.ports[f"{PORT}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment] # as docker takes it
+        server.ports[f"{PORT}/tcp"] = ("127.0.0.1", None)
         server.with_kwargs(
             network=network,
             networking_config={network: EndpointConfig(client.api.api_version, aliases=[ALIAS])},
@@ -153,4 +151,6 @@ def _wait(container: Any) -> None:
         time.sleep(0.05)
     words = container.logs(tail=5).decode(errors="replace").strip()
     containers.remove(container)
-    raise MissingError(f"MinIO is not ready: {seen}; its last words: {words}", remedy="digits clean --all, then run again")
+    raise MissingError(
+        f"MinIO is not ready: {seen}; its last words: {words}", remedy="digits clean --all, then run again"
+    )

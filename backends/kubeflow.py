@@ -93,6 +93,10 @@ class KubeflowBackend:
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         return f"http://{kserve.NAME}-predictor.{self.settings.namespace}.svc.cluster.local" if ready else ""
 
+    def here(self) -> Settings:
+        """See Backend. The cluster's store and tracking must be reachable by the same addresses from here."""
+        return self.settings
+
     def redeploy(self) -> str:
         """See Backend."""
         if not self.endpoint():

@@ -51,7 +51,13 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         self._token = self._read_token()
 
     def request(
-        self, method: str, url: str, *args: Any, headers: dict[str, Any] | None = None, _request_timeout: Any = None, **more: Any
+        self,
+        method: str,
+        url: str,
+        *args: Any,
+        headers: dict[str, Any] | None = None,
+        _request_timeout: Any = None,
+        **more: Any,
     ) -> Any:
         """One request; once again with the token read anew if the API no longer takes it."""
         limit = _request_timeout or (CONNECT_SECONDS, ANSWER_SECONDS)

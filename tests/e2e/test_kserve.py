@@ -223,7 +223,8 @@ def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) 
     """The pipeline's deploy step needs no more than its ServiceAccount's rights, and may do nothing else."""
     manifest, uri = namespace.publish(small_releases[0])
     script = (
-        "import json, sys; sys.path.append('/sources'); from digits.settings import Settings; from backends import kserve; "
+        "import json, sys; sys.path.append('/sources'); from digits.settings import Settings; "
+        "from backends import kserve; "
         "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
     # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.
