@@ -79,10 +79,6 @@ class KubeflowBackend:
         mlflow_run = str(outputs.get("published", {}).get("mlflow_run", ""))
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
 
-    def here(self) -> Settings:
-        """See Backend."""
-        return self.settings
-
     def endpoint(self) -> str:
         """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
         from backends import kserve

@@ -23,7 +23,7 @@ BLOCKS = " ▀▄█"
 @click.option("--backend", type=click.Choice(BACKENDS), help="Whose endpoint.  [process]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
-    r"""Recognise PICTURES: files of any picture format, or numbers of MNIST's test images.
+    """Recognise PICTURES: files of any picture format, or numbers of MNIST's test images.
 
     \b
     digits predict photo.png scan.jpg
