@@ -58,7 +58,8 @@ def compiled(settings: Settings, uncached: tuple[str, ...] = ()) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         compile_version(settings, path)
-        pipeline, platform = yaml.safe_load_all(path.read_text())
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast
+        pipeline, platform = yaml.load_all(path.read_text(), loader)  # both are safe loaders
     for step in uncached:
         pipeline["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
     return {"pipeline_spec": pipeline, "platform_spec": platform}

@@ -7,7 +7,6 @@ aliases, which mirror it and are set again by the next promotion should this one
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -48,35 +47,35 @@ def publish(
         weights=digests["weights"], data=about["data"], code=about["code"], parameters=about["parameters"]
     )
     version = releases.version_of(digest)
-    run_id = os.environ.get(tracking.RUN_VARIABLE) or tracking.start_run(settings, experiment, version, {})
-    manifest = releases.publish(
-        store, inputs["model"], _manifest(version, digest, about, figures, inputs["model"], test, right, run_id)
-    )
+    with tracking.run_of(settings, experiment, version) as run_id:
+        manifest = releases.publish(
+            store, inputs["model"], _manifest(version, digest, about, figures, inputs["model"], test, right, run_id)
+        )
 
-    decision = _gate(store, version, manifest, right, test, min_accuracy)
-    html = report.render(
-        figures,
-        history,
-        about | {"version": version, "digest": digest, "mlflow": tracking.link(settings, run_id)},
-        decision.as_dict(),
-    )
-    write_whole(report_path, html)
-    _log(settings, run_id, manifest, about, figures, history, decision, html, inputs["model"])
-    if decision.promote:
-        releases.write_serving_layout(store)
-    tracking.mirror(settings, store)
-    champion = releases.champion(store)
-    return {
-        "version": version,
-        "digest": digest,
-        "uri": releases.uri_of(store, version),
-        "accuracy": figures["accuracy"],
-        "promoted": decision.promote,
-        "why": decision.why,
-        "champion": champion,
-        "champion_uri": releases.uri_of(store, champion) if champion else "",
-        "mlflow_run": run_id,
-    }
+        decision = _gate(store, version, manifest, right, test, min_accuracy)
+        html = report.render(
+            figures,
+            history,
+            about | {"version": version, "digest": digest, "mlflow": tracking.link(settings, run_id)},
+            decision.as_dict(),
+        )
+        write_whole(report_path, html)
+        _log(settings, run_id, manifest, about, figures, history, decision, html, inputs["model"])
+        if decision.promote:
+            releases.write_serving_layout(store)
+        tracking.mirror(settings, store)
+        champion = releases.champion(store)
+        return {
+            "version": version,
+            "digest": digest,
+            "uri": releases.uri_of(store, version),
+            "accuracy": figures["accuracy"],
+            "promoted": decision.promote,
+            "why": decision.why,
+            "champion": champion,
+            "champion_uri": releases.uri_of(store, champion) if champion else "",
+            "mlflow_run": run_id,
+        }
 
 
 def _manifest(

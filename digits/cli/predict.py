@@ -51,7 +51,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
 
 def _image(settings: Settings, picture: str) -> Images:
     """uint8 (28, 28) of a picture file, or of an MNIST test image."""
-    if picture.isdigit() and not Path(picture).exists():
+    if picture.isdecimal() and not Path(picture).exists():
         from digits import mnist
 
         fetched = mnist.fetch(mnist.AUTO, settings.data, settings.home / "data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import webbrowser
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 
 from digits import releases as store_releases
 from digits.cli import emit
-from digits.errors import MissingError, ReleaseError
+from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.settings import BACKENDS, Settings
 from digits.store import ObjectStore, open_store
 
@@ -133,13 +134,13 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
 
     TARGET is a release's version, an endpoint's address, or nothing: the champion and the endpoint that serves it.
     """
-    from digits import deployment, verification
+    from digits import verification
 
     hops = []
     with _opened(backend) as (settings, store, opened):
         version, endpoint = target, ""
         if "://" in target:
-            version, endpoint = deployment.request(f"{target}/v2/models/digits")["parameters"]["release"], target
+            version, endpoint = _served_by(target), target
         elif not target:
             version, endpoint = store_releases.champion(store), opened.endpoint()
         if not version:
@@ -151,5 +152,16 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     broken = [hop["hop"] for hop in hops if not hop["holds"]]
     if as_json:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})
+        sys.exit(1 if broken else 0)
     if broken:
         raise ReleaseError(f"the chain of release {version} breaks at: {', '.join(map(str, broken))}")
+
+
+def _served_by(address: str) -> str:
+    """The release that an endpoint says it serves."""
+    from digits import deployment
+
+    try:
+        return str(deployment.request(f"{address}/v2/models/digits")["parameters"]["release"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy="digits doctor") from exc

@@ -25,7 +25,7 @@ from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
-NAME = "digits-e2e"
+NAME = os.environ.get("DIGITS_E2E_CLUSTER", "digits-e2e")
 MNIST = Path(os.environ.get("DIGITS_DATA") or Path(__file__).parents[3] / "shared/mnist")
 # Read when the tests are collected: fixtures may hide the environment from the tests themselves.
 REQUIRED = "cluster" in os.environ.get("DIGITS_REQUIRE", "").split(",")

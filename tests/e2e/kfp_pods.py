@@ -1,0 +1,208 @@
+"""Runs a compiled pipeline as real pods, one step after the other, as Kubeflow Pipelines 2.17 would.
+
+The pods are made of what the compiled pipeline and its platform part say, plus what Kubeflow's compiler adds to every
+step: no privilege escalation, no capabilities, the runtime's seccomp profile, scratch folders. Artifacts travel
+through the object store; `kfp_launcher.py` stands in a pod for Kubeflow's launcher.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from digits.store import ObjectStore
+
+Json = dict[str, Any]
+LAUNCHER = Path(__file__).with_name("kfp_launcher.py")
+OUTPUTS = "/tmp/kfp/outputs"
+SCRATCH = {"minio": "/minio", "dot-local": "/.local", "dot-cache": "/.cache", "dot-config": "/.config"}
+POD_SECONDS = 900
+
+
+class StepError(Exception):
+    """A step's pod failed; carries its log."""
+
+
+@dataclass
+class Driver:
+    """One run.
+
+    Attributes:
+        spec: {"pipeline_spec", "platform_spec"}, as they are submitted.
+        run_id: names the run's pods and artifacts.
+        kubectl: runs kubectl in the run's namespace and returns its standard output.
+        store: the object store that the pods' launcher writes to, reached from here.
+        account: the ServiceAccount of the run's pods.
+        parameters: the run's.
+    """
+
+    spec: Json
+    run_id: str
+    kubectl: Callable[..., str]
+    store: ObjectStore
+    account: str
+    parameters: Json
+    outputs: dict[str, Json] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pipeline = self.spec["pipeline_spec"]
+        self.platform = self.spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        self.steps = self.pipeline["root"]["dag"]["tasks"]
+        defaults = self.pipeline["root"]["inputDefinitions"]["parameters"]
+        self.parameters = {key: item.get("defaultValue") for key, item in defaults.items()} | self.parameters
+        self.kubectl(
+            *("create", "configmap", f"launcher-{self.run_id}", f"--from-file=launcher.py={LAUNCHER}"),
+        )
+
+    def run(self) -> dict[str, Json]:
+        """Run all steps; returns {step: its output parameters}. Raises StepError at the first that fails."""
+        order = {name: step.get("dependentTasks", []) for name, step in self.steps.items()}
+        for name in graphlib.TopologicalSorter(order).static_order():
+            self.step(name)
+        return {name: made["parameterValues"] for name, made in self.outputs.items()}
+
+    def step(self, name: str) -> None:
+        """Run one step in a pod of its own."""
+        body = self.pod(name)
+        pod = body["metadata"]["name"]
+        path = Path(f"/tmp/{pod}.json")
+        path.write_text(json.dumps(body))
+        began = time.monotonic()
+        self.kubectl("apply", "-f", str(path))
+        path.unlink()
+        phase = self._ended(pod)
+        self.logs[name] = self.kubectl("logs", pod) if phase != "Pending" else ""
+        print(f"{name:<18} {phase:<10} {time.monotonic() - began:6.1f} s")
+        if phase != "Succeeded":
+            raise StepError(f"{name}: {phase}\n{self.logs[name]}\n{self.kubectl('describe', 'pod', pod)[-3000:]}")
+        made = json.loads(self.store.get(f"{self._folder(name)}/output_metadata.json"))
+        self.outputs[name] = {"parameterValues": {}, "artifacts": {}} | made
+
+    def pod(self, name: str) -> Json:
+        """The pod of a step."""
+        executor = self.pipeline["components"][self.steps[name]["componentRef"]["name"]]["executorLabel"]
+        container = self.pipeline["deploymentSpec"]["executors"][executor]["container"]
+        extra = self.platform[executor]
+        given = json.dumps(self._executor_input(name))
+        command = [part.replace("{{$}}", given) for part in [*container["command"], *container["args"]]]
+        main = {
+            "name": "main",
+            "image": container["image"],
+            "command": ["python3", "/kfp-launcher/launcher.py", given],
+            "args": command,
+            "env": [*container["env"], *_from(extra, "secret"), *_from(extra, "configMap")],
+            "resources": _resources(container["resources"]),
+            "imagePullPolicy": extra["imagePullPolicy"],
+            "securityContext": {
+                **{key: int(extra["securityContext"][key]) for key in ("runAsUser", "runAsGroup")},
+                "runAsNonRoot": extra["securityContext"]["runAsNonRoot"],
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumeMounts": [
+                {"name": "kfp-launcher", "mountPath": "/kfp-launcher"},
+                *({"name": volume, "mountPath": path} for volume, path in SCRATCH.items()),
+            ],
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"{self.run_id}-{name}", "labels": {"pipeline/runid": self.run_id}},
+            "spec": {
+                "restartPolicy": "Never",
+                "serviceAccountName": self.account,
+                "activeDeadlineSeconds": int(extra["activeDeadlineSeconds"]),
+                "imagePullSecrets": [{"name": item["secretName"]} for item in extra.get("imagePullSecret", [])],
+                "nodeSelector": extra.get("nodeSelector", {}).get("labels", {}),
+                "containers": [main],
+                "volumes": [
+                    {"name": "kfp-launcher", "configMap": {"name": f"launcher-{self.run_id}"}},
+                    *({"name": volume, "emptyDir": {}} for volume in SCRATCH),
+                ],
+            },
+        }
+
+    def _folder(self, name: str) -> str:
+        return f"artifacts/{self.run_id}/{name}"
+
+    def _executor_input(self, name: str) -> Json:
+        """What KFP's executor is told: values and places of the inputs, places of the outputs."""
+        step = self.steps[name]
+        component = self.pipeline["components"][step["componentRef"]["name"]]
+        inputs, outputs = step.get("inputs", {}), component.get("outputDefinitions", {})
+        base = f"minio://{self.store.uri.removeprefix('s3://')}/{self._folder(name)}"
+        return {
+            "inputs": {
+                "parameterValues": {key: self._value(source) for key, source in inputs.get("parameters", {}).items()},
+                "artifacts": {key: self._artifact(source) for key, source in inputs.get("artifacts", {}).items()},
+            },
+            "outputs": {
+                "parameters": {key: {"outputFile": f"{OUTPUTS}/{key}/data"} for key in outputs.get("parameters", {})},
+                "artifacts": {
+                    key: {
+                        "artifacts": [
+                            {"name": key, "uri": f"{base}/{key}", "type": item["artifactType"], "metadata": {}}
+                        ]
+                    }
+                    for key, item in outputs.get("artifacts", {}).items()
+                },
+                "outputFile": f"{OUTPUTS}/output_metadata.json",
+            },
+        }
+
+    def _value(self, source: Json) -> Any:
+        if "componentInputParameter" in source:
+            return self.parameters[source["componentInputParameter"]]
+        if "taskOutputParameter" in source:
+            made = source["taskOutputParameter"]
+            return self.outputs[made["producerTask"]]["parameterValues"][made["outputParameterKey"]]
+        return source["runtimeValue"]["constant"]
+
+    def _artifact(self, source: Json) -> Json:
+        made = source["taskOutputArtifact"]
+        found: Json = self.outputs[made["producerTask"]]["artifacts"][made["outputArtifactKey"]]
+        return found
+
+    def _ended(self, pod: str) -> str:
+        deadline = time.monotonic() + POD_SECONDS
+        while time.monotonic() < deadline:
+            phase = self.kubectl("get", "pod", pod, "--output=jsonpath={.status.phase}")
+            if phase in {"Succeeded", "Failed"}:
+                return phase
+            time.sleep(1)
+        return phase
+
+
+def _from(extra: Json, kind: str) -> list[Json]:
+    """The variables that come from a Secret or a ConfigMap."""
+    return [
+        {
+            "name": item["envVar"],
+            "valueFrom": {
+                f"{kind}KeyRef": {
+                    "name": source[f"{kind}Name"],
+                    "key": item[f"{kind}Key"],
+                    "optional": source["optional"],
+                }
+            },
+        }
+        for source in extra[f"{kind}AsEnv"]
+        for item in source["keyToEnv"]
+    ]
+
+
+def _resources(asked: Json) -> Json:
+    limits = {"cpu": asked["resourceCpuLimit"], "memory": asked["resourceMemoryLimit"]}
+    if "accelerator" in asked:
+        limits[asked["accelerator"]["resourceType"]] = asked["accelerator"]["resourceCount"]
+    return {
+        "limits": limits,
+        "requests": {"cpu": asked["resourceCpuRequest"], "memory": asked["resourceMemoryRequest"]},
+    }

@@ -1,0 +1,130 @@
+"""The pipeline as Kubeflow gets it, step by step as real pods on the cluster, up to a served InferenceService."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from cluster_fixtures import MNIST, NAME, Namespace, Release
+from kfp_pods import Driver, StepError
+
+from backends import cluster, containers, images, kserve
+from backends.kubeflow_submit import compiled
+from backends.kubeflow_watch import events_of
+from digits import deployment, feedback, releases
+from digits.settings import Settings
+from pipeline.definition import STEPS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
+ACCOUNT = "digits-deployer"
+
+
+@pytest.fixture(scope="session")
+def steps_image(cluster_settings: Settings) -> str:
+    """The image of the steps, in the cluster's node."""
+    image = images.ensure(containers.connect(), Settings.load(dotenv=None), "steps", print)
+    cluster.load([image], name=NAME, report=print)
+    return image
+
+
+@pytest.fixture
+def driver(namespace: Namespace, steps_image: str) -> Driver:
+    """A run of the pipeline as `digits submit` compiles it for this namespace."""
+    settings = dataclasses.replace(namespace.settings, steps_image=steps_image)
+    return Driver(
+        compiled(settings), f"run-{uuid.uuid4().hex[:6]}", namespace.kubectl, namespace.store, ACCOUNT, {"epochs": 1}
+    )
+
+
+def serve_mnist(namespace: Namespace) -> None:
+    """Put MNIST's files where the steps find them: in the cluster's object store, readable by anybody."""
+    client: Any = namespace.store._client
+    client.make_bucket("mnist")
+    for file in MNIST.glob("*.gz"):
+        client.fput_object("mnist", file.name, str(file))
+    allowed = {"Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": ["s3:GetObject"]}
+    policy = {"Version": "2012-10-17", "Statement": [allowed | {"Resource": ["arn:aws:s3:::mnist/*"]}]}
+    client.set_bucket_policy("mnist", json.dumps(policy))
+    patch = json.dumps({"data": {"DIGITS_DATA": "http://minio:9000/mnist"}})
+    namespace.kubectl("patch", "configmap", "digits-settings", "--type=merge", f"--patch={patch}")
+
+
+def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driver: Driver, digits_images: Any) -> None:
+    """Seven pods under the restricted standard train on MNIST, release, and serve what recognises unseen digits."""
+    serve_mnist(namespace)
+    made = driver.run()
+
+    assert set(made) == set(STEPS)
+    facts = made["publish"]["facts"]
+    assert (facts["promoted"], made["fetch-mnist"]["facts"]["dataset"]) == (True, "mnist")
+    assert made["collect-feedback"]["facts"]["digest"] == feedback_digest(namespace)
+    assert releases.champion(namespace.store) == facts["version"]
+    (told,) = [event for event in events_of(driver.logs["deploy"]) if event["event"] == "outputs"]
+    assert told["outputs"]["published"]["version"] == facts["version"]
+    assert told["outputs"]["deployed"] == made["deploy"]["facts"]
+    assert any(event["event"] == "progress" for event in events_of(driver.logs["train"]))
+
+    images_, labels = digits_images[0][:100], digits_images[1][:100]
+    with kserve.connected(namespace.settings) as url:
+        about = deployment.request(f"{url}/v2/models/digits")["parameters"]
+        answer = deployment.request(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
+    found = np.argmax(answer["predictions"], axis=1)
+    print("predictions", found.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
+    assert about["release"] == facts["version"]
+    assert np.mean(found == labels) > 0.9
+
+
+def feedback_digest(namespace: Namespace) -> str:
+    """The digest of no corrections, by the code that the step runs."""
+    from digits.data import empty
+
+    assert feedback.collect(namespace.store, limit=10).count == 0
+    return empty().digest()
+
+
+def test_the_pods_hold_no_secret(namespace: Namespace, driver: Driver) -> None:
+    """Credentials are references in the pods, and in no value; the namespace enforces the restricted standard."""
+    keys = cluster.credentials(namespace.settings)
+    assert keys is not None
+    bodies = json.dumps([driver.pod(step) for step in ("fetch-mnist", "collect-feedback")])
+    assert not any(key in bodies for key in keys)
+    labels = json.loads(namespace.kubectl("get", "namespace", namespace.name, "--output=json"))["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_wrong_credentials_are_named_by_the_step(namespace: Namespace, driver: Driver) -> None:
+    """A Secret with another password fails the first step that needs the store, in our words."""
+    patch = json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": "wrong-" + "x" * 20}})
+    namespace.kubectl("patch", "secret", "minio-kserve-secret", "--type=merge", f"--patch={patch}")
+    with pytest.raises(StepError) as raised:
+        driver.step("collect-feedback")
+    (told,) = [event for event in events_of(str(raised.value)) if event["event"] == "failed"]
+    assert "SignatureDoesNotMatch" in told["cause"]
+    assert "MINIO_SECRET_KEY" in told["remedy"]
+
+
+def test_an_account_without_rights_deploys_nothing(
+    namespace: Namespace, driver: Driver, small_releases: list[Release]
+) -> None:
+    """The deploy step needs the rights of manifests/base/rbac.yaml; without them it says so, with them it serves."""
+    manifest, _ = namespace.publish(small_releases[0])
+    facts = {"facts": {}, "champion": manifest["version"]}
+    for step in ("fetch-mnist", "collect-feedback", "train", "publish"):
+        driver.outputs[step] = {"parameterValues": facts, "artifacts": {}}
+    driver.account = "default"
+    with pytest.raises(StepError) as raised:
+        driver.step("deploy")
+    (told,) = [event for event in events_of(str(raised.value)) if event["event"] == "failed"]
+    assert "rbac.yaml" in told["remedy"]
+    assert namespace.kubectl("get", "inferenceservices", "--output=name") == ""
+
+    namespace.kubectl("delete", "pod", f"{driver.run_id}-deploy")
+    driver.account = ACCOUNT
+    driver.step("deploy")
+    assert driver.outputs["deploy"]["parameterValues"]["facts"]["version"] == manifest["version"]
+    with kserve.connected(namespace.settings) as url:
+        assert deployment.request(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]

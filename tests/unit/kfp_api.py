@@ -1,0 +1,226 @@
+"""A small server of the Pipelines API (v2beta1), with faults, for the tests of its client.
+
+Bodies of requests are held against the published models of `kfp_server_api`: a field that these do not have is
+refused. Runs go on by one look at a time: each `get` shows the next snapshot of a script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from kfp_server_api import models
+
+Json = dict[str, Any]
+WORKFLOW = "digits-recognizer-x7k2p"
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+@dataclass
+class Pipelines:
+    """What the server knows and how it misbehaves.
+
+    Attributes:
+        snapshots: (state of a run, its tasks) for each look at it; the last stays.
+        logs: {pod's name: its log}.
+        token: the one that is taken; '' takes any.
+        fail: asked before each answer: (status, message) to fail with, "cut" to cut the connection, "page" for a
+            login page, or None.
+        silent_create: a run is made, but the answer to its request is lost.
+    """
+
+    snapshots: list[tuple[str, list[Json]]] = field(default_factory=lambda: [("SUCCEEDED", [])])
+    logs: dict[str, str] = field(default_factory=dict)
+    token: str = ""
+    multi_user: bool = False
+    silent_create: bool = False
+    fail: Callable[[str, str], Any] = lambda method, path: None
+    asked: list[str] = field(default_factory=list)
+    looks: int = 0
+    experiments: dict[str, Json] = field(default_factory=dict)
+    pipelines: dict[str, Json] = field(default_factory=dict)
+    versions: dict[str, Json] = field(default_factory=dict)
+    runs: dict[str, Json] = field(default_factory=dict)
+    schedules: dict[str, Json] = field(default_factory=dict)
+    terminated: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        """The answer to one request, or (status, message)."""
+        route = path.removeprefix("/apis/v2beta1")
+        handlers: list[tuple[str, str, Callable[..., Any]]] = [
+            ("GET", "/healthz", lambda: {"multi_user": self.multi_user, "pipeline_store": "database"}),
+            ("GET", "/experiments", lambda: self._listed("experiments", query)),
+            (
+                "POST",
+                "/experiments",
+                lambda: self._made("experiments", "experiment_id", body, models.V2beta1Experiment),
+            ),
+            ("DELETE", "/experiments/(.+)", lambda key: self._removed("experiments", key)),
+            ("GET", "/pipelines", lambda: self._listed("pipelines", query)),
+            ("POST", "/pipelines", lambda: self._made("pipelines", "pipeline_id", body, models.V2beta1Pipeline)),
+            ("DELETE", "/pipelines/([^/]+)", lambda key: self._removed("pipelines", key)),
+            ("GET", "/pipelines/([^/]+)/versions", lambda key: self._listed("versions", query, key)),
+            ("POST", "/pipelines/upload_version", lambda: self._uploaded(query, body)),
+            ("GET", "/runs", lambda: self._listed("runs", query)),
+            ("POST", "/runs", lambda: self._made("runs", "run_id", body, models.V2beta1Run)),
+            ("GET", "/runs/([^/:]+)", self._look),
+            ("POST", "/runs/([^/:]+):terminate", self._terminate),
+            ("GET", "/recurringruns", lambda: self._listed("schedules", query)),
+            ("POST", "/recurringruns", self._scheduled_by(body)),
+            ("DELETE", "/recurringruns/(.+)", lambda key: self._removed("schedules", key)),
+            ("GET", "/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", self._log),
+        ]
+        for wanted, pattern, handler in handlers:
+            if wanted == method and (found := re.fullmatch(pattern, route)):
+                return handler(*found.groups())
+        return 404, f"no route {method} {path}"
+
+    def _listed(self, kind: str, query: dict[str, str], owner: str = "") -> Any:
+        if self.multi_user != bool(query.get("namespace")) and kind == "experiments":
+            return 400, "namespace is for multi-user mode, and needed there"
+        items = list(getattr(self, kind).values())
+        if owner:
+            items = [item for item in items if item["pipeline_id"] == owner]
+        for predicate in json.loads(query.get("filter") or "{}").get("predicates", []):
+            items = [item for item in items if item.get(predicate["key"]) == predicate["stringValue"]]
+        name = {"versions": "pipeline_versions", "schedules": "recurringRuns"}.get(kind, kind)
+        return {name: items} if items else {}
+
+    def _made(self, kind: str, key: str, body: Json, model: Any) -> Any:
+        unknown = set(body) - set(model.attribute_map.values())
+        if unknown:
+            return 400, f"unknown fields {sorted(unknown)}"
+        if kind == "experiments" and self.multi_user != bool(body.get("namespace")):
+            return 403, f"User may not create experiments in namespace {body.get('namespace')}"
+        made = body | {key: str(uuid.uuid4())}
+        getattr(self, kind)[made[key]] = made
+        if kind == "runs" and self.silent_create:
+            return "cut"
+        return made
+
+    def _scheduled_by(self, body: Any) -> Callable[[], Any]:
+        def made() -> Any:
+            answer = self._made("schedules", "recurring_run_id", body, models.V2beta1RecurringRun)
+            if isinstance(answer, dict):
+                answer["status"] = "ENABLED"
+            return answer
+
+        return made
+
+    def _removed(self, kind: str, key: str) -> Any:
+        return {} if getattr(self, kind).pop(key, None) else (404, f"{key} not found")
+
+    def _uploaded(self, query: dict[str, str], body: str) -> Any:
+        if "pipelineInfo" not in body:
+            return 400, "no pipeline in the file"
+        made = {"pipeline_id": query["pipelineid"], "pipeline_version_id": str(uuid.uuid4())}
+        made |= {"display_name": query["name"], "content": body}
+        self.versions[made["pipeline_version_id"]] = made
+        return made
+
+    def _look(self, run_id: str) -> Any:
+        state, tasks = self.snapshots[min(self.looks, len(self.snapshots) - 1)]
+        self.looks += 1
+        if run_id in self.terminated:
+            state = "CANCELED"
+        return {"run_id": run_id, "state": state, "run_details": {"task_details": tasks}}
+
+    def _terminate(self, run_id: str) -> Any:
+        self.terminated.append(run_id)
+        return {}
+
+    def _log(self, pod: str) -> Any:
+        # As the real one: it has answered 200 before it looks for the pod.
+        missing = json.dumps({"error_message": f"Failed to read logs from pod {pod}"}, separators=(",", ":"))
+        return self.logs.get(pod, missing)
+
+
+def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = "") -> Json:
+    """A task as the API tells it: Argo's node of that name, `begin` seconds after START."""
+    moments = {"start_time": START + datetime.timedelta(seconds=begin)}
+    ended = state in {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
+    moments["end_time"] = (
+        moments["start_time"] + datetime.timedelta(seconds=seconds) if ended else datetime.datetime(1, 1, 1)
+    )
+    told: Json = {"display_name": name, "state": state, "task_id": str(uuid.uuid4())}
+    told |= {key: value.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") for key, value in moments.items()}
+    if error:
+        told["error"] = {"code": 13, "message": error}
+    return told
+
+
+def tasks(*of_steps: Json) -> list[Json]:
+    """The tasks of a run around those of its steps."""
+    return [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5), *of_steps]
+
+
+@contextlib.contextmanager
+def serving(pipelines: Pipelines) -> Iterator[Pipelines]:
+    """Serve on a free port of 127.0.0.1 while the block runs."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _handle(self) -> None:
+            parts = urlsplit(self.path)
+            query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            pipelines.asked.append(f"{self.command} {parts.path}")
+            fault = pipelines.fail(self.command, parts.path)
+            if fault is None and pipelines.token and self.headers.get("Authorization") != f"Bearer {pipelines.token}":
+                fault = (401, "Request header error: the token is expired")
+            kind = self.headers.get("Content-Type") or ""
+            body = raw.decode() if "multipart" in kind else json.loads(raw or b"null")
+            answer = fault or pipelines.answer(self.command, parts.path, query, body)
+            if answer == "cut":
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+            elif answer == "page":
+                self._send(200, "text/html", "<html>Log in</html>")
+            elif isinstance(answer, tuple):
+                self._send(answer[0], "application/json", json.dumps({"code": 13, "message": answer[1]}))
+            elif isinstance(answer, str):
+                self._send(200, "text/plain", answer)
+            else:
+                self._send(200, "application/json", json.dumps(answer))
+
+        do_GET = do_POST = do_DELETE = _handle  # noqa: N815 # names that the library calls
+
+        def _send(self, status: int, kind: str, text: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    pipelines.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield pipelines
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def slow(seconds: float) -> Callable[[str, str], None]:
+    """A fault: every answer takes that long."""
+    return lambda method, path: time.sleep(seconds)
