@@ -1,3 +1,7 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox>=2025.11"]
+# ///
 """`nox -l` is the developers' menu; plain `nox` needs no Docker, cluster or data host."""
 
 from __future__ import annotations
@@ -100,9 +104,24 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the documentation as a site."""
-    session.install("-r", "requirements/docs.txt")
-    session.run("mkdocs", "build", "--strict", *session.posargs)
+    """Build the documentation as a site, with every link within it checked; needs no network once installed."""
+    session.install("--require-hashes", "-r", "requirements/docs.txt")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Execute the notebooks; with `-- --write`, keep what they print."""
+    install(session)
+    session.install("--require-hashes", "-r", "requirements/notebooks.txt")
+    session.run("python", "dev/notebooks.py", *session.posargs)
+
+
+@nox.session(default=False)
+def review(session: nox.Session) -> None:
+    """Grade the repository by the Scientific Python guidelines; exceptions are in pyproject.toml, with their reasons."""
+    session.install("sp-repo-review[cli]")
+    session.run("sp-repo-review", ".", *session.posargs)
 
 
 if __name__ == "__main__":
