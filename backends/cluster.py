@@ -206,12 +206,13 @@ def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
 
 
 def manifests() -> Path:
-    """The folder of manifests: beside our packages in a checkout, inside ours where installed."""
-    here = Path(__file__).parent
-    for folder in (here.parent / "manifests", here / "manifests"):
-        if (folder / "base").is_dir():
-            return folder
-    raise MissingError("the manifests are not installed", remedy="install digits again, or work in a checkout")
+    """The folder of manifests, which a checkout has. Raises MissingError."""
+    folder = Path(__file__).resolve().parent.parent / "manifests"
+    if not (folder / "base").is_dir():
+        raise MissingError(
+            f"the manifests are applied from a checkout of digits; {folder.parent} is none", remedy="git clone"
+        )
+    return folder
 
 
 def credentials(settings: Settings) -> tuple[str, str] | None:
@@ -302,7 +303,7 @@ def _install_kserve(settings: Settings, report: Report) -> None:
 def _apply(settings: Settings, *what: str, manager: str = "kubectl") -> None:
     """Server-side apply. A webhook or a kind that has only just been made is given time to come into effect."""
     passing = ("failed calling webhook", "no matches for kind", "connection refused", "ensure CRDs are installed first")
-    deadline = time.monotonic() + API_SECONDS
+    deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
             options = ("--server-side", "--force-conflicts", f"--field-manager={manager}")

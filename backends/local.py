@@ -162,6 +162,9 @@ class LocalBackend(ABC):
             finally:
                 if engine.poll() is None:
                     self._stop_engine(run, engine)
+                elif engine.returncode:
+                    # Of a step whose shell alone was killed, the work would go on.
+                    runs.end_group(engine.pid, run.record()["engine_started"])
 
     def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = os.environ | self.step_settings().environ()
@@ -222,7 +225,7 @@ def _step_failed(
     if failure.get("event") == "failed":
         cause = failure["cause"]
     elif failure.get("event") == "exited":
-        cause = describe_exit(failure["code"])
+        cause = describe_exit(failure["code"]) + last_lines(log)
     else:
         log = run.logs / "engine.log"
         cause = f"the engine ended with {describe_exit(code)} before the step was done"
@@ -239,6 +242,13 @@ def describe_exit(code: int) -> str:
     number = -code if code < 0 else code - 128 if code > 128 else 0
     names = {9: "killed (SIGKILL; if nobody did, out of memory)", 15: "stopped (SIGTERM)", 11: "crashed (SIGSEGV)"}
     return f"exit code {code}" + (f": {names.get(number, f'signal {number}')}" if number else "")
+
+
+def last_lines(log: Path, count: int = 5) -> str:
+    """The end of a log, for a message; '' where there is none."""
+    lines = log.read_text(errors="replace").split("\n")[-200:] if log.exists() else []
+    kept = [line.rstrip() for line in lines if line.strip()][-count:]
+    return "; its last words:\n    " + "\n    ".join(kept) if kept else ""
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def check_golden(endpoint: str, manifest: Manifest, *, headers: dict[str, str] |
     instances = (np.asarray(golden["image"], np.float32) / 255).tolist()
     answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, headers=headers)
     got = np.asarray(answer["predictions"][0])
-    if got.shape != (10,) or np.abs(got - golden["probabilities"]).max() > AGREEMENT:
+    if got.shape != (10,) or not np.abs(got - golden["probabilities"]).max() <= AGREEMENT:
         raise EndpointError(
             f"{endpoint} answers the golden image with {int(got.argmax())} ({got.max():.4f}); expected "
             f"{golden['class']} ({max(golden['probabilities']):.4f})",

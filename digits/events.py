@@ -8,6 +8,7 @@ On a cluster that file is the step's standard output, so that these lines can be
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -44,7 +45,9 @@ def reported(step: str) -> Iterator[None]:
         tell("failed", step, cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
         raise
     except Exception as exc:
-        tell("failed", step, cause=f"{type(exc).__name__}: {exc}", remedy="", exit_code=1)
+        full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
+        remedy, exit_code = ("free some space, or set DIGITS_HOME to another disk", 3) if full else ("", 1)
+        tell("failed", step, cause=f"{type(exc).__name__}: {exc}", remedy=remedy, exit_code=exit_code)
         raise
 
 

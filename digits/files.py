@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from digits.errors import DigitsError
+from digits.errors import DigitsError, MissingError
 
 
 def sha256_of(content: bytes | Path) -> str:
@@ -65,6 +66,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def _cannot_write(path: Path, exc: OSError) -> DigitsError:
-    return DigitsError(
+    kind = MissingError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else DigitsError
+    return kind(
         f"cannot write {path}: {exc.strerror or exc}", remedy="free some space, or set DIGITS_HOME to another place"
     )

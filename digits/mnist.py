@@ -75,9 +75,8 @@ def resolve(name: str, place: str, cache: Path) -> str:
 
     Decides within 10 s. Raises DataError if `place` is given and does not hold the data set.
     """
+    check_name(name)
     if name != AUTO:
-        if name not in SOURCES and name != FALLBACK:
-            raise UsageError(f"expected a data set of {', '.join([AUTO, *SOURCES, FALLBACK])}, got {name!r}")
         return name
     if place or all((cache / "mnist" / file).is_file() for file in SOURCES["mnist"].files):
         return "mnist"
@@ -102,6 +101,13 @@ def fetch(name: str, place: str, cache: Path) -> Fetched:
         Dataset(_idx(content[TRAIN_IMAGES], TRAIN_IMAGES), _idx(content[TRAIN_LABELS], TRAIN_LABELS)),
         Dataset(_idx(content[TEST_IMAGES], TEST_IMAGES), _idx(content[TEST_LABELS], TEST_LABELS)),
     )
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError, which lists the data sets, unless `name` is one of them or "auto"."""
+    known = (AUTO, *SOURCES, FALLBACK)
+    if name not in known:
+        raise UsageError(f"expected a data set of {', '.join(known)}, got {name!r}")
 
 
 def check_place(name: str, place: str) -> None:

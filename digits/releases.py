@@ -21,7 +21,7 @@ from typing import Any
 
 from digits.errors import DigestMismatch, ObjectMissing, ReleaseError
 from digits.files import canonical_json, sha256_of
-from digits.store import ObjectStore, put_folder
+from digits.store import ObjectStore
 
 MODELS = "models/digits/"
 SERVING = "models/detect-digits/"
@@ -63,7 +63,13 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
     prefix = prefix_of(manifest["version"])
     if store.exists(prefix + MANIFEST):
         return load(store, manifest["version"])
-    files = put_folder(store, prefix, folder)
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        # Each file is written once: where two runs publish the same model at once, theirs differ in time stamps, and
+        # neither may change a file whose digest the other has noted.
+        store.create(prefix + name, path.read_bytes())
+        files[name] = sha256_of(store.get(prefix + name))
     complete = manifest | {"schema": 1, "created": _now(), "files": files}
     store.create(prefix + MANIFEST, json.dumps(complete, indent=2, sort_keys=True).encode())
     return load(store, manifest["version"])
@@ -153,10 +159,7 @@ def ledger(store: ObjectStore) -> list[Entry]:
     link = ""
     for key in store.keys(LEDGER):
         raw = store.get(key)
-        try:
-            entry = Entry(**json.loads(raw))
-        except (ValueError, TypeError) as exc:
-            raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy="digits verify") from exc
+        entry = _entry(key, raw)
         if entry.link != link or entry.n != len(entries) + 1 or _key(entry.n) != key:
             raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy="digits verify")
         entries.append(entry)
@@ -241,7 +244,14 @@ def write_serving_layout(store: ObjectStore) -> str:
 
 def _newest(store: ObjectStore) -> Entry | None:
     keys = store.keys(LEDGER)
-    return Entry(**json.loads(store.get(keys[-1]))) if keys else None
+    return _entry(keys[-1], store.get(keys[-1])) if keys else None
+
+
+def _entry(key: str, raw: bytes) -> Entry:
+    try:
+        return Entry(**json.loads(raw))
+    except (ValueError, TypeError) as exc:
+        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy="digits verify") from exc
 
 
 def _append(

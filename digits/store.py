@@ -115,16 +115,6 @@ def checked_key(key: str, *, folder: bool = False) -> str:
     return key
 
 
-def put_folder(store: ObjectStore, prefix: str, folder: Path) -> dict[str, str]:
-    """Write each file below `folder` under `prefix`. Returns {relative path: SHA-256}."""
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        store.put(prefix + name, path)
-        digests[name] = sha256_of(path)
-    return digests
-
-
 class FileStore:
     """A folder as object store."""
 

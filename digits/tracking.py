@@ -70,6 +70,16 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
     return run_id
 
 
+def check(settings: Settings) -> None:
+    """Ask the configured store for something. Raises MissingError as `client`."""
+    try:
+        client(settings).search_experiments(max_results=1)
+    except DigitsError:
+        raise
+    except Exception as exc:
+        raise _unusable(settings, exc) from exc
+
+
 @contextlib.contextmanager
 def run_of(settings: Settings, experiment: str, name: str) -> Iterator[str]:
     """The MLflow run to log to: MLFLOW_RUN_ID, which whoever made it ends, else one as long as this block."""
@@ -168,16 +178,19 @@ def mirror(settings: Settings, store: ObjectStore) -> None:
 
 def link(settings: Settings, run_id: str) -> str:
     """How to look at a run: an address for a server, a command for SQLite."""
+    from digits.settings import mask_url
+
     if settings.tracking_uri.startswith("http"):
         experiment = client(settings).get_run(run_id).info.experiment_id
-        return f"{settings.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{mask_url(settings.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
     return f"mlflow ui --backend-store-uri {settings.tracking_uri}"
 
 
 def _unusable(settings: Settings, exc: Exception) -> DigitsError:
     from digits.settings import mask_url
 
-    place, text = mask_url(settings.tracking_uri), str(exc)
+    place = mask_url(settings.tracking_uri)
+    text = str(exc).replace(settings.tracking_uri.rstrip("/"), place.rstrip("/"))
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return MissingError(
             f"the MLflow database {place} was made by another version of MLflow",

@@ -68,7 +68,7 @@ class Guard:
                 headers.update(SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
                 # The route's pattern, not the path: what people type must not grow the number of counters.
-                route = getattr(scope.get("route"), "path", "static" if message["status"] < 400 else "none")
+                route = getattr(scope.get("route"), "path", "") or ("static" if message["status"] < 400 else "none")
                 self.metrics.requests.labels(route, str(message["status"])).inc()
             await send(message)
 

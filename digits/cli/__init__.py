@@ -9,7 +9,7 @@ import importlib
 import json
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -66,7 +66,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="digits")
 def cli() -> None:
-    r"""Train a handwritten-digit classifier and put it behind a KServe endpoint and a drawing page.
+    """Train a handwritten-digit classifier and put it behind a KServe endpoint and a drawing page.
 
     \b
     digits up                                  everything, then draw
@@ -82,17 +82,21 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except DigitsError as exc:
-        as_json = "--json" in sys.argv
-        if as_json:
-            emit({"error": exc.message, "remedy": exc.remedy, "exit_code": exc.exit_code})
         click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
-        sys.exit(exc.exit_code)
+        _fail(exc.message, exc.remedy, exc.exit_code)
     except click.ClickException as exc:
         exc.show()
-        sys.exit(exc.exit_code)
+        _fail(exc.format_message(), "digits --help", exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        _fail("interrupted", "", 130)
+
+
+def _fail(message: str, remedy: str, code: int) -> NoReturn:
+    """End with an exit code and, where --json was asked for, the error as its one object."""
+    if "--json" in sys.argv:
+        emit({"error": message, "remedy": remedy, "exit_code": code})
+    sys.exit(code)
 
 
 def emit(answer: Any) -> None:

@@ -65,9 +65,13 @@ def status(as_json: bool) -> None:
 
 
 @cluster.command()
-def down() -> None:
+@_json
+def down(as_json: bool) -> None:
     """Remove the cluster and all that `up` made for it."""
     from backends import cluster as kind
 
-    if not kind.down(Settings.load(), _report):
+    removed = kind.down(Settings.load(), _report)
+    if not removed:
         _report("there was no cluster")
+    if as_json:
+        emit({"removed": removed})

@@ -76,7 +76,7 @@ def upload(as_json: bool) -> None:
 def schedule(
     cron: str | None, every: str | None, show: bool, delete: str | None, as_json: bool, **options: Any
 ) -> None:
-    r"""Run the pipeline on Kubeflow at set times.
+    """Run the pipeline on Kubeflow at set times.
 
     \b
     digits schedule --cron "0 3 * * *"        every night at three

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from digits.cli import emit
 from digits.data import Images
 from digits.errors import EndpointError, UsageError
-from digits.settings import Settings
+from digits.settings import BACKENDS, Settings
 
 BLOCKS = " ▀▄█"
 
@@ -19,9 +20,10 @@ BLOCKS = " ▀▄█"
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--endpoint", help="Address of the endpoint.  [the one that digits deployed]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Whose endpoint.  [process]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> None:
-    r"""Recognise PICTURES: files of any picture format, or numbers of MNIST's test images.
+def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
+    """Recognise PICTURES: files of any picture format, or numbers of MNIST's test images.
 
     \b
     digits predict photo.png scan.jpg
@@ -30,6 +32,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
     from digits import client
 
     settings = Settings.load()
+    settings = dataclasses.replace(settings, backend=backend) if backend else settings
     images = np.stack([_image(settings, picture) for picture in pictures])
     answer = client.predict(endpoint or _deployed(settings), images, token=settings.endpoint_token)
     rows: list[dict[str, Any]] = [
@@ -48,12 +51,15 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
 
 def _image(settings: Settings, picture: str) -> Images:
     """uint8 (28, 28) of a picture file, or of an MNIST test image."""
-    if picture.isdigit() and not Path(picture).exists():
+    if picture.isdecimal() and not Path(picture).exists():
         from digits import mnist
 
-        test = mnist.fetch("mnist", settings.data, settings.home / "data").test
+        fetched = mnist.fetch(mnist.AUTO, settings.data, settings.home / "data")
+        test = fetched.test
+        if fetched.name == mnist.FALLBACK:
+            click.echo("no MNIST: this is a test image of scikit-learn's digits", err=True)
         if int(picture) >= len(test):
-            raise UsageError(f"MNIST has test images 0 to {len(test) - 1}, got {picture}")
+            raise UsageError(f"{fetched.name} has test images 0 to {len(test) - 1}, got {picture}")
         chosen: Images = test.images[int(picture)]
         return chosen
     if not Path(picture).is_file():

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import sys
 import webbrowser
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from digits import releases as store_releases
 from digits.cli import emit
-from digits.errors import MissingError, ReleaseError
-from digits.settings import Settings
+from digits.errors import EndpointError, MissingError, ReleaseError
+from digits.settings import BACKENDS, Settings
 from digits.store import ObjectStore, open_store
 
+if TYPE_CHECKING:
+    from backends.base import Backend
+
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+_backend = click.option("--backend", type=click.Choice(BACKENDS), help="Whose releases and endpoint.  [process]")
+
+
+@contextlib.contextmanager
+def _opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
+    """(settings as this machine reaches things, the object store, the backend) of a backend."""
+    from backends import open_backend
+
+    settings = Settings.load()
+    opened = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
+    try:
+        here = opened.here()
+        yield here, open_store(here), opened
+    finally:
+        opened.close()
 
 
 @click.command()
+@_backend
 @_json
-def releases(as_json: bool) -> None:
+def releases(backend: str | None, as_json: bool) -> None:
     """List the releases, oldest first; * is the champion, - the one a rollback would bring back."""
-    store = open_store(Settings.load())
-    champion, previous = store_releases.champion(store), store_releases.previous(store)
+    with _opened(backend) as (_, store, _):
+        champion, previous = store_releases.champion(store), store_releases.previous(store)
+        manifests = store_releases.versions(store)
     rows: list[dict[str, Any]] = [
         {
             "version": m["version"],
@@ -32,7 +56,7 @@ def releases(as_json: bool) -> None:
             "champion": m["version"] == champion,
             "previous": m["version"] == previous,
         }
-        for m in store_releases.versions(store)
+        for m in manifests
     ]
     if as_json:
         emit({"releases": rows, "champion": champion, "previous": previous})
@@ -48,38 +72,33 @@ def releases(as_json: bool) -> None:
 @click.command()
 @click.argument("version")
 @click.option("--why", default="promoted by hand", help="A sentence for the ledger.")
+@_backend
 @_json
-def promote(version: str, why: str, as_json: bool) -> None:
+def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     """Make a release the champion, past the gate."""
-    settings = Settings.load()
-    store = open_store(settings)
-    store_releases.promote(store, version, why)
-    _follow_up(settings, store, as_json)
+    with _opened(backend) as (settings, store, opened):
+        store_releases.promote(store, version, why)
+        _follow_up(settings, store, opened, as_json)
 
 
 @click.command()
+@_backend
 @_json
-def rollback(as_json: bool) -> None:
+def rollback(backend: str | None, as_json: bool) -> None:
     """Bring back the champion before this one."""
-    settings = Settings.load()
-    store = open_store(settings)
-    store_releases.rollback(store)
-    _follow_up(settings, store, as_json)
+    with _opened(backend) as (settings, store, opened):
+        store_releases.rollback(store)
+        _follow_up(settings, store, opened, as_json)
 
 
-def _follow_up(settings: Settings, store: ObjectStore, as_json: bool) -> None:
+def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
     """What follows a change of the champion: TensorFlow Serving's layout, MLflow's aliases, the endpoint."""
-    from backends import open_backend
     from digits import tracking
 
     champion = store_releases.champion(store)
     store_releases.write_serving_layout(store)
     tracking.mirror(settings, store)
-    backend = open_backend(settings)
-    try:
-        endpoint = backend.redeploy()
-    finally:
-        backend.close()
+    endpoint = backend.redeploy()
     click.echo(f"champion: {champion}" + (f", served on {endpoint}" if endpoint else ""), err=True)
     if as_json:
         emit({"champion": champion, "previous": store_releases.previous(store), "endpoint": endpoint})
@@ -108,36 +127,41 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("target", default="")
+@_backend
 @_json
-def verify(target: str, as_json: bool) -> None:
+def verify(target: str, backend: str | None, as_json: bool) -> None:
     """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
 
     TARGET is a release's version, an endpoint's address, or nothing: the champion and the endpoint that serves it.
     """
-    from backends import open_backend
-    from digits import deployment, verification
+    from digits import verification
 
-    settings = Settings.load()
-    store = open_store(settings)
-    version, endpoint = target, ""
-    if "://" in target:
-        version, endpoint = deployment.request(f"{target}/v2/models/digits")["parameters"]["release"], target
-    elif not target:
-        version = store_releases.champion(store)
-        backend = open_backend(settings)
-        try:
-            endpoint = backend.endpoint()
-        finally:
-            backend.close()
-    if not version:
-        raise MissingError("there is no champion to verify", remedy="digits run")
     hops = []
-    for hop in verification.verify(settings, store, version, endpoint):
-        hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
-        mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
-        click.echo(f"  {mark} {hop.name:<10} {hop.found}", err=as_json)
+    with _opened(backend) as (settings, store, opened):
+        version, endpoint = target, ""
+        if "://" in target:
+            version, endpoint = _served_by(target), target
+        elif not target:
+            version, endpoint = store_releases.champion(store), opened.endpoint()
+        if not version:
+            raise MissingError("there is no champion to verify", remedy="digits run")
+        for hop in verification.verify(settings, store, version, endpoint):
+            hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
+            mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
+            click.echo(f"  {mark} {hop.name:<10} {hop.found}", err=as_json)
     broken = [hop["hop"] for hop in hops if not hop["holds"]]
     if as_json:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})
+        sys.exit(1 if broken else 0)
     if broken:
         raise ReleaseError(f"the chain of release {version} breaks at: {', '.join(map(str, broken))}")
+
+
+def _served_by(address: str) -> str:
+    """The release that an endpoint says it serves."""
+    from digits import deployment
+
+    try:
+        return str(deployment.request(f"{address}/v2/models/digits")["parameters"]["release"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy="digits doctor") from exc

@@ -12,6 +12,7 @@ import click
 from digits.cli import emit
 from digits.cli.show import Progress, summary
 from digits.errors import UsageError
+from digits.recipe import MODELS, OPTIMIZERS, PRESETS
 from digits.settings import BACKENDS, Settings
 
 if TYPE_CHECKING:
@@ -19,18 +20,28 @@ if TYPE_CHECKING:
 
     from backends.base import Result
 
+
+def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """`name` if it is a data set; imported only where one is given, for --help must not wait for NumPy."""
+    if name:
+        from digits import mnist
+
+        mnist.check_name(name)
+    return name
+
+
 # The definition's parameters that a user sets, as options. Defaults are the definition's own.
 PARAMETERS = (
     click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.  [3]"),
-    click.option("--optimizer", help="Any optimizer of Keras.  [adam]"),
+    click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), metavar="NAME", help="Keras's.  [adam]"),
     click.option("--experiment", help="MLflow's experiment.  [digits-recognizer-kfp]"),
-    click.option("--preset", type=click.Choice(["fast", "accurate"]), help="A tuned way of training.  [fast]"),
-    click.option("--model", type=click.Choice(["default", "baseline"]), help="The network.  [default]"),
+    click.option("--preset", type=click.Choice(list(PRESETS)), help="A tuned way of training.  [fast]"),
+    click.option("--model", type=click.Choice(MODELS), help="The network.  [default]"),
     click.option("--batch-size", type=click.IntRange(1, 60000), help="Images a training step.  [the preset's]"),
     click.option("--learning-rate", type=click.FloatRange(0, 10, min_open=True), help="Its peak.  [the preset's]"),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of split, weights and order.  [0]"),
     click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Least accuracy for a promotion.  [0.95]"),
-    click.option("--dataset", type=click.Choice(["auto", "mnist", "sklearn-digits"]), help="What to learn.  [auto]"),
+    click.option("--dataset", callback=_known, help="mnist, sklearn-digits, or MNIST if it can be had.  [auto]"),
 )
 
 
@@ -96,7 +107,7 @@ def run(
     quiet: bool,
     **options: Any,
 ) -> None:
-    r"""Run the pipeline: fetch, prepare, train, evaluate, publish, deploy.
+    """Run the pipeline: fetch, prepare, train, evaluate, publish, deploy.
 
     \b
     digits run                                       MNIST, 3 epochs, adam

@@ -27,7 +27,7 @@ def serve(
     model_dir: Path | None,
     release: str,
 ) -> None:
-    r"""Serve the champion over KServe V1 and V2, REST and gRPC, and follow promotions.
+    """Serve the champion over KServe V1 and V2, REST and gRPC, and follow promotions.
 
     \b
     digits serve
@@ -61,7 +61,7 @@ def serve(
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page, 0 for any.  [8000]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool) -> None:
-    r"""Serve the drawing page for any KServe endpoint.
+    """Serve the drawing page for any KServe endpoint.
 
     \b
     digits web

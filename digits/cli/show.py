@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import textwrap
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -10,26 +13,37 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from backends.base import Result
     from digits.events import Event
     from digits.settings import Settings
 
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+MARKS = {"cached": ("=", "cyan"), "finished": ("✓", "green"), "failed": ("✗", "red"), "exited": ("✗", "red")}
+
 
 class Progress:
-    """Prints events as they come. In a terminal the running step's line is rewritten; elsewhere lines only grow."""
+    """Prints events as they come, a line each. In a terminal the steps that run tick in a region below those lines."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet, self._live = quiet, sys.stderr.isatty()
+        self._quiet = quiet
         self._began: dict[str, float] = {}
-        self._open = False
+        self._running: dict[str, float] = {}
+        self._failed: set[str] = set()
+        self._live = None if quiet or not _terminal() else self._region()
 
     def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._running.clear()
+        if self._live:
+            self._live.stop()
 
     def watch(self, event: Event) -> None:
         """Show one event."""
@@ -40,34 +54,45 @@ class Progress:
             self._line(f"run {event['id']}", dim=True)
         elif kind == "fallback":
             self._line("NO MNIST: nothing answered within seconds, and DIGITS_DATA is not set.", fg="yellow", bold=True)
-            self._line("The model will learn from scikit-learn's 1,797 digits instead and is marked so.", fg="yellow")
+            self._line("The model learns from scikit-learn's 1,797 digits instead and is marked so.", fg="yellow")
         elif kind == "started":
-            self._began[step] = event["time"]
-            self._running(step, "")
+            self._began[step], self._running[step] = event["time"], time.monotonic()
         elif kind == "progress":
             self._line(f"    {event['text']}", dim=True)
-        elif kind == "cached":
-            self._line(f"  {click.style('=', fg='cyan')} {step:<18} cached")
-        elif kind == "finished":
-            seconds = event["time"] - self._began.get(step, time.time())
-            self._line(f"  {click.style('✓', fg='green')} {step:<18} {seconds:6.1f} s")
-        elif kind in {"failed", "exited"}:
-            self._line(f"  {click.style('✗', fg='red')} {step}")
-
-    def _running(self, step: str, text: str) -> None:
-        if self._live:
-            self._close()
-            click.echo(f"  … {step} {text}", err=True, nl=False)
-            self._open = True
+        elif kind in MARKS:
+            self._running.pop(step, None)
+            took = f"{event['time'] - self._began[step]:6.1f} s" if step in self._began else ""
+            if step not in self._failed:  # a step says why it failed, and then its process ends
+                self._line(
+                    f"  {click.style(*MARKS[kind])} {step:<18} {'cached' if kind == 'cached' else took}".rstrip()
+                )
+            if kind in {"failed", "exited"}:
+                self._failed.add(step)
 
     def _line(self, text: str, **style: Any) -> None:
-        self._close()
-        click.echo(click.style(text, **style) if style else text, err=True)
+        text = click.style(text, **style) if style else text
+        if self._live:
+            from rich.text import Text
 
-    def _close(self) -> None:
-        if self._open:
-            click.echo("\r\x1b[2K", err=True, nl=False)
-            self._open = False
+            self._live.console.print(Text.from_ansi(text), soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
+    def _region(self) -> Live:
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.text import Text
+
+        def running() -> Group:
+            now = time.monotonic()
+            turn = SPINNER[int(now * 10) % len(SPINNER)]
+            return Group(*(Text(f"  {turn} {step:<18} {now - at:6.1f} s") for step, at in list(self._running.items())))
+
+        return Live(console=Console(stderr=True), get_renderable=running, refresh_per_second=10, transient=True)
+
+
+def _terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def summary(result: Result, settings: Settings) -> dict[str, Any]:
@@ -99,15 +124,30 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         "report": str(settings.home / "runs" / result.run_id / "report.html"),
     }
     gate = "promoted" if published["promoted"] else "kept, not promoted"
-    rows = [
+    cached = sum(step.state == "cached" for step in result.steps.values())
+    trained = (
+        "" if result.steps["train"].state == "cached" else f", {answer['training_seconds']:.1f} s of them training"
+    )
+    _table(
         ("accuracy", f"{accuracy:.2%} on {answer['data']['dataset']}"),
-        ("release", f"{published['version']}  {gate}: {published['why']}"),
+        ("release", f"{published['version']}  {gate}"),
+        ("why", published["why"]),
         ("endpoint", answer["endpoint"]),
         ("report", "digits report"),
-        ("time", f"{result.seconds:.1f} s, {answer['training_seconds']:.1f} s of them training"),
-    ]
+        (
+            "time",
+            f"{result.seconds:.1f} s{trained}"
+            + (f"; {cached} of {len(result.steps)} steps from the cache" if cached else ""),
+        ),
+        ("next", "digits up   to draw" if answer["endpoint"] else "digits releases"),
+    )
+    return answer
+
+
+def _table(*rows: tuple[str, str]) -> None:
+    """Rows of a name and a value, wrapped to the terminal's width; those without a value are left out."""
+    width = min(shutil.get_terminal_size().columns, 100) - 13
     click.echo("", err=True)
     for name, value in rows:
-        if value:
-            click.echo(f"  {click.style(f'{name:<10}', dim=True)} {value}", err=True)
-    return answer
+        for i, line in enumerate(textwrap.wrap(value, width, break_on_hyphens=False, drop_whitespace=True)):
+            click.echo(f"  {click.style(f'{name if i == 0 else str():<10}', dim=True)} {line}", err=True)

@@ -89,12 +89,14 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 class Servicer(InferenceServicer):
     """KServe's gRPC service with our own way to a prediction, and without remote loading and unloading."""
 
-    def __init__(self, server: Server, served: Served) -> None:
+    def __init__(self, server: Server, name: str, served: Served) -> None:
         super().__init__(server.dataplane, server.model_repository_extension)
-        self._served = served
+        self._name, self._served = name, served
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
         """Predict."""
+        if request.model_name != self._name:
+            return await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_name[:100]!r} here")
         loaded = self._served.current
         if loaded is None:
             return await context.abort(grpc.StatusCode.UNAVAILABLE, self._served.refused.get("why", "no release yet"))
@@ -179,7 +181,7 @@ class Server(kserve.ModelServer):
                 ("grpc.so_reuseport", 0),
             ],
         )
-        stubs.add_GRPCInferenceServiceServicer_to_server(Servicer(self, self._served), self._grpc)
+        stubs.add_GRPCInferenceServiceServicer_to_server(Servicer(self, self._options.name, self._served), self._grpc)
         self._grpc.add_insecure_port(f"{self._options.host}:{self._options.grpc_port}")
         await self._grpc.start()
         try:

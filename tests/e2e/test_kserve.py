@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from cluster_fixtures import Namespace, Release
 
-from backends import kserve
+from backends import cluster, kserve
 from backends.kube import forwarded, kubeconfig_path
 from backends.programs import ProgramError
 from digits import deployment, releases
@@ -116,6 +117,24 @@ def test_versions_change_without_a_failed_request(namespace: Namespace, small_re
     assert result["failed"] == []
     assert set(result["releases"]) == {first.version, second.version}
     assert result["requests"] > 100
+
+
+def test_taking_over_what_was_applied_by_hand(namespace: Namespace, small_releases: list[Release]) -> None:
+    """`kubectl apply -k` serves a release without our code; `deploy` takes it from there, and can go back to it."""
+    first, second = small_releases
+    _, uri = namespace.publish(first)
+    by_hand = namespace.kubectl("kustomize", str(cluster.manifests() / "endpoint"))
+    service = yaml.safe_load(by_hand)
+    service["spec"]["predictor"]["model"]["storageUri"] = uri
+    service["metadata"]["namespace"] = namespace.name
+    path = f"/apis/serving.kserve.io/v1beta1/namespaces/{namespace.name}/inferenceservices"
+    namespace.kube.request("POST", path, body=service)
+    namespace.kubectl("wait", "--for=condition=Ready", "inferenceservice/digits", "--timeout=120s", seconds=150)
+    assert served(namespace) == first.version
+    kserve.deploy(namespace.settings, *namespace.publish(second))
+    assert served(namespace) == second.version
+    assert kserve.rollback(namespace.settings) == first.version
+    assert served(namespace) == first.version
 
 
 def test_deploying_again_changes_nothing(namespace: Namespace, small_releases: list[Release]) -> None:
@@ -223,8 +242,8 @@ def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) 
     """The pipeline's deploy step needs no more than its ServiceAccount's rights, and may do nothing else."""
     manifest, uri = namespace.publish(small_releases[0])
     script = (
-        "import json, sys; sys.path.append('/sources'); from digits.settings import Settings; "
-        "from backends import kserve; "
+        "import json, sys; sys.path.append('/sources')\n"
+        "from backends import kserve; from digits.settings import Settings\n"
         "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
     # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.

@@ -40,7 +40,8 @@ export function showAnswer(answer, settled) {
   $("digit").textContent = known ? answer.class : state === "several" ? "?" : "";
   $("digit").dataset.state = state;
   $("digit").dataset.class = answer.class ?? "";
-  if (settled) $("said").textContent = text; // while drawing, a screen reader stays quiet
+  $("said").textContent = settled ? text : "Reading along …";
+  if (settled) $("heard").textContent = text; // while drawing, a screen reader stays quiet
   $("time").textContent = answer.probabilities ? `${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms` : "";
   showPicture(answer.picture, answer.class);
   rows.forEach(({ row, bar, share }, digit) => {
@@ -69,7 +70,7 @@ export function showModel(model) {
   const data = { mnist: "MNIST's test set", "sklearn-digits": "scikit-learn's digits (not MNIST)" }[model.dataset];
   const facts = [
     ["Model", [model.name, model.release].filter(Boolean).join(" ")],
-    ["Digest", model.digest?.slice(0, 12)],
+    ["Digest", model.digest?.slice(0, 16)],
     ["Accuracy", model.accuracy != null && `${percent(model.accuracy, 2)}${data ? ` on ${data}` : ""}`],
     ["MLflow run", model.mlflow_run?.slice(0, 8)],
   ];

@@ -1,0 +1,231 @@
+"""What `digits doctor` looks at. Each check says what it found; one that fails says how to get what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from digits.errors import DigitsError
+from digits.settings import Settings
+
+PYTHONS = ((3, 11), (3, 12))
+LEAST_GIGABYTES = 2
+# Files of these names in the working directory would be imported in place of the libraries.
+SHADOWED = (
+    "kfp",
+    "kserve",
+    "mlflow",
+    "keras",
+    "tensorflow",
+    "onnx",
+    "numpy",
+    "docker",
+    "minio",
+    "click",
+    "types",
+    "random",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome. `ok` is None where something is absent that the chosen backend can do without."""
+
+    name: str
+    ok: bool | None
+    found: str
+    remedy: str = ""
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """All findings, one by one as they are made; none takes longer than some seconds."""
+    docker = settings.backend == "docker"
+    yield _python()
+    yield from _shadows(Path.cwd())
+    yield _home(settings)
+    yield _guarded("data", True, lambda: _data(settings))
+    yield _guarded("docker engine", docker, _engine)
+    yield _guarded("images", docker, lambda: _images(settings))
+    yield _guarded("object store", not docker, lambda: _store(settings))
+    yield _guarded("mlflow", True, lambda: _mlflow(settings))
+    yield _guarded("endpoint", False, lambda: _endpoint(settings))
+    yield _guarded("kubeflow api", settings.backend == "kubeflow", lambda: _kubeflow(settings))
+    for program, use in (("kind", "digits cluster"), ("kubectl", "digits cluster and the kubeflow backend")):
+        path = shutil.which(program)
+        yield Finding(program, True if path else None, path or f"not on PATH; only {use} needs it")
+    yield _guarded("leftovers", False, lambda: _leftovers(settings))
+
+
+def _guarded(name: str, needed: bool, look: Callable[[], str]) -> Finding:
+    """The finding of `look`, whose error means that the thing is missing."""
+    try:
+        return Finding(name, True, look())
+    except DigitsError as exc:
+        return Finding(name, False if needed else None, exc.message, exc.remedy)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = sys.version_info[:2] in PYTHONS
+    return Finding("python", fits, f"{version} in {sys.prefix}", "" if fits else "use Python 3.11 or 3.12")
+
+
+def _shadows(folder: Path) -> Iterator[Finding]:
+    found = [
+        name for name in SHADOWED if (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+    ]
+    for name in found:
+        yield Finding(
+            "shadowed module",
+            False,
+            f"{folder / name} would be imported in place of the library {name}",
+            "rename it, or run digits from another folder",
+        )
+
+
+def _home(settings: Settings) -> Finding:
+    import os
+
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    if not os.access(place, os.W_OK):
+        return Finding("home", False, f"{settings.home} cannot be written", "set DIGITS_HOME to another folder")
+    return Finding(
+        "home",
+        free >= LEAST_GIGABYTES,
+        f"{settings.home}, {free:.0f} GB free",
+        "" if free >= LEAST_GIGABYTES else "free some space, or set DIGITS_HOME to another disk",
+    )
+
+
+def _data(settings: Settings) -> str:
+    from digits import mnist
+
+    if settings.data:
+        mnist.check_place("mnist", settings.data)
+        return f"MNIST in {settings.data}"
+    if mnist.resolve(mnist.AUTO, "", settings.home / "data") == mnist.FALLBACK:
+        return "no MNIST: no mirror answers; a run would use scikit-learn's 1,797 digits (or set DIGITS_DATA)"
+    return "MNIST from the cache or a public mirror"
+
+
+def _engine() -> str:
+    from backends import containers
+
+    client = containers.connect()
+    try:
+        about = client.version()
+        return f"{about['Version']} at {client.api.base_url}"
+    finally:
+        client.close()
+
+
+def _images(settings: Settings) -> str:
+    from backends import containers, images
+
+    client = containers.connect()
+    try:
+        words = []
+        for which in ("steps", "predictor"):
+            name = images.reference(client, settings, which)
+            words.append(name if images.present(client, name) else f"{name} (built at the first run)")
+        return ", ".join(words)
+    finally:
+        client.close()
+
+
+def _store(settings: Settings) -> str:
+    from backends import open_backend
+    from digits.store import open_store
+
+    backend = open_backend(settings)
+    try:
+        store = open_store(backend.here())
+        store.exists("promotions/digits/none")
+        return store.uri
+    finally:
+        backend.close()
+
+
+def _mlflow(settings: Settings) -> str:
+    from digits import tracking
+    from digits.settings import mask_url
+
+    shown = mask_url(settings.tracking_uri)
+    file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
+    if settings.tracking_uri.startswith("sqlite:") and not file.exists():
+        return f"{shown} (made by the first run)"
+    tracking.check(settings)
+    return shown
+
+
+def _endpoint(settings: Settings) -> str:
+    from backends import open_backend
+    from digits import deployment
+    from digits.errors import MissingError
+
+    backend = open_backend(settings)
+    try:
+        address = backend.endpoint()
+    finally:
+        backend.close()
+    if not address:
+        raise MissingError("nothing is served", remedy="digits run")
+    try:
+        about = deployment.request(f"{address}/v2/models/digits")["parameters"]
+    except OSError as exc:
+        raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
+    return f"{address} serves release {about['release'] or '(none yet)'}"
+
+
+def _kubeflow(settings: Settings) -> str:
+    from backends.kubeflow import KubeflowBackend
+    from digits.errors import MissingError
+
+    if not settings.kfp_host and settings.backend != "kubeflow":
+        raise MissingError("DIGITS_KFP_HOST is not set; only the kubeflow backend needs it")
+    backend = KubeflowBackend(settings)
+    try:
+        backend.check()
+    finally:
+        backend.close()
+    return settings.kfp_host
+
+
+def _leftovers(settings: Settings) -> str:
+    from backends import runs
+    from digits.errors import MissingError
+
+    found = []
+    for run in runs.all_runs(settings.home):
+        record = run.record()
+        if record["state"] == runs.RUNNING and not runs.alive(record["pid"], record["started"]):
+            found.append(f"run {run.id}")
+    with contextlib.suppress(DigitsError):  # no engine, no containers
+        found += _step_containers(settings)
+    if found:
+        raise MissingError(f"of programs that were killed: {', '.join(found)}", remedy="digits run or digits clean")
+    return "none"
+
+
+def _step_containers(settings: Settings) -> list[str]:
+    """The step containers whose run is over."""
+    from backends import containers, runs
+
+    client = containers.connect()
+    try:
+        over = {run.id for run in runs.all_runs(settings.home) if run.record()["state"] != runs.RUNNING}
+        going = {run.id for run in runs.all_runs(settings.home)} - over
+        return [
+            f"container {found.name}"
+            for found in containers.ours(client, settings, "step")
+            if found.labels.get(containers.RUN_LABEL) not in going
+        ]
+    finally:
+        client.close()

@@ -1,0 +1,181 @@
+"""`digits doctor`, `digits clean` and `digits images`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from digits.cli import emit
+from digits.cli.doctor import Finding, findings
+from digits.errors import DigitsError, MissingError, UsageError
+from digits.settings import BACKENDS, Settings
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+MADE = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "predictor-container.json", "minio.json")
+KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
+
+
+@click.command()
+@click.option("--backend", type=click.Choice(BACKENDS), help="Whose needs count.  [process]")
+@_json
+def doctor(backend: str | None, as_json: bool) -> None:
+    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something."""
+    import dataclasses
+
+    settings = Settings.load()
+    if backend:
+        settings = dataclasses.replace(settings, backend=backend)
+    for variable, value, meaning in settings.describe():
+        if value:
+            click.echo(f"  {click.style(variable, dim=True)}={value}  {click.style(meaning, dim=True)}", err=True)
+    click.echo("", err=True)
+    found = []
+    for finding in findings(settings):
+        _show(finding)
+        found.append(finding)
+    missing = [finding.name for finding in found if finding.ok is False]
+    if as_json:
+        emit(
+            {
+                "ok": not missing,
+                "backend": settings.backend,
+                "missing": missing,
+                "findings": [dataclasses.asdict(finding) for finding in found],
+                "settings": {variable: value for variable, value, _ in settings.describe()},
+            }
+        )
+    if missing:
+        click.echo(f"\nthe {settings.backend} backend lacks: {', '.join(missing)}", err=True)
+        sys.exit(MissingError.exit_code)
+
+
+def _show(finding: Finding) -> None:
+    mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
+    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {finding.found}", err=True)
+    if finding.remedy:
+        click.echo(f"    {'':<16} try: {finding.remedy}", err=True)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--all", "everything", is_flag=True, help="The local store, MLflow's database and downloaded data too.")
+@_json
+def clean(yes: bool, everything: bool, as_json: bool) -> None:
+    """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME."""
+    settings = Settings.load()
+    parts = [settings.home / name for name in MADE + (KEPT if everything else ())]
+    parts = [part for part in parts if part.exists()]
+    if not yes:
+        if as_json:
+            raise UsageError("--json asks no questions", remedy="add --yes")
+        click.echo("this stops the predictor, removes its containers, network and volume (the docker backend's store),")
+        click.echo("and " + ", ".join(map(str, parts)) if parts else "and nothing else")
+        click.confirm("go on?", abort=True)
+    removed = _stop(settings) + _containers(settings)
+    for part in parts:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+        removed.append(str(part))
+    for line in removed:
+        click.echo(f"  removed {line}", err=True)
+    if as_json:
+        emit({"removed": removed})
+
+
+def _stop(settings: Settings) -> list[str]:
+    """End the predictor process and what is left of runs that were killed. A run that goes on is refused."""
+    from backends import endpoint, runs
+
+    runs.bury_dead(settings.home)
+    going = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
+    if going:
+        raise UsageError(f"run {going[0]} is going on", remedy="wait for it, or interrupt it (Ctrl-C)")
+    state = endpoint.running(settings)
+    if state is None:
+        return []
+    endpoint.stop(settings)
+    return [f"predictor process {state.pid}"]
+
+
+def _containers(settings: Settings) -> list[str]:
+    """Remove what is ours of the Docker engine; where none answers, there is nothing to remove."""
+    from backends import containers
+
+    try:
+        client = containers.connect()
+    except MissingError as exc:
+        if (settings.home / "minio.json").exists():
+            click.echo(f"  containers are left as they are: {exc.message}", err=True)
+        return []
+    try:
+        return containers.clean(client, settings)
+    finally:
+        client.close()
+
+
+@click.group()
+def images() -> None:
+    """Build and list our container images."""
+
+
+@images.command()
+@click.argument("names", nargs=-1)
+@_json
+def build(names: tuple[str, ...], as_json: bool) -> None:
+    """Build NAMES (steps, predictor, web, minio), those that are missing; without NAMES all that a run needs."""
+    from backends import containers
+    from backends import images as ours
+
+    settings = Settings.load()
+    for name in names:
+        if name not in ours.IMAGES:
+            raise UsageError(f"expected images of {', '.join(ours.IMAGES)}, got {name!r}")
+    wanted = names or ("steps", "predictor", "web", *(() if settings.minio_image else ("minio",)))
+    client = containers.connect()
+    try:
+        built = {
+            name: ours.ensure(client, settings, name, lambda text: click.echo(f"  {text}", err=True)) for name in wanted
+        }
+    finally:
+        client.close()
+    for reference in built.values():
+        click.echo(f"  {reference}", err=True)
+    if as_json:
+        emit({"images": built})
+
+
+@images.command(name="list")
+@_json
+def list_images(as_json: bool) -> None:
+    """Say which images a run would use now, and which of them are there."""
+    from backends import containers
+    from backends import images as ours
+
+    settings = Settings.load()
+    client = containers.connect()
+    rows: list[dict[str, Any]] = []
+    try:
+        for name in ours.IMAGES:
+            row: dict[str, Any] = {"name": name, "image": "", "present": False, "megabytes": 0}
+            try:
+                row["image"] = ours.reference(client, settings, name)
+                row["present"] = ours.present(client, row["image"])
+                if row["present"]:
+                    row["megabytes"] = round(client.images.get(row["image"]).attrs["Size"] / 1e6)
+            except DigitsError as exc:
+                row["why"] = exc.message
+            rows.append(row)
+    finally:
+        client.close()
+    if as_json:
+        emit({"images": rows})
+        return
+    for row in rows:
+        size = f"{row['megabytes']} MB" if row["present"] else "not built"
+        click.echo(f"{row['image'] or row['name']:<44} {size:<10} {row.get('why', '')}".rstrip())

@@ -1,0 +1,127 @@
+"""The cluster that `up` makes: what it leaves alone, what it mends, and the page in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_fixtures import NAME, Namespace, Release
+from page_fixtures import Visit
+
+from backends import cluster, kserve
+from backends.kube import forwarded, kubeconfig_path
+from backends.programs import program
+from digits import feedback
+from digits.errors import MissingError
+from digits.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+HALF = "digits-e2e-half"
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_up_again_changes_nothing(
+    cluster_settings: Settings, cluster_images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second `up` keeps pods and credentials, and neither it nor anything else touches the user's kubeconfig."""
+    users = tmp_path / "users-kubeconfig"
+    users.write_text("apiVersion: v1\nkind: Config\ncurrent-context: mine\n")
+    monkeypatch.setenv("KUBECONFIG", str(users))
+    before, keys = cluster.status(cluster_settings, name=NAME), cluster.credentials(cluster_settings)
+    cluster.up(cluster_settings, print, name=NAME, images=cluster_images)
+    assert cluster.status(cluster_settings, name=NAME) == before
+    assert cluster.credentials(cluster_settings) == keys
+    assert users.read_text().endswith("current-context: mine\n")
+    assert kubeconfig_path(cluster_settings).stat().st_mode & 0o777 == 0o600
+
+
+def test_status(cluster_settings: Settings) -> None:
+    """The status of a cluster that is up names its version of KServe and its pods; of none, that there is none."""
+    found = cluster.status(cluster_settings, name=NAME)
+    assert found["exists"]
+    assert found["answers"]
+    assert found["kserve"] == cluster.KSERVE_VERSION
+    assert {pod["name"].rsplit("-", 2)[0] for pod in found["pods"]} == {"minio", "digits-web"}
+    assert all(pod["ready"] for pod in found["pods"])
+    assert not cluster.status(cluster_settings, name="digits-none")["exists"]
+
+
+def test_a_lost_kubeconfig_is_fetched_again(
+    cluster_settings: Settings, cluster_images: dict[str, str], tmp_path: Path
+) -> None:
+    """With another DIGITS_HOME, `up` takes up the cluster that is there."""
+    settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
+    assert cluster.status(settings, name=NAME)["answers"] is False
+    cluster.up(settings, print, name=NAME, images=cluster_images)
+    assert cluster.status(settings, name=NAME)["answers"] is True
+
+
+def test_a_stopped_node_is_started(cluster_settings: Settings, cluster_images: dict[str, str]) -> None:
+    """After the machine has been restarted, `up` starts the node and waits until all is ready again."""
+    program("docker", "stop", f"{NAME}-control-plane", seconds=120)
+    assert cluster.status(cluster_settings, name=NAME)["answers"] is False
+    cluster.up(cluster_settings, print, name=NAME, images=cluster_images)
+    assert cluster.status(cluster_settings, name=NAME)["answers"] is True
+
+
+def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path: Path) -> None:
+    """After `up` was killed while its node was starting, the next makes the cluster whole; `down` leaves no trace."""
+    settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
+    command = (
+        "from pathlib import Path; from backends import cluster; from digits.settings import Settings; "
+        f"cluster.up(Settings.load(dotenv=None), print, name='{HALF}')"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", command], env=os.environ | settings.environ(), start_new_session=True, cwd=ROOT
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not program("docker", "ps", "-q", "--filter", f"name={HALF}-control-plane"):
+            assert child.poll() is None, "up ended before its node was there"
+            assert time.monotonic() < deadline, "no node appeared"
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        cluster._create(settings, HALF, print)
+        nodes = program("kubectl", f"--kubeconfig={kubeconfig_path(settings)}", "get", "nodes", "--output=name")
+        assert nodes.split() == [f"node/{HALF}-control-plane"]
+    finally:
+        assert cluster.down(settings, print, name=HALF) is True
+    assert program("docker", "ps", "-aq", "--filter", f"name={HALF}") == ""
+    assert cluster.down(settings, print, name=HALF) is False
+
+
+def test_missing_image(cluster_settings: Settings) -> None:
+    """An image that is not on this machine is named, with how to get it."""
+    with pytest.raises(MissingError, match="digits-nowhere:1") as missing:
+        cluster.load(["digits-nowhere:1"], name=NAME)
+    assert "docker pull" in missing.value.remedy
+
+
+def test_page_in_the_cluster(
+    namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], browser: Any
+) -> None:
+    """A digit drawn in a browser is read by the page in the cluster, and its correction lies in the cluster's store."""
+    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    cluster.install(namespace.settings, cluster_images)
+    with forwarded(kubeconfig_path(namespace.settings), namespace.name, "service/web", 80) as (port,):
+        page = browser.new_context().new_page()
+        seen = Visit(page)
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{port}/")
+        seen.state("")
+        seen.draw([(0.54, 0.15), (0.47, 0.85)])
+        assert seen.digit() == "1"
+        assert small_releases[0].version in page.locator("#model").inner_text()
+        page.locator("#labels button").nth(7).click()
+        page.locator("#thanks", has_text="Stored as a 7").wait_for()
+        assert seen.errors == []
+        page.context.close()
+    assert feedback.collect(namespace.store, limit=10).labels.tolist() == [7]

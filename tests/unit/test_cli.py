@@ -1,0 +1,229 @@
+"""The command line: exit codes, one JSON object on standard output, and errors that help."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from support import Finished, StartPredictor, free_port
+
+from digits import releases
+from digits.cli import main
+from digits.data import Dataset
+from digits.settings import Settings
+from digits.store import FileStore
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # kfp's and MLflow's
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on standard output."""
+        assert self.out.count("\n") == 1, self.out
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+
+Digits = Callable[..., Said]
+
+
+@pytest.fixture
+def digits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Digits:
+    """Runs the command line as the program would, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, on: Settings = settings) -> Said:
+        for name, value in on.environ().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["digits", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Said(code, out, err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "--epochs", "0"], "0 is not in the range"),
+        (["run", "--epochs", "many"], "not a valid integer"),
+        (["run", "--backend", "slurm"], "'process', 'docker', 'kubeflow'"),
+        (["run", "--dataset", "emnist"], "'sklearn-digits'"),
+        (["run", "--min-accuracy", "95"], "95"),
+        (["run", "--nonsense"], "No such option"),
+        (["run", "--output", "x.yaml"], "--compile-only"),
+        (["predict", "no-such-file.png"], "no-such-file.png"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str], expected: str, digits: Digits) -> None:
+    """A request that makes no sense ends with 2, says what would, and with --json says it in JSON too."""
+    said = digits(*arguments)
+    assert said.code == 2
+    assert expected in said.err
+    assert said.out == ""
+    if arguments[0] != "nonsense":
+        answer = digits(*arguments, "--json").json
+        assert expected in answer["error"]
+        assert answer["exit_code"] == 2
+
+
+def test_a_setting_that_makes_no_sense_is_2(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong variable in the environment is a usage error that names it."""
+    settings = Settings()
+    object.__setattr__(settings, "tracking_uri", "./mlruns")
+    said = digits("releases", on=settings)
+    assert said.code == 2
+    assert "MLFLOW_TRACKING_URI" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "--resume"], "no run"),
+        (["run", "--resume", "20260101-000000-abcdef"], "no run 20260101-000000-abcdef"),
+        (["releases"], "no releases yet"),
+        (["report", "--no-open"], "no report"),
+        (["verify"], "no champion"),
+        (["run", "--data", "/no/such/folder", "--quiet"], "no folder /no/such/folder"),
+    ],
+)
+def test_something_missing_is_3(arguments: list[str], expected: str, digits: Digits, settings: Settings) -> None:
+    """What is not there ends with 3 and the way to get it."""
+    try:
+        said = digits(*arguments)
+        assert said.code == 3
+        assert expected in said.err
+        assert "try:" in said.err
+        if arguments != ["releases"]:
+            assert expected in digits(*arguments, "--json").json["error"]
+    finally:
+        stop_endpoint(settings)
+
+
+def stop_endpoint(settings: Settings) -> None:
+    """End the predictor that a run may have started."""
+    from backends import endpoint
+
+    endpoint.stop(settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["promote", "0" * 12], "no release"),
+        (["rollback"], "no earlier champion"),
+        (["predict", "--endpoint", "http://127.0.0.1:9", "drawing.png"], "http://127.0.0.1:9"),
+        (["predict", "drawing.png"], "nothing is served yet"),
+        (["verify", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
+        (["verify", "0" * 12], "breaks at: release"),
+    ],
+)
+def test_a_failure_is_1(arguments: list[str], expected: str, digits: Digits, tmp_path: Path) -> None:
+    """What was tried and failed ends with 1 and the reason, in one JSON object if asked."""
+    Image.fromarray(drawing(np.eye(28, dtype=np.uint8) * 255)).save(tmp_path / "drawing.png")
+    said = digits(*arguments)
+    assert said.code == 1
+    assert expected in said.err
+    answer = digits(*arguments, "--json")
+    assert answer.code == 1
+    assert isinstance(answer.json, dict)
+
+
+def drawing(image: np.ndarray) -> np.ndarray:
+    """A picture as people have them: large, dark on light."""
+    return 255 - np.kron(image, np.ones((8, 8), np.uint8))
+
+
+def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path: Path) -> None:
+    """The YAML is written where it was asked for, and neither a run nor a predictor comes of it."""
+    assert digits("run", "--compile-only", "--json").json == {"output": "pipeline.yaml"}
+    said = digits("run", "--compile-only", "--output", "a/b.yaml")
+    assert (said.code, said.out) == (0, "")
+    assert (tmp_path / "a" / "b.yaml").read_text() == (tmp_path / "pipeline.yaml").read_text()
+    spec = next(iter(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())))
+    assert len(spec["root"]["dag"]["tasks"]) == 7
+    assert not (settings.home / "runs").exists()
+
+
+def test_releases_are_listed(digits: Digits, finished: Finished) -> None:
+    """The list marks the champion, for people and in JSON."""
+    said = digits("releases", on=finished.settings)
+    assert said.out.startswith(f"* {finished.version}")
+    answer = digits("releases", "--json", on=finished.settings).json
+    assert answer["champion"] == finished.version
+    assert [row["version"] for row in answer["releases"]] == [finished.version]
+
+
+def test_no_releases_in_json_is_an_empty_list(digits: Digits) -> None:
+    """A program that asks is told that there are none, which is no error."""
+    said = digits("releases", "--json")
+    assert (said.code, said.json) == (0, {"releases": [], "champion": "", "previous": ""})
+
+
+def test_verify_says_each_hop(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """An intact chain ends with 0; a broken one with 1, the hop's name, and still one JSON object."""
+    settings = finished.copy(tmp_path / "home")
+    said = digits("verify", "--json", on=settings)
+    assert (said.code, said.json["holds"]) == (0, True)
+    store = FileStore(settings.home / "store")
+    store.put(releases.prefix_of(finished.version) + "model.keras", b"x")
+    said = digits("verify", "--json", on=settings)
+    assert said.code == 1
+    assert [hop["hop"] for hop in said.json["hops"] if not hop["holds"]] == ["files"]
+    assert "files" in digits("verify", on=settings).err
+
+
+def test_a_picture_is_recognised(
+    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path, mnist_folder: Path
+) -> None:
+    """Picture files and numbers of MNIST's test images are drawn in the terminal and recognised."""
+    test = Dataset.load(finished.folder / "test.npz")
+    Image.fromarray(drawing(test.images[0])).save(tmp_path / "photo.png")
+    predictor = start_predictor(finished.settings)
+    said = digits("predict", "--endpoint", predictor.url, "--json", "photo.png")
+    assert said.json["release"] == finished.version
+    assert said.json["predictions"][0]["class"] == test.labels[0]
+    assert sum(said.json["predictions"][0]["probabilities"]) == pytest.approx(1, abs=1e-4)
+    settings = Settings(home=tmp_path / "home", data=str(mnist_folder), port=free_port())
+    said = digits("predict", "--endpoint", predictor.url, "photo.png", "0", on=settings)
+    assert said.code == 0
+    assert f"photo.png is a {test.labels[0]}" in said.out
+    assert "█" in said.out
+    too_far = digits("predict", "--endpoint", predictor.url, "10000", on=settings)
+    assert too_far.code == 2
+    assert "0 to 9999" in too_far.err
+
+
+def test_a_file_that_is_no_picture_is_named(digits: Digits, tmp_path: Path) -> None:
+    """A text file called .png is an error with its name."""
+    (tmp_path / "text.png").write_text("not a picture")
+    said = digits("predict", "--endpoint", "http://127.0.0.1:9", "text.png")
+    assert said.code in {1, 2}
+    assert "text.png" in said.err

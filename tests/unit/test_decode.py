@@ -1,0 +1,348 @@
+"""Requests are understood or refused with a reason; the fast way and the slow way are one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from digits.serving import decode
+from digits.serving.decode import BadRequest
+
+IMAGE = (np.arange(784).reshape(28, 28) % 256 / 255).astype(np.float32)
+ZEROS = np.zeros((28, 28)).tolist()
+
+
+def v1_body(images: Any) -> bytes:
+    return json.dumps({"instances": images}).encode()
+
+
+def slow(body: bytes) -> Any:
+    """What the slow way says of a body: its images, or that it is refused."""
+    try:
+        return decode._slow_v1(body)
+    except BadRequest:
+        return None
+
+
+def with_pixel(text: str, deep: bool = False) -> bytes:
+    """A V1 request of zeros with one pixel written as `text`."""
+    body = v1_body([np.zeros((28, 28, 1) if deep else (28, 28), int).tolist()]).decode()
+    return body.replace("0", text, 1).encode()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 28, 28, 1), (5, 28, 28), (3, 28, 28, 1)])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n\t", " :\r\n")])
+def test_the_usual_request_goes_the_fast_way(shape: tuple[int, ...], separators: tuple[str, str]) -> None:
+    """Images of either nesting and any spacing are read fast, to the same floats as the slow way's."""
+    images = np.random.default_rng(0).random(shape, np.float32)
+    body = json.dumps({"instances": images.tolist()}, separators=separators).encode()
+    fast = decode._flat_v1(body)
+    assert fast is not None
+    assert fast.dtype == np.float32
+    assert fast.shape == (shape[0], 28, 28, 1)
+    assert np.array_equal(fast, slow(body))
+    assert np.array_equal(fast.reshape(shape), images)
+
+
+NUMBERS = st.one_of(
+    st.floats(0, 1).map(repr),
+    st.sampled_from(
+        [
+            "0",
+            "1",
+            "0.0",
+            "1.0",
+            "-0.0",
+            "1e0",
+            "1E-3",
+            "1e400",
+            "-1",
+            "2",
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "--",
+            "1-1",
+            "0.5e-400",
+            "1e-45",
+            "1.01",
+            "-",
+            "E",
+            "true",
+            "null",
+            "NaN",
+            "[0]",
+            "[]",
+            "{}",
+        ]
+    ),
+    st.sampled_from(["", " ", "0 0", "0,0", '"0"', "9" * 400, "0." + "9" * 400, "9" * 5000]),
+    st.text("0123456789.eE+- ", max_size=6),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=NUMBERS, deep=st.booleans())
+@example(text="true", deep=False)
+def test_fast_and_slow_agree_on_any_number(text: str, deep: bool) -> None:
+    """What the fast way accepts the slow way reads the same; what it refuses the slow way refuses too."""
+    body = with_pixel(text, deep)
+    try:
+        fast = decode._flat_v1(body)
+    except BadRequest:
+        assert slow(body) is None
+        return
+    if fast is not None:
+        expected = slow(body)
+        assert expected is not None
+        assert np.array_equal(fast, expected)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_fast_and_slow_agree_on_damaged_requests(data: st.DataObject) -> None:
+    """A byte lost, doubled or exchanged anywhere in a request never makes the fast way read another picture."""
+    body = v1_body([ZEROS])
+    at = data.draw(st.integers(0, len(body) - 1))
+    body = body[:at] + data.draw(st.sampled_from([b"", b"[", b"]", b",", b"0", b" ", b"}", b"."])) + body[at + 1 :]
+    try:
+        fast = decode._flat_v1(body)
+    except BadRequest:
+        assert slow(body) is None
+        return
+    if fast is not None:
+        assert np.array_equal(fast, slow(body))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def serious(body: bytes, length: str | None = None) -> None:
+    """Decode by both protocols; anything but images or a BadRequest is an error of ours."""
+    for read in (lambda: decode.v1(body), lambda: decode.v2(body, length)[0]):
+        try:
+            pixels = read()
+        except BadRequest:
+            continue
+        assert pixels.dtype == np.float32
+        assert pixels.shape[1:] == (28, 28, 1)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    tensor=st.fixed_dictionaries(
+        {},
+        optional={
+            "name": JSON,
+            "shape": JSON | st.just([1, 784]),
+            "datatype": JSON | st.sampled_from(["FP32", "UINT8"]),
+            "data": JSON,
+            "parameters": JSON | st.fixed_dictionaries({"binary_data_size": JSON}),
+        },
+    ),
+    rest=JSON,
+    length=st.none() | st.text(max_size=4) | st.integers(-1, 400).map(str),
+)
+@example(tensor={"datatype": [], "shape": [1, 784], "data": []}, rest=None, length=None)
+@example(tensor={"datatype": {}, "shape": [1, 784], "data": []}, rest=None, length=None)
+@example(tensor={}, rest=None, length="9" * 5000)
+@example(tensor={}, rest=None, length="²")
+def test_any_json_is_images_or_a_bad_request(tensor: Any, rest: Any, length: str | None) -> None:
+    """No JSON value in any place makes the decoder fail in another way than by BadRequest."""
+    serious(json.dumps({"inputs": [tensor], "instances": rest, "outputs": rest}).encode(), length)
+    serious(json.dumps(rest).encode(), length)
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(max_size=200))
+def test_any_bytes_are_a_bad_request(body: bytes) -> None:
+    """Bytes that are no request are refused by both protocols."""
+    serious(body)
+    with pytest.raises(BadRequest):
+        decode.v1(body)
+
+
+@pytest.mark.parametrize("depth", [5, 70, 900, 1100, 100_000])
+def test_deep_nesting_is_refused(depth: int) -> None:
+    """However deep the lists go, the answer is a BadRequest."""
+    nested = b"[" * depth + b"0" + b"]" * depth
+    with pytest.raises(BadRequest):
+        decode.v1(b'{"instances":' + nested + b"}")
+    with pytest.raises(BadRequest):
+        decode.v2(b'{"inputs":[{"name":"image","shape":[1,784],"datatype":"FP32","data":' + nested + b"}]}", None)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e400", "-0.01", "1.01", "255", "9" * 400, "true", "null", '"0"'])
+def test_v1_pixels_out_of_range_are_refused(text: str) -> None:
+    """One pixel that is not a number from 0 to 1 refuses the request."""
+    decode.v1(with_pixel("1"))
+    with pytest.raises(BadRequest):
+        decode.v1(with_pixel(text))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [],
+        ZEROS,
+        [[]],
+        [ZEROS[:27]],
+        [ZEROS, ZEROS[:27]],
+        [np.zeros((28, 27)).tolist()],
+        [np.zeros((28, 28, 3)).tolist()],
+        [[0.0] * 784],
+        [[*ZEROS[:27], ZEROS[0][:27]]],
+        "x",
+        {},
+        None,
+    ],
+)
+def test_v1_shapes_that_are_no_images_are_refused(images: Any) -> None:
+    """Only n x 28 x 28 and n x 28 x 28 x 1 are images."""
+    with pytest.raises(BadRequest):
+        decode.v1(v1_body(images))
+
+
+def test_too_many_images_are_refused() -> None:
+    """The largest batch passes, one more is refused, by each protocol."""
+    most = decode.MAX_IMAGES
+    row = b"[" + b",".join([b"0"] * 28) + b"]"
+    image = b"[" + b",".join([row] * 28) + b"]"
+    assert len(decode.v1(b'{"instances":[' + b",".join([image] * most) + b"]}")) == most
+    with pytest.raises(BadRequest):
+        decode.v1(b'{"instances":[' + b",".join([image] * (most + 1)) + b"]}")
+    assert decode.count_of([most, 784]) == most
+    with pytest.raises(BadRequest):
+        decode.count_of([most + 1, 784])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[0, 784], [-1, 28, 28], [1, 783], [784], [], None, "1", [True, 784], [1.0, 784], [1, 1, 28, 28], [10**30, 784]],
+)
+def test_v2_shapes_that_are_no_images_are_refused(shape: Any) -> None:
+    """The shape must be one of the three, of at least one image, in whole numbers."""
+    with pytest.raises(BadRequest, match="expected shape"):
+        decode.count_of(shape)
+
+
+def v2_body(datatype: str, shape: list[int], data: Any = None, **tensor: Any) -> bytes:
+    given_tensor = {"name": "image", "datatype": datatype, "shape": shape} | tensor
+    if data is not None:
+        given_tensor["data"] = data
+    return orjson.dumps({"inputs": [given_tensor]})
+
+
+@pytest.mark.parametrize("shape", [[1, 28, 28], [1, 28, 28, 1], [1, 784]])
+@pytest.mark.parametrize("form", ["flat", "nested", "binary"])
+@pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
+def test_v2_forms_are_one(shape: list[int], form: str, datatype: str) -> None:
+    """Flat, nested and raw, as floats and as bytes, are the same picture."""
+    dtype = np.float32 if datatype == "FP32" else np.uint8
+    values = (IMAGE if datatype == "FP32" else np.round(IMAGE * 255)).astype(dtype).reshape(shape)
+    if form == "binary":
+        raw = values.tobytes()
+        head = v2_body(datatype, shape, parameters={"binary_data_size": len(raw)})
+        pixels, _ = decode.v2(head + raw, str(len(head)))
+    else:
+        pixels, _ = decode.v2(
+            v2_body(datatype, shape, values.reshape(-1).tolist() if form == "flat" else values.tolist()), None
+        )
+    assert pixels.shape == (1, 28, 28, 1)
+    assert np.abs(pixels[0, ..., 0] - IMAGE).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [
+        ("UINT8", 256),
+        ("UINT8", -1),
+        ("UINT8", 0.5),
+        ("UINT8", 10**30),
+        ("FP32", 1.5),
+        ("FP32", -0.1),
+        ("FP32", True),
+        ("UINT8", True),
+    ],
+)
+def test_v2_values_out_of_range_are_refused(datatype: str, value: Any) -> None:
+    """One value that its type does not hold refuses the request."""
+    values = [0.25 if datatype == "FP32" else 0] * 783
+    decode.v2(v2_body(datatype, [1, 784], [*values, 1]), None)
+    tensor = {"name": "image", "datatype": datatype, "shape": [1, 784], "data": [*values, value]}
+    with pytest.raises(BadRequest):
+        decode.v2(json.dumps({"inputs": [tensor]}).encode(), None)
+
+
+@pytest.mark.parametrize("nan", [np.nan, np.inf, -np.inf, 1.5])
+def test_raw_floats_out_of_range_are_refused(nan: float) -> None:
+    """A raw tensor with NaN, infinity or ink beyond 1 is refused."""
+    values = np.zeros(784, "<f4")
+    decode.from_raw(values.tobytes(), "FP32", 1)
+    values[5] = nan
+    with pytest.raises(BadRequest, match=r"0 \(paper\) to 1"):
+        decode.from_raw(values.tobytes(), "FP32", 1)
+
+
+@pytest.mark.parametrize("size", [0, 783, 785, 784 * 4, "784", None, -1, 784.5, [784]])
+def test_raw_tensors_of_another_size_are_refused(size: Any) -> None:
+    """The stated size must be that of the shape and type."""
+    raw = bytes(784)
+    head = v2_body("UINT8", [1, 784], parameters={"binary_data_size": size})
+    with pytest.raises(BadRequest):
+        decode.v2(head + raw, str(len(head)))
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "", "1e3", "99999", " 5", "٣", "9" * 5000])
+def test_a_wrong_header_length_is_refused(length: str) -> None:
+    """The length of the JSON part must be a number within the body."""
+    with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
+        decode.v2(v2_body("UINT8", [1, 784], [0] * 784), length)
+
+
+@pytest.mark.parametrize("inputs", [None, [], {}, [1], [{}, {}], [None], "x"])
+def test_v2_needs_exactly_one_input(inputs: Any) -> None:
+    """No, several or strange inputs are refused."""
+    with pytest.raises(BadRequest):
+        decode.v2(json.dumps({"inputs": inputs}).encode(), None)
+
+
+def test_answers_carry_what_was_asked_for() -> None:
+    """Both outputs by default, one when asked for, raw when asked for, and the request's id."""
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype(np.float32)
+    body, head = decode.v2_answer(probabilities, {"id": "a1"}, "digits", "v")
+    said = json.loads(body)
+    assert head is None
+    assert (said["id"], said["model_name"], said["model_version"]) == ("a1", "digits", "v")
+    assert said["outputs"][0]["data"] == probabilities.argmax(1).tolist()
+    assert np.allclose(said["outputs"][1]["data"], probabilities.reshape(-1))
+    request = {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}
+    body, head = decode.v2_answer(probabilities, request, "digits", "v")
+    assert head is not None
+    assert [output["name"] for output in json.loads(body[:head])["outputs"]] == ["probabilities"]
+    assert np.array_equal(np.frombuffer(body[head:], "<f4").reshape(3, 10), probabilities)
+
+
+@pytest.mark.parametrize("outputs", [[{"name": "scores"}], ["class"], {}, "class", [None], [{"name": ["class"]}]])
+def test_unknown_outputs_are_refused(outputs: Any) -> None:
+    """Asking for what there is not is an error that lists what there is."""
+    with pytest.raises(BadRequest, match="class, probabilities"):
+        decode.v2_answer(np.zeros((1, 10), np.float32), {"outputs": outputs}, "digits", "v")
+
+
+def test_v1_answers_are_rows_of_ten() -> None:
+    """A V1 answer is what TensorFlow Serving's clients expect."""
+    said = json.loads(decode.v1_answer(np.eye(10, dtype=np.float32)[:2]))
+    assert said == {"predictions": np.eye(10)[:2].tolist()}

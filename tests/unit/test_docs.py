@@ -1,0 +1,157 @@
+"""The documentation says what the code does: generated pages, links, kinds of errors, and a text that is followed."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import ROOT, child_environment
+from test_mnist import tiny_files
+
+from dev import reference
+from digits import mnist
+from digits.settings import Settings
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
+LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_generated_page_is_what_the_sources_say(page: str) -> None:
+    """A setting or message that was changed is changed in the documentation: `python dev/reference.py`."""
+    assert (DOCS / page).read_text(encoding="utf-8") == reference.PAGES[page](), "run: python dev/reference.py"
+
+
+def test_messages_page_finds_what_is_raised() -> None:
+    """The collector sees plain, formatted and joined messages, and the errors derived elsewhere."""
+    page = reference.messages()
+    for part in ("a relative file would differ from step to step", "## ProgramError", "## EndpointTrouble"):
+        assert part in page
+    assert page.count("\n| ") > 100
+
+
+def test_each_kind_of_error_has_its_remedies() -> None:
+    """Every kind on the messages page has a heading in troubleshooting."""
+    kinds = re.findall(r"^## (\w+)$", (DOCS / "messages.md").read_text(encoding="utf-8"), re.MULTILINE)
+    told = re.findall(r"^### (\w+)$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(kinds) > 10
+    assert set(kinds) <= set(told)
+
+
+def test_quoted_messages_are_ours() -> None:
+    """A message that troubleshooting quotes in bold is still one that the code gives."""
+    messages = reference.messages().replace("\\", "")
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").split("## Docker")[0]
+    quotes = [" ".join(quote.split()) for quote in re.findall(r"\*\*`([^`]+)`\*\*", text)]
+    assert len(quotes) > 15
+    # Of each, one part between what is filled in must stand in a message word for word.
+    missing = [quote for quote in quotes if not any(part in messages for part in _parts(quote))]
+    assert not missing
+
+
+def _parts(quote: str) -> list[str]:
+    return [part.strip() for part in re.split("…|localhost|SIGKILL|-9 .or 137.", quote) if len(part.strip()) > 8]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links between pages, to files and to headings hold; those to the network are not asked."""
+    broken = []
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path) if path else page
+        if not other.exists() or (anchor and other.suffix == ".md" and anchor not in _anchors(other)):
+            broken.append(target)
+    assert not broken
+
+
+def _anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("drawing", sorted((DOCS / "drawings").glob("*.mmd")), ids=lambda path: path.stem)
+def test_drawing_has_its_picture(drawing: Path) -> None:
+    """Each drawing kept as text lies beside a picture that holds its words."""
+    picture = re.sub(r"<[^>]+>", " ", drawing.with_suffix(".svg").read_text(encoding="utf-8"))
+    found = set(re.findall(r"\w{4,}", picture))
+    labels = " ".join(re.findall(r"[\[{(\"|:]([^\[\]{}()\"|:]+)", drawing.read_text(encoding="utf-8")))
+    words = set(re.findall(r"\w{4,}", labels)) - {"participant", "loop", "flowchart", "sequenceDiagram"}
+    assert words
+    assert len(words & found) > 0.8 * len(words)
+
+
+def test_readme_blocks_are_there() -> None:
+    """The blocks that CI runs are found by their names."""
+    from dev import readme
+
+    assert {"demo", "test", "use"} <= set(readme.BLOCKS)
+
+
+def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
+    """docs/extending.md, "A data set": print the entry, paste it, and the data set is fetched from its mirror."""
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    script = re.search(r"```python source-entry\n(.*?)```", text, re.DOTALL)
+    assert script
+    served = tmp_path / "served"
+    served.mkdir()
+    for name, content in tiny_files().items():
+        (served / f"{name}.gz").write_bytes(gzip.compress(content))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *given: Quiet(*given, directory=str(served))
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        mirror = f"http://127.0.0.1:{server.server_address[1]}/"
+        environment = child_environment(Settings(home=tmp_path / "home"))
+        entry = _python(["-c", script[1], "fashion-mnist", str(served), mirror], environment)
+
+        checkout = tmp_path / "checkout"
+        shutil.copytree(ROOT / "digits", checkout / "digits", ignore=shutil.ignore_patterns("__pycache__"))
+        module = checkout / "digits" / "mnist.py"
+        source = module.read_text(encoding="utf-8")
+        assert source.count("SOURCES = {\n") == 1
+        module.write_text(source.replace("SOURCES = {\n", f"SOURCES = {{\n{entry}"), encoding="utf-8")
+
+        environment["PYTHONPATH"] = str(checkout)
+        fetch = (
+            "import json, pathlib, sys; from digits import steps;"
+            " print(json.dumps(steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]))))"
+        )
+        facts = json.loads(_python(["-c", fetch, str(tmp_path / "out")], environment))
+        server.shutdown()
+    assert (facts["dataset"], facts["train_count"], facts["test_count"]) == ("fashion-mnist", 7, 3)
+    with np.load(tmp_path / "out" / "test.npz") as written:
+        expected = np.frombuffer(tiny_files()[mnist.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
+        assert np.array_equal(written["images"], expected)
+
+
+def _python(arguments: list[str], environment: dict[str, str]) -> str:
+    # In the folder whose packages are meant, for `-c` puts the present one first.
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=environment["PYTHONPATH"].split(":")[0],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

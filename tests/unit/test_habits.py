@@ -1,0 +1,36 @@
+"""Habits of the house that no linter checks."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+PRODUCT = ("digits", "pipeline", "backends", "web_app")
+MOST_LINES = 300
+# Modules that are longer, each with its reason.
+LONGER = {"digits/store.py": "the interface and its two implementations are read side by side"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_each_test_says_what_it_proves(path: Path) -> None:
+    """Every test's docstring is one sentence on one line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            said = ast.get_docstring(node)
+            assert said, f"{path.name}: {node.name} has no docstring"
+            assert "\n" not in said, f"{path.name}: {node.name} says more than a sentence"
+            assert said.endswith("."), f"{path.name}: {node.name}'s docstring is no sentence"
+
+
+def test_modules_stay_small() -> None:
+    """A module of the product has at most 300 lines, or a reason."""
+    long = {
+        path.relative_to(ROOT).as_posix()
+        for folder in PRODUCT
+        for path in (ROOT / folder).rglob("*.py")
+        if len(path.read_text().splitlines()) > MOST_LINES
+    }
+    assert long == set(LONGER)

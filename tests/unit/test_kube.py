@@ -1,0 +1,215 @@
+"""The cluster from outside: what is said where there is none, and what its pods' states mean."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from backends import cluster, kserve
+from backends.kserve_reasons import reasons
+from backends.kube import Kube, RefusedError, kubeconfig_path
+from backends.programs import ProgramError, need, program
+from digits.errors import EndpointError, MissingError
+from digits.settings import Settings
+
+Json = dict[str, Any]
+PODS = "/api/v1/namespaces/digits/pods"
+RELEASE = {"version": "0123456789ab", "digest": "01" * 32, "mlflow_run": "run", "data": {"source": "x"}, "code": "c"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+def write_kubeconfig(settings: Settings, server: str) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "sesame"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    kubeconfig_path(settings).write_text(yaml.safe_dump(config))
+
+
+class Api(BaseHTTPRequestHandler):
+    """An API server of one list of pods; all else is forbidden."""
+
+    pods: ClassVar[list[Json]] = []
+
+    def do_GET(self) -> None:
+        known = self.path.startswith(PODS) and self.headers["Authorization"] == "Bearer sesame"
+        body = {"items": self.pods} if known else {"message": "pods is forbidden"}
+        if self.path.endswith("/none"):
+            known, body = False, {"message": "not found"}
+        content = b"the last words" if "/log" in self.path else json.dumps(body).encode()
+        self.send_response(200 if known else 404 if self.path.endswith("/none") else 403)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[Kube]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    write_kubeconfig(settings, f"http://127.0.0.1:{server.server_port}")
+    yield Kube.connect(settings)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_without_a_cluster(settings: Settings) -> None:
+    """Deploying where no cluster is known says how to get one."""
+    with pytest.raises(MissingError, match="no cluster is known") as missing:
+        kserve.deploy(settings, RELEASE, "s3://b/models/digits/0123456789ab/")
+    assert "digits cluster up" in missing.value.remedy
+
+
+def test_a_cluster_that_does_not_answer(settings: Settings) -> None:
+    """A cluster that is gone is named, and not waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    write_kubeconfig(settings, f"http://127.0.0.1:{port}")
+    with pytest.raises(MissingError, match=f"127.0.0.1:{port}"):
+        kserve.deploy(settings, RELEASE, "s3://b/models/digits/0123456789ab/")
+
+
+def test_refusals_carry_the_servers_reason(api: Kube) -> None:
+    """A refusal tells what was asked and why it was refused; what is not there is None."""
+    with pytest.raises(RefusedError, match="pods is forbidden") as refused:
+        api.request("GET", "/api/v1/secrets")
+    assert refused.value.status == 403
+    assert refused.value.remedy
+    assert api.get("/none") is None
+
+
+def pod(**status: Any) -> Json:
+    return {"metadata": {"name": "p", "annotations": {"digits/revision": "r"}}, "status": status}
+
+
+def container(name: str = "kserve-container", restarts: int = 0, **state: Any) -> Json:
+    last = state.pop("last", {})
+    return {"name": name, "restartCount": restarts, "ready": False, "state": state, "lastState": last}
+
+
+CRASHED = {"terminated": {"exitCode": 1, "message": "Traceback (most recent call last):\n  File x\nKeyError: 'why'"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "hopeless"),
+    [
+        ({}, "starting", False),
+        ({"containerStatuses": [container(waiting={"reason": "ContainerCreating"})]}, "starting", False),
+        ({"containerStatuses": [container(waiting={"reason": "ErrImagePull", "message": "no x:1"})]}, "no x:1", False),
+        ({"containerStatuses": [container(waiting={"reason": "ImagePullBackOff"})]}, "ImagePullBackOff", True),
+        (
+            {"initContainerStatuses": [container("init", 1, waiting={"reason": "CrashLoopBackOff"}, last=CRASHED)]},
+            "init ended with 1:\nKeyError: 'why'",
+            False,
+        ),
+        (
+            {"initContainerStatuses": [container("init", 2, waiting={"reason": "CrashLoopBackOff"}, last=CRASHED)]},
+            "init ended with 1:\nKeyError: 'why'",
+            True,
+        ),
+        (
+            {"containerStatuses": [container(terminated={"exitCode": 137, "reason": "OOMKilled"})]},
+            "ended with 137 (out of memory; raise its limit)",
+            False,
+        ),
+        ({"containerStatuses": [container(running={}, restarts=2, last=CRASHED)]}, "the last words", False),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}]},
+            "finds no node: Insufficient cpu",
+            False,
+        ),
+    ],
+)
+def test_reasons(api: Kube, monkeypatch: pytest.MonkeyPatch, status: Json, said: str, hopeless: bool) -> None:
+    """A pod's state is told in its own words, and only what waiting cannot mend ends the wait."""
+    monkeypatch.setattr(Api, "pods", [pod(**status)])
+    template = {"metadata": {"annotations": {"digits/revision": "r"}}}
+    deployed = {"spec": {"template": template}, "status": {}}
+    text, over = reasons(api, PODS, "digits", {}, deployed, "r")
+    assert said in text
+    assert over is hopeless
+
+
+def test_pods_of_other_revisions_say_nothing(api: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a former or a disappearing pod suffers from is not the new revision's fault."""
+    broken = pod(containerStatuses=[container(waiting={"reason": "ImagePullBackOff"})])
+    leaving = broken | {"metadata": broken["metadata"] | {"deletionTimestamp": "now"}}
+    other = broken | {"metadata": {"name": "q", "annotations": {"digits/revision": "other"}}}
+    monkeypatch.setattr(Api, "pods", [leaving, other])
+    deployed = {"spec": {"template": {"metadata": {"annotations": {"digits/revision": "r"}}}}, "status": {}}
+    assert reasons(api, PODS, "digits", {}, deployed, "r") == ("its pods are starting", False)
+
+
+def test_quota_ends_the_wait(api: Kube) -> None:
+    """A Deployment that may make no pod says so at once."""
+    condition = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: full"}
+    template = {"metadata": {"annotations": {"digits/revision": "r"}}}
+    deployed = {"spec": {"template": template}, "status": {"conditions": [condition]}}
+    text, over = reasons(api, PODS, "digits", {}, deployed, "r")
+    assert "exceeded quota: full" in text
+    assert over is True
+
+
+def test_kserve_that_does_nothing(api: Kube) -> None:
+    """Where KServe's controller is down the message points there; where it refuses, it carries its words."""
+    assert "controller running" in reasons(api, PODS, "digits", {}, None, "r")[0]
+    failure = {"status": {"modelStatus": {"lastFailureInfo": {"message": "No runtime named digits"}}}}
+    assert "No runtime named digits" in reasons(api, PODS, "digits", failure, None, "r")[0]
+
+
+def test_a_revision_survives_its_note() -> None:
+    """What a rollback reads from the annotation is the revision that was noted; it names its release."""
+    revision = kserve.Revision.of(RELEASE, "s3://b/models/digits/0123456789ab/", "predictor:1")
+    again = kserve.Revision(**json.loads(revision.note()))
+    assert again == revision
+    assert again.id == revision.id
+    assert again.version == "0123456789ab"
+    live = kserve.inference_service("digits", revision, previous="x")
+    assert kserve.Revision.served_by(live) == revision
+    assert kserve.Revision("s3://b/models/digits/ba9876543210/").version == "ba9876543210"
+
+
+def test_only_whole_s3_folders_are_deployed() -> None:
+    """KServe can fetch neither a file:// release nor tell version 1 from 10 without the slash."""
+    for uri in ("file:///store/models/digits/0123456789ab/", "s3://b/models/digits/0123456789ab"):
+        with pytest.raises(EndpointError, match="s3://bucket/folder/"):
+            kserve.Revision.of(RELEASE, uri, "")
+
+
+def test_programs_are_named_when_missing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """Without kind on PATH the error says where to get it."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(MissingError, match="kind is not on PATH") as missing:
+        need("kind")
+    assert "https://" in missing.value.remedy
+    with pytest.raises(MissingError):
+        cluster.up(settings)
+
+
+def test_programs_end_in_time() -> None:
+    """A program that hangs is ended; one that fails tells what it said."""
+    with pytest.raises(ProgramError, match="did not end within"):
+        program("sleep", "30", seconds=0.2)
+    with pytest.raises(ProgramError, match="ended with 3: no luck"):
+        program("sh", "-c", "echo no luck >&2; exit 3")

@@ -1,0 +1,91 @@
+"""Imports point one way, and heavy libraries are imported by those alone that need them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+ENGINES = {"kfp", "kfp_kubernetes", "docker", "kubernetes", "testcontainers"}
+TENSORFLOW_USERS = {"digits/training.py", "digits/model.py", "digits/export.py", "digits/augmentation.py"}
+HEAVY = {"tensorflow", "keras", "kfp", "mlflow", "kserve", "sklearn", "onnxruntime", "docker", "kubernetes", "numpy"}
+# What each layer may import of the others; `digits.cli` is the top and may import all.
+ALLOWED = {
+    "digits": {"digits"},
+    "web_app": {"digits", "web_app"},
+    "pipeline": {"digits", "pipeline"},
+    "backends": {"digits", "pipeline", "backends"},
+}
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if not path.is_relative_to(ROOT / "digits" / "cli"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("layer", ALLOWED)
+def test_imports_point_one_way(layer: str) -> None:
+    """No module imports a layer above its own, nor the command line."""
+    files = sources(layer)
+    assert files
+    for path in files:
+        for name in imported(path):
+            assert not name.startswith("digits.cli"), f"{path} imports {name}"
+            top = name.split(".")[0]
+            assert top not in ALLOWED or top in ALLOWED[layer], f"{path} imports {name}"
+
+
+def test_the_domain_knows_no_engine() -> None:
+    """`digits` imports neither kfp nor docker nor kubernetes, not even late."""
+    for path in sources("digits"):
+        assert not {name.split(".")[0] for name in imported(path)} & ENGINES, path
+
+
+def test_only_training_knows_tensorflow() -> None:
+    """TensorFlow and Keras are imported in the modules of training and nowhere else."""
+    users = set()
+    for folder in (*ALLOWED, "digits/cli"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = {name.split(".")[0] for name in imported(path)}
+            if names & {"tensorflow", "keras", "tf2onnx"} or any(n.startswith("digits.model") for n in imported(path)):
+                users.add(path.relative_to(ROOT).as_posix())
+    assert users == TENSORFLOW_USERS
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_the_menu_answers_at_once(arguments: list[str]) -> None:
+    """`digits --help` imports none of the heavy libraries."""
+    script = (
+        "import sys; from digits.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"
+        f"found = {sorted(HEAVY)!r}; sys.exit(' '.join(m for m in found if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "digits" in done.stdout
+
+
+def test_every_command_of_the_menu_is_there() -> None:
+    """Each command can be imported, and its help is more than its name."""
+    from digits.cli import COMMANDS, Commands
+
+    for name in COMMANDS:
+        command = Commands().get_command(None, name)  # type: ignore[arg-type] # the context is not used
+        assert command is not None
+        assert command.help

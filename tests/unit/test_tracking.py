@@ -1,0 +1,142 @@
+"""MLflow holds what a run made, and its aliases mirror the ledger."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from support import Finished, another_release, free_port
+
+from digits import releases, tracking
+from digits.errors import MissingError
+from digits.settings import Settings
+from digits.store import open_store
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, of the libraries below it
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path) -> Settings:
+    """An installation with the finished run's store and database, to be changed."""
+    return finished.copy(tmp_path / "home")
+
+
+def test_a_run_holds_everything(finished: Finished) -> None:
+    """Parameters, per-epoch metrics, test metrics, tags and files of the run are in the database."""
+    client = tracking.client(finished.settings)
+    published = finished.facts["published"]
+    run = client.get_run(published["mlflow_run"])
+    assert run.data.params["optimizer"] == "adam"
+    assert run.data.metrics["test_accuracy"] == pytest.approx(finished.facts["accuracy"])
+    assert {"test_precision_0", "test_recall_9", "loss", "val_accuracy"} <= set(run.data.metrics)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val_accuracy")] == [1]
+    assert run.data.tags["release_digest"] == published["digest"]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"report.html", "confusion_matrix.json", "architecture.json", "manifest.json"} <= names
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.artifact_location == (finished.settings.home / "mlartifacts").as_uri()
+
+
+def test_the_registered_model_has_a_signature(finished: Finished) -> None:
+    """The registered version can be loaded by MLflow, says its signature, and bears the aliases."""
+    import mlflow
+
+    client = tracking.client(finished.settings)
+    version = client.get_model_version_by_alias(tracking.MODEL, "champion")
+    assert version.tags["version"] == finished.version
+    info = mlflow.models.get_model_info(f"models:/{tracking.MODEL}@champion")
+    assert info.signature.inputs.inputs[0].shape == (-1, 28, 28, 1)
+    assert info.signature.outputs.inputs[0].shape == (-1, 10)
+
+
+def test_aliases_mirror_the_ledger(copied: Settings, finished: Finished, tmp_path: Path) -> None:
+    """A promotion moves both aliases, a rollback moves them back, and `previous` goes where there is none."""
+    store, client = open_store(copied), tracking.client(copied)
+
+    def aliased(alias: str) -> str:
+        try:
+            return str(client.get_model_version_by_alias(tracking.MODEL, alias).tags["version"])
+        except MlflowException:
+            return ""
+
+    second = another_release(store, finished.version)
+    releases.download(store, second["version"], tmp_path / "second")
+    run = tracking.start_run(copied, "aliases", "second", {})
+    tracking.register(copied, run, tmp_path / "second" / "model.onnx", second)
+    releases.promote(store, second["version"], "better")
+    tracking.mirror(copied, store)
+    assert (aliased("champion"), aliased("previous")) == (second["version"], finished.version)
+    releases.rollback(store)
+    tracking.mirror(copied, store)
+    assert (aliased("champion"), aliased("previous")) == (finished.version, "")
+
+
+def test_a_deleted_experiment_is_restored(copied: Settings) -> None:
+    """A user who deleted the experiment in MLflow's page can run again."""
+    client = tracking.client(copied)
+    client.delete_experiment(client.get_experiment_by_name("digits-tests").experiment_id)
+    run = tracking.start_run(copied, "digits-tests", "again", {"a": "b"})
+    assert client.get_run(run).data.tags["a"] == "b"
+    tracking.end_run(copied, run, tracking.KILLED)
+    assert client.get_run(run).info.status == "KILLED"
+
+
+def test_a_database_of_another_version_is_refused(copied: Settings) -> None:
+    """The error says what is wrong and which command mends it; the database is not touched."""
+    database = copied.home / "mlflow.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
+    connection.close()
+    before = database.read_bytes()
+    with pytest.raises(MissingError, match="made by another version of MLflow") as refused:
+        tracking.start_run(copied, "x", "x", {})
+    assert "mlflow db upgrade" in str(refused.value)
+    assert str(database) in str(refused.value)
+    assert database.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(copied: Settings) -> None:
+    """Something else under the database's name is an error that names the place."""
+    (copied.home / "mlflow.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(MissingError, match="cannot be used") as refused:
+        tracking.start_run(copied, "x", "x", {})
+    assert str(copied.home) in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_silent_server_is_refused_without_its_password(tmp_path: Path) -> None:
+    """A server that does not answer is named, and its password is not."""
+    settings = Settings(home=tmp_path, tracking_uri=f"http://user:canary@127.0.0.1:{free_port()}")
+    with pytest.raises(MissingError, match="MLFLOW_TRACKING_URI") as refused:
+        tracking.start_run(settings, "x", "x", {})
+    assert "127.0.0.1" in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+def test_links_hold_no_password(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to a run that a report shows is a command for SQLite, and an address without password for a server."""
+    assert tracking.link(finished.settings, "r").startswith("mlflow ui --backend-store-uri sqlite:////")
+
+    class Client:
+        def get_run(self, run_id: str) -> object:
+            info = type("Info", (), {"experiment_id": "7"})
+            return type("Run", (), {"info": info})
+
+    # Only the address is of interest here: a server would be half a minute of starting MLflow.
+    monkeypatch.setattr(tracking, "client", lambda settings: Client())
+    settings = Settings(home=finished.settings.home, tracking_uri="http://user:canary@mlflow.example:5000/")
+    link = tracking.link(settings, "r1")
+    assert "canary" not in link
+    assert link.endswith("mlflow.example:5000/#/experiments/7/runs/r1")
+
+
+def test_the_manifest_is_logged_as_published(finished: Finished, tmp_path: Path) -> None:
+    """MLflow's copy of the manifest is the release's own."""
+    client = tracking.client(finished.settings)
+    path = client.download_artifacts(finished.facts["published"]["mlflow_run"], "manifest.json", str(tmp_path))
+    assert json.loads(Path(path).read_text()) == releases.load(finished.store, finished.version)
+    shutil.rmtree(tmp_path)

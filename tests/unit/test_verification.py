@@ -1,0 +1,104 @@
+"""Each hop of the chain is found broken when it is, and the others still hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Finished, free_port
+
+from digits import releases, tracking, verification
+from digits.settings import Settings
+from digits.store import FileStore
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+HOPS = ["release", "data", "identity", "files", "run", "ledger"]
+
+
+@pytest.fixture
+def place(finished: Finished, tmp_path: Path) -> tuple[Settings, FileStore]:
+    """A copy of a finished installation, to be broken."""
+    settings = finished.copy(tmp_path / "home")
+    return settings, FileStore(settings.home / "store")
+
+
+def broken(settings: Settings, store: FileStore, version: str, endpoint: str = "") -> dict[str, str]:
+    """{hop: what was found} of the hops that do not hold."""
+    hops = list(verification.verify(settings, store, version, endpoint))
+    assert [hop.name for hop in hops] == HOPS + (["endpoint"] if endpoint else [])
+    return {hop.name: hop.found for hop in hops if not hop.holds}
+
+
+def change(store: FileStore, version: str, **changes: Any) -> None:
+    """Change a manifest."""
+    key = releases.prefix_of(version) + releases.MANIFEST
+    store.put(key, json.dumps(json.loads(store.get(key)) | changes).encode())
+
+
+def test_an_intact_chain_holds(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """Nothing is broken after a run."""
+    assert broken(*place, finished.version) == {}
+
+
+def test_a_changed_file_breaks_files_alone(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """A model that was exchanged is found by its digest."""
+    settings, store = place
+    store.put(releases.prefix_of(finished.version) + "model.onnx", b"another model")
+    found = broken(settings, store, finished.version)
+    assert list(found) == ["files"]
+    assert "model.onnx is damaged" in found["files"]
+
+
+@pytest.mark.parametrize("what", ["weights", "parameters", "code"])
+def test_a_changed_manifest_breaks_the_identity(
+    what: str, finished: Finished, place: tuple[Settings, FileStore]
+) -> None:
+    """Whatever the release is said to be made of counts into its digest."""
+    settings, store = place
+    change(store, finished.version, **{what: {"seed": 9} if what == "parameters" else "0" * 64})
+    assert list(broken(settings, store, finished.version)) == ["identity"]
+
+
+def test_other_data_breaks_data(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """A release said to be of MNIST with another content than the published one is found."""
+    settings, store = place
+    data = releases.load(store, finished.version)["data"] | {"dataset": "mnist"}
+    change(store, finished.version, data=data)
+    assert list(broken(settings, store, finished.version)) == ["data", "identity"]
+
+
+def test_a_changed_run_breaks_the_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """A run in MLflow that names another release is found, and so is a run that is not there."""
+    settings, store = place
+    run = finished.facts["published"]["mlflow_run"]
+    tracking.client(settings).set_tag(run, "release_digest", "0" * 64)
+    assert list(broken(settings, store, finished.version)) == ["run"]
+    tracking.client(settings).set_tag(run, "release_digest", finished.facts["published"]["digest"])
+    change(store, finished.version, mlflow_run="0" * 32)
+    assert list(broken(settings, store, finished.version)) == ["run"]
+
+
+def test_a_broken_ledger_breaks_the_ledger(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """An entry that does not follow the one before it is found."""
+    settings, store = place
+    key = store.keys(releases.LEDGER)[0]
+    store.put(key, store.get(key).replace(b'"link":""', b'"link":"00"'))
+    assert list(broken(settings, store, finished.version)) == ["ledger"]
+
+
+def test_a_release_that_is_not_there_breaks_the_rest(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """Without a manifest nothing that needs it holds, and each hop says so without a traceback."""
+    found = broken(*place, "0" * 12)
+    assert list(found) == ["release", "data", "identity", "files", "run"]
+    assert "no release" in found["release"]
+
+
+@pytest.mark.slow
+def test_a_silent_endpoint_breaks_the_endpoint(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """Nothing listening at the address is the last hop's break, with the address."""
+    address = f"http://127.0.0.1:{free_port()}"
+    found = broken(*place, finished.version, address)
+    assert list(found) == ["endpoint"]
+    assert address in found["endpoint"]
