@@ -156,7 +156,7 @@ class Repository(kserve.ModelRepository):
 
 
 class Worker(workers.RESTServerProcess):
-    """One of several workers. KServe ends one that is not up after five seconds, which a busy machine does not manage."""
+    """One of several workers. KServe ends one that is not up after five seconds, too few for a busy machine."""
 
     _answered = False
 
