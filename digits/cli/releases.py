@@ -13,6 +13,7 @@ import click
 
 from digits import releases as store_releases
 from digits.cli import emit
+from digits.cli.show import wrapped
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.settings import BACKENDS, Settings
 from digits.store import ObjectStore, open_store
@@ -148,7 +149,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         for hop in verification.verify(settings, store, version, endpoint):
             hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
             mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
-            click.echo(f"  {mark} {hop.name:<10} {hop.found}", err=as_json)
+            click.echo(f"  {mark} {hop.name:<10} {wrapped(hop.found, 15)}", err=as_json)
     broken = [hop["hop"] for hop in hops if not hop["holds"]]
     if as_json:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})

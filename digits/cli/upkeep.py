@@ -10,6 +10,7 @@ import click
 
 from digits.cli import emit
 from digits.cli.doctor import Finding, findings
+from digits.cli.show import wrapped
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import BACKENDS, Settings
 
@@ -31,7 +32,7 @@ def doctor(backend: str | None, as_json: bool) -> None:
         settings = dataclasses.replace(settings, backend=backend)
     for variable, value, meaning in settings.describe():
         if value:
-            click.echo(f"  {click.style(variable, dim=True)}={value}  {click.style(meaning, dim=True)}", err=True)
+            click.echo(f"  {variable}={value}\n      {click.style(wrapped(meaning, 6), dim=True)}", err=True)
     click.echo("", err=True)
     found = []
     for finding in findings(settings):
@@ -55,9 +56,9 @@ def doctor(backend: str | None, as_json: bool) -> None:
 
 def _show(finding: Finding) -> None:
     mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
-    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {finding.found}", err=True)
+    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrapped(finding.found, 21)}", err=True)
     if finding.remedy:
-        click.echo(f"    {'':<16} try: {finding.remedy}", err=True)
+        click.echo(f"    {'':<16} try: {wrapped(finding.remedy, 26)}", err=True)
 
 
 @click.command()
