@@ -89,17 +89,10 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure against the peers; `-- training serving` chooses parts."""
+    """Measure against the peers; `-- training docker` chooses parts of dev/bench."""
     install(session)
-    for part in session.posargs or ["training", "pipeline", "serving"]:
+    for part in session.posargs or ["training", "docker"]:
         session.run("python", "-m", f"dev.bench.{part}")
-
-
-@nox.session(default=False)
-def faults(session: nox.Session) -> None:
-    """Inject faults for real and print what came of each."""
-    install(session)
-    session.run("pytest", "tests/faults", *session.posargs)
 
 
 @nox.session(default=False)
@@ -119,7 +112,7 @@ def notebooks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def review(session: nox.Session) -> None:
-    """Grade the repository by the Scientific Python guidelines; exceptions are in pyproject.toml, with their reasons."""
+    """Grade the repository by the Scientific Python guidelines; exceptions are in pyproject.toml, with reasons."""
     session.install("sp-repo-review[cli]")
     session.run("sp-repo-review", ".", *session.posargs)
 

@@ -53,7 +53,7 @@ def _address() -> str:
     from docker.context import ContextAPI
 
     try:
-        context = ContextAPI.get_current_context()
+        context: Any = ContextAPI.get_current_context()
     except Exception as exc:
         raise MissingError(f"Docker's context cannot be read: {exc}", remedy="docker context use default") from exc
     host = context.Host if context and context.Name != "default" else None
@@ -113,6 +113,7 @@ def ours(client: Any, settings: Settings, role: str = "", run: str = "") -> list
 
 def remove(container: Any, *, grace_seconds: int = 0) -> None:
     """End and remove a container; nothing happens if it is gone already."""
+    import requests
     from docker.errors import APIError, NotFound
 
     try:
@@ -124,6 +125,8 @@ def remove(container: Any, *, grace_seconds: int = 0) -> None:
     except APIError as exc:
         if exc.status_code != 409:  # its removal is under way
             raise translate("removing a container", exc) from exc
+    except requests.exceptions.RequestException as exc:
+        raise translate("removing a container", exc) from exc
 
 
 def network(client: Any, settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -10,13 +11,15 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+import filelock
 
 from backends import containers, docker_endpoint, docker_store, images, runs
 from backends.base import Request, Result, Watch
 from backends.local import LocalBackend
 from digits import deployment, events, releases, tracking
-from digits.errors import UsageError
+from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from backends.engine import StartStep
 
 KILLED_CODE = 137
+START_SECONDS = 600.0
 # What of the engine's environment a step gets beside the settings.
 PASSED = (
     events.VARIABLE,
@@ -66,9 +70,12 @@ class DockerBackend(LocalBackend):
         client = self._client
         for image in ("steps", "predictor"):
             images.ensure(client, self.settings, image, tell)
-        if docker_store.is_ours(self.settings):
-            docker_store.ensure(client, self.settings, tell)
-        self._predictor = docker_endpoint.ensure(client, self.settings, tell)
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        # Of two runs that begin at once, one starts what both use.
+        with filelock.FileLock(self.settings.home / "docker.lock", timeout=START_SECONDS):
+            if docker_store.is_ours(self.settings):
+                docker_store.ensure(client, self.settings, tell)
+            self._predictor = docker_endpoint.ensure(client, self.settings, tell)
         return self.here()
 
     def here(self) -> Settings:
@@ -77,7 +84,10 @@ class DockerBackend(LocalBackend):
 
     def step_settings(self) -> Settings:
         """The store by its name on our network; everything else lies under the same path inside."""
-        return docker_store.inside(self.settings)
+        settings = docker_store.inside(self.settings)
+        if settings.data and urlsplit(settings.data).scheme in {"", "file"}:
+            settings = dataclasses.replace(settings, data=str(_folder(settings.data)))
+        return settings
 
     def deployment(self) -> dict[str, str]:
         """See LocalBackend."""
@@ -111,8 +121,9 @@ class DockerBackend(LocalBackend):
 
     def release_leftovers(self, run: runs.Run) -> None:
         """Remove the step containers of a run."""
-        for found in containers.ours(self._client, self.settings, run=run.id):
-            containers.remove(found)
+        with contextlib.suppress(MissingError):  # an engine that went away has ended its containers
+            for found in containers.ours(self._client, self.settings, run=run.id):
+                containers.remove(found)
 
     def close(self) -> None:
         """See Backend."""
@@ -130,6 +141,11 @@ def _reachable_inside(name: str, value: str) -> None:
             f"{variable}={value}: inside a container {host} is the container, not this machine",
             remedy=f"set {variable} to an address that both reach, or unset it",
         )
+
+
+def _folder(data: str) -> Path:
+    """The folder that DIGITS_DATA names."""
+    return Path(unquote(urlsplit(data).path) if data.startswith("file:") else data).expanduser().absolute()
 
 
 def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any]:
@@ -158,12 +174,25 @@ class _Steps:
 
     def start(self, step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
         """Run a step's command to its end; standard output and error go to `log`. Returns its exit code."""
+        if self._ending:
+            sys.exit(143)
+        try:
+            return self._run_container(step, command, environment, log)
+        except DigitsError as exc:
+            return _lost(step, exc.message, 1, remedy=exc.remedy, exit_code=exc.exit_code)
+
+    def end(self) -> None:
+        """End all steps, because the engine is being ended."""
+        self._ending = True
+        for found in containers.ours(self._client, self._settings, run=self._run.id):
+            containers.remove(found)
+        sys.exit(143)
+
+    def _run_container(self, step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
         from docker.errors import NotFound
 
         from backends.engine import STEP_SECONDS
 
-        if self._ending:
-            sys.exit(143)
         with containers.errors(f"starting a container for {step}"):
             made = self._create(step, command, environment)
         try:
@@ -177,20 +206,13 @@ class _Steps:
                     made.reload()
                 except NotFound:
                     return _lost(step, "its container was removed while it ran, so what it did is unknown", 1)
-            if made.attrs["State"]["OOMKilled"]:
-                return _lost(step, f"exit code {code}: killed, because the container ran out of memory", code)
-            if code == KILLED_CODE:
-                return _lost(step, f"exit code {code}: its container was killed; if nobody did, out of memory", code)
-            return code
         finally:
             containers.remove(made)
-
-    def end(self) -> None:
-        """End all steps, because the engine is being ended."""
-        self._ending = True
-        for found in containers.ours(self._client, self._settings, run=self._run.id):
-            containers.remove(found)
-        sys.exit(143)
+        if made.attrs["State"]["OOMKilled"]:
+            return _lost(step, f"exit code {code}: killed, because the container ran out of memory", code)
+        if code == KILLED_CODE:
+            return _lost(step, f"exit code {code}: its container was killed; if nobody did, out of memory", code)
+        return code
 
     def _create(self, step: str, command: list[str], environment: dict[str, str]) -> Any:
         passed = {name: os.environ[name] for name in PASSED if name in os.environ}
@@ -220,7 +242,7 @@ class _Steps:
         found = []
         data, tracked = self._settings.data, self._settings.tracking_uri
         if data and urlsplit(data).scheme in {"", "file"}:
-            found.append((str(Path(urlsplit(data).path).expanduser().absolute()), "ro"))
+            found.append((str(_folder(data)), "ro"))
         if tracked.startswith("sqlite:///"):
             folder = Path(tracked.removeprefix("sqlite:///").split("?")[0]).parent
             if not folder.is_relative_to(self._settings.home):
@@ -229,11 +251,14 @@ class _Steps:
 
 
 def _copy_log(container: Any, log: Path) -> None:
-    with log.open("ab", buffering=0) as file:
+    from docker.errors import DockerException
+
+    # A container that vanishes ends its log; that it vanished is said elsewhere.
+    with contextlib.suppress(DockerException, OSError), log.open("ab", buffering=0) as file:
         for block in container.logs(stream=True, follow=True):
             file.write(block)
 
 
-def _lost(step: str, cause: str, code: int) -> int:
-    events.tell("failed", step, cause=cause, remedy="digits run --resume", exit_code=1)
+def _lost(step: str, cause: str, code: int, *, remedy: str = "", exit_code: int = 1) -> int:
+    events.tell("failed", step, cause=cause, remedy=remedy or "digits run --resume", exit_code=exit_code)
     return code or 1

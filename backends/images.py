@@ -131,17 +131,19 @@ def build(client: Any, settings: Settings, which: str, name: str, tell: Tell) ->
 def pull(client: Any, name: str, variable: str, tell: Tell) -> None:
     """Get a public image if the engine does not have it. Raises MissingError that names it and its setting."""
     from docker.errors import APIError
+    from docker.utils import parse_repository_tag
 
     if present(client, name):
         return
     tell(f"pulling image {name}")
+    repository, tag = parse_repository_tag(name)
     try:
-        client.images.pull(
-            *name.split("@", 1) if "@" in name else name.rsplit(":", 1) if ":" in name else (name, "latest")
-        )
-    except APIError as exc:
+        with containers.errors(f"pulling image {name}"):
+            client.images.pull(repository, tag or "latest")
+    except MissingError as exc:
+        why = getattr(exc.__cause__, "explanation", None) if isinstance(exc.__cause__, APIError) else None
         raise MissingError(
-            f"image {name} is not on this machine and could not be pulled: {exc.explanation}",
+            f"image {name} is not on this machine and could not be pulled: {why or exc.message}",
             remedy=f"docker load -i FILE a copy of it, or set {variable} to an image that is here",
         ) from exc
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -69,15 +70,16 @@ def check(folder: Path, images: npt.NDArray[np.float32]) -> None:
 def weights_digest(model: keras.Model) -> str:
     """Hex SHA-256 over the names, shapes and float32 bytes of the weights."""
     digest = hashlib.sha256()
-    for weight in model.weights:
-        value = np.ascontiguousarray(weight.numpy(), dtype="<f4")
-        digest.update(f"{weight.path} {value.shape}\n".encode())
-        digest.update(value.tobytes())
+    for layer in model.layers:
+        for weight in layer.weights:
+            value = np.ascontiguousarray(weight.numpy(), dtype="<f4")
+            digest.update(f"{layer.name}/{weight.name} {value.shape}\n".encode())
+            digest.update(value.tobytes())
     return digest.hexdigest()
 
 
 def _keras_bytes(model: keras.Model) -> bytes:
-    """The model as Keras saves it, without the times of day."""
+    """The model as Keras saves it, without times of day and addresses in memory."""
     timeless = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "model.keras")
@@ -86,10 +88,19 @@ def _keras_bytes(model: keras.Model) -> bytes:
             contents = {name: old.read(name) for name in old.namelist()}
     about = json.loads(contents["metadata.json"])
     contents["metadata.json"] = json.dumps({k: v for k, v in about.items() if k != "date_saved"}).encode()
+    contents["config.json"] = _count_ids(contents["config.json"])
     with zipfile.ZipFile(timeless, "w") as new:
         for name, content in contents.items():
             new.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
     return timeless.getvalue()
+
+
+def _count_ids(config: bytes) -> bytes:
+    """Keras marks objects that layers share by their address in memory; count them instead."""
+    ids: dict[bytes, bytes] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+', lambda found: ids.setdefault(found[0], b"%d" % (len(ids) + 1)), config
+    )
 
 
 def _onnx_bytes(serve: Any, signature: list[tf.TensorSpec]) -> bytes:
@@ -104,12 +115,15 @@ def _onnx_bytes(serve: Any, signature: list[tf.TensorSpec]) -> bytes:
     def rename(name: str) -> str:
         return names.setdefault(name, f"t{len(names)}")
 
-    for weight in graph.initializer:
-        weight.name = rename(weight.name)
     for i, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{i}"
         node.input[:] = map(rename, list(node.input))
         node.output[:] = map(rename, list(node.output))
+    weights = sorted(graph.initializer, key=lambda weight: int(rename(weight.name)[1:]))
+    del graph.initializer[:]
+    for weight in weights:
+        weight.name = rename(weight.name)
+        graph.initializer.append(weight)
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     del graph.value_info[:]

@@ -65,8 +65,10 @@ __all__ = ["CLASSES", "IMAGE_SHAPE", "NETWORKS", "build", "keras", "quiet", "tf"
 
 
 def _convolutions(first: int, second: int, third: int) -> list[keras.Layer]:
+    # The outermost two pixels are blank in almost every MNIST image, and leaving them out saves a third of the work.
     # Pooling before the activation gives the same values for a quarter of the work.
     return [
+        layers.Cropping2D(2, name="crop"),
         layers.Conv2D(first, 5, name="conv1"),
         layers.MaxPooling2D(2, name="pool1"),
         layers.ReLU(name="relu1"),
@@ -93,7 +95,7 @@ def _baseline() -> list[keras.Layer]:
 
 # Every layer has a name of its own: Keras's would count up, and with them the content of the saved files.
 NETWORKS: dict[str, Callable[[], list[keras.Layer]]] = {
-    "small": lambda: _convolutions(16, 32, 64),
+    "small": lambda: _convolutions(16, 64, 128),
     "large": lambda: _convolutions(32, 64, 128),
     "baseline": _baseline,  # the earlier design, to compare with
 }

@@ -11,13 +11,13 @@ MODELS = ("default", "baseline")
 
 # Keras's optimizers, each with the peak of its learning rate over training, for batches of 256 images.
 OPTIMIZERS = {
-    "adadelta": 4.0,
+    "adadelta": 2.0,
     "adafactor": 2e-2,
     "adagrad": 5e-2,
     "adam": 1e-2,
     "adamax": 2e-2,
     "adamw": 1e-2,
-    "ftrl": 5e-2,
+    "ftrl": 5e-2,  # made for sparse linear models: it starts from weights of 0, and a network doesn't learn with it
     "lamb": 2e-2,
     "lion": 1e-3,
     "muon": 1e-2,
@@ -49,9 +49,12 @@ class Preset:
     augmentation: Augmentation
 
 
+# As much as makes other people's digits readable without losing accuracy on MNIST's; measured by dev.bench.training.
+_LIKE_PENS = Augmentation(rotation=12, slant=0.15, scale=0.15, shift=1, stroke=0.5)
+
 PRESETS = {
-    "fast": Preset("small", 3, 256, Augmentation(rotation=10, slant=0.1, scale=0.1, shift=1, stroke=0.7)),
-    "accurate": Preset("large", 10, 256, Augmentation(rotation=10, slant=0.1, scale=0.1, shift=1, stroke=0.7)),
+    "fast": Preset("small", 3, 256, _LIKE_PENS),
+    "accurate": Preset("large", 10, 256, _LIKE_PENS),
 }
 
 
@@ -82,10 +85,10 @@ class TrainingConfig:
         for name, number, most in (
             ("epochs", self.epochs, math.inf),
             ("batch_size", self.batch_size, math.inf),
-            ("learning_rate", self.learning_rate, 1000),
+            ("learning_rate", self.learning_rate, math.inf),
             ("seed", self.seed, 2**31 - 1),
         ):
-            if not 0 <= number <= most:
+            if not (math.isfinite(number) and 0 <= number <= most):
                 raise UsageError(f"{name}: expected a number from 0{f' to {most}' * (most < math.inf)}, got {number}")
 
     @property

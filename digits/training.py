@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.augmentation import augment
-from digits.errors import DataError
+from digits.errors import DataError, DigitsError
 from digits.model import build, keras, tf, with_probabilities
 from digits.recipe import BASELINE, TrainingConfig, learning_rates
 
@@ -23,6 +23,7 @@ _STEPS_PER_CALL = 50  # of the graph: few enough calls to cost nothing, short en
 _MEASURED_AT_ONCE = 1000  # images
 _ADAM = {"beta_1": 0.7, "beta_2": 0.9}  # shorter memory, for a run of a few hundred steps
 _SETTINGS: dict[str, dict[str, Any]] = {
+    "adafactor": {"epsilon_1": 1e-16},  # Keras's 1e-30 underflows when squared, and blank pixels make it not a number
     "adam": _ADAM,
     "adamw": _ADAM,
     "nadam": _ADAM,
@@ -62,6 +63,7 @@ def train(
 
     Raises:
         DataError: images or labels have another shape or type than LabelledImages says.
+        DigitsError: a weight is no longer a number, as the learning rate was too large.
     """
     for name, data in (("training", train), ("validation", validation)):
         _check(name, *data)
@@ -71,6 +73,12 @@ def train(
 
     def ended(loss: float, accuracy: float) -> None:
         nonlocal started
+        if not all(np.isfinite(weight.numpy()).all() for weight in network.weights):
+            raise DigitsError(
+                f"the weights ran away in epoch {len(history) + 1}: optimizer {config.optimizer}, "
+                f"learning rate {config.learning_rate or 'of the preset'}",
+                remedy="a smaller learning rate, or the optimizer adam",
+            )
         val_loss, val_accuracy = measure(validation)
         seconds = time.perf_counter() - started
         history.append(EpochResult(len(history) + 1, loss, accuracy, val_loss, val_accuracy, seconds))
@@ -97,7 +105,7 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, end
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
-    optimizer = _optimizer(config.optimizer)
+    optimizer = _optimizer(config.optimizer, _SETTINGS.get(config.optimizer, {}))
     weights = network.trainable_variables
     optimizer.build(weights)
 
@@ -140,7 +148,7 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, end
 
 def _fit_as_before(network: keras.Model, data: LabelledImages, config: TrainingConfig, ended: _Ended) -> None:
     """The earlier design's way, to compare with: Keras's `fit` over all images as float32, flat learning rate."""
-    optimizer = keras.optimizers.get(config.optimizer)
+    optimizer = _optimizer(config.optimizer, {})
     if config.learning_rate:
         optimizer.learning_rate = config.learning_rate
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -181,10 +189,10 @@ def _loss_and_right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
 
 
-def _optimizer(name: str) -> keras.optimizers.Optimizer:
-    """Keras's optimizer of that name, with our settings where it has some."""
-    kind = type(keras.optimizers.get(name))
-    return kind(**_SETTINGS.get(name, {}))
+def _optimizer(name: str, settings: dict[str, Any]) -> keras.optimizers.Optimizer:
+    """Keras's optimizer of that name, with some settings."""
+    kinds = {key.lower(): kind for key, kind in vars(keras.optimizers).items()}  # its own `get` lacks some
+    return kinds[name](**settings)
 
 
 def _check(name: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:

@@ -5,7 +5,7 @@ ARG GO_IMAGE=golang:1.25-bookworm@sha256:3b4a11519ad929d1e1d261a12cff056f0c85b73
 
 FROM ${GO_IMAGE} AS build
 ARG MINIO=v0.0.0-20260212201848-7aac2a2c5b7c
-RUN CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOBIN=/build go install -trimpath -ldflags "-s -w" "github.com/minio/minio@$MINIO"
+RUN CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOBIN=/build go install -ldflags "-s -w" "github.com/minio/minio@$MINIO"
 
 FROM scratch
 COPY --from=build /build/minio /usr/bin/minio

@@ -60,7 +60,10 @@ def _settings(data: str | None, backend: str | None) -> Settings:
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if "preset" in chosen:
+        chosen.setdefault("epochs", 0)  # as many as the preset has, not the definition's default
+    return chosen
 
 
 def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:

@@ -16,7 +16,17 @@ from digits.settings import BACKENDS, Settings
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
-MADE = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "predictor-container.json", "minio.json")
+MADE = (
+    "runs",
+    "cache",
+    "pipeline",
+    "logs",
+    "endpoint.json",
+    "endpoint.lock",
+    "docker.lock",
+    "predictor-container.json",
+    "minio.json",
+)
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 
 

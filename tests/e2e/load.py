@@ -63,4 +63,13 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(json.dumps({"requests": sum(answers.values()), "failed": failed[:20], "releases": dict(answers)}))
+print(
+    json.dumps(
+        {
+            "requests": sum(answers.values()),
+            "failed": [*failed[:5], *failed[5:][-5:]],
+            "failures": len(failed),
+            "releases": dict(answers),
+        }
+    )
+)

@@ -114,6 +114,8 @@ def test_versions_change_without_a_failed_request(namespace: Namespace, small_re
     assert served(namespace) == first.version
     result = stop_load(namespace)
     print("load:", result)
+    if result["failed"]:
+        print(namespace.kubectl("get", "events", "--sort-by=.metadata.creationTimestamp"))
     assert result["failed"] == []
     assert set(result["releases"]) == {first.version, second.version}
     assert result["requests"] > 100

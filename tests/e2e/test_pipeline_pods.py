@@ -17,6 +17,7 @@ from backends.kubeflow_submit import compiled
 from backends.kubeflow_watch import events_of
 from digits import deployment, feedback, releases
 from digits.settings import Settings
+from digits.store import S3Store
 from pipeline.definition import STEPS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -35,9 +36,10 @@ def steps_image(cluster_settings: Settings) -> str:
 def driver(namespace: Namespace, steps_image: str) -> Driver:
     """A run of the pipeline as `digits submit` compiles it for this namespace."""
     settings = dataclasses.replace(namespace.settings, steps_image=steps_image)
-    return Driver(
-        compiled(settings), f"run-{uuid.uuid4().hex[:6]}", namespace.kubectl, namespace.store, ACCOUNT, {"epochs": 1}
-    )
+    client: Any = namespace.store._client
+    client.make_bucket("mlpipeline")  # Kubeflow's own, in which artifacts travel
+    root, run_id = S3Store(client, "mlpipeline", "v2"), f"run-{uuid.uuid4().hex[:6]}"
+    return Driver(compiled(settings), run_id, namespace.kubectl, root, ACCOUNT, {"epochs": 1})
 
 
 def serve_mnist(namespace: Namespace) -> None:

@@ -11,6 +11,7 @@ import datetime
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -47,6 +48,7 @@ class Pipelines:
     silent_create: bool = False
     fail: Callable[[str, str], Any] = lambda method, path: None
     asked: list[str] = field(default_factory=list)
+    cookies: set[str] = field(default_factory=set)
     looks: int = 0
     experiments: dict[str, Json] = field(default_factory=dict)
     pipelines: dict[str, Json] = field(default_factory=dict)
@@ -167,7 +169,7 @@ def tasks(*of_steps: Json) -> list[Json]:
 
 
 @contextlib.contextmanager
-def serving(pipelines: Pipelines) -> Iterator[Pipelines]:
+def serving(pipelines: Pipelines, tls: ssl.SSLContext | None = None) -> Iterator[Pipelines]:
     """Serve on a free port of 127.0.0.1 while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -178,6 +180,7 @@ def serving(pipelines: Pipelines) -> Iterator[Pipelines]:
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             pipelines.asked.append(f"{self.command} {parts.path}")
+            pipelines.cookies.add(self.headers.get("Cookie") or "")
             fault = pipelines.fail(self.command, parts.path)
             if fault is None and pipelines.token and self.headers.get("Authorization") != f"Bearer {pipelines.token}":
                 fault = (401, "Request header error: the token is expired")
@@ -210,9 +213,11 @@ def serving(pipelines: Pipelines) -> Iterator[Pipelines]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    pipelines.url = f"http://127.0.0.1:{server.server_port}"
+    pipelines.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     try:
         yield pipelines
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -406,10 +408,30 @@ def test_the_notebooks_own_token_is_found(settings: Settings, api: Pipelines, tm
 
 def test_a_cookie_is_sent_and_a_login_page_is_no_answer(settings: Settings, api: Pipelines) -> None:
     """Behind a login, the page it shows is named as what it is."""
-    api.fail = lambda method, path: "page"
-    with pytest.raises(MissingError, match="asks to log in") as raised:
-        KubeflowBackend(dataclasses.replace(settings, kfp_cookie="authservice_session=abc")).check()
-    assert "DIGITS_KFP_COOKIE" in raised.value.remedy
+    session = dataclasses.replace(settings, kfp_cookie="authservice_session=abc")
+    KubeflowBackend(session).check()
+    assert api.cookies == {"authservice_session=abc"}
+    for answer in ("page", (302, "log in there")):
+        api.fail = lambda method, path, answer=answer: answer
+        with pytest.raises(MissingError, match="asks to log in") as raised:
+            KubeflowBackend(session).check()
+        assert "DIGITS_KFP_COOKIE" in raised.value.remedy
+
+
+def test_an_authority_of_ones_own_is_taken_by_setting(settings: Settings, tmp_path: Path) -> None:
+    """A certificate that no public authority knows is refused, and taken with its own in DIGITS_KFP_CA."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = ["-subj", "/CN=kubeflow", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(Pipelines(), context) as api:
+        there = dataclasses.replace(settings, kfp_host=api.url)
+        with pytest.raises(MissingError, match=r"does not answer: .*(SSL|CERTIFICATE)"):
+            KubeflowBackend(there).check()
+        KubeflowBackend(dataclasses.replace(there, kfp_ca=str(certificate))).check()
 
 
 @pytest.mark.parametrize("status", [401, 403])

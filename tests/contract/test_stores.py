@@ -1,0 +1,175 @@
+"""What every object store promises: a folder, MinIO in Docker, MinIO as a program."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import pytest
+from store_servers import SERVERS, Cable
+
+from digits.errors import DigestMismatch, ObjectMissing, StoreError, StoreUnreachable
+from digits.files import sha256_of
+from digits.store import open_store
+
+BIG = 200 * 1024 * 1024
+
+
+@pytest.fixture(
+    scope="module",
+    params=["file", pytest.param("minio-docker", marks=pytest.mark.docker), "minio-program"],
+)
+def reached(request, tmp_path_factory):
+    """Each store's settings in turn, as this machine reaches it."""
+    with SERVERS[request.param](tmp_path_factory.mktemp(request.param)) as settings:
+        yield settings
+
+
+@pytest.fixture
+def store(reached):
+    """The store."""
+    return open_store(reached)
+
+
+def _s3_only(settings):
+    if settings.store.startswith("file:"):
+        pytest.skip("file: a folder has no server, credentials or cable")
+
+
+def test_an_object_comes_back_as_it_was_put(store):
+    """Bytes in, the same bytes out, from memory and to a file."""
+    store.put("a/b.bin", b"\0\xffdigits")
+    assert store.get("a/b.bin") == b"\0\xffdigits"
+    assert store.exists("a/b.bin")
+
+
+def test_a_second_put_replaces_the_first(store):
+    """An object is overwritten whole, also by a shorter one."""
+    store.put("over/written", b"a long first content")
+    store.put("over/written", b"short")
+    assert store.get("over/written") == b"short"
+
+
+def test_only_one_of_many_creates_wins(store):
+    """Of ten that create the same key at once, one is told that it did, and its content stays."""
+    won = []
+    threads = [
+        threading.Thread(target=lambda n=n: won.append(n) if store.create("once/only", str(n).encode()) else None)
+        for n in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(won) == 1
+    assert store.get("once/only") == str(won[0]).encode()
+
+
+def test_a_listing_holds_no_sibling_with_a_longer_name(store):
+    """Listing v1/ gives nothing of v10/ or v1.txt, and all that lies deeper."""
+    for key in ("list/v1/a", "list/v1/deep/b", "list/v10/c", "list/v1.txt"):
+        store.put(key, b"x")
+    assert store.keys("list/v1/") == ["list/v1/a", "list/v1/deep/b"]
+    assert store.keys("list/none/") == []
+    with pytest.raises(StoreError, match="ending in '/'"):
+        store.keys("list/v1")
+
+
+def test_a_missing_object_is_said_to_be_missing(store, tmp_path):
+    """Reading what is not there is an ObjectMissing that names it; deleting it is nothing."""
+    assert not store.exists("not/there")
+    with pytest.raises(ObjectMissing, match="not/there"):
+        store.get("not/there")
+    with pytest.raises(ObjectMissing, match="not/there"):
+        store.download("not/there", tmp_path / "file")
+    store.delete("not/there")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleted_object_is_gone(store):
+    """After delete there is no object under the key."""
+    store.put("to/delete", b"x")
+    store.delete("to/delete")
+    assert not store.exists("to/delete")
+
+
+def test_an_empty_object_is_an_object(store, tmp_path):
+    """Zero bytes are kept, listed and read."""
+    store.put("empty/object", b"")
+    assert store.get("empty/object") == b""
+    assert store.keys("empty/") == ["empty/object"]
+    store.download("empty/object", tmp_path / "empty")
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_a_large_object_goes_there_and_back(store, tmp_path):
+    """200 MB from a file and to a file, with its digest checked."""
+    source = tmp_path / "source"
+    block = bytes(range(256)) * 4096
+    with source.open("wb") as file:
+        for n in range(BIG // len(block)):
+            file.write(n.to_bytes(4, "big") + block[4:])
+    digest = sha256_of(source)
+    store.put("large/object", source)
+    store.download("large/object", tmp_path / "back", sha256=digest)
+    assert sha256_of(tmp_path / "back") == digest
+    store.delete("large/object")
+
+
+def test_damaged_content_is_refused_and_not_kept(store, tmp_path):
+    """A digest that differs is a DigestMismatch, on get and download, and leaves no file."""
+    store.put("damaged/object", b"not what was promised")
+    expected = sha256_of(b"what was promised")
+    with pytest.raises(DigestMismatch, match=expected):
+        store.get("damaged/object", sha256=expected)
+    with pytest.raises(DigestMismatch, match=expected):
+        store.download("damaged/object", tmp_path / "file", sha256=expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["../out", "/abs", "a//b", "a/../b", "a\nb", ""])
+def test_a_key_that_is_no_plain_path_is_refused(store, key):
+    """No key leads out of the store."""
+    with pytest.raises(StoreError):
+        store.put(key, b"x")
+
+
+def test_wrong_credentials_are_named_as_such(reached, store):
+    """The server's refusal becomes a StoreError that names the settings, and holds no secret."""
+    _s3_only(reached)
+    store.put("some/object", b"x")
+    wrong = open_store(dataclasses.replace(reached, minio_secret_key="a-wrong-secret-key"))
+    for attempt in (lambda: wrong.get("some/object"), lambda: wrong.put("other", b"x"), lambda: wrong.keys("some/")):
+        with pytest.raises(StoreError, match="MINIO_SECRET_KEY") as refused:
+            attempt()
+        assert "a-wrong-secret-key" not in str(refused.value)
+
+
+def test_a_server_that_is_not_there_is_said_to_be_unreachable(reached, tmp_path):
+    """Exit code 3, the store's address and a remedy, within the bounded tries."""
+    _s3_only(reached)
+    cable = Cable(reached.minio_endpoint, cut_after=0)
+    cable.cut()
+    away = open_store(dataclasses.replace(reached, minio_endpoint=cable.endpoint))
+    with pytest.raises(
+        StoreUnreachable, match=r"s3://digits.*MINIO_ENDPOINT|(?s:s3://digits.*MINIO_ENDPOINT)"
+    ) as error:
+        away.put("a", b"x")
+    assert error.value.exit_code == 3
+
+
+def test_a_server_that_goes_away_half_way_leaves_nothing_half_done(reached, store, tmp_path):
+    """A download that is cut leaves no file; a put that is cut leaves no object, or the one from before."""
+    _s3_only(reached)
+    store.put("half/way", b"before")
+    store.put("half/read", b"r" * 4_000_000)
+    down = Cable(reached.minio_endpoint, cut_after=1_000_000)
+    with pytest.raises(StoreUnreachable):
+        open_store(dataclasses.replace(reached, minio_endpoint=down.endpoint)).download("half/read", tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+    source = tmp_path / "source"
+    source.write_bytes(b"w" * 40_000_000)
+    up = Cable(reached.minio_endpoint, cut_after=600)
+    with pytest.raises(StoreUnreachable):
+        open_store(dataclasses.replace(reached, minio_endpoint=up.endpoint)).put("half/way", source)
+    assert store.get("half/way") == b"before"

@@ -1,0 +1,269 @@
+"""The docker backend against a real engine: what it makes, what it leaves, and how it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from engines import PARAMETERS, cleaned, engine, settings_for, wait_until
+
+from backends import containers, docker_endpoint, docker_store, images, runs
+from backends.base import Request
+from backends.docker import DockerBackend
+from digits.errors import MissingError, StepFailed, UsageError
+from digits.store import open_store, s3_client
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parent.parent.parent
+NO_IMAGE = "registry.invalid/no-such-python:1"
+
+
+@pytest.fixture(scope="module")
+def client():
+    """The engine."""
+    found = engine()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def settings(client, tmp_path_factory):
+    """A home whose containers are removed at the end."""
+    with cleaned(settings_for(tmp_path_factory.mktemp("home"), backend="docker")) as made:
+        yield made
+
+
+@pytest.fixture
+def backend(settings):
+    """The backend."""
+    opened = DockerBackend(settings)
+    yield opened
+    opened.close()
+
+
+def digits(home, *arguments, **environment):
+    """Run the command line; returns the finished process."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "MINIO_", "MLFLOW_"))}
+    given = {k: os.environ[k] for k in ("DIGITS_BASE_IMAGE", "DIGITS_MINIO_IMAGE") if k in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "digits", *arguments],
+        env=plain | given | {"DIGITS_HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def nothing_of(client, settings):
+    """Whether the engine has no container, network or volume of that home."""
+    label = {"label": f"{containers.INSTALLATION_LABEL}={containers.installation(settings)}"}
+    return not (
+        client.containers.list(all=True, filters=label)
+        or client.networks.list(filters=label)
+        or client.volumes.list(filters=label)
+    )
+
+
+def test_a_step_container_is_ours_and_may_do_little(client, settings, backend):
+    """Label, calling user, read-only root, no capability; and nothing of ours listens beyond this machine."""
+    seen = []
+
+    def look(event):
+        if event["event"] == "started" and event["step"] == "prepare":
+            assert wait_until(lambda: containers.ours(client, settings, "step"))
+            seen.extend(c.attrs for c in containers.ours(client, settings))
+
+    result = backend.run(Request(PARAMETERS), look)
+    assert result.state == "SUCCEEDED"
+    step = next(a for a in seen if a["Config"]["Labels"][containers.ROLE_LABEL] == "step")
+    assert step["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
+    assert step["Config"]["Labels"][containers.RUN_LABEL] == result.run_id
+    assert step["HostConfig"]["ReadonlyRootfs"]
+    assert step["HostConfig"]["CapDrop"] == ["ALL"]
+    bindings = [b for a in seen for bound in a["NetworkSettings"]["Ports"].values() for b in bound or []]
+    assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
+    assert containers.ours(client, settings, "step") == []
+    made = [p for p in settings.home.rglob("*") if p.is_file()]
+    assert {p.stat().st_uid for p in made} == {os.getuid()}
+
+
+def test_the_credentials_are_the_users_alone(settings, backend):
+    """The file with MinIO's credentials is of mode 0600, and their like of another home differ."""
+    backend.prepare(lambda event: None)
+    assert (settings.home / "minio.json").stat().st_mode & 0o777 == 0o600
+    assert docker_store.credentials(settings)[1] in docker_store.here(containers.connect(), settings).minio_secret_key
+
+
+def test_the_bucket_holds_the_release_with_its_manifest(settings, backend):
+    """Looked at with the MinIO client alone: the release is there, and each digest in its manifest is right."""
+    result = backend.run(Request(PARAMETERS), lambda event: None)
+    reached = backend.here()
+    bucket = s3_client(reached)
+    prefix = f"models/digits/{result.outputs['published']['version']}/"
+    found = {o.object_name for o in bucket.list_objects("digits", prefix=prefix, recursive=True)}
+    manifest = json.loads(bucket.get_object("digits", prefix + "manifest.json").read())
+    assert found == {prefix + name for name in [*manifest["files"], "manifest.json"]}
+    store = open_store(reached)
+    for name, digest in manifest["files"].items():
+        store.get(prefix + name, sha256=digest)
+
+
+@pytest.mark.parametrize("how", ["kill", "remove"])
+def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backend, how):
+    """Neither a killed nor a vanished container counts as done (kubeflow/pipelines#13332); nothing of it is left."""
+
+    def attack(event):
+        if event["event"] == "started" and event["step"] == "train":
+            threading.Thread(target=strike, daemon=True).start()
+
+    def strike():
+        def train():
+            return [c for c in containers.ours(client, settings, "step") if c.labels.get("org.digits.step") == "train"]
+
+        assert wait_until(lambda: any(c.status == "running" for c in train()))
+        for victim in train():
+            victim.kill() if how == "kill" else victim.remove(force=True)
+
+    with pytest.raises(StepFailed, match=r"137|removed") as failure:
+        backend.run(Request(PARAMETERS | {"seed": 99}), attack)
+    assert failure.value.step == "train"
+    assert runs.find(settings.home).record()["state"] == "FAILED"
+    assert containers.ours(client, settings, "step") == []
+
+
+def test_a_taken_port_is_left_to_its_holder(client, settings):
+    """With DIGITS_PORT taken the predictor serves on another port, and who holds the port keeps it."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = dataclasses.replace(settings, port=holder.getsockname()[1])
+        docker_endpoint.stop(client, settings)
+        found = docker_endpoint.ensure(client, taken, print)
+        assert containers.published(found, docker_endpoint.HTTP) not in {0, taken.port}
+        assert socket.create_connection(holder.getsockname(), 1)
+
+
+def test_the_predictor_image_is_small_and_holds_only_what_serves(client, settings):
+    """At most 450 MB, not root, without TensorFlow, kfp, mlflow, pip or a compiler."""
+    name = images.ensure(client, settings, "predictor", print)
+    image = client.images.get(name)
+    assert image.attrs["Size"] <= 450e6
+    assert image.attrs["Config"]["User"] == "1000:1000"
+    script = (
+        "import importlib.util as u, shutil, digits.serving.kserve_model; "
+        "print([m for m in ('tensorflow', 'kfp', 'mlflow', 'pip', 'setuptools') if u.find_spec(m)], "
+        "[p for p in ('gcc', 'cc', 'apt-get', 'pip') if shutil.which(p)])"
+    )
+    said = client.containers.run(
+        name,
+        ["python", "-c", script],
+        labels=containers.labels(settings, "step"),
+        read_only=True,
+        tmpfs={"/tmp": ""},
+        network_disabled=True,
+        remove=True,
+    )
+    assert said.decode().strip() == "[] []"
+
+
+def test_a_tag_follows_what_goes_in(client, settings, monkeypatch, tmp_path):
+    """The same sources give the same tag, one changed byte another one."""
+    before = images.reference(client, settings, "predictor")
+    assert images.reference(client, settings, "predictor") == before
+    for part in ("dev", "requirements", "digits", "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path)], check=True)
+    monkeypatch.setattr(images, "ROOT", tmp_path)
+    monkeypatch.setattr(images, "FOLDER", tmp_path / "dev" / "images")
+    assert images.reference(client, settings, "predictor") == before
+    with (tmp_path / "digits" / "errors.py").open("a") as file:
+        file.write("\n")
+    assert images.reference(client, settings, "predictor") != before
+
+
+def test_no_engine_is_exit_code_3_with_a_remedy(tmp_path):
+    """One line of cause, one of remedy, nothing made."""
+    done = digits(tmp_path, "run", "--backend", "docker", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert done.returncode == 3
+    assert "no Docker engine answers" in done.stderr
+    assert "--backend process" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_context_that_names_no_engine_is_followed_and_said(tmp_path):
+    """`docker context` is honoured: a context whose engine is away is where the error says it looked."""
+    context = {"Name": "away", "Metadata": {}, "Endpoints": {"docker": {"Host": f"unix://{tmp_path}/away.sock"}}}
+    folder = tmp_path / "config" / "contexts" / "meta" / "5f2a1f0bd9b7c1ab8b3c9c0b3d3a1f6f"
+    from hashlib import sha256
+
+    folder = folder.with_name(sha256(b"away").hexdigest())
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text(json.dumps(context))
+    (tmp_path / "config" / "config.json").write_text(json.dumps({"currentContext": "away"}))
+    done = digits(tmp_path, "run", "--backend", "docker", DOCKER_CONFIG=str(tmp_path / "config"))
+    assert done.returncode == 3
+    assert "away.sock" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["DIGITS_BASE_IMAGE", "DIGITS_MINIO_IMAGE"])
+def test_an_image_that_cannot_be_had_is_exit_code_3_and_leaves_nothing(client, tmp_path, variable):
+    """The error names the image and how to bring it; no container, network or volume is left."""
+    done = digits(tmp_path, "run", "--backend", "docker", **{variable: NO_IMAGE})
+    assert done.returncode == 3, done.stderr
+    assert NO_IMAGE in done.stderr
+    assert variable in done.stderr
+    assert nothing_of(client, settings_for(tmp_path))
+
+
+def test_an_address_that_means_another_machine_inside_is_refused(client, settings):
+    """Localhost in a setting would silently be the container; it is refused before anything starts."""
+    for value in ({"minio_endpoint": "localhost:9000"}, {"tracking_uri": "http://127.0.0.1:5000"}):
+        with pytest.raises(UsageError, match="inside a container"):
+            DockerBackend(dataclasses.replace(settings, **value)).check()
+
+
+def test_a_full_disk_is_exit_code_3(client, tmp_path):
+    """A step that cannot write for want of space says so, and how much that needs is not guessed at."""
+    home = tmp_path / "small"
+    home.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2500k", "none", str(home)], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        with cleaned(settings_for(home, backend="docker")):
+            done = digits(home, "run", "--backend", "docker", "--dataset", "sklearn-digits", "--epochs", "1")
+            assert done.returncode == 3, done.stderr
+            assert "No space left" in done.stderr
+            assert containers.ours(client, settings_for(home), "step") == []
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def test_clean_leaves_nothing_of_ours_in_the_engine(client, settings, backend):
+    """After `digits clean --yes` there is no container, network or volume of this home; doctor agrees."""
+    backend.prepare(lambda event: None)
+    assert not nothing_of(client, settings)
+    done = digits(settings.home, "clean", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith("volume ") for line in json.loads(done.stdout)["removed"])
+    assert nothing_of(client, settings)
+    doctor = digits(settings.home, "doctor", "--backend", "docker", "--json")
+    findings = {f["name"]: f for f in json.loads(doctor.stdout)["findings"]}
+    assert findings["leftovers"]["found"] == "none"
+
+
+def test_a_store_of_the_users_own_is_used_as_it_is(settings):
+    """With s3:// in DIGITS_STORE no MinIO of ours is wanted."""
+    theirs = dataclasses.replace(settings, store="s3://theirs", minio_endpoint="s3.example:9000")
+    assert not docker_store.is_ours(theirs)
+    assert docker_store.inside(theirs) == theirs
+    with pytest.raises(MissingError):
+        docker_store.here(containers.connect(), dataclasses.replace(settings, home=settings.home / "other"))

@@ -1,0 +1,73 @@
+"""The process and docker backends are one pipeline: same steps, data, weights, figures and answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engines import cleaned, engine, settings_for
+
+from backends.base import Request
+from backends.docker import DockerBackend
+from backends.process import ProcessBackend
+from digits import deployment, mnist, releases
+from digits.store import open_store
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+# TensorFlow's sums run in an order that depends on threads and processor. On one machine the two backends' weights have
+# been equal to the bit; this much is allowed for another base image's libraries.
+NOISE = 1e-4
+PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 11, "min_accuracy": 0.3}
+KINDS = {"process": ProcessBackend, "docker": DockerBackend}
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory):
+    """{backend: (result, manifest, answers on 100 test images)} of the same request."""
+    engine().close()
+    found = {}
+    for name, kind in KINDS.items():
+        with cleaned(settings_for(tmp_path_factory.mktemp(name), backend=name)) as settings:
+            backend = kind(settings)
+            try:
+                result = backend.run(Request(PARAMETERS), lambda event: None)
+                manifest = releases.load(open_store(backend.here()), result.outputs["published"]["version"])
+                test = mnist.fetch("sklearn-digits", "", settings.home / "data").test
+                instances = (test.images[:100].astype(np.float32) / 255).tolist()
+                url = f"{backend.endpoint()}/v1/models/digits:predict"
+                answers = np.asarray(deployment.request(url, {"instances": instances}, seconds=30)["predictions"])
+                found[name] = (result, manifest, answers)
+            finally:
+                backend.stop_endpoint()
+                backend.close()
+    return found
+
+
+def test_both_run_the_same_steps(sides):
+    """Step list and states are equal."""
+    lists = [{name: step.state for name, step in result.steps.items()} for result, _, _ in sides.values()]
+    assert lists[0] == lists[1]
+
+
+def test_both_see_the_same_data_and_code(sides):
+    """All digests of data and of the code are equal."""
+    (_, one, _), (_, other, _) = sides.values()
+    assert one["data"] == other["data"]
+    assert one["code"] == other["code"]
+    assert one["parameters"] == other["parameters"]
+
+
+def test_both_reach_the_same_figures(sides):
+    """Accuracy and loss are equal but for float noise."""
+    (_, one, _), (_, other, _) = sides.values()
+    assert one["metrics"].keys() == other["metrics"].keys()
+    for name, value in one["metrics"].items():
+        assert value == pytest.approx(other["metrics"][name], abs=NOISE), name
+
+
+def test_both_endpoints_answer_the_same_on_100_images(sides):
+    """Probabilities are equal but for float noise, and so are the classes."""
+    (_, _, one), (_, _, other) = sides.values()
+    assert one.shape == (100, 10)
+    np.testing.assert_allclose(one, other, atol=NOISE)
+    np.testing.assert_array_equal(one.argmax(1), other.argmax(1))
