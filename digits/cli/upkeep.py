@@ -34,7 +34,12 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 @click.option("--backend", type=click.Choice(BACKENDS), help="Whose needs count.  [process]")
 @_json
 def doctor(backend: str | None, as_json: bool) -> None:
-    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something."""
+    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something.
+
+    \b
+    digits doctor
+    digits doctor --backend docker
+    """
     import dataclasses
 
     settings = Settings.load()
@@ -76,7 +81,12 @@ def _show(finding: Finding) -> None:
 @click.option("--all", "everything", is_flag=True, help="The local store, MLflow's database and downloaded data too.")
 @_json
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
-    """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME."""
+    """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME.
+
+    \b
+    digits clean            asks first; releases in the local store are kept
+    digits clean --all      those, MLflow and downloaded data too
+    """
     settings = Settings.load()
     parts = [settings.home / name for name in MADE + (KEPT if everything else ())]
     parts = [part for part in parts if part.exists()]
