@@ -91,6 +91,12 @@ def test_drawing_has_its_picture(drawing: Path) -> None:
     assert len(words & found) > 0.8 * len(words)
 
 
+def test_readme_draws_the_same() -> None:
+    """The README's drawing is that of the architecture page."""
+    drawing = (DOCS / "drawings" / "data-flow.mmd").read_text(encoding="utf-8")
+    assert f"```mermaid\n{drawing}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_readme_blocks_are_there() -> None:
     """The blocks that CI runs are found by their names."""
     from dev import readme
