@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from support import missing
 
 from backends import containers
 from digits.errors import MissingError
@@ -20,13 +19,11 @@ PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 7, "min_accuracy
 
 
 def engine() -> Any:
-    """A client of the Docker engine. Without one the test is skipped, or fails if DIGITS_REQUIRE_DOCKER is 1."""
+    """A client of the Docker engine. Without one the test is skipped, or fails if DIGITS_REQUIRE names docker."""
     try:
         return containers.connect()
     except MissingError as exc:
-        if os.environ.get("DIGITS_REQUIRE_DOCKER") == "1":
-            pytest.fail(f"DIGITS_REQUIRE_DOCKER is 1, but {exc}")
-        pytest.skip(f"needs a Docker engine: {exc.message}")
+        missing("docker", f"it needs a Docker engine: {exc.message}")
 
 
 def settings_for(home: Path, **values: Any) -> Settings:

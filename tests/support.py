@@ -16,7 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -25,6 +25,8 @@ from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
+# CI has everything: what it names here (docker, cluster, browser) must be there, elsewhere its tests are skipped.
+REQUIRED = os.environ.get("DIGITS_REQUIRE", "").replace(",", " ").split()
 OURS = ("DIGITS_", "MINIO_", "MLFLOW_")
 PREDICTOR_SECONDS = 90.0
 # Read when the tests are collected, because the tests themselves run without our variables.
@@ -172,3 +174,10 @@ def predictors(folder: Path) -> Iterator[StartPredictor]:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(predictor.process.pid, signal.SIGKILL)
                 predictor.process.wait()
+
+
+def missing(what: str, why: str) -> NoReturn:
+    """Skip a test for want of `what`, saying why; or fail it, where DIGITS_REQUIRE names `what`."""
+    if what in REQUIRED:
+        pytest.fail(f"DIGITS_REQUIRE names {what}, but {why}")
+    pytest.skip(why)

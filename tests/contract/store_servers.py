@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from engines import cleaned, engine, settings_for, wait_until
+from support import missing
 
 from backends import docker_store
 from digits.settings import Settings
@@ -41,7 +41,7 @@ def program(home: Path) -> Iterator[Settings]:
     """The program `minio`, where it is on PATH."""
     found = shutil.which("minio")
     if not found:
-        pytest.skip("needs the program minio on PATH")
+        missing("docker", "it needs the program minio on PATH")
     access, secret = secrets.token_hex(8), secrets.token_hex(16)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import missing
 
 from backends import cluster, containers, images
 from backends.kube import Kube, kubeconfig_path
@@ -28,7 +29,6 @@ from digits.store import ObjectStore, open_store
 NAME = os.environ.get("DIGITS_E2E_CLUSTER", "digits-e2e")
 MNIST = Path(os.environ.get("DIGITS_DATA") or Path(__file__).parents[3] / "shared/mnist")
 # Read when the tests are collected: fixtures may hide the environment from the tests themselves.
-REQUIRED = "cluster" in os.environ.get("DIGITS_REQUIRE", "").split(",")
 KEEP = os.environ.get("DIGITS_KEEP_CLUSTER") == "1"
 
 
@@ -74,9 +74,7 @@ def cluster_images() -> dict[str, str]:
         try:
             need(tool)
         except MissingError as exc:
-            if REQUIRED:
-                raise
-            pytest.skip(f"the cluster tests need {tool}: {exc.message}")
+            missing("cluster", f"the cluster tests need {tool}: {exc.message}")
     engine, settings = containers.connect(), Settings.load(dotenv=None)
     built = {name: images.ensure(engine, settings, name, print) for name in ("predictor", "web")}
     return {cluster.PREDICTOR_IMAGE: built["predictor"], cluster.WEB_IMAGE: built["web"]}

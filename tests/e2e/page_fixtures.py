@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from support import missing
 
 from digits.settings import Settings
 from digits.store import FileStore
@@ -132,7 +133,7 @@ def site(between: Between, tmp_path: Path) -> Iterator[Site]:
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
     if not CHROMIUM:
-        pytest.skip("the browser tests need chromium (apt-get install chromium)")
+        missing("browser", "the browser tests need chromium (apt-get install chromium)")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         yield browser
