@@ -37,7 +37,11 @@ def _connect() -> tuple[Settings, Pipelines]:
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
 @_json
 def submit(cache: bool, as_json: bool, **options: Any) -> None:
-    """Submit a run to Kubeflow Pipelines and return; `digits run --backend kubeflow` waits for it."""
+    """Submit a run to Kubeflow Pipelines and return; `digits run --backend kubeflow` waits for it.
+
+    \b
+    digits submit --epochs 5 --experiment my-experiment
+    """
     from backends.base import Request
     from backends.kubeflow_submit import submission
 

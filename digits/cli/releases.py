@@ -13,6 +13,7 @@ import click
 
 from digits import releases as store_releases
 from digits.cli import emit
+from digits.cli.show import wrapped
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.settings import BACKENDS, Settings
 from digits.store import ObjectStore, open_store
@@ -75,7 +76,11 @@ def releases(backend: str | None, as_json: bool) -> None:
 @_backend
 @_json
 def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
-    """Make a release the champion, past the gate."""
+    """Make a release the champion, past the gate.
+
+    \b
+    digits promote fb8e47d9ae35 --why "better on our scans"
+    """
     with _opened(backend) as (settings, store, opened):
         store_releases.promote(store, version, why)
         _follow_up(settings, store, opened, as_json)
@@ -85,7 +90,12 @@ def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
 @_backend
 @_json
 def rollback(backend: str | None, as_json: bool) -> None:
-    """Bring back the champion before this one."""
+    """Bring back the champion before this one; again, and the one before that.
+
+    \b
+    digits releases     the one marked - comes back
+    digits rollback
+    """
     with _opened(backend) as (settings, store, opened):
         store_releases.rollback(store)
         _follow_up(settings, store, opened, as_json)
@@ -109,7 +119,13 @@ def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json
 @click.option("--open/--no-open", "open_page", default=True, help="Open it in a browser.  [open]")
 @_json
 def report(run: str, open_page: bool, as_json: bool) -> None:
-    """Open the report of the newest run that has one, or of RUN."""
+    """Open the report of the newest run that has one, or of RUN.
+
+    \b
+    digits report
+    digits report 20261123-063030-6321e1
+    digits report --no-open     print its path
+    """
     from backends import runs
 
     home = Settings.load().home
@@ -133,6 +149,11 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
 
     TARGET is a release's version, an endpoint's address, or nothing: the champion and the endpoint that serves it.
+
+    \b
+    digits verify
+    digits verify fb8e47d9ae35
+    digits verify http://127.0.0.1:8080
     """
     from digits import verification
 
@@ -148,7 +169,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         for hop in verification.verify(settings, store, version, endpoint):
             hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
             mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
-            click.echo(f"  {mark} {hop.name:<10} {hop.found}", err=as_json)
+            click.echo(f"  {mark} {hop.name:<10} {wrapped(hop.found, 15)}", err=as_json)
     broken = [hop["hop"] for hop in hops if not hop["holds"]]
     if as_json:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})

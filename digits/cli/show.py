@@ -145,9 +145,15 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
 
 
 def _table(*rows: tuple[str, str]) -> None:
-    """Rows of a name and a value, wrapped to the terminal's width; those without a value are left out."""
-    width = min(shutil.get_terminal_size().columns, 100) - 13
+    """Rows of a name and a value; those without a value are left out."""
     click.echo("", err=True)
     for name, value in rows:
-        for i, line in enumerate(textwrap.wrap(value, width, break_on_hyphens=False, drop_whitespace=True)):
-            click.echo(f"  {click.style(f'{name if i == 0 else str():<10}', dim=True)} {line}", err=True)
+        if value:
+            click.echo(f"  {click.style(f'{name:<10}', dim=True)} {wrapped(value, 13)}", err=True)
+
+
+def wrapped(text: str, indent: int) -> str:
+    """`text` broken at the terminal's width, its further lines indented by `indent` columns."""
+    width = max(min(shutil.get_terminal_size().columns, 120) - indent, 20)
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return ("\n" + " " * indent).join(lines)

@@ -10,6 +10,7 @@ import click
 
 from digits.cli import emit
 from digits.cli.doctor import Finding, findings
+from digits.cli.show import wrapped
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import BACKENDS, Settings
 
@@ -33,7 +34,12 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 @click.option("--backend", type=click.Choice(BACKENDS), help="Whose needs count.  [process]")
 @_json
 def doctor(backend: str | None, as_json: bool) -> None:
-    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something."""
+    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something.
+
+    \b
+    digits doctor
+    digits doctor --backend docker
+    """
     import dataclasses
 
     settings = Settings.load()
@@ -41,7 +47,7 @@ def doctor(backend: str | None, as_json: bool) -> None:
         settings = dataclasses.replace(settings, backend=backend)
     for variable, value, meaning in settings.describe():
         if value:
-            click.echo(f"  {click.style(variable, dim=True)}={value}  {click.style(meaning, dim=True)}", err=True)
+            click.echo(f"  {variable}={value}\n      {click.style(wrapped(meaning, 6), dim=True)}", err=True)
     click.echo("", err=True)
     found = []
     for finding in findings(settings):
@@ -65,9 +71,9 @@ def doctor(backend: str | None, as_json: bool) -> None:
 
 def _show(finding: Finding) -> None:
     mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
-    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {finding.found}", err=True)
+    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrapped(finding.found, 21)}", err=True)
     if finding.remedy:
-        click.echo(f"    {'':<16} try: {finding.remedy}", err=True)
+        click.echo(f"    {'':<16} try: {wrapped(finding.remedy, 26)}", err=True)
 
 
 @click.command()
@@ -75,7 +81,12 @@ def _show(finding: Finding) -> None:
 @click.option("--all", "everything", is_flag=True, help="The local store, MLflow's database and downloaded data too.")
 @_json
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
-    """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME."""
+    """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME.
+
+    \b
+    digits clean            asks first; releases in the local store are kept
+    digits clean --all      those, MLflow and downloaded data too
+    """
     settings = Settings.load()
     parts = [settings.home / name for name in MADE + (KEPT if everything else ())]
     parts = [part for part in parts if part.exists()]

@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from support import ROOT, child_environment
@@ -19,6 +20,7 @@ from test_mnist import tiny_files
 
 from dev import reference
 from digits import mnist
+from digits.cli import cli, main
 from digits.settings import Settings
 
 DOCS = ROOT / "docs"
@@ -89,6 +91,12 @@ def test_drawing_has_its_picture(drawing: Path) -> None:
     assert len(words & found) > 0.8 * len(words)
 
 
+def test_readme_draws_the_same() -> None:
+    """The README's drawing is that of the architecture page."""
+    drawing = (DOCS / "drawings" / "data-flow.mmd").read_text(encoding="utf-8")
+    assert f"```mermaid\n{drawing}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_readme_blocks_are_there() -> None:
     """The blocks that CI runs are found by their names."""
     from dev import readme
@@ -151,3 +159,33 @@ def _python(arguments: list[str], environment: dict[str, str]) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _commands() -> list[tuple[str, click.Command]]:
+    """(name, command) of every command and of those within groups."""
+    context, found = click.Context(cli), []
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        within = command.commands if isinstance(command, click.Group) else {}
+        found += [(f"{name} {sub}", of) for sub, of in within.items()] or [(name, command)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_that_ends_answers_in_json(name: str, command: click.Command) -> None:
+    """docs/setup.md: all but those that serve until they are ended have --json, and each says what it does."""
+    assert ("as_json" in {parameter.name for parameter in command.params}) != (name in {"up", "serve", "web"})
+    assert command.help
+
+
+def test_wrong_usage_with_json_is_one_object(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that click finds is one object on standard output too, and the exit code is 2."""
+    monkeypatch.setattr(sys, "argv", ["digits", "run", "--epochs", "many", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    answer = json.loads(capsys.readouterr().out)
+    assert ended.value.code == answer["exit_code"] == 2
+    assert "many" in answer["error"]
