@@ -5,8 +5,11 @@ See docs/kubeflow.md for what the cluster needs.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
+
+import urllib3
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
@@ -16,6 +19,7 @@ from backends.kubeflow_submit import submission
 from backends.kubeflow_tasks import configure_task
 from backends.kubeflow_watch import Observed, events_of, observe, pods_of
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
+from digits.files import write_whole
 from digits.settings import Settings
 
 __all__ = ["KubeflowBackend", "configure_task"]
@@ -24,6 +28,7 @@ POLL_SECONDS = 2.0
 RUN_SECONDS = 24 * 3600.0
 OUTAGE_SECONDS = 300.0  # how long the API may be away while a run is watched
 STOP_SECONDS = 60.0
+REPORT_SECONDS = 10.0
 
 
 class KubeflowBackend:
@@ -77,6 +82,7 @@ class KubeflowBackend:
             raise self._failed(run, run_id, last, steps)
         outputs = self._outputs(run, run_id, last)
         mlflow_run = str(outputs.get("published", {}).get("mlflow_run", ""))
+        self._fetch_report(run, mlflow_run)
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
 
     def endpoint(self) -> str:
@@ -193,6 +199,17 @@ class KubeflowBackend:
         log = self._log(run, run_id, last, "deploy")
         told = [event["outputs"] for event in events_of(log) if event["event"] == "outputs"]
         return dict(told[-1]) if told else {}
+
+    def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
+        """Get the report from MLflow's server, where one is reached from here; it is also on the run's page."""
+        if not mlflow_run or not self.settings.tracking_uri.startswith("http"):
+            return
+        address = f"{self.settings.tracking_uri.rstrip('/')}/get-artifact"
+        asked = {"path": "report.html", "run_uuid": mlflow_run}
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            answer = urllib3.request("GET", address, fields=asked, timeout=REPORT_SECONDS, retries=False)
+            if answer.status == 200:
+                write_whole(run.folder / "report.html", answer.data)
 
     def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
         """The log of a step's last try, kept in the run's folder; '' where Kubeflow has none."""

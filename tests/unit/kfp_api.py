@@ -35,6 +35,7 @@ class Pipelines:
     Attributes:
         snapshots: (state of a run, its tasks) for each look at it; the last stays.
         logs: {pod's name: its log}.
+        artifacts: {MLflow's run: its report}.
         token: the one that is taken; '' takes any.
         fail: asked before each answer: (status, message) to fail with, "cut" to cut the connection, "page" for a
             login page, or None.
@@ -43,6 +44,7 @@ class Pipelines:
 
     snapshots: list[tuple[str, list[Json]]] = field(default_factory=lambda: [("SUCCEEDED", [])])
     logs: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
     token: str = ""
     multi_user: bool = False
     silent_create: bool = False
@@ -82,6 +84,7 @@ class Pipelines:
             ("GET", "/recurringruns", lambda: self._listed("schedules", query)),
             ("POST", "/recurringruns", self._scheduled_by(body)),
             ("DELETE", "/recurringruns/(.+)", lambda key: self._removed("schedules", key)),
+            ("GET", "/get-artifact", lambda: self.artifacts.get(query["run_uuid"], (404, "none"))),  # MLflow's
             ("GET", "/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", self._log),
         ]
         for wanted, pattern, handler in handlers:

@@ -254,6 +254,17 @@ def test_without_the_log_a_run_still_succeeds(settings: Settings, api: Pipelines
     assert run(settings).outputs == {}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_report_comes_back(settings: Settings, api: Pipelines, there: bool) -> None:
+    """Where MLflow's server is reached from here, the report is kept as that of a run on this machine."""
+    succeeded(api)
+    if there:
+        api.artifacts["f00"] = "<html>report</html>"
+    run(dataclasses.replace(settings, tracking_uri=api.url))
+    kept = runs.find(settings.home).folder / "report.html"
+    assert (kept.read_text() if kept.exists() else "") == api.artifacts.get("f00", "")
+
+
 def test_a_second_run_uses_the_experiment(settings: Settings, api: Pipelines) -> None:
     """An experiment is made once."""
     for _ in range(2):
