@@ -21,7 +21,7 @@ from digits.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "dev" / "images"
-PROJECT = ("pyproject.toml", "README.md", "LICENSE")
+PROJECT = ("pyproject.toml", "LICENSE")
 BUILD_SECONDS = 3600
 _DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 
@@ -181,7 +181,10 @@ def _files(image: Image) -> list[Path]:
 
 
 def _context(image: Image) -> io.BytesIO:
-    """The build context: exactly the files of the digest, and the Dockerfile, without times, owners or modes."""
+    """The build context: exactly the files of the digest, without times, owners or modes.
+
+    The README is there, because the package names it, but empty: rewording it makes no other image.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
         for path in _files(image):
@@ -190,5 +193,6 @@ def _context(image: Image) -> io.BytesIO:
             entry.size, entry.mode = path.stat().st_size, 0o644
             with path.open("rb") as file:
                 archive.addfile(entry, file)
+        archive.addfile(tarfile.TarInfo("README.md"))
     buffer.seek(0)
     return buffer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from backends import containers
 from digits.errors import MissingError
 from digits.settings import Settings
 
+# The images that this machine was given, read before any test changes the environment.
+IMAGES = {name: os.environ[name] for name in ("DIGITS_BASE_IMAGE", "DIGITS_MINIO_IMAGE") if name in os.environ}
 # Little training on little data: what is tested here is not the model.
 PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 7, "min_accuracy": 0.3}
 
@@ -28,8 +31,8 @@ def engine() -> Any:
 
 def settings_for(home: Path, **values: Any) -> Settings:
     """Settings of a home of its own, on free ports, with the images that this machine was given."""
-    given = Settings.load(dotenv=None)
-    plain = {"base_image": given.base_image, "minio_image": given.minio_image, "data": "", "port": 0, "grpc_port": 0}
+    images = {"base_image": IMAGES.get("DIGITS_BASE_IMAGE", ""), "minio_image": IMAGES.get("DIGITS_MINIO_IMAGE", "")}
+    plain = images | {"data": "", "port": 0, "grpc_port": 0}
     return Settings(home=home, **(plain | values))
 
 

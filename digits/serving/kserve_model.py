@@ -16,6 +16,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
+from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
 from digits.serving.front import IMAGES, Front
@@ -24,6 +25,7 @@ from digits.serving.server import Options
 from digits.settings import Settings
 
 GRACE_SECONDS = 30
+WORKER_SECONDS = 60.0
 GRPC_MAX_BYTES = 16 * 1024 * 1024
 # uvicorn is given this instead of KServe's own application; see `application`.
 APPLICATION = "digits.serving.kserve_model:application"
@@ -153,6 +155,17 @@ class Repository(kserve.ModelRepository):
         """Nothing: the process is about to end."""
 
 
+class Worker(workers.RESTServerProcess):
+    """One of several workers. KServe ends one that is not up after five seconds, too few for a busy machine."""
+
+    _answered = False
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Whether it answers; the first time it has longer."""
+        self._answered = bool(super().ping(timeout if self._answered else WORKER_SECONDS))
+        return self._answered
+
+
 class Server(kserve.ModelServer):
     """KServe's server on an address of our choice; its own is 0.0.0.0 and [::], whatever it is told."""
 
@@ -168,6 +181,7 @@ class Server(kserve.ModelServer):
         self._options, self._served = options, model.served
         self.register_model(model)
         self._grpc: grpc.aio.Server | None = None
+        workers.RESTServerProcess = Worker
 
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host

@@ -138,6 +138,8 @@ class Follower(threading.Thread):
                     self._served.exchange(load(folder))
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
+            else:
+                self._served.refused = {}  # what was refused is not asked for any more
         except DigitsError as exc:
             self._served.refused = {"release": version, "why": exc.message}
             log.error("release %s refused: %s", version or "?", exc.message)  # noqa: TRY400 # the message says it all

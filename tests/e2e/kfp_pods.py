@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from digits.steps import plain
 from digits.store import ObjectStore
 
 Json = dict[str, Any]
@@ -81,7 +82,7 @@ class Driver:
         print(f"{name:<18} {phase:<10} {time.monotonic() - began:6.1f} s")
         if phase != "Succeeded":
             raise StepError(f"{name}: {phase}\n{self.logs[name]}\n{self.kubectl('describe', 'pod', pod)[-3000:]}")
-        made = json.loads(self.store.get(f"{self._folder(name)}/output_metadata.json"))
+        made = json.loads(self.store.get(f"{self._folder(name)}/output_metadata.json"), parse_constant=_refuse)
         self.outputs[name] = {"parameterValues": {}, "artifacts": {}} | made
 
     def pod(self, name: str) -> Json:
@@ -89,7 +90,7 @@ class Driver:
         executor = self.pipeline["components"][self.steps[name]["componentRef"]["name"]]["executorLabel"]
         container = self.pipeline["deploymentSpec"]["executors"][executor]["container"]
         extra = self.platform[executor]
-        given = json.dumps(self._executor_input(name))
+        given = json.dumps(plain(self._executor_input(name)))  # Kubeflow writes 3.0 as 3
         command = [part.replace("{{$}}", given) for part in [*container["command"], *container["args"]]]
         main = {
             "name": "main",
@@ -178,6 +179,11 @@ class Driver:
                 return phase
             time.sleep(1)
         return phase
+
+
+def _refuse(constant: str) -> None:
+    """Kubeflow cannot read NaN or Infinity."""
+    raise ValueError(f"{constant} in the outputs of a step")
 
 
 def _from(extra: Json, kind: str) -> list[Json]:

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from engines import PARAMETERS, cleaned, engine, settings_for, wait_until
+from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
 
 from backends import containers, docker_endpoint, docker_store, images, runs
 from backends.base import Request
@@ -51,10 +51,9 @@ def backend(settings):
 def digits(home, *arguments, **environment):
     """Run the command line; returns the finished process."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "MINIO_", "MLFLOW_"))}
-    given = {k: os.environ[k] for k in ("DIGITS_BASE_IMAGE", "DIGITS_MINIO_IMAGE") if k in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "digits", *arguments],
-        env=plain | given | {"DIGITS_HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
+        env=plain | IMAGES | {"DIGITS_HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
         cwd=home,
         capture_output=True,
         text=True,
@@ -177,7 +176,7 @@ def test_a_tag_follows_what_goes_in(client, settings, monkeypatch, tmp_path):
     """The same sources give the same tag, one changed byte another one."""
     before = images.reference(client, settings, "predictor")
     assert images.reference(client, settings, "predictor") == before
-    for part in ("dev", "requirements", "digits", "pyproject.toml", "README.md", "LICENSE"):
+    for part in ("dev", "requirements", "digits", "pyproject.toml", "LICENSE"):
         subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path)], check=True)
     monkeypatch.setattr(images, "ROOT", tmp_path)
     monkeypatch.setattr(images, "FOLDER", tmp_path / "dev" / "images")

@@ -74,7 +74,7 @@ def digits(
         (["run", "--epochs", "0"], "0 is not in the range"),
         (["run", "--epochs", "many"], "not a valid integer"),
         (["run", "--backend", "slurm"], "'process', 'docker', 'kubeflow'"),
-        (["run", "--dataset", "emnist"], "'sklearn-digits'"),
+        (["run", "--dataset", "emnist"], "sklearn-digits"),
         (["run", "--min-accuracy", "95"], "95"),
         (["run", "--nonsense"], "No such option"),
         (["run", "--output", "x.yaml"], "--compile-only"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -17,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 from kfp_api import WORKFLOW, Pipelines, serving, slow, task, tasks
 
-from backends import kubeflow, kubeflow_http, runs
+from backends import kubeflow, kubeflow_http, kubeflow_submit, runs
 from backends.base import Request, Result
 from backends.kubeflow import KubeflowBackend
 from backends.kubeflow_submit import compile_version, compiled, world
@@ -38,10 +39,22 @@ OUTPUTS = {
 }
 
 
+MADE: dict[Any, Any] = {}
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks follow each other at once."""
+    """Looks follow each other at once, and the same settings are compiled once for all tests."""
     monkeypatch.setattr(kubeflow, "POLL_SECONDS", 0.01)
+
+    def once(settings: Settings, uncached: tuple[str, ...] = ()) -> Any:
+        same = {"home": Path("/"), "store": "file:///", "tracking_uri": "sqlite:////x", "kfp_host": "http://x"}
+        key = (dataclasses.replace(settings, **same), uncached)
+        if key not in MADE:
+            MADE[key] = compiled(settings, uncached)
+        return copy.deepcopy(MADE[key])
+
+    monkeypatch.setattr(kubeflow_submit, "compiled", once)
 
 
 @pytest.fixture

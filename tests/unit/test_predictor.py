@@ -111,7 +111,7 @@ def test_kserves_client_over_grpc(
     images, expected = asked
 
     async def ask() -> None:
-        async with InferenceGRPCClient(predictor.grpc, timeout=30, retries=1) as grpc_client:
+        async with InferenceGRPCClient(predictor.grpc, timeout=30) as grpc_client:
             assert await grpc_client.is_server_ready()
             assert await grpc_client.is_model_ready("digits")
             for values, datatype in (((images / 255).astype(np.float32), "FP32"), (images, "UINT8")):
