@@ -26,7 +26,7 @@ from starlette.routing import Route
 from support import missing
 
 from digits.settings import Settings
-from digits.store import FileStore
+from digits.store.folder import FileStore
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
 

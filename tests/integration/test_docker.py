@@ -18,7 +18,8 @@ from backends import containers, docker_endpoint, docker_store, images, runs
 from backends.base import Request
 from backends.docker import DockerBackend
 from digits.errors import MissingError, StepFailed, UsageError
-from digits.store import open_store, s3_client
+from digits.store import open_store
+from digits.store.s3 import s3_client
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parent.parent.parent

@@ -19,7 +19,7 @@ from digits import releases
 from digits.cli import main
 from digits.data import Dataset
 from digits.settings import Settings
-from digits.store import FileStore
+from digits.store.folder import FileStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # kfp's and MLflow's
 

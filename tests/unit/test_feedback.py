@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from digits import feedback
 from digits.errors import DataError
 from digits.files import canonical_json
-from digits.store import FileStore
+from digits.store.folder import FileStore
 
 
 @pytest.fixture

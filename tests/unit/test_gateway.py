@@ -19,7 +19,7 @@ from standin import StandIn
 from digits import feedback
 from digits.errors import MissingError, UsageError
 from digits.settings import Settings
-from digits.store import FileStore
+from digits.store.folder import FileStore
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, GatewayConfig, create_app
 from web_app.guard import RateLimit

@@ -33,7 +33,7 @@ from support import (
 from digits import client, releases
 from digits.data import Dataset
 from digits.settings import Settings
-from digits.store import FileStore
+from digits.store.folder import FileStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # kserve's and grpc's clients
 

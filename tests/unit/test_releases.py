@@ -13,7 +13,7 @@ from support import Finished, another_release
 
 from digits import releases
 from digits.errors import ReleaseError, StoreError
-from digits.store import FileStore
+from digits.store.folder import FileStore
 
 DATA = {"dataset": "mnist", "source": "s", "train": "t"}
 

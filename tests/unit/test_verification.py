@@ -11,7 +11,7 @@ from support import Finished, free_port
 
 from digits import releases, tracking, verification
 from digits.settings import Settings
-from digits.store import FileStore
+from digits.store.folder import FileStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 HOPS = ["release", "data", "identity", "files", "run", "ledger"]

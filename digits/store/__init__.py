@@ -1,0 +1,69 @@
+"""Objects addressed by URI: a folder (`file://`) or a bucket of an S3 server (`s3://`), behind one interface.
+
+Keys are relative, `/`-separated paths. An object appears whole or not at all; `create` succeeds for one
+writer only, which is what promotions are built on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
+
+from digits.errors import UsageError
+
+if TYPE_CHECKING:
+    from digits.settings import Settings
+
+
+class ObjectStore(Protocol):
+    """What the product needs of an object store."""
+
+    uri: str
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        """Write an object, replacing one under the same key."""
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write an object only if there is none under that key. Returns whether this call wrote it."""
+
+    def get(self, key: str, *, sha256: str = "") -> bytes:
+        """An object's content. Raises ObjectMissing; DigestMismatch if `sha256` is given and differs."""
+
+    def download(self, key: str, path: Path, *, sha256: str = "") -> None:
+        """Write an object's content to `path`, whole. Raises as `get`; leaves nothing behind on failure."""
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The sorted keys inside the folder `prefix` ('' or ending in '/')."""
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under that key."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+
+
+def open_store(settings: Settings, uri: str = "") -> ObjectStore:
+    """The store behind `uri` (default: the settings' own). S3 buckets are made when first written to.
+
+    Raises:
+        UsageError: the URI or the S3 settings are incomplete.
+    """
+    uri = uri or settings.store
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        from digits.store.folder import FileStore
+
+        return FileStore(Path(unquote(parts.path)))
+    if parts.scheme != "s3" or not parts.netloc:
+        raise UsageError(f"expected a store file:///folder or s3://bucket/prefix, got {uri!r}")
+    for name, value in (
+        ("MINIO_ENDPOINT", settings.minio_endpoint),
+        ("MINIO_ACCESS_KEY", settings.minio_access_key),
+        ("MINIO_SECRET_KEY", settings.minio_secret_key),
+    ):
+        if not value:
+            raise UsageError(f"the store {uri} needs {name}, which is not set", remedy=f"export {name}=…")
+    from digits.store.s3 import S3Store, s3_client
+
+    return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))

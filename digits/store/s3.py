@@ -1,0 +1,186 @@
+"""A bucket of an S3 server as object store, through the MinIO client."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digits.errors import ObjectMissing, StoreError, StoreUnreachable
+from digits.store.content import BLOCK, checked, checked_key, save
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+    from digits.settings import Settings
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 30.0
+ATTEMPTS = 3
+
+
+def s3_client(settings: Settings) -> Minio:
+    """A MinIO client with bounded waits and retries."""
+    import urllib3
+    from minio import Minio
+
+    endpoint = settings.minio_endpoint
+    secure = endpoint.startswith("https://")
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        maxsize=8,
+    )
+    return Minio(
+        endpoint=endpoint.split("://")[-1].rstrip("/"),
+        access_key=settings.minio_access_key,
+        secret_key=settings.minio_secret_key,
+        secure=secure,
+        region="us-east-1",
+        http_client=pool,
+    )
+
+
+class S3Store:
+    """A bucket (and a prefix in it) of an S3 server, through the MinIO client."""
+
+    def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        """See ObjectStore."""
+        name = self._name(key)
+        with self._errors(key):
+            self._writing(lambda: self._put(name, content))
+
+    def _put(self, name: str, content: bytes | Path) -> None:
+        if isinstance(content, Path):
+            self._client.fput_object(self._bucket, name, str(content))
+        else:
+            self._client.put_object(self._bucket, name, io.BytesIO(content), len(content))
+
+    def create(self, key: str, content: bytes) -> bool:
+        """See ObjectStore. The MinIO client has no conditional write, so a signed URL carries If-None-Match."""
+        name = self._name(key)
+        with self._errors(key):
+            return bool(self._writing(lambda: self._create(name, content)))
+
+    def _create(self, name: str, content: bytes) -> bool:
+        import urllib3
+        from minio.error import S3Error
+
+        url = self._client.presigned_put_object(self._bucket, name)
+        # No retry: a repeated conditional write would see its own first attempt as somebody else's.
+        answer = urllib3.request(
+            "PUT",
+            url,
+            body=content,
+            headers={"If-None-Match": "*"},
+            retries=False,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        )
+        if answer.status == 412 or (answer.status == 409 and b"ConditionalRequestConflict" in answer.data):
+            return False
+        if answer.status != 200:
+            code = "NoSuchBucket" if b"NoSuchBucket" in answer.data else f"HTTP {answer.status}"
+            raise S3Error(answer, code, f"PUT answered {answer.status}", name, "", "", self._bucket, name)
+        return True
+
+    def get(self, key: str, *, sha256: str = "") -> bytes:
+        """See ObjectStore."""
+        name = self._name(key)
+        with self._errors(key):
+            answer = self._client.get_object(self._bucket, name)
+            try:
+                return checked(answer.read(), key, sha256)
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def download(self, key: str, path: Path, *, sha256: str = "") -> None:
+        """See ObjectStore."""
+        name = self._name(key)
+        with self._errors(key):
+            answer = self._client.get_object(self._bucket, name)
+            try:
+                save(answer.stream(BLOCK), path, key, sha256)
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """See ObjectStore."""
+        checked_key(prefix, folder=True)
+        with self._errors(prefix):
+            try:
+                found = self._client.list_objects(self._bucket, prefix=self._prefix + prefix, recursive=True)
+                return sorted(str(o.object_name).removeprefix(self._prefix) for o in found if not o.is_dir)
+            except _s3_error() as exc:
+                if exc.code == "NoSuchBucket":
+                    return []
+                raise
+
+    def exists(self, key: str) -> bool:
+        """See ObjectStore."""
+        name = self._name(key)
+        with self._errors(key):
+            try:
+                self._client.stat_object(self._bucket, name)
+            except _s3_error() as exc:
+                if exc.code in {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}:
+                    return False
+                raise
+        return True
+
+    def delete(self, key: str) -> None:
+        """See ObjectStore."""
+        name = self._name(key)
+        with self._errors(key):
+            self._client.remove_object(self._bucket, name)
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+    def _writing(self, write: Any) -> Any:
+        """Run `write`, making the bucket first if the server says that there is none."""
+        try:
+            return write()
+        except _s3_error() as exc:
+            if exc.code != "NoSuchBucket":
+                raise
+        try:
+            self._client.make_bucket(self._bucket)
+        except _s3_error() as exc:
+            if exc.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                raise
+        return write()
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        import urllib3.exceptions
+
+        try:
+            yield
+        except _s3_error() as exc:
+            if exc.code in {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}:
+                raise ObjectMissing(f"no object {key!r} in {self.uri}") from exc
+            raise StoreError(
+                f"{self.uri}: {key}: the server said {exc.code}",
+                remedy="check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and the bucket's policy",
+            ) from exc
+        except (urllib3.exceptions.HTTPError, ConnectionError) as exc:
+            raise StoreUnreachable(
+                f"the object store {self.uri} did not answer: {type(exc).__name__}",
+                remedy="start it, or correct MINIO_ENDPOINT",
+            ) from exc
+
+
+def _s3_error() -> Any:
+    from minio.error import S3Error
+
+    return S3Error
