@@ -140,3 +140,17 @@ def test_the_manifest_is_logged_as_published(finished: Finished, tmp_path: Path)
     path = client.download_artifacts(finished.facts["published"]["mlflow_run"], "manifest.json", str(tmp_path))
     assert json.loads(Path(path).read_text()) == releases.load(finished.store, finished.version)
     shutil.rmtree(tmp_path)
+
+
+def test_the_run_of_a_publication(copied: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that publishing makes for itself is ended, as it ended; one that it was given (Kubeflow's) is left open."""
+    client = tracking.client(copied)
+    with tracking.run_of(copied, "mine", "release") as made:
+        assert client.get_run(made).info.status == "RUNNING"
+    with pytest.raises(ZeroDivisionError), tracking.run_of(copied, "mine", "release") as failed:
+        _ = 1 / 0
+    given = tracking.start_run(copied, "mine", "kubeflow's", {})
+    monkeypatch.setenv(tracking.RUN_VARIABLE, given)
+    with tracking.run_of(copied, "mine", "release") as used:
+        assert used == given
+    assert [client.get_run(run).info.status for run in (made, failed, given)] == ["FINISHED", "FAILED", "RUNNING"]
