@@ -9,7 +9,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,12 +16,11 @@ import filelock
 import psutil
 
 from backends import runs
-from digits import code, deployment
+from digits import code
 from digits.errors import EndpointError
 from digits.files import write_json
 from digits.settings import Settings
 
-START_SECONDS = 40.0
 STOP_SECONDS = 35.0  # a little more than the predictor's own grace
 
 
@@ -71,24 +69,6 @@ def new_life(settings: Settings) -> None:
     with _lock(settings):
         if state := running(settings):
             write_json(_file(settings), asdict(state) | {"life": secrets.token_hex(4)})
-
-
-def wait_ready(settings: Settings, seconds: float = START_SECONDS) -> Predictor:
-    """Wait until the predictor serves. Raises EndpointError with the end of its log."""
-    state, seen = ensure(settings), ""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not runs.alive(state.pid, state.started):
-            break
-        try:
-            deployment.request(f"{state.url}/v2/models/digits/ready")
-            return state
-        except OSError as exc:
-            seen = str(exc)
-        time.sleep(0.1)
-    raise EndpointError(
-        f"the predictor is not ready after {seconds:.0f} s: {seen}\n{_tail(settings)}", remedy="digits doctor"
-    )
 
 
 def _start(settings: Settings) -> Predictor:
@@ -140,11 +120,6 @@ def free_port(wanted: int) -> int:
                 probe.bind(("127.0.0.1", port))
                 return int(probe.getsockname()[1])
     raise EndpointError("this machine has no free port")
-
-
-def _tail(settings: Settings) -> str:
-    log = settings.home / "logs" / "predictor.log"
-    return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
 
 
 def _file(settings: Settings) -> Path:

@@ -31,6 +31,7 @@ from digits.settings import Settings
 
 STEP_SECONDS = 6 * 3600
 MLFLOW_SECONDS = 120.0
+MLFLOW_LAST_SECONDS = 10.0
 _CACHED = re.compile(r"Task (\S+) cache hit")
 
 StartStep = Callable[[str, list[str], dict[str, str], Path], int]
@@ -166,9 +167,9 @@ class _MlflowRun:
             self._thread = threading.Thread(target=self._make, daemon=True)
             self._thread.start()
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = MLFLOW_SECONDS) -> None:
         if self._thread is not None:
-            self._thread.join(MLFLOW_SECONDS)
+            self._thread.join(seconds)
 
     def _make(self) -> None:
         from pipeline.definition import EXPERIMENT
@@ -185,7 +186,8 @@ class _MlflowRun:
         events.tell("mlflow", run_id=made)
 
     def end(self, status: str) -> None:
-        self.wait()
+        # Who ends a run does not want to wait for it.
+        self.wait(MLFLOW_SECONDS if status == tracking.FINISHED else MLFLOW_LAST_SECONDS)
         if made := os.environ.get(tracking.RUN_VARIABLE):
             try:
                 tracking.end_run(self._settings, made, status)

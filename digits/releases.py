@@ -1,6 +1,6 @@
 """Releases: immutable, complete, checked by digest, and the ledger that says which one is the champion.
 
-    models/digits/<version>/    saved_model/ model.onnx model.keras report.html, and written last: manifest.json
+    models/digits/<version>/    saved_model/ model.onnx model.keras architecture.json, and written last: manifest.json
     promotions/digits/<n>.json  one entry a promotion or rollback; each holds the digest of the one before it
     models/detect-digits/<n>/   the champion's SavedModel in TensorFlow Serving's layout
 

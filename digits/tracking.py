@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MODEL = "digits"
 RUN_VARIABLE = "MLFLOW_RUN_ID"  # set by our backends and by Kubeflow Pipelines' own MLflow integration
 KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
-SQLITE_SECONDS = 30
 
 
 def client(settings: Settings) -> MlflowClient:

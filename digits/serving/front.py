@@ -39,7 +39,7 @@ WAITING = Gauge("digits_requests_waiting", "Requests that are being read or answ
 _JSON = (b"content-type", b"application/json")
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A request that is answered with an HTTP error."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -93,10 +93,10 @@ class Front:
         self._waiting += 1
         try:
             if self._waiting > MAX_WAITING:
-                raise Refused(503, "too many requests are waiting")
+                raise Rejected(503, "too many requests are waiting")
             body = await _body(scope, receive)
             status, (content, extra) = 200, await handle(scope, body)
-        except Refused as exc:
+        except Rejected as exc:
             status, content = exc.status, _error(str(exc))
             if status == 503:
                 extra = [_JSON, (b"retry-after", b"1")]
@@ -132,7 +132,7 @@ class Front:
     async def _run(self, pixels: decode.Pixels) -> tuple[str, decode.Pixels]:
         loaded = self._served.current
         if loaded is None:
-            raise Refused(503, f"model {self._name} is not ready: {self._served.refused.get('why', 'no release yet')}")
+            raise Rejected(503, f"model {self._name} is not ready: {self._served.refused.get('why', 'no release yet')}")
         IMAGES.inc(len(pixels))
         if len(pixels) <= INLINE_IMAGES:
             return loaded.version, loaded.run(pixels)
@@ -157,9 +157,9 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     """The whole body, within MAX_BODY bytes and BODY_SECONDS."""
     for name, value in scope["headers"]:
         if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
-            raise Refused(413, f"expected a body of at most {MAX_BODY} bytes")
+            raise Rejected(413, f"expected a body of at most {MAX_BODY} bytes")
         if name == b"content-encoding" and value.lower() != b"identity":
-            raise Refused(415, "expected a body that is not compressed")
+            raise Rejected(415, "expected a body that is not compressed")
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -167,14 +167,14 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise Refused(400, "the client went away")
+                    raise Rejected(400, "the client went away")
                 parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
                 size += len(parts[-1])
                 if size > MAX_BODY:
-                    raise Refused(413, f"expected a body of at most {MAX_BODY} bytes")
+                    raise Rejected(413, f"expected a body of at most {MAX_BODY} bytes")
     except TimeoutError:
-        raise Refused(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+        raise Rejected(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

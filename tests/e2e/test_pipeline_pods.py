@@ -17,7 +17,7 @@ from backends.kubeflow_submit import compiled
 from backends.kubeflow_watch import events_of
 from digits import deployment, feedback, releases
 from digits.settings import Settings
-from digits.store import S3Store
+from digits.store.s3 import S3Store
 from pipeline.definition import STEPS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
