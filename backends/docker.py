@@ -144,8 +144,8 @@ def _reachable_inside(name: str, value: str) -> None:
 
 
 def _folder(data: str) -> Path:
-    """The folder that DIGITS_DATA names."""
-    return Path(unquote(urlsplit(data).path) if data.startswith("file:") else data).expanduser().absolute()
+    """The folder that DIGITS_DATA names, without `..` and links: inside, only the folder itself is there."""
+    return Path(unquote(urlsplit(data).path) if data.startswith("file:") else data).expanduser().resolve()
 
 
 def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any]:

@@ -93,7 +93,7 @@ class Settings:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", self.home.expanduser().absolute())
+        object.__setattr__(self, "home", self.home.expanduser().resolve())
         if not self.store:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
         if not self.tracking_uri:

@@ -228,6 +228,18 @@ def test_an_address_that_means_another_machine_inside_is_refused(client, setting
             DockerBackend(dataclasses.replace(settings, **value)).check()
 
 
+def test_paths_with_dots_and_links_mean_the_same_inside(settings):
+    """DIGITS_HOME and DIGITS_DATA given by `..` or a link reach the steps as the one path that is mounted."""
+    real = settings.home / "real"
+    real.mkdir()
+    (settings.home / "link").symlink_to(real)
+    (settings.home / "beside").mkdir()
+    for given in (settings.home / "beside" / ".." / "real", settings.home / "link"):
+        inside = DockerBackend(dataclasses.replace(settings, data=str(given))).step_settings()
+        assert inside.data == str(real.resolve())
+        assert settings_for(given).home == real.resolve()
+
+
 def test_a_full_disk_is_exit_code_3(client, tmp_path):
     """A step that cannot write for want of space says so, and how much that needs is not guessed at."""
     home = tmp_path / "small"
