@@ -48,10 +48,13 @@ def main() -> int:
         for backend in ("process", "docker"):
             home = Path(folder) / backend
             data = ["--data", chosen.data] if chosen.data else ["--dataset", "sklearn-digits"]
-            # Once to warm up what a user's second run finds warm: page cache, predictor, MinIO.
-            _digits(home, "run", "--backend", backend, *data, "--min-accuracy", "0.5")
-            found[backend] = _digits(home, "run", "--no-cache", "--backend", backend, *data, "--min-accuracy", "0.5")
-            _digits(home, "clean", "--yes", "--all")
+            asked = ["run", "--backend", backend, *data, "--min-accuracy", "0.5"]
+            try:
+                # Once to warm up what a user's second run finds warm: page cache, predictor, MinIO.
+                _digits(home, *asked)
+                found[backend] = _digits(home, *asked, "--no-cache")
+            finally:
+                _digits(home, "clean", "--yes", "--all")
         if not chosen.without_kfp:
             found["kfp.local"] = _kfp_way(Path(folder) / "kfp", chosen.data)
     return _print(found)
