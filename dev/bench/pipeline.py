@@ -1,0 +1,114 @@
+"""The whole run on the process backend: cold, cached, beside plain calls of the same steps; and the predictor's start.
+
+    python -m dev.bench.pipeline [--data FOLDER] [--repeats 5]
+
+Overhead is the time of a run less that of training alone, as Keras measured it in that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from backends import endpoint
+from backends.base import Request
+from backends.endpoint import Predictor
+from backends.fake import FakeBackend
+from digits import deployment
+from digits.settings import Settings
+
+RUN_SECONDS = 1800
+READY_SECONDS = 60
+
+
+def run(settings: Settings, *arguments: str) -> tuple[float, dict[str, Any]]:
+    """(seconds of the whole command, its object) of one `digits run --json`."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "digits", "run", "--json", "--quiet", *arguments],
+        env=os.environ | settings.environ(),
+        stdout=subprocess.PIPE,
+        timeout=RUN_SECONDS,
+        check=True,
+    )
+    return time.perf_counter() - began, json.loads(done.stdout)
+
+
+def plain(settings: Settings) -> tuple[float, float]:
+    """(seconds, seconds of training) of the same steps as plain function calls in a process of their own."""
+    code = (
+        "import sys, time; began = time.perf_counter(); "
+        "from dev.bench.pipeline import calls; training = calls(); "
+        "print(time.perf_counter() - began, training)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | settings.environ(),
+        stdout=subprocess.PIPE,
+        timeout=RUN_SECONDS,
+        check=True,
+    )
+    seconds, training = done.stdout.split()[-2:]
+    return float(seconds), float(training)
+
+
+def calls() -> float:
+    """Run the steps by plain calls; returns the seconds of training alone."""
+    backend = FakeBackend(Settings.load(dotenv=None))
+    return float(backend.run(Request({}), lambda event: None).outputs["trained"]["seconds"])
+
+
+def start(settings: Settings) -> float:
+    """Seconds from starting the predictor on a champion to its first readiness."""
+    endpoint.stop(settings)
+    began = time.perf_counter()
+    state: Predictor = endpoint.ensure(settings)
+    while time.perf_counter() - began < READY_SECONDS:
+        try:
+            deployment.request(f"{state.url}/v2/models/digits/ready")
+            return time.perf_counter() - began
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"the predictor was not ready after {READY_SECONDS} s")
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DIGITS_DATA", "../shared/mnist")))
+    parser.add_argument("--repeats", type=int, default=5)
+    chosen = parser.parse_args()
+    rows: dict[str, list[float]] = {}
+    for _ in range(chosen.repeats):
+        with tempfile.TemporaryDirectory() as home:
+            settings = Settings(home=Path(home) / "digits", data=str(chosen.data.absolute()))
+            seconds, answer = run(settings)
+            rows.setdefault("accuracy, %", []).append(100 * answer["accuracy"])
+            rows.setdefault("training, s", []).append(answer["training_seconds"])
+            rows.setdefault("cold run, s", []).append(seconds)
+            rows.setdefault("cold run less training, s", []).append(seconds - answer["training_seconds"])
+            seconds, answer = run(settings)
+            if {step["state"] for step in answer["steps"].values()} != {"cached"}:
+                raise SystemExit(f"expected all steps from the cache, got {answer['steps']}")
+            rows.setdefault("cached run, s", []).append(seconds)
+            rows.setdefault("predictor ready after, s", []).append(start(settings))
+            endpoint.stop(settings)
+            alone = dataclasses.replace(settings, home=Path(home) / "plain", store="", tracking_uri="")
+            seconds, training = plain(alone)
+            rows.setdefault("plain calls less training, s", []).append(seconds - training)
+    print(f"{'':<30} {'median':>9} {'least':>9} {'most':>9}   of {chosen.repeats}")
+    for name, values in rows.items():
+        print(f"{name:<30} {statistics.median(values):9.2f} {min(values):9.2f} {max(values):9.2f}")
+
+
+if __name__ == "__main__":
+    main()
