@@ -48,6 +48,8 @@ def publish(
     )
     version = releases.version_of(digest)
     with tracking.run_of(settings, experiment, version) as run_id:
+        # The run names the release before the release names the run: whenever this ends, the chain holds.
+        tracking.name_release(settings, run_id, version, digest)
         manifest = releases.publish(
             store, inputs["model"], _manifest(version, digest, about, figures, inputs["model"], test, right, run_id)
         )
@@ -180,8 +182,6 @@ def _log(
             history=history,
             metrics={f"test_{key}": value for key, value in scalars.items()},
             tags={
-                "release": manifest["version"],
-                "release_digest": manifest["digest"],
                 "dataset": about["data"]["dataset"],
                 "data_digest": about["data"]["source"],
                 "code_digest": about["code"],

@@ -99,6 +99,16 @@ def end_run(settings: Settings, run_id: str, status: str) -> None:
     client(settings).set_terminated(run_id, status)
 
 
+def name_release(settings: Settings, run_id: str, version: str, digest: str) -> None:
+    """Note on a run which release it makes. Raises MissingError as `client`."""
+    mlflow_client = client(settings)
+    try:
+        mlflow_client.set_tag(run_id, "release", version)
+        mlflow_client.set_tag(run_id, "release_digest", digest)
+    except Exception as exc:
+        raise _unusable(settings, exc) from exc
+
+
 def log_training(
     settings: Settings,
     run_id: str,

@@ -1,0 +1,53 @@
+"""Publishing, cut off in the middle and done again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import Finished
+
+from digits import publication, verification
+from digits.settings import Settings
+from digits.store import open_store
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, of the libraries below it
+
+
+def test_a_cut_off_publication_is_made_good(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publication that ends between the release and its logging leaves a chain that the next one completes."""
+    settings = Settings(home=tmp_path / "home")
+    store = open_store(settings)
+
+    def publish() -> None:
+        publication.publish(
+            settings,
+            store,
+            inputs={
+                "model": finished.folder / "model",
+                "test": finished.folder / "test.npz",
+                "history": finished.folder / "history.json",
+                "evaluation": finished.folder / "evaluation.json",
+            },
+            digests={
+                "test": finished.facts["prepared"]["test"],
+                "weights": finished.facts["trained"]["weights"],
+            },
+            experiment="digits-tests",
+            min_accuracy=0.3,
+            report_path=tmp_path / "report.html",
+        )
+
+    with monkeypatch.context() as cut:
+        cut.setattr(publication, "_gate", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish()
+    publish()
+    hops = {hop.name: hop.holds for hop in verification.verify(settings, store, finished.version)}
+    assert hops == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
