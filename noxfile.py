@@ -52,7 +52,7 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run the tests that need a Docker engine."""
     install(session)
-    session.run("pytest", "tests/integration", "tests/contract", *(session.posargs or ["-m", "docker"]))
+    session.run("pytest", "tests/integration", "tests/contract", "-m", "docker", *session.posargs)
 
 
 @nox.session(default=False)
