@@ -55,7 +55,7 @@ _LIKE_PENS = Augmentation(rotation=15, slant=0.2, scale=0.2, shift=1, stroke=0.7
 
 PRESETS = {
     "fast": Preset("small", 3, 256, _LIKE_PENS),
-    "accurate": Preset("large", 10, 256, _LIKE_PENS, pace=0.7),
+    "accurate": Preset("large", 14, 256, _LIKE_PENS, pace=0.7),
 }
 
 
