@@ -3,14 +3,17 @@
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from support import Finished
 
+from digits import mnist
 from digits.errors import ReleaseError
-from digits.export import check, export, weights_digest
+from digits.export import TOLERANCE, check, export, weights_digest
 from digits.model import build, keras, tf, with_probabilities
 
 IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
@@ -100,3 +103,11 @@ def test_forms_that_differ_are_refused(folder, tmp_path):
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
     with pytest.raises(ReleaseError, match=r"model.onnx and model.keras differ by .*, expected at most 1e-05"):
         check(tmp_path, IMAGES)
+
+
+def test_the_three_forms_agree_on_mnist(finished: Finished, mnist_folder: Path) -> None:
+    """Keras, SavedModel and ONNX of a trained model agree within 1e-5 on MNIST's first 1,000 test images."""
+    test = mnist.fetch("mnist", str(mnist_folder), mnist_folder).test
+    images = test.images[:1000, ..., None].astype(np.float32) / np.float32(255)
+    assert TOLERANCE == 1e-5
+    check(finished.folder / "model", images)
