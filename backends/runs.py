@@ -58,9 +58,9 @@ class Run:
 
 
 def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run:
-    """A new run. Ids sort by time; the random tail keeps runs of one second apart."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    run = Run(home / "runs" / f"{stamp}-{secrets.token_hex(3)}")
+    """A new run. Ids sort by time, to the microsecond; the random tail keeps those of several programs apart."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
+    run = Run(home / "runs" / f"{stamp}-{secrets.token_hex(2)}")
     run.logs.mkdir(parents=True)
     write_json(
         run.folder / "run.json",
