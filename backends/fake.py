@@ -80,11 +80,7 @@ class FakeBackend:
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend."""
         run = runs.create(self.settings.home, self.name, request, resume)
-        cache = self.settings.home / "cache" / "fake"
-        if resume:
-            cache = Path(runs.find(self.settings.home, resume).record()["cache_root"])
-        elif not request.use_cache:
-            cache = run.folder / "cache"
+        cache = runs.cache_root(self.settings.home, run, "fake", request, resume)
         run.update(cache_root=str(cache))
         going = _Run(self, run, cache, watch)
         began, state, status = time.monotonic(), FAILED, tracking.FAILED

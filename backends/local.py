@@ -81,17 +81,11 @@ class LocalBackend(ABC):
         from pipeline.definition import STEPS
 
         steps = {step: StepState() for step in STEPS}
-        run = runs.create(self.settings.home, self.name, request, resume)
-        cache = self.settings.home / "cache" / "pipeline"
-        if resume:
-            cache = Path(runs.find(self.settings.home, resume).record()["cache_root"])
-        elif not request.use_cache:
-            cache = run.folder / "cache"
         deployment = self.deployment()
-        run.update(
-            parameters=request.parameters | self._resolved(request, reached, watch, deployment),
-            cache_root=str(cache),
-        )
+        # What the world refuses (damaged data, a store that is away) is refused before there is a run to resume.
+        parameters = request.parameters | self._resolved(request, reached, watch, deployment)
+        run = runs.create(self.settings.home, self.name, Request(parameters, request.use_cache), resume)
+        run.update(cache_root=str(runs.cache_root(self.settings.home, run, "pipeline", request, resume)))
         started = time.monotonic()
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
         code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)

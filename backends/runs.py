@@ -78,6 +78,16 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
     return run
 
 
+def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) -> Path:
+    """Where a run keeps its steps' results: the shared cache `name`, or its own where that is not wanted.
+
+    A resumed run goes on with the cache of the run that it takes up.
+    """
+    if resumes:
+        return Path(find(home, resumes).record()["cache_root"])
+    return home / "cache" / name if request.use_cache else run.folder / "cache"
+
+
 def find(home: Path, run_id: str = "") -> Run:
     """The run of that id, or the newest. Raises MissingError."""
     found = all_runs(home)
