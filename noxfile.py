@@ -17,6 +17,8 @@ nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
 
 LOCKED = "requirements/all.txt"
+# As pip does by itself: else the first run, and every one under PYTHONDONTWRITEBYTECODE, compiles all it imports.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 
 
 def install(session: nox.Session) -> None:
