@@ -172,7 +172,7 @@ class _MlflowRun:
             self._thread.join(seconds)
 
     def _make(self) -> None:
-        from pipeline.definition import EXPERIMENT
+        from pipeline import EXPERIMENT
 
         experiment = self._record["parameters"].get("experiment") or EXPERIMENT
         tags = {"digits.run": self._run_id, "digits.backend": self._record["backend"]}

@@ -51,7 +51,7 @@ class KubeflowBackend:
             RunGoesOn: the run can no longer be watched: the token expired for good, the API stayed away, or it takes
                 longer than a day.
         """
-        from pipeline.definition import STEPS
+        from pipeline import STEPS
 
         runs.bury_dead(self.settings.home)
         run = runs.create(self.settings.home, self.name, request, resume)

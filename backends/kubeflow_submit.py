@@ -40,7 +40,7 @@ class Submission:
 
 def submission(settings: Settings, request: Request) -> Submission:
     """Compile the definition for this request."""
-    from pipeline.definition import EXPERIMENT, NAME, STEPS
+    from pipeline import EXPERIMENT, NAME, STEPS
 
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return Submission(

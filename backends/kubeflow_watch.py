@@ -43,7 +43,7 @@ class Observed:
 
 def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     """Read a `V2beta1Run`, bring `steps` up to date and tell what has changed."""
-    from pipeline.definition import NAME
+    from pipeline import NAME
 
     seen = Observed(str(run.state or ""), error=_message(run))
     tasks = (run.run_details.task_details if run.run_details else None) or []

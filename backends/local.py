@@ -78,7 +78,7 @@ class LocalBackend(ABC):
             self.release_leftovers(dead)
             _mark_killed(self.settings, dead)
         reached = self.prepare(watch)
-        from pipeline.definition import STEPS
+        from pipeline import STEPS
 
         steps = {step: StepState() for step in STEPS}
         deployment = self.deployment()

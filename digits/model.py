@@ -41,6 +41,17 @@ def quiet() -> Iterator[None]:
             os.close(kept)
 
 
+@contextmanager
+def _without(names: list[str]) -> Iterator[None]:
+    """Let imports in this block find none of the packages `names`, as where they are not installed."""
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type] # None is Python's own mark for it
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
 def _has_avx2() -> bool:
     """Whether this processor has AVX2, as Linux tells; elsewhere TensorFlow's own choice stands."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -54,7 +65,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if _has_avx2():
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-with quiet():
+# Keras takes these where they are, for plots and wrappers that nothing here uses; they are nearly half of its import.
+_UNUSED = [name for name in ("matplotlib", "pandas", "scipy", "sklearn") if name not in sys.modules]
+
+with quiet(), _without(_UNUSED):
     import keras
     import tensorflow as tf
     from keras import layers

@@ -8,11 +8,7 @@ from kfp import compiler, dsl
 from kfp.dsl import HTML
 
 from digits.code import digest as code_digest
-from pipeline import components
-
-NAME = "digits-recognizer"
-EXPERIMENT = "digits-recognizer-kfp"
-STEPS = ("fetch-mnist", "collect-feedback", "prepare", "train", "evaluate", "publish", "deploy")
+from pipeline import EXPERIMENT, NAME, components
 
 CODE = code_digest()
 

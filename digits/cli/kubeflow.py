@@ -58,7 +58,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 def upload(as_json: bool) -> None:
     """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in."""
     from backends.kubeflow_submit import compile_version
-    from pipeline.definition import NAME
+    from pipeline import NAME
 
     settings, api = _connect()
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ def schedule(
         raise UsageError("expected one of --cron, --every, --list and --delete", remedy="digits schedule --help")
     from backends.kubeflow_submit import compiled
     from backends.kubeflow_tasks import OF_THE_WORLD
-    from pipeline.definition import EXPERIMENT, NAME
+    from pipeline import EXPERIMENT, NAME
 
     trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}
     settings, api = _connect()

@@ -18,7 +18,7 @@ from backends.kubeflow_watch import events_of
 from digits import deployment, feedback, releases
 from digits.settings import Settings
 from digits.store.s3 import S3Store
-from pipeline.definition import STEPS
+from pipeline import STEPS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 ACCOUNT = "digits-deployer"

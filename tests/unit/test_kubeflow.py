@@ -27,7 +27,8 @@ from backends.kubeflow_watch import pods_of
 from digits.cli import cli
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
 from digits.settings import Settings
-from pipeline.definition import STEPS, compile_to
+from pipeline import STEPS
+from pipeline.definition import compile_to
 
 SECRETS = ("canary-access", "canary-secret", "canary-token", "canary-cookie", "canary-endpoint-token")
 OUTPUTS = {

@@ -1,5 +1,8 @@
 """The networks' shapes and names."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -36,3 +39,14 @@ def test_an_unknown_network_is_refused():
     """A name that no network has is answered with those there are."""
     with pytest.raises(UsageError, match="small, large, baseline, got 'huge'"):
         build("huge")
+
+
+def test_importing_the_networks_leaves_plotting_libraries_out():
+    """Keras's import doesn't bring the libraries that training has no use for, and they can be imported after it."""
+    code = (
+        "import sys, digits.model\n"
+        "assert not {'matplotlib', 'pandas', 'scipy', 'sklearn'} & set(sys.modules), sys.modules.keys()\n"
+        "import sklearn.datasets\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ def test_it_loads_with_kfp(text: str) -> None:
 
 def test_seven_steps_in_their_order(spec: dict[str, Any]) -> None:
     """The seven steps depend on each other as designed; the two first have nothing to wait for."""
-    from pipeline.definition import STEPS
+    from pipeline import STEPS
 
     tasks = spec["root"]["dag"]["tasks"]
     assert {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()} == ORDER
