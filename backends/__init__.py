@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 def open_backend(settings: Settings) -> Backend:
     """The backend that the settings name."""
     if settings.backend == "process":
-        from backends.process import ProcessBackend
+        from backends.local.process import ProcessBackend
 
         return ProcessBackend(settings)
     if settings.backend == "docker":
-        from backends.docker import DockerBackend
+        from backends.docker.backend import DockerBackend
 
         return DockerBackend(settings)
     if settings.backend == "kubeflow":
-        from backends.kubeflow import KubeflowBackend
+        from backends.kubeflow.backend import KubeflowBackend
 
         return KubeflowBackend(settings)
     raise UsageError(f"expected a backend of process, docker, kubeflow, got {settings.backend!r}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from support import missing
 
-from backends import containers
+from backends.docker import containers
 from digits.errors import MissingError
 from digits.settings import Settings
 

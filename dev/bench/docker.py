@@ -121,7 +121,7 @@ def kfp_child(folder: str, data: str) -> None:
     """Run the definition with components that install what they need; a process of its own for kfp's singleton."""
     from kfp import dsl, local
 
-    from backends import endpoint
+    from backends.local import endpoint
     from digits.settings import Settings
     from pipeline import components, definition
 

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from backends import endpoint
 from backends.base import Request
-from backends.endpoint import Predictor
 from backends.fake import FakeBackend
+from backends.local import endpoint
+from backends.local.endpoint import Predictor
 from digits import deployment
 from digits.events import Event
 from digits.settings import Settings

@@ -25,8 +25,8 @@ def cluster() -> None:
 @_json
 def up(as_json: bool) -> None:
     """Make the cluster, or what is missing of it, and wait until all of it is ready."""
-    from backends import cluster as kind
-    from backends import containers, images
+    from backends.cluster import kind
+    from backends.docker import containers, images
 
     settings = Settings.load()
     client = containers.connect()
@@ -43,7 +43,7 @@ def up(as_json: bool) -> None:
 @_json
 def status(as_json: bool) -> None:
     """Say what there is of the cluster."""
-    from backends import cluster as kind
+    from backends.cluster import kind
 
     found = kind.status(Settings.load())
     if as_json:
@@ -68,7 +68,7 @@ def status(as_json: bool) -> None:
 @_json
 def down(as_json: bool) -> None:
     """Remove the cluster and all that `up` made for it."""
-    from backends import cluster as kind
+    from backends.cluster import kind
 
     removed = kind.down(Settings.load(), _report)
     if not removed:

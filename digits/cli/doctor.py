@@ -116,7 +116,7 @@ def _data(settings: Settings) -> str:
 
 
 def _engine() -> str:
-    from backends import containers
+    from backends.docker import containers
 
     client = containers.connect()
     try:
@@ -127,7 +127,7 @@ def _engine() -> str:
 
 
 def _images(settings: Settings) -> str:
-    from backends import containers, images
+    from backends.docker import containers, images
 
     client = containers.connect()
     try:
@@ -185,7 +185,7 @@ def _endpoint(settings: Settings) -> str:
 
 
 def _kubeflow(settings: Settings) -> str:
-    from backends.kubeflow import KubeflowBackend
+    from backends.kubeflow.backend import KubeflowBackend
     from digits.errors import MissingError
 
     if not settings.kfp_host and settings.backend != "kubeflow":
@@ -216,7 +216,8 @@ def _leftovers(settings: Settings) -> str:
 
 def _step_containers(settings: Settings) -> list[str]:
     """The step containers whose run is over."""
-    from backends import containers, runs
+    from backends import runs
+    from backends.docker import containers
 
     client = containers.connect()
     try:

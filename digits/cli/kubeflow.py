@@ -16,7 +16,7 @@ from digits.errors import UsageError
 from digits.settings import Settings
 
 if TYPE_CHECKING:
-    from backends.kubeflow_api import Pipelines
+    from backends.kubeflow.api import Pipelines
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -24,7 +24,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def _connect() -> tuple[Settings, Pipelines]:
     """The settings for Kubeflow, and its API, which has answered."""
-    from backends.kubeflow_api import Pipelines
+    from backends.kubeflow.api import Pipelines
 
     settings = dataclasses.replace(Settings.load(), backend="kubeflow")
     api = Pipelines(settings)
@@ -43,7 +43,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
     digits submit --epochs 5 --experiment my-experiment
     """
     from backends.base import Request
-    from backends.kubeflow_submit import submission
+    from backends.kubeflow.submit import submission
 
     settings, api = _connect()
     asked = submission(settings, Request({k: v for k, v in options.items() if v is not None}, use_cache=cache))
@@ -57,7 +57,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 @_json
 def upload(as_json: bool) -> None:
     """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in."""
-    from backends.kubeflow_submit import compile_version
+    from backends.kubeflow.submit import compile_version
     from pipeline import NAME
 
     settings, api = _connect()
@@ -90,8 +90,8 @@ def schedule(
     """
     if sum(map(bool, (cron, every, show, delete))) != 1:
         raise UsageError("expected one of --cron, --every, --list and --delete", remedy="digits schedule --help")
-    from backends.kubeflow_submit import compiled
-    from backends.kubeflow_tasks import OF_THE_WORLD
+    from backends.kubeflow.submit import compiled
+    from backends.kubeflow.tasks import OF_THE_WORLD
     from pipeline import EXPERIMENT, NAME
 
     trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}

@@ -147,7 +147,7 @@ def _compile(output: Path, settings: Settings, as_json: bool) -> None:
 
     configure: Any = unchanged
     if settings.backend == "kubeflow":
-        from backends.kubeflow import configure_task
+        from backends.kubeflow.tasks import configure_task
 
         configure = configure_task(settings)
     compile_to(output, configure)

@@ -111,7 +111,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
 
 def _stop(settings: Settings) -> list[str]:
     """End the predictor process and what is left of runs that were killed. A run that goes on is refused."""
-    from backends import endpoint, runs
+    from backends import runs
+    from backends.local import endpoint
 
     runs.bury_dead(settings.home)
     going = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
@@ -126,7 +127,7 @@ def _stop(settings: Settings) -> list[str]:
 
 def _containers(settings: Settings) -> list[str]:
     """Remove what is ours of the Docker engine; where none answers, there is nothing to remove."""
-    from backends import containers
+    from backends.docker import containers
 
     try:
         client = containers.connect()
@@ -150,8 +151,8 @@ def images() -> None:
 @_json
 def build(names: tuple[str, ...], as_json: bool) -> None:
     """Build NAMES (steps, predictor, web, minio), those that are missing; without NAMES all that a run needs."""
-    from backends import containers
-    from backends import images as ours
+    from backends.docker import containers
+    from backends.docker import images as ours
 
     settings = Settings.load()
     for name in names:
@@ -175,8 +176,8 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
 @_json
 def list_images(as_json: bool) -> None:
     """Say which images a run would use now, and which of them are there."""
-    from backends import containers
-    from backends import images as ours
+    from backends.docker import containers
+    from backends.docker import images as ours
 
     settings = Settings.load()
     client = containers.connect()

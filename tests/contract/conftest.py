@@ -14,9 +14,9 @@ from engines import PARAMETERS, cleaned, engine, settings_for
 from numpy.typing import NDArray
 
 from backends.base import Backend, Request, Result
-from backends.docker import DockerBackend
+from backends.docker.backend import DockerBackend
 from backends.fake import FakeBackend
-from backends.process import ProcessBackend
+from backends.local.process import ProcessBackend
 from digits import deployment
 from digits.settings import Settings
 

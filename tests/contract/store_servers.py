@@ -16,7 +16,7 @@ from typing import Any
 from engines import cleaned, engine, settings_for, wait_until
 from support import missing
 
-from backends import docker_store
+from backends.docker import store as docker_store
 from digits.settings import Settings
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import containers, fake, runs
+from backends import fake, runs
 from backends.base import Request
+from backends.docker import containers
 from digits import mnist, releases
 from digits.errors import Interrupted, StepFailed
 from digits.store import open_store

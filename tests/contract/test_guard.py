@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from backends import engine, runs
+from backends import runs
 from backends.base import Request
+from backends.local import engine
 from digits import events
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from support import missing
 
-from backends import cluster, containers, images
-from backends.kube import Kube, kubeconfig_path
+from backends.cluster import kind as cluster
+from backends.cluster.kube import Kube, kubeconfig_path
+from backends.docker import containers, images
 from backends.programs import need, program
 from digits import releases
 from digits.errors import MissingError

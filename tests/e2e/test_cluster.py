@@ -15,8 +15,9 @@ import pytest
 from cluster_fixtures import NAME, Namespace, Release
 from page_fixtures import Visit
 
-from backends import cluster, kserve
-from backends.kube import forwarded, kubeconfig_path
+from backends.cluster import kind as cluster
+from backends.cluster import kserve
+from backends.cluster.kube import forwarded, kubeconfig_path
 from backends.programs import program
 from digits import feedback
 from digits.errors import MissingError

@@ -10,9 +10,9 @@ import pytest
 from cluster_fixtures import Namespace
 from engines import PARAMETERS, cleaned, engine, settings_for
 
-from backends import kserve
 from backends.base import Request
-from backends.docker import DockerBackend
+from backends.cluster import kserve
+from backends.docker.backend import DockerBackend
 from digits import client, deployment, releases
 from digits.store import open_store
 

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from cluster_fixtures import Namespace, Release
 
-from backends import cluster, kserve
-from backends.kube import forwarded, kubeconfig_path
+from backends.cluster import kind as cluster
+from backends.cluster import kserve
+from backends.cluster.kube import forwarded, kubeconfig_path
 from backends.programs import ProgramError
 from digits import deployment, releases
 from digits.errors import EndpointError
@@ -245,7 +246,7 @@ def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) 
     manifest, uri = namespace.publish(small_releases[0])
     script = (
         "import json, sys; sys.path.append('/sources')\n"
-        "from backends import kserve; from digits.settings import Settings\n"
+        "from backends.cluster import kserve; from digits.settings import Settings\n"
         "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
     # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.

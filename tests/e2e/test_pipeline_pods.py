@@ -12,9 +12,11 @@ import pytest
 from cluster_fixtures import MNIST, NAME, Namespace, Release
 from kfp_pods import Driver, StepError
 
-from backends import cluster, containers, images, kserve
-from backends.kubeflow_submit import compiled
-from backends.kubeflow_watch import events_of
+from backends.cluster import kind as cluster
+from backends.cluster import kserve
+from backends.docker import containers, images
+from backends.kubeflow.submit import compiled
+from backends.kubeflow.watch import events_of
 from digits import deployment, feedback, releases
 from digits.settings import Settings
 from digits.store.s3 import S3Store

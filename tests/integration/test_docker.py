@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
 
-from backends import containers, docker_endpoint, docker_store, images, runs
+from backends import runs
 from backends.base import Request
-from backends.docker import DockerBackend
+from backends.docker import containers, images
+from backends.docker import endpoint as docker_endpoint
+from backends.docker import store as docker_store
+from backends.docker.backend import DockerBackend
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.store import open_store
 from digits.store.s3 import s3_client

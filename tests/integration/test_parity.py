@@ -7,8 +7,8 @@ import pytest
 from engines import cleaned, engine, settings_for
 
 from backends.base import Request
-from backends.docker import DockerBackend
-from backends.process import ProcessBackend
+from backends.docker.backend import DockerBackend
+from backends.local.process import ProcessBackend
 from digits import deployment, mnist, releases
 from digits.store import open_store
 

@@ -129,7 +129,7 @@ def test_something_missing_is_3(arguments: list[str], expected: str, digits: Dig
 
 def stop_endpoint(settings: Settings) -> None:
     """End the predictor that a run may have started."""
-    from backends import endpoint
+    from backends.local import endpoint
 
     endpoint.stop(settings)
 

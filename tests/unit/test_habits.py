@@ -12,8 +12,8 @@ PRODUCT = ("digits", "pipeline", "backends", "web_app")
 MOST_LINES = 300
 # Modules that are longer, each with its reason.
 LONGER = {
-    "backends/cluster.py": "a cluster is made step by step and taken away again: one story",
-    "backends/kserve.py": "one deployment, from applying it to its proof or the way back",
+    "backends/cluster/kind.py": "a cluster is made step by step and taken away again: one story",
+    "backends/cluster/kserve.py": "one deployment, from applying it to its proof or the way back",
 }
 
 

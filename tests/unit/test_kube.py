@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from backends import cluster, kserve
-from backends.kserve_reasons import reasons
-from backends.kube import Kube, RefusedError, kubeconfig_path
+from backends.cluster import kind as cluster
+from backends.cluster import kserve
+from backends.cluster.kube import Kube, RefusedError, kubeconfig_path
+from backends.cluster.reasons import reasons
 from backends.programs import ProgramError, need, program
 from digits.errors import EndpointError, MissingError
 from digits.settings import Settings

@@ -18,12 +18,15 @@ import yaml
 from click.testing import CliRunner
 from kfp_api import WORKFLOW, Pipelines, serving, slow, task, tasks
 
-from backends import kubeflow, kubeflow_http, kubeflow_submit, runs
+from backends import runs
 from backends.base import Request, Result
-from backends.kubeflow import KubeflowBackend
-from backends.kubeflow_submit import compile_version, compiled, world
-from backends.kubeflow_tasks import configure_task
-from backends.kubeflow_watch import pods_of
+from backends.kubeflow import backend as kubeflow
+from backends.kubeflow import http as kubeflow_http
+from backends.kubeflow import submit as kubeflow_submit
+from backends.kubeflow.backend import KubeflowBackend
+from backends.kubeflow.submit import compile_version, compiled, world
+from backends.kubeflow.tasks import configure_task
+from backends.kubeflow.watch import pods_of
 from digits.cli import cli
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
 from digits.settings import Settings

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from backends import cluster, kserve
+from backends.cluster import kind as cluster
+from backends.cluster import kserve
 from digits.settings import Settings
 
 ROOT = Path(__file__).parents[2] / "manifests"

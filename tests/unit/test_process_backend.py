@@ -21,7 +21,8 @@ import psutil
 import pytest
 from support import ROOT, child_environment, free_port, get_json
 
-from backends import endpoint, runs
+from backends import runs
+from backends.local import endpoint
 from digits import client, events, mnist, releases, tracking
 from digits.settings import Settings
 from digits.store import open_store
@@ -282,8 +283,9 @@ SILENT_STEP = '''
 import os, sys
 from pathlib import Path
 from kfp import dsl, local
-from backends import engine, runs
-from backends.process import start_step
+from backends import runs
+from backends.local import engine
+from backends.local.process import start_step
 
 @dsl.component(base_image="digits-python:local", install_kfp_package=False)
 def train(how: str, model: dsl.Output[dsl.Model]) -> str:

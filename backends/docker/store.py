@@ -12,7 +12,7 @@ import secrets
 import time
 from typing import Any
 
-from backends import containers, images
+from backends.docker import containers, images
 from digits.errors import MissingError
 from digits.settings import Settings
 

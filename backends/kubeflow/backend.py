@@ -13,11 +13,11 @@ import urllib3
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
-from backends.kubeflow_api import Pipelines
-from backends.kubeflow_http import Refused, Unreachable
-from backends.kubeflow_submit import submission
-from backends.kubeflow_tasks import configure_task
-from backends.kubeflow_watch import Observed, events_of, observe, pods_of
+from backends.kubeflow.api import Pipelines
+from backends.kubeflow.http import Refused, Unreachable
+from backends.kubeflow.submit import submission
+from backends.kubeflow.tasks import configure_task
+from backends.kubeflow.watch import Observed, events_of, observe, pods_of
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
 from digits.files import write_whole
 from digits.settings import Settings
@@ -87,8 +87,8 @@ class KubeflowBackend:
 
     def endpoint(self) -> str:
         """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
-        from backends import kserve
-        from backends.kube import Kube
+        from backends.cluster import kserve
+        from backends.cluster.kube import Kube
 
         path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.settings.namespace}/inferenceservices/{kserve.NAME}"
         try:
@@ -107,7 +107,7 @@ class KubeflowBackend:
         """See Backend."""
         if not self.endpoint():
             return ""
-        from backends import kserve
+        from backends.cluster import kserve
         from digits import releases
         from digits.store import open_store
 
@@ -117,8 +117,8 @@ class KubeflowBackend:
 
     def stop_endpoint(self) -> None:
         """See Backend."""
-        from backends import kserve
-        from backends.kube import Kube, RefusedError
+        from backends.cluster import kserve
+        from backends.cluster.kube import Kube, RefusedError
 
         path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.settings.namespace}/inferenceservices/{kserve.NAME}"
         try:

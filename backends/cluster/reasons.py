@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from backends.kube import Json, Kube
+from backends.cluster.kube import Json, Kube
 from digits.errors import DigitsError
 
 # States that waiting does not mend.

@@ -1,4 +1,4 @@
-"""The child process that runs kfp.local for one run: `python -m backends.engine RUN_FOLDER`.
+"""The child process that runs kfp.local for one run: `python -m backends.local.engine RUN_FOLDER`.
 
 A process of its own, because kfp.local keeps its configuration in a process-wide singleton, prints to standard
 output and stops only when its process does. It is told what to do by run.json, tells what happens in
@@ -80,11 +80,11 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: _Mlf
     root = settings.home / "pipeline"
     root.mkdir(parents=True, exist_ok=True)
     if record["backend"] == "docker":
-        from backends.docker import engine_parts
+        from backends.docker.backend import engine_parts
 
         runner, start, configure = engine_parts(settings, run)
     else:
-        from backends.process import engine_parts as process_parts
+        from backends.local.process import engine_parts as process_parts
 
         runner, start, configure = process_parts(settings, run)
     _guard_steps(start, run, mlflow)

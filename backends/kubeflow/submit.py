@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Request
-from backends.kubeflow_tasks import configure_task
+from backends.kubeflow.tasks import configure_task
 from digits import feedback
 from digits.errors import DigitsError
 from digits.files import sha256_of

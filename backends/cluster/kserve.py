@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from backends.kserve_reasons import reasons
-from backends.kube import Json, Kube, RefusedError, forwarded
+from backends.cluster.kube import Json, Kube, RefusedError, forwarded
+from backends.cluster.reasons import reasons
 from digits import deployment
 from digits.errors import DigitsError, EndpointError, MissingError
 from digits.files import canonical_json, sha256_of

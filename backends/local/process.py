@@ -7,16 +7,16 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends import endpoint as predictor
 from backends import runs
 from backends.base import Watch
-from backends.local import LocalBackend
+from backends.local import endpoint as predictor
+from backends.local.backend import LocalBackend
 from digits import deployment, releases
 from digits.settings import Settings
 from digits.store import open_store
 
 if TYPE_CHECKING:
-    from backends.engine import StartStep
+    from backends.local.engine import StartStep
 
 
 class ProcessBackend(LocalBackend):
@@ -82,7 +82,7 @@ def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any
 def start_step(step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
     """Run a step's command to its end; standard output and error go to `log`. Returns its exit code."""
     del step
-    from backends.engine import STEP_SECONDS
+    from backends.local.engine import STEP_SECONDS
 
     with log.open("ab") as file:
         process = subprocess.Popen(

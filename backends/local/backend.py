@@ -165,10 +165,10 @@ class LocalBackend(ABC):
         environment |= {"DIGITS_ENDPOINT": deployment["endpoint"], "DIGITS_DEPLOYER": "follow"}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         environment.pop("MLFLOW_RUN_ID", None)
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
         engine = subprocess.Popen(
-            [sys.executable, "-m", "backends.engine", str(run.folder)],
+            [sys.executable, "-m", "backends.local.engine", str(run.folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

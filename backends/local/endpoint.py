@@ -75,7 +75,7 @@ def _start(settings: Settings) -> Predictor:
     http, grpc = free_port(settings.port), free_port(settings.grpc_port)
     log = settings.home / "logs" / "predictor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | settings.environ() | {"PYTHONUNBUFFERED": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     with log.open("wb") as file:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends import containers
+from backends.docker import containers
 from digits.errors import MissingError
 from digits.settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "dev" / "images"
 PROJECT = ("pyproject.toml", "LICENSE")
 BUILD_SECONDS = 3600

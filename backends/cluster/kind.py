@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backends.kube import MANAGER, forwarded, kubeconfig_path
+from backends.cluster.kube import MANAGER, forwarded, kubeconfig_path
 from backends.programs import ProgramError, need, program
 from digits.errors import DigitsError, MissingError
 from digits.files import sha256_of
@@ -207,7 +207,7 @@ def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
 
 def manifests() -> Path:
     """The folder of manifests, which a checkout has. Raises MissingError."""
-    folder = Path(__file__).resolve().parent.parent / "manifests"
+    folder = Path(__file__).resolve().parents[2] / "manifests"
     if not (folder / "base").is_dir():
         raise MissingError(
             f"the manifests are applied from a checkout of digits; {folder.parent} is none", remedy="git clone"

@@ -15,16 +15,17 @@ from urllib.parse import unquote, urlsplit
 
 import filelock
 
-from backends import containers, docker_endpoint, docker_store, images, runs
+from backends import runs
 from backends.base import Request, Result, Watch
-from backends.local import LocalBackend
+from backends.docker import containers, endpoint, images, store
+from backends.local.backend import LocalBackend
 from digits import deployment, events, releases, tracking
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 from digits.store import open_store
 
 if TYPE_CHECKING:
-    from backends.engine import StartStep
+    from backends.local.engine import StartStep
 
 KILLED_CODE = 137
 START_SECONDS = 600.0
@@ -73,25 +74,25 @@ class DockerBackend(LocalBackend):
         self.settings.home.mkdir(parents=True, exist_ok=True)
         # Of two runs that begin at once, one starts what both use.
         with filelock.FileLock(self.settings.home / "docker.lock", timeout=START_SECONDS):
-            if docker_store.is_ours(self.settings):
-                docker_store.ensure(client, self.settings, tell)
-            self._predictor = docker_endpoint.ensure(client, self.settings, tell)
+            if store.is_ours(self.settings):
+                store.ensure(client, self.settings, tell)
+            self._predictor = endpoint.ensure(client, self.settings, tell)
         return self.here()
 
     def here(self) -> Settings:
         """See Backend."""
-        return docker_store.here(self._client, self.settings)
+        return store.here(self._client, self.settings)
 
     def step_settings(self) -> Settings:
         """The store by its name on our network; everything else lies under the same path inside."""
-        settings = docker_store.inside(self.settings)
+        settings = store.inside(self.settings)
         if settings.data and urlsplit(settings.data).scheme in {"", "file"}:
             settings = dataclasses.replace(settings, data=str(_folder(settings.data)))
         return settings
 
     def deployment(self) -> dict[str, str]:
         """See LocalBackend."""
-        return {"life": docker_endpoint.life(self._predictor, self.settings), "endpoint": docker_endpoint.INSIDE}
+        return {"life": endpoint.life(self._predictor, self.settings), "endpoint": endpoint.INSIDE}
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend. The endpoint that the steps know by its name inside is told by its address here."""
@@ -102,22 +103,22 @@ class DockerBackend(LocalBackend):
 
     def endpoint(self) -> str:
         """See Backend."""
-        found = docker_endpoint.running(self._client, self.settings)
-        return docker_endpoint.url(found) if found else ""
+        found = endpoint.running(self._client, self.settings)
+        return endpoint.url(found) if found else ""
 
     def redeploy(self) -> str:
         """The predictor follows the ledger; wait until it has. The next run's deploy step is not cached."""
-        found = docker_endpoint.running(self._client, self.settings)
+        found = endpoint.running(self._client, self.settings)
         if not found:
             return ""
-        docker_endpoint.new_life(found, self.settings)
-        store = open_store(self.here())
-        deployment.wait_for(docker_endpoint.url(found), releases.load(store, releases.champion(store)))
-        return docker_endpoint.url(found)
+        endpoint.new_life(found, self.settings)
+        opened = open_store(self.here())
+        deployment.wait_for(endpoint.url(found), releases.load(opened, releases.champion(opened)))
+        return endpoint.url(found)
 
     def stop_endpoint(self) -> None:
         """See Backend."""
-        docker_endpoint.stop(self._client, self.settings)
+        endpoint.stop(self._client, self.settings)
 
     def release_leftovers(self, run: runs.Run) -> None:
         """Remove the step containers of a run."""
@@ -191,7 +192,7 @@ class _Steps:
     def _run_container(self, step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
         from docker.errors import NotFound
 
-        from backends.engine import STEP_SECONDS
+        from backends.local.engine import STEP_SECONDS
 
         with containers.errors(f"starting a container for {step}"):
             made = self._create(step, command, environment)

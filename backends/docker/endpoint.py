@@ -6,8 +6,8 @@ import json
 import secrets
 from typing import Any
 
-from backends import containers, docker_store, images
-from backends.endpoint import free_port
+from backends.docker import containers, images, store
+from backends.local.endpoint import free_port
 from digits.files import sha256_of, write_json
 from digits.settings import Settings
 
@@ -66,7 +66,7 @@ def stop(client: Any, settings: Settings) -> None:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What the predictor is told: how to reach the store, and nothing else."""
-    reached = docker_store.inside(settings)
+    reached = store.inside(settings)
     wanted = ("DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
     everything = reached.environ()
     return {name: everything[name] for name in wanted} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # in there
