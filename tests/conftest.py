@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from support import GIVEN_DATA, OURS, ROOT, Finished, StartPredictor, free_port, predictors
 
 from digits.settings import Settings
+
+# A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some tests press Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
