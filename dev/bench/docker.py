@@ -2,9 +2,8 @@
 
     python -m dev.bench.docker [--data FOLDER] [--without-kfp]
 
-Needs a Docker engine; images are built before anything is measured. kfp.local's way is what its documentation shows:
-each component names its `packages_to_install` (here: only those that it imports) and a plain Python image, so that
-every container installs them anew. The same step functions, data, seed and parameters in all three.
+Needs a Docker engine; images are built before anything is measured. kfp.local's way: see `dev.bench.kfp_way`. The same
+step functions, data, seed and parameters in all three.
 """
 
 from __future__ import annotations
@@ -19,21 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dev.bench import kfp_way
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT_SECONDS, LIMIT_TIMES = 15.0, 4.0
-STAND_IN = "digits-bench-python:3.11"
 RUN_SECONDS = 3600
-
-# What an author would list for each step; digits itself comes as a wheel.
-PACKAGES = {
-    "fetch_mnist": ["pillow", "scikit-learn", "scipy"],
-    "collect_feedback": ["pillow", "scipy"],
-    "prepare": [],
-    "train": ["tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "scipy"],
-    "evaluate": ["jinja2", "onnxruntime", "pillow"],
-    "publish": ["jinja2", "mlflow", "onnx", "onnxruntime", "pillow"],
-    "deploy": [],
-}
 
 
 def main() -> int:
@@ -56,7 +45,7 @@ def main() -> int:
             finally:
                 _digits(home, "clean", "--yes", "--all")
         if not chosen.without_kfp:
-            found["kfp.local"] = _kfp_way(Path(folder) / "kfp", chosen.data)
+            found["kfp.local"] = kfp_way.run("containers", Path(folder) / "kfp", chosen.data)
     return _print(found)
 
 
@@ -92,79 +81,6 @@ def _digits(home: Path, *arguments: str) -> dict[str, Any]:
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer | {"seconds": time.monotonic() - began}
-
-
-def _kfp_way(home: Path, data: str) -> dict[str, Any]:
-    """The same steps as kfp.local's documentation would have them run."""
-    wheels = home / "pipeline" / "wheels"
-    subprocess.run(["uv", "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT], check=True, timeout=600)
-    base = os.environ.get("DIGITS_BASE_IMAGE") or "python:3.11"
-    # A Debian root has no usable pip of its own, python:3.11 has one; with a virtual environment both do.
-    text = f"FROM {base}\nRUN python3 -m venv /venv\nENV PATH=/venv/bin:$PATH\n"
-    build = ["docker", "build", "--quiet", "--network", "host", "--tag", STAND_IN, "-"]
-    subprocess.run(build, input=text.encode(), check=True, timeout=600, env=os.environ | {"DOCKER_BUILDKIT": "0"})
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", f"from dev.bench.docker import kfp_child; kfp_child({str(home)!r}, {data!r})"],
-        cwd=ROOT,
-        stdout=sys.stderr,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit("kfp.local's own way failed; see above")
-    answer: dict[str, Any] = json.loads((home / "answer.json").read_text())
-    return answer | {"seconds": time.monotonic() - began}
-
-
-def kfp_child(folder: str, data: str) -> None:
-    """Run the definition with components that install what they need; a process of its own for kfp's singleton."""
-    from kfp import dsl, local
-
-    from backends.local import endpoint
-    from digits.settings import Settings
-    from pipeline import components, definition
-
-    home = Path(folder)
-    root = home / "pipeline"
-    # Only the pipeline's root is mounted, so everything has to lie in it.
-    place = root / "data"
-    if data:
-        place.mkdir()
-        for file in Path(data).iterdir():
-            (place / file.name).write_bytes(file.read_bytes())
-    settings = Settings(home=root / "home", data=str(place) if data else "", port=0, grpc_port=0)
-    wheel = next((root / "wheels").glob("*.whl")).as_uri()
-    for name, packages in PACKAGES.items():
-        made = dsl.component(
-            getattr(components, name).python_func,
-            base_image=STAND_IN,
-            packages_to_install=[f"digits @ {wheel}", *_pinned(packages)],
-        )
-        setattr(components, name, made)
-    served = endpoint.ensure(settings)
-    try:
-        local.init(
-            runner=local.DockerRunner(
-                network_mode="host",
-                environment=settings.environ() | {"DIGITS_ENDPOINT": served.url, "HOME": "/root"},
-            ),
-            pipeline_root=str(root),
-        )
-        outputs = definition.build()(
-            dataset="mnist" if data else "sklearn-digits", min_accuracy=0.5, store=settings.store
-        ).outputs
-    finally:
-        endpoint.stop(settings)
-    answer = {"training_seconds": outputs["trained"]["seconds"], "release": outputs["published"]["version"]}
-    (home / "answer.json").write_text(json.dumps(answer))
-
-
-def _pinned(packages: list[str]) -> list[str]:
-    """The packages at the versions of our lock."""
-    import importlib.metadata
-
-    return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
 
 
 if __name__ == "__main__":
