@@ -1,20 +1,18 @@
-"""The KServe endpoints that the gateway may talk to: by name, over the Open Inference protocol (V2)."""
+"""The KServe endpoints that the gateway may talk to: by name, in whichever protocol each speaks."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
-import orjson
-from numpy.typing import NDArray
 
 from digits.errors import EndpointError, UsageError
+from web_app.protocols import SPEECHES, Image, NotDigits, Speech
 
 MODEL = "digits"
 CONNECT_SECONDS = 2.0
@@ -88,40 +86,24 @@ class EndpointClient:
     endpoint: Endpoint
     http: httpx.AsyncClient
     token: str = field(default="", repr=False)
+    _speech: Speech = SPEECHES[0]
     _about: dict[str, Any] = field(default_factory=dict)
     _about_until: float = 0.0
 
-    async def recognise(self, image: NDArray[np.uint8]) -> list[float]:
-        """The ten probabilities for an image, uint8 (28, 28), paper 0 and ink 255.
+    async def recognise(self, image: Image) -> list[float]:
+        """The ten probabilities for an image.
 
         Raises:
             EndpointTrouble: no answer, or not that of a model for digits.
         """
-        pixels = image.tobytes()
-        head = orjson.dumps(
-            {
-                "inputs": [
-                    {
-                        "name": "image",
-                        "shape": [1, *image.shape],
-                        "datatype": "UINT8",
-                        "parameters": {"binary_data_size": len(pixels)},
-                    }
-                ]
-            }
-        )
-        answer = await self.send(
-            "POST",
-            f"/v2/models/{self.endpoint.model}/infer",
-            head + pixels,
-            {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))},
-        )
+        await self.about()  # tells which protocol is spoken
+        question = self._speech.ask(self.endpoint.model, image)
+        answer = await self.send("POST", question.path, question.body, question.headers)
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
-            outputs = {output["name"]: output["data"] for output in orjson.loads(answer.content)["outputs"]}
-            probabilities = [float(p) for p in outputs["probabilities"]]
-        except (KeyError, TypeError, ValueError) as exc:
+            probabilities = self._speech.probabilities(answer.content)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise self._wrong("its answer has no output 'probabilities'") from exc
         if len(probabilities) != 10 or not all(0 <= p <= 1 for p in probabilities):
             raise self._wrong(f"expected ten probabilities, got {len(probabilities)} numbers")
@@ -135,32 +117,32 @@ class EndpointClient:
         """
         if time.monotonic() < self._about_until:
             return self._about
-        answer = await self.send("GET", f"/v2/models/{self.endpoint.model}")
+        for speech in SPEECHES:
+            answer = await self.send("GET", speech.about_path(self.endpoint.model))
+            if answer.status_code != 404:
+                break
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
-            said = orjson.loads(answer.content)
-            inputs = [i["name"] for i in said["inputs"]]
-            parameters = said.get("parameters") or {}
-            about = {key: parameters.get(key) for key in ("release", "digest", "accuracy", "dataset", "mlflow_run")}
-            versions = said.get("versions") or [""]
+            about = speech.about(answer.content)
+        except NotDigits as exc:
+            raise self._wrong(str(exc)) from exc
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise self._wrong("its description is not one of the Open Inference protocol") from exc
-        if inputs != ["image"]:
-            raise self._wrong(f"expected one input 'image', it takes {', '.join(map(str, inputs)) or 'none'}")
-        about["name"] = said.get("name")
-        about["release"] = about["release"] or versions[-1]
-        self._about, self._about_until = about, time.monotonic() + FRESH_SECONDS
+            raise self._wrong("its description is not one of the inference protocols") from exc
+        self._speech, self._about, self._about_until = speech, about, time.monotonic() + FRESH_SECONDS
         return about
 
     async def ready(self) -> None:
         """Return if the model is ready. Raises EndpointTrouble, as `about`, if not."""
-        answer = await self.send("GET", f"/v2/models/{self.endpoint.model}/ready")
-        if answer.status_code != 200 or b"false" in answer.content[:200].lower():
+        await self.about()
+        answer = await self.send("GET", self._speech.ready_path(self.endpoint.model))
+        if answer.status_code != 200:
             raise await self._trouble(answer)
+        if not self._speech.ready(answer.content):
+            raise self._starting()
 
     async def send(
-        self, method: str, path: str, content: bytes = b"", headers: dict[str, str] | None = None
+        self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """One request as it is, with the Host header and the token. Raises EndpointTrouble where nothing answers."""
         headers = dict(headers or {})
@@ -183,17 +165,21 @@ class EndpointClient:
         status, name = answer.status_code, self.endpoint.name
         if status in {401, 403}:
             return EndpointTrouble("unreachable", f"the endpoint {name} refused our token (HTTP {status})")
-        if status in {429, 503} or "/ready" in str(answer.url):
-            if "/ready" not in str(answer.url):
-                check = await self.send("GET", f"/v2/models/{self.endpoint.model}/ready")
-                if check.status_code == 200:
+        if status in {429, 503}:
+            ready_path = self._speech.ready_path(self.endpoint.model)
+            if not answer.url.path.endswith(ready_path):
+                check = await self.send("GET", ready_path)
+                if check.status_code == 200 and self._speech.ready(check.content):
                     return EndpointTrouble("busy", f"the endpoint {name} has too much to do just now")
-            return EndpointTrouble("starting", f"the model at {name} is starting")
+            return self._starting()
         if status in {502, 504}:
             return EndpointTrouble("unreachable", f"nothing answers behind the endpoint {name} (HTTP {status})")
         if status == 404:
-            return self._wrong(f"it has no model {self.endpoint.model!r} in the Open Inference protocol")
+            return self._wrong(f"it has no model {self.endpoint.model!r}")
         return self._wrong(f"it answered HTTP {status}")
+
+    def _starting(self) -> EndpointTrouble:
+        return EndpointTrouble("starting", f"the model at {self.endpoint.name} is starting")
 
     def _wrong(self, why: str) -> EndpointTrouble:
         return EndpointTrouble("wrong model", f"the endpoint {self.endpoint.name} does not serve our digits: {why}")

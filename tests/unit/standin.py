@@ -67,3 +67,28 @@ class StandIn:
 
     async def predict(self, request: Request) -> JSONResponse:
         return JSONResponse({"predictions": [[0.1] * 10 for _ in (await request.json())["instances"]]})
+
+
+class TensorFlowServing:
+    """V1 alone, in TensorFlow Serving's words; `state` is that of the model's version. Keeps the images it gets."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.state = answer, "AVAILABLE"
+        self.images: list[NDArray[np.float32]] = []
+        self.app = Starlette(
+            routes=[
+                Route("/v1/models/digits", self.status),
+                Route("/v1/models/digits:predict", self.predict, methods=["POST"]),
+            ]
+        )
+
+    async def status(self, _: Request) -> JSONResponse:
+        good = {"error_code": "OK", "error_message": ""}
+        return JSONResponse({"model_version_status": [{"version": "3", "state": self.state, "status": good}]})
+
+    async def predict(self, request: Request) -> JSONResponse:
+        if self.state != "AVAILABLE":
+            return JSONResponse({"error": "Servable not found for request: Latest(digits)"}, 404)
+        images = np.array((await request.json())["instances"], np.float32)
+        self.images.extend(images)
+        return JSONResponse({"predictions": [[float(p) for p in self.answer(image)] for image in images]})

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from serving import serving
-from standin import StandIn
+from standin import StandIn, TensorFlowServing
 
 from digits import feedback
 from digits.errors import MissingError, UsageError
@@ -139,6 +139,21 @@ def test_the_endpoint_comes_back(gateway: httpx.Client, standin: StandIn) -> Non
     assert recognise(gateway).status_code == 503
     standin.state = "ready"
     assert recognise(gateway).status_code == 200
+
+
+def test_an_endpoint_that_speaks_v1_alone(store: FileStore) -> None:
+    """TensorFlow Serving, which knows neither V2 nor the release, is asked over V1 and says when it is ready."""
+    v1 = TensorFlowServing(always(SURE_OF_3))
+    with serving(v1.app) as url:
+        app = create_app(GatewayConfig((Endpoint("here", url),), store))
+        with serving(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            answer = recognise(client).raise_for_status().json()
+            assert (answer["class"], answer["model"]["release"], answer["model"]["digest"]) == (3, "3", None)
+            picture = np.frombuffer(base64.b64decode(answer["picture"]), np.uint8).reshape(28, 28, 1)
+            assert v1.images[-1] == pytest.approx(picture / 255, abs=1e-6)
+            assert client.get("/api/model").json()["state"] == "ready"
+            v1.state = "LOADING"
+            assert client.get("/api/model").json()["state"] == "starting"
 
 
 def test_only_configured_endpoints(gateway: httpx.Client) -> None:
