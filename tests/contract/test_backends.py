@@ -14,7 +14,7 @@ from backends.docker import containers
 from digits import mnist, releases
 from digits.errors import Interrupted, StepFailed
 from digits.store import open_store
-from pipeline import definition
+from pipeline import STEPS, definition
 
 # The fake runs the libraries in this process, and their warnings are theirs.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
@@ -25,11 +25,11 @@ def test_seven_steps_run_in_the_definitions_order(first):
     """The first run does all seven steps, each after those it needs."""
     result, events = first
     assert result.state == "SUCCEEDED"
-    assert list(result.steps) == list(definition.STEPS)
+    assert list(result.steps) == list(STEPS)
     assert {step.state for step in result.steps.values()} == {"done"}
     started = [event["step"] for event in events if event["event"] == "started"]
-    assert set(started[:2]) == set(definition.STEPS[:2])
-    assert started[2:] == list(definition.STEPS[2:])
+    assert set(started[:2]) == set(STEPS[:2])
+    assert started[2:] == list(STEPS[2:])
 
 
 def test_outputs_are_the_declared_ones_and_the_report_is_there(world, first):
@@ -63,7 +63,7 @@ def test_the_endpoint_serves_the_champion_and_answers_its_golden_image(world, fi
 def test_a_second_run_is_answered_from_the_cache(world, first):
     """Nothing changed, so nothing runs again, and the outputs are the same."""
     again, _ = world.run()
-    assert {name: step.state for name, step in again.steps.items()} == dict.fromkeys(definition.STEPS, "cached")
+    assert {name: step.state for name, step in again.steps.items()} == dict.fromkeys(STEPS, "cached")
     assert again.outputs == first[0].outputs
 
 
