@@ -63,7 +63,7 @@ def pod_specs(objects: list[Json]) -> Iterator[tuple[str, Json]]:
 
 
 # The kinds of others, whose models no installed client has.
-FOREIGN = {"PodDefault", "ServiceEntry", "ClusterStorageContainer"}
+FOREIGN = {"ClusterStorageContainer"}
 MODELS = {"Role": "V1Role", "RoleBinding": "V1RoleBinding", "InferenceService": "V1beta1InferenceService"}
 
 
@@ -172,11 +172,20 @@ def test_kserve_finds_the_credentials(rendered: dict[str, list[Json]], overlay: 
 
 
 def test_extensions_stay_in_the_kubeflow_overlay(rendered: dict[str, list[Json]]) -> None:
-    """A cluster without Kubeflow and Istio can take the kind overlay; the kubeflow overlay makes no namespace."""
+    """Kubeflow Pipelines without notebooks and Istio takes the kubeflow overlay: their kinds are files beside it."""
     kinds = {name: {item["kind"] for item in objects} for name, objects in rendered.items()}
-    assert not {"PodDefault", "ServiceEntry"} & kinds["overlays/kind"]
-    assert {"PodDefault", "ServiceEntry"} <= kinds["overlays/kubeflow"]
-    assert "Namespace" not in kinds["overlays/kubeflow"]
+    assert not {"PodDefault", "ServiceEntry", "Namespace"} & kinds["overlays/kubeflow"]
+    for name, kind in (("pod-default", "PodDefault"), ("service-entry", "ServiceEntry")):
+        (item,) = yaml.safe_load_all((ROOT / "overlays/kubeflow" / f"{name}.yaml").read_text())
+        assert item["kind"] == kind
+        assert "namespace" not in item["metadata"]
+
+
+def test_the_kubeflow_overlay_names_every_image(rendered: dict[str, list[Json]]) -> None:
+    """Each image of the overlay is listed where its user puts another one."""
+    overlay = yaml.safe_load((ROOT / "overlays/kubeflow/kustomization.yaml").read_text())
+    named = {f"{item['newName']}:{item['newTag']}" for item in overlay["images"]}
+    assert set(re.findall(r'"image": "([^"]+)"', json.dumps(rendered["overlays/kubeflow"]))) == named
 
 
 def test_the_code_deploys_what_the_manifest_says(rendered: dict[str, list[Json]]) -> None:
