@@ -17,7 +17,7 @@ from backends.kubeflow.api import Pipelines
 from backends.kubeflow.http import Refused, Unreachable
 from backends.kubeflow.submit import submission
 from backends.kubeflow.tasks import configure_task
-from backends.kubeflow.watch import Observed, events_of, observe, pods_of
+from backends.kubeflow.watch import Observed, events_of, observe, tries_of
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
 from digits.files import write_whole
 from digits.settings import Settings
@@ -213,12 +213,10 @@ class KubeflowBackend:
 
     def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
         """The log of a step's last try, kept in the run's folder; '' where Kubeflow has none."""
-        for pod in pods_of(last.workflow, step, self.settings.step_retries):
-            try:
-                log = self.api.log(run_id, pod)
-            except DigitsError:
-                continue
-            if log and not log.startswith('{"error_message"'):
-                (run.logs / f"{step}.log").write_text(log)
-                return log
+        for node, pod in tries_of(last, step, self.settings.step_retries):
+            for read, where in ((self.api.log, pod), (self.api.archived_log, node)):
+                with contextlib.suppress(DigitsError):
+                    if log := read(run_id, where):
+                        (run.logs / f"{step}.log").write_text(log)
+                        return log
         return ""

@@ -6,6 +6,7 @@ has it), `train` (spans the pods that do it) and one `executor` among many of th
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, StepState
 from digits.events import Event
 
 SKIPPED = "SKIPPED"
+MOST_TRIES = 3  # Kubeflow's default is two more
 CACHED_SECONDS = 1.0  # a step whose pod really ran takes longer: two containers start one after the other
 
 
@@ -28,12 +30,14 @@ class Observed:
         workflow: the name of Argo's workflow, '' before it is known.
         error: what the API says of a failure, often nothing.
         events: what has changed since the look before.
+        nodes: Argo's nodes that another one began, among them every try of a step.
     """
 
     state: str
     workflow: str = ""
     error: str = ""
     events: list[Event] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
 
     @property
     def over(self) -> bool:
@@ -48,6 +52,7 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     seen = Observed(str(run.state or ""), error=_message(run))
     tasks = (run.run_details.task_details if run.run_details else None) or []
     for task in tasks:
+        seen.nodes.update(child.pod_name for child in task.child_tasks or [] if child.pod_name)
         name = str(task.display_name or "")
         if name.startswith(f"{NAME}-") and not name.endswith("-driver"):
             seen.workflow = name
@@ -70,18 +75,19 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     return seen
 
 
-def pods_of(workflow: str, step: str, retries: int) -> Iterator[str]:
-    """The names that the pods of a step have, the last try's first.
+def tries_of(seen: Observed, step: str, retries: int) -> Iterator[tuple[str, str]]:
+    """(Argo's node, its pod) of each try of a step, the last try's first.
 
-    The API does not tell them. Argo makes them of the workflow's name, the template's, and the FNV-1a hash of the
-    node's path; Kubeflow's template and path differ for steps that may be tried again.
+    The API names neither. Argo makes both of the workflow's name and the FNV-1a hash of the node's path, a pod also of
+    its template's name, which differs for steps that may be tried again. Each part of the path may carry a number:
+    Kubeflow's own defaults (2.17) let the parts be tried again as well as the step.
     """
-    if not workflow:
-        return
     template = "retry-system-container-impl" if retries else "system-container-impl"
-    node = f"{workflow}.root.{step}.executor"
-    for path in [f"{node}({n})" for n in range(retries, -1, -1)] if retries else [node]:
-        yield f"{workflow}-{template}-{_fnv1a(path)}"
+    numbers = [f"({n})" for n in range(max(retries, MOST_TRIES), -1, -1)] + [""]
+    for attempt, whole, root, part in itertools.product(numbers, repeat=4):
+        made = _fnv1a(f"{seen.workflow}{whole}.root{root}.{step}{part}.executor{attempt}")
+        if (node := f"{seen.workflow}-{made}") in seen.nodes:
+            yield node, f"{seen.workflow}-{template}-{made}"
 
 
 def events_of(log: str) -> Iterator[Event]:

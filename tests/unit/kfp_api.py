@@ -6,6 +6,7 @@ refused. Runs go on by one look at a time: each `get` shows the next snapshot of
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import json
@@ -35,6 +36,7 @@ class Pipelines:
     Attributes:
         snapshots: (state of a run, its tasks) for each look at it; the last stays.
         logs: {pod's name: its log}.
+        archive: {Argo's node: its pod's log, as Argo kept it}.
         artifacts: {MLflow's run: its report}.
         token: the one that is taken; '' takes any.
         fail: asked before each answer: (status, message) to fail with, "cut" to cut the connection, "page" for a
@@ -44,6 +46,7 @@ class Pipelines:
 
     snapshots: list[tuple[str, list[Json]]] = field(default_factory=lambda: [("SUCCEEDED", [])])
     logs: dict[str, str] = field(default_factory=dict)
+    archive: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
     token: str = ""
     multi_user: bool = False
@@ -86,6 +89,7 @@ class Pipelines:
             ("DELETE", "/recurringruns/(.+)", lambda key: self._removed("schedules", key)),
             ("GET", "/get-artifact", lambda: self.artifacts.get(query["run_uuid"], (404, "none"))),  # MLflow's
             ("GET", "/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", self._log),
+            ("GET", "/runs/[^/]+/nodes/([^/]+)/artifacts/main-logs:read", self._archived),
         ]
         for wanted, pattern, handler in handlers:
             if wanted == method and (found := re.fullmatch(pattern, route)):
@@ -151,6 +155,11 @@ class Pipelines:
         missing = json.dumps({"error_message": f"Failed to read logs from pod {pod}"}, separators=(",", ":"))
         return self.logs.get(pod, missing)
 
+    def _archived(self, node: str) -> Any:
+        if node not in self.archive:
+            return 404, f"artifact main-logs of {node} not found"
+        return {"data": base64.b64encode(self.archive[node].encode()).decode()}
+
 
 def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = "") -> Json:
     """A task as the API tells it: Argo's node of that name, `begin` seconds after START."""
@@ -167,8 +176,19 @@ def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = 
 
 
 def tasks(*of_steps: Json) -> list[Json]:
-    """The tasks of a run around those of its steps."""
-    return [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5), *of_steps]
+    """The tasks of a run around those of its steps, and the tries of these, as Kubeflow's own defaults make them."""
+    root = [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5)]
+    tries = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
+    executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in tries]}
+    return [*root, *of_steps, executor]
+
+
+def node_of(step: str, attempt: int = 0) -> str:
+    """Argo's node of a try of a step."""
+    found = 2166136261  # FNV-1a
+    for byte in f"{WORKFLOW}(0).root(0).{step}(0).executor({attempt})".encode():
+        found = (found ^ byte) * 16777619 % 2**32
+    return f"{WORKFLOW}-{found}"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from kfp_api import WORKFLOW, Pipelines, serving, slow, task, tasks
+from kfp_api import WORKFLOW, Pipelines, node_of, serving, slow, task, tasks
 
 from backends import runs
 from backends.base import Request, Result
@@ -26,7 +26,7 @@ from backends.kubeflow import submit as kubeflow_submit
 from backends.kubeflow.backend import KubeflowBackend
 from backends.kubeflow.submit import compile_version, compiled, world
 from backends.kubeflow.tasks import configure_task
-from backends.kubeflow.watch import pods_of
+from backends.kubeflow.watch import Observed, observe, tries_of
 from digits.cli import cli
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
 from digits.settings import Settings
@@ -74,7 +74,7 @@ def settings(tmp_path: Path, api: Pipelines) -> Settings:
 
 def pod(step: str, attempt: int = 0) -> str:
     """The name of the pod of a try of a step."""
-    return list(pods_of(WORKFLOW, step, 1))[1 - attempt]
+    return node_of(step, attempt).replace(WORKFLOW, f"{WORKFLOW}-retry-system-container-impl")
 
 
 def succeeded(api: Pipelines, *cached: str) -> None:
@@ -217,13 +217,27 @@ def test_the_cache_never_has_the_world(tmp_path: Path) -> None:
 # --- names of pods ---
 
 
-def test_pods_have_the_names_that_argo_gives_them() -> None:
-    """Against a run that Kubeflow Pipelines really made."""
-    names = list(pods_of("general-cpu-rnggt", "workspace-name", 1))
-    assert names[-1] == "general-cpu-rnggt-retry-system-container-impl-1467617326"
-    assert len(names) == 2
-    assert re.fullmatch(r"w-system-container-impl-\d+", *pods_of("w", "train", 0))
-    assert list(pods_of("", "train", 1)) == []
+@pytest.mark.parametrize(
+    ("workflow", "step", "hashed"),
+    [("general-cpu-rnggt", "workspace-name", 1467617326), ("digits-recognizer-zml6d", "deploy", 387167656)],
+    ids=["Argo alone", "Kubeflow 2.17's defaults"],
+)
+def test_tries_have_the_names_that_argo_gives_them(workflow: str, step: str, hashed: int) -> None:
+    """Against runs that Kubeflow Pipelines really made: one whose parts carry no number, and one whose parts do."""
+    seen = Observed("SUCCEEDED", workflow, nodes={f"{workflow}-{hashed}", f"{workflow}-1", "another-1"})
+    pod = f"{workflow}-retry-system-container-impl-{hashed}"
+    assert list(tries_of(seen, step, 1)) == [(f"{workflow}-{hashed}", pod)]
+    assert list(tries_of(seen, step, 0)) == [(f"{workflow}-{hashed}", pod.replace("retry-", ""))]
+    assert list(tries_of(seen, "another", 1)) == []
+    assert list(tries_of(Observed("PENDING"), step, 1)) == []
+
+
+def test_the_last_try_comes_first(settings: Settings, api: Pipelines) -> None:
+    """What a step said in the try that counts is looked for before what it said in earlier ones."""
+    succeeded(api)
+    api.looks = len(api.snapshots)
+    seen = observe(KubeflowBackend(settings).api.run("x"), {})
+    assert [node for node, _ in tries_of(seen, "train", 1)] == [node_of("train", 1), node_of("train", 0)]
 
 
 # --- a run ---
@@ -256,6 +270,14 @@ def test_without_the_log_a_run_still_succeeds(settings: Settings, api: Pipelines
     succeeded(api)
     api.logs.clear()
     assert run(settings).outputs == {}
+
+
+def test_the_archived_log_is_read_where_the_api_may_not_read_pods(settings: Settings, api: Pipelines) -> None:
+    """As a single-user Kubeflow Pipelines 2.17 is released, its API gives no log but the one that Argo archived."""
+    succeeded(api)
+    api.archive[node_of("deploy")] = api.logs.pop(pod("deploy"))
+    assert run(settings).outputs == OUTPUTS
+    assert (runs.find(settings.home).logs / "deploy.log").read_text() == api.archive[node_of("deploy")]
 
 
 @pytest.mark.parametrize("there", [True, False])
