@@ -98,8 +98,8 @@ class Pipelines:
     def archived_log(self, run_id: str, node: str) -> str:
         """What Argo kept of the log of one of its nodes. Raises DigitsError where it kept none.
 
-        The one way in a single-user Kubeflow as released (2.17): its API may not read pods' logs there, and looks for
-        archived ones where Argo does not put them.
+        The one whole log in a single-user Kubeflow as released (2.17): its API may not read pods' logs there, answers
+        `log` from this archive instead, and leaves out every line that is JSON, as events are.
         """
         path = f"{self.host}/apis/v2beta1/runs/{run_id}/nodes/{node}/artifacts/main-logs:read"
         found = json.loads(self._client.request("GET", path, _preload_content=True).data)

@@ -214,7 +214,7 @@ class KubeflowBackend:
     def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
         """The log of a step's last try, kept in the run's folder; '' where Kubeflow has none."""
         for node, pod in tries_of(last, step, self.settings.step_retries):
-            for read, where in ((self.api.log, pod), (self.api.archived_log, node)):
+            for read, where in ((self.api.archived_log, node), (self.api.log, pod)):
                 with contextlib.suppress(DigitsError):
                     if log := read(run_id, where):
                         (run.logs / f"{step}.log").write_text(log)
