@@ -50,6 +50,8 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     from pipeline import NAME
 
     seen = Observed(str(run.state or ""), error=_message(run))
+    if seen.state == FAILED and any(status.state == "CANCELING" for status in run.state_history or []):
+        seen.state = CANCELED  # Argo ends what is cancelled as failed, and Kubeflow (2.17) leaves it at that
     tasks = (run.run_details.task_details if run.run_details else None) or []
     for task in tasks:
         seen.nodes.update(child.pod_name for child in task.child_tasks or [] if child.pod_name)

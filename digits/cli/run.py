@@ -54,9 +54,16 @@ def parameters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _settings(data: str | None, backend: str | None) -> Settings:
     settings = Settings.load()
+    if backend:
+        settings = dataclasses.replace(settings, backend=backend)
+    if data and settings.backend == "kubeflow":
+        raise UsageError(
+            f"--data {data}: steps on Kubeflow take the data from where the ConfigMap {settings.config_map} says",
+            remedy=f"set DIGITS_DATA there: kubectl -n {settings.namespace} edit configmap {settings.config_map}",
+        )
     if data:
         settings = dataclasses.replace(settings, data=data if "://" in data else str(Path(data).absolute()))
-    return dataclasses.replace(settings, backend=backend) if backend else settings
+    return settings
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:

@@ -142,9 +142,12 @@ class Pipelines:
     def _look(self, run_id: str) -> Any:
         state, tasks = self.snapshots[min(self.looks, len(self.snapshots) - 1)]
         self.looks += 1
-        if run_id in self.terminated:
-            state = "CANCELED"
-        return {"run_id": run_id, "state": state, "run_details": {"task_details": tasks}}
+        history = [{"state": earlier} for earlier, _ in self.snapshots[: self.looks]]
+        if run_id in self.terminated:  # as the real one: Argo ends it as failed
+            state = "FAILED"
+            history = [{"state": "CANCELING"}, {"state": state}]
+        told = {"run_id": run_id, "state": state, "state_history": history}
+        return told | {"run_details": {"task_details": tasks}}
 
     def _terminate(self, run_id: str) -> Any:
         self.terminated.append(run_id)

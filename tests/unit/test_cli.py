@@ -75,6 +75,7 @@ def digits(
         (["run", "--epochs", "many"], "not a valid integer"),
         (["run", "--backend", "slurm"], "'process', 'docker', 'kubeflow'"),
         (["run", "--dataset", "emnist"], "sklearn-digits"),
+        (["run", "--backend", "kubeflow", "--data", "http://files/mnist"], "ConfigMap digits-settings"),
         (["run", "--min-accuracy", "95"], "95"),
         (["run", "--nonsense"], "No such option"),
         (["run", "--output", "x.yaml"], "--compile-only"),

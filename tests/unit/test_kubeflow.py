@@ -317,9 +317,10 @@ def test_a_multi_user_kubeflow_is_told_the_namespace(settings: Settings, api: Pi
     assert [r["service_account"] for r in api.runs.values()] == ["runner"]
 
 
-def test_a_run_cancelled_elsewhere_ends_here(settings: Settings, api: Pipelines) -> None:
-    """The wait of kfp itself would go on for ever."""
-    api.snapshots = [("RUNNING", []), ("CANCELING", []), ("CANCELED", [])]
+@pytest.mark.parametrize("last", ["CANCELED", "FAILED"])
+def test_a_run_cancelled_elsewhere_ends_here(settings: Settings, api: Pipelines, last: str) -> None:
+    """The wait of kfp itself would go on for ever; and Kubeflow 2.17 says in the end that such a run failed."""
+    api.snapshots = [("RUNNING", []), ("CANCELING", []), (last, [])]
     with pytest.raises(Interrupted, match="cancelled on Kubeflow"):
         run(settings)
     assert runs.find(settings.home).record()["state"] == "CANCELED"
