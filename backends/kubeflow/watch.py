@@ -55,7 +55,7 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     tasks = (run.run_details.task_details if run.run_details else None) or []
     for task in tasks:
         seen.nodes.update(child.pod_name for child in task.child_tasks or [] if child.pod_name)
-        name = str(task.display_name or "")
+        name = str(task.display_name or "").partition("(")[0]  # a try of something carries its number
         if name.startswith(f"{NAME}-") and not name.endswith("-driver"):
             seen.workflow = name
         if name.removesuffix("-driver") in steps and task.state == FAILED and not seen.error:

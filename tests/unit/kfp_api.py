@@ -183,7 +183,7 @@ def tasks(*of_steps: Json) -> list[Json]:
     root = [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5)]
     tries = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
     executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in tries]}
-    return [*root, *of_steps, executor]
+    return [*root, *of_steps, executor, task(f"{WORKFLOW}(0)", "RUNNING"), task("root(0)", "RUNNING")]
 
 
 def node_of(step: str, attempt: int = 0) -> str:
