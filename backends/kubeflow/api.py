@@ -167,7 +167,7 @@ class Pipelines:
                 return found
 
     def unschedule(self, schedule_id: str) -> None:
-        """Remove a schedule. Runs it has started go on."""
+        """Remove a schedule. Kubernetes then removes its runs' pods too; one that goes on says RUNNING for ever."""
         self._schedules.recurring_run_service_delete_recurring_run(schedule_id)
 
     def url(self, run_id: str) -> str:

@@ -75,7 +75,7 @@ def upload(as_json: bool) -> None:
 @click.option("--cron", help="Cron expression of five or six fields (six: seconds first), in the server's time zone.")
 @click.option("--every", help="Time between runs: 30m, 24h, 7d.")
 @click.option("--list", "show", is_flag=True, help="List the schedules.")
-@click.option("--delete", metavar="ID", help="Remove a schedule; runs that it has started go on.")
+@click.option("--delete", metavar="ID", help="Remove a schedule; a run of it that goes on is cut off.")
 @_json
 def schedule(
     cron: str | None, every: str | None, show: bool, delete: str | None, as_json: bool, **options: Any
