@@ -19,14 +19,16 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
-from digits.serving.front import IMAGES, Front
+from digits.serving.connection import Bounded
+from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front
 from digits.serving.model import Follower, Served, load
 from digits.serving.server import Options
 from digits.settings import Settings
 
 GRACE_SECONDS = 30
 WORKER_SECONDS = 60.0
-GRPC_MAX_BYTES = 16 * 1024 * 1024
+# A connection ends after this time, gracefully, so that a request that is never sent whole does too.
+GRPC_CONNECTION_SECONDS = 300
 # uvicorn is given this instead of KServe's own application; see `application`.
 APPLICATION = "digits.serving.kserve_model:application"
 _front: Front | None = None
@@ -138,7 +140,7 @@ def _pixels(request: Any) -> decode.Pixels:
         raise decode.BadRequest(f"expected exactly one input, got {len(request.inputs)}")
     tensor, raw = request.inputs[0], request.raw_input_contents
     if tensor.datatype not in {"FP32", "UINT8"}:
-        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype!r}")
+        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype[:100]!r}")
     count = decode.count_of(list(tensor.shape))
     if raw:
         if len(raw) != 1 or tensor.HasField("contents"):
@@ -186,12 +188,16 @@ class Server(kserve.ModelServer):
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
         rest.config.host, rest.config.app = self._options.host, APPLICATION
+        rest.config.http, rest.config.ws = Bounded, "none"
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
             interceptors=(ExceptionToStatusInterceptor(),),
+            maximum_concurrent_rpcs=MAX_WAITING,
             options=[
-                ("grpc.max_send_message_length", GRPC_MAX_BYTES),
-                ("grpc.max_receive_message_length", GRPC_MAX_BYTES),
+                ("grpc.max_send_message_length", MAX_BODY),
+                ("grpc.max_receive_message_length", MAX_BODY),
+                ("grpc.max_connection_age_ms", GRPC_CONNECTION_SECONDS * 1000),
+                ("grpc.max_connection_age_grace_ms", GRACE_SECONDS * 1000),
                 ("grpc.so_reuseport", 0),
             ],
         )

@@ -303,6 +303,13 @@ def test_other_doors_are_closed(path: str, status: int, predictor: Predictor) ->
     assert get_json(f"{predictor.url}/v2/models/digits/ready")
 
 
+@pytest.mark.parametrize("path", ["v2/models/digits/versions/9", "v2/models/digits/versions/9/ready"])
+def test_versions_are_not_addressed(path: str, predictor: Predictor) -> None:
+    """The ledger says which version is served; asking for another is a 404, where KServe itself would say 501."""
+    with pytest.raises(OSError, match="404"):
+        get_json(f"{predictor.url}/{path}")
+
+
 class Load:
     """Asks for predictions all the time, and keeps whatever did not go well."""
 
