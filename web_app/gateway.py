@@ -175,7 +175,7 @@ class _Gateway:
         client = self._client(request)
         if request.path_params["model"] != client.endpoint.model:
             raise HTTPException(404, f"expected the model {client.endpoint.model!r}")
-        headers = {k: v for k, v in request.headers.items() if k in PASSED_ON}
+        headers = {k: v.strip() for k, v in request.headers.items() if k in PASSED_ON}
         if not all(v.isascii() and v.isprintable() for v in headers.values()):
             raise HTTPException(400, f"expected plain ASCII in the headers {', '.join(headers)}")
         answer = await client.send(request.method, request.url.path, await request.body(), headers)

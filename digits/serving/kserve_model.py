@@ -12,6 +12,7 @@ import grpc
 import kserve
 import kserve.model_server
 import numpy as np
+from google.protobuf.message import DecodeError
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
@@ -134,6 +135,29 @@ class Servicer(InferenceServicer):
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
 
 
+class Undecodable(grpc.aio.ServerInterceptor):
+    """Refuses bytes that are no message; gRPC itself would answer INTERNAL and log a traceback."""
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """The handler, asked only with what could be decoded."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def decoded(content: bytes) -> Any:
+            try:
+                return handler.request_deserializer(content)
+            except DecodeError:
+                return None
+
+        async def answer(request: Any, context: Any) -> Any:
+            if request is None:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be decoded")
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, decoded, handler.response_serializer)
+
+
 def _pixels(request: Any) -> decode.Pixels:
     """Images of a ModelInferRequest. Raises BadRequest."""
     if len(request.inputs) != 1:
@@ -191,7 +215,7 @@ class Server(kserve.ModelServer):
         rest.config.http, rest.config.ws = Bounded, "none"
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
-            interceptors=(ExceptionToStatusInterceptor(),),
+            interceptors=(ExceptionToStatusInterceptor(), Undecodable()),
             maximum_concurrent_rpcs=MAX_WAITING,
             options=[
                 ("grpc.max_send_message_length", MAX_BODY),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,14 @@ def test_odd_headers_are_not_passed_on(gateway: httpx.Client, standin: StandIn, 
     answer = gateway.get("/v2/models/digits", headers={name: "ä".encode()})
     assert answer.status_code == 400
     assert "plain ASCII" in answer.json()["error"]
+
+
+def test_spaces_around_a_header_are_not_passed_on(gateway: httpx.Client) -> None:
+    """Space around a header's value is legal and means nothing; HTTP clients refuse to send it."""
+    host, port = gateway.base_url.host, gateway.base_url.port
+    with socket.create_connection((host, port), 10) as client:
+        client.sendall(b"GET /v2/models/digits HTTP/1.1\r\nHost: here\r\nAccept:  */* \r\nConnection: close\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_too_many_bytes_at_once_are_refused(gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
