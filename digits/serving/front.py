@@ -50,12 +50,15 @@ class Rejected(Exception):
 
 
 class Front:
-    """ASGI application for one model; everything that is not its business goes to `inner`."""
+    """ASGI application for one model; health, readiness, lists and metrics are left to `inner`."""
 
     def __init__(self, served: Served, name: str, inner: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._served, self._name, self._inner = served, name, inner
         self._waiting, self._held = 0, 0
         self._metadata_path = f"/v2/models/{name}"
+        # Its other paths are of other models or exchange them, and it logs a traceback for each that it does not know.
+        self._inner_paths = {"/", "/metrics", "/v1/models", f"/v1/models/{name}", "/v2", "/v2/models"}
+        self._inner_paths |= {"/v2/health/live", "/v2/health/ready", f"/v2/models/{name}/ready"}
         self._predicts = {
             f"/v1/models/{name}:predict": ("v1", self._v1),
             f"/v2/models/{name}/infer": ("v2", self._v2),
@@ -77,7 +80,7 @@ class Front:
         elif path.startswith("/v2/repository"):
             # Loading and unloading is the ledger's business, not that of whoever reaches the port.
             await _answer(send, 403, _error("models are exchanged by promotion, not over this interface"))
-        elif scope["method"] in {"GET", "HEAD"} and "/versions/" not in path:  # which KServe answers with 501
+        elif scope["method"] in {"GET", "HEAD"} and path in self._inner_paths:
             await self._inner(scope, receive, send)
         else:
             await _answer(send, 404, _error(f"no such path {path[:200]!r} for {scope['method']}"))

@@ -13,6 +13,7 @@ import kserve
 import kserve.model_server
 import numpy as np
 from google.protobuf.message import DecodeError
+from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
@@ -82,9 +83,10 @@ class DigitsModel(kserve.Model):
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """The ASGI application of this process: ours in front of KServe's."""
     if scope["type"] == "lifespan":
-        # A line for each request costs more than the request; KServe's set-up turned it on.
+        # A line for each request costs more than the request; KServe's set-up turned both on.
         logging.getLogger("uvicorn.access").handlers.clear()
         logging.getLogger("uvicorn.access").propagate = False
+        logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     if _front is None:
         await kserve.model_server.app(scope, receive, send)
     else:
@@ -133,6 +135,18 @@ class Servicer(InferenceServicer):
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         """Refused, as over REST."""
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
+
+
+class Refusals(ExceptionToStatusInterceptor):
+    """KServe's errors as statuses. It logs a traceback for each refusal, even for those that are an answer already."""
+
+    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
+        """Refuse without a word in the log what the caller got wrong; leave the rest to KServe."""
+        if isinstance(ex, grpc.aio.AbortError):
+            raise ex
+        if isinstance(ex, ModelNotFound):
+            await context.abort(grpc.StatusCode.NOT_FOUND, ex.reason[:200])
+        await super().handle_exception(ex, request_or_iterator, context, method_name)
 
 
 class Undecodable(grpc.aio.ServerInterceptor):
@@ -215,7 +229,7 @@ class Server(kserve.ModelServer):
         rest.config.http, rest.config.ws = Bounded, "none"
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
-            interceptors=(ExceptionToStatusInterceptor(), Undecodable()),
+            interceptors=(Refusals(), Undecodable()),
             maximum_concurrent_rpcs=MAX_WAITING,
             options=[
                 ("grpc.max_send_message_length", MAX_BODY),
@@ -236,7 +250,6 @@ class Server(kserve.ModelServer):
 
 def serve(options: Options, settings: Settings) -> None:
     """Serve until a signal ends it."""
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     server = Server(options, DigitsModel(options, settings))
     with contextlib.suppress(KeyboardInterrupt):
         server.start([])

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from targets import Tally, Target
 
+# Values of thousands of characters are what this is about.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 
 def fuzz(examples: int) -> settings:
     """So many examples, always the same ones, so that a red lane can be repeated."""
@@ -83,7 +86,7 @@ def requests(draw: Any) -> bytes:
     return body
 
 
-@fuzz(400)
+@fuzz(500)
 @given(body=st.one_of(requests(), st.binary(max_size=300)))
 def test_bodies(body: bytes, target: Target) -> None:
     """Whatever the body of an inference request is, under whatever type, it is answered or refused, with a sentence."""
