@@ -37,6 +37,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for target, count in sorted(TALLY.requests.items()):
         answers = sorted((str(status), n) for (name, status), n in TALLY.statuses.items() if name == target)
         terminalreporter.line(f"{target}: {count} sent; " + ", ".join(f"{status}: {n}" for status, n in answers))
+    for target, most in TALLY.memory.items():
+        terminalreporter.line(f"{target}: at most {most // MIB} MiB of memory")
     terminalreporter.line(f"{TALLY.total} sent in all, 5xx other than 503: {len(TALLY.failures)}")
 
 

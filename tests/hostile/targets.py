@@ -25,6 +25,7 @@ class Tally:
     requests: Counter[str] = field(default_factory=Counter)
     statuses: Counter[tuple[str, int | str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    memory: dict[str, int] = field(default_factory=dict)
 
     def count(self, target: str, status: int | str, what: object = "") -> None:
         """One request and its answer. A 5xx other than 503, the declared overload, is a failure."""

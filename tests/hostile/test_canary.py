@@ -55,24 +55,28 @@ def test_no_secret_gets_out(tmp_path: Path) -> None:
         settings = dataclasses.replace(settings, home=home, **made | {"kfp_cookie": f"session={made['kfp_cookie']}"})
         wrong = f"canary-{secrets.token_hex(12)}"
         kept = [settings.minio_secret_key, wrong, *made.values()]
-        said = []
+        said: list[str] = []
+
+        def say(program: Home, *arguments: str) -> None:
+            said.extend(program.start(*arguments).communicate(timeout=300))
+
+        installed = Home(settings)
+        refused = Home(dataclasses.replace(settings, minio_secret_key=wrong))
         with canary.CommandLines(kept) as processes:
-            installed = Home(settings)
             try:
                 installed.digits("run", *BASIC)
                 for arguments in COMMANDS:
-                    said += installed.start(*arguments).communicate(timeout=300)
-                refused = Home(dataclasses.replace(settings, minio_secret_key=wrong))
+                    say(installed, *arguments)
                 for arguments in (("run", *BASIC, "--no-cache"), ("releases",), ("doctor",)):
-                    said += refused.start(*arguments).communicate(timeout=300)
+                    say(refused, *arguments)
+                searched = [p.name for p in home.rglob("*") if p.is_file()]
+                assert {"mlflow.db", "pipeline.yaml", "report.html", "train.log", "predictor.log"} <= set(searched)
+                assert canary.files_with(home, kept) == []
+                # What MinIO itself keeps of its users is its own business; our objects are in the bucket.
+                assert canary.files_with(tmp_path / "server" / "data" / "digits", kept) == []
             finally:
-                said += installed.start("clean", "--yes").communicate(timeout=300)
+                say(installed, "clean", "--yes")
         assert "SignatureDoesNotMatch" in "".join(said)
         assert [text for text in said if canary.holds(text.encode(), kept)] == []
         assert processes.seen == set()
         assert processes.looks > 20
-        assert (home / "pipeline.yaml").is_file()
-        assert canary.files_with(home, kept) == []
-        # What MinIO itself keeps of its users is its own business; our objects are in the bucket.
-        assert canary.files_with(tmp_path / "server" / "data" / "digits", kept) == []
-        assert any((home / "runs").rglob("*.log"))

@@ -313,5 +313,6 @@ def test_afterwards(predictor: Target, gateway: Target, tally: Tally) -> None:
     for target in (predictor, gateway):
         assert target.process.poll() is None
         assert target.answers() == target.right
+        tally.memory[target.name] = target.memory()
         assert target.memory() < target.most_bytes
         assert b"Traceback" not in target.log.read_bytes()
