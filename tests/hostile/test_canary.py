@@ -52,7 +52,9 @@ def test_no_secret_gets_out(tmp_path: Path) -> None:
         home = tmp_path / "home"
         home.mkdir()
         made = {name: f"canary-{secrets.token_hex(12)}" for name in ("endpoint_token", "kfp_token", "kfp_cookie")}
-        settings = dataclasses.replace(settings, home=home, **made | {"kfp_cookie": f"session={made['kfp_cookie']}"})
+        settings = dataclasses.replace(
+            settings, home=home, tracking_uri="", **made | {"kfp_cookie": f"session={made['kfp_cookie']}"}
+        )
         wrong = f"canary-{secrets.token_hex(12)}"
         kept = [settings.minio_secret_key, wrong, *made.values()]
         said: list[str] = []
