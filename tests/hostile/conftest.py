@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +26,13 @@ MIB = 1024 * 1024
 TALLY = Tally()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The look at what all of it did comes last."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The look at what all of it did comes last; what takes half an hour is left out unless `-m` asks for it."""
     items.sort(key=lambda item: item.name == "test_afterwards")
+    if "long" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -37,8 +43,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for target, count in sorted(TALLY.requests.items()):
         answers = sorted((str(status), n) for (name, status), n in TALLY.statuses.items() if name == target)
         terminalreporter.line(f"{target}: {count} sent; " + ", ".join(f"{status}: {n}" for status, n in answers))
-    for target, most in TALLY.memory.items():
-        terminalreporter.line(f"{target}: at most {most // MIB} MiB of memory")
+    for note in TALLY.notes:
+        terminalreporter.line(note)
     terminalreporter.line(f"{TALLY.total} sent in all, 5xx other than 503: {len(TALLY.failures)}")
 
 
@@ -80,14 +86,9 @@ def predictor(attacked: tuple[Settings, Predictor], finished: Finished) -> Targe
     )
 
 
-@pytest.fixture(scope="session")
-def gateway(
-    attacked: tuple[Settings, Predictor], finished: Finished, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Target]:
-    """The gateway before that predictor, as its container starts it; its good request is a drawing."""
-    settings, endpoint = attacked
-    settings = dataclasses.replace(settings, endpoints=f"here={endpoint.url}", web_port=free_port())
-    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+@contextlib.contextmanager
+def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway as its container starts it, in a process of its own, while the block runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "web_app"],
@@ -100,18 +101,43 @@ def gateway(
     try:
         started = Predictor(process, f"http://127.0.0.1:{settings.web_port}", "", log)
         started.wait_for(lambda g: get_json(f"{g.url}/api/model")["state"] == "ready", "its endpoint's readiness")
-        digit = Dataset.load(finished.folder / "test.npz").images[0]
-        drawing = io.BytesIO()
-        Image.fromarray(digit).resize((280, 280)).save(drawing, "PNG")
-        good = ("POST", "/api/recognise", {"Content-Type": "image/png"}, drawing.getvalue())
-        target = Target("gateway", process, settings.web_port, TALLY, log, good, None, 384 * MIB)
-        target.right = target.answers()
-        assert isinstance(target.right, int)
-        yield target
+        yield process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def gateway_settings(attacked: tuple[Settings, Predictor]) -> Settings:
+    """Those of a gateway before the predictor."""
+    settings, endpoint = attacked
+    return dataclasses.replace(settings, endpoints=f"here={endpoint.url}", web_port=free_port())
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    gateway_settings: Settings, finished: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Target]:
+    """The gateway before that predictor; its good request is a drawing."""
+    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+    with gateways(gateway_settings, log) as process:
+        digit = Dataset.load(finished.folder / "test.npz").images[0]
+        drawing = io.BytesIO()
+        Image.fromarray(digit).resize((280, 280)).save(drawing, "PNG")
+        good = ("POST", "/api/recognise", {"Content-Type": "image/png"}, drawing.getvalue())
+        target = Target("gateway", process, gateway_settings.web_port, TALLY, log, good, None, 384 * MIB)
+        target.right = target.answers()
+        assert isinstance(target.right, int)
+        yield target
+
+
+@pytest.fixture
+def another_gateway(gateway_settings: Settings, gateway: Target, tmp_path: Path) -> Iterator[Target]:
+    """One of its own for a test that ends it."""
+    settings = dataclasses.replace(gateway_settings, web_port=free_port())
+    with gateways(settings, tmp_path / "gateway.log") as process:
+        yield dataclasses.replace(gateway, process=process, port=settings.web_port, log=tmp_path / "gateway.log")
 
 
 @pytest.fixture(params=["predictor", "gateway"])

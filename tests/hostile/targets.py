@@ -20,12 +20,12 @@ PATIENCE = 0.2
 
 @dataclass
 class Tally:
-    """What was sent and answered, by server. `lost` counts requests that were answered by closing the connection."""
+    """What was sent and answered, by server; and what else is worth a line at the end."""
 
     requests: Counter[str] = field(default_factory=Counter)
     statuses: Counter[tuple[str, int | str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    memory: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def count(self, target: str, status: int | str, what: object = "") -> None:
         """One request and its answer. A 5xx other than 503, the declared overload, is a failure."""

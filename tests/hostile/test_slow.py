@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import select
+import signal
 import socket
 import time
 
+import pytest
 from targets import Target
 
 BEGINNINGS = {
@@ -68,3 +72,23 @@ def test_idle_crowds(target: Target) -> None:
         target.tally.count(target.name, 503, "crowd")
     assert target.answers() == target.right
     assert target.tally.failures == []
+
+
+def test_a_signal_lets_requests_in_flight_finish(another_gateway: Target) -> None:
+    """A drawing half sent when SIGTERM comes is recognised; then the gateway ends, and the port is free."""
+    method, path, headers, body = another_gateway.good
+    connection = http.client.HTTPConnection("127.0.0.1", another_gateway.port, timeout=30)
+    connection.putrequest(method, path)
+    for name, value in (headers | {"Content-Length": str(len(body))}).items():
+        connection.putheader(name, value)
+    connection.endheaders(body[:100])
+    time.sleep(0.5)
+    another_gateway.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    connection.send(body[100:])
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["class"]) == (200, another_gateway.right)
+    connection.close()
+    another_gateway.process.wait(30)
+    with pytest.raises(OSError, match="refused"):
+        another_gateway.connect()
