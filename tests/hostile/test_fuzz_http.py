@@ -314,7 +314,7 @@ def test_afterwards(predictor: Target, gateway: Target, tally: Tally) -> None:
         assert target.process.poll() is None
         assert target.answers() == target.right
         tally.notes.append(
-            f"{target.name}: {target.memory() >> 20} MiB of memory at most, of {target.most_bytes >> 20} that it may have"
+            f"{target.name}: {target.memory() >> 20} MiB of memory at most, of {target.most_bytes >> 20} allowed"
         )
         assert target.memory() < target.most_bytes
         assert b"Traceback" not in target.log.read_bytes()
