@@ -17,6 +17,7 @@ nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
 
 LOCKED = "requirements/all.txt"
+PACKAGES = ("digits", "pipeline", "backends", "web_app")
 # As pip does by itself: else the first run, and every one under PYTHONDONTWRITEBYTECODE, compiles all it imports.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 
@@ -95,6 +96,27 @@ def bench(session: nox.Session) -> None:
     install(session)
     for part in session.posargs or ["training", "pipeline", "docker"]:
         session.run("python", "-m", f"dev.bench.{part}")
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Look for unsafe code in ours, and, where an advisory service answers, for known faults of what is pinned."""
+    session.install("--require-hashes", "-r", "requirements/audit.txt")
+    session.run("bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *PACKAGES)
+    session.run("python", "dev/audit.py")
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Build the wheel, each image's SBOM and the images; dist/ has them, or with `-- no-images` all but the last."""
+    session.install("--require-hashes", "-r", "requirements/build.txt")
+    session.run("hatchling", "build", "--target", "wheel", "--directory", "dist")
+    session.install("--require-hashes", "-r", "requirements/audit.txt")
+    session.run("python", "dev/sbom.py", "dist")
+    if "no-images" not in session.posargs:
+        install(session)
+        built = session.run("digits", "images", "build", "--json", silent=True)
+        Path("dist", "images.json").write_text(str(built).splitlines()[-1] + "\n")
 
 
 @nox.session(default=False)

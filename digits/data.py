@@ -65,9 +65,14 @@ class Dataset:
             DataError: the file is missing, damaged, or its content has not the given digest.
         """
         try:
+            with zipfile.ZipFile(path) as packed:
+                # `save` compresses nothing, so a file cannot become larger than it is; and an array's head may claim
+                # any size, for which memory is taken before there is anything to put in it.
+                if any(part.compress_type != zipfile.ZIP_STORED for part in packed.infolist()):
+                    raise ValueError("it is compressed")
             with np.load(path, allow_pickle=False) as file:
                 dataset = Dataset(file["images"], file["labels"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as exc:
+        except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as exc:
             raise DataError(
                 f"cannot read the data set {path}: {exc}", remedy="run again with --no-cache to make it anew"
             ) from exc

@@ -44,16 +44,21 @@ def to_mnist(ink: Ink) -> Ink:
     return _centred(_scaled(picture))
 
 
-def ink_of(picture: Path | IO[bytes]) -> Ink:
+def ink_of(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = None, most_pixels: int = MOST_PIXELS) -> Ink:
     """The ink of a picture file, uint8 (h, w): dark on light, light on dark, or drawn on transparency.
+
+    Args:
+        picture: the file; up to 40 bytes of memory are needed for each of its pixels.
+        formats: those that may be read, by Pillow's names; None: all that Pillow knows.
+        most_pixels: that it may have.
 
     Raises:
         DataError: not a picture that Pillow can read, or too large.
     """
     try:
-        with Image.open(picture) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise DataError(f"expected at most {MOST_PIXELS:,} pixels, got {opened.width} x {opened.height}")
+        with Image.open(picture, formats=formats) as opened:
+            if opened.width * opened.height > most_pixels:
+                raise DataError(f"expected at most {most_pixels:,} pixels, got {opened.width} x {opened.height}")
             image = opened.convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         name = picture if isinstance(picture, Path) else "what was sent"

@@ -136,15 +136,18 @@ def check_folder(folder: Path) -> Manifest:
         raise ReleaseError(f"{folder} holds no {MANIFEST}, so it is not a release", remedy="digits releases") from None
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ReleaseError(f"the manifest in {folder} is damaged: {exc}") from exc
+    whole = folder.resolve()
     for name, expected in files.items():
         path = folder / _safe(name)
-        if path.is_symlink():
-            raise ReleaseError(f"{path} is a link; a release holds plain files")
-        if path.is_file():
-            found = sha256_of(path)
-            if found != expected:
-                raise ReleaseError(f"{path} is damaged: expected SHA-256 {expected}, found {found}")
-        elif name == "model.onnx":
+        try:
+            if path.resolve() != whole / name:
+                raise ReleaseError(f"{path} is a link, or in one; a release holds plain files")
+            found = sha256_of(path) if path.is_file() else ""
+        except (OSError, ValueError) as exc:
+            raise ReleaseError(f"{path} cannot be read: {exc}") from exc
+        if found and found != expected:
+            raise ReleaseError(f"{path} is damaged: expected SHA-256 {expected}, found {found}")
+        if not found and name == "model.onnx":
             raise ReleaseError(f"{path} is missing")
     return manifest
 

@@ -13,10 +13,10 @@ import uvicorn
 
 
 @contextlib.contextmanager
-def serving(app: Any, port: int = 0) -> Iterator[str]:
-    """Serve an ASGI application on 127.0.0.1 while the block runs; gives its address."""
+def serving(app: Any, port: int = 0, **options: Any) -> Iterator[str]:
+    """Serve an ASGI application on 127.0.0.1 while the block runs, with uvicorn's options; gives its address."""
     sock = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -42,6 +44,10 @@ from web_app.guard import Guard, Metrics, RateLimit
 STATIC = Path(__file__).parent / "static"
 PASSED_ON = {"content-type", "inference-header-content-length", "accept"}
 PASSED_BACK = {"content-type", "inference-header-content-length", "retry-after"}
+# A drawing of so many pixels takes 40 MB to look at, and a container has a few hundred: the page's have 78,400.
+MOST_PIXELS = 1_000_000
+MOST_AT_ONCE = 4
+MOST_STORED = 64 * 1024  # bytes of a drawing that is kept with its correction
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
 
 
@@ -91,7 +97,12 @@ def create_app(config: GatewayConfig) -> Starlette:
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[Middleware(Guard, most_bytes=config.most_bytes, metrics=metrics)],
-        exception_handlers={HTTPException: _refused, EndpointTrouble: _no_answer, DigitsError: _failed},
+        exception_handlers={
+            HTTPException: _refused,
+            ClientDisconnect: _gone,
+            EndpointTrouble: _no_answer,
+            DigitsError: _failed,
+        },
         lifespan=lifespan,
     )
 
@@ -103,6 +114,7 @@ class _Gateway:
         self.config, self.metrics = config, metrics
         self.clients: dict[str, EndpointClient] = {}
         self.rate = RateLimit(config.feedback_per_minute)
+        self.at_once = anyio.CapacityLimiter(MOST_AT_ONCE)
 
     async def endpoints(self, _: Request) -> Response:
         """The names only: addresses and Host headers are nobody's business."""
@@ -121,7 +133,7 @@ class _Gateway:
         """Answer a drawing."""
         client = self._client(request)
         started = time.perf_counter()
-        ink, _ = await _drawing(request)
+        ink, _ = await self._drawing(request)
         image = await run_in_threadpool(to_mnist, ink)
         probabilities, model = None, None
         if image.any():
@@ -151,7 +163,7 @@ class _Gateway:
         release = request.query_params.get("release", "")[:100]
         if label is None or not release.isprintable():
             raise HTTPException(400, "expected label=0 to 9 and a printable release")
-        ink, png = await _drawing(request)
+        ink, png = await self._drawing(request, MOST_STORED)
         key = await run_in_threadpool(
             feedback.record, store, to_mnist(ink), label, drawing_png=png, release=release, answer=answer
         )
@@ -163,7 +175,9 @@ class _Gateway:
         client = self._client(request)
         if request.path_params["model"] != client.endpoint.model:
             raise HTTPException(404, f"expected the model {client.endpoint.model!r}")
-        headers = {k: v for k, v in request.headers.items() if k in PASSED_ON}
+        headers = {k: v.strip() for k, v in request.headers.items() if k in PASSED_ON}
+        if not all(v.isascii() and v.isprintable() for v in headers.values()):
+            raise HTTPException(400, f"expected plain ASCII in the headers {', '.join(headers)}")
         answer = await client.send(request.method, request.url.path, await request.body(), headers)
         back = {k: v for k, v in answer.headers.items() if k in PASSED_BACK}
         return Response(answer.content, answer.status_code, back)
@@ -172,19 +186,21 @@ class _Gateway:
         """The counters in Prometheus' format."""
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    async def _drawing(self, request: Request, most_bytes: int | None = None) -> tuple[Ink, bytes]:
+        """The drawing in a request's body, and its ink. Only image/png: another site's page cannot send it unasked."""
+        if request.headers.get("content-type") != "image/png":
+            raise HTTPException(415, "expected a drawing as image/png")
+        png = await request.body()
+        if most_bytes is not None and len(png) > most_bytes:
+            raise HTTPException(413, f"expected a drawing of at most {most_bytes} bytes")
+        look = functools.partial(ink_of, io.BytesIO(png), formats=("PNG",), most_pixels=MOST_PIXELS)
+        return await anyio.to_thread.run_sync(look, limiter=self.at_once), png
+
     def _client(self, request: Request) -> EndpointClient:
         name = request.query_params.get("endpoint") or next(iter(self.clients))
         if name not in self.clients:
             raise HTTPException(404, f"expected an endpoint of {', '.join(self.clients)}")
         return self.clients[name]
-
-
-async def _drawing(request: Request) -> tuple[Ink, bytes]:
-    """The drawing in a request's body, and its ink. Only image/png: another site's page cannot send it unasked."""
-    if request.headers.get("content-type") != "image/png":
-        raise HTTPException(415, "expected a drawing as image/png")
-    png = await request.body()
-    return await run_in_threadpool(ink_of, io.BytesIO(png)), png
 
 
 def _digit(request: Request, name: str, *, optional: bool = False) -> int | None:
@@ -196,8 +212,8 @@ def _digit(request: Request, name: str, *, optional: bool = False) -> int | None
     return int(value)
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
 async def _alive(_: Request) -> Response:
@@ -205,7 +221,13 @@ async def _alive(_: Request) -> Response:
 
 
 async def _refused(_: Request, exc: Any) -> Response:
-    return _json({"error": exc.detail}, exc.status_code)
+    return _json({"error": exc.detail}, exc.status_code, exc.headers)
+
+
+async def _gone(_: Request, exc: Any) -> Response:
+    """Nobody is there to read this; it is counted."""
+    del exc
+    return _json({"error": "the client went away, or was too slow"}, 400)
 
 
 async def _no_answer(_: Request, exc: Any) -> Response:

@@ -25,6 +25,10 @@ SECURITY_HEADERS = {
 }
 
 
+# Of all bodies that are being read or answered: a container's memory is small.
+MOST_HELD = 32 * 1024 * 1024
+
+
 class Metrics:
     """The gateway's counters, in a registry of its own."""
 
@@ -42,10 +46,11 @@ class Metrics:
 
 
 class Guard:
-    """ASGI middleware: refuses large bodies before reading them, adds the headers, counts the answers."""
+    """ASGI middleware: refuses large bodies before reading them, and too many; adds the headers, counts the answers."""
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, metrics: Metrics) -> None:
         self.app, self.most_bytes, self.metrics = app, most_bytes, metrics
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one exchange."""
@@ -57,9 +62,13 @@ class Guard:
         async def limited() -> Message:
             nonlocal came
             message = await receive()
-            came += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            came += size
+            self.held += size
             if came > self.most_bytes:  # sent in chunks, without a length
                 raise HTTPException(413, self._too_large())
+            if self.held > MOST_HELD:
+                raise HTTPException(503, "too many bytes are waiting", {"Retry-After": "1"})
             return message
 
         async def guarded(message: Message) -> None:
@@ -77,7 +86,10 @@ class Guard:
             refusal = JSONResponse({"error": self._too_large()}, 413, {"Connection": "close"})
             await refusal(scope, receive, guarded)
             return
-        await self.app(scope, limited, guarded)
+        try:
+            await self.app(scope, limited, guarded)
+        finally:
+            self.held -= came
 
     def _too_large(self) -> str:
         return f"expected at most {self.most_bytes} bytes"

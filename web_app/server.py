@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import uvicorn
 
 from digits.errors import MissingError
+from digits.serving.connection import Bounded
 from digits.settings import Settings
 from digits.store import open_store
 from web_app.endpoints import Endpoint
@@ -63,6 +64,9 @@ class _Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # who may correct how often goes by the connection, not by what a client says
+                http=Bounded,
+                ws="none",
                 timeout_graceful_shutdown=5,
             )
         )

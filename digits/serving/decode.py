@@ -7,6 +7,7 @@ float32 (n, 28, 28, 1) in 0..1: FP32 is taken to be in 0..1, UINT8 in 0..255; th
 from __future__ import annotations
 
 import functools
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 
 MAX_IMAGES = 1024
+# Of JSON: the most commas and brackets that as many images can have. Empty lists in their place would fill the memory.
+MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
 SHAPES = ([28, 28], [28, 28, 1], [784])
 EXPECTED = "expected images of 28 x 28 numbers"
 _SPACE = b" \t\r\n"
@@ -95,7 +98,7 @@ def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
     tensor = inputs[0]
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
     if datatype not in ("FP32", "UINT8"):  # a tuple, because what came may not be hashable
-        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {str(datatype)[:100]}")
+        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {_shown(datatype)}")
     count = count_of(shape)
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
@@ -112,7 +115,9 @@ def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
     """Images from a raw little-endian tensor of type FP32 or UINT8."""
     expected = count * 784 * (4 if datatype == "FP32" else 1)
     if len(raw) != expected or (size is not None and size != expected):
-        raise BadRequest(f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)} (said {size})")
+        raise BadRequest(
+            f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)} (said {_shown(size)})"
+        )
     if datatype == "UINT8":
         return _scaled(np.frombuffer(raw, np.uint8), count)
     return _in_range(np.frombuffer(raw, "<f4").reshape(count, 28, 28, 1))
@@ -135,7 +140,7 @@ def count_of(shape: Any) -> int:
     whole = isinstance(shape, list) and all(type(n) is int for n in shape)
     if not whole or shape[1:] not in SHAPES or not 0 < shape[0] <= MAX_IMAGES:
         raise BadRequest(
-            f"expected shape [n, 28, 28], [n, 28, 28, 1] or [n, 784] with n from 1 to {MAX_IMAGES}, got {shape}"
+            f"expected shape [n, 28, 28], [n, 28, 28, 1] or [n, 784] with n from 1 to {MAX_IMAGES}, got {_shown(shape)}"
         )
     return int(shape[0])
 
@@ -186,6 +191,8 @@ def _scaled(values: NDArray[np.uint8], count: int) -> Pixels:
 
 
 def _json(body: bytes) -> dict[str, Any]:
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise BadRequest(f"expected at most {MAX_IMAGES} images, got far more values than they have")
     try:
         request = orjson.loads(body)
     except (orjson.JSONDecodeError, RecursionError) as exc:
@@ -193,6 +200,11 @@ def _json(body: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise BadRequest(f"expected a JSON object, got {_kind(request)}")
     return request
+
+
+def _shown(value: Any) -> str:
+    """Part of a value; what a caller sent may be nested too deep, and be too long, for `str`."""
+    return reprlib.repr(value)[:100]
 
 
 def _kind(value: Any) -> str:
@@ -237,8 +249,9 @@ def _asked(outputs: Any, tensors: dict[str, Any], binary: bool) -> dict[str, boo
         return dict.fromkeys(tensors, binary)
     asked = {}
     for output in outputs if isinstance(outputs, list) else [None]:
-        if not isinstance(output, dict) or str(output.get("name")) not in tensors:
-            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {str(output)[:100]}")
-        name, parameters = output["name"], output.get("parameters")
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(output, dict) or not isinstance(name, str) or name not in tensors:
+            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {_shown(output)}")
+        parameters = output.get("parameters")
         asked[name] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
     return asked

@@ -23,7 +23,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_WAITING = 256
-BODY_SECONDS = 10.0
+# Of all bodies that are being read or answered. A container has a few hundred MiB, and must not be ended for a few
+# large requests at once.
+MAX_HELD = 128 * 1024 * 1024
 # Larger batches run in a thread, so that health probes are answered meanwhile.
 INLINE_IMAGES = 8
 
@@ -48,12 +50,15 @@ class Rejected(Exception):
 
 
 class Front:
-    """ASGI application for one model; everything that is not its business goes to `inner`."""
+    """ASGI application for one model; health, readiness, lists and metrics are left to `inner`."""
 
     def __init__(self, served: Served, name: str, inner: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._served, self._name, self._inner = served, name, inner
-        self._waiting = 0
+        self._waiting, self._held = 0, 0
         self._metadata_path = f"/v2/models/{name}"
+        # Its other paths are of other models or exchange them, and it logs a traceback for each that it does not know.
+        self._inner_paths = {"/", "/metrics", "/v1/models", f"/v1/models/{name}", "/v2", "/v2/models"}
+        self._inner_paths |= {"/v2/health/live", "/v2/health/ready", f"/v2/models/{name}/ready"}
         self._predicts = {
             f"/v1/models/{name}:predict": ("v1", self._v1),
             f"/v2/models/{name}/infer": ("v2", self._v2),
@@ -75,7 +80,7 @@ class Front:
         elif path.startswith("/v2/repository"):
             # Loading and unloading is the ledger's business, not that of whoever reaches the port.
             await _answer(send, 403, _error("models are exchanged by promotion, not over this interface"))
-        elif scope["method"] in {"GET", "HEAD"}:
+        elif scope["method"] in {"GET", "HEAD"} and path in self._inner_paths:
             await self._inner(scope, receive, send)
         else:
             await _answer(send, 404, _error(f"no such path {path[:200]!r} for {scope['method']}"))
@@ -90,12 +95,13 @@ class Front:
     ) -> None:
         started = time.perf_counter()
         extra: list[tuple[bytes, bytes]] = [_JSON]
+        parts: list[bytes] = []
         self._waiting += 1
         try:
             if self._waiting > MAX_WAITING:
                 raise Rejected(503, "too many requests are waiting")
-            body = await _body(scope, receive)
-            status, (content, extra) = 200, await handle(scope, body)
+            await self._read(scope, receive, parts)
+            status, (content, extra) = 200, await handle(scope, parts[0] if len(parts) == 1 else b"".join(parts))
         except Rejected as exc:
             status, content = exc.status, _error(str(exc))
             if status == 503:
@@ -104,12 +110,34 @@ class Front:
             status, content = 400, _error(str(exc))
         finally:
             self._waiting -= 1
+            self._held -= sum(map(len, parts))
         await _answer(send, status, content, extra)
         self._seconds[protocol].observe(time.perf_counter() - started)
         key = (protocol, status)
         if key not in self._counts:
             self._counts[key] = REQUESTS.labels(protocol, str(status))
         self._counts[key].inc()
+
+    async def _read(self, scope: Scope, receive: Receive, parts: list[bytes]) -> None:
+        """Read the whole body into `parts`, within MAX_BODY bytes; the connection sees to it that it ends in time."""
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
+                raise Rejected(413, f"expected a body of at most {MAX_BODY} bytes")
+            if name == b"content-encoding" and value.lower() != b"identity":
+                raise Rejected(415, "expected a body that is not compressed")
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Rejected(400, "the client went away, or was too slow")
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+            size += len(parts[-1])
+            self._held += len(parts[-1])
+            if size > MAX_BODY:
+                raise Rejected(413, f"expected a body of at most {MAX_BODY} bytes")
+            if self._held > MAX_HELD:
+                raise Rejected(503, "too many bytes are waiting")
 
     async def _v1(self, scope: Scope, body: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         del scope
@@ -153,38 +181,13 @@ class Front:
         }
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body, within MAX_BODY bytes and BODY_SECONDS."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
-            raise Rejected(413, f"expected a body of at most {MAX_BODY} bytes")
-        if name == b"content-encoding" and value.lower() != b"identity":
-            raise Rejected(415, "expected a body that is not compressed")
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Rejected(400, "the client went away")
-                parts.append(message.get("body", b""))
-                more = message.get("more_body", False)
-                size += len(parts[-1])
-                if size > MAX_BODY:
-                    raise Rejected(413, f"expected a body of at most {MAX_BODY} bytes")
-    except TimeoutError:
-        raise Rejected(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 def _error(message: str) -> bytes:
     return orjson.dumps({"error": message})
 
 
 async def _answer(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     fields = [*(headers or [_JSON]), (b"content-length", str(len(content)).encode())]
-    if status in {408, 413}:
+    if status == 413:
         fields.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": content})

@@ -12,6 +12,8 @@ import grpc
 import kserve
 import kserve.model_server
 import numpy as np
+from google.protobuf.message import DecodeError
+from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
@@ -19,14 +21,16 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
-from digits.serving.front import IMAGES, Front
+from digits.serving.connection import Bounded
+from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front
 from digits.serving.model import Follower, Served, load
 from digits.serving.server import Options
 from digits.settings import Settings
 
 GRACE_SECONDS = 30
 WORKER_SECONDS = 60.0
-GRPC_MAX_BYTES = 16 * 1024 * 1024
+# A connection ends after this time, gracefully, so that a request that is never sent whole does too.
+GRPC_CONNECTION_SECONDS = 300
 # uvicorn is given this instead of KServe's own application; see `application`.
 APPLICATION = "digits.serving.kserve_model:application"
 _front: Front | None = None
@@ -79,9 +83,10 @@ class DigitsModel(kserve.Model):
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """The ASGI application of this process: ours in front of KServe's."""
     if scope["type"] == "lifespan":
-        # A line for each request costs more than the request; KServe's set-up turned it on.
+        # A line for each request costs more than the request; KServe's set-up turned both on.
         logging.getLogger("uvicorn.access").handlers.clear()
         logging.getLogger("uvicorn.access").propagate = False
+        logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     if _front is None:
         await kserve.model_server.app(scope, receive, send)
     else:
@@ -132,13 +137,48 @@ class Servicer(InferenceServicer):
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
 
 
+class Refusals(ExceptionToStatusInterceptor):
+    """KServe's errors as statuses. It logs a traceback for each refusal, even for those that are an answer already."""
+
+    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
+        """Refuse without a word in the log what the caller got wrong; leave the rest to KServe."""
+        if isinstance(ex, grpc.aio.AbortError):
+            raise ex
+        if isinstance(ex, ModelNotFound):
+            await context.abort(grpc.StatusCode.NOT_FOUND, ex.reason[:200])
+        await super().handle_exception(ex, request_or_iterator, context, method_name)
+
+
+class Undecodable(grpc.aio.ServerInterceptor):
+    """Refuses bytes that are no message; gRPC itself would answer INTERNAL and log a traceback."""
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """The handler, asked only with what could be decoded."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def decoded(content: bytes) -> Any:
+            try:
+                return handler.request_deserializer(content)
+            except DecodeError:
+                return None
+
+        async def answer(request: Any, context: Any) -> Any:
+            if request is None:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be decoded")
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, decoded, handler.response_serializer)
+
+
 def _pixels(request: Any) -> decode.Pixels:
     """Images of a ModelInferRequest. Raises BadRequest."""
     if len(request.inputs) != 1:
         raise decode.BadRequest(f"expected exactly one input, got {len(request.inputs)}")
     tensor, raw = request.inputs[0], request.raw_input_contents
     if tensor.datatype not in {"FP32", "UINT8"}:
-        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype!r}")
+        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype[:100]!r}")
     count = decode.count_of(list(tensor.shape))
     if raw:
         if len(raw) != 1 or tensor.HasField("contents"):
@@ -186,12 +226,16 @@ class Server(kserve.ModelServer):
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
         rest.config.host, rest.config.app = self._options.host, APPLICATION
+        rest.config.http, rest.config.ws = Bounded, "none"
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
-            interceptors=(ExceptionToStatusInterceptor(),),
+            interceptors=(Refusals(), Undecodable()),
+            maximum_concurrent_rpcs=MAX_WAITING,
             options=[
-                ("grpc.max_send_message_length", GRPC_MAX_BYTES),
-                ("grpc.max_receive_message_length", GRPC_MAX_BYTES),
+                ("grpc.max_send_message_length", MAX_BODY),
+                ("grpc.max_receive_message_length", MAX_BODY),
+                ("grpc.max_connection_age_ms", GRPC_CONNECTION_SECONDS * 1000),
+                ("grpc.max_connection_age_grace_ms", GRACE_SECONDS * 1000),
                 ("grpc.so_reuseport", 0),
             ],
         )
@@ -206,7 +250,6 @@ class Server(kserve.ModelServer):
 
 def serve(options: Options, settings: Settings) -> None:
     """Serve until a signal ends it."""
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     server = Server(options, DigitsModel(options, settings))
     with contextlib.suppress(KeyboardInterrupt):
         server.start([])

@@ -7,6 +7,7 @@ import json
 import uuid
 from typing import Any
 
+import canary
 import numpy as np
 import pytest
 from cluster_fixtures import MNIST, NAME, Namespace, Release
@@ -24,6 +25,11 @@ from pipeline import STEPS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 ACCOUNT = "digits-deployer"
+# Everything in a namespace but its Secrets.
+OBJECTS = (
+    "pods,deployments,replicasets,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,events,"
+    "inferenceservices,servingruntimes"
+)
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +86,22 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
     print("predictions", found.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
     assert about["release"] == facts["version"]
     assert np.mean(found == labels) > 0.9
+    secrets_stay_secret(namespace, driver)
+
+
+def secrets_stay_secret(namespace: Namespace, driver: Driver) -> None:
+    """After all that, the store's keys are in Secrets alone: in no other object, no log and no artifact."""
+    keys = cluster.credentials(namespace.settings)
+    assert keys is not None
+    objects = namespace.kubectl("get", OBJECTS, "--output=json")
+    assert '"kind": "InferenceService"' in objects
+    assert not canary.holds(objects.encode(), keys)
+    assert driver.logs["train"]
+    assert not canary.holds(json.dumps(driver.logs).encode(), keys)
+    for store in (namespace.store, driver.store):
+        found = store.keys()
+        assert found
+        assert [key for key in found if canary.holds(store.get(key), keys)] == []
 
 
 def feedback_digest(namespace: Namespace) -> str:

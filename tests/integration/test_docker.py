@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import canary
 import pytest
 from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
 
@@ -97,6 +98,46 @@ def test_a_step_container_is_ours_and_may_do_little(client, settings, backend):
     assert containers.ours(client, settings, "step") == []
     made = [p for p in settings.home.rglob("*") if p.is_file()]
     assert {p.stat().st_uid for p in made} == {os.getuid()}
+
+
+def test_no_container_may_do_more_than_it_must(client, settings, backend):
+    """Store and predictor too: a read-only root, no capability, no new privileges; only MinIO's user is root."""
+    backend.run(Request(PARAMETERS), lambda event: None)
+    found = {c.labels[containers.ROLE_LABEL]: c for c in containers.ours(client, settings)}
+    assert set(found) == {"minio", "predictor"}
+    for role, container in found.items():
+        held = container.attrs["HostConfig"]
+        assert held["ReadonlyRootfs"]
+        assert held["CapDrop"] == ["ALL"]
+        assert held["SecurityOpt"] == ["no-new-privileges"]
+        assert not held["Privileged"]
+        assert not held["CapAdd"]
+        assert not held["Binds"] or role == "minio"
+    for name in ("steps", "predictor", "web"):
+        assert client.images.get(images.reference(client, settings, name)).attrs["Config"]["User"] == "1000:1000"
+
+
+def test_no_secret_gets_out(client, settings, backend):
+    """MinIO's keys are in their own file and in the environments of our containers, and nowhere else."""
+    access, secret = docker_store.credentials(settings)
+    told = []
+    with canary.CommandLines([secret]) as processes:
+        assert backend.run(Request(PARAMETERS | {"seed": 5}), told.append).state == "SUCCEEDED"
+    assert processes.seen == set()
+    assert not canary.holds(json.dumps(told).encode(), [secret])
+    assert canary.files_with(settings.home, [secret], but={"minio.json"}) == []
+    assert any((settings.home / "runs").rglob("*.log"))
+    for container in containers.ours(client, settings):
+        attrs = container.attrs
+        assert not canary.holds(json.dumps([attrs["Path"], attrs["Args"], container.labels]).encode(), [secret])
+        assert not canary.holds(container.logs(), [secret])
+    for name in ("steps", "predictor", "web"):
+        image = client.images.get(images.reference(client, settings, name))
+        made = json.dumps([image.attrs, image.history()]).encode()
+        assert not canary.holds(made, [secret, access])
+        assert b"KEY=" not in made.replace(b"GPG_KEY=", b"")
+    layers = client.images.get(images.reference(client, settings, "predictor")).save(chunk_size=1 << 24)
+    assert not any(canary.holds(block, [secret]) for block in layers)
 
 
 def test_the_credentials_are_the_users_alone(settings, backend):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,32 @@ def test_a_damaged_file_is_named(damage: str, tmp_path: Path) -> None:
         Dataset.load(path)
     assert str(path) in str(refused.value)
     assert "--no-cache" in str(refused.value)
+
+
+def head_of(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    """The head of an .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("bomb", ["compressed", "claims a terabyte", "claims an exabyte", "pickle"])
+def test_a_bomb_is_refused(bomb: str, tmp_path: Path) -> None:
+    """A file that unpacks to much, claims to, or holds Python objects is damaged like any other."""
+    path = tmp_path / "set.npz"
+    labels = np.zeros(3, np.uint8)
+    if bomb == "compressed":
+        np.savez_compressed(path, images=np.zeros((300_000, 28, 28), np.uint8), labels=labels)
+        assert path.stat().st_size < 1_000_000
+    elif bomb == "pickle":
+        np.savez(path, images=np.array([{}] * 3, object), labels=labels)
+    else:
+        np.savez(path, labels=labels)
+        size = 10**12 if bomb == "claims a terabyte" else 10**18
+        with zipfile.ZipFile(path, "a") as packed:
+            packed.writestr("images.npy", head_of((size,)) + bytes(100))
+    with pytest.raises(DataError, match="cannot read the data set"):
+        Dataset.load(path)
 
 
 def test_a_changed_file_is_found_by_its_digest(tmp_path: Path) -> None:

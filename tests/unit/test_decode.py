@@ -184,6 +184,54 @@ def test_deep_nesting_is_refused(depth: int) -> None:
         decode.v2(b'{"inputs":[{"name":"image","shape":[1,784],"datatype":"FP32","data":' + nested + b"}]}", None)
 
 
+DEEP = b"[" * 1000 + b"0" + b"]" * 1000
+
+
+@pytest.mark.parametrize("value", [DEEP, b'{"a":' * 500 + b"0" + b"}" * 500, b'"' + b"x" * 1_000_000 + b'"'])
+@pytest.mark.parametrize(
+    "request_with",
+    [
+        b'{"inputs":[{"datatype":%s}]}',
+        b'{"inputs":[{"datatype":"FP32","shape":%s}]}',
+        b'{"inputs":[{"datatype":"FP32","shape":[%s]}]}',
+        b'{"inputs":[{"datatype":"FP32","shape":[1,784],"parameters":{"binary_data_size":%s}}]}',
+    ],
+)
+def test_what_came_is_said_in_short(value: bytes, request_with: bytes) -> None:
+    """However deep or long a wrong value is, the message is short, and nothing but a BadRequest."""
+    with pytest.raises(BadRequest) as refused:
+        decode.v2(request_with % value, None)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "value", [DEEP, b'{"name":%s}' % DEEP, b'{"name":["class"]}', b'{"name":"%s"}' % (b"x" * 9999)]
+)
+def test_wrong_outputs_are_said_in_short(value: bytes) -> None:
+    """The same holds for the outputs that are asked for."""
+    request = orjson.loads(b'{"outputs":[%s]}' % value)
+    with pytest.raises(BadRequest) as refused:
+        decode.v2_answer(np.zeros((1, 10), np.float32), request, "digits", "1")
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b"0"])
+def test_json_of_too_many_values_is_never_parsed(item: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body within the limit of bytes, full of small values, would take hundreds of megabytes once parsed."""
+    body = b'{"instances":[' + b",".join([item] * 4_000_000) + b"]}"
+    monkeypatch.setattr(decode.orjson, "loads", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(BadRequest, match="far more values"):
+        decode.v1(body)
+
+
+def test_the_largest_request_is_within_the_bound() -> None:
+    """1024 images in the longest form, every pixel a list of its own, are taken by both protocols."""
+    images = orjson.dumps(np.zeros((1024, 28, 28, 1)).tolist())
+    assert decode._slow_v1(b'{"instances":' + images + b"}").shape == (1024, 28, 28, 1)
+    tensor = b'{"inputs":[{"shape":[1024,28,28,1],"datatype":"FP32","data":' + images + b"}]}"
+    assert decode.v2(tensor, None)[0].shape == (1024, 28, 28, 1)
+
+
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e400", "-0.01", "1.01", "255", "9" * 400, "true", "null", '"0"'])
 def test_v1_pixels_out_of_range_are_refused(text: str) -> None:
     """One pixel that is not a number from 0 to 1 refuses the request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from digits import feedback
 from digits.errors import MissingError, UsageError
 from digits.settings import Settings
 from digits.store.folder import FileStore
+from web_app import guard
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, GatewayConfig, create_app
 from web_app.guard import RateLimit
@@ -236,6 +238,51 @@ def test_refuses_an_empty_correction(gateway: httpx.Client, store: FileStore) ->
     answer = gateway.post("/api/feedback", params={"label": 1}, content=drawing(), headers=PNG)
     assert answer.status_code == 400
     assert store.keys() == []
+
+
+def test_refuses_a_correction_that_hides_much(gateway: httpx.Client, store: FileStore) -> None:
+    """What is appended to a drawing, or hidden in it, would be kept with it: a drawing is small."""
+    padded = ONE + bytes(70_000)
+    assert gateway.post("/api/feedback", params={"label": 1}, content=padded, headers=PNG).status_code == 413
+    assert store.keys() == []
+
+
+@pytest.mark.parametrize("picture", ["large", "jpeg", "eps"])
+def test_refuses_pictures_that_are_no_drawings(gateway: httpx.Client, picture: str) -> None:
+    """A small file that unpacks to much, and formats other than PNG, are refused before they are decoded."""
+    file = io.BytesIO()
+    if picture == "large":
+        Image.new("L", (1200, 1200)).save(file, "PNG")
+    else:
+        Image.new("L", (28, 28)).save(file, picture.upper())
+    answer = recognise(gateway, file.getvalue())
+    assert answer.status_code == 400
+    assert ("1,000,000 pixels" if picture == "large" else "cannot be read") in answer.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["Accept", "Content-Type", "Inference-Header-Content-Length"])
+def test_odd_headers_are_not_passed_on(gateway: httpx.Client, standin: StandIn, name: str) -> None:
+    """A header that is passed on must be plain ASCII; anything else is the caller's fault, not the endpoint's."""
+    answer = gateway.get("/v2/models/digits", headers={name: "ä".encode()})
+    assert answer.status_code == 400
+    assert "plain ASCII" in answer.json()["error"]
+
+
+def test_spaces_around_a_header_are_not_passed_on(gateway: httpx.Client) -> None:
+    """Space around a header's value is legal and means nothing; HTTP clients refuse to send it."""
+    host, port = gateway.base_url.host, gateway.base_url.port
+    with socket.create_connection((host, port), 10) as client:
+        client.sendall(b"GET /v2/models/digits HTTP/1.1\r\nHost: here\r\nAccept:  */* \r\nConnection: close\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_too_many_bytes_at_once_are_refused(gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what the process may hold it answers 503 and when to come again; afterwards it serves as before."""
+    monkeypatch.setattr(guard, "MOST_HELD", len(ONE) - 1)
+    answer = recognise(gateway)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    monkeypatch.setattr(guard, "MOST_HELD", 2 * len(ONE) - 1)
+    assert [recognise(gateway).status_code for _ in range(3)] == [200, 200, 200]
 
 
 def test_limits_the_rate_of_corrections(gateway: httpx.Client) -> None:

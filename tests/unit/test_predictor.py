@@ -303,6 +303,43 @@ def test_other_doors_are_closed(path: str, status: int, predictor: Predictor) ->
     assert get_json(f"{predictor.url}/v2/models/digits/ready")
 
 
+@pytest.mark.parametrize("path", ["v2/models/digits/versions/9", "v1/models/other", "v2/models/other/ready", "docs"])
+def test_unknown_paths_leave_no_trace(path: str, predictor: Predictor) -> None:
+    """What is not there is a 404, also the versions that KServe answers with 501, and fills no log."""
+    before = predictor.log.stat().st_size
+    with pytest.raises(OSError, match="404"):
+        get_json(f"{predictor.url}/{path}")
+    assert predictor.log.stat().st_size == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "metrics", "v1/models", "v1/models/digits", "v2", "v2/models", "v2/health/ready", "v2/models/digits/ready"],
+)
+def test_kserves_own_paths_are_there(path: str, predictor: Predictor) -> None:
+    """Health, readiness, lists and metrics are KServe's own."""
+    with urllib.request.urlopen(f"{predictor.url}/{path}", timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_refusals_over_grpc_leave_no_trace(predictor: Predictor) -> None:
+    """What a caller got wrong is a status for the caller, and no traceback in our log."""
+    import grpc
+
+    before = predictor.log.stat().st_size
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        for method, message, code in (
+            ("ModelInfer", b"\xff\xff", "INVALID_ARGUMENT"),
+            ("ModelInfer", b"", "NOT_FOUND"),
+            ("ModelReady", b"", "NOT_FOUND"),
+            ("Nothing", b"", "UNIMPLEMENTED"),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(message, timeout=30)
+            assert refused.value.code().name == code
+    assert predictor.log.stat().st_size == before
+
+
 class Load:
     """Asks for predictions all the time, and keeps whatever did not go well."""
 

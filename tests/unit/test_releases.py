@@ -143,6 +143,28 @@ def test_a_manifest_cannot_write_elsewhere(name: str, store: FileStore, tmp_path
         releases.check_folder(folder)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+def test_odd_names_in_a_manifest_are_refused(name: str, store: FileStore, tmp_path: Path) -> None:
+    """A name that no file can have is our error, not the system's."""
+    folder = folder_of(tmp_path / "folder")
+    manifest = releases.download(store, publish(store, tmp_path), folder)
+    manifest["files"][name] = manifest["files"]["model.onnx"]
+    (folder / releases.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseError, match="cannot be read"):
+        releases.check_folder(folder)
+
+
+def test_a_folder_behind_a_link_is_fine_and_one_within_is_not(store: FileStore, tmp_path: Path) -> None:
+    """The release may be mounted anywhere, but what is in it must be in it."""
+    manifest = releases.download(store, publish(store, tmp_path), tmp_path / "got")
+    (tmp_path / "mounted").symlink_to(tmp_path / "got")
+    assert releases.check_folder(tmp_path / "mounted") == manifest
+    (tmp_path / "got" / "saved_model").rename(tmp_path / "elsewhere")
+    (tmp_path / "got" / "saved_model").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ReleaseError, match="is a link, or in one"):
+        releases.check_folder(tmp_path / "got")
+
+
 @pytest.mark.parametrize("damage", ["none", "no manifest", "changed", "missing model", "link", "not JSON"])
 def test_a_folder_is_checked(damage: str, store: FileStore, tmp_path: Path) -> None:
     """A release in a folder is accepted when intact and refused with the reason otherwise."""

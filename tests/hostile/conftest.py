@@ -1,0 +1,147 @@
+"""The real predictor and the real gateway, in processes of their own, to be attacked; and the account at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support import Finished, Predictor, child_environment, free_port, get_json, predictors
+from targets import Tally, Target
+
+from digits.data import Dataset
+from digits.settings import Settings
+
+MIB = 1024 * 1024
+TALLY = Tally()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The look at what all of it did comes last; what takes half an hour is left out unless `-m` asks for it."""
+    items.sort(key=lambda item: item.name == "test_afterwards")
+    if "long" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the account."""
+    if not TALLY.total:
+        return
+    terminalreporter.section("hostile requests")
+    for target, count in sorted(TALLY.requests.items()):
+        answers = sorted((str(status), n) for (name, status), n in TALLY.statuses.items() if name == target)
+        terminalreporter.line(f"{target}: {count} sent; " + ", ".join(f"{status}: {n}" for status, n in answers))
+    for note in TALLY.notes:
+        terminalreporter.line(note)
+    terminalreporter.line(f"{TALLY.total} sent in all, 5xx other than 503: {len(TALLY.failures)}")
+
+
+@pytest.fixture(scope="session")
+def tally() -> Tally:
+    return TALLY
+
+
+@pytest.fixture(scope="session")
+def attacked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, Predictor]]:
+    """A copy of the finished run's installation, and the predictor on it."""
+    folder = tmp_path_factory.mktemp("attacked")
+    settings = finished.copy(folder / "home")
+    with predictors(folder) as start:
+        yield settings, start(settings)
+
+
+@pytest.fixture(scope="session")
+def predictor(attacked: tuple[Settings, Predictor], finished: Finished) -> Target:
+    """The predictor; its good request is five test images over V1."""
+    from digits import evaluation
+
+    images = Dataset.load(finished.folder / "test.npz").images[:5]
+    body = json.dumps({"instances": (images.astype(float) / 255).tolist()}).encode()
+    right = evaluation.predict(finished.folder / "model" / "model.onnx", images)
+    process = attacked[1].process
+    port = int(attacked[1].url.rsplit(":", 1)[1])
+    good = ("POST", "/v1/models/digits:predict", {"Content-Type": "application/json"}, body)
+    # As its container may have (manifests/base/serving-runtime.yaml).
+    return Target(
+        "predictor",
+        process,
+        port,
+        TALLY,
+        attacked[1].log,
+        good,
+        [[round(float(p), 4) for p in row] for row in right],
+        768 * MIB,
+    )
+
+
+@contextlib.contextmanager
+def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway as its container starts it, in a process of its own, while the block runs."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "web_app"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=child_environment(settings),
+            start_new_session=True,
+        )
+    try:
+        started = Predictor(process, f"http://127.0.0.1:{settings.web_port}", "", log)
+        started.wait_for(lambda g: get_json(f"{g.url}/api/model")["state"] == "ready", "its endpoint's readiness")
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def gateway_settings(attacked: tuple[Settings, Predictor]) -> Settings:
+    """Those of a gateway before the predictor."""
+    settings, endpoint = attacked
+    return dataclasses.replace(settings, endpoints=f"here={endpoint.url}", web_port=free_port())
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    gateway_settings: Settings, finished: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Target]:
+    """The gateway before that predictor; its good request is a drawing."""
+    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+    with gateways(gateway_settings, log) as process:
+        digit = Dataset.load(finished.folder / "test.npz").images[0]
+        drawing = io.BytesIO()
+        Image.fromarray(digit).resize((280, 280)).save(drawing, "PNG")
+        good = ("POST", "/api/recognise", {"Content-Type": "image/png"}, drawing.getvalue())
+        target = Target("gateway", process, gateway_settings.web_port, TALLY, log, good, None, 384 * MIB)
+        target.right = target.answers()
+        assert isinstance(target.right, int)
+        yield target
+
+
+@pytest.fixture
+def another_gateway(gateway_settings: Settings, gateway: Target, tmp_path: Path) -> Iterator[Target]:
+    """One of its own for a test that ends it."""
+    settings = dataclasses.replace(gateway_settings, web_port=free_port())
+    with gateways(settings, tmp_path / "gateway.log") as process:
+        yield dataclasses.replace(gateway, process=process, port=settings.web_port, log=tmp_path / "gateway.log")
+
+
+@pytest.fixture(params=["predictor", "gateway"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """Each of the two."""
+    found: Target = request.getfixturevalue(request.param)
+    return found

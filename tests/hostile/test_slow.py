@@ -1,0 +1,94 @@
+"""Slow clients against the real processes: they are let go, and the others are served meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import select
+import signal
+import socket
+import time
+
+import pytest
+from targets import Target
+
+BEGINNINGS = {
+    "silence": (b"", b""),
+    "head": (b"POST /v1/models/digits:predict HTTP/1.1\r\nHost: x\r\n", b"X-Slow: 1\r\n"),
+    "body": (b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "chunks": (
+        b"POST /v1/models/digits:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1\r\nx\r\n",
+    ),
+    "unread body": (b"GET /v2/models/digits HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "drawing": (b"POST /api/recognise HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n", b"x"),
+}
+EACH = 20  # connections
+MOST_SECONDS = 90.0
+
+
+def test_slow_clients(target: Target) -> None:
+    """Clients that send a byte now and then are all let go, and good requests are answered meanwhile."""
+    before = target.descriptors()
+    open_still: dict[socket.socket, bytes] = {}
+    with contextlib.ExitStack() as stack:
+        for begun, piece in BEGINNINGS.values():
+            for _ in range(EACH):
+                client = stack.enter_context(target.connect())
+                client.sendall(begun)
+                open_still[client] = piece
+        deadline = time.monotonic() + MOST_SECONDS
+        while open_still:
+            assert time.monotonic() < deadline, f"{len(open_still)} of them still hold their connections"
+            assert target.answers() == target.right
+            readable, _, _ = select.select(list(open_still), [], [], 1.0)
+            for client in list(open_still):
+                try:
+                    if client in readable:
+                        came = client.recv(65536)
+                        if came.startswith(b"HTTP/1.1"):
+                            target.tally.count(target.name, int(came[9:12]), "slow")
+                        if came:
+                            continue
+                        raise ConnectionError
+                    client.sendall(open_still[client])
+                except ConnectionError:
+                    del open_still[client]
+    assert target.descriptors() <= before + 5
+    assert target.tally.failures == []
+
+
+def test_idle_crowds(target: Target) -> None:
+    """Six hundred connections that say nothing: some are refused, none stays, and then there is room again."""
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(target.connect()) for _ in range(600)]
+        refused = 0
+        for client in crowd:
+            client.settimeout(MOST_SECONDS)
+            with contextlib.suppress(ConnectionError):
+                refused += b" 503 " in client.recv(65536)[:16]
+        assert refused > 0
+        target.tally.count(target.name, 503, "crowd")
+    assert target.answers() == target.right
+    assert target.tally.failures == []
+
+
+def test_a_signal_lets_requests_in_flight_finish(another_gateway: Target) -> None:
+    """A drawing half sent when SIGTERM comes is recognised; then the gateway ends, and the port is free."""
+    method, path, headers, body = another_gateway.good
+    connection = http.client.HTTPConnection("127.0.0.1", another_gateway.port, timeout=30)
+    connection.putrequest(method, path)
+    for name, value in (headers | {"Content-Length": str(len(body))}).items():
+        connection.putheader(name, value)
+    connection.endheaders(body[:100])
+    time.sleep(0.5)
+    another_gateway.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    connection.send(body[100:])
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["class"]) == (200, another_gateway.right)
+    connection.close()
+    another_gateway.process.wait(30)
+    with pytest.raises(OSError, match="refused"):
+        another_gateway.connect()

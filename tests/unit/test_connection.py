@@ -1,0 +1,175 @@
+"""The connection of predictor and gateway against clients that are slow or greedy, on real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from serving import serving
+
+from digits.serving import connection
+from digits.serving.connection import Bounded
+
+ANSWER = 4_000_000  # bytes that `/large` answers: more than the kernel keeps for a client that fetches nothing
+HEAD = b"POST / HTTP/1.1\r\nHost: here\r\n"
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body and answers its length; `/deaf` answers without reading, `/large` much."""
+    if scope["type"] != "http":
+        return
+    size, more = 0, scope["path"] != "/deaf"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    content = bytes(ANSWER) if scope["path"] == "/large" else b"%d" % size
+    headers = [(b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+Connect = Callable[[], socket.socket]
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    """Connects to a server whose patience ends after half a second, with at most four connections."""
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 4)
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(serving(app, http=Bounded, ws="none", lifespan="off", timeout_keep_alive=60))
+        host, port = url.removeprefix("http://").split(":")
+
+        def one() -> socket.socket:
+            return stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+
+        yield one
+
+
+def until_closed(client: socket.socket) -> bytes:
+    """All that still comes until the server closes; a reset closes too, a timeout fails."""
+    came = b""
+    with contextlib.suppress(ConnectionError):
+        while block := client.recv(65536):
+            came += block
+    return came
+
+
+def drip(client: socket.socket, piece: bytes) -> bytes:
+    """Send a piece again and again until the server closes; what it said."""
+    deadline = time.monotonic() + 20
+    client.settimeout(0.05)
+    came = b""
+    while time.monotonic() < deadline:
+        try:
+            client.sendall(piece)
+            block = client.recv(65536)
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return came
+        if not block:
+            return came
+        came += block
+    pytest.fail("the server goes on listening to a client that sends no request")
+
+
+@pytest.mark.parametrize("begun", [b"", b"P", HEAD, HEAD + b"Content-Length: 9\r\n\r\n1234"])
+def test_a_request_that_does_not_come_ends_the_connection(connect: Connect, begun: bytes) -> None:
+    """Whoever is silent, before the request, in its head or in its body, gets a 408 and is let go."""
+    client = connect()
+    client.sendall(begun)
+    came = until_closed(client)
+    assert came.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive within" in came
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece"),
+    [
+        (HEAD, b"X-Drip: 1\r\n"),
+        (HEAD + b"Content-Length: 1000000\r\n\r\n", b"x"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (HEAD.replace(b"/", b"/deaf", 1) + b"Content-Length: 1000000\r\n\r\n", b"x"),
+        (HEAD + b"Content-Length: 1\r\n\r\nx", b"\r\n"),
+    ],
+    ids=["head", "body", "chunks", "body of an answered request", "after a request"],
+)
+def test_dripping_ends_the_connection(connect: Connect, begun: bytes, piece: bytes) -> None:
+    """Whoever sends a little now and then, so as to hold a connection, is let go all the same."""
+    client = connect()
+    client.sendall(begun)
+    drip(client, piece)
+
+
+def test_connections_that_are_idle_between_requests_stay(connect: Connect) -> None:
+    """A client may keep its connection open longer than one request may take."""
+    client = connect()
+    for _ in range(2):
+        client.sendall(HEAD + b"Content-Length: 3\r\n\r\nabc")
+        assert client.recv(65536).endswith(b"\r\n\r\n3")
+        time.sleep(0.8)
+
+
+def test_too_many_connections_are_refused_and_others_stay(connect: Connect) -> None:
+    """One connection too many gets a 503 that says when to come again; those that were there go on."""
+    first, *_ = [connect() for _ in range(4)]
+    came = until_closed(connect())
+    assert came.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in came
+    first.sendall(HEAD + b"Content-Length: 3\r\n\r\nabc")
+    assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        HEAD + b"X: ",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;extension=",
+    ],
+    ids=["head", "trailer", "chunk extension"],
+)
+def test_heads_are_bounded(connect: Connect, begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent beside a body is not kept without end: 431."""
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 30.0)
+    client = connect()
+    client.sendall(begun)
+    with contextlib.suppress(ConnectionError):
+        for _ in range(64):
+            client.sendall(b"x" * 65536)
+        pytest.fail("4 MiB of a header were taken")
+    assert until_closed(client)[:13] in (b"HTTP/1.1 431 ", b"")  # a reset may overtake the answer
+
+
+def test_requests_sent_ahead_are_bounded(connect: Connect) -> None:
+    """A few requests sent ahead are answered in order; hundreds are refused."""
+    client = connect()
+    client.sendall(b"".join(HEAD + b"Content-Length: %d\r\n\r\n" % n + b"x" * n for n in range(5)))
+    came = b""
+    while came.count(b"HTTP/1.1 200") < 5 or not came.endswith(b"4"):
+        came += client.recv(65536)
+    assert [part[-1:] for part in came.split(b"HTTP/1.1 200 OK")[1:]] == [b"0", b"1", b"2", b"3", b"4"]
+    greedy = connect()
+    greedy.sendall((HEAD + b"Content-Length: 0\r\n\r\n") * 500)
+    assert b"HTTP/1.1 400 " in until_closed(greedy)
+
+
+def test_an_answer_that_nobody_fetches_is_thrown_away(connect: Connect) -> None:
+    """Whoever asks for much and fetches nothing is cut off; the others are served meanwhile."""
+    greedy = connect()
+    greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    greedy.sendall(HEAD.replace(b"/", b"/large", 1) + b"Content-Length: 0\r\n\r\n")
+    other = connect()
+    other.sendall(HEAD + b"Content-Length: 3\r\n\r\nabc")
+    assert other.recv(65536).endswith(b"\r\n\r\n3")
+    time.sleep(1.5)
+    assert len(until_closed(greedy)) < ANSWER
