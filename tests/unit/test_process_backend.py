@@ -5,130 +5,39 @@ The tests of this file share one installation and run in order, so that the trai
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from homes import BASIC, SECONDS, Home, left
 from support import ROOT, child_environment, free_port, get_json
 
 from backends import runs
 from backends.local import endpoint
-from digits import client, events, mnist, releases, tracking
+from digits import client, events, mnist, releases
 from digits.settings import Settings
 from digits.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
-SECONDS = 400.0
 ALL = {"fetch-mnist", "collect-feedback", "prepare", "train", "evaluate", "publish", "deploy"}
-BASIC = ["--dataset", "sklearn-digits", "--epochs", "1"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Home:
-    """An installation and how to run the program in it."""
-
-    settings: Settings
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `digits` in a process group of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "digits", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=child_environment(self.settings),
-            cwd=self.settings.home,
-            start_new_session=True,
-        )
-
-    def digits(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """Run `digits … --json` to its end; the object that it answers."""
-        out, err = self.finish(self.start(*arguments, "--json"), code)
-        assert out.count("\n") == 1, out + err
-        found: dict[str, Any] = json.loads(out)
-        return found
-
-    def finish(self, process: subprocess.Popen[str], code: int) -> tuple[str, str]:
-        """Wait for the end of a program and check its exit code; (standard output, standard error)."""
-        try:
-            out, err = process.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            pytest.fail(f"digits did not end within {SECONDS:.0f} s: {process.communicate()[1]}")
-        assert process.returncode == code, f"exit code {process.returncode}\n{err}\n{self.logs()}"
-        assert "Traceback" not in err
-        return out, err
-
-    def logs(self) -> str:
-        """The ends of the newest run's logs."""
-        found = runs.all_runs(self.settings.home)
-        files = sorted(found[-1].logs.glob("*.log")) if found else []
-        return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-1500:]}" for file in files)
-
-    def newest(self) -> runs.Run:
-        """The newest run."""
-        return runs.all_runs(self.settings.home)[-1]
-
-    def events(self, run: runs.Run) -> list[events.Event]:
-        """What happened in a run so far."""
-        return events.Reader(run.events).new()
-
-    def started_at_train(self, before: int) -> tuple[runs.Run, list[psutil.Process]]:
-        """Wait until a new run trains (it has told of an epoch); that run and the step's processes, shell first."""
-        self.wait_for(lambda: len(runs.all_runs(self.settings.home)) > before, "a new run")
-        run = self.newest()
-
-        def trains() -> bool:
-            return any(e["event"] == "progress" and e["step"] == "train" for e in self.events(run))
-
-        self.wait_for(trains, "its training")
-        steps = [process for process in self.processes(run) if "train" in arguments_of(process)]
-        assert steps
-        return run, steps
-
-    def processes(self, run: runs.Run) -> list[psutil.Process]:
-        """The engine of a run and all that it started."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            engine = psutil.Process(run.record()["engine"])
-            return [engine, *engine.children(recursive=True)]
-        return []
-
-    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
-        """Wait until `condition` holds; fails with the logs otherwise."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"no {what} within {seconds:.0f} s\n{self.logs()}")
-            time.sleep(0.05)
-
-    def status(self, run: runs.Run) -> str:
-        """How MLflow says that a run ended."""
-        made = [e["run_id"] for e in self.events(run) if e["event"] == "mlflow"]
-        return str(tracking.client(self.settings).get_run(made[-1]).info.status)
-
-
-def arguments_of(process: psutil.Process) -> list[str]:
-    """The arguments of a process, none where it is gone."""
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []
-
-
-def left(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of the processes that are still there."""
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+def kill_in_training(home: Home, which: str) -> tuple[dict[str, Any], runs.Run, list[psutil.Process]]:
+    """Kill a run's train step ("its shell" or "itself"): the answer, the run, and the processes that it had."""
+    before = len(runs.all_runs(home.settings.home))
+    process = home.start("run", *BASIC[:2], "--epochs", "2", "--json")
+    run, steps = home.started_at_train(before)
+    started = home.processes(run)
+    (steps[0] if which == "its shell" else steps[-1]).kill()
+    return home.answer(process, 1), run, started
 
 
 def states(answer: dict[str, Any]) -> dict[str, str]:
@@ -151,6 +60,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def first(home: Home) -> dict[str, Any]:
     """What the first run answers."""
     return home.digits("run", *BASIC)
+
+
+@pytest.fixture(scope="module")
+def resumed(home: Home, first: dict[str, Any]) -> dict[str, Any]:
+    """What a run answers that took up a failed one: the newest, or one that is made for it."""
+    if home.newest().record()["state"] != "FAILED":
+        kill_in_training(home, "itself")
+    return home.digits("run", "--resume")
 
 
 def test_all_seven_steps_are_done(home: Home, first: dict[str, Any]) -> None:
@@ -202,12 +119,7 @@ def test_an_unknown_optimizer_lists_the_known(home: Home, first: dict[str, Any])
 @pytest.mark.parametrize("which", ["its shell", "itself"])
 def test_a_killed_step_fails_the_run(which: str, home: Home, first: dict[str, Any]) -> None:
     """After SIGKILL of the train step the run is FAILED, says why, and leaves nothing running."""
-    before = len(runs.all_runs(home.settings.home))
-    process = home.start("run", *BASIC[:2], "--epochs", "2", "--json")
-    run, steps = home.started_at_train(before)
-    started = home.processes(run)
-    (steps[0] if which == "its shell" else steps[-1]).kill()
-    answer = json.loads(home.finish(process, 1)[0])
+    answer, run, started = kill_in_training(home, which)
     assert "step train failed" in answer["error"]
     assert "SIGKILL" in answer["error"]
     assert "train.log" in answer["error"]
@@ -218,16 +130,15 @@ def test_a_killed_step_fails_the_run(which: str, home: Home, first: dict[str, An
     assert get_json(f"{first['endpoint']}/v2/models/digits")["parameters"]["release"] == first["release"]
 
 
-def test_resume_starts_at_the_failed_step(home: Home, first: dict[str, Any]) -> None:
+def test_resume_starts_at_the_failed_step(home: Home, first: dict[str, Any], resumed: dict[str, Any]) -> None:
     """`--resume` takes what was done before train from the cache, and once it succeeded there is nothing to resume."""
-    resumed = home.digits("run", "--resume")
     cached = {"fetch-mnist", "collect-feedback", "prepare"}
     assert states(resumed) == dict.fromkeys(cached, "cached") | dict.fromkeys(ALL - cached, "done")
     assert resumed["release"] != first["release"]
     assert "nothing to resume" in home.digits("run", "--resume", code=2)["error"]
 
 
-def test_a_rollback_holds_against_the_next_run(home: Home, first: dict[str, Any]) -> None:
+def test_a_rollback_holds_against_the_next_run(home: Home, first: dict[str, Any], resumed: dict[str, Any]) -> None:
     """After a rollback by hand the old release is served, and a run with nothing new leaves it so."""
     rolled = home.digits("rollback")
     assert rolled["champion"] == first["release"]
