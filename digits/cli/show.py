@@ -116,7 +116,8 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         "digest": published["digest"],
         "promoted": published["promoted"],
         "why": published["why"],
-        "champion": published["champion"],
+        # As deploy found it: the answer of publish may be from the cache, and another release champion since.
+        "champion": result.outputs["deployed"]["version"] or published["champion"],
         "data": plain(result.outputs["data"] | {"feedback": result.outputs["feedback"]}),
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],
