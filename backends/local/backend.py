@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -88,7 +89,10 @@ class LocalBackend(ABC):
         run.update(cache_root=str(runs.cache_root(self.settings.home, run, "pipeline", request, resume)))
         started = time.monotonic()
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
-        code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)
+        try:
+            code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)
+        finally:
+            runs.tidy(self.settings.home, run)
         seconds = time.monotonic() - started
         unfinished = [name for name, step in steps.items() if step.state not in {"done", "cached"}]
         if code == 0 and not unfinished:
@@ -208,7 +212,9 @@ def _mark_killed(settings: Settings, run: runs.Run) -> None:
 
     made = [event["run_id"] for event in events.Reader(run.events).new() if event["event"] == "mlflow"]
     if made:
-        tracking.end_run(settings, made[-1], tracking.KILLED)
+        # A database that is away is the business of the step that needs it.
+        with contextlib.suppress(DigitsError):
+            tracking.end_run(settings, made[-1], tracking.KILLED)
 
 
 def _step_failed(
