@@ -87,7 +87,7 @@ def test_the_roc_curve_rises_from_scikit_learns_points() -> None:
 
 
 def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
-    """Its official builds keep a session file for what they send to Microsoft as soon as they are imported; ours not."""
+    """Its official builds keep a session file for what they send to Microsoft once imported; ours keep none."""
     subprocess.run(
         [sys.executable, "-c", "import digits, onnxruntime"],
         env=child_environment(Settings(home=tmp_path), TMPDIR=str(tmp_path)),
