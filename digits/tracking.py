@@ -187,16 +187,15 @@ def registered(settings: Settings, release: str) -> str:
 
 
 def logged_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
-    """The release's manifest as it was logged to a run; {} where the run was ended before that."""
+    """The release's manifest as it was logged to a run; {} where the run was ended before or while it was."""
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = client(settings).download_artifacts(run_id, "manifest.json", folder)
-        except (MlflowException, OSError):
+            found = json.loads(Path(client(settings).download_artifacts(run_id, "manifest.json", folder)).read_text())
+        except (MlflowException, OSError, ValueError):
             return {}
-        found: dict[str, Any] = json.loads(Path(path).read_text())
-        return found
+        return found if isinstance(found, dict) else {}
 
 
 def mirror(settings: Settings, store: ObjectStore) -> None:

@@ -62,7 +62,7 @@ class Progress:
         elif kind in MARKS:
             self._running.pop(step, None)
             took = f"{event['time'] - self._began[step]:6.1f} s" if step in self._began else ""
-            if step not in self._failed:  # a step says why it failed, and then its process ends
+            if step and step not in self._failed:  # a step says why it failed, and then its process ends
                 self._line(
                     f"  {click.style(*MARKS[kind])} {step:<18} {'cached' if kind == 'cached' else took}".rstrip()
                 )

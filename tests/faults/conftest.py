@@ -96,6 +96,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made.make()
 
 
+@pytest.fixture
+def mended(remote: Remote) -> Iterator[Remote]:
+    """The world behind the proxy, whose faults end with the test."""
+    yield remote
+    remote.proxy.mend()
+
+
 @pytest.fixture(scope="session")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """A world behind a proxy."""

@@ -13,6 +13,8 @@ from support import missing
 from table import Fault
 from world import RUN, World
 
+PAGE = 4096
+
 
 @contextlib.contextmanager
 def small_disk(folder: Path, room: int) -> Iterator[None]:
@@ -20,7 +22,8 @@ def small_disk(folder: Path, room: int) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder.with_name(folder.name + ".kept")
     shutil.copytree(folder, kept)
-    size = sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*")) + room
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(-(-path.stat().st_size // PAGE) * PAGE for path in files) + max(room, PAGE)  # none is no limit
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
         capture_output=True,
@@ -32,8 +35,11 @@ def small_disk(folder: Path, room: int) -> Iterator[None]:
         missing("mount", f"cannot mount a small tmpfs, which needs root: {mounted.stderr.decode().strip()}")
     try:
         shutil.copytree(kept, folder, dirs_exist_ok=True)
+        if not room:
+            (folder / "filler").write_bytes(bytes(PAGE))
         yield
     finally:
+        (folder / "filler").unlink(missing_ok=True)
         shutil.copytree(folder, kept, dirs_exist_ok=True)
         subprocess.run(["umount", str(folder)], check=True, timeout=10)
         shutil.copytree(kept, folder, dirs_exist_ok=True)
@@ -46,7 +52,6 @@ def small_disk(folder: Path, room: int) -> Iterator[None]:
         ("pipeline", 400_000, "fetch-mnist", "step fetch-mnist failed: cannot write"),
         ("store", 600_000, "publish", "step publish failed: "),
         ("mlartifacts", 40_000, "publish", "step publish failed: "),
-        ("cache", 0, "publish", "No space left"),
         ("runs", 0, "publish", "No space left"),
         ("runs", 60_000, "train", "step train failed: "),
     ],
@@ -64,3 +69,15 @@ def test_a_full_disk_fails_the_step(folder: str, room: int, step: str, names: st
         assert "No space left" in answer["error"], answer
     holds.recovered(world.digits(*(("run", "--resume") if made else RUN)))
     fault.saw("exit code 3; resumed, the same digest")
+
+
+@pytest.mark.fault("file system of the cache full", "the run succeeds, and what it did is not kept")
+def test_a_full_cache_fails_nothing(world: World, fault: Fault) -> None:
+    """Results that cannot be kept are results; only the next run has to make them again."""
+    world.before("publish")
+    holds = fault.watch(world)
+    with small_disk(world.settings.home / "cache" / "pipeline", 0):
+        answer = world.digits(*RUN)
+        assert world.cached("publish") == []
+        holds.recovered(answer)
+    fault.saw("succeeded, the same digest")

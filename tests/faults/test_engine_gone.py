@@ -11,7 +11,8 @@ from homes import BASIC, Home
 from proxy import proxy
 from table import Fault
 
-from backends import containers, runs
+from backends import runs
+from backends.docker import containers
 
 pytestmark = pytest.mark.docker
 

@@ -60,11 +60,11 @@ def killed(world: World, moment: Moment) -> Invariants:
     holds = Invariants(world)
     process = world.start(*RUN, "--json")
     if moment.part == "start":
-        time.sleep(moment.share * world.timeline[ALL[0]][0])
+        time.sleep(moment.share * min(world.timeline[step][0] for step in ALL[:2]))
     else:
         step = ALL[-1] if moment.part == "end" else moment.part
         began, lasts = world.timeline[step]
-        world.started(step, process)
+        world.started([step], process)
         rest = world.timeline["end"][0] - began - lasts
         time.sleep(lasts + moment.share * rest if moment.part == "end" else moment.share * lasts)
     strike(world, process, moment.victim)

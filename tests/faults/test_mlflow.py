@@ -44,7 +44,7 @@ def test_a_database_that_is_locked_for_a_moment_is_waited_for(world: World, faul
     holds = fault.watch(world)
     with locked(world.settings.home / "mlflow.db"):
         process = world.start(*RUN, "--json")
-        world.started("publish", process)
+        world.started(["publish"], process)
         with contextlib.suppress(Exception):
             process.wait(4)
     holds.recovered(world.answer(process))

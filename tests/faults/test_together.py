@@ -18,7 +18,7 @@ import pytest
 from table import Fault
 from world import ALL, RUN, World
 
-from backends import endpoint
+from backends.local import endpoint
 from digits import client, releases
 from digits.errors import DigitsError
 

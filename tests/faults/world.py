@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from homes import BASIC, Home
 from proxy import Proxy
 from support import another_release, free_port
 
-from backends import endpoint, runs
+from backends import runs
+from backends.local import endpoint
 from digits import releases, tracking
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
 RUN = ("run", *BASIC)
-ALL = ("collect-feedback", "fetch-mnist", "prepare", "train", "evaluate", "publish", "deploy")  # as they run
+# As they run; the first two in either order.
+ALL = ("collect-feedback", "fetch-mnist", "prepare", "train", "evaluate", "publish", "deploy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,19 +136,19 @@ class World(Home):
         (entry,) = self.cached(step)
         return Path(json.loads(entry.read_text())[name]["uri"])
 
-    def started(self, step: str, process: subprocess.Popen[str], *, runs_before: int = 0) -> runs.Run | None:
-        """Wait until the run that `process` makes has started a step: that run, or None if it ended before."""
+    def started(self, steps: Collection[str], process: subprocess.Popen[str], *, runs_before: int = 0) -> str:
+        """Wait until the run of `process` has started one of the steps: its name, '' if the run ended before."""
+        found: list[str] = []
 
         def there() -> bool:
-            if process.poll() is not None:
-                return True
             made = runs.all_runs(self.settings.home)
-            return len(made) > runs_before and any(
-                event["event"] == "started" and event["step"] == step for event in self.events(made[-1])
-            )
+            if len(made) > runs_before:
+                told = [event["step"] for event in self.events(made[-1]) if event["event"] == "started"]
+                found[:] = [step for step in told if step in steps]
+            return bool(found) or process.poll() is not None
 
-        self.wait_for(there, f"start of {step}")
-        return self.newest() if process.poll() is None else None
+        self.wait_for(there, f"start of {' or '.join(steps)}", every=0.005)
+        return found[0] if found else ""
 
     def steps_processes(self, run: runs.Run) -> list[psutil.Process]:
         """The processes of the step that a run is at: the shell first."""
