@@ -30,7 +30,7 @@ DAMAGED = "DAMAGED"  # its record cannot be read
 
 # Where steps and engine write, and the names that their files have until they are whole.
 WRITTEN = ("pipeline", "cache", "data", "store/models", "store/promotions")
-HALF_WRITTEN = ("*.part", ".kfp_cache_*.tmp")
+HALF_WRITTEN = ("*.part", "*.part-journal", ".kfp_cache_*.tmp")
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def tidy(home: Path, run: Run) -> None:
     if any(other.id != run.id and other.record()["state"] == RUNNING for other in all_runs(home)):
         return  # what that one writes just now looks the same
     began = run.record().get("started", 0.0)
-    for place in WRITTEN:
-        for part in [p for pattern in HALF_WRITTEN for p in (home / place).rglob(pattern)]:
+    for pattern in HALF_WRITTEN:
+        for part in [*home.glob(pattern), *(path for place in WRITTEN for path in (home / place).rglob(pattern))]:
             with contextlib.suppress(OSError):
                 if part.stat().st_mtime >= began - 1:
                     shutil.rmtree(part) if part.is_dir() else part.unlink()

@@ -39,17 +39,32 @@ def client(settings: Settings) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    if settings.tracking_uri.startswith("sqlite:"):
-        Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
     for library in ("alembic", "mlflow"):
         logging.getLogger(library).setLevel(logging.WARNING)
     import mlflow
 
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    try:
+    with _usable(settings):
+        if settings.tracking_uri.startswith("sqlite:"):
+            _make_database(Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]))
+        mlflow.set_tracking_uri(settings.tracking_uri)
         return mlflow.MlflowClient(settings.tracking_uri)
-    except Exception as exc:
-        raise _unusable(settings, exc) from exc
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's database whole or not at all: of one that was killed half-way, MLflow never recovers."""
+    if path.exists():
+        return
+    import mlflow
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            os.link(part, path)
+    finally:
+        for left in path.parent.glob(f"{part.name}*"):
+            left.unlink()
 
 
 @contextlib.contextmanager

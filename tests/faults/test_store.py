@@ -57,9 +57,7 @@ def test_a_store_that_goes_away_while_publishing(mended: Remote, fault: Fault) -
     assert mended.world.started(["publish"], process)
     mended.proxy.budget = 400_000
     answer = mended.world.answer(process, 3)
-    holds.failed(
-        answer, names="step publish failed: the object store", run=mended.world.newest()
-    )
+    holds.failed(answer, names="step publish failed: the object store", run=mended.world.newest())
     mended.proxy.mend()
     holds.recovered(mended.world.digits("run", "--resume"))
     fault.saw("FAILED, exit code 3; resumed, the same digest")

@@ -48,7 +48,13 @@ def test_the_dead_leave_no_half_written_file(tmp_path: Path) -> None:
     """What a killed run was writing goes when it is buried; older files, whole ones and corrections stay."""
     kept = [tmp_path / name for name in ("store/models/a", "store/feedback/.b.1.part", "pipeline/old/.c.part")]
     gone = [
-        tmp_path / name for name in ("store/models/.a.2.part", "pipeline/x/model.part/f", "cache/p/.kfp_cache_1.tmp")
+        tmp_path / name
+        for name in (
+            "store/models/.a.2.part",
+            "pipeline/x/model.part/f",
+            "cache/p/.kfp_cache_1.tmp",
+            ".db.1.part-journal",
+        )
     ]
     run = runs.create(tmp_path, "process", Request({}))
     for path in [*kept, *gone, run.folder / "tmp" / "x", run.folder / "workspace" / "y"]:
