@@ -52,6 +52,13 @@ def unit(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Inject faults for real and print what came of them; with `-- --write`, keep the table in docs/reliability.md."""
+    install(session)
+    session.run("pytest", "tests/faults", *session.posargs)
+
+
+@nox.session(default=False)
 def integration(session: nox.Session) -> None:
     """Run the tests that need a Docker engine."""
     install(session)

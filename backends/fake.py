@@ -159,7 +159,8 @@ class _Run:
 
         def evaluate(out: Path) -> Json:
             files = {"evaluation": out / "evaluation", "report": out / "report.html"}
-            steps.evaluate(at_model / "model", at_sets / "test", prepared, at_model / "history", about, files)
+            judged = {"test": prepared["test"], "model": trained["model"]}
+            steps.evaluate(at_model / "model", at_sets / "test", judged, at_model / "history", about, files)
             return {}
 
         _, at_evaluation = self._step("evaluate", [about, world], evaluate)
@@ -173,7 +174,7 @@ class _Run:
             [about, given["experiment"], given["min_accuracy"], world],
             lambda out: steps.publish(
                 inputs | {"evaluation": at_evaluation / "evaluation"},
-                {"test": prepared["test"], "weights": trained["weights"]},
+                {"test": prepared["test"], "weights": trained["weights"], "model": trained["model"]},
                 given["experiment"],
                 given["min_accuracy"],
                 "",

@@ -9,10 +9,12 @@ runs/<id>/report.html
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,11 @@ from digits.errors import MissingError, UsageError
 from digits.files import write_json
 
 RUNNING = "RUNNING"
+DAMAGED = "DAMAGED"  # its record cannot be read
+
+# Where steps and engine write, and the names that their files have until they are whole.
+WRITTEN = ("pipeline", "cache", "data", "store/models", "store/promotions")
+HALF_WRITTEN = ("*.part", "*.part-journal", ".kfp_cache_*.tmp")
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,13 @@ class Run:
         return self.folder / "logs"
 
     def record(self) -> dict[str, Any]:
-        """The content of run.json."""
-        found: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
-        return found
+        """The content of run.json; of one that cannot be read, the state DAMAGED alone: other runs go on."""
+        try:
+            found = json.loads((self.folder / "run.json").read_text())
+            found["state"], found["parameters"], found["pid"], found["started"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"state": DAMAGED}
+        return dict(found)
 
     def update(self, **changes: Any) -> None:
         """Change fields of run.json."""
@@ -83,8 +94,9 @@ def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) 
 
     A resumed run goes on with the cache of the run that it takes up.
     """
-    if resumes:
-        return Path(find(home, resumes).record()["cache_root"])
+    # One that was killed before it could note its cache has nothing in it.
+    if resumes and (noted := find(home, resumes).record().get("cache_root")):
+        return Path(noted)
     return home / "cache" / name if request.use_cache else run.folder / "cache"
 
 
@@ -105,12 +117,15 @@ def all_runs(home: Path) -> list[Run]:
 
 def to_resume(home: Path, run_id: str = "") -> Run:
     """The run to take up: that of the id, else the newest that did not succeed. Raises UsageError."""
-    if run_id:
-        return find(home, run_id)
-    newest = find(home)
-    if newest.record()["state"] == "SUCCEEDED":
-        raise UsageError(f"the newest run {newest.id} succeeded; there is nothing to resume", remedy="digits run")
-    return newest
+    found = find(home, run_id)
+    state = found.record()["state"]
+    if state == DAMAGED:
+        raise UsageError(
+            f"the record {found.folder / 'run.json'} is damaged, so that run cannot be taken up", remedy="digits run"
+        )
+    if not run_id and state == "SUCCEEDED":
+        raise UsageError(f"the newest run {found.id} succeeded; there is nothing to resume", remedy="digits run")
+    return found
 
 
 def bury_dead(home: Path) -> list[Run]:
@@ -123,8 +138,23 @@ def bury_dead(home: Path) -> list[Run]:
         if "engine" in record:
             end_group(record["engine"], record["engine_started"])
         run.update(state=FAILED, why="the program that ran it was killed")
+        tidy(home, run)
         buried.append(run)
     return buried
+
+
+def tidy(home: Path, run: Run) -> None:
+    """Remove the temporary and half-written files of a run whose processes have ended."""
+    for name in ("tmp", "workspace"):
+        shutil.rmtree(run.folder / name, ignore_errors=True)
+    if any(other.id != run.id and other.record()["state"] == RUNNING for other in all_runs(home)):
+        return  # what that one writes just now looks the same
+    began = run.record().get("started", 0.0)
+    for pattern in HALF_WRITTEN:
+        for part in [*home.glob(pattern), *(path for place in WRITTEN for path in (home / place).rglob(pattern))]:
+            with contextlib.suppress(OSError):
+                if part.stat().st_mtime >= began - 1:
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def alive(pid: int, started: float) -> bool:

@@ -45,8 +45,11 @@ def reported(step: str) -> Iterator[None]:
         tell("failed", step, cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
         raise
     except Exception as exc:
-        full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
-        remedy, exit_code = ("free some space, or set DIGITS_HOME to another disk", 3) if full else ("", 1)
+        remedy, exit_code = "", 1
+        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            remedy, exit_code = "free some space, or set DIGITS_HOME to another disk", 3
+        elif isinstance(exc, MemoryError):
+            remedy, exit_code = "give it more memory, then digits run --resume", 3
         tell("failed", step, cause=f"{type(exc).__name__}: {exc}", remedy=remedy, exit_code=exit_code)
         raise
 
@@ -66,4 +69,13 @@ class Reader:
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._at += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return [event for line in whole.splitlines() if (event := _event(line))]
+
+
+def _event(line: bytes) -> Event:
+    """The event of a line; {} for one that was cut, as a full disk does."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and {"event", "step", "time"} <= found.keys() else {}

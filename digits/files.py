@@ -23,6 +23,12 @@ def sha256_of(content: bytes | Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def sha256_of_folder(folder: Path) -> str:
+    """Hex SHA-256 over the names and the contents of all files below a folder."""
+    files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+    return sha256_of(canonical_json(files))
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` for writing; it becomes `path` only if the block succeeds.

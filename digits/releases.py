@@ -91,18 +91,35 @@ def load(store: ObjectStore, version: str) -> Manifest:
         manifest: Manifest = json.loads(store.get(prefix_of(version) + MANIFEST))
         if manifest["version"] != version or version_of(manifest["digest"]) != version:
             raise ValueError("it names another version")
-        manifest["files"]["model.onnx"]
+        manifest["created"]
+        for part, name in (("files", "model.onnx"), ("metrics", "accuracy"), ("data", "dataset")):
+            manifest[part][name]
     except ObjectMissing as exc:
         raise ReleaseError(f"no release {version!r} in {store.uri}", remedy="digits releases") from exc
     except (ValueError, KeyError, TypeError) as exc:
-        raise ReleaseError(f"the manifest of release {version} is damaged: {exc}", remedy="digits run") from exc
+        raise ReleaseError(
+            f"the manifest of release {version} is damaged: {exc}",
+            remedy="restore it from a backup; if it is the champion's, digits promote another release",
+        ) from exc
     return manifest
 
 
 def versions(store: ObjectStore) -> list[Manifest]:
     """The manifests of all complete releases, oldest first."""
-    keys = [key for key in store.keys(MODELS) if key.endswith(f"/{MANIFEST}") and key.count("/") == 3]
-    return sorted((load(store, key.split("/")[2]) for key in keys), key=lambda m: (m["created"], m["version"]))
+    return listed(store)[0]
+
+
+def listed(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
+    """(what `versions` gives, {version: why} of the releases whose manifests are damaged)."""
+    intact, refused = [], {}
+    for key in store.keys(MODELS):
+        version = key.removeprefix(MODELS).removesuffix(f"/{MANIFEST}")
+        if key == prefix_of(version) + MANIFEST and "/" not in version:
+            try:
+                intact.append(load(store, version))
+            except ReleaseError as exc:
+                refused[version] = exc.message
+    return sorted(intact, key=lambda m: (m["created"], m["version"])), refused
 
 
 def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") -> Manifest:
@@ -216,10 +233,26 @@ def rollback(store: ObjectStore, why: str = "rolled back by hand") -> Entry:
         if newest is None or not newest.previous:
             raise ReleaseError("there is no earlier champion to go back to", remedy="digits promote VERSION")
         load(store, newest.previous)
-        # Back to what stood before the version we return to was promoted, so that a second rollback goes further.
-        before = [e.previous for e in ledger(store) if e.version == newest.previous and e.action == "promote"]
-        if entry := _append(store, newest, newest.previous, "rollback", why, before[-1] if before else ""):
+        stack = _stack(ledger(store)[: newest.n])
+        while stack and stack.pop() != newest.previous:
+            continue
+        if entry := _append(store, newest, newest.previous, "rollback", why, stack[-1] if stack else ""):
             return entry
+
+
+def _stack(entries: list[Entry]) -> list[str]:
+    """The champions that rollbacks have not taken back, oldest first: where A, B, A were promoted, A comes twice.
+
+    Going back along it ends at the first champion, however often a release came and went.
+    """
+    stack: list[str] = []
+    for entry in entries:
+        if entry.action == "rollback":
+            while stack and stack[-1] != entry.version:
+                stack.pop()
+        else:
+            stack.append(entry.version)
+    return stack
 
 
 def write_serving_layout(store: ObjectStore) -> str:

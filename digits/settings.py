@@ -104,6 +104,8 @@ class Settings:
                 raise UsageError(f"{field.metadata['name']}: expected a port, 0 to 65535, got {value}")
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
+        for name in ("store", "tracking_uri", "minio_endpoint", "data"):
+            _check_address(name, getattr(self, name))
         if urlsplit(self.store).scheme not in {"file", "s3"}:
             raise UsageError(f"DIGITS_STORE: expected file:///folder or s3://bucket, got {self.store!r}")
         scheme = urlsplit(self.tracking_uri).scheme
@@ -140,6 +142,15 @@ def mask_url(value: str) -> str:
     """`value` with the password of a URL replaced, so that it can be shown."""
     parts = urlsplit(value) if "://" in value else None
     return value.replace(f":{parts.password}@", f":{MASK}@") if parts and parts.password else value
+
+
+def _check_address(name: str, value: str) -> None:
+    try:
+        urlsplit(value)
+    except ValueError as exc:
+        variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
+        # The value is not shown: it may hold a password, and what cannot be read cannot be masked.
+        raise UsageError(f"{variable}: expected an address, got one that cannot be read: {exc}") from None
 
 
 def _convert(name: str, raw: str, kind: type[Any]) -> Any:

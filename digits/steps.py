@@ -17,7 +17,7 @@ import numpy as np
 from digits import code, data, events, feedback, mnist, releases
 from digits.data import Dataset
 from digits.errors import DataError
-from digits.files import write_json, write_whole
+from digits.files import sha256_of_folder, write_json, write_whole
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -95,7 +95,8 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
         out: folder for model.keras, saved_model/, model.onnx and architecture.json.
         history: file for the list of {epoch, loss, accuracy, val_loss, val_accuracy, seconds}.
 
-    Returns {"weights": their digest, "count": of them, "seconds": of training alone, "parameters"}.
+    Returns {"weights": their digest, "model": digest of its files, "count": of weights, "seconds": of training alone,
+    "parameters"}.
     """
     from digits import export, training
 
@@ -126,6 +127,7 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
     write_json(history, rows)
     return {
         "weights": export.weights_digest(trained.model),
+        "model": sha256_of_folder(out),
         "seconds": sum(result.seconds for result in trained.history),
         "count": int(trained.model.count_params()),
         "parameters": parameters,
@@ -138,13 +140,14 @@ def evaluate(model: Path, test: Path, digests: Json, history: Path, about: Json,
     Args:
         model: the folder that `train` wrote.
         test: the test set.
-        digests: {"test": its digest}.
+        digests: {"test": its digest, "model": digest of the model's files}; content is checked.
         history: the file that `train` wrote.
         about: what the report says of the run: parameters, data, weights, code.
         out: where to write {"evaluation": JSON, "report": HTML}.
     """
     from digits import evaluation, report
 
+    check_model(model, digests["model"])
     test_set = Dataset.load(test, digest=digests["test"])
     probabilities = evaluation.predict(model / "model.onnx", test_set.images)
     result = evaluation.evaluate(probabilities, test_set)
@@ -164,7 +167,7 @@ def publish(
 
     Args:
         inputs: "model", "test", "history" and "evaluation", as the steps before wrote them.
-        digests: "test" and "weights".
+        digests: "test", "model" and "weights"; the content of the first two is checked.
         experiment: MLflow's experiment.
         min_accuracy: least accuracy in 0..1 for the gate.
         store: URI of the object store.
@@ -174,6 +177,7 @@ def publish(
     """
     from digits import publication
 
+    check_model(inputs["model"], digests["model"])
     return publication.publish(
         Settings.load(),
         open_store(Settings.load(), store),
@@ -206,6 +210,15 @@ def deploy(champion: str, store: str) -> Json:
     manifest = releases.load(opened, champion)
     deployer = deployment.deployer(os.environ.get("DIGITS_DEPLOYER", "follow"))
     return {"endpoint": deployer(settings, manifest, releases.uri_of(opened, champion)), "version": champion}
+
+
+def check_model(folder: Path, expected: str) -> None:
+    """Raise DataError unless the model's files are those that `train` wrote."""
+    if (found := sha256_of_folder(folder)) != expected:
+        raise DataError(
+            f"the model {folder} changed: expected digest {expected}, found {found}",
+            remedy="run again with --no-cache to make it anew",
+        )
 
 
 def plain(value: Any) -> Any:

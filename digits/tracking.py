@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,23 +39,51 @@ def client(settings: Settings) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    if settings.tracking_uri.startswith("sqlite:"):
-        Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
     for library in ("alembic", "mlflow"):
         logging.getLogger(library).setLevel(logging.WARNING)
     import mlflow
 
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    try:
+    with _usable(settings):
+        if settings.tracking_uri.startswith("sqlite:"):
+            _make_database(Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]))
+        mlflow.set_tracking_uri(settings.tracking_uri)
         return mlflow.MlflowClient(settings.tracking_uri)
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's database whole or not at all: of one that was killed half-way, MLflow never recovers."""
+    if path.exists():
+        return
+    import mlflow
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            os.link(part, path)
+    finally:
+        for left in path.parent.glob(f"{part.name}*"):
+            left.unlink()
+
+
+@contextlib.contextmanager
+def _usable(settings: Settings) -> Iterator[None]:
+    """Turn MLflow's and its database's errors into MissingError; a full disk, which its artifacts find, stays one."""
+    try:
+        yield
+    except DigitsError:
+        raise
     except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise
         raise _unusable(settings, exc) from exc
 
 
 def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
     """Start an MLflow run in `experiment` (made if there is none); returns its id. Raises MissingError as `client`."""
-    mlflow_client = client(settings)
-    try:
+    with _usable(settings):
+        mlflow_client = client(settings)
         found = mlflow_client.get_experiment_by_name(experiment)
         if found is None:
             # Artifacts lie beside the database, not in whichever folder a step happens to run in.
@@ -63,20 +94,13 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
             experiment_id = found.experiment_id
         else:
             experiment_id = found.experiment_id
-        run_id: str = mlflow_client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
-    except Exception as exc:
-        raise _unusable(settings, exc) from exc
-    return run_id
+        return str(mlflow_client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 
 
 def check(settings: Settings) -> None:
     """Ask the configured store for something. Raises MissingError as `client`."""
-    try:
+    with _usable(settings):
         client(settings).search_experiments(max_results=1)
-    except DigitsError:
-        raise
-    except Exception as exc:
-        raise _unusable(settings, exc) from exc
 
 
 @contextlib.contextmanager
@@ -95,18 +119,17 @@ def run_of(settings: Settings, experiment: str, name: str) -> Iterator[str]:
 
 
 def end_run(settings: Settings, run_id: str, status: str) -> None:
-    """Give an MLflow run its last status: FINISHED, FAILED or KILLED."""
-    client(settings).set_terminated(run_id, status)
+    """Give an MLflow run its last status: FINISHED, FAILED or KILLED. Raises MissingError as `client`."""
+    with _usable(settings):
+        client(settings).set_terminated(run_id, status)
 
 
 def name_release(settings: Settings, run_id: str, version: str, digest: str) -> None:
     """Note on a run which release it makes. Raises MissingError as `client`."""
-    mlflow_client = client(settings)
-    try:
+    with _usable(settings):
+        mlflow_client = client(settings)
         mlflow_client.set_tag(run_id, "release", version)
         mlflow_client.set_tag(run_id, "release_digest", digest)
-    except Exception as exc:
-        raise _unusable(settings, exc) from exc
 
 
 def log_training(
@@ -130,14 +153,15 @@ def log_training(
         if key != "epoch"
     ]
     points += [Metric(key, float(value), now, 0) for key, value in metrics.items()]
-    mlflow_client = client(settings)
-    mlflow_client.log_batch(
-        run_id,
-        metrics=points,
-        params=[Param(key, str(value)) for key, value in parameters.items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
-    )
-    mlflow_client.log_artifacts(run_id, str(folder))
+    with _usable(settings):
+        mlflow_client = client(settings)
+        mlflow_client.log_batch(
+            run_id,
+            metrics=points,
+            params=[Param(key, str(value)) for key, value in parameters.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        mlflow_client.log_artifacts(run_id, str(folder))
 
 
 def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, Any]) -> str:
@@ -153,25 +177,40 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
         Schema([TensorSpec(np.dtype("float32"), (-1, 28, 28, 1), "image")]),
         Schema([TensorSpec(np.dtype("float32"), (-1, 10), "probabilities")]),
     )
-    with mlflow.start_run(run_id=run_id):
-        info = mlflow.onnx.log_model(
-            onnx_library.load(onnx),
-            name="model",
-            signature=signature,
-            registered_model_name=MODEL,
-            pip_requirements=["onnxruntime", "onnx", "numpy"],
-        )
-    version = str(info.registered_model_version)
-    mlflow_client = client(settings)
-    for key in ("version", "digest", "code"):
-        mlflow_client.set_model_version_tag(MODEL, version, key, manifest[key])
+    model = onnx_library.load(onnx)
+    with _usable(settings):
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.onnx.log_model(
+                model,
+                name="model",
+                signature=signature,
+                registered_model_name=MODEL,
+                pip_requirements=["onnxruntime", "onnx", "numpy"],
+            )
+        version = str(info.registered_model_version)
+        mlflow_client = client(settings)
+        for key in ("version", "digest", "code"):
+            mlflow_client.set_model_version_tag(MODEL, version, key, manifest[key])
     return version
 
 
 def registered(settings: Settings, release: str) -> str:
     """The number under which a release is registered, '' where it is not."""
-    found = client(settings).search_model_versions(f"name = '{MODEL}' and tag.version = '{release}'")
+    with _usable(settings):
+        found = client(settings).search_model_versions(f"name = '{MODEL}' and tag.version = '{release}'")
     return str(found[0].version) if found else ""
+
+
+def logged_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
+    """The release's manifest as it was logged to a run; {} where the run was ended before or while it was."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = json.loads(Path(client(settings).download_artifacts(run_id, "manifest.json", folder)).read_text())
+        except (MlflowException, OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def mirror(settings: Settings, store: ObjectStore) -> None:
@@ -179,10 +218,11 @@ def mirror(settings: Settings, store: ObjectStore) -> None:
     mlflow_client = client(settings)
     for alias, release in (("champion", releases.champion(store)), ("previous", releases.previous(store))):
         number = registered(settings, release) if release else ""
-        if number:
-            mlflow_client.set_registered_model_alias(MODEL, alias, number)
-        elif not release:
-            mlflow_client.delete_registered_model_alias(MODEL, alias)
+        with _usable(settings):
+            if number:
+                mlflow_client.set_registered_model_alias(MODEL, alias, number)
+            elif not release:
+                mlflow_client.delete_registered_model_alias(MODEL, alias)
 
 
 def link(settings: Settings, run_id: str) -> str:
@@ -209,5 +249,7 @@ def _unusable(settings: Settings, exc: Exception) -> DigitsError:
         return MissingError(
             f"the MLflow database {place} is locked by another program", remedy="close it, then digits run --resume"
         )
+    if "database or disk is full" in text:
+        return MissingError(f"no space is left for the MLflow database {place}", remedy="free some space")
     reason = text.splitlines()[0][:200] if text else type(exc).__name__
     return MissingError(f"MLflow at {place} cannot be used: {reason}", remedy="check MLFLOW_TRACKING_URI")

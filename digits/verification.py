@@ -65,6 +65,9 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
         tags = client.get_run(manifest["mlflow_run"]).data.tags
         if tags.get("release_digest") != manifest["digest"]:
             raise ReleaseError(f"MLflow's run names release digest {tags.get('release_digest')}")
+        logged = tracking.logged_manifest(settings, manifest["mlflow_run"])
+        if logged and (differing := [name for name in manifest if logged.get(name) != manifest[name]]):
+            raise ReleaseError(f"the manifest that MLflow keeps differs in: {', '.join(differing)}")
         number = tracking.registered(settings, version)
         if not number:
             raise ReleaseError("it is not registered in MLflow")

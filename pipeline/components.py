@@ -137,7 +137,7 @@ def evaluate(
         result = steps.evaluate(
             Path(model.path),
             Path(test_set.path),
-            {"test": prepared["test"]},
+            {"test": prepared["test"], "model": trained["model"]},
             Path(history.path),
             steps.about_run(data, feedback, prepared, trained),
             {"evaluation": Path(evaluation.path), "report": Path(report.path)},
@@ -174,7 +174,7 @@ def publish(
     with events.reported("publish"):
         facts = steps.publish(
             {name: Path(value.path) for name, value in inputs.items()},
-            {"test": prepared["test"], "weights": trained["weights"]},
+            {name: trained[name] for name in ("weights", "model")} | {"test": prepared["test"]},
             experiment,
             min_accuracy,
             store,

@@ -69,7 +69,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         judged = steps.evaluate(
             folder / "model",
             sets["test"],
-            prepared,
+            prepared | {"model": trained["model"]},
             folder / "history.json",
             steps.about_run(fetched, collected, prepared, trained),
             {"evaluation": folder / "evaluation.json", "report": folder / "evaluated.html"},
@@ -81,7 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
                 "history": folder / "history.json",
                 "evaluation": folder / "evaluation.json",
             },
-            {"test": prepared["test"], "weights": trained["weights"]},
+            {"test": prepared["test"], "weights": trained["weights"], "model": trained["model"]},
             "digits-tests",
             0.9,
             "",

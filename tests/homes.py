@@ -105,13 +105,15 @@ class Home:
             return [engine, *engine.children(recursive=True)]
         return []
 
-    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    def wait_for(
+        self, condition: Callable[[], bool], what: str, seconds: float = SECONDS, *, every: float = 0.05
+    ) -> None:
         """Wait until `condition` holds; fails with the logs otherwise."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
                 pytest.fail(f"no {what} within {seconds:.0f} s\n{self.logs()}")
-            time.sleep(0.05)
+            time.sleep(every)
 
     def status(self, run: runs.Run) -> str:
         """How MLflow says that a run ended."""

@@ -76,8 +76,17 @@ class DockerBackend(LocalBackend):
         with filelock.FileLock(self.settings.home / "docker.lock", timeout=START_SECONDS):
             if store.is_ours(self.settings):
                 store.ensure(client, self.settings, tell)
+            self._remove_lost_steps()
             self._predictor = endpoint.ensure(client, self.settings, tell)
         return self.here()
+
+    def _remove_lost_steps(self) -> None:
+        """Remove the step containers of runs that are over: of one whose engine went away, they could not be."""
+        everyone = runs.all_runs(self.settings.home)
+        going = {run.id for run in everyone if run.record()["state"] == runs.RUNNING}
+        for found in containers.ours(self._client, self.settings, "step"):
+            if found.labels.get(containers.RUN_LABEL) not in going:
+                containers.remove(found)
 
     def here(self) -> Settings:
         """See Backend."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +25,7 @@ from digits.store import open_store
 POLL_SECONDS = 0.03
 STOP_SECONDS = 30.0
 RUN_SECONDS = 24 * 3600.0
+LEAST_SPACE = 64 << 10  # bytes
 
 
 class LocalBackend(ABC):
@@ -88,7 +91,10 @@ class LocalBackend(ABC):
         run.update(cache_root=str(runs.cache_root(self.settings.home, run, "pipeline", request, resume)))
         started = time.monotonic()
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
-        code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)
+        try:
+            code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)
+        finally:
+            runs.tidy(self.settings.home, run)
         seconds = time.monotonic() - started
         unfinished = [name for name, step in steps.items() if step.state not in {"done", "cached"}]
         if code == 0 and not unfinished:
@@ -208,21 +214,26 @@ def _mark_killed(settings: Settings, run: runs.Run) -> None:
 
     made = [event["run_id"] for event in events.Reader(run.events).new() if event["event"] == "mlflow"]
     if made:
-        tracking.end_run(settings, made[-1], tracking.KILLED)
+        # A database that is away is the business of the step that needs it.
+        with contextlib.suppress(DigitsError):
+            tracking.end_run(settings, made[-1], tracking.KILLED)
 
 
 def _step_failed(
     run: runs.Run, steps: dict[str, StepState], unfinished: list[str], failure: dict[str, Any], code: int
 ) -> StepFailed:
-    failed = failure.get("step") or next((n for n in unfinished if steps[n].state == "running"), unfinished[0])
-    log = run.logs / f"{failed}.log"
+    at = [name for name in unfinished if steps[name].state == "running"] + unfinished + list(steps)[-1:]
+    failed = failure.get("step") or at[0]
+    log = run.logs / f"{failed if failure.get('step') else 'engine'}.log"
     if failure.get("event") == "failed":
         cause = failure["cause"]
     elif failure.get("event") == "exited":
         cause = describe_exit(failure["code"]) + last_lines(log)
     else:
-        log = run.logs / "engine.log"
         cause = f"the engine ended with {describe_exit(code)} before the step was done"
+        if shutil.disk_usage(run.folder).free < LEAST_SPACE:  # then it could not say so itself
+            cause += f"; no space is left in {run.folder}"
+            failure = {"remedy": "free some space, or set DIGITS_HOME to another disk", "exit_code": 3}
     error = StepFailed(
         failed, cause, log=log if log.exists() else None, remedy=failure.get("remedy") or "digits run --resume"
     )

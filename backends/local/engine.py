@@ -58,6 +58,11 @@ def main(folder: Path) -> int:
     except SystemExit:
         status = tracking.KILLED
         raise
+    except RuntimeError:  # kfp.local's word for a step that failed; the step has said why
+        raise
+    except Exception:
+        with events.reported(""):
+            raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         mlflow.end(tracking.KILLED if runs_state(run) == CANCELED else status)
@@ -88,6 +93,7 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: _Mlf
 
         runner, start, configure = process_parts(settings, run)
     _guard_steps(start, run, mlflow)
+    _drop_damaged(Path(record["cache_root"]))
     local.init(
         runner=runner,
         pipeline_root=str(root),
@@ -101,6 +107,17 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: _Mlf
     if "report" in outputs:
         shutil.copyfile(outputs["report"].path, run.folder / "report.html")
     return found
+
+
+def _drop_damaged(cache: Path) -> None:
+    """Remove the cache's entries that kfp.local would fall over, so that their steps are done again."""
+    for entry in cache.glob("*.json"):
+        try:
+            intact = isinstance(json.loads(entry.read_bytes()), dict)
+        except ValueError:
+            intact = False
+        if not intact:
+            entry.unlink(missing_ok=True)
 
 
 def _guard_steps(start: StartStep, run: runs.Run, mlflow: _MlflowRun) -> None:

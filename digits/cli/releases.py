@@ -43,10 +43,10 @@ def _opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backen
 @_backend
 @_json
 def releases(backend: str | None, as_json: bool) -> None:
-    """List the releases, oldest first; * is the champion, - the one a rollback would bring back."""
+    """List the releases, oldest first; * is the champion, - the one a rollback would bring back, ! one damaged."""
     with _opened(backend) as (_, store, _):
         champion, previous = store_releases.champion(store), store_releases.previous(store)
-        manifests = store_releases.versions(store)
+        manifests, damaged = store_releases.listed(store)
     rows: list[dict[str, Any]] = [
         {
             "version": m["version"],
@@ -60,14 +60,16 @@ def releases(backend: str | None, as_json: bool) -> None:
         for m in manifests
     ]
     if as_json:
-        emit({"releases": rows, "champion": champion, "previous": previous})
+        emit({"releases": rows, "damaged": damaged, "champion": champion, "previous": previous})
         return
-    if not rows:
+    if not rows and not damaged:
         raise MissingError("there are no releases yet", remedy="digits run")
     for row in rows:
         mark = "*" if row["champion"] else "-" if row["previous"] else " "
         when = row["created"][:16].replace("T", " ")
         click.echo(f"{mark} {row['version']}  {when}  {row['accuracy']:.2%}  {row['dataset']}")
+    for version, why in damaged.items():
+        click.echo(f"! {version}  {why}")
 
 
 @click.command()

@@ -82,7 +82,7 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
     if resume is not None:
         run = runs.to_resume(settings.home, "" if resume == "last" else resume)
         record, resumed = run.record(), run.id
-        world = {"store", "feedback", "deployment", "dataset"}
+        world = {"store", "feedback", "deployment"}
         chosen = {k: v for k, v in record["parameters"].items() if k not in world} | chosen
         settings = dataclasses.replace(settings, backend=record["backend"])
     backend = open_backend(settings)

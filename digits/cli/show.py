@@ -62,7 +62,7 @@ class Progress:
         elif kind in MARKS:
             self._running.pop(step, None)
             took = f"{event['time'] - self._began[step]:6.1f} s" if step in self._began else ""
-            if step not in self._failed:  # a step says why it failed, and then its process ends
+            if step and step not in self._failed:  # a step says why it failed, and then its process ends
                 self._line(
                     f"  {click.style(*MARKS[kind])} {step:<18} {'cached' if kind == 'cached' else took}".rstrip()
                 )
@@ -116,7 +116,8 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         "digest": published["digest"],
         "promoted": published["promoted"],
         "why": published["why"],
-        "champion": published["champion"],
+        # As deploy found it: the answer of publish may be from the cache, and another release champion since.
+        "champion": result.outputs["deployed"]["version"] or published["champion"],
         "data": plain(result.outputs["data"] | {"feedback": result.outputs["feedback"]}),
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],

@@ -50,7 +50,10 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
         UsageError: the URI or the S3 settings are incomplete.
     """
     uri = uri or settings.store
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as exc:
+        raise UsageError(f"expected a store file:///folder or s3://bucket/prefix, got {uri!r}: {exc}") from None
     if parts.scheme == "file":
         from digits.store.folder import FileStore
 
@@ -66,4 +69,9 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
             raise UsageError(f"the store {uri} needs {name}, which is not set", remedy=f"export {name}=…")
     from digits.store.s3 import S3Store, s3_client
 
-    return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))
+    try:
+        return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))
+    except ValueError as exc:
+        raise UsageError(
+            f"the store {uri} cannot be opened: {exc}", remedy="check DIGITS_STORE, MINIO_ENDPOINT"
+        ) from None

@@ -44,9 +44,12 @@ def s3_client(settings: Settings) -> Minio:
 
 
 class S3Store:
-    """A bucket (and a prefix in it) of an S3 server, through the MinIO client."""
+    """A bucket (and a prefix in it) of an S3 server, through the MinIO client. Raises ValueError for a bad name."""
 
     def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
+        from minio.helpers import check_bucket_name
+
+        check_bucket_name(bucket, s3_check=False)
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -169,9 +172,12 @@ class S3Store:
         except _s3_error() as exc:
             if exc.code in {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}:
                 raise ObjectMissing(f"no object {key!r} in {self.uri}") from exc
+            clock = exc.code in {"RequestTimeTooSkewed", "RequestExpired"}
             raise StoreError(
                 f"{self.uri}: {key}: the server said {exc.code}",
-                remedy="check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and the bucket's policy",
+                remedy="set this machine's clock, or the server's: they differ too much"
+                if clock
+                else "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and the bucket's policy",
             ) from exc
         except (urllib3.exceptions.HTTPError, ConnectionError) as exc:
             raise StoreUnreachable(

@@ -50,6 +50,14 @@ def test_each_kind_of_error_has_its_remedies() -> None:
     assert set(kinds) <= set(told)
 
 
+def test_the_tests_that_reliability_names_exist() -> None:
+    """Each fault that the page says another lane injects is injected by a test of that name."""
+    named = re.findall(r"`tests/(\S+?\.py)::(\w+)`", (DOCS / "reliability.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
 def test_quoted_messages_are_ours() -> None:
     """A message that troubleshooting quotes in bold is, from end to end, one that the code gives."""
     rows = re.findall(r"^\| (.+?) \| `", reference.messages(), re.MULTILINE)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
+from support import ROOT, child_environment
 
 from digits import evaluation
 from digits.data import Dataset
+from digits.settings import Settings
 
 
 def judged(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, np.ndarray, evaluation.Evaluation]:
@@ -78,3 +84,15 @@ def test_the_roc_curve_rises_from_scikit_learns_points() -> None:
         assert true == pytest.approx((answered & truth).sum() / truth.sum())
     assert result.roc[-1][:2] == [1.0, 1.0]
     assert result.roc == sorted(result.roc, key=lambda point: point[0])
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Its official builds keep a session file for what they send to Microsoft once imported; ours keep none."""
+    subprocess.run(
+        [sys.executable, "-c", "import digits, onnxruntime"],
+        env=child_environment(Settings(home=tmp_path), TMPDIR=str(tmp_path)),
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -64,10 +64,13 @@ def first(home: Home) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def resumed(home: Home, first: dict[str, Any]) -> dict[str, Any]:
-    """What a run answers that took up a failed one: the newest, or one that is made for it."""
+    """What a run answers that took up a failed one: the newest, or one that is made for it.
+
+    Data that is there by now is not taken: a run goes on with the data set that it began with.
+    """
     if home.newest().record()["state"] != "FAILED":
         kill_in_training(home, "itself")
-    return home.digits("run", "--resume")
+    return home.digits("run", "--resume", DIGITS_DATA=str(home.settings.home))
 
 
 def test_all_seven_steps_are_done(home: Home, first: dict[str, Any]) -> None:
@@ -133,6 +136,7 @@ def test_a_killed_step_fails_the_run(which: str, home: Home, first: dict[str, An
 def test_resume_starts_at_the_failed_step(home: Home, first: dict[str, Any], resumed: dict[str, Any]) -> None:
     """`--resume` takes what was done before train from the cache, and once it succeeded there is nothing to resume."""
     cached = {"fetch-mnist", "collect-feedback", "prepare"}
+    assert resumed["data"]["dataset"] == "sklearn-digits"
     assert states(resumed) == dict.fromkeys(cached, "cached") | dict.fromkeys(ALL - cached, "done")
     assert resumed["release"] != first["release"]
     assert "nothing to resume" in home.digits("run", "--resume", code=2)["error"]

@@ -287,6 +287,31 @@ def test_rolling_back_twice_goes_further_back(store: FileStore, tmp_path: Path) 
     assert (releases.champion(store), releases.previous(store)) == (versions[2], versions[0])
 
 
+def test_a_release_that_came_back_is_gone_back_through_once(store: FileStore, tmp_path: Path) -> None:
+    """After A, B, A two rollbacks come to B and to the first A, and there the way ends."""
+    a, b = (publish(store, tmp_path, seed) for seed in range(2))
+    for version in (a, b, a):
+        releases.promote(store, version, "good")
+    assert (releases.rollback(store).version, releases.previous(store)) == (b, a)
+    assert (releases.rollback(store).version, releases.previous(store)) == (a, "")
+    with pytest.raises(ReleaseError, match="no earlier champion"):
+        releases.rollback(store)
+    releases.promote(store, b, "again")
+    assert (releases.rollback(store).version, releases.previous(store)) == (a, "")
+
+
+def test_a_damaged_release_is_listed_apart(store: FileStore, tmp_path: Path) -> None:
+    """One manifest that cannot be read hides no other release, and is named with the reason."""
+    intact, cut, bare = (publish(store, tmp_path, seed) for seed in range(3))
+    store.put(releases.prefix_of(cut) + releases.MANIFEST, b'{"version": ')
+    manifest = releases.load(store, bare)
+    store.put(releases.prefix_of(bare) + releases.MANIFEST, json.dumps(manifest | {"metrics": {}}).encode())
+    found, damaged = releases.listed(store)
+    assert [manifest["version"] for manifest in found] == [intact]
+    assert set(damaged) == {cut, bare}
+    assert all("is damaged" in why for why in damaged.values())
+
+
 def test_the_serving_layout_follows_the_champion(store: FileStore, tmp_path: Path) -> None:
     """TensorFlow Serving's folder holds the newest champions under rising numbers, and no more than two."""
     with pytest.raises(ReleaseError, match="no champion"):

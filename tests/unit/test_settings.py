@@ -8,6 +8,7 @@ import pytest
 
 from digits.errors import UsageError
 from digits.settings import Settings
+from digits.store import open_store
 
 SECRETS = {
     "MINIO_ACCESS_KEY": "canary-access",
@@ -75,6 +76,25 @@ def test_a_wrong_value_is_refused(name: str, value: str, expected: str, tmp_path
     assert name in str(refused.value)
     assert value in str(refused.value)
     assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["DIGITS_STORE", "MLFLOW_TRACKING_URI", "MINIO_ENDPOINT", "DIGITS_DATA"])
+def test_an_address_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    """What Python's parser cannot read is a usage error that names the variable and not the value's password."""
+    with pytest.raises(UsageError, match=name) as refused:
+        Settings.load({"DIGITS_HOME": str(tmp_path), name: "http://me:canary@[::1"}, dotenv=None)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("store", "endpoint"),
+    [("s3://b", "h:9000"), ("s3://bucket", "h:9000/path"), ("s3://bucket", "::"), ("s3://[", "h")],
+)
+def test_an_s3_address_that_cannot_be_is_refused(store: str, endpoint: str, tmp_path: Path) -> None:
+    """A bucket's or server's name that S3 cannot have is a usage error, not the client's own."""
+    settings = Settings(home=tmp_path, minio_endpoint=endpoint, minio_access_key="a", minio_secret_key="s")
+    with pytest.raises(UsageError, match="store"):
+        open_store(settings, store)
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:

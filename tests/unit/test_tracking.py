@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
-from support import Finished, another_release, free_port
+from support import ROOT, Finished, another_release, child_environment, free_port
 
 from digits import releases, tracking
 from digits.errors import MissingError
@@ -97,6 +100,32 @@ def test_a_database_of_another_version_is_refused(copied: Settings) -> None:
     assert "mlflow db upgrade" in str(refused.value)
     assert str(database) in str(refused.value)
     assert database.read_bytes() == before
+
+
+MAKING = """
+import sys
+from pathlib import Path
+from digits import tracking
+from digits.settings import Settings
+tracking.check(Settings(home=Path(sys.argv[1])))
+"""
+
+
+def test_a_program_killed_while_it_makes_the_database_leaves_none(tmp_path: Path) -> None:
+    """MLflow never recovers from tables half made, so there is a whole database or none."""
+    settings = Settings(home=tmp_path / "home")
+    command = [sys.executable, "-c", MAKING, str(settings.home)]
+    program = subprocess.Popen(command, env=child_environment(settings), cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_size for part in settings.home.glob(".mlflow.db.*.part")):
+        assert time.monotonic() < deadline
+        assert program.poll() is None
+        time.sleep(0.001)
+    program.kill()
+    program.wait()
+    assert not (settings.home / "mlflow.db").exists()
+    tracking.check(settings)
+    assert (settings.home / "mlflow.db").is_file()
 
 
 def test_a_file_that_is_no_database_is_refused(copied: Settings) -> None:

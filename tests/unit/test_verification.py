@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Finished, free_port
+from serving import serving
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from support import Finished, another_release, free_port
 
 from digits import releases, tracking, verification
+from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store.folder import FileStore
 
@@ -55,10 +61,10 @@ def test_a_changed_file_breaks_files_alone(finished: Finished, place: tuple[Sett
 def test_a_changed_manifest_breaks_the_identity(
     what: str, finished: Finished, place: tuple[Settings, FileStore]
 ) -> None:
-    """Whatever the release is said to be made of counts into its digest."""
+    """Whatever the release is said to be made of counts into its digest, and is in the manifest that MLflow keeps."""
     settings, store = place
     change(store, finished.version, **{what: {"seed": 9} if what == "parameters" else "0" * 64})
-    assert list(broken(settings, store, finished.version)) == ["identity"]
+    assert list(broken(settings, store, finished.version)) == ["identity", "run"]
 
 
 def test_other_data_breaks_data(finished: Finished, place: tuple[Settings, FileStore]) -> None:
@@ -66,7 +72,7 @@ def test_other_data_breaks_data(finished: Finished, place: tuple[Settings, FileS
     settings, store = place
     data = releases.load(store, finished.version)["data"] | {"dataset": "mnist"}
     change(store, finished.version, data=data)
-    assert list(broken(settings, store, finished.version)) == ["data", "identity"]
+    assert list(broken(settings, store, finished.version)) == ["data", "identity", "run"]
 
 
 def test_a_changed_run_breaks_the_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
@@ -78,6 +84,74 @@ def test_a_changed_run_breaks_the_run(finished: Finished, place: tuple[Settings,
     tracking.client(settings).set_tag(run, "release_digest", finished.facts["published"]["digest"])
     change(store, finished.version, mlflow_run="0" * 32)
     assert list(broken(settings, store, finished.version)) == ["run"]
+
+
+def test_an_unregistered_release_breaks_the_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """A release that MLflow's registry does not know is found."""
+    settings, store = place
+    tracking.client(settings).delete_registered_model(tracking.MODEL)
+    found = broken(settings, store, finished.version)
+    assert list(found) == ["run"]
+    assert "not registered" in found["run"]
+
+
+def test_another_logged_manifest_breaks_the_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """A model and manifest that were exchanged together still differ from the manifest that MLflow keeps."""
+    settings, store = place
+    content = b"another model"
+    key = releases.prefix_of(finished.version)
+    files = releases.load(store, finished.version)["files"] | {"model.onnx": sha256_of(content)}
+    store.put(key + "model.onnx", content)
+    change(store, finished.version, files=files)
+    found = broken(settings, store, finished.version)
+    assert list(found) == ["run"]
+    assert "files" in found["run"]
+
+
+def test_a_missing_file_breaks_files_alone(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """A file that was removed is found and named."""
+    settings, store = place
+    store.delete(releases.prefix_of(finished.version) + "model.keras")
+    found = broken(settings, store, finished.version)
+    assert list(found) == ["files"]
+    assert "model.keras" in found["files"]
+
+
+def test_a_lost_ledger_entry_breaks_the_ledger(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """An entry that was removed is missed by the one after it."""
+    settings, store = place
+    releases.promote(store, another_release(store, finished.version)["version"], "next")
+    store.delete(store.keys(releases.LEDGER)[0])
+    assert list(broken(settings, store, finished.version)) == ["ledger"]
+
+
+@pytest.mark.slow
+def test_an_endpoint_with_another_model_breaks_the_endpoint(
+    finished: Finished, place: tuple[Settings, FileStore]
+) -> None:
+    """An endpoint that serves another release, or names the right one and answers otherwise, is found."""
+    settings, store = place
+    manifest = releases.load(store, finished.version)
+
+    def app(release: str) -> Starlette:
+        async def about(request: Request) -> JSONResponse:
+            return JSONResponse({"parameters": {"release": release}})
+
+        async def predict(request: Request) -> JSONResponse:
+            return JSONResponse({"predictions": [[0.1] * 10]})
+
+        return Starlette(
+            routes=[
+                Route("/v2/models/digits", about),
+                Route("/v1/models/digits:predict", predict, methods=["POST"]),
+            ]
+        )
+
+    for release, said in (("0" * 12, "serves release 000000000000"), (manifest["version"], "golden image")):
+        with serving(app(release)) as address:
+            found = broken(settings, store, finished.version, address)
+        assert list(found) == ["endpoint"]
+        assert said in found["endpoint"]
 
 
 def test_a_broken_ledger_breaks_the_ledger(finished: Finished, place: tuple[Settings, FileStore]) -> None:

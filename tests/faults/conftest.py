@@ -1,0 +1,115 @@
+"""What the faults share: worlds to break, the invariants, and the table of what was seen."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from proxy import proxy
+from store_servers import program
+from support import free_port
+from table import PAGE, Fault, Row, current, rendered, replaced
+from world import Remote, World, folder_world
+
+ROWS = pytest.StashKey[dict[str, Row]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write", action="store_true", help="write the table of faults into docs/reliability.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = {}
+    config.addinivalue_line("markers", "fault(name, expected): the row of the table that a test fills")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(900))
+        item.add_marker(pytest.mark.filterwarnings("ignore"))  # MLflow's, of the libraries below it
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+    report = yield
+    if report.failed and (row := _row(item)):
+        row.failed += 1
+        row.count += report.when == "setup"
+    return report
+
+
+def _row(item: pytest.Item) -> Row | None:
+    marker = item.get_closest_marker("fault")
+    return item.config.stash[ROWS].setdefault(marker.args[0], Row(*marker.args)) if marker else None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A whole, green session writes the table if asked, and else fails if the documentation has another."""
+    rows = list(session.config.stash[ROWS].values())
+    if session.exitstatus or not _whole(session):
+        return
+    page = PAGE.read_text(encoding="utf-8")
+    if session.config.getoption("--write"):
+        PAGE.write_text(replaced(page, rows), encoding="utf-8")
+    elif not current(page, rows):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _whole(session: pytest.Session) -> bool:
+    """Whether every fault of every file was tried: nothing deselected, nothing skipped."""
+    files = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = bool(reporter and (reporter.stats.get("skipped") or reporter.stats.get("deselected")))
+    return not skipped and files <= {Path(item.path).name for item in session.items}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = list(config.stash[ROWS].values())
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(rendered(rows))
+    if not current(PAGE.read_text(encoding="utf-8"), rows):
+        terminalreporter.write_line(f"\n{PAGE.name} has another table; after a whole session: nox -s faults -- --write")
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
+    """The row of the test's `fault` mark."""
+    row = _row(request.node)
+    assert row, "the test needs @pytest.mark.fault(name, expected)"
+    row.count += 1
+    made = Fault(row)
+    yield made
+    row.lost += sum(check.lost for check in made.checks)
+    row.green += sum(check.green for check in made.checks)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The world that most faults happen to, one after the other."""
+    made = folder_world(tmp_path_factory.mktemp("world"))
+    with contextlib.closing(made):
+        yield made.make()
+
+
+@pytest.fixture
+def mended(remote: Remote) -> Iterator[Remote]:
+    """The world behind the proxy, whose faults end with the test."""
+    yield remote
+    remote.proxy.mend()
+
+
+@pytest.fixture(scope="session")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """A world behind a proxy."""
+    folder = tmp_path_factory.mktemp("remote")
+    with program(folder / "minio") as direct, proxy(direct.minio_endpoint) as between:
+        own = {"home": folder / "home", "port": free_port(), "grpc_port": free_port()}
+        direct = dataclasses.replace(direct, **own, tracking_uri="")
+        made = World(dataclasses.replace(direct, minio_endpoint=between.address), folder / "kept", direct)
+        with contextlib.closing(made):
+            yield Remote(made.make(), between)

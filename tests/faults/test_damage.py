@@ -1,0 +1,135 @@
+"""Files that are cut, garbled or exchanged: cached results, records, manifests, the ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from table import Fault
+from world import RUN, World
+
+from digits import releases
+
+GARBAGE = {"empty": b"", "cut": None, "binary": b"\x80\x81\xfe" * 40, "another kind": b"[1, 2]"}
+
+
+def garble(path: Path, how: str) -> None:
+    """Replace a file's content by garbage."""
+    content = GARBAGE[how]
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+
+
+@pytest.mark.parametrize("how", GARBAGE)
+@pytest.mark.fault("cache entry damaged", "the step is done again, and the run succeeds")
+def test_a_damaged_cache_entry_is_a_miss(how: str, world: World, fault: Fault) -> None:
+    """An entry of the cache that cannot be read is as good as none."""
+    world.before("deploy")
+    holds = fault.watch(world)
+    (entry,) = world.cached("publish")
+    garble(entry, how)
+    answer = world.digits(*RUN)
+    assert answer["steps"]["train"]["state"] == "cached"
+    assert answer["steps"]["publish"]["state"] == "done"
+    holds.recovered(answer)
+    fault.saw("done again, the same digest")
+
+
+@pytest.mark.parametrize(("step", "victim"), [("evaluate", "model.onnx"), ("publish", "model.keras")])
+@pytest.mark.fault("cached model damaged", "the next step refuses it and names it; `--no-cache` makes it anew")
+def test_a_damaged_model_in_the_cache_is_refused(step: str, victim: str, world: World, fault: Fault) -> None:
+    """A model that is not the one that was trained is neither judged nor published."""
+    world.before(step)
+    holds = fault.watch(world)
+    folder = world.artifact("train", "model")
+    file = folder / victim
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        answer = world.digits(*RUN, code=1)
+        holds.failed(
+            answer, names=f"step {step} failed: the model {folder} changed", remedy="--no-cache", run=world.newest()
+        )
+    finally:
+        file.write_bytes(content)
+    holds.recovered(world.digits("run", "--resume"))
+    fault.saw("refused and named; resumed after its repair")
+
+
+@pytest.mark.fault("cached data set cut", "the next step refuses it; `--no-cache` makes all anew")
+def test_a_cut_data_set_in_the_cache_is_refused(world: World, fault: Fault) -> None:
+    """A training set that was cut is refused before anything learns from it, and the remedy in the message works."""
+    world.before("train")
+    holds = fault.watch(world)
+    file = world.artifact("prepare", "train_set")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1000])
+    try:
+        answer = world.digits(*RUN, code=1)
+        holds.failed(
+            answer, names="step train failed: cannot read the data set", remedy="--no-cache", run=world.newest()
+        )
+        holds.recovered(world.digits(*RUN, "--no-cache"))
+    finally:
+        file.write_bytes(content)
+    fault.saw("refused and named; made anew, the same digest")
+
+
+@pytest.mark.fault(
+    "champion's manifest cut", "the gate refuses to judge against it; `digits promote` of another goes on"
+)
+def test_a_damaged_manifest_of_the_champion(world: World, fault: Fault) -> None:
+    """A run says which manifest is damaged and keeps its own release, which can be promoted; the list goes on."""
+    world.before("publish")
+    key = releases.prefix_of(world.earlier) + releases.MANIFEST
+    content = world.store.get(key)
+    world.store.put(key, content[:-30])
+    answer = world.digits(*RUN, code=1)
+    assert f"manifest of release {world.earlier} is damaged" in answer["error"]
+    assert "promote another" in answer["remedy"]
+    assert world.newest().record()["state"] == "FAILED"
+    listed = world.digits("releases")
+    assert list(listed["damaged"]) == [world.earlier]
+    (made,) = [row["version"] for row in listed["releases"]]
+    promoted = world.digits("promote", made)
+    assert promoted["champion"] == made == world.digest[:12]
+    world.store.put(key, content)
+    holds = fault.watch(world)
+    holds.recovered(world.digits("run", "--resume"))
+    fault.saw("named and listed; promoted past it, resumed")
+
+
+@pytest.mark.fault("ledger entry garbled", "runs and promotions are refused with its name; restored, the run resumes")
+def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
+    """Who is champion is not guessed: the run fails with the entry's name, and goes on when it is restored."""
+    world.before("publish")
+    holds = fault.watch(world)
+    (key,) = world.store.keys(releases.LEDGER)
+    content = world.store.get(key)
+    world.store.put(key, content[:-5])
+    answer = world.digits(*RUN, code=1)
+    assert f"ledger entry {key} is damaged" in answer["error"]
+    assert answer["remedy"]
+    assert f"ledger entry {key} is damaged" in world.digits("promote", world.earlier, code=1)["error"]
+    world.store.put(key, content)
+    holds.failed(answer, names="step publish failed", run=world.newest())
+    holds.recovered(world.digits("run", "--resume"))
+    fault.saw("named; resumed after its repair")
+
+
+@pytest.mark.parametrize("how", GARBAGE)
+@pytest.mark.fault("run record damaged", "other runs go on; `--resume` of that one is refused with its name")
+def test_a_damaged_record_is_nobody_elses_trouble(how: str, world: World, fault: Fault) -> None:
+    """A run.json that cannot be read stops no other run, no doctor and no report."""
+    world.before()
+    holds = fault.watch(world)
+    (damaged := world.settings.home / "runs" / "20000101-000000-000000-aaaa").mkdir(parents=True)
+    (damaged / "run.json").write_text(json.dumps({"state": "RUNNING", "pid": 1, "started": 0, "parameters": {}}))
+    garble(damaged / "run.json", how)
+    answer = world.digits("run", "--resume", code=2)
+    holds.failed(answer, names=str(damaged / "run.json"), remedy="digits run")
+    world.digits("doctor")
+    recovered = world.digits(*RUN)
+    assert recovered["digest"] == world.digest
+    assert world.digits("report", "--no-open")["report"] == recovered["report"]
+    fault.saw("named, and the next run succeeds")

@@ -1,0 +1,133 @@
+"""The whole program killed at fifty random moments of a run: the next one ends as if nothing had been.
+
+A run has nine parts: its start, its seven steps and its end. Moments are drawn from each part, evenly over its
+measured duration, by a fixed seed. What ran before the part is in the cache, as it is for whoever resumes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import queue
+import random
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import psutil
+import pytest
+from homes import Home
+from invariants import Invariants
+from table import Fault
+from world import ALL, RUN, World, folder_world
+
+from backends import runs
+
+# How many moments of each part; the long ones have more.
+PARTS = {
+    "start": 6, "collect-feedback": 4, "fetch-mnist": 5, "prepare": 4, "train": 10, "evaluate": 4, "publish": 10,
+    "deploy": 4, "end": 3,
+}  # fmt: skip
+# Who dies: the program alone, as its user would lose it; its child, the engine; or everything, as in a power cut.
+VICTIMS = ("program", "engine", "everything")
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """When, as a share of a part's duration, and who."""
+
+    part: str
+    share: float
+    victim: str
+
+    def __str__(self) -> str:
+        return f"{self.part}-{self.share:.2f}-{self.victim}"
+
+
+def moments() -> list[Moment]:
+    """The fifty."""
+    drawn = random.Random(8)
+    parts = [part for part, count in PARTS.items() for _ in range(count)]
+    return [Moment(part, drawn.random(), VICTIMS[n % len(VICTIMS)]) for n, part in enumerate(parts)]
+
+
+def killed(world: World, moment: Moment) -> Invariants:
+    """Kill a run at that moment, take it up, and check what holds in between and at the end."""
+    first = moment.part in {"start", *ALL[:2]}
+    world.before({"start": ALL[0], "end": ALL[-1]}.get(moment.part, moment.part), database=not first)
+    holds = Invariants(world)
+    process = world.start(*RUN, "--json")
+    if moment.part == "start":
+        time.sleep(moment.share * min(world.timeline[step][0] for step in ALL[:2]))
+    else:
+        step = ALL[-1] if moment.part == "end" else moment.part
+        began, lasts = world.timeline[step]
+        world.started([step], process)
+        rest = world.timeline["end"][0] - began - lasts
+        time.sleep(lasts + moment.share * rest if moment.part == "end" else moment.share * lasts)
+    strike(world, process, moment.victim)
+    process.communicate(timeout=120)
+    made = runs.all_runs(world.settings.home)
+    over = bool(made) and made[-1].record()["state"] == "SUCCEEDED"
+    answer = world.digits(*(("run", "--resume") if made and not over else RUN))
+    if over:  # it had ended before it was killed; then all of it must be there
+        assert {step["state"] for step in answer["steps"].values()} == {"cached"}
+    holds.recovered(answer)
+    assert made == [] or made[-1].record()["state"] in {"FAILED", "SUCCEEDED"}
+    return holds
+
+
+def strike(world: Home, process: object, victim: str) -> None:
+    """SIGKILL, without a warning."""
+    program = psutil.Process(process.pid)  # type: ignore[attr-defined]
+    made = runs.all_runs(world.settings.home)
+    engine = made[-1].record().get("engine", 0) if made else 0
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        below = psutil.Process(engine).children(recursive=True) if engine else []
+        if victim == "program" or not engine:
+            program.kill()
+            return
+        victims = [engine] if victim == "engine" else [program.pid, engine, *(process.pid for process in below)]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Moment, Future[Invariants]]]:
+    """What comes of each moment that was asked for; they are tried in two worlds side by side."""
+    asked = [item.callspec.params["moment"] for item in request.session.items if hasattr(item, "callspec")
+             and "moment" in item.callspec.params]  # fmt: skip
+    free: queue.Queue[World] = queue.Queue()
+    free.put(world)
+    second = folder_world(tmp_path_factory.mktemp("second"))
+
+    def one(moment: Moment) -> Invariants:
+        taken = free.get(timeout=600)
+        try:
+            return killed(taken, moment)
+        finally:
+            free.put(taken)
+
+    with contextlib.closing(second), ThreadPoolExecutor(2) as pool:
+        made = pool.submit(lambda: free.put(second.make())) if len(asked) > 1 else None
+        try:
+            yield {moment: pool.submit(one, moment) for moment in asked}
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if made is not None:
+                made.result(600)
+
+
+@pytest.mark.fault(
+    "whole program killed at a random moment of a run",
+    "`digits run --resume` ends with the digest of an undisturbed run; nothing is left of the killed one",
+)
+@pytest.mark.parametrize("moment", moments(), ids=str)
+def test_a_killed_run_is_taken_up(moment: Moment, outcomes: dict[Moment, Future[Invariants]], fault: Fault) -> None:
+    """Whenever and however the program is killed, the next run ends with the release of an undisturbed one."""
+    fault.checks.append(outcomes[moment].result(800))
+    fault.saw("the same digest")

@@ -1,0 +1,91 @@
+"""MLflow's database locked, of another version, or its server's name unknown: the training is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from table import Fault
+from world import RUN, World
+
+
+@contextlib.contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Another program writes to the database, and does not end."""
+    holder = sqlite3.connect(database, isolation_level=None, timeout=60)
+    try:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        holder.close()
+
+
+@pytest.mark.fault("MLflow's database locked for good", "step publish fails with exit code 3; the training is kept")
+def test_a_locked_database_is_named(world: World, fault: Fault) -> None:
+    """After a bounded wait the run fails with the database's name, and is taken up when it is free."""
+    world.before("evaluate")
+    holds = fault.watch(world)
+    with locked(world.settings.home / "mlflow.db"):
+        answer = world.digits(*RUN, code=3)
+    holds.failed(answer, names="is locked by another program", remedy="digits run --resume", run=world.newest())
+    resumed = world.digits("run", "--resume")
+    assert resumed["steps"]["train"]["state"] == resumed["steps"]["evaluate"]["state"] == "cached"
+    holds.recovered(resumed)
+    fault.saw("exit code 3; resumed, the same digest")
+
+
+@pytest.mark.fault("MLflow's database locked for a moment", "the run waits and succeeds")
+def test_a_database_that_is_locked_for_a_moment_is_waited_for(world: World, fault: Fault) -> None:
+    """A lock of a few seconds, as another run's, delays a run and does not fail it."""
+    world.before("publish")
+    holds = fault.watch(world)
+    with locked(world.settings.home / "mlflow.db"):
+        process = world.start(*RUN, "--json")
+        world.started(["publish"], process)
+        with contextlib.suppress(Exception):
+            process.wait(4)
+    holds.recovered(world.answer(process))
+    fault.saw("succeeded, the same digest")
+
+
+@pytest.mark.fault("MLflow's database of another version", "step publish fails with the upgrade's command; kept")
+def test_a_database_of_another_version_fails_publish_alone(world: World, fault: Fault) -> None:
+    """The training is kept, the database is not touched, the command that upgrades it is told."""
+    world.before("publish")
+    holds = fault.watch(world)
+    database = world.settings.home / "mlflow.db"
+    content = database.read_bytes()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
+        connection.commit()
+    changed = database.read_bytes()
+    answer = world.digits(*RUN, code=3)
+    holds.failed(answer, names="made by another version of MLflow", remedy="mlflow db upgrade", run=world.newest())
+    assert database.read_bytes() == changed
+    database.write_bytes(content)
+    holds.recovered(world.digits("run", "--resume"))
+    fault.saw("exit code 3, database untouched; resumed, the same digest")
+
+
+@pytest.mark.fault("MLflow server's name does not resolve", "step publish fails with exit code 3; the training is kept")
+def test_a_server_whose_name_does_not_resolve(world: World, fault: Fault) -> None:
+    """DNS that fails is said with the address and the setting, after a bounded wait."""
+    world.before("publish")
+    holds = fault.watch(world)
+    answer = world.digits(*RUN, code=3, MLFLOW_TRACKING_URI="http://no-such-host.invalid:5000")
+    holds.failed(answer, names="no-such-host.invalid", remedy="MLFLOW_TRACKING_URI", run=world.newest())
+    holds.recovered(world.digits("run", "--resume"))
+    fault.saw("exit code 3; resumed, the same digest")
+
+
+@pytest.mark.fault("data host does not resolve", "step fetch-mnist fails with exit code 3 and DIGITS_DATA")
+def test_a_data_host_whose_name_does_not_resolve(world: World, fault: Fault) -> None:
+    """DNS that fails for the data is said with the address, and no other data is taken instead."""
+    world.before()
+    holds = fault.watch(world)
+    answer = world.digits("run", "--data", "http://no-such-host.invalid/mnist", code=3)
+    holds.failed(answer, names="no-such-host.invalid", remedy="DIGITS_DATA", run=world.newest())
+    fault.saw("exit code 3, no other data taken")
