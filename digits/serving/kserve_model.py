@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -12,6 +13,7 @@ import grpc
 import kserve
 import kserve.model_server
 import numpy as np
+import uvloop
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
@@ -182,6 +184,10 @@ class Server(kserve.ModelServer):
         self.register_model(model)
         self._grpc: grpc.aio.Server | None = None
         workers.RESTServerProcess = Worker
+
+    def setup_event_loop(self) -> None:
+        """Choose uvloop. kserve sets up a loop here that it then does not run, and runs asyncio's own."""
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
