@@ -92,6 +92,7 @@ class Front:
         extra: list[tuple[bytes, bytes]] = [_JSON]
         self._waiting += 1
         try:
+            # Those that came whole were refused before (digits.serving.bound); here are the ones that come in pieces.
             if self._waiting > MAX_WAITING:
                 raise Rejected(503, "too many requests are waiting")
             body = await _body(scope, receive)

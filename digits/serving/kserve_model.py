@@ -21,6 +21,7 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
+from digits.serving.bound import Bounded
 from digits.serving.front import IMAGES, Front
 from digits.serving.model import Follower, Served, load
 from digits.serving.server import Options
@@ -192,6 +193,7 @@ class Server(kserve.ModelServer):
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
         rest.config.host, rest.config.app = self._options.host, APPLICATION
+        rest.config.http = Bounded
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
             interceptors=(ExceptionToStatusInterceptor(),),
