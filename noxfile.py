@@ -101,7 +101,7 @@ def lock(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure against the peers; `-- training docker` chooses parts of dev/bench."""
     install(session)
-    for part in session.posargs or ["training", "pipeline", "docker"]:
+    for part in session.posargs or ["training", "pipeline", "docker", "serving", "growth"]:
         session.run("python", "-m", f"dev.bench.{part}")
 
 

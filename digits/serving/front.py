@@ -98,6 +98,7 @@ class Front:
         parts: list[bytes] = []
         self._waiting += 1
         try:
+            # Those that came whole were refused before, in digits.serving.shedding; these come in pieces.
             if self._waiting > MAX_WAITING:
                 raise Rejected(503, "too many requests are waiting")
             await self._read(scope, receive, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -12,6 +13,7 @@ import grpc
 import kserve
 import kserve.model_server
 import numpy as np
+import uvloop
 from google.protobuf.message import DecodeError
 from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
@@ -21,10 +23,10 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
-from digits.serving.connection import Bounded
 from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front
 from digits.serving.model import Follower, Served, load
 from digits.serving.server import Options
+from digits.serving.shedding import Shedding
 from digits.settings import Settings
 
 GRACE_SECONDS = 30
@@ -223,10 +225,14 @@ class Server(kserve.ModelServer):
         self._grpc: grpc.aio.Server | None = None
         workers.RESTServerProcess = Worker
 
+    def setup_event_loop(self) -> None:
+        """Choose uvloop. kserve sets up a loop here that it then does not run, and runs asyncio's own."""
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
         rest.config.host, rest.config.app = self._options.host, APPLICATION
-        rest.config.http, rest.config.ws = Bounded, "none"
+        rest.config.http, rest.config.ws = Shedding, "none"
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
             interceptors=(Refusals(), Undecodable()),

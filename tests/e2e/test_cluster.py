@@ -76,7 +76,7 @@ def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path:
     """After `up` was killed while its node was starting, the next makes the cluster whole; `down` leaves no trace."""
     settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
     command = (
-        "from pathlib import Path; from backends import cluster; from digits.settings import Settings; "
+        "from backends.cluster import kind as cluster; from digits.settings import Settings; "
         f"cluster.up(Settings.load(dotenv=None), print, name='{HALF}')"
     )
     child = subprocess.Popen(

@@ -250,10 +250,14 @@ def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) 
         "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
     # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.
-    sources = sorted(f"--from-file={path}" for path in Path(kserve.__file__).parent.glob("*.py"))
-    namespace.kubectl("create", "configmap", "backends", *sources)
+    package = Path(kserve.__file__).parents[1]
+    sources = {
+        str(path.relative_to(package.parent)): path for path in (*package.glob("*.py"), *package.glob("cluster/*.py"))
+    }
+    files = [f"--from-file={name.replace('/', '.')}={path}" for name, path in sources.items()]
+    namespace.kubectl("create", "configmap", "backends", *files)
     command = ["python", "-c", script, json.dumps(manifest), uri]
-    run_pod(namespace, "deploy", command, account="digits-deployer", sources="backends")
+    run_pod(namespace, "deploy", command, account="digits-deployer", sources=("backends", list(sources)))
     assert finished(namespace, "deploy") == f"http://digits-predictor.{namespace.name}.svc.cluster.local"
     who = f"--as=system:serviceaccount:{namespace.name}:digits-deployer"
     for question in (("get", "secrets"), ("delete", "pods"), ("patch", "inferenceservices/other")):
@@ -268,14 +272,21 @@ def set_secret(namespace: Namespace, encoded: str) -> None:
 
 
 def run_pod(
-    namespace: Namespace, name: str, command: list[str], *, account: str = "default", sources: str = ""
+    namespace: Namespace,
+    name: str,
+    command: list[str],
+    *,
+    account: str = "default",
+    sources: tuple[str, list[str]] | None = None,
 ) -> None:
-    """Start a pod of the predictor's image, with a package from a ConfigMap, that passes the restricted standard."""
+    """Start a pod of the predictor's image, with files from a ConfigMap, that passes the restricted standard."""
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     mounts = [{"name": "tmp", "mountPath": "/tmp"}]
     if sources:
-        volumes.append({"name": "sources", "configMap": {"name": sources}})
-        mounts.append({"name": "sources", "mountPath": f"/sources/{sources}"})
+        config, files = sources
+        items = [{"key": file.replace("/", "."), "path": file} for file in files]
+        volumes.append({"name": "sources", "configMap": {"name": config, "items": items}})
+        mounts.append({"name": "sources", "mountPath": "/sources"})
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     spec = {
         "restartPolicy": "Never",

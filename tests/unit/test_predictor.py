@@ -419,6 +419,32 @@ def test_a_signal_lets_requests_in_flight_finish(
         get_json(f"{predictor.url}/v2/health/live")
 
 
+def test_too_many_at_once_are_refused(predictor: Predictor, asked: tuple[np.ndarray, np.ndarray]) -> None:
+    """Of 400 requests at one moment at least 256 are answered, others are told to come back; a probe is answered."""
+    body, path = v1_body(asked[0][:1]), "/v1/models/digits:predict"
+    address = predictor.url.removeprefix("http://")
+    probe, *connections = [http.client.HTTPConnection(address, timeout=30) for _ in range(401)]
+    try:
+        for connection in [probe, *connections]:
+            connection.connect()
+        get_json(f"{predictor.url}/v2/health/live")  # so it has accepted them
+        predictor.process.send_signal(signal.SIGSTOP)
+        try:
+            for connection in connections:
+                connection.request("POST", path, body)
+            probe.request("GET", "/v2/models/digits/ready")
+        finally:
+            predictor.process.send_signal(signal.SIGCONT)
+        assert probe.getresponse().status == 200
+        answers = [connection.getresponse() for connection in connections]
+        assert {answer.getheader("Retry-After") for answer in answers if answer.status == 503} == {"1"}
+        assert {answer.status for answer in answers} == {200, 503}
+        assert sum(answer.status == 200 for answer in answers) >= 256
+    finally:
+        for connection in [probe, *connections]:
+            connection.close()
+
+
 def test_an_empty_store_is_not_ready(start_predictor: StartPredictor, settings: Settings) -> None:
     """Without a champion the server lives, is not ready, and says so with 503 and Retry-After."""
     predictor = start_predictor(settings, ready=False)

@@ -1,0 +1,189 @@
+"""Growth: the steps as the data grows, and the predictor as the requests come faster than it can answer.
+
+    python -m dev.bench.growth [--images 60000,240000,960000] [--rates 0.5,0.8,1.2,2,3] [--keep | --render]
+
+The larger sets are MNIST with shifted copies; each step runs in a process of its own, training for one epoch of the
+preset fast. Requests come at a fixed rate (dev.bench.overload), as multiples of what wrk got out of the server just
+before, on one core, the client on another. --keep writes dev/bench/results/growth.json and the tables of
+docs/scale.md, for which it also needs serving.json; --render writes these anew from the figures kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dev.bench import load, results, servers, serving, training
+from digits.data import Dataset, empty
+from digits.files import write_json
+
+STEPS = ("prepare", "train", "evaluate")
+STEP_SECONDS, REST_SECONDS, LOAD_SECONDS = 900, 2, 5
+OPEN_LOOP = ("digits V1", "bare Starlette", "KServe sample")
+CONNECTIONS = 4096
+BUSY = 0.6  # of a core, on average; the rest is for peaks, and for the seconds until a new replica is ready
+
+
+def grow(dataset: Dataset, times: int) -> Dataset:
+    """`dataset` and `times - 1` copies of it, each shifted by up to two pixels."""
+    draw = np.random.default_rng(times)
+    copies = [np.roll(dataset.images, draw.integers(-2, 3, 2), (1, 2)) for _ in range(times - 1)]
+    return Dataset(np.concatenate([dataset.images, *copies]), np.tile(dataset.labels, times))
+
+
+def write_fetched(folder: Path, data: Path, count: int) -> None:
+    """What the first two steps leave, with `count` training images and as many more test images."""
+    fetched, times = folder / "fetched", count // 60_000
+    train, test = (grow(Dataset(*training.mnist(data, part)), times) for part in ("train", "test"))
+    facts = {"digest": "", "train": train.save(fetched / "train.npz"), "test": test.save(fetched / "test.npz")}
+    write_json(fetched / "facts.json", facts)
+    empty().save(folder / "feedback.npz")
+
+
+def one(step: str, folder: Path) -> dict[str, float]:
+    """Run one step in this process. Gives its seconds without imports and the most bytes that it took."""
+    from digits import steps
+
+    sets = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
+    said = {name: json.loads(file.read_text()) for name in STEPS if (file := folder / f"{name}.json").exists()}
+    history, collected = folder / "history.json", {"digest": empty().digest(), "count": 0, "rejected": 0}
+    if step == "train":
+        import digits.export
+        import digits.training  # noqa: F401 # imported before the clock runs
+    began = time.perf_counter()
+    if step == "prepare":
+        given = {"fetched": "", "feedback": collected["digest"]}
+        said[step] = steps.prepare(folder / "fetched", folder / "feedback.npz", given, 1, sets)
+    elif step == "train":
+        said[step] = steps.train(sets, said["prepare"], {"epochs": 1, "seed": 1}, folder / "model", history)
+    else:
+        outputs = {"evaluation": folder / "evaluation.json", "report": folder / "report.html"}
+        about = steps.about_run({"dataset": "mnist", "digest": ""}, collected, said["prepare"], said["train"])
+        said[step] = steps.evaluate(folder / "model", sets["test"], said["prepare"], history, about, outputs).as_dict()
+    write_json(folder / f"{step}.json", said[step])
+    return {"seconds": time.perf_counter() - began, "bytes": servers.peak(os.getpid())}
+
+
+def data_growth(data: Path, counts: list[int]) -> dict[str, dict[str, dict[str, float]]]:
+    """{images: {step: {"seconds", "bytes"}}}."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for count in counts:
+        with tempfile.TemporaryDirectory(prefix="digits-bench-") as folder:
+            write_fetched(Path(folder), data, count)
+            for step in STEPS:
+                command = [sys.executable, "-m", "dev.bench.growth", "--one", step, folder]
+                done = subprocess.run(command, stdout=subprocess.PIPE, timeout=STEP_SECONDS, check=True)
+                found.setdefault(str(count), {})[step] = json.loads(done.stdout.splitlines()[-1])
+                print(count, step, found[str(count)][step], file=sys.stderr)
+    return found
+
+
+def load_growth(folder: Path, data: Path, rates: list[float]) -> dict[str, dict[str, Any]]:
+    """{contestant: {"capacity": requests a second, "runs": what became of each rate}}."""
+    core, client = servers.cores()
+    images, _ = serving.test_images(data)
+    found: dict[str, dict[str, Any]] = {}
+    for asked in (contestant for contestant in load.CONTESTANTS if contestant.name in OPEN_LOOP):
+        with servers.running(asked.server, folder, core) as server, tempfile.TemporaryDirectory() as scratch:
+            body = Path(scratch, "open-loop")
+            body.write_bytes(asked.body(images[:1]))
+            closed = [load.measure(asked, server, images[:1], 16, 2, client, Path(scratch)) for _ in range(3)]
+            capacity = statistics.median(figures["rate"] for figures in closed)
+            runs = []
+            for rate in rates:
+                request = [str(server.port), asked.path, str(body), str(rate * capacity), str(LOAD_SECONDS)]
+                command = [sys.executable, "-m", "dev.bench.overload", *request, str(CONNECTIONS)]
+                done = subprocess.run(
+                    ["taskset", "-c", client, *command], stdout=subprocess.PIPE, timeout=STEP_SECONDS, check=True
+                )
+                runs.append(json.loads(done.stdout))
+                print(asked.name, rate, runs[-1], file=sys.stderr)
+                time.sleep(REST_SECONDS)
+            found[asked.name] = {"capacity": capacity, "runs": runs}
+    return found
+
+
+def render_data(found: dict[str, Any]) -> str:
+    """The steps as the data grows, as Markdown."""
+    rows = []
+    for step in STEPS:
+        for what, unit, form in (("seconds", 1, ".1f"), ("bytes", 2**20, ",.0f")):
+            cells = [format(by_step[step][what] / unit, form) for by_step in found["data"].values()]
+            rows.append([f"`{step}`, {'s' if what == 'seconds' else 'MiB at most'}", *cells])
+    table = results.table(["images", *(f"{int(count):,}" for count in found["data"])], rows)
+    return f"{results.measured(found)}. {found['note']}\n\n{table}"
+
+
+def render_load(found: dict[str, Any]) -> str:
+    """Goodput as the request rate grows, as Markdown."""
+    rows = []
+    for name, row in found["load"].items():
+        for run in row["runs"]:
+            times = run["offered"] / row["capacity"]
+            failed = run["late"] + run["lost"]
+            counts = (f"{value:,.0f}" for value in (run["offered"], run["good"], run["refused"], failed))
+            rows.append([f"{name}, {times:.1f} x capacity", *counts, f"{run['p50']:.0f}", f"{run['p99']:.0f}"])
+    return results.table(["per second", "offered", "good", "503", "late or lost", "p50, ms", "p99, ms"], rows)
+
+
+def render_needs(measured: dict[str, Any]) -> str:
+    """What a rate of requests needs, from the processor time that one takes, as Markdown."""
+    gib, rows = measured["memory"]["digits"] / 2**30, []
+    for name, case in (("digits V1", "1 image"), ("digits V2 binary", "1 image"), ("digits V2 binary", "32 images")):
+        runs = measured["runs"][name][f"{case}, 16 connections"]
+        cpu = statistics.median(figures["cpu"] for figures in runs) / serving.CASES[case]
+        for rate in (1, 100, 100_000):
+            replicas = max(1, math.ceil(rate * cpu / 1000 / BUSY))
+            cells = (f"{cpu:.3f}", f"{rate * cpu / 1000:.2g}", f"{replicas:,}", f"{replicas * gib:,.1f}")
+            rows.append([f"{rate:,} images/s, {name.removeprefix('digits ')}, {case} a request", *cells])
+    return results.table(["", "CPU an image, ms", "cores busy", "replicas", "memory, GiB"], rows)
+
+
+def write(found: dict[str, Any]) -> None:
+    """Put the tables into docs/scale.md."""
+    results.into_page("scale.md", "data", render_data(found))
+    results.into_page("scale.md", "load", render_load(found))
+    results.into_page("scale.md", "needs", render_needs(results.kept("serving")))
+
+
+def main() -> None:
+    """Measure and print; keep if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="60000,240000,960000", help="multiples of 60000")
+    parser.add_argument("--rates", default="0.5,0.8,1.2,2,3", help="of the server's capacity")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DIGITS_DATA") or "../shared/mnist"))
+    parser.add_argument("--release", type=Path, help="a release's folder, instead of one made by a run")
+    parser.add_argument("--note", default="", help="a sentence for the page, on the machine's state for one")
+    parser.add_argument("--keep", action="store_true", help="keep the figures and refresh the documentation")
+    parser.add_argument("--render", action="store_true", help="refresh the documentation from the figures kept")
+    parser.add_argument("--one", nargs=2, metavar=("STEP", "FOLDER"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(one(given.one[0], Path(given.one[1]))))
+        return
+    if given.render:
+        write(results.kept("growth"))
+        return
+    folder = (given.release or servers.release(given.data)).absolute()
+    found = results.head("python -m dev.bench.growth") | {"note": given.note}
+    found["load"] = load_growth(folder, given.data, [float(rate) for rate in given.rates.split(",")])
+    found["data"] = data_growth(given.data, [int(count) for count in given.images.split(",")])
+    print(render_data(found), render_load(found), sep="\n")
+    if given.keep:
+        results.keep("growth", found)
+        write(found)
+
+
+if __name__ == "__main__":
+    main()
