@@ -53,9 +53,9 @@ def unit(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
-    """Inject faults for real and print what came of them; with `-- --write`, keep the table in docs/reliability.md."""
+    """Inject faults and hostile requests, and print what came of them; `-- --write` keeps the table in the docs."""
     install(session)
-    session.run("pytest", "tests/faults", *session.posargs)
+    session.run("pytest", "tests/faults", "tests/hostile", *session.posargs)
 
 
 @nox.session(default=False)

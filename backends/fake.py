@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
-from digits import code, events, feedback, mnist, releases, steps, tracking
+from digits import code, events, feedback, ledger, mnist, releases, steps, tracking
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
 from digits.serving.model import Loaded, load
@@ -107,7 +107,7 @@ class FakeBackend:
     def _serve(self) -> str:
         """Load the champion as the predictor would; returns its version, '' where there is none."""
         store = open_store(self.settings)
-        version = releases.champion(store)
+        version = ledger.champion(store)
         if version and (self.served is None or self.served.version != version):
             folder = Path(tempfile.mkdtemp(prefix="digits-release-"))
             try:

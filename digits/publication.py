@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from digits import evaluation, gate, mnist, releases, report, tracking
+from digits import evaluation, gate, ledger, mnist, releases, report, tracking
 from digits.data import Dataset
 from digits.files import canonical_json, write_whole
 from digits.settings import Settings
@@ -64,9 +64,9 @@ def publish(
         write_whole(report_path, html)
         _log(settings, run_id, manifest, about, figures, history, decision, html, inputs["model"])
         if decision.promote:
-            releases.write_serving_layout(store)
+            ledger.write_serving_layout(store)
         tracking.mirror(settings, store)
-        champion = releases.champion(store)
+        champion = ledger.champion(store)
         return {
             "version": version,
             "digest": digest,
@@ -129,9 +129,9 @@ def _gate(
         decided.append(decision)
         return decision.why if decision.promote else None
 
-    if releases.champion(store) == version:
+    if ledger.champion(store) == version:
         return gate.Decision(True, "this very release is the champion already")
-    releases.promote(store, version, "", still=still)
+    ledger.promote(store, version, "", still=still)
     return decided[-1] if decided else gate.Decision(True, "promoted by another run of the same release")
 
 

@@ -1,21 +1,16 @@
-"""Releases: immutable, complete, checked by digest, and the ledger that says which one is the champion.
+"""Releases: immutable, complete, checked by digest.
 
     models/digits/<version>/    saved_model/ model.onnx model.keras architecture.json, and written last: manifest.json
-    promotions/digits/<n>.json  one entry a promotion or rollback; each holds the digest of the one before it
-    models/detect-digits/<n>/   the champion's SavedModel in TensorFlow Serving's layout
 
 A version is the head of the release's digest, which is taken over what the release *is* (weights, data, code,
 parameters), not over when or by which run it was made: publishing the same thing twice is publishing it once.
-The ledger is the one source of truth for the champion. Its entries are made by `ObjectStore.create`, so two
-promotions at once become two entries in a row and neither is lost; MLflow's aliases mirror it.
+Which of them is the champion says digits.ledger.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +19,9 @@ from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
 
 MODELS = "models/digits/"
-SERVING = "models/detect-digits/"
-LEDGER = "promotions/digits/"
 MANIFEST = "manifest.json"
-SERVING_KEPT = 2
 
 Manifest = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the ledger: from number `n` on, `version` is the champion."""
-
-    n: int
-    version: str
-    action: str  # promote | rollback
-    why: str
-    previous: str  # the champion to go back to, '' for none
-    link: str  # SHA-256 of the entry before, '' for the first
-    time: str
 
 
 def identity(*, weights: str, data: dict[str, Any], code: str, parameters: dict[str, Any]) -> str:
@@ -70,7 +49,7 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
         # neither may change a file whose digest the other has noted.
         store.create(prefix + name, path.read_bytes())
         files[name] = sha256_of(store.get(prefix + name))
-    complete = manifest | {"schema": 1, "created": _now(), "files": files}
+    complete = manifest | {"schema": 1, "created": now(), "files": files}
     store.create(prefix + MANIFEST, json.dumps(complete, indent=2, sort_keys=True).encode())
     return load(store, manifest["version"])
 
@@ -169,141 +148,8 @@ def check_folder(folder: Path) -> Manifest:
     return manifest
 
 
-def ledger(store: ObjectStore) -> list[Entry]:
-    """All entries, oldest first, each checked to hold the digest of the one before.
-
-    Raises:
-        ReleaseError: the chain is broken; says at which entry.
-    """
-    entries: list[Entry] = []
-    link = ""
-    for key in store.keys(LEDGER):
-        raw = store.get(key)
-        entry = _entry(key, raw)
-        if entry.link != link or entry.n != len(entries) + 1 or _key(entry.n) != key:
-            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy="digits verify")
-        entries.append(entry)
-        link = sha256_of(raw)
-    return entries
-
-
-def champion(store: ObjectStore) -> str:
-    """The version of the champion, '' where there is none. Reads the newest ledger entry alone."""
-    entry = _newest(store)
-    return entry.version if entry else ""
-
-
-def previous(store: ObjectStore) -> str:
-    """The version that a rollback would bring back, '' for none."""
-    entry = _newest(store)
-    return entry.previous if entry else ""
-
-
-def promote(
-    store: ObjectStore, version: str, why: str, *, still: Callable[[str], str | None] | None = None
-) -> Entry | None:
-    """Make `version` the champion. Promoting the champion again changes nothing.
-
-    Args:
-        store: where releases and the ledger are.
-        version: a published release.
-        why: one sentence for the ledger.
-        still: called with the current champion before each attempt; returns the sentence for the ledger, or None
-            to give up, because another promotion came between and the new champion is not to be replaced.
-    """
-    load(store, version)
-    while True:
-        newest = _newest(store)
-        current = newest.version if newest else ""
-        if newest and current == version:
-            return newest
-        if still is not None:
-            reason = still(current)
-            if reason is None:
-                return None
-            why = reason
-        if entry := _append(store, newest, version, "promote", why, current):
-            return entry
-
-
-def rollback(store: ObjectStore, why: str = "rolled back by hand") -> Entry:
-    """Bring back the champion before this one. Raises ReleaseError where there was none."""
-    while True:
-        newest = _newest(store)
-        if newest is None or not newest.previous:
-            raise ReleaseError("there is no earlier champion to go back to", remedy="digits promote VERSION")
-        load(store, newest.previous)
-        stack = _stack(ledger(store)[: newest.n])
-        while stack and stack.pop() != newest.previous:
-            continue
-        if entry := _append(store, newest, newest.previous, "rollback", why, stack[-1] if stack else ""):
-            return entry
-
-
-def _stack(entries: list[Entry]) -> list[str]:
-    """The champions that rollbacks have not taken back, oldest first: where A, B, A were promoted, A comes twice.
-
-    Going back along it ends at the first champion, however often a release came and went.
-    """
-    stack: list[str] = []
-    for entry in entries:
-        if entry.action == "rollback":
-            while stack and stack[-1] != entry.version:
-                stack.pop()
-        else:
-            stack.append(entry.version)
-    return stack
-
-
-def write_serving_layout(store: ObjectStore) -> str:
-    """Copy the champion's SavedModel to `models/detect-digits/<n>/`, n its ledger number. Returns that prefix.
-
-    TensorFlow Serving serves the highest number, so this is what makes its stock runtime follow the champion.
-    """
-    newest = _newest(store)
-    if newest is None:
-        raise ReleaseError("there is no champion yet", remedy="digits run")
-    prefix = f"{SERVING}{newest.n}/"
-    files = load(store, newest.version)["files"]
-    # The graph goes last: a version without it is not loaded.
-    for name in sorted((n for n in files if n.startswith("saved_model/")), key=lambda n: n.endswith("saved_model.pb")):
-        key = prefix + name.removeprefix("saved_model/")
-        if not store.exists(key):
-            store.put(key, store.get(prefix_of(newest.version) + name, sha256=files[name]))
-    kept = {newest.n - i for i in range(SERVING_KEPT)}
-    for key in store.keys(SERVING):
-        number = key.split("/")[2]
-        if number.isdigit() and int(number) < newest.n and int(number) not in kept:
-            store.delete(key)
-    return prefix
-
-
-def _newest(store: ObjectStore) -> Entry | None:
-    keys = store.keys(LEDGER)
-    return _entry(keys[-1], store.get(keys[-1])) if keys else None
-
-
-def _entry(key: str, raw: bytes) -> Entry:
-    try:
-        return Entry(**json.loads(raw))
-    except (ValueError, TypeError) as exc:
-        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy="digits verify") from exc
-
-
-def _append(
-    store: ObjectStore, newest: Entry | None, version: str, action: str, why: str, previous: str
-) -> Entry | None:
-    n = newest.n + 1 if newest else 1
-    link = sha256_of(store.get(_key(newest.n))) if newest else ""
-    entry = Entry(n, version, action, why, previous, link, _now())
-    return entry if store.create(_key(n), canonical_json(asdict(entry))) else None
-
-
-def _key(n: int) -> str:
-    return f"{LEDGER}{n:08d}.json"
-
-
-def _now() -> str:
+def now() -> str:
+    """The time, in UTC, as manifests and the ledger have it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 

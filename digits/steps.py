@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from digits import code, data, events, feedback, mnist, releases
+from digits import code, data, events, feedback, ledger, mnist, releases
 from digits.data import Dataset
 from digits.errors import DataError
 from digits.files import sha256_of_folder, write_json, write_whole
@@ -203,7 +203,7 @@ def deploy(champion: str, store: str) -> Json:
 
     settings = Settings.load()
     opened = open_store(settings, store)
-    champion = releases.champion(opened) or champion
+    champion = ledger.champion(opened) or champion
     if not champion:
         events.tell("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
         return {"endpoint": "", "version": ""}

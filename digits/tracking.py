@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits import releases
+from digits import ledger
 from digits.errors import DigitsError, MissingError
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def logged_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
 def mirror(settings: Settings, store: ObjectStore) -> None:
     """Set the aliases `champion` and `previous` as the ledger has them. Releases of another MLflow are passed over."""
     mlflow_client = client(settings)
-    for alias, release in (("champion", releases.champion(store)), ("previous", releases.previous(store))):
+    for alias, release in (("champion", ledger.champion(store)), ("previous", ledger.previous(store))):
         number = registered(settings, release) if release else ""
         with _usable(settings):
             if number:

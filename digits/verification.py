@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from digits import deployment, mnist, releases, tracking
+from digits import deployment, ledger, mnist, releases, tracking
 from digits.errors import DigitsError, ReleaseError
 from digits.files import sha256_of
 from digits.settings import Settings
@@ -73,8 +73,8 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
             raise ReleaseError("it is not registered in MLflow")
         return f"MLflow run {manifest['mlflow_run'][:12]}, registered version {number}"
 
-    def ledger() -> str:
-        entries = releases.ledger(store)
+    def promotions() -> str:
+        entries = ledger.entries(store)
         numbers = [entry.n for entry in entries if entry.version == version]
         return f"{len(entries)} linked entries; this release in {numbers or 'none'}"
 
@@ -88,7 +88,7 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
         ("identity", identity),
         ("files", files),
         ("run", run),
-        ("ledger", ledger),
+        ("ledger", promotions),
     ]
     for name, check in [*hops, ("endpoint", served)] if endpoint else hops:
         yield _hop(name, check)

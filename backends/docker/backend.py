@@ -19,7 +19,7 @@ from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, endpoint, images, store
 from backends.local.backend import LocalBackend
-from digits import deployment, events, releases, tracking
+from digits import deployment, events, ledger, releases, tracking
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 from digits.store import open_store
@@ -122,7 +122,7 @@ class DockerBackend(LocalBackend):
             return ""
         endpoint.new_life(found, self.settings)
         opened = open_store(self.here())
-        deployment.wait_for(endpoint.url(found), releases.load(opened, releases.champion(opened)))
+        deployment.wait_for(endpoint.url(found), releases.load(opened, ledger.champion(opened)))
         return endpoint.url(found)
 
     def stop_endpoint(self) -> None:

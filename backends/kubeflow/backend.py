@@ -108,11 +108,11 @@ class KubeflowBackend:
         if not self.endpoint():
             return ""
         from backends.cluster import kserve
-        from digits import releases
+        from digits import ledger, releases
         from digits.store import open_store
 
         store = open_store(self.settings)
-        manifest = releases.load(store, releases.champion(store))
+        manifest = releases.load(store, ledger.champion(store))
         return kserve.deploy(self.settings, manifest, releases.uri_of(store, manifest["version"]))
 
     def stop_endpoint(self) -> None:

@@ -11,7 +11,7 @@ from backends import runs
 from backends.base import Watch
 from backends.local import endpoint as predictor
 from backends.local.backend import LocalBackend
-from digits import deployment, releases
+from digits import deployment, ledger, releases
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -58,7 +58,7 @@ class ProcessBackend(LocalBackend):
             return ""
         predictor.new_life(self.settings)
         store = open_store(self.settings)
-        deployment.wait_for(state.url, releases.load(store, releases.champion(store)))
+        deployment.wait_for(state.url, releases.load(store, ledger.champion(store)))
         return state.url
 
     def stop_endpoint(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from digits import ledger
 from digits import releases as store_releases
 from digits.cli import emit
 from digits.cli.show import wrapped
@@ -45,7 +46,7 @@ def _opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backen
 def releases(backend: str | None, as_json: bool) -> None:
     """List the releases, oldest first; * is the champion, - the one a rollback would bring back, ! one damaged."""
     with _opened(backend) as (_, store, _):
-        champion, previous = store_releases.champion(store), store_releases.previous(store)
+        champion, previous = ledger.champion(store), ledger.previous(store)
         manifests, damaged = store_releases.listed(store)
     rows: list[dict[str, Any]] = [
         {
@@ -84,7 +85,7 @@ def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     digits promote fb8e47d9ae35 --why "better on our scans"
     """
     with _opened(backend) as (settings, store, opened):
-        store_releases.promote(store, version, why)
+        ledger.promote(store, version, why)
         _follow_up(settings, store, opened, as_json)
 
 
@@ -99,7 +100,7 @@ def rollback(backend: str | None, as_json: bool) -> None:
     digits rollback
     """
     with _opened(backend) as (settings, store, opened):
-        store_releases.rollback(store)
+        ledger.rollback(store)
         _follow_up(settings, store, opened, as_json)
 
 
@@ -107,13 +108,13 @@ def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json
     """What follows a change of the champion: TensorFlow Serving's layout, MLflow's aliases, the endpoint."""
     from digits import tracking
 
-    champion = store_releases.champion(store)
-    store_releases.write_serving_layout(store)
+    champion = ledger.champion(store)
+    ledger.write_serving_layout(store)
     tracking.mirror(settings, store)
     endpoint = backend.redeploy()
     click.echo(f"champion: {champion}" + (f", served on {endpoint}" if endpoint else ""), err=True)
     if as_json:
-        emit({"champion": champion, "previous": store_releases.previous(store), "endpoint": endpoint})
+        emit({"champion": champion, "previous": ledger.previous(store), "endpoint": endpoint})
 
 
 @click.command()
@@ -165,7 +166,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         if "://" in target:
             version, endpoint = _served_by(target), target
         elif not target:
-            version, endpoint = store_releases.champion(store), opened.endpoint()
+            version, endpoint = ledger.champion(store), opened.endpoint()
         if not version:
             raise MissingError("there is no champion to verify", remedy="digits run")
         for hop in verification.verify(settings, store, version, endpoint):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digits import releases
+from digits import ledger, releases
 from digits.errors import DigitsError, ReleaseError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Follower(threading.Thread):
         version = ""
         try:
             store = open_store(self._settings)
-            version = self._pinned or releases.champion(store)
+            version = self._pinned or ledger.champion(store)
             if version and (self._served.current is None or self._served.current.version != version):
                 folder = Path(tempfile.mkdtemp(prefix="digits-release-"))
                 try:

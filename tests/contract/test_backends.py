@@ -11,7 +11,7 @@ import pytest
 from backends import fake, runs
 from backends.base import Request
 from backends.docker import containers
-from digits import mnist, releases
+from digits import ledger, mnist, releases
 from digits.errors import Interrupted, StepFailed
 from digits.store import open_store
 from pipeline import STEPS, definition
@@ -54,7 +54,7 @@ def test_the_release_is_whole_and_made_with_the_parameters_given(world, first):
 def test_the_endpoint_serves_the_champion_and_answers_its_golden_image(world, first):
     """What was deployed is the champion, and it answers as the release says."""
     version = first[0].outputs["published"]["version"]
-    assert world.served() == version == releases.champion(open_store(world.backend.here()))
+    assert world.served() == version == ledger.champion(open_store(world.backend.here()))
     golden = releases.load(open_store(world.backend.here()), version)["golden"]
     got = world.ask(np.asarray([golden["image"]], np.uint8).reshape(1, 28, 28))
     np.testing.assert_allclose(got[0], golden["probabilities"], atol=1e-4)
@@ -99,13 +99,13 @@ def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
     new = next(m["version"] for m in releases.versions(store) if m["version"] != old)
     answers = {}
     for version in (old, new):
-        if releases.champion(store) != version:
-            releases.promote(store, version, "a test")
+        if ledger.champion(store) != version:
+            ledger.promote(store, version, "a test")
         world.backend.redeploy()
         assert world.served() == version
         answers[version] = world.ask(images)
     assert not np.allclose(answers[old], answers[new])
-    releases.rollback(store)
+    ledger.rollback(store)
     world.backend.redeploy()
     assert world.served() == old
     np.testing.assert_array_equal(world.ask(images), answers[old])

@@ -18,7 +18,7 @@ from backends.cluster import kserve
 from backends.docker import containers, images
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
-from digits import deployment, feedback, releases
+from digits import deployment, feedback, ledger
 from digits.settings import Settings
 from digits.store.s3 import S3Store
 from pipeline import STEPS
@@ -72,7 +72,7 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
     facts = made["publish"]["facts"]
     assert (facts["promoted"], made["fetch-mnist"]["facts"]["dataset"]) == (True, "mnist")
     assert made["collect-feedback"]["facts"]["digest"] == feedback_digest(namespace)
-    assert releases.champion(namespace.store) == facts["version"]
+    assert ledger.champion(namespace.store) == facts["version"]
     (told,) = [event for event in events_of(driver.logs["deploy"]) if event["event"] == "outputs"]
     assert told["outputs"]["published"]["version"] == facts["version"]
     assert told["outputs"]["deployed"] == made["deploy"]["facts"]

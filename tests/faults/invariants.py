@@ -9,7 +9,7 @@ import filelock
 from world import World
 
 from backends import runs
-from digits import releases, verification
+from digits import ledger, releases, verification
 
 SECONDS = 60.0
 HALF_WRITTEN = ("*.part", ".kfp_cache_*", "*.lock.tmp", ".tmp*")
@@ -98,8 +98,8 @@ class Invariants:
         changed = [key for key, digest in self._content.items() if now.get(key) != digest]
         self.lost += len(changed)
         assert changed == [], changed
-        releases.ledger(self.world.store)  # an unbroken chain
-        champion = releases.champion(self.world.store)
+        ledger.entries(self.world.store)  # an unbroken chain
+        champion = ledger.champion(self.world.store)
         assert champion
         assert _whole(self.world, champion)
 
@@ -109,7 +109,7 @@ class Invariants:
         if answer["digest"] != self.world.digest:
             self.green += 1
         assert answer["digest"] == self.world.digest, answer
-        champions = [entry.version for entry in releases.ledger(self.world.store)]
+        champions = [entry.version for entry in ledger.entries(self.world.store)]
         assert champions == [self.world.earlier, answer["release"]], champions
         assert answer["champion"] == answer["release"], answer
         assert self.world.newest().record()["state"] == "SUCCEEDED"

@@ -9,7 +9,7 @@ import pytest
 from table import Fault
 from world import RUN, World
 
-from digits import releases
+from digits import ledger, releases
 
 GARBAGE = {"empty": b"", "cut": None, "binary": b"\x80\x81\xfe" * 40, "another kind": b"[1, 2]"}
 
@@ -104,7 +104,7 @@ def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
     """Who is champion is not guessed: the run fails with the entry's name, and goes on when it is restored."""
     world.before("publish")
     holds = fault.watch(world)
-    (key,) = world.store.keys(releases.LEDGER)
+    (key,) = world.store.keys(ledger.LEDGER)
     content = world.store.get(key)
     world.store.put(key, content[:-5])
     answer = world.digits(*RUN, code=1)

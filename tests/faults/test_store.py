@@ -13,7 +13,7 @@ from support import ROOT, another_release, missing
 from table import Fault
 from world import RUN, Remote, World
 
-from digits import releases
+from digits import ledger
 
 NOWHERE = "no-such-host.invalid"
 
@@ -113,7 +113,7 @@ def test_a_clock_that_is_wrong_is_named(mended: Remote, fault: Fault) -> None:
 PROMOTE = """
 import sys, time
 from pathlib import Path
-from digits import releases
+from digits import ledger
 from digits.settings import Settings
 from digits.store import open_store
 version, gate = sys.argv[1:]
@@ -121,7 +121,7 @@ store = open_store(Settings.load(dotenv=None))
 Path(gate, version).touch()
 while not Path(gate, "go").exists():
     time.sleep(0.002)
-releases.promote(store, version, "at once")
+ledger.promote(store, version, "at once")
 """
 
 
@@ -147,7 +147,7 @@ def test_promotions_at_once_lose_none(place: str, request: pytest.FixtureRequest
         for program in programs:
             program.kill()
         shutil.rmtree(gate)
-    entries = releases.ledger(world.store)
+    entries = ledger.entries(world.store)
     assert entries[0].version == world.earlier
     assert sorted(entry.version for entry in entries[1:]) == sorted(made)
     assert [entry.previous for entry in entries[1:]] == [entry.version for entry in entries[:-1]]

@@ -19,7 +19,7 @@ from table import Fault
 from world import ALL, RUN, World
 
 from backends.local import endpoint
-from digits import client, releases
+from digits import client, ledger
 from digits.errors import DigitsError
 
 
@@ -113,6 +113,6 @@ def test_a_predictor_that_dies_under_load_is_started_by_the_next_run(how: str, w
         "deploy": "done"
     }
     assert load.other["another release"] == load.other["HTTP"] == 0, load.other
-    assert releases.champion(world.store) == answer["release"]
+    assert ledger.champion(world.store) == answer["release"]
     holds.recovered(again)
     fault.saw("served again at the same address, no wrong answer")

@@ -23,7 +23,7 @@ from support import another_release, free_port
 
 from backends import runs
 from backends.local import endpoint
-from digits import releases, tracking
+from digits import ledger, releases, tracking
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
@@ -79,7 +79,7 @@ class World(Home):
         for key in reversed(self.store.keys()):
             if not key.startswith(releases.prefix_of(earlier)):
                 self.store.delete(key)
-        releases.promote(self.store, earlier, "made before")
+        ledger.promote(self.store, earlier, "made before")
         self.earlier_objects.update(self._objects())
         self.facts.update(earlier=earlier, digest=answer["digest"])
         self.before("publish")
@@ -172,7 +172,7 @@ class World(Home):
         """{key: SHA-256} of the releases and the ledger."""
         return {
             key: sha256_of(self.store.get(key))
-            for folder in (releases.MODELS, releases.LEDGER)
+            for folder in (releases.MODELS, ledger.LEDGER)
             for key in self.store.keys(folder)
         }
 

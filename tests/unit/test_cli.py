@@ -185,7 +185,7 @@ def test_releases_are_listed(digits: Digits, finished: Finished) -> None:
 def test_no_releases_in_json_is_an_empty_list(digits: Digits) -> None:
     """A program that asks is told that there are none, which is no error."""
     said = digits("releases", "--json")
-    assert (said.code, said.json) == (0, {"releases": [], "champion": "", "previous": ""})
+    assert (said.code, said.json) == (0, {"releases": [], "damaged": {}, "champion": "", "previous": ""})
 
 
 def test_verify_says_each_hop(digits: Digits, finished: Finished, tmp_path: Path) -> None:

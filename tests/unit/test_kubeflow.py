@@ -39,7 +39,7 @@ OUTPUTS = {
     "feedback": {"count": 0},
     "trained": {"seconds": 3.0},
     "published": {"version": "abc", "mlflow_run": "f00", "accuracy": 0.99},
-    "deployed": {"endpoint": "http://digits-predictor.digits.svc.cluster.local"},
+    "deployed": {"endpoint": "http://digits-predictor.digits.svc.cluster.local", "version": "abc"},
 }
 
 

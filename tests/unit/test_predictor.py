@@ -30,7 +30,7 @@ from support import (
     predictors,
 )
 
-from digits import client, releases
+from digits import client, ledger, releases
 from digits.data import Dataset
 from digits.settings import Settings
 from digits.store.folder import FileStore
@@ -381,14 +381,14 @@ def test_a_promotion_switches_without_a_failed_request(
     third = another_release(store, finished.version, seed=3)["version"]
     store.put(releases.prefix_of(third) + "model.onnx", b"damaged")
     with Load(predictor, asked[0]) as load:
-        releases.promote(store, second, "next")
+        ledger.promote(store, second, "next")
         predictor.wait_for(lambda p: p.about()["release"] == second, "the second release")
-        releases.promote(store, third, "damaged")
+        ledger.promote(store, third, "damaged")
         predictor.wait_for(lambda p: p.about()["refused"].get("release") == third, "the refusal of the third")
         assert predictor.about()["release"] == second
         assert "model.onnx" in predictor.about()["refused"]["why"]
         assert get_json(f"{predictor.url}/v2/models/digits/ready")
-        releases.rollback(store)
+        ledger.rollback(store)
         predictor.wait_for(lambda p: p.about()["refused"] == {}, "the rollback")
     assert load.failed == []
     assert load.count > 0
@@ -465,7 +465,7 @@ def test_two_workers_follow_the_ledger(
     store = FileStore(settings.home / "store")
     predictor = start_predictor(settings, "--workers", "2")
     second = another_release(store, finished.version)["version"]
-    releases.promote(store, second, "next")
+    ledger.promote(store, second, "next")
     # Each connection may reach either worker, so many in a row with one answer mean that both have changed.
     predictor.wait_for(lambda p: {p.about()["release"] for _ in range(30)} == {second}, "both workers' change")
     assert client.predict(predictor.url, asked[0]).classes.tolist() == asked[1].argmax(1).tolist()

@@ -21,7 +21,7 @@ from support import ROOT, child_environment, free_port, get_json
 
 from backends import runs
 from backends.local import endpoint
-from digits import client, events, mnist, releases
+from digits import client, events, ledger, mnist
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -159,7 +159,7 @@ def test_two_runs_at_once_both_succeed(home: Home, first: dict[str, Any]) -> Non
     assert answers[0]["run"] != answers[1]["run"]
     assert {answer["release"] for answer in answers} == {first["release"]}
     assert {states(answer)["publish"] for answer in answers} == {"done"}
-    assert len(releases.ledger(open_store(home.settings))) >= 1
+    assert len(ledger.entries(open_store(home.settings))) >= 1
 
 
 def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import Finished, another_release
 
-from digits import releases
+from digits import ledger, releases
 from digits.errors import ReleaseError, StoreError
 from digits.store.folder import FileStore
 
@@ -76,12 +76,12 @@ def test_no_manifest_no_release(store: FileStore, tmp_path: Path) -> None:
     assert releases.versions(store) == []
     for refused in (
         lambda: releases.load(store, version),
-        lambda: releases.promote(store, version, "why"),
+        lambda: ledger.promote(store, version, "why"),
         lambda: releases.download(store, version, tmp_path / "got"),
     ):
         with pytest.raises(ReleaseError, match=f"no release '{version}'"):
             refused()
-    assert releases.champion(store) == ""
+    assert ledger.champion(store) == ""
     releases.publish(store, folder_of(tmp_path / "again"), manifest_of(0))
     releases.download(store, version, tmp_path / "got")
 
@@ -201,21 +201,21 @@ def test_the_ledger_is_a_chain(store: FileStore, tmp_path: Path) -> None:
     """Each entry holds the digest of the one before, and promoting the champion again adds none."""
     versions = [publish(store, tmp_path, seed) for seed in range(3)]
     for version in [*versions, versions[-1]]:
-        releases.promote(store, version, f"because of {version}")
-    entries = releases.ledger(store)
+        ledger.promote(store, version, f"because of {version}")
+    entries = ledger.entries(store)
     assert [entry.version for entry in entries] == versions
     assert [entry.n for entry in entries] == [1, 2, 3]
     assert [entry.previous for entry in entries] == ["", *versions[:2]]
-    assert (releases.champion(store), releases.previous(store)) == (versions[2], versions[1])
+    assert (ledger.champion(store), ledger.previous(store)) == (versions[2], versions[1])
 
 
 @pytest.mark.parametrize("how", ["changed", "removed", "replaced", "not JSON"])
 def test_tampering_with_the_ledger_is_found(how: str, store: FileStore, tmp_path: Path) -> None:
     """A changed, removed or replaced entry breaks the chain at the place that the error names."""
     for seed in range(3):
-        releases.promote(store, publish(store, tmp_path, seed), "good")
-    assert len(releases.ledger(store)) == 3
-    keys = store.keys(releases.LEDGER)
+        ledger.promote(store, publish(store, tmp_path, seed), "good")
+    assert len(ledger.entries(store)) == 3
+    keys = store.keys(ledger.LEDGER)
     if how == "changed":
         store.put(keys[1], store.get(keys[1]).replace(b"good", b"evil"))
     elif how == "removed":
@@ -225,15 +225,15 @@ def test_tampering_with_the_ledger_is_found(how: str, store: FileStore, tmp_path
     else:
         store.put(keys[1], b"{")
     with pytest.raises(ReleaseError, match="ledger entry"):
-        releases.ledger(store)
+        ledger.entries(store)
 
 
 def test_a_garbled_newest_entry_is_our_error(store: FileStore, tmp_path: Path) -> None:
     """Asking for the champion of a damaged ledger is refused with the entry's name, not answered wrongly."""
-    releases.promote(store, publish(store, tmp_path), "good")
-    store.put(store.keys(releases.LEDGER)[-1], b'{"n": 1}')
+    ledger.promote(store, publish(store, tmp_path), "good")
+    store.put(store.keys(ledger.LEDGER)[-1], b'{"n": 1}')
     with pytest.raises(ReleaseError, match=r"ledger entry .*00000001"):
-        releases.champion(store)
+        ledger.champion(store)
 
 
 def test_promotions_at_once_lose_none(store: FileStore, tmp_path: Path) -> None:
@@ -243,61 +243,61 @@ def test_promotions_at_once_lose_none(store: FileStore, tmp_path: Path) -> None:
 
     def promote(version: str) -> None:
         barrier.wait(10)
-        releases.promote(store, version, "at once")
+        ledger.promote(store, version, "at once")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(promote, versions))
-    entries = releases.ledger(store)
+    entries = ledger.entries(store)
     assert sorted(entry.version for entry in entries) == sorted(versions)
-    assert releases.champion(store) == entries[-1].version
+    assert ledger.champion(store) == entries[-1].version
 
 
 def test_a_promotion_is_judged_again_when_another_comes_between(store: FileStore, tmp_path: Path) -> None:
     """The judge sees the champion that it would replace, and may give up."""
     first, second, third = (publish(store, tmp_path, seed) for seed in range(3))
-    releases.promote(store, first, "first")
+    ledger.promote(store, first, "first")
     seen = []
 
     def judge(champion: str) -> str | None:
         seen.append(champion)
         if len(seen) == 1:
-            releases.promote(store, second, "came between")
+            ledger.promote(store, second, "came between")
             return "better than the first"
         return None
 
-    assert releases.promote(store, third, "", still=judge) is None
+    assert ledger.promote(store, third, "", still=judge) is None
     assert seen == [first, second]
-    assert [entry.version for entry in releases.ledger(store)] == [first, second]
+    assert [entry.version for entry in ledger.entries(store)] == [first, second]
 
 
 def test_rolling_back_twice_goes_further_back(store: FileStore, tmp_path: Path) -> None:
     """Each rollback goes one champion further, and the first champion has none before it."""
     versions = [publish(store, tmp_path, seed) for seed in range(3)]
     with pytest.raises(ReleaseError, match="no earlier champion"):
-        releases.rollback(store)
+        ledger.rollback(store)
     for version in versions:
-        releases.promote(store, version, "good")
-    assert releases.rollback(store).version == versions[1]
-    assert releases.previous(store) == versions[0]
-    assert releases.rollback(store).version == versions[0]
+        ledger.promote(store, version, "good")
+    assert ledger.rollback(store).version == versions[1]
+    assert ledger.previous(store) == versions[0]
+    assert ledger.rollback(store).version == versions[0]
     with pytest.raises(ReleaseError, match="no earlier champion"):
-        releases.rollback(store)
-    assert [entry.action for entry in releases.ledger(store)] == ["promote"] * 3 + ["rollback"] * 2
-    releases.promote(store, versions[2], "again")
-    assert (releases.champion(store), releases.previous(store)) == (versions[2], versions[0])
+        ledger.rollback(store)
+    assert [entry.action for entry in ledger.entries(store)] == ["promote"] * 3 + ["rollback"] * 2
+    ledger.promote(store, versions[2], "again")
+    assert (ledger.champion(store), ledger.previous(store)) == (versions[2], versions[0])
 
 
 def test_a_release_that_came_back_is_gone_back_through_once(store: FileStore, tmp_path: Path) -> None:
     """After A, B, A two rollbacks come to B and to the first A, and there the way ends."""
     a, b = (publish(store, tmp_path, seed) for seed in range(2))
     for version in (a, b, a):
-        releases.promote(store, version, "good")
-    assert (releases.rollback(store).version, releases.previous(store)) == (b, a)
-    assert (releases.rollback(store).version, releases.previous(store)) == (a, "")
+        ledger.promote(store, version, "good")
+    assert (ledger.rollback(store).version, ledger.previous(store)) == (b, a)
+    assert (ledger.rollback(store).version, ledger.previous(store)) == (a, "")
     with pytest.raises(ReleaseError, match="no earlier champion"):
-        releases.rollback(store)
-    releases.promote(store, b, "again")
-    assert (releases.rollback(store).version, releases.previous(store)) == (a, "")
+        ledger.rollback(store)
+    ledger.promote(store, b, "again")
+    assert (ledger.rollback(store).version, ledger.previous(store)) == (a, "")
 
 
 def test_a_damaged_release_is_listed_apart(store: FileStore, tmp_path: Path) -> None:
@@ -315,13 +315,13 @@ def test_a_damaged_release_is_listed_apart(store: FileStore, tmp_path: Path) -> 
 def test_the_serving_layout_follows_the_champion(store: FileStore, tmp_path: Path) -> None:
     """TensorFlow Serving's folder holds the newest champions under rising numbers, and no more than two."""
     with pytest.raises(ReleaseError, match="no champion"):
-        releases.write_serving_layout(store)
+        ledger.write_serving_layout(store)
     for seed in range(3):
-        releases.promote(store, publish(store, tmp_path, seed), "good")
-        prefix = releases.write_serving_layout(store)
+        ledger.promote(store, publish(store, tmp_path, seed), "good")
+        prefix = ledger.write_serving_layout(store)
         assert prefix == f"models/detect-digits/{seed + 1}/"
         assert store.get(prefix + "saved_model.pb") == b"model saved_model/saved_model.pb"
-    assert {key.split("/")[2] for key in store.keys(releases.SERVING)} == {"2", "3"}
+    assert {key.split("/")[2] for key in store.keys(ledger.SERVING)} == {"2", "3"}
 
 
 def test_a_real_release_holds_what_it_should(finished: Finished, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_real_release_holds_what_it_should(finished: Finished, tmp_path: Path)
     assert {"weights", "data", "code", "libraries", "parameters", "mlflow_run", "metrics", "golden"} <= set(manifest)
     assert manifest["metrics"]["accuracy"] == finished.facts["accuracy"]
     assert str(tmp_path) not in json.dumps(manifest)
-    assert releases.champion(finished.store) == finished.version
+    assert ledger.champion(finished.store) == finished.version
     assert releases.uri_of(finished.store, finished.version).endswith(f"{finished.version}/")
 
 
@@ -341,4 +341,4 @@ def test_another_release_is_listed_after_the_first(finished: Finished, tmp_path:
     store = FileStore(settings.home / "store")
     second = another_release(store, finished.version)["version"]
     assert [manifest["version"] for manifest in releases.versions(store)] == [finished.version, second]
-    assert releases.champion(store) == finished.version
+    assert ledger.champion(store) == finished.version

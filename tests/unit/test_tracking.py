@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from support import ROOT, Finished, another_release, child_environment, free_port
 
-from digits import releases, tracking
+from digits import ledger, releases, tracking
 from digits.errors import MissingError
 from digits.settings import Settings
 from digits.store import open_store
@@ -70,10 +70,10 @@ def test_aliases_mirror_the_ledger(copied: Settings, finished: Finished, tmp_pat
     releases.download(store, second["version"], tmp_path / "second")
     run = tracking.start_run(copied, "aliases", "second", {})
     tracking.register(copied, run, tmp_path / "second" / "model.onnx", second)
-    releases.promote(store, second["version"], "better")
+    ledger.promote(store, second["version"], "better")
     tracking.mirror(copied, store)
     assert (aliased("champion"), aliased("previous")) == (second["version"], finished.version)
-    releases.rollback(store)
+    ledger.rollback(store)
     tracking.mirror(copied, store)
     assert (aliased("champion"), aliased("previous")) == (finished.version, "")
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from support import Finished, another_release, free_port
 
-from digits import releases, tracking, verification
+from digits import ledger, releases, tracking, verification
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store.folder import FileStore
@@ -120,8 +120,8 @@ def test_a_missing_file_breaks_files_alone(finished: Finished, place: tuple[Sett
 def test_a_lost_ledger_entry_breaks_the_ledger(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """An entry that was removed is missed by the one after it."""
     settings, store = place
-    releases.promote(store, another_release(store, finished.version)["version"], "next")
-    store.delete(store.keys(releases.LEDGER)[0])
+    ledger.promote(store, another_release(store, finished.version)["version"], "next")
+    store.delete(store.keys(ledger.LEDGER)[0])
     assert list(broken(settings, store, finished.version)) == ["ledger"]
 
 
@@ -157,7 +157,7 @@ def test_an_endpoint_with_another_model_breaks_the_endpoint(
 def test_a_broken_ledger_breaks_the_ledger(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """An entry that does not follow the one before it is found."""
     settings, store = place
-    key = store.keys(releases.LEDGER)[0]
+    key = store.keys(ledger.LEDGER)[0]
     store.put(key, store.get(key).replace(b'"link":""', b'"link":"00"'))
     assert list(broken(settings, store, finished.version)) == ["ledger"]
 
