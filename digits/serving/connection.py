@@ -52,7 +52,9 @@ class Bounded(HttpToolsProtocol):
             self._await_request()
         self._useless += len(data)
         super().data_received(data)
-        if self._useless > MOST_HEAD and not self.transport.is_closing():
+        if self.transport.is_closing():  # uvicorn refused what came
+            self._give_up()
+        elif self._useless > MOST_HEAD:
             self._refuse(431, f"expected at most {MOST_HEAD} bytes of headers")
 
     def on_message_begin(self) -> None:
@@ -124,4 +126,12 @@ class Bounded(HttpToolsProtocol):
             ]
             self.transport.write(b"".join([*head, content]))
         self.transport.close()
+        self._give_up()
         self._await_leaving()
+
+    def _give_up(self) -> None:
+        """What is still being answered goes to nobody; uvicorn, told of it a turn later, would write all the same."""
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()

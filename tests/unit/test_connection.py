@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -173,3 +174,13 @@ def test_an_answer_that_nobody_fetches_is_thrown_away(connect: Connect) -> None:
     assert other.recv(65536).endswith(b"\r\n\r\n3")
     time.sleep(1.5)
     assert len(until_closed(greedy)) < ANSWER
+
+
+def test_an_answer_that_has_nobody_to_go_to_is_no_error(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Garbage behind a request ends the connection; what is still being answered then is dropped in silence."""
+    with caplog.at_level(logging.ERROR):
+        client = connect()
+        client.sendall(HEAD.replace(b"/", b"/deaf", 1) + b"Content-Length: 0\r\n\r\n" + b"\xff\xfe\r\n\r\n")
+        assert until_closed(client).startswith(b"HTTP/1.1 400 ")
+        time.sleep(0.5)
+    assert caplog.messages == []
