@@ -30,6 +30,7 @@ class Bounded(HttpToolsProtocol):
         self._arriving: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._useless = 0
+        self._answering: Any = None  # uvicorn's `cycle` is the newest request's, which may wait behind this one's
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Begin to wait for a request; where there are too many connections already, say so and close."""
@@ -40,7 +41,8 @@ class Bounded(HttpToolsProtocol):
             self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadlines."""
+        """Forget the deadlines, and the answer that is under way."""
+        self._give_up()
         self._arrived()
         if self._leaving:
             self._leaving.cancel()
@@ -68,6 +70,8 @@ class Bounded(HttpToolsProtocol):
             raise ValueError("too many requests sent ahead")  # uvicorn makes it a 400
         self._useless = 0
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""
@@ -82,7 +86,9 @@ class Bounded(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A whole answer; uvicorn then begins to wait for the next request."""
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
+        self._answering = following
         self._await_leaving()
 
     def pause_writing(self) -> None:
@@ -130,8 +136,8 @@ class Bounded(HttpToolsProtocol):
         self._await_leaving()
 
     def _give_up(self) -> None:
-        """What is still being answered goes to nobody; uvicorn, told of it a turn later, would write all the same."""
-        cycle: Any = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        """What is still being answered goes to nobody; uvicorn would write it all the same."""
+        for cycle in {self._answering, self.cycle} - {None}:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -20,9 +21,11 @@ HEAD = b"POST / HTTP/1.1\r\nHost: here\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body and answers its length; `/deaf` answers without reading, `/large` much."""
+    """Reads the body and answers its length; `/deaf` answers without reading, `/large` much, `/late` late."""
     if scope["type"] != "http":
         return
+    if scope["path"] == "/late":
+        await asyncio.sleep(0.2)
     size, more = 0, scope["path"] != "/deaf"
     while more:
         message = await receive()
@@ -46,7 +49,9 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(connection, "MOST_CONNECTIONS", 4)
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(serving(app, http=Bounded, ws="none", lifespan="off", timeout_keep_alive=60))
+        url = stack.enter_context(
+            serving(app, http=Bounded, ws="none", lifespan="off", timeout_keep_alive=60, log_config=None)
+        )
         host, port = url.removeprefix("http://").split(":")
 
         def one() -> socket.socket:
@@ -177,10 +182,11 @@ def test_an_answer_that_nobody_fetches_is_thrown_away(connect: Connect) -> None:
 
 
 def test_an_answer_that_has_nobody_to_go_to_is_no_error(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """Garbage behind a request ends the connection; what is still being answered then is dropped in silence."""
+    """Garbage behind two requests ends the connection; what is still being answered then is dropped in silence."""
+    request = HEAD.replace(b"/", b"/late", 1) + b"Content-Length: 0\r\n\r\n"
     with caplog.at_level(logging.ERROR):
         client = connect()
-        client.sendall(HEAD.replace(b"/", b"/deaf", 1) + b"Content-Length: 0\r\n\r\n" + b"\xff\xfe\r\n\r\n")
+        client.sendall(request + request + b"\xff\xfe\r\n\r\n")
         assert until_closed(client).startswith(b"HTTP/1.1 400 ")
         time.sleep(0.5)
     assert caplog.messages == []
