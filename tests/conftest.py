@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import GIVEN_DATA, OURS, ROOT, Finished, StartPredictor, free_port, predictors
+from support import GIVEN_DATA, OURS, ROOT, Finished, StartPredictor, cleaned_environment, free_port, predictors
 
 from digits.settings import Settings
 
@@ -20,13 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True)
 def clean_environment() -> Iterator[None]:
     """Each test starts without our variables and leaves the environment as it found it."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith(OURS):
-            del os.environ[name]
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with cleaned_environment():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,20 @@ PREDICTOR_SECONDS = 90.0
 GIVEN_DATA = os.environ.get("DIGITS_DATA", "")
 
 
+@contextlib.contextmanager
+def cleaned_environment() -> Iterator[None]:
+    """Without our variables while the block runs; then as it was."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(OURS):
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def child_environment(settings: Settings, **more: str) -> dict[str, str]:
     """The environment of a program under test: this one's without our variables, with these settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}

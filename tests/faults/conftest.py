@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from proxy import proxy
 from store_servers import program
-from support import free_port
+from support import cleaned_environment, free_port
 from table import PAGE, Fault, Row, current, rendered, replaced
 from world import Remote, World, folder_world
 
@@ -78,6 +78,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(rendered(rows))
     if not current(PAGE.read_text(encoding="utf-8"), rows):
         terminalreporter.write_line(f"\n{PAGE.name} has another table; after a whole session: nox -s faults -- --write")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Once for a module: the kills go on in threads of their own from one test to the next."""
+    with cleaned_environment():
+        yield
 
 
 @pytest.fixture
