@@ -14,6 +14,7 @@ from digits.augmentation import augment
 from digits.errors import DataError, DigitsError
 from digits.model import build, keras, tf, with_probabilities
 from digits.recipe import BASELINE, TrainingConfig, learning_rates
+from digits.styles import drawn
 
 __all__ = ["EpochResult", "LabelledImages", "Trained", "TrainingConfig", "train"]
 
@@ -98,10 +99,13 @@ _Ended = Callable[[float, float], None]  # told the loss and the accuracy of eac
 def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, ended: _Ended) -> None:
     """Our loop: a TensorFlow graph over images that stay in memory as uint8.
 
-    Each step gathers a batch, scales and changes it, and takes its learning rate from the schedule.
+    Each step gathers a batch, scales and changes it, and takes its learning rate from the schedule. To the images come
+    those in other styles that the preset asks for.
     """
     epochs, batch_size = config.epochs or config.how.epochs, config.batch_size or config.how.batch_size
-    images, labels = tf.constant(data[0][..., None]), tf.constant(data[1], tf.int32)
+    styled = drawn(round(config.how.styles * len(data[0])), config.seed)
+    pool = [np.concatenate(both) for both in zip(data, styled, strict=True)]
+    images, labels = tf.constant(pool[0][..., None]), tf.constant(pool[1], tf.int32)
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)

@@ -1,19 +1,23 @@
-"""Does the pen matter? MNIST's test digits drawn with thin and thick pens, small and large, slanted and turned.
+"""Does the pen matter, and the hand? Drawings as the page would paint them, read as the page reads them.
 
-    python dev/bench/pens.py model.onnx ../shared/mnist --count 800
+    python dev/bench/pens.py model.onnx --mnist ../shared/mnist --count 800
+    python dev/bench/pens.py model.onnx --unipen pendigits-orig.tes
 
-Prints, for each way of drawing, the share right and the share answered as the original picture is.
+MNIST's test digits are drawn with thin and thick pens, small and large, slanted and turned; prints, for each way, the
+share right and the share answered as the original picture is. Of real pen drawings in UNIPEN's format, the share right
+of each digit, and which are taken for which.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from strokes import mnist, painted, strokes_of
+from strokes import mnist, painted, strokes_of, unipen
 
 from digits.preprocessing import to_mnist
 
@@ -37,22 +41,43 @@ class Model:
         return np.concatenate([self.session.run(None, {self.input: s})[0] for s in np.array_split(scaled, 8)])
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("mnist", type=Path)
-    parser.add_argument("--count", type=int, default=800)
-    given = parser.parse_args()
-    model = Model(given.model)
-    images, labels = mnist(given.mnist, "t10k")
-    chosen = np.random.default_rng(0).permutation(len(images))[: given.count]
+def of_mnist(model: Model, folder: Path, count: int) -> None:
+    """Measure and print what the pen does to MNIST's test digits."""
+    images, labels = mnist(folder, "t10k")
+    chosen = np.random.default_rng(0).permutation(len(images))[:count]
     labels, strokes = labels[chosen], [strokes_of(images[i]) for i in chosen]
     original = model(list(images[chosen])).argmax(1)
     print(f"original: {np.mean(original == labels):.2%} right")
     for way in WAYS:
         answers = model([to_mnist(painted(s, **way)) for s in strokes]).argmax(1)
         print(f"{way}: {np.mean(answers == labels):.2%} right, {np.mean(answers == original):.2%} as the original")
+
+
+def of_writers(model: Model, path: Path) -> None:
+    """Measure and print how well real pen drawings are read."""
+    labels, drawings = zip(*unipen(path), strict=True)
+    answers = model([to_mnist(painted(strokes, pen=0.05)) for strokes in drawings]).argmax(1)
+    right = answers == labels
+    print(f"{path.name}: {np.mean(right):.2%} of {len(right)} right")
+    for digit in range(10):
+        print(f"  {digit}: {np.mean(right[np.array(labels) == digit]):.1%}")
+    wrong = Counter((label, int(answer)) for label, answer in zip(labels, answers, strict=True) if label != answer)
+    print("  " + ", ".join(f"{a} for {b}: {n}" for (b, a), n in wrong.most_common(8)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--mnist", type=Path)
+    parser.add_argument("--count", type=int, default=800)
+    parser.add_argument("--unipen", type=Path, nargs="*", default=[])
+    given = parser.parse_args()
+    model = Model(given.model)
+    if given.mnist:
+        of_mnist(model, given.mnist, given.count)
+    for path in given.unipen:
+        of_writers(model, path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,26 @@ def mnist(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     images = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
     return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
+
+
+def unipen(path: Path) -> Iterator[tuple[int, list[Stroke]]]:
+    """(label, strokes) of each digit in a file of UNIPEN's format that holds its own points, as UCI's pendigits-orig.
+
+    There x goes to the right and y up, in 0..500.
+    """
+    label, strokes = -1, list[Stroke]()
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith(".SEGMENT"):
+            if strokes:
+                yield label, strokes
+            label, strokes = int(line.split('"')[1]), []
+        elif line.startswith(".PEN_DOWN"):
+            strokes.append([])
+        elif line.strip() and not line.startswith("."):
+            x, y = line.split()
+            strokes[-1].append((int(x) / 500, 1 - int(y) / 500))
+    if strokes:
+        yield label, strokes
 
 
 def strokes_of(image: NDArray[np.uint8]) -> list[Stroke]:
