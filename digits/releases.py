@@ -54,6 +54,23 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
     return load(store, manifest["version"])
 
 
+def copy(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
+    """Copy a release from store to store as it is, each file checked, the manifest last. Returns the manifest.
+
+    Raises:
+        ReleaseError: the release is missing in `source`, incomplete, or a file's digest differs.
+    """
+    prefix = prefix_of(version)
+    if not target.exists(prefix + MANIFEST):
+        for name, sha in load(source, version)["files"].items():
+            try:
+                target.create(prefix + name, source.get(prefix + name, sha256=sha))
+            except (ObjectMissing, DigestMismatch) as exc:
+                raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
+        target.create(prefix + MANIFEST, source.get(prefix + MANIFEST))
+    return load(target, version)
+
+
 def prefix_of(version: str) -> str:
     """The folder of a release in the store, ending in '/'."""
     return f"{MODELS}{version}/"

@@ -1,13 +1,22 @@
-"""`digits cluster up|status|down`."""
+"""`digits cluster up|deploy|rollback|open|status|down`."""
 
 from __future__ import annotations
 
+import dataclasses
+import http.client
+import time
+import urllib.request
 from typing import Any
 
 import click
 
+from digits import ledger, releases
 from digits.cli import emit
+from digits.errors import EndpointError, MissingError
 from digits.settings import Settings
+from digits.store import open_store
+
+LOOK_SECONDS, MISSED_LOOKS = 5.0, 3
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -37,6 +46,88 @@ def up(as_json: bool) -> None:
     kind.up(settings, _report, images=built)
     if as_json:
         emit(kind.status(settings))
+
+
+@cluster.command()
+@click.argument("release", default="")
+@click.option("--backend", type=click.Choice(["process", "docker"]), help="Whose release.  [process]")
+@_json
+def deploy(release: str, backend: str | None, as_json: bool) -> None:
+    """Serve RELEASE, or the champion of this machine, behind KServe; it is copied into the cluster's store.
+
+    \b
+    digits run && digits cluster deploy
+    digits cluster deploy fb8e47d9ae35
+    """
+    from backends import open_backend
+    from backends.cluster import kind, kserve
+
+    settings = Settings.load()
+    opened = open_backend(dataclasses.replace(settings, backend=backend or settings.backend))
+    try:
+        source = open_store(opened.here())
+        version = release or ledger.champion(source)
+        if not version:
+            raise MissingError("there is no champion to deploy", remedy="digits run")
+        with kind.store(settings) as reached:
+            target = open_store(reached)
+            _report(f"release {version} to the cluster's store")
+            manifest = releases.copy(source, target, version)
+            uri = releases.uri_of(target, version)
+    finally:
+        opened.close()
+    _report(f"InferenceService {kserve.NAME} in namespace {settings.namespace}; waiting until it answers")
+    url = kserve.deploy(settings, manifest, uri)
+    _told(version, url, as_json)
+
+
+@cluster.command()
+@_json
+def rollback(as_json: bool) -> None:
+    """Serve again what the cluster served before."""
+    from backends.cluster import kserve
+
+    settings = Settings.load()
+    version = kserve.rollback(settings)
+    _told(version, f"http://{kserve.NAME}-predictor.{settings.namespace}.svc.cluster.local", as_json)
+
+
+def _told(version: str, url: str, as_json: bool) -> None:
+    if as_json:
+        emit({"release": version, "endpoint": url})
+        return
+    for name, value in (("release", version), ("endpoint", f"{url} (in the cluster)"), ("next", "digits cluster open")):
+        click.echo(f"  {name:<10} {value}")
+
+
+@cluster.command(name="open")
+@click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
+def open_command(open_page: bool) -> None:
+    """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C."""
+    import webbrowser
+
+    from backends.cluster import kserve
+    from backends.cluster.kube import forwarded, kubeconfig_path
+
+    settings = Settings.load()
+    with (
+        kserve.connected(settings) as endpoint,
+        forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80) as (port,),
+    ):
+        page = f"http://127.0.0.1:{port}"
+        click.echo(f"endpoint {endpoint}", err=True)
+        click.echo(f"draw at {page}   (Ctrl-C ends it)", err=True)
+        if open_page:
+            webbrowser.open(page)
+        missed = 0
+        while missed < MISSED_LOOKS:
+            time.sleep(LOOK_SECONDS)
+            try:
+                urllib.request.urlopen(f"{page}/healthz", timeout=LOOK_SECONDS).close()  # noqa: S310 # our own address
+                missed = 0
+            except (OSError, http.client.HTTPException):
+                missed += 1
+    raise EndpointError("the cluster's page no longer answers", remedy="digits cluster status")
 
 
 @cluster.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cluster_fixtures import NAME, Namespace, Release
 from page_fixtures import Visit
@@ -19,9 +21,10 @@ from backends.cluster import kind as cluster
 from backends.cluster import kserve
 from backends.cluster.kube import forwarded, kubeconfig_path
 from backends.programs import program
-from digits import feedback
+from digits import feedback, ledger, releases
 from digits.errors import MissingError
 from digits.settings import Settings
+from digits.store import open_store
 
 ROOT = Path(__file__).parents[2]
 HALF = "digits-e2e-half"
@@ -126,3 +129,45 @@ def test_page_in_the_cluster(
         assert seen.errors == []
         page.context.close()
     assert feedback.collect(namespace.store, limit=10).labels.tolist() == [7]
+
+
+def test_a_user_deploys_opens_and_rolls_back(
+    namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], tmp_path: Path
+) -> None:
+    """By commands alone the champion is served on the cluster, its page is opened, and the former one comes back."""
+    cluster.install(namespace.settings, cluster_images)
+    settings = dataclasses.replace(namespace.settings, store=(tmp_path / "store").as_uri())
+    store, environment = open_store(settings), os.environ | settings.environ()
+    versions = [releases.publish(store, r.folder, r.manifest)["version"] for r in small_releases]
+
+    def digits(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "digits", "cluster", *arguments, "--json"]
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    for version in versions:
+        ledger.promote(store, version, "of this machine")
+        assert digits("deploy")["release"] == version
+    assert releases.load(namespace.store, versions[1]) == releases.load(store, versions[1])
+    assert digits("rollback")["release"] == versions[0]
+
+    command = [sys.executable, "-m", "digits", "cluster", "open", "--no-open"]
+    opened = subprocess.Popen(
+        command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert opened.stderr is not None
+        endpoint, page = (opened.stderr.readline().split() for _ in range(2))
+        about = httpx.get(f"{endpoint[1]}/v2/models/digits", timeout=30).json()
+        assert about["parameters"]["release"] == versions[0]
+        assert httpx.get(f"{page[2]}/api/model", timeout=30).json()["model"]["release"] == versions[0]
+        opened.send_signal(signal.SIGINT)
+        assert opened.wait(30) == 130
+    finally:
+        if opened.poll() is None:
+            os.killpg(opened.pid, signal.SIGKILL)
+            opened.wait()

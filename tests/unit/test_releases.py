@@ -342,3 +342,21 @@ def test_another_release_is_listed_after_the_first(finished: Finished, tmp_path:
     second = another_release(store, finished.version)["version"]
     assert [manifest["version"] for manifest in releases.versions(store)] == [finished.version, second]
     assert ledger.champion(store) == finished.version
+
+
+def test_a_release_is_copied_as_it_is(store: FileStore, tmp_path: Path) -> None:
+    """Every object of it is the same in the other store; a second copy changes nothing, a damaged file is refused."""
+    other = FileStore(tmp_path / "other")
+    version = publish(store, tmp_path)
+    assert releases.copy(store, other, version) == releases.load(store, version)
+    assert {key: other.get(key) for key in other.keys()} == {  # noqa: SIM118 # a method of ours
+        key: store.get(key) for key in store.keys(releases.prefix_of(version))
+    }
+    store.put(f"{releases.prefix_of(version)}model.onnx", b"something else")
+    assert releases.copy(store, other, version) == releases.load(store, version)
+    third = FileStore(tmp_path / "third")
+    with pytest.raises(ReleaseError, match="SHA-256"):
+        releases.copy(store, third, version)
+    assert not third.exists(f"{releases.prefix_of(version)}{releases.MANIFEST}")
+    with pytest.raises(ReleaseError, match="no release"):
+        releases.copy(store, third, "nothing")
