@@ -114,7 +114,7 @@ def test_no_container_may_do_more_than_it_must(client, settings, backend):
         assert not held["CapAdd"]
         assert not held["Binds"] or role == "minio"
     for name in ("steps", "predictor", "web"):
-        assert client.images.get(images.reference(client, settings, name)).attrs["Config"]["User"] == "1000:1000"
+        assert client.images.get(images.ensure(client, settings, name, print)).attrs["Config"]["User"] == "1000:1000"
 
 
 def test_no_secret_gets_out(client, settings, backend):
@@ -132,7 +132,7 @@ def test_no_secret_gets_out(client, settings, backend):
         assert not canary.holds(json.dumps([attrs["Path"], attrs["Args"], container.labels]).encode(), [secret])
         assert not canary.holds(container.logs(), [secret])
     for name in ("steps", "predictor", "web"):
-        image = client.images.get(images.reference(client, settings, name))
+        image = client.images.get(images.ensure(client, settings, name, print))
         made = json.dumps([image.attrs, image.history()]).encode()
         assert not canary.holds(made, [secret, access])
         assert b"KEY=" not in made.replace(b"GPG_KEY=", b"")
