@@ -25,7 +25,7 @@ PACKAGES = {
     "fetch_mnist": ["pillow", "scikit-learn", "scipy"],
     "collect_feedback": ["pillow", "scipy"],
     "prepare": [],
-    "train": ["tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "scipy"],
+    "train": ["tensorflow", "keras", "onnx", "onnxruntime", "pillow", "tf2onnx", "scipy"],
     "evaluate": ["jinja2", "onnxruntime", "pillow"],
     "publish": ["jinja2", "mlflow", "onnx", "onnxruntime", "pillow"],
     "deploy": [],
