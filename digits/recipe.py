@@ -58,7 +58,7 @@ _STYLES = 0.05
 
 PRESETS = {
     "fast": Preset("small", 3, 256, _LIKE_PENS, _STYLES),
-    "accurate": Preset("large", 14, 256, _FURTHER, _STYLES, pace=0.7),
+    "accurate": Preset("large", 11, 256, _FURTHER, _STYLES, pace=0.7),
 }
 
 
