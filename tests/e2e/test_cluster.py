@@ -164,7 +164,11 @@ def test_a_user_deploys_opens_and_rolls_back(
         endpoint, page = (opened.stderr.readline().split() for _ in range(2))
         about = httpx.get(f"{endpoint[1]}/v2/models/digits", timeout=30).json()
         assert about["parameters"]["release"] == versions[0]
-        assert httpx.get(f"{page[2]}/api/model", timeout=30).json()["model"]["release"] == versions[0]
+        deadline = time.monotonic() + 60  # the page looks at its endpoint now and then
+        while (model := httpx.get(f"{page[2]}/api/model", timeout=30).json()).get("state") != "ready":
+            assert time.monotonic() < deadline, model
+            time.sleep(1)
+        assert model["model"]["release"] == versions[0]
         opened.send_signal(signal.SIGINT)
         assert opened.wait(30) == 130
     finally:
