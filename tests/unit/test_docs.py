@@ -183,7 +183,8 @@ def _commands() -> list[tuple[str, click.Command]]:
 @pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_command_that_ends_answers_in_json(name: str, command: click.Command) -> None:
     """docs/setup.md: all but those that serve until they are ended have --json, and each says what it does."""
-    assert ("as_json" in {parameter.name for parameter in command.params}) != (name in {"up", "serve", "web", "cluster open"})
+    serves = name in {"up", "serve", "web", "cluster open"}
+    assert ("as_json" in {parameter.name for parameter in command.params}) != serves
     assert command.help
 
 
