@@ -32,30 +32,30 @@ def drawn(count: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
 
     The same `seed` gives the same images.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     chosen = [list(GLYPHS)[i % len(GLYPHS)] for i in range(count)]
-    images = [_painted(GLYPHS[label](random), random) for label in chosen]
+    images = [_painted(GLYPHS[label](rng), rng) for label in chosen]
     return np.array(images, np.uint8).reshape(-1, FIELD, FIELD), np.array(chosen, np.uint8)
 
 
-def _one(random: Random) -> list[Points]:
+def _one(rng: Random) -> list[Points]:
     """With a flag, and now and then a foot."""
-    between = random.uniform
+    between = rng.uniform
     top, foot = (between(0.5, 0.8), 0.0), (between(0.3, 0.6), 1.0)
     flag = (top[0] - between(0.2, 0.75), between(0.15, 0.5))
     bent = ((flag[0] + top[0]) / 2 + between(-0.05, 0.05), flag[1] / 2 + between(-0.06, 0.06))
     strokes = [np.array([flag, bent, top, foot])]
-    if random.random() < 0.3:
+    if rng.random() < 0.3:
         left = (foot[0] - between(0.15, 0.55), 1 + between(-0.03, 0.03))
         strokes.append(np.array([left, (foot[0] + between(0.15, 0.6), 1 + between(-0.03, 0.03))]))
     return strokes
 
 
-def _four(random: Random) -> list[Points]:
+def _four(rng: Random) -> list[Points]:
     """Open, of two strokes; the first angular or round."""
-    between = random.uniform
+    between = rng.uniform
     y, width = between(0.45, 0.75), between(0.35, 0.9)
-    if random.random() < 0.6:
+    if rng.random() < 0.6:
         first = np.array([
             (between(0.2, 0.5) * width, 0),
             (between(0, 0.1), y + between(-0.05, 0.03)),
@@ -73,9 +73,9 @@ def _four(random: Random) -> list[Points]:
     return [first, np.array(second)]
 
 
-def _six(random: Random) -> list[Points]:
+def _six(rng: Random) -> list[Points]:
     """With a small bowl."""
-    between = random.uniform
+    between = rng.uniform
     wide, high = between(0.1, 0.28), between(0.1, 0.22)
     x, y = between(0.35, 0.5), 1 - high
     stem = _curve(
@@ -86,19 +86,19 @@ def _six(random: Random) -> list[Points]:
     return [np.vstack([stem, _arc(x, y, wide, high, 180, 180 - between(300, 420))])]
 
 
-def _seven(random: Random) -> list[Points]:
+def _seven(rng: Random) -> list[Points]:
     """With a bar; in one stroke, or with the bar for itself."""
-    between = random.uniform
+    between = rng.uniform
     left, right = between(0.05, 0.3), between(0.6, 0.95)
     top = _curve((left, between(0, 0.1)), ((left + right) / 2, between(-0.06, 0.05)), (right, between(-0.02, 0.06)))
-    if random.random() < 0.5:
+    if rng.random() < 0.5:
         top = np.vstack([[(left, between(0.12, 0.25))], top])
     foot = (between(0.2, 0.6), 1 + between(-0.03, 0.03))
     middle = ((right + foot[0]) / 2 + between(-0.05, 0.12), 0.5)
     down = _curve((top[-1, 0], top[-1, 1]), middle, foot)
     y = between(0.4, 0.8)
     x = float(np.interp(y, [0, 0.5, 1], [right, middle[0], foot[0]]))
-    if random.random() < 0.4:
+    if rng.random() < 0.4:
         y = min(y, 0.68)
         start = (x - between(0.15, 0.45), y + between(-0.02, 0.1))
         back = _curve(foot, ((foot[0] + start[0]) / 2 - between(0, 0.12), (1 + start[1]) / 2), start)
@@ -107,9 +107,9 @@ def _seven(random: Random) -> list[Points]:
     return [np.vstack([top, down]), np.array(ends)]
 
 
-def _nine(random: Random) -> list[Points]:
+def _nine(rng: Random) -> list[Points]:
     """With a small head and a tail that curls to the left."""
-    between = random.uniform
+    between = rng.uniform
     wide, high = between(0.15, 0.3), between(0.13, 0.25)
     start = between(-80, 10)
     head = _arc(0.5, high, wide, high, start, start - between(300, 400))
@@ -121,7 +121,7 @@ def _nine(random: Random) -> list[Points]:
         (x - between(0.1, 0.2) + 0.5 * belly, between(0.93, 1)),
         (x - between(0.35, 0.7), 1 + between(-0.08, 0.03)),
     ]
-    if random.random() < 0.4:
+    if rng.random() < 0.4:
         tail.append((x - between(0.6, 0.8), between(0.8, 0.95)))
     return [np.vstack([head, _curve(*tail)])]
 
@@ -145,10 +145,10 @@ def _curve(*through: tuple[float, float], steps: int = 5) -> Points:
     return np.vstack([between.reshape(-1, 2), p[-2:-1]])
 
 
-def _painted(strokes: list[Points], random: Random) -> npt.NDArray[np.uint8]:
+def _painted(strokes: list[Points], rng: Random) -> npt.NDArray[np.uint8]:
     """The strokes, made narrower and slanted, as an image, uint8 (28, 28)."""
-    pen = random.uniform(*_PEN)
-    shape = np.array([[random.uniform(*_WIDTH), random.uniform(*_SLANT)], [0, 1]])
+    pen = rng.uniform(*_PEN)
+    shape = np.array([[rng.uniform(*_WIDTH), rng.uniform(*_SLANT)], [0, 1]])
     strokes = [stroke @ shape.T for stroke in strokes]
     points = np.vstack(strokes)
     scale = (BOX - pen) / (points.max(0) - points.min(0)).max()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import http.client
 import time
-import urllib.request
 from typing import Any
 
 import click
@@ -106,6 +104,8 @@ def open_command(open_page: bool) -> None:
     """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C."""
     import webbrowser
 
+    import urllib3
+
     from backends.cluster import kserve
     from backends.cluster.kube import forwarded, kubeconfig_path
 
@@ -123,9 +123,9 @@ def open_command(open_page: bool) -> None:
         while missed < MISSED_LOOKS:
             time.sleep(LOOK_SECONDS)
             try:
-                urllib.request.urlopen(f"{page}/healthz", timeout=LOOK_SECONDS).close()  # noqa: S310 # our own address
+                urllib3.request("GET", f"{page}/healthz", timeout=LOOK_SECONDS, retries=False)
                 missed = 0
-            except (OSError, http.client.HTTPException):
+            except urllib3.exceptions.HTTPError:
                 missed += 1
     raise EndpointError("the cluster's page no longer answers", remedy="digits cluster status")
 
