@@ -65,13 +65,7 @@ class Pipelines:
     def submit(self, spec: Json, name: str, experiment: str, parameters: Json) -> str:
         """Start a run of a compiled pipeline in `experiment`, which is made if there is none. Returns the run's id."""
         with self._in_experiment(experiment) as where:
-            body = models.V2beta1Run(
-                display_name=name,
-                experiment_id=where,
-                pipeline_spec=spec,
-                runtime_config=models.V2beta1RuntimeConfig(parameters=parameters),
-                service_account=self._settings.kfp_service_account or None,
-            )
+            body = models.V2beta1Run(**self._asked(spec, name, where, parameters))
             try:
                 return str(self._runs.run_service_create_run(run=body).run_id)
             except Unreachable:
@@ -137,11 +131,7 @@ class Pipelines:
             when = models.V2beta1Trigger(periodic_schedule=period)
         with self._in_experiment(experiment) as where:
             body = models.V2beta1RecurringRun(
-                display_name=name,
-                experiment_id=where,
-                pipeline_spec=spec,
-                runtime_config=models.V2beta1RuntimeConfig(parameters=parameters),
-                service_account=self._settings.kfp_service_account or None,
+                **self._asked(spec, name, where, parameters),
                 trigger=when,
                 mode=models.RecurringRunMode.ENABLE,
                 max_concurrency="1",  # two runs would train the same at the same time
@@ -177,6 +167,16 @@ class Pipelines:
     def close(self) -> None:
         """Let go of connections."""
         self._client.rest_client.pool_manager.clear()
+
+    def _asked(self, spec: Json, name: str, experiment_id: str, parameters: Json) -> Json:
+        """What a run and a schedule of runs are both made of."""
+        return {
+            "display_name": name,
+            "experiment_id": experiment_id,
+            "pipeline_spec": spec,
+            "runtime_config": models.V2beta1RuntimeConfig(parameters=parameters),
+            "service_account": self._settings.kfp_service_account or None,
+        }
 
     @contextlib.contextmanager
     def _in_experiment(self, name: str) -> Iterator[str]:

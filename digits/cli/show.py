@@ -105,6 +105,7 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         return {"run": result.run_id, "state": result.state, "backend": settings.backend, "steps": steps}
     published = result.outputs["published"]
     accuracy = published["accuracy"]
+    report = settings.home / "runs" / result.run_id / "report.html"
     answer = {
         "run": result.run_id,
         "state": result.state,
@@ -122,8 +123,13 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],
         "endpoint": result.outputs["deployed"]["endpoint"],
-        "report": str(settings.home / "runs" / result.run_id / "report.html"),
+        "report": str(report) if report.exists() else "",  # Kubeflow's is where MLflow's server can be reached
     }
+    draw = (
+        f"kubectl -n {settings.namespace} port-forward svc/web 8000:80"
+        if settings.backend == "kubeflow"
+        else "digits up"
+    )
     gate = "promoted" if published["promoted"] else "kept, not promoted"
     cached = sum(step.state == "cached" for step in result.steps.values())
     trained = (
@@ -134,13 +140,13 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         ("release", f"{published['version']}  {gate}"),
         ("why", published["why"]),
         ("endpoint", answer["endpoint"]),
-        ("report", "digits report"),
+        ("report", "digits report" if answer["report"] else "on the run's page"),
         (
             "time",
             f"{result.seconds:.1f} s{trained}"
             + (f"; {cached} of {len(result.steps)} steps from the cache" if cached else ""),
         ),
-        ("next", "digits up   to draw" if answer["endpoint"] else "digits releases"),
+        ("next", f"{draw}   to draw" if answer["endpoint"] else "digits releases"),
     )
     return answer
 

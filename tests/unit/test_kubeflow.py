@@ -619,6 +619,9 @@ def test_a_run_on_kubeflow_looks_as_on_the_laptop(api: Pipelines, tmp_path: Path
     facts = json.loads(answer.stdout)
     assert (facts["release"], facts["accuracy"]) == ("abc", 0.99)
     assert facts["endpoint"] == OUTPUTS["deployed"]["endpoint"]
+    assert facts["report"] == ""  # no server of MLflow is reached from here
+    assert "on the run's page" in answer.stderr
+    assert "port-forward svc/web 8000:80" in answer.stderr
     api.logs.clear()
     facts = json.loads(invoke(api, tmp_path, "run", "--backend", "kubeflow", "--json").stdout)
     assert (facts["state"], facts["steps"]["train"]["state"]) == ("SUCCEEDED", "done")
