@@ -1,4 +1,4 @@
-"""Where the images come from: a folder or URL, the cache, public mirrors, else scikit-learn's digits.
+"""Where the images come from: a folder, URL or object store, the cache, public mirrors, else scikit-learn's digits.
 
 Every file is checked by the SHA-256 of its uncompressed content, so a mirror, a cache or a gzip wrapper
 need not be trusted.
@@ -21,11 +21,16 @@ import numpy as np
 from digits.data import Dataset
 from digits.errors import DataError, MissingError, UsageError
 from digits.files import canonical_json, sha256_of, write_whole
+from digits.settings import Settings
+from digits.store import ObjectStore, open_store
 
 FALLBACK = "sklearn-digits"
 AUTO = "auto"
 PROBE_SECONDS = 8.0
 READ_SECONDS = 60.0
+
+
+Place = str | ObjectStore
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Fetched:
     test: Dataset
 
 
-def resolve(name: str, place: str, cache: Path) -> str:
+def resolve(name: str, place: Place, cache: Path) -> str:
     """The data set that a run will get: `name` itself, or for "auto" MNIST where it can be had, else the fall-back.
 
     Decides within 10 s. Raises DataError if `place` is given and does not hold the data set.
@@ -83,10 +88,18 @@ def resolve(name: str, place: str, cache: Path) -> str:
     return "mnist" if _answering_mirror(SOURCES["mnist"]) else FALLBACK
 
 
-def fetch(name: str, place: str, cache: Path) -> Fetched:
-    """The data set `name` ("mnist", "sklearn-digits" or "auto") from `place` (folder or URL), the cache or a mirror.
+def place_of(settings: Settings) -> Place:
+    """Where the settings say that the files are: a folder, a URL, the object store of an s3:// address, or ''."""
+    return open_store(settings, settings.data) if settings.data.startswith("s3://") else settings.data
+
+
+def fetch(name: str, place: Place, cache: Path) -> Fetched:
+    """The data set `name` ("mnist", "sklearn-digits" or "auto") from `place`, or where that is '' from a mirror.
+
+    What came over the network is kept in `cache`, and taken from there.
 
     Raises:
+        StoreError: the object store does not answer, or refuses us.
         DataError: what was found is not the data set; says what was expected and found. Nothing is kept of it.
         MissingError: the place does not exist, or nothing answered.
     """
@@ -117,14 +130,18 @@ def check_place(name: str, place: str) -> None:
             _from_folder(SOURCES[name], file, place)
 
 
-def _content(source: Source, file: str, place: str, cache: Path) -> bytes:
-    if place and urlsplit(place).scheme in {"", "file"}:
+def _content(source: Source, file: str, place: Place, cache: Path) -> bytes:
+    if isinstance(place, str) and place and urlsplit(place).scheme in {"", "file"}:
         return _from_folder(source, file, place)
     cached = cache / file
     if cached.is_file():
         content = cached.read_bytes()
         if sha256_of(content) == source.files[file][0]:
             return content
+    if not isinstance(place, str):
+        content = _from_store(source, file, place)
+        write_whole(cached, content)
+        return content
     problems = []
     for base in (place,) if place else source.mirrors:
         try:
@@ -149,8 +166,19 @@ def _from_folder(source: Source, file: str, place: str) -> bytes:
             return _verified(source, file, path.read_bytes(), str(path))
     raise MissingError(
         f"DIGITS_DATA: {folder} holds neither {file}.gz nor {file}",
-        remedy=f"put MNIST's files there: {', '.join(source.files)}",
+        remedy=_put_there(source),
     )
+
+
+def _put_there(source: Source) -> str:
+    return f"put MNIST's files there: {', '.join(source.files)}"
+
+
+def _from_store(source: Source, file: str, store: ObjectStore) -> bytes:
+    for key in (f"{file}.gz", file):
+        if store.exists(key):
+            return _verified(source, file, store.get(key), f"{store.uri}/{key}")
+    raise MissingError(f"DIGITS_DATA: {store.uri} holds neither {file}.gz nor {file}", remedy=_put_there(source))
 
 
 def _download(source: Source, file: str, base: str, timeout: float = READ_SECONDS) -> bytes:

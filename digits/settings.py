@@ -30,7 +30,7 @@ class Settings:
     home: Path = _setting(
         "DIGITS_HOME", Path.home() / ".digits", "folder that holds runs, cache, the local store and MLflow's database"
     )
-    data: str = _setting("DIGITS_DATA", "", "folder or URL with MNIST's files; empty: cache, then public mirrors")
+    data: str = _setting("DIGITS_DATA", "", "folder, URL or s3:// place with MNIST's files; empty: cache, then mirrors")
     store: str = _setting("DIGITS_STORE", "", "file:///folder or s3://bucket; empty: a folder in DIGITS_HOME")
     backend: str = _setting("DIGITS_BACKEND", "process", f"where the pipeline runs: {', '.join(BACKENDS)}")
     tracking_uri: str = _setting(

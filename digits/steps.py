@@ -38,7 +38,7 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
     Returns {"dataset": name, "digest": of both parts' source, "train": digest, "test": digest, ...}.
     """
     settings = Settings.load()
-    fetched = mnist.fetch(dataset, settings.data, settings.home / "data")
+    fetched = mnist.fetch(dataset, mnist.place_of(settings), settings.home / "data")
     facts: Json = {"dataset": fetched.name, "digest": fetched.digest}
     facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
     facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}

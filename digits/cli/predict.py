@@ -54,7 +54,7 @@ def _image(settings: Settings, picture: str) -> Images:
     if picture.isdecimal() and not Path(picture).exists():
         from digits import mnist
 
-        fetched = mnist.fetch(mnist.AUTO, settings.data, settings.home / "data")
+        fetched = mnist.fetch(mnist.AUTO, mnist.place_of(settings), settings.home / "data")
         test = fetched.test
         if fetched.name == mnist.FALLBACK:
             click.echo("no MNIST: this is a test image of scikit-learn's digits", err=True)

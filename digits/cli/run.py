@@ -96,7 +96,7 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
 
 @click.command()
 @parameters
-@click.option("--data", help="Folder or URL with MNIST's four files.")
+@click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
 @click.option("--backend", type=click.Choice(BACKENDS), help="Where to run.  [process]")
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
 @click.option(
@@ -165,7 +165,7 @@ def _compile(output: Path, settings: Settings, as_json: bool) -> None:
 
 @click.command()
 @parameters
-@click.option("--data", help="Folder or URL with MNIST's four files.")
+@click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
 @click.option("--backend", type=click.Choice(["process", "docker"]), help="Where to run.  [process]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")

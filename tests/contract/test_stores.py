@@ -8,7 +8,8 @@ import threading
 import pytest
 from store_servers import SERVERS, Cable
 
-from digits.errors import DigestMismatch, ObjectMissing, StoreError, StoreUnreachable
+from digits import mnist
+from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissing, StoreError, StoreUnreachable
 from digits.files import sha256_of
 from digits.store import open_store
 
@@ -173,3 +174,29 @@ def test_a_server_that_goes_away_half_way_leaves_nothing_half_done(reached, stor
     with pytest.raises(StoreUnreachable):
         open_store(dataclasses.replace(reached, minio_endpoint=up.endpoint)).put("half/way", source)
     assert store.get("half/way") == b"before"
+
+
+def test_mnist_is_read_from_a_store_and_checked(store, mnist_folder, tmp_path):
+    """DIGITS_DATA may be a place in a store; what is missing or not MNIST there is named, and nothing of it is kept."""
+    files = sorted(mnist_folder.glob("*-ubyte.gz"))
+    for file in files[1:]:
+        store.put(file.name, file)
+    with pytest.raises(MissingError, match=f"holds neither {files[0].name}"):
+        mnist.fetch("mnist", store, tmp_path / "cache")
+    store.put(files[0].name, files[0].read_bytes()[:-100])
+    with pytest.raises(DigitsError, match="truncated or damaged gzip"):
+        mnist.fetch("mnist", store, tmp_path / "cache")
+    store.put(files[0].name, files[0])
+    fetched = mnist.fetch("mnist", store, tmp_path / "cache")
+    assert (len(fetched.train), len(fetched.test)) == (60_000, 10_000)
+    for file in files:
+        store.delete(file.name)
+
+
+def test_the_settings_open_the_store_that_the_data_is_in(reached):
+    """An s3:// address in DIGITS_DATA is opened with the store's own credentials; other places stay addresses."""
+    _s3_only(reached)
+    place = mnist.place_of(dataclasses.replace(reached, data="s3://datasets/mnist"))
+    assert not isinstance(place, str)
+    assert place.uri == "s3://datasets/mnist"
+    assert mnist.place_of(dataclasses.replace(reached, data="http://files/mnist")) == "http://files/mnist"
