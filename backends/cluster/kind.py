@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
-import secrets
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backends.cluster.kube import MANAGER, forwarded, kubeconfig_path
+from backends.cluster.kube import kubeconfig_path
+from backends.cluster.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
+from backends.cluster.namespace import install
 from backends.programs import ProgramError, need, program
 from digits.errors import DigitsError, MissingError
 from digits.files import sha256_of
@@ -34,17 +31,8 @@ CERT_MANAGER_DEPLOYMENTS = ("cert-manager", "cert-manager-cainjector", "cert-man
 CREATE_SECONDS = 300
 API_SECONDS = 60
 LOAD_SECONDS = 300
-READY_SECONDS = 300
 DELETE_SECONDS = 120
 LOADED = "/var/lib/digits-images"  # in the node: one empty file for each image copied into it
-
-SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-BUCKET = "digits"
-# Named in the manifests; `up` puts in their place the images that were built.
-PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
-
-Report = Callable[[str], None]
 
 
 def up(
@@ -114,18 +102,18 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
         need(tool)
     found: dict[str, Any] = {"cluster": name, "exists": name in _clusters(), "answers": False, "kserve": "absent"}
     found |= {"namespace": settings.namespace, "pods": [], "endpoints": []}
-    if not found["exists"] or not kubeconfig_path(settings).is_file() or not _answers(settings):
+    if not found["exists"] or not kubeconfig_path(settings).is_file() or not answers(settings):
         return found
     found["answers"] = True
     with contextlib.suppress(ProgramError):
-        controller = _json(settings, "get", "deployment", "kserve-controller-manager", "-n", "kserve")
+        controller = as_json(settings, "get", "deployment", "kserve-controller-manager", "-n", "kserve")
         image = controller["spec"]["template"]["spec"]["containers"][0]["image"]
         found["kserve"] = image.rpartition(":")[2] if controller["status"].get("availableReplicas") else "starting"
     with contextlib.suppress(ProgramError):
-        for pod in _json(settings, "get", "pods", "-n", settings.namespace)["items"]:
+        for pod in as_json(settings, "get", "pods", "-n", settings.namespace)["items"]:
             ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
             found["pods"].append({"name": pod["metadata"]["name"], "phase": pod["status"]["phase"], "ready": ready})
-        for item in _json(settings, "get", "inferenceservices", "-n", settings.namespace)["items"]:
+        for item in as_json(settings, "get", "inferenceservices", "-n", settings.namespace)["items"]:
             ready = any(
                 c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", [])
             )
@@ -165,90 +153,6 @@ def load(images: list[str], *, name: str = NAME, report: Report = lambda _: None
         _in_node(name, "touch", note)
 
 
-def install(settings: Settings, images: Mapping[str, str] | None = None, report: Report = lambda _: None) -> None:
-    """Make our namespace: object store, accounts, runtime and, where its image is given, the page. Safe to repeat.
-
-    Credentials are made up the first time and kept in the namespace's Secret alone.
-    """
-    report(f"namespace {settings.namespace}")
-    images = dict(images or {})
-    if settings.minio_image:
-        images[MINIO_IMAGE] = settings.minio_image
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder, "manifests")
-        shutil.copytree(manifests(), root, ignore=shutil.ignore_patterns("s3.env"))
-        access, secret = credentials(settings) or (f"digits-{secrets.token_hex(4)}", secrets.token_urlsafe(30))
-        env = root / "overlays/kind/s3.env"
-        env.touch(0o600)
-        env.write_text(f"{KEYS[0]}={access}\n{KEYS[1]}={secret}\n")
-        (root / "here").mkdir()
-        (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images)))
-        for part in ("cluster", "here"):
-            _apply(settings, "-k", str(root / part), manager=MANAGER)
-    for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
-        _wait(settings, deployment, settings.namespace, report)
-
-
-def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
-    """The kind overlay in `namespace`, with the built images in place of the named ones."""
-    patches = []
-    if WEB_IMAGE not in images:
-        gone = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "digits-web"}, "$patch": "delete"}
-        patches.append({"patch": json.dumps(gone)})
-    replaced = []
-    for name, image in images.items():
-        repository, colon, tag = image.rpartition(":")
-        if not colon or "/" in tag:
-            repository, tag = image, "latest"
-        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # as the overlay has already renamed it
-        replaced.append({"name": original, "newName": repository, "newTag": tag})
-    return {"namespace": namespace, "resources": ["../overlays/kind"], "images": replaced, "patches": patches}
-
-
-def manifests() -> Path:
-    """The folder of manifests, which a checkout has. Raises MissingError."""
-    folder = Path(__file__).resolve().parents[2] / "manifests"
-    if not (folder / "base").is_dir():
-        raise MissingError(
-            f"the manifests are applied from a checkout of digits; {folder.parent} is none", remedy="git clone"
-        )
-    return folder
-
-
-def credentials(settings: Settings) -> tuple[str, str] | None:
-    """The access and secret key of the namespace's object store, or None where none were made yet."""
-    import base64
-
-    try:
-        data = _json(settings, "get", "secret", SECRET, "-n", settings.namespace)["data"]
-    except ProgramError as exc:
-        if "NotFound" in str(exc):
-            return None
-        raise
-    access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
-    return access, secret
-
-
-@contextlib.contextmanager
-def store(settings: Settings) -> Iterator[Settings]:
-    """These settings, with the cluster's object store as store while the block runs (through a forwarded port).
-
-    Raises:
-        MissingError: the cluster or its store is not up.
-    """
-    keys = credentials(settings)
-    if keys is None:
-        raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")
-    with forwarded(kubeconfig_path(settings), settings.namespace, "service/minio", 9000) as (port,):
-        yield dataclasses.replace(
-            settings,
-            store=f"s3://{BUCKET}",
-            minio_endpoint=f"http://127.0.0.1:{port}",
-            minio_access_key=keys[0],
-            minio_secret_key=keys[1],
-        )
-
-
 def _create(settings: Settings, name: str, report: Report) -> None:
     """Make the kind cluster, or take up the one that is there."""
     path = kubeconfig_path(settings)
@@ -257,7 +161,7 @@ def _create(settings: Settings, name: str, report: Report) -> None:
         if not whole:
             _fetch_kubeconfig(path, name)
         program("docker", "start", f"{name}-control-plane")
-        if _answers(settings, within=API_SECONDS):
+        if answers(settings, within=API_SECONDS):
             report(f"cluster {name} is there")
             return
         path.unlink(missing_ok=True)
@@ -289,57 +193,15 @@ def _install_kserve(settings: Settings, report: Report) -> None:
     own = settings.kserve_manifest
     report(f"KServe from {own or KSERVE_VERSION}")
     if not own:
-        _apply(settings, "-f", CERT_MANAGER)
+        apply(settings, "-f", CERT_MANAGER)
         for deployment in CERT_MANAGER_DEPLOYMENTS:
-            _wait(settings, deployment, "cert-manager", report)
+            wait(settings, deployment, "cert-manager", report)
     for source in (own,) if own else KSERVE_MANIFESTS:
         # The manifest holds objects of kinds, and for webhooks, that it only creates: the first pass may fail on them.
         with contextlib.suppress(ProgramError):
-            _kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", source, seconds=READY_SECONDS)
-        _wait(settings, "kserve-controller-manager", "kserve", report)
-        _apply(settings, "-f", source)
-
-
-def _apply(settings: Settings, *what: str, manager: str = "kubectl") -> None:
-    """Server-side apply. A webhook or a kind that has only just been made is given time to come into effect."""
-    passing = ("failed calling webhook", "no matches for kind", "connection refused", "ensure CRDs are installed first")
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            options = ("--server-side", "--force-conflicts", f"--field-manager={manager}")
-            _kubectl(settings, "apply", *options, *what, seconds=READY_SECONDS)
-        except ProgramError as exc:
-            if time.monotonic() > deadline or not any(text in str(exc) for text in passing):
-                raise
-            time.sleep(2)
-        else:
-            return
-
-
-def _wait(settings: Settings, deployment: str, namespace: str, report: Report) -> None:
-    report(f"waiting for {deployment}")
-    where = f"--namespace={namespace}"
-    try:
-        _kubectl(settings, "rollout", "status", f"deployment/{deployment}", where, f"--timeout={READY_SECONDS}s",
-                 seconds=READY_SECONDS + 30)  # fmt: skip
-    except ProgramError as exc:
-        evidence = _kubectl(settings, "get", "pods,events", where, "--sort-by=.metadata.creationTimestamp")
-        raise DigitsError(
-            f"{deployment} did not get ready: {exc}\n{evidence[-3000:]}", remedy="digits cluster status"
-        ) from exc
-
-
-def _answers(settings: Settings, within: float = 0) -> bool:
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            _kubectl(settings, "get", "--raw=/readyz", "--request-timeout=5s", seconds=15)
-        except ProgramError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(1)
-        else:
-            return True
+            kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", source, seconds=READY_SECONDS)
+        wait(settings, "kserve-controller-manager", "kserve", report)
+        apply(settings, "-f", source)
 
 
 def _node_log(name: str) -> str:
@@ -359,14 +221,6 @@ def _in_node(name: str, *command: str) -> bool:
 
 def _clusters() -> list[str]:
     return program("kind", "get", "clusters").split()
-
-
-def _kubectl(settings: Settings, *args: str, seconds: float = 60) -> str:
-    return program("kubectl", f"--kubeconfig={kubeconfig_path(settings)}", *args, seconds=seconds)
-
-
-def _json(settings: Settings, *args: str) -> Any:
-    return json.loads(_kubectl(settings, *args, "--output=json"))
 
 
 @contextlib.contextmanager

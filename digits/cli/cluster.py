@@ -33,13 +33,14 @@ def cluster() -> None:
 def up(as_json: bool) -> None:
     """Make the cluster, or what is missing of it, and wait until all of it is ready."""
     from backends.cluster import kind
+    from backends.cluster.namespace import PREDICTOR_IMAGE, WEB_IMAGE
     from backends.docker import containers, images
 
     settings = Settings.load()
     client = containers.connect()
     built = {
-        kind.PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", _report),
-        kind.WEB_IMAGE: images.ensure(client, settings, "web", _report),
+        PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", _report),
+        WEB_IMAGE: images.ensure(client, settings, "web", _report),
     }
     kind.up(settings, _report, images=built)
     if as_json:
@@ -58,7 +59,8 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
     digits cluster deploy fb8e47d9ae35
     """
     from backends import open_backend
-    from backends.cluster import kind, kserve
+    from backends.cluster import kserve
+    from backends.cluster.namespace import store
 
     settings = Settings.load()
     opened = open_backend(dataclasses.replace(settings, backend=backend or settings.backend))
@@ -67,7 +69,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
         version = release or ledger.champion(source)
         if not version:
             raise MissingError("there is no champion to deploy", remedy="digits run")
-        with kind.store(settings) as reached:
+        with store(settings) as reached:
             target = open_store(reached)
             _report(f"release {version} to the cluster's store")
             manifest = releases.copy(source, target, version)

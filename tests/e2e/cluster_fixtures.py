@@ -19,6 +19,7 @@ from support import missing
 
 from backends.cluster import kind as cluster
 from backends.cluster.kube import Kube, kubeconfig_path
+from backends.cluster.namespace import PREDICTOR_IMAGE, WEB_IMAGE, install, store
 from backends.docker import containers, images
 from backends.programs import need, program
 from digits import releases
@@ -78,7 +79,7 @@ def cluster_images() -> dict[str, str]:
             missing("cluster", f"the cluster tests need {tool}: {exc.message}")
     engine, settings = containers.connect(), Settings.load(dotenv=None)
     built = {name: images.ensure(engine, settings, name, print) for name in ("predictor", "web")}
-    return {cluster.PREDICTOR_IMAGE: built["predictor"], cluster.WEB_IMAGE: built["web"]}
+    return {PREDICTOR_IMAGE: built["predictor"], WEB_IMAGE: built["web"]}
 
 
 @pytest.fixture(scope="session")
@@ -100,10 +101,10 @@ def cluster_settings(cluster_images: dict[str, str]) -> Iterator[Settings]:
 def namespace(cluster_settings: Settings, cluster_images: dict[str, str]) -> Iterator[Namespace]:
     """A fresh namespace that enforces the restricted Pod Security Standard."""
     settings = dataclasses.replace(cluster_settings, namespace=f"digits-{uuid.uuid4().hex[:8]}")
-    predictor = cluster_images[cluster.PREDICTOR_IMAGE]
-    cluster.install(settings, {cluster.PREDICTOR_IMAGE: predictor})
+    predictor = cluster_images[PREDICTOR_IMAGE]
+    install(settings, {PREDICTOR_IMAGE: predictor})
     try:
-        with cluster.store(settings) as reached:
+        with store(settings) as reached:
             yield Namespace(settings, open_store(reached), Kube.connect(settings), predictor)
     finally:
         config = kubeconfig_path(settings)

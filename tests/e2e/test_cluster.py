@@ -20,6 +20,7 @@ from page_fixtures import Visit
 from backends.cluster import kind as cluster
 from backends.cluster import kserve
 from backends.cluster.kube import forwarded, kubeconfig_path
+from backends.cluster.namespace import credentials, install
 from backends.programs import program
 from digits import feedback, ledger, releases
 from digits.errors import MissingError
@@ -38,10 +39,10 @@ def test_up_again_changes_nothing(
     users = tmp_path / "users-kubeconfig"
     users.write_text("apiVersion: v1\nkind: Config\ncurrent-context: mine\n")
     monkeypatch.setenv("KUBECONFIG", str(users))
-    before, keys = cluster.status(cluster_settings, name=NAME), cluster.credentials(cluster_settings)
+    before, keys = cluster.status(cluster_settings, name=NAME), credentials(cluster_settings)
     cluster.up(cluster_settings, print, name=NAME, images=cluster_images)
     assert cluster.status(cluster_settings, name=NAME) == before
-    assert cluster.credentials(cluster_settings) == keys
+    assert credentials(cluster_settings) == keys
     assert users.read_text().endswith("current-context: mine\n")
     assert kubeconfig_path(cluster_settings).stat().st_mode & 0o777 == 0o600
 
@@ -114,7 +115,7 @@ def test_page_in_the_cluster(
 ) -> None:
     """A digit drawn in a browser is read by the page in the cluster, and its correction lies in the cluster's store."""
     kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
-    cluster.install(namespace.settings, cluster_images)
+    install(namespace.settings, cluster_images)
     with forwarded(kubeconfig_path(namespace.settings), namespace.name, "service/web", 80) as (port,):
         page = browser.new_context().new_page()
         seen = Visit(page)
@@ -135,7 +136,7 @@ def test_a_user_deploys_opens_and_rolls_back(
     namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], tmp_path: Path
 ) -> None:
     """By commands alone the champion is served on the cluster, its page is opened, and the former one comes back."""
-    cluster.install(namespace.settings, cluster_images)
+    install(namespace.settings, cluster_images)
     settings = dataclasses.replace(namespace.settings, store=(tmp_path / "store").as_uri())
     store, environment = open_store(settings), os.environ | settings.environ()
     versions = [releases.publish(store, r.folder, r.manifest)["version"] for r in small_releases]

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from cluster_fixtures import Namespace, Release
 
-from backends.cluster import kind as cluster
 from backends.cluster import kserve
 from backends.cluster.kube import forwarded, kubeconfig_path
+from backends.cluster.namespace import manifests
 from backends.programs import ProgramError
 from digits import deployment, releases
 from digits.errors import EndpointError
@@ -126,7 +126,7 @@ def test_taking_over_what_was_applied_by_hand(namespace: Namespace, small_releas
     """`kubectl apply -k` serves a release without our code; `deploy` takes it from there, and can go back to it."""
     first, second = small_releases
     _, uri = namespace.publish(first)
-    by_hand = namespace.kubectl("kustomize", str(cluster.manifests() / "endpoint"))
+    by_hand = namespace.kubectl("kustomize", str(manifests() / "endpoint"))
     service = yaml.safe_load(by_hand)
     service["spec"]["predictor"]["model"]["storageUri"] = uri
     service["metadata"]["namespace"] = namespace.name

@@ -15,6 +15,7 @@ from kfp_pods import Driver, StepError
 
 from backends.cluster import kind as cluster
 from backends.cluster import kserve
+from backends.cluster.namespace import credentials
 from backends.docker import containers, images
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
@@ -91,7 +92,7 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
 
 def secrets_stay_secret(namespace: Namespace, driver: Driver) -> None:
     """After all that, the store's keys are in Secrets alone: in no other object, no log and no artifact."""
-    keys = cluster.credentials(namespace.settings)
+    keys = credentials(namespace.settings)
     assert keys is not None
     objects = namespace.kubectl("get", OBJECTS, "--output=json")
     assert '"kind": "InferenceService"' in objects
@@ -114,7 +115,7 @@ def feedback_digest(namespace: Namespace) -> str:
 
 def test_the_pods_hold_no_secret(namespace: Namespace, driver: Driver) -> None:
     """Credentials are references in the pods, and in no value; the namespace enforces the restricted standard."""
-    keys = cluster.credentials(namespace.settings)
+    keys = credentials(namespace.settings)
     assert keys is not None
     bodies = json.dumps([driver.pod(step) for step in ("fetch-mnist", "collect-feedback")])
     assert not any(key in bodies for key in keys)

@@ -17,6 +17,7 @@ from backends.cluster import kind as cluster
 from backends.cluster import kserve
 from backends.cluster.kube import Kube, RefusedError, kubeconfig_path
 from backends.cluster.reasons import reasons
+from backends.cluster.revision import Revision, inference_service
 from backends.programs import ProgramError, need, program
 from digits.errors import EndpointError, MissingError
 from digits.settings import Settings
@@ -181,21 +182,21 @@ def test_kserve_that_does_nothing(api: Kube) -> None:
 
 def test_a_revision_survives_its_note() -> None:
     """What a rollback reads from the annotation is the revision that was noted; it names its release."""
-    revision = kserve.Revision.of(RELEASE, "s3://b/models/digits/0123456789ab/", "predictor:1")
-    again = kserve.Revision(**json.loads(revision.note()))
+    revision = Revision.of(RELEASE, "s3://b/models/digits/0123456789ab/", "predictor:1")
+    again = Revision(**json.loads(revision.note()))
     assert again == revision
     assert again.id == revision.id
     assert again.version == "0123456789ab"
-    live = kserve.inference_service("digits", revision, previous="x")
-    assert kserve.Revision.served_by(live) == revision
-    assert kserve.Revision("s3://b/models/digits/ba9876543210/").version == "ba9876543210"
+    live = inference_service("digits", revision, previous="x")
+    assert Revision.served_by(live) == revision
+    assert Revision("s3://b/models/digits/ba9876543210/").version == "ba9876543210"
 
 
 def test_only_whole_s3_folders_are_deployed() -> None:
     """KServe can fetch neither a file:// release nor tell version 1 from 10 without the slash."""
     for uri in ("file:///store/models/digits/0123456789ab/", "s3://b/models/digits/0123456789ab"):
         with pytest.raises(EndpointError, match="s3://bucket/folder/"):
-            kserve.Revision.of(RELEASE, uri, "")
+            Revision.of(RELEASE, uri, "")
 
 
 def test_programs_are_named_when_missing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from backends.cluster import kind as cluster
-from backends.cluster import kserve
+from backends.cluster.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
+from backends.cluster.revision import ACCOUNT, Revision, inference_service
 from digits.settings import Settings
 
 ROOT = Path(__file__).parents[2] / "manifests"
@@ -113,7 +113,7 @@ def test_objects_fit_their_models(rendered: dict[str, list[Json]], models: list[
 
 def test_a_misspelt_field_is_noticed(models: list[Any]) -> None:
     """The check of models rejects a field that does not exist."""
-    service = kserve.inference_service("digits", kserve.Revision("s3://b/f/"))
+    service = inference_service("digits", Revision("s3://b/f/"))
     build(models, "V1beta1InferenceService", service)
     service["spec"]["predictor"]["minReplica"] = 1
     with pytest.raises(AssertionError, match="minReplica"):
@@ -160,11 +160,11 @@ def test_no_credential_is_kept() -> None:
 def test_kserve_finds_the_credentials(rendered: dict[str, list[Json]], overlay: str) -> None:
     """The InferenceService's account names the Secret, whose annotations say where the store is."""
     objects = rendered[f"overlays/{overlay}"]
-    (account,) = [a for a in of_kind(objects, "ServiceAccount") if a["metadata"]["name"] == kserve.ACCOUNT]
+    (account,) = [a for a in of_kind(objects, "ServiceAccount") if a["metadata"]["name"] == ACCOUNT]
     (secret,) = of_kind(objects, "Secret")
     (settings,) = of_kind(objects, "ConfigMap")
     assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
-    assert set(secret["data"]) == set(cluster.KEYS)
+    assert set(secret["data"]) == set(KEYS)
     endpoint = secret["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"]
     assert settings["data"]["MINIO_ENDPOINT"] == f"http://{endpoint}"
     (service,) = rendered["endpoint"]
@@ -192,7 +192,7 @@ def test_the_code_deploys_what_the_manifest_says(rendered: dict[str, list[Json]]
     """`deploy` and `kubectl apply -k manifests/endpoint` make the same InferenceService but for the release."""
     (manifest,) = rendered["endpoint"]
     uri = manifest["spec"]["predictor"]["model"]["storageUri"]
-    made = kserve.inference_service("digits", kserve.Revision.of(RELEASE, uri, ""))
+    made = inference_service("digits", Revision.of(RELEASE, uri, ""))
     notes = made["metadata"]["annotations"]
     assert notes["digits/digest"] == RELEASE["digest"]
     made["metadata"]["annotations"] = {k: v for k, v in notes.items() if not k.startswith("digits/")}
@@ -237,9 +237,9 @@ def test_up_puts_in_the_built_images(rendered: dict[str, list[Json]], tmp_path: 
     root = tmp_path / "manifests"
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns("s3.env"))
     shutil.copy(root / "overlays/kind/s3.env.example", root / "overlays/kind/s3.env")
-    images = {cluster.PREDICTOR_IMAGE: "localhost:5001/predictor:abc", cluster.MINIO_IMAGE: "my/minio"}
+    images = {PREDICTOR_IMAGE: "localhost:5001/predictor:abc", MINIO_IMAGE: "my/minio"}
     (root / "here").mkdir()
-    (root / "here/kustomization.yaml").write_text(json.dumps(cluster.kustomization("elsewhere", images)))
+    (root / "here/kustomization.yaml").write_text(json.dumps(kustomization("elsewhere", images)))
     objects = render(root / "here")
     text = json.dumps(objects)
     assert '"image": "localhost:5001/predictor:abc"' in text
