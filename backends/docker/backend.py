@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import filelock
@@ -18,14 +18,11 @@ import filelock
 from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, endpoint, images, store
-from backends.local.backend import LocalBackend
+from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from digits import deployment, events, ledger, releases, tracking
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 from digits.store import open_store
-
-if TYPE_CHECKING:
-    from backends.local.engine import StartStep
 
 KILLED_CODE = 137
 START_SECONDS = 600.0
@@ -200,8 +197,6 @@ class _Steps:
 
     def _run_container(self, step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
         from docker.errors import NotFound
-
-        from backends.local.engine import STEP_SECONDS
 
         with containers.errors(f"starting a container for {step}"):
             made = self._create(step, command, environment)

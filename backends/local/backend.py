@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +26,11 @@ from digits.store import open_store
 POLL_SECONDS = 0.03
 STOP_SECONDS = 30.0
 RUN_SECONDS = 24 * 3600.0
+STEP_SECONDS = 6 * 3600
 LEAST_SPACE = 64 << 10  # bytes
+
+# Runs a step's command to its end with more variables in its environment, its output in a log; returns its exit code.
+StartStep = Callable[[str, list[str], dict[str, str], Path], int]
 
 
 class LocalBackend(ABC):

@@ -18,23 +18,20 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from backends import runs
 from backends.base import CANCELED
+from backends.local.backend import StartStep
 from digits import events, tracking
 from digits.errors import DigitsError
 from digits.files import write_json
 from digits.settings import Settings
 
-STEP_SECONDS = 6 * 3600
 MLFLOW_SECONDS = 120.0
 MLFLOW_LAST_SECONDS = 10.0
 _CACHED = re.compile(r"Task (\S+) cache hit")
-
-StartStep = Callable[[str, list[str], dict[str, str], Path], int]
 
 
 def main(folder: Path) -> int:

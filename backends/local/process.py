@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backends import runs
 from backends.base import Watch
 from backends.local import endpoint as predictor
-from backends.local.backend import LocalBackend
+from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from digits import deployment, ledger, releases
 from digits.settings import Settings
 from digits.store import open_store
-
-if TYPE_CHECKING:
-    from backends.local.engine import StartStep
 
 
 class ProcessBackend(LocalBackend):
@@ -82,8 +79,6 @@ def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any
 def start_step(step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
     """Run a step's command to its end; standard output and error go to `log`. Returns its exit code."""
     del step
-    from backends.local.engine import STEP_SECONDS
-
     with log.open("ab") as file:
         process = subprocess.Popen(
             command,

@@ -35,9 +35,10 @@ def serve(
     curl localhost:8080/v2/models/digits
     """
     from digits.serving import server
+    from digits.serving.options import Options
 
     settings = Settings.load()
-    options = server.Options(
+    options = Options(
         name=name,
         host=host,
         http_port=http_port or settings.port,

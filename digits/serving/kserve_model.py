@@ -25,7 +25,7 @@ from kserve.protocol.rest.multiprocess import server as workers
 from digits.serving import decode
 from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front
 from digits.serving.model import Follower, Served, load
-from digits.serving.server import Options
+from digits.serving.options import Options
 from digits.serving.shedding import Shedding
 from digits.settings import Settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,17 @@ def test_imports_point_one_way(layer: str) -> None:
             assert not name.startswith("digits.cli"), f"{path} imports {name}"
             top = name.split(".")[0]
             assert top not in ALLOWED or top in ALLOWED[layer], f"{path} imports {name}"
+
+
+def test_no_modules_import_each_other() -> None:
+    """The imports of the product's modules, late ones too, make no circle."""
+    paths = [path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py")]
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+    graph = {}
+    for module, path in modules.items():
+        uses = {name if name in modules else name.rpartition(".")[0] for name in imported(path)}
+        graph[module] = (uses & set(modules)) - {module}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_the_domain_knows_no_engine() -> None:
