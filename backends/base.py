@@ -42,6 +42,15 @@ class Result:
     seconds: float = 0.0
 
 
+def as_it_stands(outputs: dict[str, Any], champion: str) -> dict[str, Any]:
+    """A run's outputs, where `champion` is the champion: what publish and deploy said of it may be from the cache."""
+    published = outputs["published"] | {"champion": champion}
+    if published["promoted"] and champion != published["version"]:
+        why = f"it was promoted before; {champion} is the champion now (digits promote {published['version']})"
+        published |= {"promoted": False, "why": why}
+    return outputs | {"published": published, "deployed": outputs["deployed"] | {"version": champion}}
+
+
 class Backend(Protocol):
     """Runs the one definition somewhere.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backends import runs
-from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from digits import code, events, feedback, ledger, mnist, releases, steps, tracking
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
@@ -100,6 +100,7 @@ class FakeBackend:
                 tracking.end_run(self.settings, made, status)
             os.environ.clear()
             os.environ.update(before)
+        outputs = as_it_stands(outputs, ledger.champion(open_store(self.settings)))
         write_json(run.folder / "result.json", outputs)
         mlflow_run = outputs["published"]["mlflow_run"]
         return Result(run.id, state, going.states, outputs, mlflow_run, time.monotonic() - began)

@@ -1,6 +1,6 @@
 """Putting a release behind an endpoint: a deployer chosen by name, and the proof that the endpoint answers rightly.
 
-A backend says which deployer its steps use by DIGITS_DEPLOYER. Deployers other than "follow" are found among the
+A backend says which deployer its steps use by DIGITS_DEPLOYER. Deployers other than FOLLOW are found among the
 entry points of group `digits.deployers`, so that nothing here knows Docker or Kubernetes.
 """
 
@@ -20,6 +20,7 @@ from digits.releases import Manifest
 from digits.settings import Settings
 
 GROUP = "digits.deployers"
+FOLLOW = "follow"
 ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
 READY_SECONDS = 60.0
 AGREEMENT = 1e-4  # ONNX Runtime on another processor may differ in the last bits
@@ -29,11 +30,11 @@ Deployer = Callable[[Settings, Manifest, str], str]
 
 def deployer(name: str) -> Deployer:
     """The deployer of that name. Raises MissingError that lists those installed."""
-    if name == "follow":
+    if name == FOLLOW:
         return follow
     found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if name not in found:
-        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join(['follow', *found])}, got {name!r}")
+        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([FOLLOW, *found])}, got {name!r}")
     loaded: Deployer = found[name].load()
     return loaded
 

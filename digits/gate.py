@@ -45,7 +45,8 @@ def decide(
     lost = int((champion_right & ~right).sum())
     won = int((right & ~champion_right).sum())
     p = mcnemar(lost, won)
-    facts = f"{accuracy:.2%} against {champion_right.mean():.2%} of {champion}: {won} won, {lost} lost, p = {p:.3f}"
+    shown = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    facts = f"{accuracy:.2%} against {champion_right.mean():.2%} of {champion}: {won} won, {lost} lost, {shown}"
     if p < SIGNIFICANCE:
         return Decision(False, f"significantly worse than the champion: {facts}", p)
     return Decision(True, f"not significantly worse than the champion: {facts}", p)

@@ -130,7 +130,7 @@ def _gate(
         return decision.why if decision.promote else None
 
     if ledger.champion(store) == version:
-        return gate.Decision(True, "this very release is the champion already")
+        return gate.Decision(True, "it is the champion already")
     ledger.promote(store, version, "", still=still)
     return decided[-1] if decided else gate.Decision(True, "promoted by another run of the same release")
 
@@ -145,6 +145,11 @@ def _judge(
 ) -> gate.Decision:
     if not champion:
         return gate.decide(right, None, min_accuracy=min_accuracy)
+    version = manifest["version"]
+    if before := [entry.n for entry in ledger.entries(store) if entry.version == version]:
+        # Whoever replaced it or rolled it back meant to; a run of the same data and settings must not undo that.
+        back = f"digits promote {version} brings it back"
+        return gate.Decision(False, f"it was the champion before (ledger entry {before[-1]}); {back}")
     ours, theirs = manifest["data"]["dataset"], releases.load(store, champion)["data"]["dataset"]
     if theirs not in {ours, mnist.FALLBACK}:
         # On its own test set a model of other data would always win; only the fall-back's champion gives way.

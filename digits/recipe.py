@@ -100,14 +100,27 @@ class TrainingConfig:
         """The preset that this choice comes to."""
         return BASELINE if self.model == "baseline" else PRESETS[self.preset]
 
+    @property
+    def in_force(self) -> dict[str, float]:
+        """What stands for 0: the preset's epochs and batch size, and the peak of the learning rate (not baseline's)."""
+        batch_size = self.batch_size or self.how.batch_size
+        usual = 0.0 if self.how is BASELINE else round(peak_rate(self, batch_size), 6)
+        rate = self.learning_rate or usual
+        return {"epochs": self.epochs or self.how.epochs, "batch_size": batch_size, "learning_rate": rate}
+
 
 # The earlier design, to compare with: `digits.training` fits it as that did, with Keras's `fit`.
 BASELINE = Preset("baseline", 3, 20, Augmentation())
 
 
+def peak_rate(config: TrainingConfig, batch_size: int) -> float:
+    """The highest learning rate: the one chosen, or the optimizer's at the preset's pace, for this batch size."""
+    return config.learning_rate or config.how.pace * OPTIMIZERS[config.optimizer] * math.sqrt(batch_size / 256)
+
+
 def learning_rates(config: TrainingConfig, steps: int, batch_size: int) -> list[float]:
     """The learning rate of each of `steps` steps: half a cosine up to the peak, then half a cosine down to 0."""
-    peak = config.learning_rate or config.how.pace * OPTIMIZERS[config.optimizer] * math.sqrt(batch_size / 256)
+    peak = peak_rate(config, batch_size)
     up = max(1, round(0.3 * steps))
     rise = [0.04 + 0.96 * (1 - math.cos(math.pi * i / up)) / 2 for i in range(up)]
     fall = [(1 + math.cos(math.pi * (i + 1) / (steps - up))) / 2 for i in range(steps - up)]

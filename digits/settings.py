@@ -45,6 +45,7 @@ class Settings:
     endpoints: str = _setting(
         "DIGITS_ENDPOINTS", "", "endpoints the page may ask, [name=]url[@host] by space; empty: the predictor here"
     )
+    deployer: str = _setting("DIGITS_DEPLOYER", "", "entry point by which the last step deploys; empty: the backend's")
     endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
     namespace: str = _setting("K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService")
     base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: a public one")

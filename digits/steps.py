@@ -7,7 +7,6 @@ engine. Each may run twice: it reads its inputs, never changes them, and writes 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -96,7 +95,7 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
         history: file for the list of {epoch, loss, accuracy, val_loss, val_accuracy, seconds}.
 
     Returns {"weights": their digest, "model": digest of its files, "count": of weights, "seconds": of training alone,
-    "parameters"}.
+    "parameters": those given, with what the preset has for 0}.
     """
     from digits import export, training
 
@@ -130,7 +129,7 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
         "model": sha256_of_folder(out),
         "seconds": sum(result.seconds for result in trained.history),
         "count": int(trained.model.count_params()),
-        "parameters": parameters,
+        "parameters": parameters | config.in_force,
     }
 
 
@@ -208,7 +207,7 @@ def deploy(champion: str, store: str) -> Json:
         events.tell("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
         return {"endpoint": "", "version": ""}
     manifest = releases.load(opened, champion)
-    deployer = deployment.deployer(os.environ.get("DIGITS_DEPLOYER", "follow"))
+    deployer = deployment.deployer(settings.deployer or deployment.FOLLOW)
     return {"endpoint": deployer(settings, manifest, releases.uri_of(opened, champion)), "version": champion}
 
 

@@ -6,13 +6,14 @@ import sys
 
 from digits.errors import DigitsError
 from digits.settings import Settings
-from web_app.server import serve
+from web_app.server import listening, serve
 
 
 def main(arguments: list[str]) -> int:
     """Serve at the given host, 127.0.0.1 by default (0.0.0.0 in a container). Returns the exit code."""
     try:
-        serve(Settings.load(), host=arguments[0] if arguments else "127.0.0.1")
+        settings = Settings.load()
+        serve(settings, listener=listening(settings, arguments[0] if arguments else "127.0.0.1"))
     except DigitsError as exc:
         sys.stderr.write(f"{exc}\n")
         return exc.exit_code

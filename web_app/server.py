@@ -19,39 +19,41 @@ def serve(
     settings: Settings,
     endpoints: Mapping[str, str] | Sequence[str] = (),
     *,
-    host: str = "127.0.0.1",
-    port: int | None = None,
+    listener: socket.socket,
     ready: Callable[[str], object] | None = None,
 ) -> None:
     """Serve the page until interrupted.
 
     Args:
-        settings: the endpoints and the port unless given, the store for corrections, the token.
+        settings: the endpoints unless given, the store for corrections, the token.
         endpoints: `[name=]url[@host]` each, or the names with what they stand for; the first is the default.
-        host: address to listen at.
-        port: to listen at, 0 for any; None: the settings'.
+        listener: from `listening`; closed at the end.
         ready: called with the page's address once it answers.
 
     Raises:
         UsageError: an endpoint or the store is not of its form.
-        MissingError: the port is taken.
     """
     if isinstance(endpoints, Mapping):
         endpoints = [f"{name}={address}" for name, address in endpoints.items()]
     texts = endpoints or settings.endpoints.split() or [f"http://127.0.0.1:{settings.port}"]
-    config = GatewayConfig(Endpoint.parse_all(texts), open_store(settings), settings.endpoint_token)
+    with listener:
+        config = GatewayConfig(Endpoint.parse_all(texts), open_store(settings), settings.endpoint_token)
+        host, port = listener.getsockname()[:2]
+        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
+        server = _Server(f"http://{shown}:{port}", ready, create_app(config))
+        server.run(sockets=[listener])
+
+
+def listening(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> socket.socket:
+    """A socket that listens at `port`, 0 for any, None for the settings'. Raises MissingError if it is taken."""
     port = settings.web_port if port is None else port
     try:
-        listener = socket.create_server((host, port))
+        return socket.create_server((host, port))
     except OSError as exc:
         raise MissingError(
             f"port {port} on {host} cannot be used: {exc.strerror}",
-            remedy=f"stop what holds it (ss -ltnp 'sport = :{port}'), or set DIGITS_WEB_PORT",
+            remedy=f"stop what holds it (ss -ltnp 'sport = :{port}'), or choose another: --port, DIGITS_WEB_PORT",
         ) from exc
-    with listener:
-        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
-        server = _Server(f"http://{shown}:{listener.getsockname()[1]}", ready, create_app(config))
-        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

@@ -12,7 +12,7 @@ from typing import Any
 import urllib3
 
 from backends import runs
-from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.http import Refused, Unreachable
 from backends.kubeflow.submit import submission
@@ -198,7 +198,7 @@ class KubeflowBackend:
         """What the run answers, as its deploy step told it; {} where the pod's log is gone."""
         log = self._log(run, run_id, last, "deploy")
         told = [event["outputs"] for event in events_of(log) if event["event"] == "outputs"]
-        return dict(told[-1]) if told else {}
+        return as_it_stands(told[-1], told[-1]["deployed"]["version"]) if told else {}  # deploy is never from the cache
 
     def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
         """Get the report from MLflow's server, where one is reached from here; it is also on the run's page."""

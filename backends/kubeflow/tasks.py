@@ -96,7 +96,7 @@ def _environment(task: Any, settings: Settings) -> None:
 
     variables = {
         "DIGITS_HOME": HOME,
-        "DIGITS_DEPLOYER": "kserve",
+        "DIGITS_DEPLOYER": settings.deployer or "kserve",
         "K8S_NAMESPACE": settings.namespace,
         events.VARIABLE: "/dev/stdout",  # what a step tells is read back from its pod's log
         # Kubernetes sets NAME_PORT for each Service of the namespace: one called digits would change these settings.

@@ -17,8 +17,9 @@ from typing import IO, Any
 import psutil
 
 from backends import runs
-from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch
-from digits import events, feedback, mnist
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
+from digits import events, feedback, ledger, mnist
+from digits.deployment import FOLLOW
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.settings import Settings
 from digits.store import open_store
@@ -104,7 +105,7 @@ class LocalBackend(ABC):
         unfinished = [name for name, step in steps.items() if step.state not in {"done", "cached"}]
         if code == 0 and not unfinished:
             run.update(state=SUCCEEDED)
-            outputs = _read(run.folder / "result.json")
+            outputs = as_it_stands(_read(run.folder / "result.json"), ledger.champion(open_store(reached)))
             return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, seconds)
         run.update(state=FAILED)
         self.release_leftovers(run)
@@ -125,7 +126,7 @@ class LocalBackend(ABC):
             "dataset": dataset,
             "store": self.step_settings().store,
             "feedback": feedback.digest(store),
-            "deployment": deployment["life"],
+            "deployment": " ".join(filter(None, (deployment["life"], self.settings.deployer))),
         }
 
     def _watch_engine(
@@ -173,7 +174,7 @@ class LocalBackend(ABC):
 
     def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = os.environ | self.step_settings().environ()
-        environment |= {"DIGITS_ENDPOINT": deployment["endpoint"], "DIGITS_DEPLOYER": "follow"}
+        environment |= {"DIGITS_ENDPOINT": deployment["endpoint"], "DIGITS_DEPLOYER": self.settings.deployer or FOLLOW}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         environment.pop("MLFLOW_RUN_ID", None)
         root = str(Path(__file__).resolve().parents[2])

@@ -99,7 +99,10 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: _Mlf
         # A run without cache still keeps its own results, so that it can be resumed.
         cache_root=record["cache_root"],
     )
-    outputs = definition.build(configure)(**record["parameters"]).outputs
+    pipeline = definition.build(configure)
+    # All of them are given: kfp.local's cache takes a default, 3.0 in the compiled pipeline, for another value than 3.
+    defaults = {name: spec.default for name, spec in pipeline.component_spec.inputs.items()}
+    outputs = pipeline(**defaults | record["parameters"]).outputs
     found = {name: value for name, value in outputs.items() if not hasattr(value, "path")}
     if "report" in outputs:
         shutil.copyfile(outputs["report"].path, run.folder / "report.html")

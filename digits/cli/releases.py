@@ -169,7 +169,12 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
             version, endpoint = ledger.champion(store), opened.endpoint()
         if not version:
             raise MissingError("there is no champion to verify", remedy="digits run")
-        for hop in verification.verify(settings, store, version, endpoint):
+        found = list(verification.verify(settings, store, version, endpoint))
+        if not (
+            target or endpoint or settings.backend == "kubeflow"
+        ):  # of that one, a machine outside may know nothing
+            found.append(verification.Hop("endpoint", False, "nothing is served; digits serve, or digits run"))
+        for hop in found:
             hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
             mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
             click.echo(f"  {mark} {hop.name:<10} {wrapped(hop.found, 15)}", err=as_json)

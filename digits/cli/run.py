@@ -158,7 +158,10 @@ def _compile(output: Path, settings: Settings, as_json: bool) -> None:
 
         configure = configure_task(settings)
     compile_to(output, configure)
-    click.echo(f"wrote {output}", err=True)
+    hint = (
+        "" if settings.backend == "kubeflow" else f" for the backend {settings.backend}; for Kubeflow: digits compile"
+    )
+    click.echo(f"wrote {output}{hint}", err=True)
     if as_json:
         emit({"output": str(output)})
 
@@ -171,9 +174,10 @@ def _compile(output: Path, settings: Settings, as_json: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")
 def up(data: str | None, backend: str | None, open_page: bool, port: int | None, **options: Any) -> None:
     """Run what is not cached, serve the model and the drawing page until Ctrl-C."""
-    from web_app.server import serve
+    from web_app.server import listening, serve
 
     settings = _settings(data, backend)
+    listener = listening(settings, port=port)  # a port that is taken is said before the pipeline runs
     result = execute(settings, _chosen(options), cache=True, resume=None, quiet=False)
     answer = summary(result, settings)
     if not answer["endpoint"]:
@@ -184,4 +188,4 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
         if open_page:
             webbrowser.open(url)
 
-    serve(settings, {"local": answer["endpoint"]}, port=port, ready=announce)
+    serve(settings, {"local": answer["endpoint"]}, listener=listener, ready=announce)

@@ -69,6 +69,7 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     digits web --endpoint http://localhost:8080
     digits web --endpoint cluster=http://10.0.0.7@digits.digits.example.com
     """
+    from web_app.server import listening
     from web_app.server import serve as serve_page
 
     settings = Settings.load()
@@ -87,4 +88,4 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
         if open_page:
             webbrowser.open(url)
 
-    serve_page(settings, chosen, host=host, port=port, ready=announce)
+    serve_page(settings, chosen, listener=listening(settings, host, port), ready=announce)

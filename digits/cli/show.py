@@ -130,15 +130,18 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         if settings.backend == "kubeflow"
         else "digits up"
     )
-    gate = "promoted" if published["promoted"] else "kept, not promoted"
+    standing = "champion" if answer["champion"] == answer["release"] else "kept, not promoted"
+    corrections = int(answer["data"].get("feedback", {}).get("count", 0))
     cached = sum(step.state == "cached" for step in result.steps.values())
     trained = (
         "" if result.steps["train"].state == "cached" else f", {answer['training_seconds']:.1f} s of them training"
     )
     _table(
         ("accuracy", f"{accuracy:.2%} on {answer['data']['dataset']}"),
-        ("release", f"{published['version']}  {gate}"),
+        ("release", f"{published['version']}  {standing}"),
         ("why", published["why"]),
+        ("champion", answer["champion"] if answer["champion"] != answer["release"] else ""),
+        ("feedback", f"{corrections} corrected drawings collected" if corrections else ""),
         ("endpoint", answer["endpoint"]),
         ("report", "digits report" if answer["report"] else "on the run's page"),
         (

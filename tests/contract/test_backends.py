@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -76,6 +77,25 @@ def test_a_changed_parameter_runs_only_what_depends_on_it(world, first):
     assert again.outputs["published"]["version"] == first[0].outputs["published"]["version"]
 
 
+def test_a_default_that_is_given_is_the_same_as_none(world, first):
+    """Values that are the defaults hit the cache, whatever type the engine keeps them in."""
+    again, _ = world.run(optimizer="adam", batch_size=0, learning_rate=0.0, model="default")
+    assert {name: step.state for name, step in again.steps.items()} == dict.fromkeys(STEPS, "cached")
+
+
+def test_a_deployer_that_is_not_there_is_named(world, first):
+    """DIGITS_DEPLOYER reaches the last step, past the cache, and one that nobody registered fails it by name."""
+    if world.backend.name == "fake":
+        pytest.skip("fake: it deploys to itself")
+    own = world.backend.settings
+    world.backend.settings = dataclasses.replace(own, deployer="nowhere")
+    try:
+        with pytest.raises(StepFailed, match="expected DIGITS_DEPLOYER of follow, kserve, got 'nowhere'"):
+            world.run()
+    finally:
+        world.backend.settings = own
+
+
 def test_a_failed_step_fails_the_run_and_a_resumed_run_goes_on_from_there(world, first):
     """The error names the step and its cause; what was done before it is not done again; a better release results."""
     with pytest.raises(StepFailed, match="nonsense") as failure:
@@ -109,6 +129,25 @@ def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
     world.backend.redeploy()
     assert world.served() == old
     np.testing.assert_array_equal(world.ask(images), answers[old])
+
+
+def test_a_run_does_not_undo_a_promotion_or_a_rollback(world, first):
+    """A release that was replaced is not promoted again by the run that made it, from the cache or not."""
+    store = open_store(world.backend.here())
+    old, new = ledger.champion(store), ledger.entries(store)[-2].version
+    assert old == first[0].outputs["published"]["version"] != new
+    ledger.promote(store, new, "a test")
+    world.backend.redeploy()
+    for changed in ({}, {"min_accuracy": 0.32}):
+        result, _ = world.run(**changed)
+        published = result.outputs["published"]
+        assert result.steps["publish"].state == ("done" if changed else "cached")
+        assert (published["version"], published["promoted"], published["champion"]) == (old, False, new)
+        assert f"digits promote {old}" in published["why"]
+        assert result.outputs["deployed"]["version"] == new == world.served()
+    ledger.rollback(store)
+    world.backend.redeploy()
+    assert world.run()[0].outputs["published"]["champion"] == world.served() == old
 
 
 def test_an_interrupted_run_is_cancelled_and_leaves_nothing_running(world, first):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -173,6 +174,14 @@ def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path:
     assert not (settings.home / "runs").exists()
 
 
+def test_a_taken_port_is_said_before_anything_runs(digits: Digits, settings: Settings) -> None:
+    """`digits up` looks at the page's port first."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = digits("up", "--no-open", "--port", str(taken.getsockname()[1]))
+    assert (said.code, "--port" in said.err) == (3, True)
+    assert not (settings.home / "runs").exists()
+
+
 def test_releases_are_listed(digits: Digits, finished: Finished) -> None:
     """The list marks the champion, for people and in JSON."""
     said = digits("releases", on=finished.settings)
@@ -191,11 +200,13 @@ def test_no_releases_in_json_is_an_empty_list(digits: Digits) -> None:
 def test_verify_says_each_hop(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """An intact chain ends with 0; a broken one with 1, the hop's name, and still one JSON object."""
     settings = finished.copy(tmp_path / "home")
-    said = digits("verify", "--json", on=settings)
+    said = digits("verify", finished.version, "--json", on=settings)
     assert (said.code, said.json["holds"]) == (0, True)
+    said = digits("verify", "--json", on=settings)
+    assert (said.code, [hop["hop"] for hop in said.json["hops"] if not hop["holds"]]) == (1, ["endpoint"])
     store = FileStore(settings.home / "store")
     store.put(releases.prefix_of(finished.version) + "model.keras", b"x")
-    said = digits("verify", "--json", on=settings)
+    said = digits("verify", finished.version, "--json", on=settings)
     assert said.code == 1
     assert [hop["hop"] for hop in said.json["hops"] if not hop["holds"]] == ["files"]
     assert "files" in digits("verify", on=settings).err

@@ -25,7 +25,7 @@ from web_app import guard
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, GatewayConfig, create_app
 from web_app.guard import RateLimit
-from web_app.server import serve
+from web_app.server import listening
 
 PNG = {"Content-Type": "image/png"}
 
@@ -379,4 +379,4 @@ def test_a_taken_port_is_said(standin: StandIn, tmp_path: Path) -> None:
     with serving(standin.app) as url:
         port = int(url.rsplit(":", 1)[1])
         with pytest.raises(MissingError, match=f"port {port}"):
-            serve(Settings(home=tmp_path), {"here": url}, port=port)
+            listening(Settings(home=tmp_path), port=port)
