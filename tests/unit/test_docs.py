@@ -42,6 +42,13 @@ def test_messages_page_finds_what_is_raised() -> None:
     assert page.count("\n| ") > 100
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_of_a_benchmark_is_left_empty(page: Path) -> None:
+    """What a benchmark or a session fills in is there."""
+    parts = re.findall(r"<!-- (\w+) -->(.*?)<!-- /\1 -->", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert [name for name, content in parts if not content.strip()] == []
+
+
 def test_each_kind_of_error_has_its_remedies() -> None:
     """Every kind on the messages page has a heading in troubleshooting."""
     kinds = re.findall(r"^## (\w+)$", (DOCS / "messages.md").read_text(encoding="utf-8"), re.MULTILINE)

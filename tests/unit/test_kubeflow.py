@@ -38,7 +38,7 @@ OUTPUTS = {
     "data": {"dataset": "mnist"},
     "feedback": {"count": 0},
     "trained": {"seconds": 3.0},
-    "published": {"version": "abc", "mlflow_run": "f00", "accuracy": 0.99},
+    "published": {"version": "abc", "mlflow_run": "f00", "accuracy": 0.99, "promoted": True, "champion": "abc"},
     "deployed": {"endpoint": "http://digits-predictor.digits.svc.cluster.local", "version": "abc"},
 }
 
@@ -279,6 +279,16 @@ def test_the_archived_log_is_read_where_the_api_may_not_read_pods(settings: Sett
     api.logs[pod("deploy")] = "\n".join("" if line.startswith("{") else line for line in whole.splitlines())
     assert run(settings).outputs == OUTPUTS
     assert (runs.find(settings.home).logs / "deploy.log").read_text() == api.archive[node_of("deploy")]
+
+
+def test_what_publish_said_from_the_cache_is_held_against_the_endpoint(settings: Settings, api: Pipelines) -> None:
+    """Where another release is champion by now, the run doesn't claim that its own was promoted."""
+    succeeded(api)
+    log = api.logs[pod("deploy")]
+    api.logs[pod("deploy")] = log.replace('"version": "abc"}', '"version": "xyz"}')
+    published = KubeflowBackend(settings).run(Request({}), lambda _: None).outputs["published"]
+    assert (published["promoted"], published["champion"]) == (False, "xyz")
+    assert "digits promote abc" in published["why"]
 
 
 @pytest.mark.parametrize("there", [True, False])
