@@ -58,7 +58,9 @@ def publish(
         html = report.render(
             figures,
             history,
-            about | {"version": version, "digest": digest, "mlflow": tracking.link(settings, run_id)},
+            about
+            | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
+            | {"mlflow_run": run_id, "mlflow": tracking.link(settings, run_id)},
             decision.as_dict(),
         )
         write_whole(report_path, html)

@@ -163,7 +163,9 @@ def _table(*rows: tuple[str, str]) -> None:
 
 
 def wrapped(text: str, indent: int) -> str:
-    """`text` broken at the terminal's width, its further lines indented by `indent` columns."""
+    """`text` broken at the terminal's width, its further lines indented by `indent` columns; elsewhere as it is."""
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        return text
     width = max(min(shutil.get_terminal_size().columns, 120) - indent, 20)
     lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
     return ("\n" + " " * indent).join(lines)

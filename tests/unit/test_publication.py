@@ -45,6 +45,7 @@ def test_a_cut_off_publication_is_made_good(
         with pytest.raises(KeyboardInterrupt):
             publish()
     publish()
+    assert "experiment digits-tests" in (tmp_path / "report.html").read_text()
     hops = {hop.name: hop.holds for hop in verification.verify(settings, store, finished.version)}
     assert hops == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
 
