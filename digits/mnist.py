@@ -21,6 +21,7 @@ import numpy as np
 from digits.data import Dataset
 from digits.errors import DataError, MissingError, UsageError
 from digits.files import canonical_json, sha256_of, write_whole
+from digits.network import in_words
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
@@ -207,7 +208,7 @@ def _download(source: Source, file: str, base: str, timeout: float = READ_SECOND
         finally:
             answer.release_conn()
     except urllib3.exceptions.HTTPError as exc:
-        raise DataError(f"{type(exc).__name__}") from exc
+        raise DataError(in_words(exc)) from exc
     return _verified(source, file, bytes(raw), f"{base}{file}.gz")
 
 
