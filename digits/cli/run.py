@@ -14,6 +14,7 @@ from digits.cli.show import Progress, summary
 from digits.errors import UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
 from digits.settings import BACKENDS, Settings
+from digits.sources import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
     from backends.base import Result
 
 
-def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """`name` if it is a data set; imported only where one is given, for --help must not wait for NumPy."""
-    if name:
-        from digits import mnist
-
-        mnist.check_name(name)
-    return name
-
+DATASETS = names()
 
 # The definition's parameters that a user sets, as options. Defaults are the definition's own.
 PARAMETERS = (
@@ -41,7 +35,12 @@ PARAMETERS = (
     click.option("--learning-rate", type=click.FloatRange(0, 10, min_open=True), help="Its peak.  [the preset's]"),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of split, weights and order.  [0]"),
     click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Least accuracy for a promotion.  [0.95]"),
-    click.option("--dataset", callback=_known, help="mnist, sklearn-digits, or MNIST if it can be had.  [auto]"),
+    click.option(
+        "--dataset",
+        type=click.Choice(DATASETS),
+        metavar="NAME",
+        help=f"One of {', '.join(DATASETS)}; auto is MNIST if it can be had.  [auto]",
+    ),
 )
 
 

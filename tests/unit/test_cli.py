@@ -74,7 +74,7 @@ def digits(
         (["run", "--epochs", "0"], "0 is not in the range"),
         (["run", "--epochs", "many"], "not a valid integer"),
         (["run", "--backend", "slurm"], "'process', 'docker', 'kubeflow'"),
-        (["run", "--dataset", "emnist"], "sklearn-digits"),
+        (["run", "--dataset", "letters"], "sklearn-digits"),
         (["run", "--backend", "kubeflow", "--data", "http://files/mnist"], "ConfigMap digits-settings"),
         (["run", "--min-accuracy", "95"], "95"),
         (["run", "--nonsense"], "No such option"),

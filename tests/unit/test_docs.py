@@ -116,10 +116,14 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
     """docs/extending.md, "A data set": print the entry, paste it, and the data set is fetched from its mirror."""
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
     script = re.search(r"```python source-entry\n(.*?)```", text, re.DOTALL)
+    called = re.search(r"^python (entry\.py) (\S+) \S+ \S+/$", text, re.MULTILINE)
     assert script
+    assert called
+    (tmp_path / called[1]).write_text(script[1], encoding="utf-8")
     served = tmp_path / "served"
     served.mkdir()
     for name, content in tiny_files().items():
+        assert f"{name}.gz" in text
         (served / f"{name}.gz").write_bytes(gzip.compress(content))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -132,11 +136,11 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         mirror = f"http://127.0.0.1:{server.server_address[1]}/"
         environment = child_environment(Settings(home=tmp_path / "home"))
-        entry = _python(["-c", script[1], "fashion-mnist", str(served), mirror], environment)
+        entry = _python([str(tmp_path / called[1]), called[2], str(served), mirror], environment)
 
         checkout = tmp_path / "checkout"
         shutil.copytree(ROOT / "digits", checkout / "digits", ignore=shutil.ignore_patterns("__pycache__"))
-        module = checkout / "digits" / "mnist.py"
+        module = checkout / "digits" / "sources.py"
         source = module.read_text(encoding="utf-8")
         assert source.count("SOURCES = {\n") == 1
         module.write_text(source.replace("SOURCES = {\n", f"SOURCES = {{\n{entry}"), encoding="utf-8")

@@ -254,7 +254,7 @@ def test_nobody_answering_means_the_fall_back(monkeypatch: pytest.MonkeyPatch, t
     assert fetched.name == mnist.FALLBACK
     assert (len(fetched.train), len(fetched.test)) == (1437, 360)
     assert fetched.train.images.max() > 200
-    with pytest.raises(MissingError, match="cannot get .*:9/: connection refused"):
+    with pytest.raises(MissingError, match=r"cannot get .*:9/: connection refused"):
         mnist.fetch("mnist", "", tmp_path)
 
 
