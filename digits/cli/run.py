@@ -27,7 +27,12 @@ DATASETS = names()
 # The definition's parameters that a user sets, as options. Defaults are the definition's own.
 PARAMETERS = (
     click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.  [3]"),
-    click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), metavar="NAME", help="Keras's.  [adam]"),
+    click.option(
+        "--optimizer",
+        type=click.Choice(list(OPTIMIZERS), case_sensitive=False),
+        metavar="NAME",
+        help=f"One of {', '.join(OPTIMIZERS)}, as Keras has them.  [adam]",
+    ),
     click.option("--experiment", help="MLflow's experiment.  [digits-recognizer-kfp]"),
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A tuned way of training.  [fast]"),
     click.option("--model", type=click.Choice(MODELS), help="The network.  [default]"),
