@@ -21,7 +21,7 @@ COMMANDS = {
     "up": ("run", "Run what is not cached, serve the model and open the drawing page."),
     "run": ("run", "Run the pipeline."),
     "compile": ("run", "Write the pipeline as YAML for Kubeflow."),
-    "predict": ("predict", "Recognise picture files, or test images of MNIST by number."),
+    "predict": ("predict", "Recognise picture files, or test images by their number."),
     "serve": ("serve", "Serve the champion (or one release) over KServe's protocols."),
     "web": ("serve", "Serve the drawing page for any KServe endpoint."),
     "releases": ("releases", "List the releases."),

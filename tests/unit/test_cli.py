@@ -18,6 +18,7 @@ from support import Finished, StartPredictor, free_port
 from digits import releases
 from digits.cli import main
 from digits.data import Dataset
+from digits.preprocessing import named
 from digits.settings import Settings
 from digits.store.folder import FileStore
 
@@ -204,7 +205,7 @@ def test_verify_says_each_hop(digits: Digits, finished: Finished, tmp_path: Path
 def test_a_picture_is_recognised(
     digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path, mnist_folder: Path
 ) -> None:
-    """Picture files and numbers of MNIST's test images are drawn in the terminal and recognised."""
+    """Picture files and test images, by their number in the release's data set, are drawn and recognised."""
     test = Dataset.load(finished.folder / "test.npz")
     Image.fromarray(drawing(test.images[0])).save(tmp_path / "photo.png")
     predictor = start_predictor(finished.settings)
@@ -212,14 +213,49 @@ def test_a_picture_is_recognised(
     assert said.json["release"] == finished.version
     assert said.json["predictions"][0]["class"] == test.labels[0]
     assert sum(said.json["predictions"][0]["probabilities"]) == pytest.approx(1, abs=1e-4)
+    # MNIST is at hand, but the release learned from scikit-learn's digits.
     settings = Settings(home=tmp_path / "home", data=str(mnist_folder), port=free_port())
     said = digits("predict", "--endpoint", predictor.url, "photo.png", "0", on=settings)
     assert said.code == 0
-    assert f"photo.png is a {test.labels[0]}" in said.out
+    assert f"photo.png is {named(test.labels[0])}" in said.out
+    assert f"test image 0 is {named(test.labels[0])} (label {test.labels[0]})" in said.out
+    assert "test images of sklearn-digits" in said.err
     assert "█" in said.out
-    too_far = digits("predict", "--endpoint", predictor.url, "10000", on=settings)
+    answer = digits("predict", "--endpoint", predictor.url, "1", "photo.png", "--json", on=settings).json
+    assert answer["predictions"][0]["label"] == test.labels[1]
+    assert answer["predictions"][0]["verdict"] in {"sure", "unsure"}
+    assert "label" not in answer["predictions"][1]
+    too_far = digits("predict", "--endpoint", predictor.url, "360", on=settings)
     assert too_far.code == 2
-    assert "0 to 9999" in too_far.err
+    assert "0 to 359" in too_far.err
+
+
+def test_what_is_no_single_digit_is_said(
+    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path
+) -> None:
+    """A blank picture is empty and two digits are unsure, as on the page, whatever the model makes of them."""
+    test = Dataset.load(finished.folder / "test.npz")
+    predictor = start_predictor(finished.settings)
+    Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
+    Image.fromarray(drawing(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
+    said = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png")
+    assert said.out.startswith("blank.png is empty\n")
+    assert "two.png: not sure: this looks like more than one digit   (" in said.out
+    answer = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png", "--json").json
+    assert [row["verdict"] for row in answer["predictions"]] == ["empty", "several"]
+    assert answer["predictions"][0]["class"] is None
+
+
+def test_a_champion_that_nobody_serves_is_served_not_trained_again(
+    digits: Digits, finished: Finished, tmp_path: Path
+) -> None:
+    """Where there is a champion but no endpoint, the way on is to serve it."""
+    Image.fromarray(drawing(np.eye(28, dtype=np.uint8) * 255)).save(tmp_path / "drawing.png")
+    settings = finished.copy(tmp_path / "home")
+    said = digits("predict", "drawing.png", on=settings)
+    assert said.code == 1
+    assert finished.version in said.err
+    assert f"digits serve, and beside it --endpoint http://127.0.0.1:{settings.port}" in " ".join(said.err.split())
 
 
 def test_a_file_that_is_no_picture_is_named(digits: Digits, tmp_path: Path) -> None:
