@@ -34,25 +34,31 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 @click.option("--backend", type=click.Choice(BACKENDS), help="Whose needs count.  [process]")
 @_json
 def doctor(backend: str | None, as_json: bool) -> None:
-    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something.
+    """Say what is there, what is missing and how to get it, and the settings in force; secrets are masked.
+
+    Exit code 3 if the backend lacks something; - marks what it can do without.
 
     \b
     digits doctor
     digits doctor --backend docker
+    digits doctor > doctor.txt      for a bug report
     """
     import dataclasses
 
     settings = Settings.load()
     if backend:
         settings = dataclasses.replace(settings, backend=backend)
-    for variable, value, meaning in settings.describe():
-        if value:
-            click.echo(f"  {variable}={value}\n      {click.style(wrapped(meaning, 6), dim=True)}", err=True)
-    click.echo("", err=True)
     found = []
     for finding in findings(settings):
-        _show(finding)
+        _show(finding, as_json)
         found.append(finding)
+    click.echo("", err=as_json)
+    rows = settings.describe()
+    for variable, value, meaning in rows:
+        if value:
+            click.echo(f"  {variable}={value}\n      {click.style(wrapped(meaning, 6), dim=True)}", err=as_json)
+    unset = sum(not value for _, value, _ in rows)
+    click.echo(f"  {unset} settings unset: docs/configuration.md", err=as_json)
     missing = [finding.name for finding in found if finding.ok is False]
     if as_json:
         emit(
@@ -61,19 +67,19 @@ def doctor(backend: str | None, as_json: bool) -> None:
                 "backend": settings.backend,
                 "missing": missing,
                 "findings": [dataclasses.asdict(finding) for finding in found],
-                "settings": {variable: value for variable, value, _ in settings.describe()},
+                "settings": {variable: value for variable, value, _ in rows},
             }
         )
     if missing:
-        click.echo(f"\nthe {settings.backend} backend lacks: {', '.join(missing)}", err=True)
+        click.echo(f"\nthe {settings.backend} backend lacks: {', '.join(missing)}", err=as_json)
         sys.exit(MissingError.exit_code)
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: Finding, as_json: bool) -> None:
     mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
-    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrapped(finding.found, 21)}", err=True)
+    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrapped(finding.found, 21)}", err=as_json)
     if finding.remedy:
-        click.echo(f"    {'':<16} try: {wrapped(finding.remedy, 26)}", err=True)
+        click.echo(f"    {'':<16} try: {wrapped(finding.remedy, 26)}", err=as_json)
 
 
 @click.command()
