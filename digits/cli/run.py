@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
+from digits.cli.runs import check_id
 from digits.cli.show import Progress, summary
 from digits.errors import UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
@@ -84,8 +85,12 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
 
     resumed = ""
     if resume is not None:
-        run = runs.to_resume(settings.home, "" if resume == "last" else resume)
+        wanted = "" if resume == "last" else resume
+        check_id(settings.home, wanted)
+        run = runs.to_resume(settings.home, wanted)
         record, resumed = run.record(), run.id
+        if not quiet:
+            click.echo(f"takes up run {resumed}", err=True)
         world = {"store", "feedback", "deployment"}
         chosen = {k: v for k, v in record["parameters"].items() if k not in world} | chosen
         settings = dataclasses.replace(settings, backend=record["backend"])
@@ -104,7 +109,11 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
 @click.option("--backend", type=click.Choice(BACKENDS), help="Where to run.  [process]")
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
 @click.option(
-    "--resume", is_flag=False, flag_value="last", help="Take up the last failed run (or RUN) where it failed."
+    "--resume",
+    is_flag=False,
+    flag_value="last",
+    metavar="[RUN]",
+    help="Take up the last failed run, or RUN, where it failed.",
 )
 @click.option("--compile-only", is_flag=True, help="Write pipeline.yaml and run nothing.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for --compile-only.")

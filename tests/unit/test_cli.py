@@ -129,6 +129,42 @@ def test_something_missing_is_3(arguments: list[str], expected: str, digits: Dig
         stop_endpoint(settings)
 
 
+@pytest.mark.parametrize("command", [["report", "--no-open"], ["run", "--resume"]])
+def test_an_unknown_run_lists_the_last(command: list[str], digits: Digits, settings: Settings) -> None:
+    """Whoever mistypes a run's id sees the five that are newest, and no more."""
+    from backends import runs
+    from backends.base import Request
+
+    ids = [runs.create(settings.home, "process", Request({})).id for _ in range(6)]
+    said = digits(*command, "20260101")
+    assert said.code == 3
+    assert "no run 20260101" in said.err
+    assert all(known in said.err for known in ids[1:])
+    assert ids[0] not in said.err
+
+
+def test_a_resumed_run_is_named(digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`digits run --resume` says which run it takes up before it does."""
+    from backends import runs
+    from backends.base import Request
+    from digits.errors import StepFailed
+
+    taken = runs.create(settings.home, "process", Request({})).id
+    runs.find(settings.home).update(state="FAILED")
+
+    class Stub:
+        def check(self) -> None:
+            raise StepFailed("train", "as before")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr("backends.open_backend", lambda _: Stub())
+    said = digits("run", "--resume")
+    assert said.code == 1
+    assert said.err.startswith(f"takes up run {taken}\n")
+
+
 def stop_endpoint(settings: Settings) -> None:
     """End the predictor that a run may have started."""
     from backends.local import endpoint
