@@ -32,7 +32,7 @@ COMMANDS = {
     "doctor": ("upkeep", "Say what is there, what is missing and how to get it."),
     "clean": ("upkeep", "Stop what runs and remove what was made."),
     "images": ("upkeep", "Build the container images."),
-    "cluster": ("cluster", "A kind cluster with KServe: up, status, down."),
+    "cluster": ("cluster", "Make, use and remove a kind cluster with KServe."),
     "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
     "upload": ("kubeflow", "Upload the pipeline to Kubeflow Pipelines."),
     "schedule": ("kubeflow", "Run the pipeline on Kubeflow at set times."),

@@ -32,7 +32,7 @@ class Picture:
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--endpoint", help="Address of the endpoint.  [the one that digits deployed]")
-@click.option("--backend", type=click.Choice(BACKENDS), help="Whose endpoint.  [process]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose endpoint is asked.  [process]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
     """Recognise PICTURES: files of any picture format, or test images by number, of the served release's data set.

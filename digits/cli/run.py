@@ -32,14 +32,22 @@ PARAMETERS = (
         "--optimizer",
         type=click.Choice(list(OPTIMIZERS), case_sensitive=False),
         metavar="NAME",
-        help=f"One of {', '.join(OPTIMIZERS)}, as Keras has them.  [adam]",
+        help=f"One of {', '.join(OPTIMIZERS)}.  [adam]",
     ),
-    click.option("--experiment", help="MLflow's experiment.  [digits-recognizer-kfp]"),
+    click.option("--experiment", help="Name of the experiment in MLflow.  [digits-recognizer-kfp]"),
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A tuned way of training.  [fast]"),
-    click.option("--model", type=click.Choice(MODELS), help="The network.  [default]"),
-    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images a training step.  [the preset's]"),
-    click.option("--learning-rate", type=click.FloatRange(0, 10, min_open=True), help="Its peak.  [the preset's]"),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of split, weights and order.  [0]"),
+    click.option(
+        "--model", type=click.Choice(MODELS), help="Network to train; baseline is the earlier one.  [default]"
+    ),
+    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images in a training step.  [the preset's]"),
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(0, 10, min_open=True),
+        help="Peak of the learning rate.  [the preset's]",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the split, the first weights and the order.  [0]"
+    ),
     click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Least accuracy for a promotion.  [0.95]"),
     click.option(
         "--dataset",
@@ -116,9 +124,13 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
     help="Take up the last failed run, or RUN, where it failed.",
 )
 @click.option("--compile-only", is_flag=True, help="Write pipeline.yaml and run nothing.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for --compile-only.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that --compile-only writes.  [pipeline.yaml]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def run(
     data: str | None,
     backend: str | None,
@@ -154,8 +166,15 @@ def run(
 
 
 @click.command(name="compile")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("pipeline.yaml"))
-@click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Whose settings go in.  [kubeflow]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("pipeline.yaml"),
+    help="File to write.  [pipeline.yaml]",
+)
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend whose settings go in.  [kubeflow]"
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def compile_command(output: Path, backend: str, as_json: bool) -> None:
     """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine."""

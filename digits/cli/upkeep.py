@@ -31,7 +31,7 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 
 
 @click.command()
-@click.option("--backend", type=click.Choice(BACKENDS), help="Whose needs count.  [process]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose needs count.  [process]")
 @_json
 def doctor(backend: str | None, as_json: bool) -> None:
     """Say what is there, what is missing and how to get it, and the settings in force; secrets are masked.
@@ -83,8 +83,10 @@ def _show(finding: Finding, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option("--all", "everything", is_flag=True, help="The local store, MLflow's database and downloaded data too.")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Remove the local store, MLflow's database and downloaded data too."
+)
 @_json
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
     """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME.
@@ -152,7 +154,7 @@ def images() -> None:
     """Build and list our container images."""
 
 
-@images.command()
+@images.command(short_help="Build images that are missing.")
 @click.argument("names", nargs=-1)
 @_json
 def build(names: tuple[str, ...], as_json: bool) -> None:
@@ -178,7 +180,7 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
         emit({"images": built})
 
 
-@images.command(name="list")
+@images.command(name="list", short_help="Say which images a run would use, and which are there.")
 @_json
 def list_images(as_json: bool) -> None:
     """Say which images a run would use now, and which of them are there."""

@@ -19,7 +19,9 @@ from digits import releases
 from digits.cli import main
 from digits.data import Dataset
 from digits.preprocessing import named
+from digits.recipe import OPTIMIZERS
 from digits.settings import Settings
+from digits.sources import names
 from digits.store.folder import FileStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # kfp's and MLflow's
@@ -197,6 +199,16 @@ def test_a_failure_is_1(arguments: list[str], expected: str, digits: Digits, tmp
 def drawing(image: np.ndarray) -> np.ndarray:
     """A picture as people have them: large, dark on light."""
     return 255 - np.kron(image, np.ones((8, 8), np.uint8))
+
+
+def test_help_lists_what_an_option_takes(digits: Digits) -> None:
+    """`digits run --help` has the name of every optimizer and data set, and an optimizer may be written in capitals."""
+    said = " ".join(digits("run", "--help").out.split())
+    assert ", ".join(OPTIMIZERS) in said
+    assert ", ".join(names()) in said
+    assert "--resume [RUN]" in said
+    assert digits("run", "--optimizer", "SGD", "--compile-only").code == 0
+    assert "'ftrl'" in digits("run", "--optimizer", "ftrl").err
 
 
 def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from test_mnist import tiny_files
 
 from dev import reference
 from digits import mnist
-from digits.cli import cli, main
+from digits.cli import COMMANDS, cli, main
 from digits.settings import Settings
 
 DOCS = ROOT / "docs"
@@ -190,6 +190,16 @@ def test_every_command_that_ends_answers_in_json(name: str, command: click.Comma
     serves = name in {"up", "serve", "web", "cluster open"}
     assert ("as_json" in {parameter.name for parameter in command.params}) != serves
     assert command.help
+
+
+@pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_help_is_whole(name: str, command: click.Command) -> None:
+    """At 80 columns no command's line in a menu is cut, and each option is explained to the full stop."""
+    line = COMMANDS[name][1] if name in COMMANDS else command.get_short_help_str(limit=78 - 6 - len("rollback"))
+    assert line.endswith(".")
+    assert not line.endswith("...")
+    for option in (parameter for parameter in command.params if isinstance(parameter, click.Option)):
+        assert re.fullmatch(r".{6,}\.(  \[.+\])?", option.help or ""), option.name
 
 
 def test_wrong_usage_with_json_is_one_object(
