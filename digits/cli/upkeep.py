@@ -103,7 +103,9 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
             raise UsageError("--json asks no questions", remedy="add --yes")
         click.echo("this stops the predictor, removes its containers, network and volume (the docker backend's store),")
         click.echo("and " + ", ".join(map(str, parts)) if parts else "and nothing else")
-        click.confirm("go on?", abort=True)
+        if not click.confirm("go on?"):
+            click.echo("nothing removed", err=True)
+            return
     removed = _stop(settings) + _containers(settings)
     for part in parts:
         if part.is_dir():

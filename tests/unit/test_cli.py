@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -209,6 +210,18 @@ def test_help_lists_what_an_option_takes(digits: Digits) -> None:
     assert "--resume [RUN]" in said
     assert digits("run", "--optimizer", "SGD", "--compile-only").code == 0
     assert "'ftrl'" in digits("run", "--optimizer", "ftrl").err
+
+
+def test_clean_that_is_declined_removes_nothing(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answering no is no error: what was there is there, and it is said that nothing was removed."""
+    (kept := settings.home / "runs" / "one").mkdir(parents=True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    said = digits("clean")
+    assert (said.code, said.err) == (0, "nothing removed\n")
+    assert str(settings.home / "runs") in said.out
+    assert kept.is_dir()
 
 
 def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path: Path) -> None:
