@@ -9,6 +9,7 @@ import numpy as np
 
 from digits.data import Images
 from digits.errors import EndpointError
+from digits.network import in_words
 
 SECONDS = 10.0
 
@@ -51,7 +52,7 @@ def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -
     try:
         answer = urllib3.request("POST", url, body=head + raw, headers=headers, timeout=SECONDS, retries=False)
     except urllib3.exceptions.HTTPError as exc:
-        raise EndpointError(f"{url}: {type(exc).__name__}", remedy="digits up, or digits doctor") from exc
+        raise EndpointError(f"{url}: {in_words(exc)}", remedy="digits up, or digits doctor") from exc
     if answer.status != 200:
         raise EndpointError(f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}")
     size = int(answer.headers.get("Inference-Header-Content-Length", len(answer.data)))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from digits.errors import EndpointError, MissingError
+from digits.network import in_words
 from digits.releases import Manifest
 from digits.settings import Settings
 
@@ -108,7 +109,7 @@ def request(url: str, body: Any = None, *, headers: dict[str, str] | None = None
             retries=False,
         )
     except urllib3.exceptions.HTTPError as exc:
-        raise OSError(f"{url}: {type(exc).__name__}") from exc
+        raise OSError(f"{url}: {in_words(exc)}") from exc
     if answer.status != 200:
         raise OSError(f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}")
     return json.loads(answer.data)

@@ -19,50 +19,44 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from digits.data import Dataset
-from digits.errors import DataError, MissingError, UsageError
-from digits.files import canonical_json, sha256_of, write_whole
+from digits.errors import DataError, MissingError
+from digits.files import sha256_of, write_whole
+from digits.network import in_words
 from digits.settings import Settings
+from digits.sources import (
+    AUTO,
+    FALLBACK,
+    SOURCES,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+    Source,
+    check_name,
+)
 from digits.store import ObjectStore, open_store
 
-FALLBACK = "sklearn-digits"
-AUTO = "auto"
+__all__ = [
+    "AUTO",
+    "FALLBACK",
+    "SOURCES",
+    "TEST_IMAGES",
+    "TEST_LABELS",
+    "TRAIN_IMAGES",
+    "TRAIN_LABELS",
+    "Fetched",
+    "Place",
+    "Source",
+    "check_place",
+    "fetch",
+    "place_of",
+    "resolve",
+]
+
 PROBE_SECONDS = 8.0
 READ_SECONDS = 60.0
 
-
 Place = str | ObjectStore
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set in MNIST's four IDX files: {file name: (SHA-256 of the content, its size in bytes)}."""
-
-    files: dict[str, tuple[str, int]]
-    mirrors: tuple[str, ...]
-
-    def digest(self) -> str:
-        """One digest of all four files."""
-        return sha256_of(canonical_json({name: sha for name, (sha, _) in self.files.items()}))
-
-
-TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-
-# To add a data set of the same form (Fashion-MNIST, say), add its entry; its name is then a value of --dataset.
-SOURCES = {
-    "mnist": Source(
-        files={
-            TRAIN_IMAGES: ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47040016),
-            TRAIN_LABELS: ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60008),
-            TEST_IMAGES: ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7840016),
-            TEST_LABELS: ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10008),
-        },
-        mirrors=(
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -114,13 +108,6 @@ def fetch(name: str, place: Place, cache: Path) -> Fetched:
         Dataset(_idx(content[TRAIN_IMAGES], TRAIN_IMAGES), _idx(content[TRAIN_LABELS], TRAIN_LABELS)),
         Dataset(_idx(content[TEST_IMAGES], TEST_IMAGES), _idx(content[TEST_LABELS], TEST_LABELS)),
     )
-
-
-def check_name(name: str) -> None:
-    """Raise UsageError, which lists the data sets, unless `name` is one of them or "auto"."""
-    known = (AUTO, *SOURCES, FALLBACK)
-    if name not in known:
-        raise UsageError(f"expected a data set of {', '.join(known)}, got {name!r}")
 
 
 def check_place(name: str, place: str) -> None:
@@ -207,7 +194,7 @@ def _download(source: Source, file: str, base: str, timeout: float = READ_SECOND
         finally:
             answer.release_conn()
     except urllib3.exceptions.HTTPError as exc:
-        raise DataError(f"{type(exc).__name__}") from exc
+        raise DataError(in_words(exc)) from exc
     return _verified(source, file, bytes(raw), f"{base}{file}.gz")
 
 

@@ -111,10 +111,15 @@ def judge(ink: Ink, probabilities: ArrayLike) -> Verdict:
     values = np.asarray(probabilities, np.float64)
     best, second = (int(i) for i in np.argsort(-values, kind="stable")[:2])
     if values[best] >= SURE:
-        return Verdict("sure", f"This is a {best}.")
+        return Verdict("sure", f"This is {named(best)}.")
     if values[second] >= SECOND:
-        return Verdict("unsure", f"Not sure: perhaps a {best}, perhaps a {second}.")
-    return Verdict("unsure", f"Not sure: perhaps a {best}.")
+        return Verdict("unsure", f"Not sure: perhaps {named(best)}, perhaps {named(second)}.")
+    return Verdict("unsure", f"Not sure: perhaps {named(best)}.")
+
+
+def named(digit: int) -> str:
+    """A digit with its article, as it is spoken: "a 7", "an 8"."""
+    return f"{'an' if digit == 8 else 'a'} {digit}"
 
 
 def count_digits(ink: Ink) -> int:

@@ -9,7 +9,8 @@ from digits.errors import UsageError
 
 MODELS = ("default", "baseline")
 
-# Keras's optimizers, each with the peak of its learning rate over training, for batches of 256 images.
+# Keras's optimizers, each with the peak of its learning rate over training, for batches of 256 images. Its FTRL is left
+# out: made for sparse linear models, it starts from weights of 0, and a network does not learn with it.
 OPTIMIZERS = {
     "adadelta": 2.0,
     "adafactor": 2e-2,
@@ -17,7 +18,6 @@ OPTIMIZERS = {
     "adam": 1e-2,
     "adamax": 2e-2,
     "adamw": 1e-2,
-    "ftrl": 5e-2,  # made for sparse linear models: it starts from weights of 0, and a network doesn't learn with it
     "lamb": 2e-2,
     "lion": 1e-3,
     "muon": 1e-2,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from digits.errors import UsageError
 
 BACKENDS = ("process", "docker", "kubeflow")
 MASK = "<SECRET>"
+OTHERS = ("DIGITS_DEPLOYER", "DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
 
 
 def _setting(name: str, default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -81,11 +83,7 @@ class Settings:
         Raises:
             UsageError: a value is not of its kind; names the variable, what was expected and what came.
         """
-        given = dict(os.environ if environ is None else environ)
-        if dotenv is not None and dotenv.is_file():
-            from dotenv import dotenv_values
-
-            given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} | given
+        given = _given(environ, dotenv)
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             raw = given.get(field.metadata["name"], "").strip()
@@ -137,6 +135,23 @@ class Settings:
                 value = MASK
             rows.append((field.metadata["name"], mask_url(value), field.metadata["doc"]))
         return rows
+
+
+def unknown(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> dict[str, str]:
+    """{variable that begins as ours and is none: the setting that was probably meant, or ''}, where `load` looks."""
+    known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
+    strange = sorted(n for n in _given(environ, dotenv) if n.startswith("DIGITS_") and n not in {*known, *OTHERS})
+    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), "") for name in strange}
+
+
+def _given(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
+    """The variables of the environment over those of the file."""
+    given = dict(os.environ if environ is None else environ)
+    if dotenv is not None and dotenv.is_file():
+        from dotenv import dotenv_values
+
+        given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} | given
+    return given
 
 
 def mask_url(value: str) -> str:

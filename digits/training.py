@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.augmentation import augment
-from digits.errors import DataError, DigitsError
+from digits.errors import DataError, DigitsError, UsageError
 from digits.model import build, keras, tf, with_probabilities
 from digits.recipe import BASELINE, TrainingConfig, learning_rates
 from digits.styles import drawn
@@ -30,6 +30,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "nadam": _ADAM,
     "sgd": {"momentum": 0.9, "nesterov": True},
 }
+
+# Optimizers that are not Keras's own: the name in `digits.recipe.OPTIMIZERS`, in small letters, and the class.
+OWN: dict[str, type[keras.optimizers.Optimizer]] = {}
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ def train(
     The same data, choice and machine give the same weights, bit for bit.
 
     Raises:
+        UsageError: there is no optimizer of that name, though OPTIMIZERS offers it; says so before anything is trained.
         DataError: images or labels have another shape or type than LabelledImages says.
         DigitsError: a weight is no longer a number, as the learning rate was too large.
     """
     for name, data in (("training", train), ("validation", validation)):
         _check(name, *data)
+    _kind(config.optimizer)
     keras.utils.set_random_seed(config.seed)
     history: list[EpochResult] = []
     started = time.perf_counter()
@@ -194,9 +199,20 @@ def _loss_and_right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def _optimizer(name: str, settings: dict[str, Any]) -> keras.optimizers.Optimizer:
-    """Keras's optimizer of that name, with some settings."""
-    kinds = {key.lower(): kind for key, kind in vars(keras.optimizers).items()}  # its own `get` lacks some
-    return kinds[name](**settings)
+    """The optimizer of that name, with some settings."""
+    return _kind(name)(**settings)
+
+
+def _kind(name: str) -> type[keras.optimizers.Optimizer]:
+    """The class of the optimizer of that name, ours or Keras's. Raises UsageError."""
+    theirs = {key.lower(): kind for key, kind in vars(keras.optimizers).items()}  # its own `get` lacks some
+    kind = OWN.get(name, theirs.get(name))
+    if not (isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)):
+        raise UsageError(
+            f"optimizer: expected one of Keras's or of OWN in digits/training.py, got {name!r}",
+            remedy="take it out of OPTIMIZERS in digits/recipe.py, or add its class to OWN",
+        )
+    return kind
 
 
 def _check(name: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:

@@ -24,6 +24,8 @@ class Hop:
 def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str = "") -> Iterator[Hop]:
     """Check each hop for a release, in the order that data goes; all are tried, whatever breaks before.
 
+    Where there is no manifest to check the others by, the first is the only one.
+
     Args:
         settings: say where MLflow is.
         store: where the release is.
@@ -92,6 +94,8 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
     ]
     for name, check in [*hops, ("endpoint", served)] if endpoint else hops:
         yield _hop(name, check)
+        if not manifest:
+            return
 
 
 def _hop(name: str, check: Callable[[], str]) -> Hop:

@@ -28,7 +28,7 @@ def cluster() -> None:
     """Make and remove a kind cluster of our own, with KServe and MinIO; your kubectl context is not touched."""
 
 
-@cluster.command()
+@cluster.command(short_help="Make what is missing of the cluster.")
 @_json
 def up(as_json: bool) -> None:
     """Make the cluster, or what is missing of it, and wait until all of it is ready."""
@@ -47,9 +47,9 @@ def up(as_json: bool) -> None:
         emit(kind.status(settings))
 
 
-@cluster.command()
+@cluster.command(short_help="Serve a release of this machine behind KServe.")
 @click.argument("release", default="")
-@click.option("--backend", type=click.Choice(["process", "docker"]), help="Whose release.  [process]")
+@click.option("--backend", type=click.Choice(["process", "docker"]), help="Backend whose release is served.  [process]")
 @_json
 def deploy(release: str, backend: str | None, as_json: bool) -> None:
     """Serve RELEASE, or the champion of this machine, behind KServe; it is copied into the cluster's store.
@@ -100,7 +100,7 @@ def _told(version: str, url: str, as_json: bool) -> None:
         click.echo(f"  {name:<10} {value}")
 
 
-@cluster.command(name="open")
+@cluster.command(name="open", short_help="Bring the page and the endpoint to this machine.")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 def open_command(open_page: bool) -> None:
     """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C."""

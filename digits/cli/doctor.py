@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digits.errors import DigitsError
-from digits.settings import Settings
+from digits.settings import Settings, mask_url, unknown
 
 PYTHONS = ((3, 11), (3, 12))
 LEAST_GIGABYTES = 2
@@ -33,7 +33,7 @@ SHADOWED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome. `ok` is None where something is absent that the chosen backend can do without."""
+    """One check's outcome. `ok` is None where something is absent or odd that the chosen backend can do without."""
 
     name: str
     ok: bool | None
@@ -47,6 +47,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield _python()
     yield from _shadows(Path.cwd())
     yield _home(settings)
+    for name, meant in unknown().items():
+        yield Finding("unknown setting", None, f"{name}, which nothing reads", meant or "docs/configuration.md has all")
     yield _guarded("data", True, lambda: _data(settings))
     yield _guarded("docker engine", docker, _engine)
     yield _guarded("images", docker, lambda: _images(settings))
@@ -60,10 +62,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield _guarded("leftovers", False, lambda: _leftovers(settings))
 
 
-def _guarded(name: str, needed: bool, look: Callable[[], str]) -> Finding:
-    """The finding of `look`, whose error means that the thing is missing."""
+def _guarded(name: str, needed: bool, look: Callable[[], str | Finding]) -> Finding:
+    """The finding of `look`, or what it found; its error means that the thing is missing."""
     try:
-        return Finding(name, True, look())
+        found = look()
+        return found if isinstance(found, Finding) else Finding(name, True, found)
     except DigitsError as exc:
         return Finding(name, False if needed else None, exc.message, exc.remedy)
 
@@ -104,14 +107,15 @@ def _home(settings: Settings) -> Finding:
     )
 
 
-def _data(settings: Settings) -> str:
+def _data(settings: Settings) -> str | Finding:
     from digits import mnist
 
     if settings.data:
         mnist.check_place("mnist", settings.data)
-        return f"MNIST in {settings.data}"
+        return f"MNIST in {mask_url(settings.data)}"
     if mnist.resolve(mnist.AUTO, "", settings.home / "data") == mnist.FALLBACK:
-        return "no MNIST: no mirror answers; a run would use scikit-learn's 1,797 digits (or set DIGITS_DATA)"
+        found = "no MNIST, for no mirror answers: a run would use scikit-learn's 1,797 digits"
+        return Finding("data", None, found, "set DIGITS_DATA to a folder with MNIST's four files")
     return "MNIST from the cache or a public mirror"
 
 
@@ -126,18 +130,19 @@ def _engine() -> str:
         client.close()
 
 
-def _images(settings: Settings) -> str:
+def _images(settings: Settings) -> str | Finding:
     from backends.docker import containers, images
 
     client = containers.connect()
     try:
-        words = []
-        for which in ("steps", "predictor"):
-            name = images.reference(client, settings, which)
-            words.append(name if images.present(client, name) else f"{name} (built at the first run)")
-        return ", ".join(words)
+        names = [images.reference(client, settings, which) for which in ("steps", "predictor")]
+        absent = [name for name in names if not images.present(client, name)]
     finally:
         client.close()
+    if absent:
+        hint = "digits images build; or the first run with --backend docker builds them"
+        return Finding("images", None, f"not built yet: {', '.join(absent)}", hint)
+    return ", ".join(names)
 
 
 def _store(settings: Settings) -> str:
@@ -155,7 +160,6 @@ def _store(settings: Settings) -> str:
 
 def _mlflow(settings: Settings) -> str:
     from digits import tracking
-    from digits.settings import mask_url
 
     shown = mask_url(settings.tracking_uri)
     file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])

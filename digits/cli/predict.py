@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,29 @@ import numpy as np
 from digits.cli import emit
 from digits.data import Images
 from digits.errors import EndpointError, UsageError
+from digits.preprocessing import Ink, Verdict, ink_of, judge, named, to_mnist
 from digits.settings import BACKENDS, Settings
 
 BLOCKS = " ▀▄█"
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What is asked about: what it is called, its ink, as the model sees it, and what it is, if that is known."""
+
+    name: str
+    ink: Ink
+    image: Images
+    label: int | None = None
+
+
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--endpoint", help="Address of the endpoint.  [the one that digits deployed]")
-@click.option("--backend", type=click.Choice(BACKENDS), help="Whose endpoint.  [process]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose endpoint is asked.  [process]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
-    """Recognise PICTURES: files of any picture format, or numbers of MNIST's test images.
+    """Recognise PICTURES: files of any picture format, or test images by number, of the served release's data set.
 
     \b
     digits predict photo.png scan.jpg
@@ -33,50 +45,102 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
 
     settings = Settings.load()
     settings = dataclasses.replace(settings, backend=backend) if backend else settings
-    images = np.stack([_image(settings, picture) for picture in pictures])
-    answer = client.predict(endpoint or _deployed(settings), images, token=settings.endpoint_token)
-    rows: list[dict[str, Any]] = [
-        {"picture": picture, "class": int(digit), "probabilities": [round(float(p), 6) for p in probabilities]}
-        for picture, digit, probabilities in zip(pictures, answer.classes, answer.probabilities, strict=True)
-    ]
+    given = {picture: _file(picture) for picture in pictures if not _is_number(picture)}
+    endpoint = endpoint or _deployed(settings)
+    given |= _test_images(settings, endpoint, [picture for picture in pictures if picture not in given])
+    asked = [given[picture] for picture in pictures]
+    answer = client.predict(endpoint, np.stack([one.image for one in asked]), token=settings.endpoint_token)
+    rows: list[dict[str, Any]] = []
+    for picture, one, digit, shares in zip(pictures, asked, answer.classes, answer.probabilities, strict=True):
+        verdict = judge(one.ink, shares)
+        row = {
+            "picture": picture,
+            "class": None if verdict.state == "empty" else int(digit),
+            "probabilities": [round(float(p), 6) for p in shares],
+            "verdict": verdict.state,
+        }
+        rows.append(row if one.label is None else row | {"label": one.label})
+        if not as_json:
+            _show(one, verdict, row)
     if as_json:
         emit({"predictions": rows, "release": answer.release})
+
+
+def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
+    if verdict.state == "empty":
+        click.echo(f"{picture.name} is empty\n")
         return
-    for row, image in zip(rows, images, strict=True):
-        click.echo(_drawn(image))
-        likely = sorted(enumerate(row["probabilities"]), key=lambda pair: -pair[1])[:3]
-        others = "   ".join(f"{digit}: {share:.2%}" for digit, share in likely)
-        click.echo(f"{row['picture']} is a {click.style(str(row['class']), bold=True)}   ({others})\n")
+    likely = sorted(enumerate(row["probabilities"]), key=lambda pair: -pair[1])[:3]
+    others = "   ".join(f"{digit}: {share:.2%}" for digit, share in likely)
+    doubt = verdict.text.removeprefix("Not sure: ").removesuffix(".")
+    said = f" is {named(row['class'])}" if verdict.state == "sure" else f": not sure: {doubt[0].lower()}{doubt[1:]}"
+    known = "" if picture.label is None else f" (label {picture.label})"
+    click.echo(_drawn(picture.image))
+    click.echo(f"{click.style(picture.name + said, bold=True)}{known}   ({others})\n")
 
 
-def _image(settings: Settings, picture: str) -> Images:
-    """uint8 (28, 28) of a picture file, or of an MNIST test image."""
-    if picture.isdecimal() and not Path(picture).exists():
-        from digits import mnist
+def _is_number(picture: str) -> bool:
+    return picture.isdecimal() and not Path(picture).exists()
 
-        fetched = mnist.fetch(mnist.AUTO, mnist.place_of(settings), settings.home / "data")
-        test = fetched.test
-        if fetched.name == mnist.FALLBACK:
-            click.echo("no MNIST: this is a test image of scikit-learn's digits", err=True)
-        if int(picture) >= len(test):
-            raise UsageError(f"{fetched.name} has test images 0 to {len(test) - 1}, got {picture}")
-        chosen: Images = test.images[int(picture)]
-        return chosen
+
+def _file(picture: str) -> Picture:
     if not Path(picture).is_file():
-        raise UsageError(f"no file {picture!r}", remedy="give a picture file, or the number of an MNIST test image")
-    from digits.preprocessing import ink_of, to_mnist
+        raise UsageError(f"no file {picture!r}", remedy="give a picture file, or the number of a test image")
+    ink = ink_of(Path(picture))
+    return Picture(picture, ink, to_mnist(ink))
 
-    return to_mnist(ink_of(Path(picture)))
+
+def _test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:
+    """Those of that number, of the data set that the served release learned from."""
+    from digits import mnist
+
+    if not numbers:
+        return {}
+    fetched = mnist.fetch(_dataset(settings, endpoint), mnist.place_of(settings), settings.home / "data")
+    if fetched.name != "mnist":
+        click.echo(f"test images of {fetched.name}, not of MNIST", err=True)
+    images, labels = fetched.test.images, fetched.test.labels
+    found = {}
+    for number in numbers:
+        if int(number) >= len(labels):
+            raise UsageError(f"{fetched.name} has test images 0 to {len(labels) - 1}, got {number}")
+        image = images[int(number)]
+        found[number] = Picture(f"test image {number}", image, image, int(labels[int(number)]))
+    return found
+
+
+def _dataset(settings: Settings, endpoint: str) -> str:
+    """What the endpoint says that its release learned from; "auto" where it says nothing."""
+    from digits import deployment, mnist
+
+    token = settings.endpoint_token
+    try:
+        about = deployment.request(
+            f"{endpoint.rstrip('/')}/v2/models/digits", headers={"Authorization": f"Bearer {token}"} if token else None
+        )
+        return str(about["parameters"]["dataset"])
+    except OSError as exc:
+        raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc
+    except (KeyError, TypeError, ValueError):
+        return mnist.AUTO
 
 
 def _deployed(settings: Settings) -> str:
     from backends import open_backend
+    from digits import ledger
+    from digits.store import open_store
 
     backend = open_backend(settings)
     try:
         endpoint = backend.endpoint()
+        champion = not endpoint and settings.backend == "process" and ledger.champion(open_store(backend.here()))
     finally:
         backend.close()
+    if champion:
+        raise EndpointError(
+            f"nothing is served; the champion is {champion}",
+            remedy=f"digits serve, and beside it --endpoint http://127.0.0.1:{settings.port}",
+        )
     if not endpoint:
         raise EndpointError("nothing is served yet", remedy="digits run, or --endpoint URL")
     return endpoint

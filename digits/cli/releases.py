@@ -14,6 +14,7 @@ import click
 from digits import ledger
 from digits import releases as store_releases
 from digits.cli import emit
+from digits.cli.runs import check_id
 from digits.cli.show import wrapped
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.settings import BACKENDS, Settings
@@ -126,12 +127,13 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
 
     \b
     digits report
-    digits report 20261123-063030-6321e1
+    digits report 20261123-063030-271828-6321
     digits report --no-open     print its path
     """
     from backends import runs
 
     home = Settings.load().home
+    check_id(home, run)
     found = [runs.find(home, run)] if run else runs.all_runs(home)
     paths = [r.folder / "report.html" for r in found if (r.folder / "report.html").exists()]
     if not paths:

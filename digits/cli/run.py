@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
+from digits.cli.runs import check_id
 from digits.cli.show import Progress, summary
 from digits.errors import UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
 from digits.settings import BACKENDS, Settings
+from digits.sources import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,27 +23,38 @@ if TYPE_CHECKING:
     from backends.base import Result
 
 
-def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """`name` if it is a data set; imported only where one is given, for --help must not wait for NumPy."""
-    if name:
-        from digits import mnist
-
-        mnist.check_name(name)
-    return name
-
+DATASETS = names()
 
 # The definition's parameters that a user sets, as options. Defaults are the definition's own.
 PARAMETERS = (
     click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.  [3]"),
-    click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), metavar="NAME", help="Keras's.  [adam]"),
-    click.option("--experiment", help="MLflow's experiment.  [digits-recognizer-kfp]"),
+    click.option(
+        "--optimizer",
+        type=click.Choice(list(OPTIMIZERS), case_sensitive=False),
+        metavar="NAME",
+        help=f"One of {', '.join(OPTIMIZERS)}.  [adam]",
+    ),
+    click.option("--experiment", help="Name of the experiment in MLflow.  [digits-recognizer-kfp]"),
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A tuned way of training.  [fast]"),
-    click.option("--model", type=click.Choice(MODELS), help="The network.  [default]"),
-    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images a training step.  [the preset's]"),
-    click.option("--learning-rate", type=click.FloatRange(0, 10, min_open=True), help="Its peak.  [the preset's]"),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of split, weights and order.  [0]"),
+    click.option(
+        "--model", type=click.Choice(MODELS), help="Network to train; baseline is the earlier one.  [default]"
+    ),
+    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images in a training step.  [the preset's]"),
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(0, 10, min_open=True),
+        help="Peak of the learning rate.  [the preset's]",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the split, the first weights and the order.  [0]"
+    ),
     click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Least accuracy for a promotion.  [0.95]"),
-    click.option("--dataset", callback=_known, help="mnist, sklearn-digits, or MNIST if it can be had.  [auto]"),
+    click.option(
+        "--dataset",
+        type=click.Choice(DATASETS),
+        metavar="NAME",
+        help=f"One of {', '.join(DATASETS)}; auto is MNIST if it can be had.  [auto]",
+    ),
 )
 
 
@@ -80,8 +93,12 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
 
     resumed = ""
     if resume is not None:
-        run = runs.to_resume(settings.home, "" if resume == "last" else resume)
+        wanted = "" if resume == "last" else resume
+        check_id(settings.home, wanted)
+        run = runs.to_resume(settings.home, wanted)
         record, resumed = run.record(), run.id
+        if not quiet:
+            click.echo(f"takes up run {resumed}", err=True)
         world = {"store", "feedback", "deployment"}
         chosen = {k: v for k, v in record["parameters"].items() if k not in world} | chosen
         settings = dataclasses.replace(settings, backend=record["backend"])
@@ -100,12 +117,20 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
 @click.option("--backend", type=click.Choice(BACKENDS), help="Where to run.  [process]")
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
 @click.option(
-    "--resume", is_flag=False, flag_value="last", help="Take up the last failed run (or RUN) where it failed."
+    "--resume",
+    is_flag=False,
+    flag_value="last",
+    metavar="[RUN]",
+    help="Take up the last failed run, or RUN, where it failed.",
 )
 @click.option("--compile-only", is_flag=True, help="Write pipeline.yaml and run nothing.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for --compile-only.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that --compile-only writes.  [pipeline.yaml]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def run(
     data: str | None,
     backend: str | None,
@@ -141,8 +166,15 @@ def run(
 
 
 @click.command(name="compile")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("pipeline.yaml"))
-@click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Whose settings go in.  [kubeflow]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("pipeline.yaml"),
+    help="File to write.  [pipeline.yaml]",
+)
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend whose settings go in.  [kubeflow]"
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def compile_command(output: Path, backend: str, as_json: bool) -> None:
     """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine."""

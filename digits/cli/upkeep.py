@@ -31,28 +31,34 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 
 
 @click.command()
-@click.option("--backend", type=click.Choice(BACKENDS), help="Whose needs count.  [process]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose needs count.  [process]")
 @_json
 def doctor(backend: str | None, as_json: bool) -> None:
-    """Say what is there, what is missing and how to get it. Exit code 3 if the backend lacks something.
+    """Say what is there, what is missing and how to get it, and the settings in force; secrets are masked.
+
+    Exit code 3 if the backend lacks something; - marks what it can do without.
 
     \b
     digits doctor
     digits doctor --backend docker
+    digits doctor > doctor.txt      for a bug report
     """
     import dataclasses
 
     settings = Settings.load()
     if backend:
         settings = dataclasses.replace(settings, backend=backend)
-    for variable, value, meaning in settings.describe():
-        if value:
-            click.echo(f"  {variable}={value}\n      {click.style(wrapped(meaning, 6), dim=True)}", err=True)
-    click.echo("", err=True)
     found = []
     for finding in findings(settings):
-        _show(finding)
+        _show(finding, as_json)
         found.append(finding)
+    click.echo("", err=as_json)
+    rows = settings.describe()
+    for variable, value, meaning in rows:
+        if value:
+            click.echo(f"  {variable}={value}\n      {click.style(wrapped(meaning, 6), dim=True)}", err=as_json)
+    unset = sum(not value for _, value, _ in rows)
+    click.echo(f"  {unset} settings unset: docs/configuration.md", err=as_json)
     missing = [finding.name for finding in found if finding.ok is False]
     if as_json:
         emit(
@@ -61,24 +67,26 @@ def doctor(backend: str | None, as_json: bool) -> None:
                 "backend": settings.backend,
                 "missing": missing,
                 "findings": [dataclasses.asdict(finding) for finding in found],
-                "settings": {variable: value for variable, value, _ in settings.describe()},
+                "settings": {variable: value for variable, value, _ in rows},
             }
         )
     if missing:
-        click.echo(f"\nthe {settings.backend} backend lacks: {', '.join(missing)}", err=True)
+        click.echo(f"\nthe {settings.backend} backend lacks: {', '.join(missing)}", err=as_json)
         sys.exit(MissingError.exit_code)
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: Finding, as_json: bool) -> None:
     mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
-    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrapped(finding.found, 21)}", err=True)
+    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrapped(finding.found, 21)}", err=as_json)
     if finding.remedy:
-        click.echo(f"    {'':<16} try: {wrapped(finding.remedy, 26)}", err=True)
+        click.echo(f"    {'':<16} try: {wrapped(finding.remedy, 26)}", err=as_json)
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option("--all", "everything", is_flag=True, help="The local store, MLflow's database and downloaded data too.")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Remove the local store, MLflow's database and downloaded data too."
+)
 @_json
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
     """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME.
@@ -95,7 +103,9 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
             raise UsageError("--json asks no questions", remedy="add --yes")
         click.echo("this stops the predictor, removes its containers, network and volume (the docker backend's store),")
         click.echo("and " + ", ".join(map(str, parts)) if parts else "and nothing else")
-        click.confirm("go on?", abort=True)
+        if not click.confirm("go on?"):
+            click.echo("nothing removed", err=True)
+            return
     removed = _stop(settings) + _containers(settings)
     for part in parts:
         if part.is_dir():
@@ -146,7 +156,7 @@ def images() -> None:
     """Build and list our container images."""
 
 
-@images.command()
+@images.command(short_help="Build images that are missing.")
 @click.argument("names", nargs=-1)
 @_json
 def build(names: tuple[str, ...], as_json: bool) -> None:
@@ -172,7 +182,7 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
         emit({"images": built})
 
 
-@images.command(name="list")
+@images.command(name="list", short_help="Say which images a run would use, and which are there.")
 @_json
 def list_images(as_json: bool) -> None:
     """Say which images a run would use now, and which of them are there."""

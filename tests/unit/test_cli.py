@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import sys
@@ -19,7 +20,10 @@ from support import Finished, StartPredictor, free_port
 from digits import releases
 from digits.cli import main
 from digits.data import Dataset
+from digits.preprocessing import named
+from digits.recipe import OPTIMIZERS
 from digits.settings import Settings
+from digits.sources import names
 from digits.store.folder import FileStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # kfp's and MLflow's
@@ -75,7 +79,7 @@ def digits(
         (["run", "--epochs", "0"], "0 is not in the range"),
         (["run", "--epochs", "many"], "not a valid integer"),
         (["run", "--backend", "slurm"], "'process', 'docker', 'kubeflow'"),
-        (["run", "--dataset", "emnist"], "sklearn-digits"),
+        (["run", "--dataset", "letters"], "sklearn-digits"),
         (["run", "--backend", "kubeflow", "--data", "http://files/mnist"], "ConfigMap digits-settings"),
         (["run", "--min-accuracy", "95"], "95"),
         (["run", "--nonsense"], "No such option"),
@@ -129,6 +133,42 @@ def test_something_missing_is_3(arguments: list[str], expected: str, digits: Dig
         stop_endpoint(settings)
 
 
+@pytest.mark.parametrize("command", [["report", "--no-open"], ["run", "--resume"]])
+def test_an_unknown_run_lists_the_last(command: list[str], digits: Digits, settings: Settings) -> None:
+    """Whoever mistypes a run's id sees the five that are newest, and no more."""
+    from backends import runs
+    from backends.base import Request
+
+    ids = [runs.create(settings.home, "process", Request({})).id for _ in range(6)]
+    said = digits(*command, "20260101")
+    assert said.code == 3
+    assert "no run 20260101" in said.err
+    assert all(known in said.err for known in ids[1:])
+    assert ids[0] not in said.err
+
+
+def test_a_resumed_run_is_named(digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`digits run --resume` says which run it takes up before it does."""
+    from backends import runs
+    from backends.base import Request
+    from digits.errors import StepFailed
+
+    taken = runs.create(settings.home, "process", Request({})).id
+    runs.find(settings.home).update(state="FAILED")
+
+    class Stub:
+        def check(self) -> None:
+            raise StepFailed("train", "as before")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr("backends.open_backend", lambda _: Stub())
+    said = digits("run", "--resume")
+    assert said.code == 1
+    assert said.err.startswith(f"takes up run {taken}\n")
+
+
 def stop_endpoint(settings: Settings) -> None:
     """End the predictor that a run may have started."""
     from backends.local import endpoint
@@ -161,6 +201,28 @@ def test_a_failure_is_1(arguments: list[str], expected: str, digits: Digits, tmp
 def drawing(image: np.ndarray) -> np.ndarray:
     """A picture as people have them: large, dark on light."""
     return 255 - np.kron(image, np.ones((8, 8), np.uint8))
+
+
+def test_help_lists_what_an_option_takes(digits: Digits) -> None:
+    """`digits run --help` has the name of every optimizer and data set, and an optimizer may be written in capitals."""
+    said = " ".join(digits("run", "--help").out.split())
+    assert ", ".join(OPTIMIZERS) in said
+    assert ", ".join(names()) in said
+    assert "--resume [RUN]" in said
+    assert digits("run", "--optimizer", "SGD", "--compile-only").code == 0
+    assert "'ftrl'" in digits("run", "--optimizer", "ftrl").err
+
+
+def test_clean_that_is_declined_removes_nothing(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answering no is no error: what was there is there, and it is said that nothing was removed."""
+    (kept := settings.home / "runs" / "one").mkdir(parents=True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    said = digits("clean")
+    assert (said.code, said.err) == (0, "nothing removed\n")
+    assert str(settings.home / "runs") in said.out
+    assert kept.is_dir()
 
 
 def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path: Path) -> None:
@@ -215,7 +277,7 @@ def test_verify_says_each_hop(digits: Digits, finished: Finished, tmp_path: Path
 def test_a_picture_is_recognised(
     digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path, mnist_folder: Path
 ) -> None:
-    """Picture files and numbers of MNIST's test images are drawn in the terminal and recognised."""
+    """Picture files and test images, by their number in the release's data set, are drawn and recognised."""
     test = Dataset.load(finished.folder / "test.npz")
     Image.fromarray(drawing(test.images[0])).save(tmp_path / "photo.png")
     predictor = start_predictor(finished.settings)
@@ -223,14 +285,49 @@ def test_a_picture_is_recognised(
     assert said.json["release"] == finished.version
     assert said.json["predictions"][0]["class"] == test.labels[0]
     assert sum(said.json["predictions"][0]["probabilities"]) == pytest.approx(1, abs=1e-4)
+    # MNIST is at hand, but the release learned from scikit-learn's digits.
     settings = Settings(home=tmp_path / "home", data=str(mnist_folder), port=free_port())
     said = digits("predict", "--endpoint", predictor.url, "photo.png", "0", on=settings)
     assert said.code == 0
-    assert f"photo.png is a {test.labels[0]}" in said.out
+    assert f"photo.png is {named(test.labels[0])}" in said.out
+    assert f"test image 0 is {named(test.labels[0])} (label {test.labels[0]})" in said.out
+    assert "test images of sklearn-digits" in said.err
     assert "█" in said.out
-    too_far = digits("predict", "--endpoint", predictor.url, "10000", on=settings)
+    answer = digits("predict", "--endpoint", predictor.url, "1", "photo.png", "--json", on=settings).json
+    assert answer["predictions"][0]["label"] == test.labels[1]
+    assert answer["predictions"][0]["verdict"] in {"sure", "unsure"}
+    assert "label" not in answer["predictions"][1]
+    too_far = digits("predict", "--endpoint", predictor.url, "360", on=settings)
     assert too_far.code == 2
-    assert "0 to 9999" in too_far.err
+    assert "0 to 359" in too_far.err
+
+
+def test_what_is_no_single_digit_is_said(
+    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path
+) -> None:
+    """A blank picture is empty and two digits are unsure, as on the page, whatever the model makes of them."""
+    test = Dataset.load(finished.folder / "test.npz")
+    predictor = start_predictor(finished.settings)
+    Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
+    Image.fromarray(drawing(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
+    said = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png")
+    assert said.out.startswith("blank.png is empty\n")
+    assert "two.png: not sure: this looks like more than one digit   (" in said.out
+    answer = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png", "--json").json
+    assert [row["verdict"] for row in answer["predictions"]] == ["empty", "several"]
+    assert answer["predictions"][0]["class"] is None
+
+
+def test_a_champion_that_nobody_serves_is_served_not_trained_again(
+    digits: Digits, finished: Finished, tmp_path: Path
+) -> None:
+    """Where there is a champion but no endpoint, the way on is to serve it."""
+    Image.fromarray(drawing(np.eye(28, dtype=np.uint8) * 255)).save(tmp_path / "drawing.png")
+    settings = finished.copy(tmp_path / "home")
+    said = digits("predict", "drawing.png", on=settings)
+    assert said.code == 1
+    assert finished.version in said.err
+    assert f"digits serve, and beside it --endpoint http://127.0.0.1:{settings.port}" in " ".join(said.err.split())
 
 
 def test_a_file_that_is_no_picture_is_named(digits: Digits, tmp_path: Path) -> None:

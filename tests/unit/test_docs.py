@@ -20,7 +20,7 @@ from test_mnist import tiny_files
 
 from dev import reference
 from digits import mnist
-from digits.cli import cli, main
+from digits.cli import COMMANDS, cli, main
 from digits.settings import Settings
 
 DOCS = ROOT / "docs"
@@ -123,10 +123,14 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
     """docs/extending.md, "A data set": print the entry, paste it, and the data set is fetched from its mirror."""
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
     script = re.search(r"```python source-entry\n(.*?)```", text, re.DOTALL)
+    called = re.search(r"^python (entry\.py) (\S+) \S+ \S+/$", text, re.MULTILINE)
     assert script
+    assert called
+    (tmp_path / called[1]).write_text(script[1], encoding="utf-8")
     served = tmp_path / "served"
     served.mkdir()
     for name, content in tiny_files().items():
+        assert f"{name}.gz" in text
         (served / f"{name}.gz").write_bytes(gzip.compress(content))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -139,11 +143,11 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         mirror = f"http://127.0.0.1:{server.server_address[1]}/"
         environment = child_environment(Settings(home=tmp_path / "home"))
-        entry = _python(["-c", script[1], "fashion-mnist", str(served), mirror], environment)
+        entry = _python([str(tmp_path / called[1]), called[2], str(served), mirror], environment)
 
         checkout = tmp_path / "checkout"
         shutil.copytree(ROOT / "digits", checkout / "digits", ignore=shutil.ignore_patterns("__pycache__"))
-        module = checkout / "digits" / "mnist.py"
+        module = checkout / "digits" / "sources.py"
         source = module.read_text(encoding="utf-8")
         assert source.count("SOURCES = {\n") == 1
         module.write_text(source.replace("SOURCES = {\n", f"SOURCES = {{\n{entry}"), encoding="utf-8")
@@ -193,6 +197,16 @@ def test_every_command_that_ends_answers_in_json(name: str, command: click.Comma
     serves = name in {"up", "serve", "web", "cluster open"}
     assert ("as_json" in {parameter.name for parameter in command.params}) != serves
     assert command.help
+
+
+@pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_help_is_whole(name: str, command: click.Command) -> None:
+    """At 80 columns no command's line in a menu is cut, and each option is explained to the full stop."""
+    line = COMMANDS[name][1] if name in COMMANDS else command.get_short_help_str(limit=78 - 6 - len("rollback"))
+    assert line.endswith(".")
+    assert not line.endswith("...")
+    for option in (parameter for parameter in command.params if isinstance(parameter, click.Option)):
+        assert re.fullmatch(r".{6,}\.(  \[.+\])?", option.help or ""), option.name
 
 
 def test_wrong_usage_with_json_is_one_object(

@@ -223,7 +223,7 @@ def test_a_damaged_cache_heals(source: mnist.Source, mirror: http.server.Threadi
         ("other", "expected SHA-256"),
         ("bomb", "more than|damaged"),
         ("endless", "sent more than"),
-        ("cut", "IncompleteRead|ProtocolError"),
+        ("cut", "the connection broke off"),
     ],
 )
 def test_a_bad_server_leaves_nothing(
@@ -254,7 +254,7 @@ def test_nobody_answering_means_the_fall_back(monkeypatch: pytest.MonkeyPatch, t
     assert fetched.name == mnist.FALLBACK
     assert (len(fetched.train), len(fetched.test)) == (1437, 360)
     assert fetched.train.images.max() > 200
-    with pytest.raises(MissingError, match="cannot get"):
+    with pytest.raises(MissingError, match=r"cannot get .*:9/: connection refused"):
         mnist.fetch("mnist", "", tmp_path)
 
 
@@ -272,8 +272,9 @@ def test_a_place_that_is_given_is_never_replaced(source: mnist.Source, tmp_path:
 
 def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
     """The error of a wrong name holds the right ones."""
-    with pytest.raises(UsageError, match="auto, mnist, sklearn-digits, got 'emnist'"):
-        mnist.resolve("emnist", "", tmp_path)
+    known = ", ".join([mnist.AUTO, *mnist.SOURCES, mnist.FALLBACK])
+    with pytest.raises(UsageError, match=f"{known}, got 'letters'"):
+        mnist.resolve("letters", "", tmp_path)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
 from digits.errors import DataError
-from digits.preprocessing import Ink, count_digits, ink_of, judge, stroke_width, to_mnist
+from digits.preprocessing import Ink, count_digits, ink_of, judge, named, stroke_width, to_mnist
 
 Line = list[tuple[float, float]]
 SEVEN: list[Line] = [[(0.2, 0.1), (0.8, 0.1), (0.4, 0.9)]]
@@ -171,3 +171,13 @@ def test_counts_digits_side_by_side() -> None:
 def test_judges(ink: Ink, probabilities: list[float], state: str) -> None:
     """Only one digit of which the model is sure is said to be it."""
     assert judge(ink, probabilities).state == state
+
+
+def test_an_8_has_its_article() -> None:
+    """A verdict says "an 8" where it is sure and where it is not, and "a" of all others."""
+    shares = np.full(10, 0.01)
+    shares[8], shares[3] = 0.9, 0.02
+    assert judge(drawn(SEVEN), shares).text == "This is an 8."
+    shares[8], shares[3] = 0.5, 0.42
+    assert judge(drawn(SEVEN), shares).text == "Not sure: perhaps an 8, perhaps a 3."
+    assert [named(digit) for digit in (0, 1, 8, 9)] == ["a 0", "a 1", "an 8", "a 9"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from digits.errors import UsageError
-from digits.settings import Settings
+from digits.settings import Settings, unknown
 from digits.store import open_store
 
 SECRETS = {
@@ -115,3 +115,13 @@ def test_every_setting_is_described() -> None:
 def test_the_printed_form_names_each_variable(tmp_path: Path) -> None:
     """What is printed says where things are, under the names that a user sets."""
     assert f"DIGITS_HOME='{tmp_path}'" in repr(Settings(home=tmp_path))
+
+
+def test_a_misspelt_setting_is_found(tmp_path: Path) -> None:
+    """What begins as our settings and is none is named with the one that was meant, from .env and environment alike."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("DIGITS_DTA=/mnist\nDIGITS_PORT=9001\n")
+    given = {"DIGITS_STROE": "s3://b", "DIGITS_ENDPOINT": "http://a", "DIGITS_ZZZ": "1", "PATH": "/bin"}
+    found = unknown(given, dotenv=dotenv)
+    assert found == {"DIGITS_DTA": "DIGITS_DATA", "DIGITS_STROE": "DIGITS_STORE", "DIGITS_ZZZ": ""}
+    assert unknown(Settings().environ(), dotenv=None) == {}

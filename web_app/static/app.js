@@ -105,7 +105,7 @@ view.makeLabels(async (label) => {
   const { drawing, model, class: answer } = answered;
   try {
     await gateway.correct(endpoint, drawing, { label, answer, release: model.release });
-    view.showCorrection(true, label, `Thank you. Stored as a ${label}; the next run learns from it.`);
+    view.showCorrection(true, label, `Thank you. Stored as ${view.named(label)}; the next run learns from it.`);
   } catch (error) {
     view.showCorrection(true, null, `Not stored: ${error.message}`);
   }

@@ -1,6 +1,7 @@
 // What the page shows. Text goes in as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
+export const named = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`; // as it is spoken
 const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
 
 const STATES = {
@@ -91,7 +92,7 @@ export function makeLabels(choose) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = digit;
-    button.setAttribute("aria-label", `That was a ${digit}`);
+    button.setAttribute("aria-label", `That was ${named(digit)}`);
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => choose(digit));
     $("labels").append(button);

@@ -1,0 +1,85 @@
+"""`digits doctor`: its answer is on standard output, and a mark never promises more than there is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import Digits, digits
+
+from digits import mnist
+from digits.cli import doctor
+from digits.settings import Settings
+
+__all__ = ["digits"]  # the fixture
+
+
+@pytest.fixture
+def installed(settings: Settings, mnist_folder: Path) -> Settings:
+    """Settings with data and a secret."""
+    return dataclasses.replace(settings, data=str(mnist_folder), endpoint_token="canary")
+
+
+def test_the_answer_can_be_kept_in_a_file(digits: Digits, installed: Settings) -> None:
+    """Checks, then the settings with a value and their meaning, then how many have none; no secret among it."""
+    said = digits("doctor", on=installed)
+    assert (said.code, said.err) == (0, "")
+    unset = sum(not value for _, value, _ in installed.describe())
+    order = ["✓ python", "✓ data", "leftovers", "DIGITS_HOME=", "folder that holds runs", f"{unset} settings unset"]
+    places = [said.out.index(part) for part in order]
+    assert places == sorted(places)
+    assert "DIGITS_ENDPOINT_TOKEN=<SECRET>" in said.out
+    assert "canary" not in said.out
+
+
+def test_a_misspelt_variable_is_listed(digits: Digits, installed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that nothing reads is shown with the one that was meant, and is no reason to fail."""
+    monkeypatch.setenv("DIGITS_WEBPORT", "9000")
+    said = digits("doctor", "--json", on=installed)
+    assert said.code == 0
+    (found,) = (finding for finding in said.json["findings"] if finding["name"] == "unknown setting")
+    assert (found["ok"], found["remedy"]) == (None, "DIGITS_WEB_PORT")
+    assert "DIGITS_WEBPORT" in said.err
+
+
+def test_no_data_is_no_tick(digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a run would fall back to scikit-learn's digits, that is marked, with what to set; the exit code is 0."""
+    source = mnist.Source(mnist.SOURCES["mnist"].files, ("http://127.0.0.1:9/",))
+    monkeypatch.setitem(mnist.SOURCES, "mnist", source)
+    said = digits("doctor", on=settings)
+    assert said.code == 0
+    assert "- data" in said.out
+    assert "try: set DIGITS_DATA" in said.out
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_an_image_that_is_not_built_is_no_tick(
+    built: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that the first run would have to build is named as not built, with the command that builds it."""
+    from backends.docker import containers, images
+
+    class Engine:
+        def close(self) -> None:
+            """Nothing is open."""
+
+    def reference(_: Any, __: Settings, which: str) -> str:
+        return f"digits-{which}:1"
+
+    monkeypatch.setattr(containers, "connect", Engine)
+    monkeypatch.setattr(images, "reference", reference)
+    monkeypatch.setattr(images, "present", lambda _, name: built or "predictor" not in name)
+    found = doctor._guarded("images", True, lambda: doctor._images(settings))
+    if built:
+        assert (found.ok, found.found) == (True, "digits-steps:1, digits-predictor:1")
+    else:
+        assert (found.ok, found.found) == (None, "not built yet: digits-predictor:1")
+        assert found.remedy.startswith("digits images build")
+
+
+def test_a_password_in_the_datas_address_is_masked(settings: Settings) -> None:
+    """The data set's address is shown without its password, in the checks too."""
+    placed = dataclasses.replace(settings, data="https://me:canary@host.example/mnist")
+    assert "canary" not in str(doctor._data(placed))
