@@ -48,7 +48,11 @@ def types(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run the tests that need nothing but Python."""
     install(session)
-    session.run("pytest", "tests/unit", "tests/contract", "-m", "not docker and not cluster", *session.posargs)
+    # A worker for each core; more than eight would wait for each other's training.
+    parallel = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
+    session.run(
+        "pytest", *parallel, "tests/unit", "tests/contract", "-m", "not docker and not cluster", *session.posargs
+    )
 
 
 @nox.session(default=False)

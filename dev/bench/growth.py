@@ -70,7 +70,8 @@ def one(step: str, folder: Path) -> dict[str, float]:
     else:
         outputs = {"evaluation": folder / "evaluation.json", "report": folder / "report.html"}
         about = steps.about_run({"dataset": "mnist", "digest": ""}, collected, said["prepare"], said["train"])
-        said[step] = steps.evaluate(folder / "model", sets["test"], said["prepare"], history, about, outputs).as_dict()
+        digests = {"test": said["prepare"]["test"], "model": said["train"]["model"]}
+        said[step] = steps.evaluate(folder / "model", sets["test"], digests, history, about, outputs).as_dict()
     write_json(folder / f"{step}.json", said[step])
     return {"seconds": time.perf_counter() - began, "bytes": servers.peak(os.getpid())}
 
