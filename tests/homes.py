@@ -130,4 +130,9 @@ def arguments_of(process: psutil.Process) -> list[str]:
 
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those of the processes that are still there."""
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may go between the two questions
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found

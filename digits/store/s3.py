@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,24 +72,31 @@ class S3Store:
         """See ObjectStore. The MinIO client has no conditional write, so a signed URL carries If-None-Match."""
         name = self._name(key)
         with self._errors(key):
-            return bool(self._writing(lambda: self._create(name, content)))
+            return bool(self._writing(lambda: self._create(key, name, content)))
 
-    def _create(self, name: str, content: bytes) -> bool:
+    def _create(self, key: str, name: str, content: bytes) -> bool:
         import urllib3
         from minio.error import S3Error
 
         url = self._client.presigned_put_object(self._bucket, name)
-        # No retry: a repeated conditional write would see its own first attempt as somebody else's.
-        answer = urllib3.request(
-            "PUT",
-            url,
-            body=content,
-            headers={"If-None-Match": "*"},
-            retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-        )
+        for attempt in range(ATTEMPTS):
+            try:
+                answer = urllib3.request(
+                    "PUT",
+                    url,
+                    body=content,
+                    headers={"If-None-Match": "*"},
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                )
+                break
+            except urllib3.exceptions.ProtocolError:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                time.sleep(0.2 * 2**attempt)
         if answer.status == 412 or (answer.status == 409 and b"ConditionalRequestConflict" in answer.data):
-            return False
+            # Of an attempt whose answer was lost, only what is there now can tell whether it was the one that won.
+            return attempt > 0 and self.get(key) == content
         if answer.status != 200:
             code = "NoSuchBucket" if b"NoSuchBucket" in answer.data else f"HTTP {answer.status}"
             raise S3Error(answer, code, f"PUT answered {answer.status}", name, "", "", self._bucket, name)

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 
 import pytest
+import urllib3
 from store_servers import SERVERS, Cable
 
 from digits import mnist
@@ -64,6 +65,30 @@ def test_only_one_of_many_creates_wins(store):
         thread.join(60)
     assert len(won) == 1
     assert store.get("once/only") == str(won[0]).encode()
+
+
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_create_whose_answer_is_lost_is_told_rightly(reached, store, monkeypatch, sent, there):
+    """A connection that breaks before or after the object was written changes neither the winner nor what is said."""
+    _s3_only(reached)
+    key, real, broken = f"once/lost-{sent}-{there}", urllib3.request, []
+
+    def request(*args, **kwargs):
+        if broken:
+            return real(*args, **kwargs)
+        broken.append(args)
+        if sent:
+            real(*args, **kwargs)
+        raise urllib3.exceptions.ProtocolError("the connection broke")
+
+    if there:
+        store.put(key, b"somebody else's")
+    monkeypatch.setattr(urllib3, "request", request)
+    assert store.create(key, b"ours") is not there
+    assert broken
+    assert store.get(key) == (b"somebody else's" if there else b"ours")
+    assert store.create(key, b"ours") is False
 
 
 def test_a_listing_holds_no_sibling_with_a_longer_name(store):
