@@ -26,6 +26,7 @@ from digits.store import open_store
 
 KILLED_CODE = 137
 START_SECONDS = 600.0
+WAIT_SECONDS = 15
 # What of the engine's environment a step gets beside the settings.
 PASSED = (
     events.VARIABLE,
@@ -206,7 +207,7 @@ class _Steps:
                 copier = threading.Thread(target=_copy_log, args=(made, log), daemon=True)
                 copier.start()
                 try:
-                    code = int(made.wait(timeout=STEP_SECONDS)["StatusCode"])
+                    code = ended(made)
                     copier.join(10)
                     made.reload()
                 except NotFound:
@@ -253,6 +254,23 @@ class _Steps:
             if not folder.is_relative_to(self._settings.home):
                 found.append((str(folder), "rw"))
         return found
+
+
+def ended(container: Any) -> int:
+    """Wait for a container's end; returns its exit code.
+
+    Asked anew now and then: over one connection, an engine that is gone without a word would be waited for to the end.
+    """
+    import requests
+
+    deadline = time.monotonic() + STEP_SECONDS
+    while True:
+        try:
+            return int(container.wait(timeout=WAIT_SECONDS)["StatusCode"])
+        except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as exc:
+            # The docker package lets either through when time is up.
+            if "timed out" not in str(exc).lower() or time.monotonic() > deadline:
+                raise
 
 
 def _copy_log(container: Any, log: Path) -> None:

@@ -17,6 +17,7 @@ from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_unti
 
 from backends import runs
 from backends.base import Request
+from backends.docker import backend as docker_backend
 from backends.docker import containers, images
 from backends.docker import endpoint as docker_endpoint
 from backends.docker import store as docker_store
@@ -182,6 +183,21 @@ def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backen
     assert failure.value.step == "train"
     assert runs.find(settings.home).record()["state"] == "FAILED"
     assert containers.ours(client, settings, "step") == []
+
+
+def test_a_long_step_is_asked_after_anew(client, settings, monkeypatch):
+    """No connection is waited on for longer than WAIT_SECONDS, and the container's own exit code comes of it."""
+    monkeypatch.setattr(docker_backend, "WAIT_SECONDS", 1)
+    image = images.ensure(client, settings, "steps", print)
+    waits, labels = [], containers.labels(settings, "step")
+    made = client.containers.create(image, ["python", "-c", "import time; time.sleep(4); exit(3)"], labels=labels)
+    try:
+        made.start()
+        monkeypatch.setattr(made, "wait", lambda real=made.wait, **given: waits.append(given) or real(**given))
+        assert docker_backend.ended(made) == 3
+    finally:
+        containers.remove(made)
+    assert len(waits) > 2
 
 
 def test_a_taken_port_is_left_to_its_holder(client, settings):
