@@ -105,7 +105,7 @@ def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]
 
 
 def test_versions_change_without_a_failed_request(namespace: Namespace, small_releases: list[Release]) -> None:
-    """Under load, a promotion, a rollback and a restart fail no request, and every answer is one of the releases'."""
+    """Under load, a promotion and a rollback fail no request, and every answer is one of the two releases'."""
     first, second = small_releases
     kserve.deploy(namespace.settings, *namespace.publish(first))
     start_load(namespace)
@@ -113,12 +113,6 @@ def test_versions_change_without_a_failed_request(namespace: Namespace, small_re
     assert served(namespace) == second.version
     assert kserve.rollback(namespace.settings) == first.version
     assert served(namespace) == first.version
-    before = {pod["metadata"]["uid"] for pod in pods(namespace)}
-    namespace.kubectl("rollout", "restart", "deployment/digits-predictor")
-    namespace.kubectl("rollout", "status", "deployment/digits-predictor", "--timeout=180s", seconds=200)
-    kept = {pod["metadata"]["uid"] for pod in pods(namespace) if "deletionTimestamp" not in pod["metadata"]}
-    assert kept
-    assert not before & kept
     result = stop_load(namespace)
     print("load:", result)
     if result["failed"]:
