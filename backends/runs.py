@@ -27,6 +27,7 @@ from digits.files import write_json
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
+LISTED = 5  # runs, where one that is not known was asked for
 
 # Where steps and engine write, and the names that their files have until they are whole.
 WRITTEN = ("pipeline", "cache", "data", "store/models", "store/promotions")
@@ -102,12 +103,17 @@ def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) 
 
 def find(home: Path, run_id: str = "") -> Run:
     """The run of that id, or the newest. Raises MissingError."""
-    found = all_runs(home)
-    if run_id:
-        found = [run for run in found if run.id == run_id]
-    if not found:
+    known = all_runs(home)
+    found = [run for run in known if run_id in {"", run.id}]
+    if found:
+        return found[-1]
+    if not known:
         raise MissingError(f"no run {run_id}".rstrip() + f" in {home / 'runs'}", remedy="digits run")
-    return found[-1]
+    last = ", ".join(run.id for run in known[-LISTED:])
+    raise MissingError(
+        f"no run {run_id} in {home / 'runs'}; the last of {len(known)}: {last}",
+        remedy="give one of those, or none for the newest",
+    )
 
 
 def all_runs(home: Path) -> list[Run]:

@@ -1,7 +1,7 @@
 """Putting a release behind an endpoint: a deployer chosen by name, and the proof that the endpoint answers rightly.
 
-A backend says which deployer its steps use by DIGITS_DEPLOYER. Deployers other than FOLLOW are found among the
-entry points of group `digits.deployers`, so that nothing here knows Docker or Kubernetes.
+DIGITS_DEPLOYER says which; a step that is told none takes FOLLOW. Others are found among the entry points of group
+`digits.deployers`, so that nothing here knows Docker or Kubernetes.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from digits.errors import UsageError
 
 BACKENDS = ("process", "docker", "kubeflow")
 MASK = "<SECRET>"
-OTHERS = ("DIGITS_DEPLOYER", "DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
+OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
 
 
 def _setting(name: str, default: Any, doc: str, *, secret: bool = False) -> Any:

@@ -72,7 +72,6 @@ def train(
     """
     for name, data in (("training", train), ("validation", validation)):
         _check(name, *data)
-    _kind(config.optimizer)
     keras.utils.set_random_seed(config.seed)
     history: list[EpochResult] = []
     started = time.perf_counter()
@@ -199,12 +198,7 @@ def _loss_and_right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def _optimizer(name: str, settings: dict[str, Any]) -> keras.optimizers.Optimizer:
-    """The optimizer of that name, with some settings."""
-    return _kind(name)(**settings)
-
-
-def _kind(name: str) -> type[keras.optimizers.Optimizer]:
-    """The class of the optimizer of that name, ours or Keras's. Raises UsageError."""
+    """The optimizer of that name, ours or Keras's, with some settings. Raises UsageError."""
     theirs = {key.lower(): kind for key, kind in vars(keras.optimizers).items()}  # its own `get` lacks some
     kind = OWN.get(name, theirs.get(name))
     if not (isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)):
@@ -212,7 +206,7 @@ def _kind(name: str) -> type[keras.optimizers.Optimizer]:
             f"optimizer: expected one of Keras's or of OWN in digits/training.py, got {name!r}",
             remedy="take it out of OPTIMIZERS in digits/recipe.py, or add its class to OWN",
         )
-    return kind
+    return kind(**settings)
 
 
 def _check(name: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:

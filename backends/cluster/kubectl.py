@@ -49,7 +49,7 @@ def wait(settings: Settings, deployment: str, namespace: str, report: Report) ->
     where = f"--namespace={namespace}"
     try:
         kubectl(settings, "rollout", "status", f"deployment/{deployment}", where, f"--timeout={READY_SECONDS}s",
-                 seconds=READY_SECONDS + 30)  # fmt: skip
+                seconds=READY_SECONDS + 30)  # fmt: skip
     except ProgramError as exc:
         evidence = kubectl(settings, "get", "pods,events", where, "--sort-by=.metadata.creationTimestamp")
         raise DigitsError(

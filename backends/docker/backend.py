@@ -32,7 +32,6 @@ PASSED = (
     events.VARIABLE,
     tracking.RUN_VARIABLE,
     deployment.ENDPOINT_VARIABLE,
-    "DIGITS_DEPLOYER",
     "TF_CPP_MIN_LOG_LEVEL",
     "PYTHONUNBUFFERED",
 )

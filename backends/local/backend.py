@@ -19,7 +19,6 @@ import psutil
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from digits import events, feedback, ledger, mnist
-from digits.deployment import FOLLOW
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.settings import Settings
 from digits.store import open_store
@@ -174,7 +173,7 @@ class LocalBackend(ABC):
 
     def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = os.environ | self.step_settings().environ()
-        environment |= {"DIGITS_ENDPOINT": deployment["endpoint"], "DIGITS_DEPLOYER": self.settings.deployer or FOLLOW}
+        environment |= {"DIGITS_ENDPOINT": deployment["endpoint"]}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         environment.pop("MLFLOW_RUN_ID", None)
         root = str(Path(__file__).resolve().parents[2])

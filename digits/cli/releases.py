@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ import click
 from digits import ledger
 from digits import releases as store_releases
 from digits.cli import emit
-from digits.cli.runs import check_id
 from digits.cli.show import wrapped
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.settings import BACKENDS, Settings
@@ -133,7 +133,6 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
     from backends import runs
 
     home = Settings.load().home
-    check_id(home, run)
     found = [runs.find(home, run)] if run else runs.all_runs(home)
     paths = [r.folder / "report.html" for r in found if (r.folder / "report.html").exists()]
     if not paths:
@@ -171,12 +170,10 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
             version, endpoint = ledger.champion(store), opened.endpoint()
         if not version:
             raise MissingError("there is no champion to verify", remedy="digits run")
-        found = list(verification.verify(settings, store, version, endpoint))
-        if not (
-            target or endpoint or settings.backend == "kubeflow"
-        ):  # of that one, a machine outside may know nothing
-            found.append(verification.Hop("endpoint", False, "nothing is served; digits serve, or digits run"))
-        for hop in found:
+        # Of an endpoint on Kubeflow a machine outside may know nothing; elsewhere the champion has one.
+        lacks = not (target or endpoint or settings.backend == "kubeflow")
+        none = verification.Hop("endpoint", False, "nothing is served; digits serve, or digits run")
+        for hop in itertools.chain(verification.verify(settings, store, version, endpoint), [none] * lacks):
             hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
             mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
             click.echo(f"  {mark} {hop.name:<10} {wrapped(hop.found, 15)}", err=as_json)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
-from digits.cli.runs import check_id
 from digits.cli.show import Progress, summary
 from digits.errors import UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
@@ -93,9 +92,7 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
 
     resumed = ""
     if resume is not None:
-        wanted = "" if resume == "last" else resume
-        check_id(settings.home, wanted)
-        run = runs.to_resume(settings.home, wanted)
+        run = runs.to_resume(settings.home, "" if resume == "last" else resume)
         record, resumed = run.record(), run.id
         if not quiet:
             click.echo(f"takes up run {resumed}", err=True)
