@@ -187,7 +187,7 @@ def _in_range(pixels: Pixels) -> Pixels:
 
 
 def _scaled(values: NDArray[np.uint8], count: int) -> Pixels:
-    return (values.astype(np.float32) * np.float32(1 / 255)).reshape(count, 28, 28, 1)
+    return np.multiply(values, np.float32(1 / 255), dtype=np.float32).reshape(count, 28, 28, 1)
 
 
 def _json(body: bytes) -> dict[str, Any]:

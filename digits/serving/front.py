@@ -7,6 +7,7 @@ times the model's; see docs/performance.md. Health, readiness, metrics and serve
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,14 +21,17 @@ from digits.serving.model import Served
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
 
+log = logging.getLogger("digits.predictor")
 MAX_BODY = 16 * 1024 * 1024
 MAX_WAITING = 256
 # Of all bodies that are being read or answered. A container has a few hundred MiB, and must not be ended for a few
 # large requests at once.
 MAX_HELD = 128 * 1024 * 1024
-# Larger batches run in a thread, so that health probes are answered meanwhile.
-INLINE_IMAGES = 8
+# Larger ones are answered in a thread, so that health probes are answered meanwhile.
+SMALL_BODY = 32 * 1024
 
 REQUESTS = Counter("digits_requests_total", "Predictions asked for", ["protocol", "status"])
 SECONDS = Histogram(
@@ -59,10 +63,7 @@ class Front:
         # Its other paths are of other models or exchange them, and it logs a traceback for each that it does not know.
         self._inner_paths = {"/", "/metrics", "/v1/models", f"/v1/models/{name}", "/v2", "/v2/models"}
         self._inner_paths |= {"/v2/health/live", "/v2/health/ready", f"/v2/models/{name}/ready"}
-        self._predicts = {
-            f"/v1/models/{name}:predict": ("v1", self._v1),
-            f"/v2/models/{name}/infer": ("v2", self._v2),
-        }
+        self.protocols = {f"/v1/models/{name}:predict": "v1", f"/v2/models/{name}/infer": "v2"}
         self._counts: dict[tuple[str, int], Any] = {}
         self._seconds = {protocol: SECONDS.labels(protocol) for protocol in ("v1", "v2")}
         WAITING.set_function(lambda: self._waiting)
@@ -73,51 +74,38 @@ class Front:
             await self._inner(scope, receive, send)
             return
         path = scope["path"]
-        if (found := self._predicts.get(path)) and scope["method"] == "POST":
-            await self._predict(*found, scope, receive, send)
+        if (protocol := self.protocols.get(path)) and scope["method"] == "POST":
+            await self._predict(protocol, scope, receive, send)
         elif path == self._metadata_path and scope["method"] == "GET":
-            await _answer(send, 200, orjson.dumps(self._metadata()))
+            await _send(send, 200, [_JSON], orjson.dumps(self._metadata()))
         elif path.startswith("/v2/repository"):
             # Loading and unloading is the ledger's business, not that of whoever reaches the port.
-            await _answer(send, 403, _error("models are exchanged by promotion, not over this interface"))
+            await _send(send, *refusal(403, "models are exchanged by promotion, not over this interface"))
         elif scope["method"] in {"GET", "HEAD"} and path in self._inner_paths:
             await self._inner(scope, receive, send)
         else:
-            await _answer(send, 404, _error(f"no such path {path[:200]!r} for {scope['method']}"))
+            await _send(send, *refusal(404, f"no such path {path[:200]!r} for {scope['method']}"))
 
-    async def _predict(
-        self,
-        protocol: str,
-        handle: Callable[[Scope, bytes], Awaitable[tuple[bytes, list[tuple[bytes, bytes]]]]],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def _predict(self, protocol: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        extra: list[tuple[bytes, bytes]] = [_JSON]
         parts: list[bytes] = []
         self._waiting += 1
         try:
-            # Those that came whole were refused before, in digits.serving.shedding; these come in pieces.
             if self._waiting > MAX_WAITING:
                 raise Rejected(503, "too many requests are waiting")
             await self._read(scope, receive, parts)
-            status, (content, extra) = 200, await handle(scope, parts[0] if len(parts) == 1 else b"".join(parts))
+            asked = protocol, scope["headers"], b"".join(parts)
+            if len(asked[2]) <= SMALL_BODY:
+                answer = self.answer(*asked)
+            else:
+                answer = await asyncio.get_running_loop().run_in_executor(None, self.answer, *asked)
         except Rejected as exc:
-            status, content = exc.status, _error(str(exc))
-            if status == 503:
-                extra = [_JSON, (b"retry-after", b"1")]
-        except decode.BadRequest as exc:
-            status, content = 400, _error(str(exc))
+            answer = refusal(exc.status, str(exc))
         finally:
             self._waiting -= 1
             self._held -= sum(map(len, parts))
-        await _answer(send, status, content, extra)
-        self._seconds[protocol].observe(time.perf_counter() - started)
-        key = (protocol, status)
-        if key not in self._counts:
-            self._counts[key] = REQUESTS.labels(protocol, str(status))
-        self._counts[key].inc()
+        await _send(send, *answer)
+        self.count(protocol, answer[0], started)
 
     async def _read(self, scope: Scope, receive: Receive, parts: list[bytes]) -> None:
         """Read the whole body into `parts`, within MAX_BODY bytes; the connection sees to it that it ends in time."""
@@ -140,32 +128,38 @@ class Front:
             if self._held > MAX_HELD:
                 raise Rejected(503, "too many bytes are waiting")
 
-    async def _v1(self, scope: Scope, body: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        del scope
-        pixels = decode.v1(body)
-        _, probabilities = await self._run(pixels)
-        return decode.v1_answer(probabilities), [_JSON]
-
-    async def _v2(self, scope: Scope, body: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        length = next((v for k, v in scope["headers"] if k == b"inference-header-content-length"), None)
-        pixels, request = decode.v2(body, length.decode("latin-1") if length is not None else None)
-        version, probabilities = await self._run(pixels)
-        content, head = decode.v2_answer(probabilities, request, self._name, version)
-        if head is None:
-            return content, [_JSON]
-        return content, [
-            (b"content-type", b"application/octet-stream"),
-            (b"inference-header-content-length", str(head).encode()),
-        ]
-
-    async def _run(self, pixels: decode.Pixels) -> tuple[str, decode.Pixels]:
+    def answer(self, protocol: str, headers: Headers, body: bytes) -> Answer:
+        """(status, headers, body) of the answer to a prediction."""
         loaded = self._served.current
         if loaded is None:
-            raise Rejected(503, f"model {self._name} is not ready: {self._served.refused.get('why', 'no release yet')}")
+            why = self._served.refused.get("why", "no release yet")
+            return refusal(503, f"model {self._name} is not ready: {why}")
+        try:
+            if protocol == "v1":
+                pixels = decode.v1(body)
+                content, head = decode.v1_answer(loaded.run(pixels)), None
+            else:
+                length = next((v for k, v in headers if k == b"inference-header-content-length"), None)
+                pixels, request = decode.v2(body, length.decode("latin-1") if length is not None else None)
+                content, head = decode.v2_answer(loaded.run(pixels), request, self._name, loaded.version)
+        except decode.BadRequest as exc:
+            return refusal(400, str(exc))
+        except Exception:
+            log.exception("a prediction failed")
+            return refusal(500, "the prediction failed; the predictor's log says why")
         IMAGES.inc(len(pixels))
-        if len(pixels) <= INLINE_IMAGES:
-            return loaded.version, loaded.run(pixels)
-        return loaded.version, await asyncio.get_running_loop().run_in_executor(None, loaded.run, pixels)
+        if head is None:
+            return 200, [_JSON], content
+        binary = [(b"content-type", b"application/octet-stream")]
+        return 200, [*binary, (b"inference-header-content-length", b"%d" % head)], content
+
+    def count(self, protocol: str, status: int, started: float) -> None:
+        """Note for the metrics a request that began at `started` and has been answered."""
+        self._seconds[protocol].observe(time.perf_counter() - started)
+        key = (protocol, status)
+        if key not in self._counts:
+            self._counts[key] = REQUESTS.labels(protocol, str(status))
+        self._counts[key].inc()
 
     def _metadata(self) -> dict[str, Any]:
         current = self._served.current
@@ -182,13 +176,13 @@ class Front:
         }
 
 
-def _error(message: str) -> bytes:
-    return orjson.dumps({"error": message})
+def refusal(status: int, message: str) -> Answer:
+    """(status, headers, body) of an answer that is an error."""
+    also = {413: [(b"connection", b"close")], 503: [(b"retry-after", b"1")]}
+    return status, [_JSON, *also.get(status, [])], orjson.dumps({"error": message})
 
 
-async def _answer(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    fields = [*(headers or [_JSON]), (b"content-length", str(len(content)).encode())]
-    if status == 413:
-        fields.append((b"connection", b"close"))
+async def _send(send: Send, status: int, headers: Headers, content: bytes) -> None:
+    fields = [*headers, (b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": content})

@@ -23,10 +23,10 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
+from digits.serving.direct import Direct
 from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front
 from digits.serving.model import Follower, Served, load
 from digits.serving.options import Options
-from digits.serving.shedding import Shedding
 from digits.settings import Settings
 
 GRACE_SECONDS = 30
@@ -35,7 +35,6 @@ WORKER_SECONDS = 60.0
 GRPC_CONNECTION_SECONDS = 300
 # uvicorn is given this instead of KServe's own application; see `application`.
 APPLICATION = "digits.serving.kserve_model:application"
-_front: Front | None = None
 
 
 class DigitsModel(kserve.Model):
@@ -56,7 +55,6 @@ class DigitsModel(kserve.Model):
         self.__init__(**state)  # type: ignore[misc] # a worker starts as the first process did
 
     def _start(self) -> None:
-        global _front
         self.served = Served()
         if self._options.model_dir:
             self.served.exchange(load(self._options.model_dir))
@@ -64,7 +62,7 @@ class DigitsModel(kserve.Model):
             follower = Follower(self.served, self._settings, self._options.release)
             follower.step()
             follower.start()
-        _front = Front(self.served, self._options.name, kserve.model_server.app)
+        Direct.front = Front(self.served, self._options.name, kserve.model_server.app)
 
     async def healthy(self) -> bool:
         """Whether a checked release is served."""
@@ -89,10 +87,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         logging.getLogger("uvicorn.access").handlers.clear()
         logging.getLogger("uvicorn.access").propagate = False
         logging.getLogger("kserve.trace").setLevel(logging.WARNING)
-    if _front is None:
-        await kserve.model_server.app(scope, receive, send)
-    else:
-        await _front(scope, receive, send)
+    await (Direct.front or kserve.model_server.app)(scope, receive, send)
 
 
 class Servicer(InferenceServicer):
@@ -232,7 +227,7 @@ class Server(kserve.ModelServer):
     async def _serve(self) -> None:
         rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
         rest.config.host, rest.config.app = self._options.host, APPLICATION
-        rest.config.http, rest.config.ws = Shedding, "none"
+        rest.config.http, rest.config.ws = Direct, "none"
         self._grpc = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
             interceptors=(Refusals(), Undecodable()),

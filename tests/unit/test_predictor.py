@@ -32,6 +32,7 @@ from support import (
 
 from digits import client, ledger, releases
 from digits.data import Dataset
+from digits.serving.front import SMALL_BODY
 from digits.settings import Settings
 from digits.store.folder import FileStore
 
@@ -396,12 +397,14 @@ def test_a_promotion_switches_without_a_failed_request(
     assert predictor.about()["release"] == second
 
 
+@pytest.mark.parametrize("count", [1, 10])
 def test_a_signal_lets_requests_in_flight_finish(
-    start_predictor: StartPredictor, finished: Finished, asked: tuple[np.ndarray, np.ndarray]
+    count: int, start_predictor: StartPredictor, finished: Finished, asked: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """A request half sent when SIGTERM comes is answered; then the process ends with 0 and the port is free."""
     predictor = start_predictor(finished.settings)
-    body = v1_body(asked[0])
+    body = v1_body(np.resize(asked[0], (count, 28, 28)))
+    assert (len(body) <= SMALL_BODY) == (count == 1)  # one is answered on the connection, the other in a thread
     connection = http.client.HTTPConnection(predictor.url.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", "/v1/models/digits:predict")
     connection.putheader("Content-Length", str(len(body)))
@@ -412,16 +415,18 @@ def test_a_signal_lets_requests_in_flight_finish(
     connection.send(body[100:])
     answer = connection.getresponse()
     assert answer.status == 200
-    assert len(json.loads(answer.read())["predictions"]) == 5
+    assert len(json.loads(answer.read())["predictions"]) == count
     connection.close()
     assert predictor.stop() == 0
     with pytest.raises(OSError, match="refused"):
         get_json(f"{predictor.url}/v2/health/live")
 
 
-def test_too_many_at_once_are_refused(predictor: Predictor, asked: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize("count", [1, 10])
+def test_too_many_at_once_are_refused(count: int, predictor: Predictor, asked: tuple[np.ndarray, np.ndarray]) -> None:
     """Of 400 requests at one moment about 256 are answered, others are told to come back; a probe is answered."""
-    body, path = v1_body(asked[0][:1]), "/v1/models/digits:predict"
+    body, path = v1_body(np.resize(asked[0], (count, 28, 28))), "/v1/models/digits:predict"
+    assert (len(body) <= SMALL_BODY) == (count == 1)
     address = predictor.url.removeprefix("http://")
     probe, *connections = [http.client.HTTPConnection(address, timeout=30) for _ in range(401)]
     try:
