@@ -41,6 +41,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for step, at in self._running.items():  # its process was ended before it could say anything
+            self._ended(click.style("✗", fg="red"), step, f"{time.monotonic() - at:6.1f} s  stopped")
         self._running.clear()
         if self._live:
             self._live.stop()
@@ -63,11 +65,12 @@ class Progress:
             self._running.pop(step, None)
             took = f"{event['time'] - self._began[step]:6.1f} s" if step in self._began else ""
             if step and step not in self._failed:  # a step says why it failed, and then its process ends
-                self._line(
-                    f"  {click.style(*MARKS[kind])} {step:<18} {'cached' if kind == 'cached' else took}".rstrip()
-                )
+                self._ended(click.style(*MARKS[kind]), step, "cached" if kind == "cached" else took)
             if kind in {"failed", "exited"}:
                 self._failed.add(step)
+
+    def _ended(self, mark: str, step: str, how: str) -> None:
+        self._line(f"  {mark} {step:<18} {how}".rstrip())
 
     def _line(self, text: str, **style: Any) -> None:
         text = click.style(text, **style) if style else text

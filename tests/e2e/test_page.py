@@ -154,7 +154,7 @@ def test_names_the_state(visit: Open, site: Site, state: str) -> None:
 
 
 def test_endpoint_down_and_back(endpoint_url: str, browser: Any) -> None:
-    """While the endpoint is down the page says so; what was drawn is read when it is back."""
+    """While the endpoint is down the page says so, untouched too; what was drawn is read when it is back."""
     between = Between(endpoint_url)
     with serving(between.app) as url:
         port = int(url.rsplit(":", 1)[1])
@@ -168,6 +168,7 @@ def test_endpoint_down_and_back(endpoint_url: str, browser: Any) -> None:
         with serving(between.app, port):
             seen.state("")
             seen.page.wait_for_selector("#digit[data-class='3']", timeout=10_000)
+        seen.state("unreachable")
         seen.page.close()
 
 
@@ -321,5 +322,7 @@ def test_learns_from_corrections(browser: Any, lab: Lab) -> None:
         assert after["data"]["feedback"]["count"] >= 3
         assert after["accuracy"] >= before["accuracy"] - 0.005
         assert after["promoted"]
+        # A page that nobody touches tells of the new release by itself.
+        seen.page.locator("#model", has_text=after["release"]).wait_for(timeout=20_000)
         assert read(correct=False) == 12
         seen.page.close()

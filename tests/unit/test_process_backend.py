@@ -6,6 +6,7 @@ The tests of this file share one installation and run in order, so that the trai
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def test_two_runs_at_once_both_succeed(home: Home, first: dict[str, Any]) -> Non
 
 
 def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:
-    """SIGINT ends with 130, leaves no process, and marks the run KILLED in MLflow."""
+    """SIGINT ends with 130, tells where it stopped, leaves no process, and marks the run KILLED in MLflow."""
     before = len(runs.all_runs(home.settings.home))
     process = home.start("run", *BASIC[:2], "--epochs", "900", "--json")
     run, _ = home.started_at_train(before)
@@ -173,6 +174,7 @@ def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:
     out, err = home.finish(process, 130)
     assert json.loads(out)["exit_code"] == 130
     assert "interrupted" in err
+    assert re.search(r"train +[0-9.]+ s  stopped", err)
     assert left(started) == []
     assert run.record()["state"] == "CANCELED"
     assert home.status(run) == "KILLED"
@@ -206,6 +208,7 @@ from backends.local.process import start_step
 def train(how: str, model: dsl.Output[dsl.Model]) -> str:
     """A step that may end well and leave nothing."""
     import os
+import re
     if how == "silent":
         os._exit(0)
     if how == "good":

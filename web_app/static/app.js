@@ -7,6 +7,7 @@ import * as view from "./view.js";
 
 const SLOW = 800; // milliseconds after which the page says that it waits
 const AGAIN = 2000; // milliseconds between looks at an endpoint in trouble
+const STILL = 10_000; // milliseconds between looks at a ready one, which may serve another release by then
 
 const $ = (id) => document.getElementById(id);
 const pad = new Pad($("pad"));
@@ -43,21 +44,23 @@ const recogniser = new Recogniser({
   },
 });
 
-/** Look at the endpoint, again and again until it is ready; then ask about what is drawn. */
+/** Look at the endpoint, again and again while the page is seen; once it is back, ask about what is drawn. */
 async function look() {
   clearTimeout(looking);
+  if (document.hidden) return;
   const asked = endpoint;
   const found = await gateway.model(asked).catch((error) => ({ state: error.state, message: error.message }));
   if (asked !== endpoint) return;
   const waited = !$("state").hidden;
   if (found.state === "ready") {
-    view.showState("");
+    if ($("state").dataset.state !== "waiting") view.showState("");
     view.showModel(found.model);
     if (waited && !pad.empty) recogniser.now();
   } else {
     view.showState(found.state, found.message);
-    looking = setTimeout(look, AGAIN);
   }
+  clearTimeout(looking); // two looks may have been under way
+  looking = setTimeout(look, found.state === "ready" ? STILL : AGAIN);
 }
 
 function refresh() {
@@ -90,6 +93,7 @@ pad.addEventListener("change", () => {
 });
 pad.addEventListener("detect", () => recogniser.now());
 $("detect").addEventListener("click", () => recogniser.now());
+document.addEventListener("visibilitychange", look);
 $("undo").addEventListener("click", () => pad.undo());
 $("clear").addEventListener("click", () => pad.clear());
 $("pen").addEventListener("input", (event) => (pad.penWidth = event.target.valueAsNumber / 100));
