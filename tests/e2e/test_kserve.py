@@ -105,13 +105,21 @@ def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]
 
 
 def test_versions_change_without_a_failed_request(namespace: Namespace, small_releases: list[Release]) -> None:
-    """Under load, a promotion and a rollback fail no request, and every answer is one of the two releases'."""
+    """Under load, promotion, rollback and restart fail no request; every answer is one of the two releases'."""
     first, second = small_releases
     kserve.deploy(namespace.settings, *namespace.publish(first))
     start_load(namespace)
     kserve.deploy(namespace.settings, *namespace.publish(second))
     assert served(namespace) == second.version
     assert kserve.rollback(namespace.settings) == first.version
+    assert served(namespace) == first.version
+    before = {pod["metadata"]["uid"] for pod in pods(namespace)}
+    patch = {"spec": {"predictor": {"annotations": {"digits/restarted": "now"}}}}
+    namespace.kubectl("patch", "inferenceservice", "digits", "--type=merge", f"--patch={json.dumps(patch)}")
+    deadline = time.monotonic() + 120
+    while before & {pod["metadata"]["uid"] for pod in pods(namespace)}:
+        assert time.monotonic() < deadline, "the pods of before are still there"
+        time.sleep(1)
     assert served(namespace) == first.version
     result = stop_load(namespace)
     print("load:", result)
