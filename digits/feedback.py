@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 from collections import Counter
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.errors import DataError, ObjectMissing
+from digits.errors import DataError, MissingError, ObjectMissing
 from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
 
@@ -47,6 +48,17 @@ class Collected:
     def count(self) -> int:
         """How many drawings were taken."""
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A correction as it is listed: its id (hex SHA-256), what it is, what which release took it for, what is wrong."""
+
+    id: str
+    label: int | None = None
+    answer: int | None = None
+    release: str = ""
+    damaged: str = ""
 
 
 def record(
@@ -84,11 +96,54 @@ def record(
         "answer": answer,
     }
     key = _key(pixels, label)
-    store.create(key, canonical_json(content))
-    for other in range(DIGITS):
-        if other != label:
-            store.delete(_key(pixels, other))
+    _store(store, key, canonical_json(content), pixels, label)
     return key
+
+
+def copy(source: ObjectStore, target: ObjectStore) -> int:
+    """Take over what `target` lacks of another store's corrections, if it is whole. Returns how many these were.
+
+    What `target` called the same picture is removed, as by `record`.
+
+    Raises:
+        StoreError: a store refused.
+    """
+    known, taken = set(_keys(target)), 0
+    for key in _keys(source):
+        if key not in known:
+            with contextlib.suppress(ObjectMissing, DataError):  # corrected again since we listed; damaged
+                content = source.get(key)
+                _store(target, key, content, *_read(content, key))
+                taken += 1
+    return taken
+
+
+def listed(store: ObjectStore) -> list[Correction]:
+    """What there is, damaged or not, by id."""
+    found = []
+    for key in _keys(store):
+        with contextlib.suppress(ObjectMissing):  # corrected again since we listed
+            content = store.get(key)
+            try:
+                label = _read(content, key)[1]
+            except DataError as exc:
+                found.append(Correction(_id(key), damaged=exc.message))
+                continue
+            said = json.loads(content)
+            found.append(Correction(_id(key), label, said.get("answer"), str(said.get("release", ""))))
+    return found
+
+
+def remove(store: ObjectStore, which: str) -> None:
+    """Take a correction back, by the first letters of its id. What learned from it has learned.
+
+    Raises:
+        MissingError: there is no such one, or more than one.
+    """
+    found = [key for key in _keys(store) if _id(key).startswith(which)]
+    if len(found) != 1:
+        raise MissingError(f"{len(found) or 'no'} corrections begin with {which!r}", remedy="digits feedback")
+    store.delete(found[0])
 
 
 def collect(store: ObjectStore, *, limit: int) -> Collected:
@@ -124,6 +179,17 @@ def collect(store: ObjectStore, *, limit: int) -> Collected:
 def digest(store: ObjectStore) -> str:
     """Hex SHA-256 of which corrections there are, from their names alone: they are addresses of the content."""
     return sha256_of("\n".join(_keys(store)).encode())
+
+
+def _store(store: ObjectStore, key: str, content: bytes, pixels: bytes, label: int) -> None:
+    store.create(key, content)
+    for other in range(DIGITS):
+        if other != label:
+            store.delete(_key(pixels, other))
+
+
+def _id(key: str) -> str:
+    return key.removeprefix(FOLDER).removesuffix(".json")
 
 
 def _keys(store: ObjectStore) -> list[str]:

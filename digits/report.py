@@ -46,10 +46,15 @@ def render(
         corner=CORNER,
         roc=" ".join(
             f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"
-            for x, y, _ in [[0, 0, 1], *evaluation["roc"]]
-            if x <= CORNER
+            for x, y, _ in _corner([[0, 0, 1], *evaluation["roc"]])
         ),
     )
+
+
+def _corner(roc: list[list[float]]) -> list[list[float]]:
+    """The points within the corner that is drawn, and the first one beyond, where the line leads."""
+    within = [point for point in roc if point[0] <= CORNER]
+    return [*within, *roc[len(within) : len(within) + 1]]
 
 
 def _curves(history: list[dict[str, float]]) -> list[dict[str, Any]]:

@@ -112,7 +112,10 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
     with contextlib.suppress(ProgramError):
         for pod in as_json(settings, "get", "pods", "-n", settings.namespace)["items"]:
             ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-            found["pods"].append({"name": pod["metadata"]["name"], "phase": pod["status"]["phase"], "ready": ready})
+            phase = pod["status"]["phase"]
+            if "deletionTimestamp" in pod["metadata"]:
+                ready, phase = False, "ending"
+            found["pods"].append({"name": pod["metadata"]["name"], "phase": phase, "ready": ready})
         for item in as_json(settings, "get", "inferenceservices", "-n", settings.namespace)["items"]:
             ready = any(
                 c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", [])

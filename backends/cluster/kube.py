@@ -39,6 +39,14 @@ def kubeconfig_path(settings: Settings) -> Path:
     return settings.home / "kubeconfig"
 
 
+def unknown(kubeconfig: Path) -> MissingError:
+    """That no cluster is known here."""
+    return MissingError(
+        f"no cluster is known here: {kubeconfig} {'is damaged' if kubeconfig.is_file() else 'does not exist'}",
+        remedy=f"digits cluster up, or copy the kubeconfig of your own cluster to {kubeconfig}",
+    )
+
+
 def inside_cluster() -> bool:
     """Whether this process runs in a pod that has a ServiceAccount."""
     return "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.is_file()
@@ -87,10 +95,7 @@ class Kube:
             else:
                 config.load_kube_config(config_file=str(path), client_configuration=known)
         except config.ConfigException as exc:
-            raise MissingError(
-                f"no cluster is known here: {path} {'is damaged' if path.is_file() else 'does not exist'}",
-                remedy=f"digits cluster up, or copy the kubeconfig of your own cluster to {path}",
-            ) from exc
+            raise unknown(path) from exc
         return cls(known, inside=inside, kubeconfig=None if inside else path)
 
     def request(
@@ -157,8 +162,10 @@ def _reason(text: str) -> str:
 
 
 @contextlib.contextmanager
-def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int) -> Iterator[list[int]]:
+def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, at: int = 0) -> Iterator[list[int]]:
     """Local ports of 127.0.0.1 that lead to `ports` of `target` (`pod/x`, `service/y`) while the block runs.
+
+    The first one is `at`, 0 for any.
 
     A forwarded Service is one of its pods, and stays that pod.
 
@@ -168,8 +175,9 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int) -> Ite
     """
     command = ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", "port-forward", target]
     try:
+        pairs = [f"{(at or '') if number == 0 else ''}:{port}" for number, port in enumerate(ports)]
         child = subprocess.Popen(
-            [*command, "--address=127.0.0.1", *(f":{port}" for port in ports)],
+            [*command, "--address=127.0.0.1", *pairs],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

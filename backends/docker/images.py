@@ -83,6 +83,12 @@ def present(client: Any, name: str) -> bool:
     return True
 
 
+def built(client: Any, which: str) -> list[str]:
+    """Each `name:tag` of an image that the engine has."""
+    with containers.errors("looking for images"):
+        return sorted(tag for found in client.images.list(IMAGES[which].name) for tag in found.tags)
+
+
 def ensure(client: Any, settings: Settings, which: str, tell: Tell) -> str:
     """`name:tag` of an image, built now if the engine does not have it. Raises MissingError with the build's words."""
     name = reference(client, settings, which)
@@ -118,7 +124,7 @@ def build(client: Any, settings: Settings, which: str, name: str, tell: Tell) ->
             if "error" in message:
                 break
             if text.startswith("Step "):
-                tell("  " + text[:100].split(" && ")[0].rstrip(" \\"))
+                tell("  " + " ".join(text.split(" && ")[0].rstrip(" \\").split())[:72])
         else:
             tell(f"built image {name}")
             return

@@ -26,7 +26,7 @@ PEERS = ROOT / "dev" / "bench" / "peers"
 NAMES = ("digits", "bare", "kserve", "mlserver", "mlflow", "bentoml")
 READY = {"digits": "/v2/models/digits/ready", "bare": "/ready", "kserve": "/v1/models/digits", "gateway": "/"}
 READY |= {"mlserver": "/v2/models/digits/ready", "mlflow": "/ping", "bentoml": "/readyz"}
-READY_SECONDS, END_SECONDS = 120.0, 10.0
+READY_SECONDS, END_SECONDS, SETTLE_SECONDS = 120.0, 10.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,16 @@ class Server:
         """Seconds of processor time that its processes have taken so far."""
         times = [process.cpu_times() for process in self._processes()]
         return float(sum(time.user + time.system for time in times))
+
+    def settle(self) -> None:
+        """Wait until it has done with what a client no longer waits for, lest the next server share its core with it."""
+        deadline, before = time.monotonic() + SETTLE_SECONDS, self.cpu()
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            now = self.cpu()
+            if now - before < 0.01:
+                return
+            before = now
 
     def _processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]

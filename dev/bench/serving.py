@@ -74,6 +74,7 @@ def throughput(
                         figures = load.measure(
                             one, up[one.server], images[:count], connections, seconds, client, scratch
                         )
+                        up[one.server].settle()
                         if figures["errors"]:
                             raise SystemExit(f"{one.name}, {case}, {connections} connections: {figures}")
                         runs[one.name].setdefault(_key(case, connections), []).append(figures)

@@ -29,6 +29,7 @@ COMMANDS = {
     "rollback": ("releases", "Bring back the champion before this one."),
     "verify": ("releases", "Check the chain from data to endpoint."),
     "report": ("releases", "Open the report of a run."),
+    "feedback": ("feedback", "List the corrections that the next run learns from, or take some back."),
     "doctor": ("upkeep", "Say what is there, what is missing and how to get it."),
     "clean": ("upkeep", "Stop what runs and remove what was made."),
     "images": ("upkeep", "Build the container images."),

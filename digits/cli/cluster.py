@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import time
 from typing import Any
 
 import click
 
-from digits import ledger, releases
+from digits import feedback, ledger, releases
 from digits.cli import emit
-from digits.errors import EndpointError, MissingError
+from digits.cli.releases import opened
+from digits.errors import DigitsError, EndpointError, MissingError
 from digits.settings import Settings
-from digits.store import open_store
+from digits.store import ObjectStore, open_store
 
 LOOK_SECONDS, MISSED_LOOKS = 5.0, 3
 
@@ -58,14 +59,11 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
     digits run && digits cluster deploy
     digits cluster deploy fb8e47d9ae35
     """
-    from backends import open_backend
     from backends.cluster import kserve
     from backends.cluster.namespace import store
 
     settings = Settings.load()
-    opened = open_backend(dataclasses.replace(settings, backend=backend or settings.backend))
-    try:
-        source = open_store(opened.here())
+    with opened(backend) as (_, source, _):
         version = release or ledger.champion(source)
         if not version:
             raise MissingError("there is no champion to deploy", remedy="digits run")
@@ -74,8 +72,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
             _report(f"release {version} to the cluster's store")
             manifest = releases.copy(source, target, version)
             uri = releases.uri_of(target, version)
-    finally:
-        opened.close()
+            _bring(target, source)
     _report(f"InferenceService {kserve.NAME} in namespace {settings.namespace}; waiting until it answers")
     url = kserve.deploy(settings, manifest, uri)
     _told(version, url, as_json)
@@ -84,12 +81,29 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
 @cluster.command()
 @_json
 def rollback(as_json: bool) -> None:
-    """Serve again what the cluster served before."""
+    """Serve again what the cluster served before; done twice, it is what it was."""
     from backends.cluster import kserve
 
     settings = Settings.load()
     version = kserve.rollback(settings)
     _told(version, f"http://{kserve.NAME}-predictor.{settings.namespace}.svc.cluster.local", as_json)
+
+
+def _bring(cluster: ObjectStore, here: ObjectStore) -> None:
+    """Corrections made on the cluster's page, for the next run on this machine."""
+    if count := feedback.copy(cluster, here):
+        _report(f"{count} correction{'s' * (count > 1)} from the cluster's page; the next run here learns from them")
+
+
+def _bring_home(settings: Settings) -> None:
+    """As `_bring`, where no store is open; that it can't be done is said."""
+    from backends.cluster.namespace import store
+
+    try:
+        with opened(None) as (_, here, _), store(settings) as reached:
+            _bring(open_store(reached), here)
+    except DigitsError as exc:
+        _report(f"corrections made on the cluster's page were not brought back: {exc.message}")
 
 
 def _told(version: str, url: str, as_json: bool) -> None:
@@ -103,19 +117,26 @@ def _told(version: str, url: str, as_json: bool) -> None:
 @cluster.command(name="open", short_help="Bring the page and the endpoint to this machine.")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 def open_command(open_page: bool) -> None:
-    """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C."""
+    """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C.
+
+    Corrections made on that page are then copied to this machine's store, for its next run.
+    """
     import webbrowser
 
     import urllib3
 
     from backends.cluster import kserve
     from backends.cluster.kube import forwarded, kubeconfig_path
+    from backends.local.endpoint import free_port
 
     settings = Settings.load()
+    at = free_port(settings.web_port)
     with (
+        contextlib.ExitStack() as after,
         kserve.connected(settings) as endpoint,
-        forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80) as (port,),
+        forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, at=at) as (port,),
     ):
+        after.callback(_bring_home, settings)
         page = f"http://127.0.0.1:{port}"
         click.echo(f"endpoint {endpoint}", err=True)
         click.echo(f"draw at {page}   (Ctrl-C ends it)", err=True)
@@ -160,10 +181,13 @@ def status(as_json: bool) -> None:
 @cluster.command()
 @_json
 def down(as_json: bool) -> None:
-    """Remove the cluster and all that `up` made for it."""
+    """Remove the cluster and all that `up` made for it; corrections made on its page are brought back first."""
     from backends.cluster import kind
 
-    removed = kind.down(Settings.load(), _report)
+    settings = Settings.load()
+    if kind.status(settings)["endpoints"]:
+        _bring_home(settings)
+    removed = kind.down(settings, _report)
     if not removed:
         _report("there was no cluster")
     if as_json:

@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from backends.base import Backend
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-_backend = click.option("--backend", type=click.Choice(BACKENDS), help="Whose releases and endpoint.  [process]")
+backend_option = click.option("--backend", type=click.Choice(BACKENDS), help="Whose releases and endpoint.  [process]")
 
 
 @contextlib.contextmanager
-def _opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
+def opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
     """(settings as this machine reaches things, the object store, the backend) of a backend."""
     from backends import open_backend
 
     settings = Settings.load()
-    opened = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
+    chosen = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
     try:
-        here = opened.here()
-        yield here, open_store(here), opened
+        here = chosen.here()
+        yield here, open_store(here), chosen
     finally:
-        opened.close()
+        chosen.close()
 
 
 @click.command()
-@_backend
+@backend_option
 @_json
 def releases(backend: str | None, as_json: bool) -> None:
     """List the releases, oldest first; * is the champion, - the one a rollback would bring back, ! one damaged."""
-    with _opened(backend) as (_, store, _):
+    with opened(backend) as (_, store, _):
         champion, previous = ledger.champion(store), ledger.previous(store)
         manifests, damaged = store_releases.listed(store)
     rows: list[dict[str, Any]] = [
@@ -77,7 +77,7 @@ def releases(backend: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("version")
 @click.option("--why", default="promoted by hand", help="A sentence for the ledger.")
-@_backend
+@backend_option
 @_json
 def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     """Make a release the champion, past the gate.
@@ -85,13 +85,13 @@ def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
     """
-    with _opened(backend) as (settings, store, opened):
+    with opened(backend) as (settings, store, chosen):
         ledger.promote(store, version, why)
-        _follow_up(settings, store, opened, as_json)
+        _follow_up(settings, store, chosen, as_json)
 
 
 @click.command()
-@_backend
+@backend_option
 @_json
 def rollback(backend: str | None, as_json: bool) -> None:
     """Bring back the champion before this one; again, and the one before that.
@@ -100,9 +100,9 @@ def rollback(backend: str | None, as_json: bool) -> None:
     digits releases     the one marked - comes back
     digits rollback
     """
-    with _opened(backend) as (settings, store, opened):
+    with opened(backend) as (settings, store, chosen):
         ledger.rollback(store)
-        _follow_up(settings, store, opened, as_json)
+        _follow_up(settings, store, chosen, as_json)
 
 
 def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
@@ -147,7 +147,7 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("target", default="")
-@_backend
+@backend_option
 @_json
 def verify(target: str, backend: str | None, as_json: bool) -> None:
     """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
@@ -162,12 +162,12 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     from digits import verification
 
     hops = []
-    with _opened(backend) as (settings, store, opened):
+    with opened(backend) as (settings, store, chosen):
         version, endpoint = target, ""
         if "://" in target:
             version, endpoint = _served_by(target), target
         elif not target:
-            version, endpoint = ledger.champion(store), opened.endpoint()
+            version, endpoint = ledger.champion(store), chosen.endpoint()
         if not version:
             raise MissingError("there is no champion to verify", remedy="digits run")
         # Of an endpoint on Kubeflow a machine outside may know nothing; elsewhere the champion has one.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
-from digits.cli.show import Progress, summary
+from digits.cli.releases import opened
+from digits.cli.show import Progress, summary, wrapped
 from digits.errors import UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
 from digits.settings import BACKENDS, Settings
@@ -183,14 +184,14 @@ def _compile(output: Path, settings: Settings, as_json: bool) -> None:
 
     configure: Any = unchanged
     if settings.backend == "kubeflow":
-        from backends.kubeflow.tasks import configure_task
+        from backends.kubeflow.tasks import STEPS_IMAGE, configure_task
 
         configure = configure_task(settings)
+        hint = f"; its steps run in {settings.steps_image or STEPS_IMAGE} (DIGITS_STEPS_IMAGE)"
+    else:
+        hint = f" for the backend {settings.backend}; for Kubeflow: digits compile"
     compile_to(output, configure)
-    hint = (
-        "" if settings.backend == "kubeflow" else f" for the backend {settings.backend}; for Kubeflow: digits compile"
-    )
-    click.echo(f"wrote {output}{hint}", err=True)
+    click.echo(wrapped(f"wrote {output}{hint}", 0), err=True)
     if as_json:
         emit({"output": str(output)})
 
@@ -208,13 +209,15 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
     settings = _settings(data, backend)
     listener = listening(settings, port=port)  # a port that is taken is said before the pipeline runs
     result = execute(settings, _chosen(options), cache=True, resume=None, quiet=False)
-    answer = summary(result, settings)
+    answer = summary(result, settings, following=False)
     if not answer["endpoint"]:
         raise UsageError(f"nothing is served: {answer['why']}", remedy="digits releases")
 
     def announce(url: str) -> None:
-        click.echo(f"\ndraw at {url}   (Ctrl-C ends the page; the model goes on serving)", err=True)
+        click.echo(f"\ndraw at {url}  (Ctrl-C ends the page; the model goes on serving)", err=True)
         if open_page:
             webbrowser.open(url)
 
-    serve(settings, {"local": answer["endpoint"]}, listener=listener, ready=announce)
+    with opened(settings.backend) as (here, _, _):  # where corrections go
+        reached = here
+    serve(reached, {"local": answer["endpoint"]}, listener=listener, ready=announce)

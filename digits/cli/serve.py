@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from digits.cli.releases import opened
+from digits.errors import EndpointError
 from digits.settings import Settings
 
 
@@ -75,13 +77,13 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     settings = Settings.load()
     chosen = list(endpoints)
     if not chosen and not settings.endpoints:
-        from backends import open_backend
-
-        backend = open_backend(settings)
-        try:
+        with opened(None) as (here, _, backend):
             chosen = [url for url in [backend.endpoint()] if url]
-        finally:
-            backend.close()
+        if not chosen and settings.backend != "process":  # of that one, a `digits serve` may be at the usual port
+            raise EndpointError(
+                f"nothing is served by the {settings.backend} backend", remedy="digits run, or --endpoint URL"
+            )
+        settings = here
 
     def announce(url: str) -> None:
         click.echo(f"draw at {url}   (Ctrl-C ends it)", err=True)

@@ -98,8 +98,8 @@ def _terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def summary(result: Result, settings: Settings) -> dict[str, Any]:
-    """Print how a run ended; returns it as the object of `--json`."""
+def summary(result: Result, settings: Settings, *, following: bool = True) -> dict[str, Any]:
+    """Print how a run ended and, if it is `following`, what to do next; returns it as the object of `--json`."""
     from digits.steps import plain
 
     if not result.outputs:  # Kubeflow has them, and the pods that told them are gone
@@ -128,11 +128,10 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         "endpoint": result.outputs["deployed"]["endpoint"],
         "report": str(report) if report.exists() else "",  # Kubeflow's is where MLflow's server can be reached
     }
-    draw = (
-        f"kubectl -n {settings.namespace} port-forward svc/web 8000:80"
-        if settings.backend == "kubeflow"
-        else "digits up"
-    )
+    draw = {
+        "kubeflow": f"kubectl -n {settings.namespace} port-forward svc/web 8000:80",
+        "docker": "digits up --backend docker",
+    }.get(settings.backend, "digits up")
     standing = "champion" if answer["champion"] == answer["release"] else "kept, not promoted"
     corrections = int(answer["data"].get("feedback", {}).get("count", 0))
     cached = sum(step.state == "cached" for step in result.steps.values())
@@ -144,7 +143,7 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
         ("release", f"{published['version']}  {standing}"),
         ("why", published["why"]),
         ("champion", answer["champion"] if answer["champion"] != answer["release"] else ""),
-        ("feedback", f"{corrections} corrected drawings collected" if corrections else ""),
+        ("feedback", f"{corrections} corrected drawing{'s' * (corrections > 1)} collected" if corrections else ""),
         ("endpoint", answer["endpoint"]),
         ("report", "digits report" if answer["report"] else "on the run's page"),
         (
@@ -152,7 +151,7 @@ def summary(result: Result, settings: Settings) -> dict[str, Any]:
             f"{result.seconds:.1f} s{trained}"
             + (f"; {cached} of {len(result.steps)} steps from the cache" if cached else ""),
         ),
-        ("next", f"{draw}   to draw" if answer["endpoint"] else "digits releases"),
+        ("next", (f"{draw}   to draw" if answer["endpoint"] else "digits releases") if following else ""),
     )
     return answer
 

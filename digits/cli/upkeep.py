@@ -24,6 +24,7 @@ MADE = (
     "endpoint.json",
     "endpoint.lock",
     "docker.lock",
+    "cluster.lock",
     "predictor-container.json",
     "minio.json",
 )
@@ -101,22 +102,31 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     if not yes:
         if as_json:
             raise UsageError("--json asks no questions", remedy="add --yes")
-        click.echo("this stops the predictor, removes its containers, network and volume (the docker backend's store),")
-        click.echo("and " + ", ".join(map(str, parts)) if parts else "and nothing else")
+        click.echo("this stops the predictor, and removes")
+        for what in ("containers, network and volume of the docker backend, its store among them", *map(str, parts)):
+            click.echo(f"  {what}")
         if not click.confirm("go on?"):
             click.echo("nothing removed", err=True)
             return
-    removed = _stop(settings) + _containers(settings)
+    stopped = _stop(settings)
+    containers, left = _containers(settings)
+    removed = stopped + containers
     for part in parts:
         if part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
         removed.append(str(part))
+    if (settings.home / "kubeconfig").exists():
+        left.append("the cluster: digits cluster down")
     for line in removed:
         click.echo(f"  removed {line}", err=True)
+    if not removed:
+        click.echo("  there was nothing to remove", err=True)
+    for line in left:
+        click.echo(f"  left {line}", err=True)
     if as_json:
-        emit({"removed": removed})
+        emit({"removed": removed, "left": left})
 
 
 def _stop(settings: Settings) -> list[str]:
@@ -135,20 +145,22 @@ def _stop(settings: Settings) -> list[str]:
     return [f"predictor process {state.pid}"]
 
 
-def _containers(settings: Settings) -> list[str]:
-    """Remove what is ours of the Docker engine; where none answers, there is nothing to remove."""
+def _containers(settings: Settings) -> tuple[list[str], list[str]]:
+    """Remove what is ours of the Docker engine but the images; (what was removed, what is left), in words."""
     from backends.docker import containers
+    from backends.docker import images as ours
 
     try:
         client = containers.connect()
     except MissingError as exc:
-        if (settings.home / "minio.json").exists():
-            click.echo(f"  containers are left as they are: {exc.message}", err=True)
-        return []
+        unseen = (settings.home / "minio.json").exists()
+        return [], [f"containers as they are: {exc.message}"] if unseen else []
     try:
-        return containers.clean(client, settings)
+        removed = containers.clean(client, settings)
+        names = [tag for name in ours.IMAGES for tag in ours.built(client, name)]
     finally:
         client.close()
+    return removed, [f"images, which all installations share: docker image rm {' '.join(names)}"] if names else []
 
 
 @click.group()
@@ -196,7 +208,8 @@ def list_images(as_json: bool) -> None:
         for name in ours.IMAGES:
             row: dict[str, Any] = {"name": name, "image": "", "present": False, "megabytes": 0}
             try:
-                row["image"] = ours.reference(client, settings, name)
+                given = settings.minio_image if name == "minio" else ""
+                row["image"] = given or ours.reference(client, settings, name)
                 row["present"] = ours.present(client, row["image"])
                 if row["present"]:
                     row["megabytes"] = round(client.images.get(row["image"]).attrs["Size"] / 1e6)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from cluster_fixtures import NAME, Namespace, Release
 from page_fixtures import Visit
@@ -170,8 +171,12 @@ def test_a_user_deploys_opens_and_rolls_back(
             assert time.monotonic() < deadline, model
             time.sleep(1)
         assert model["model"]["release"] == versions[0]
+        image = np.full((28, 28), 200, np.uint8)
+        feedback.record(namespace.store, image, 7, drawing_png=b"", release=versions[0], answer=1)
         opened.send_signal(signal.SIGINT)
-        assert opened.wait(30) == 130
+        assert opened.wait(60) == 130
+        assert "1 correction from the cluster's page" in opened.stderr.read()
+        assert feedback.collect(store, limit=10).labels.tolist() == [7]
     finally:
         if opened.poll() is None:
             os.killpg(opened.pid, signal.SIGKILL)

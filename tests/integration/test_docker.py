@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +14,10 @@ import threading
 from pathlib import Path
 
 import canary
+import httpx
 import pytest
 from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
+from PIL import Image, ImageDraw
 
 from backends import runs
 from backends.base import Request
@@ -22,6 +26,7 @@ from backends.docker import containers, images
 from backends.docker import endpoint as docker_endpoint
 from backends.docker import store as docker_store
 from backends.docker.backend import DockerBackend
+from digits import feedback
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.store import open_store
 from digits.store.s3 import s3_client
@@ -317,6 +322,42 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
             assert containers.ours(client, settings_for(home), "step") == []
     finally:
         subprocess.run(["umount", str(home)], check=True)
+
+
+@pytest.mark.parametrize(("command", "digit"), [("up", 2), ("web", 4)])
+def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, command, digit):
+    """What `digits up` and `digits web` store for this backend lies in its store, and its next run takes it."""
+    backend.run(Request(PARAMETERS), lambda event: None)
+    before = feedback.collect(open_store(backend.here()), limit=10).count
+    basic = ("--dataset", "sklearn-digits", "--epochs", "1") if command == "up" else ()
+    page = subprocess.Popen(
+        [sys.executable, "-m", "digits", command, "--no-open", "--port", "0", *basic],
+        env=os.environ | IMAGES | settings.environ(),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = next(line for line in page.stderr if line.startswith("draw at "))
+        drawing = io.BytesIO()
+        picture = Image.new("L", (280, 280))
+        ImageDraw.Draw(picture).line([(140, 40), (120, 240), (90 + 20 * digit, 240)], fill=255, width=24)
+        picture.save(drawing, "PNG")
+        answer = httpx.post(
+            f"{said.split()[2]}/api/feedback",
+            params={"label": digit, "answer": 1, "release": "v1"},
+            content=drawing.getvalue(),
+            headers={"Content-Type": "image/png"},
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+    finally:
+        os.killpg(page.pid, signal.SIGINT)
+        page.communicate(timeout=60)
+    result = backend.run(Request(PARAMETERS), lambda event: None)
+    assert result.outputs["feedback"]["count"] == before + 1
+    assert not list(settings.home.glob("store/feedback/*"))
 
 
 def test_clean_leaves_nothing_of_ours_in_the_engine(client, settings, backend):

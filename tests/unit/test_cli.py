@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import socket
@@ -17,6 +18,7 @@ import yaml
 from PIL import Image
 from support import Finished, StartPredictor, free_port
 
+from digits import feedback as corrections
 from digits import releases
 from digits.cli import main
 from digits.data import Dataset
@@ -223,6 +225,37 @@ def test_clean_that_is_declined_removes_nothing(
     assert (said.code, said.err) == (0, "nothing removed\n")
     assert str(settings.home / "runs") in said.out
     assert kept.is_dir()
+
+
+def test_clean_says_what_it_left(digits: Digits, settings: Settings) -> None:
+    """Where nothing is to be removed that is said, and a cluster that stays is named with its command."""
+    said = digits("clean", "--yes")
+    assert (said.code, "nothing to remove" in said.err) == (0, True)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "kubeconfig").write_text("{}")
+    assert "left the cluster: digits cluster down" in digits("clean", "--yes").err
+
+
+def test_a_correction_is_listed_and_taken_back(digits: Digits, settings: Settings) -> None:
+    """`digits feedback` tells what each correction says, and removes the one that is named."""
+    assert digits("feedback").out == "no corrections\n"
+    store = FileStore(settings.home / "store")
+    image = np.full((28, 28), 200, np.uint8)
+    key = corrections.record(store, image, 7, drawing_png=b"", release="v1", answer=1)
+    said = digits("feedback")
+    which = key.removeprefix("feedback/")[:12]
+    assert said.out == f"{which}  a 7, taken for a 1 by v1\n"
+    assert [one["label"] for one in digits("feedback", "--json").json["corrections"]] == [7]
+    assert digits("feedback", "--remove", which, "--json").json == {"corrections": [], "removed": 1}
+    said = digits("feedback", "--remove", which)
+    assert (said.code, "no corrections begin with" in said.err) == (3, True)
+
+
+def test_no_page_is_served_for_a_backend_that_serves_nothing(digits: Digits, settings: Settings) -> None:
+    """`digits web` for a backend without an endpoint is an error, not the page of another backend."""
+    said = digits("web", "--no-open", "--port", "0", on=dataclasses.replace(settings, backend="kubeflow"))
+    assert said.code != 0
+    assert "--endpoint" in said.err or "DIGITS_KFP_HOST" in said.err
 
 
 def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path: Path) -> None:

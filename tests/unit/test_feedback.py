@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from digits import feedback
-from digits.errors import DataError
+from digits.errors import DataError, MissingError
 from digits.files import canonical_json
 from digits.store.folder import FileStore
 
@@ -149,3 +149,36 @@ def test_refuses_what_is_no_correction(
     with pytest.raises(DataError, match="expected"):
         feedback.record(store, picture, label, drawing_png=b"", release="", answer=answer)
     assert store.keys() == []
+
+
+def test_another_stores_corrections_are_taken_over(store: FileStore, tmp_path: Path) -> None:
+    """What is new and whole is copied, once; a picture that both have is what the other store calls it."""
+    other = FileStore(tmp_path / "other")
+    record(store, 1, 7)
+    record(store, 2, 2)
+    record(other, 1, 1)
+    record(other, 2, 2)
+    key = record(other, 3, 3)
+    other.put(record(other, 4, 4), b"damaged")
+    assert feedback.copy(other, store) == 2
+    assert sorted(feedback.collect(store, limit=10).labels.tolist()) == [1, 2, 3]
+    assert store.get(key) == other.get(key)
+    assert feedback.copy(other, store) == 0
+
+
+def test_corrections_are_listed_and_taken_back(store: FileStore) -> None:
+    """Each is listed with what it was taken for, damaged ones too; one is removed by the first letters of its id."""
+    feedback.record(store, image(1), 7, drawing_png=b"png", release="v1", answer=1)
+    damaged = record(store, 2, 2)
+    store.put(damaged, b"{}")
+    found = {one.label: one for one in feedback.listed(store)}
+    assert (found[7].answer, found[7].release, found[7].damaged) == (1, "v1", "")
+    assert found[None].damaged == "the record cannot be read"
+    assert damaged == f"feedback/{found[None].id}.json"
+    feedback.remove(store, found[None].id[:12])
+    assert [one.label for one in feedback.listed(store)] == [7]
+    with pytest.raises(MissingError, match="no corrections begin with 'x'"):
+        feedback.remove(store, "x")
+    record(store, 3, 3)
+    with pytest.raises(MissingError, match="2 corrections begin with ''"):
+        feedback.remove(store, "")
