@@ -49,7 +49,7 @@ class Server:
         return float(sum(time.user + time.system for time in times))
 
     def settle(self) -> None:
-        """Wait until it has done with what a client no longer waits for, lest the next server share its core with it."""
+        """Wait until it has done with what its client gave up, lest the next server share its core with it."""
         deadline, before = time.monotonic() + SETTLE_SECONDS, self.cpu()
         while time.monotonic() < deadline:
             time.sleep(0.1)
