@@ -81,7 +81,10 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
 @cluster.command()
 @_json
 def rollback(as_json: bool) -> None:
-    """Serve again what the cluster served before; done twice, it is what it was."""
+    """Serve again what the cluster served before.
+
+    Done twice, it is what it was.
+    """
     from backends.cluster import kserve
 
     settings = Settings.load()
@@ -181,7 +184,10 @@ def status(as_json: bool) -> None:
 @cluster.command()
 @_json
 def down(as_json: bool) -> None:
-    """Remove the cluster and all that `up` made for it; corrections made on its page are brought back first."""
+    """Remove the cluster and all that `up` made for it.
+
+    Corrections made on its page are copied to this machine's store first.
+    """
     from backends.cluster import kind
 
     settings = Settings.load()

@@ -139,7 +139,7 @@ def _deployed(settings: Settings) -> str:
     if champion:
         raise EndpointError(
             f"nothing is served; the champion is {champion}",
-            remedy=f"digits run; or digits serve, and in another terminal digits predict --endpoint "
+            remedy="digits serve; then, in another terminal, digits predict --endpoint "
             f"http://127.0.0.1:{settings.port}",
         )
     if not endpoint:

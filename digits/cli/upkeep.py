@@ -157,10 +157,11 @@ def _containers(settings: Settings) -> tuple[list[str], list[str]]:
         return [], [f"containers as they are: {exc.message}"] if unseen else []
     try:
         removed = containers.clean(client, settings)
-        names = [tag for name in ours.IMAGES for tag in ours.built(client, name)]
+        count = ours.built(client)
     finally:
         client.close()
-    return removed, [f"images, which all installations share: docker image rm {' '.join(names)}"] if names else []
+    prune = f"docker image prune --all --filter label={containers.ROLE_LABEL}"
+    return removed, [f"images, {count}, which all installations share: {prune}"] if count else []
 
 
 @click.group()

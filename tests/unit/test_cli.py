@@ -360,7 +360,10 @@ def test_a_champion_that_nobody_serves_is_served_not_trained_again(
     said = digits("predict", "drawing.png", on=settings)
     assert said.code == 1
     assert finished.version in said.err
-    assert f"digits serve, and beside it --endpoint http://127.0.0.1:{settings.port}" in " ".join(said.err.split())
+    assert (
+        f"digits serve; then, in another terminal, digits predict --endpoint http://127.0.0.1:{settings.port}"
+        in " ".join(said.err.split())
+    )
 
 
 def test_a_file_that_is_no_picture_is_named(digits: Digits, tmp_path: Path) -> None:
