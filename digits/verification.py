@@ -78,7 +78,7 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
     def promotions() -> str:
         entries = ledger.entries(store)
         numbers = [entry.n for entry in entries if entry.version == version]
-        return f"{len(entries)} linked entries; this release in {numbers or 'none'}"
+        return f"{len(entries)} linked entr{'y' if len(entries) == 1 else 'ies'}; this release in {numbers or 'none'}"
 
     def served() -> str:
         deployment.wait_for(endpoint, manifest, seconds=5)

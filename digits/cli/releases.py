@@ -72,6 +72,8 @@ def releases(backend: str | None, as_json: bool) -> None:
         click.echo(f"{mark} {row['version']}  {when}  {row['accuracy']:.2%}  {row['dataset']}")
     for version, why in damaged.items():
         click.echo(f"! {version}  {why}")
+    if rows:
+        click.echo(click.style("* champion   - what a rollback brings back", dim=True), err=True)
 
 
 @click.command()
