@@ -42,7 +42,7 @@ def render(
         about=about,
         decision=decision,
         most_wrong=max(most_wrong, 1),
-        curves=_curves(history),
+        curves=_curves(history) if len(history) > 1 else [],  # one epoch is no line; the table has it
         corner=CORNER,
         roc=" ".join(
             f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"
@@ -52,9 +52,12 @@ def render(
 
 
 def _corner(roc: list[list[float]]) -> list[list[float]]:
-    """The points within the corner that is drawn, and the first one beyond, where the line leads."""
+    """The points within the corner that is drawn, and the one where the line leaves it."""
     within = [point for point in roc if point[0] <= CORNER]
-    return [*within, *roc[len(within) : len(within) + 1]]
+    for x, y, threshold in roc[len(within) : len(within) + 1]:
+        share = (CORNER - within[-1][0]) / (x - within[-1][0])
+        within.append([CORNER, within[-1][1] + share * (y - within[-1][1]), threshold])
+    return within
 
 
 def _curves(history: list[dict[str, float]]) -> list[dict[str, Any]]:

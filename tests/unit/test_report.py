@@ -121,7 +121,20 @@ def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
 
 
 def test_one_epoch_and_equal_values_can_be_drawn(finished: Finished) -> None:
-    """A curve of one point, or of no range, is no division by zero."""
+    """A curve of no range is no division by zero, and one epoch, which is no curve, leaves no empty frame."""
     row = {"epoch": 1, "loss": 0.5, "accuracy": 1.0, "val_loss": 0.5, "val_accuracy": 1.0, "seconds": 1.0}
     judged = json.loads((finished.folder / "evaluation.json").read_text())
-    assert "polyline" in report.render(judged["evaluation"], [row], judged["about"])
+    one, two = (report.render(judged["evaluation"], rows, judged["about"]) for rows in ([row], [row, row]))
+    assert (one.count("over the epochs"), two.count("over the epochs")) == (0, 2)
+
+
+def test_the_roc_line_ends_at_the_frame(finished: Finished) -> None:
+    """Between the last point within the corner and the next one the line is cut where it leaves the frame."""
+    judged = json.loads((finished.folder / "evaluation.json").read_text())
+    corner = report.CORNER
+    roc = [[0.0, 0.5, 0.9], [corner / 2, 0.96, 0.5], [corner * 1.5, 1.0, 0.1]]
+    html = report.render(judged["evaluation"] | {"roc": roc}, [], judged["about"])
+    points = html.rpartition('points="')[2].partition('"')[0].split()
+    ends = [tuple(map(float, point.split(","))) for point in points]
+    assert ends[-1] == (200.0, round((1 - 0.98) / corner * 100, 1))
+    assert all(0 <= x <= 200 and 0 <= y <= 100 for x, y in ends)
