@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from digits.cli.releases import opened
-from digits.errors import EndpointError, MissingError
+from digits.errors import EndpointError
 from digits.settings import Settings
 
 
@@ -36,7 +36,6 @@ def serve(
     digits serve --release 3f2a9c81d0b4
     curl localhost:8080/v2/models/digits
     """
-    from backends.local import endpoint
     from digits.serving import server
     from digits.serving.options import Options
 
@@ -50,16 +49,7 @@ def serve(
         model_dir=model_dir,
         release=release,
     )
-    try:
-        server.run(options, settings)
-    except MissingError as exc:
-        ours = endpoint.running(settings)
-        if ours and str(options.http_port) == ours.url.rpartition(":")[2]:
-            raise MissingError(
-                f"{ours.url} is served by this installation already: {exc.message}",
-                remedy="digits up draws with it, digits clean ends it; --http-port and --grpc-port for another one",
-            ) from exc
-        raise
+    server.run(options, settings)
 
 
 @click.command()

@@ -101,3 +101,15 @@ def test_every_command_of_the_menu_is_there() -> None:
         command = Commands().get_command(None, name)  # type: ignore[arg-type] # the context is not used
         assert command is not None
         assert command.help
+
+
+def test_the_predictors_command_needs_no_engine() -> None:
+    """`digits serve` gets as far as the release where the backends are not installed, as in the predictor's image."""
+    program = (
+        "import sys; sys.modules['backends'] = sys.modules['pipeline'] = None\n"
+        "sys.argv = ['digits', 'serve', '--model-dir', '/nowhere']\n"
+        "from digits.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "error: /nowhere" in done.stderr

@@ -180,13 +180,6 @@ def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:
     assert home.status(run) == "KILLED"
 
 
-def test_serving_what_is_served_already_is_told(home: Home, first: dict[str, Any]) -> None:
-    """`digits serve` beside this installation's own predictor names it, and what to do instead."""
-    _, err = home.finish(home.start("serve"), 3)
-    assert f"{first['endpoint']} is served by this installation already" in err
-    assert "digits up" in err
-
-
 def test_a_killed_program_leaves_nothing_running(home: Home, first: dict[str, Any]) -> None:
     """After SIGKILL of the program itself its children end, and the next run marks the dead one."""
     before = len(runs.all_runs(home.settings.home))
