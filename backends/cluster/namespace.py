@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from backends.cluster.kube import MANAGER, forwarded, kubeconfig_path
+from backends.cluster.kube import MANAGER, forwarded, kubeconfig_path, unknown
 from backends.cluster.kubectl import Report, apply, as_json, wait
 from backends.programs import ProgramError
 from digits.errors import MissingError
@@ -95,6 +95,8 @@ def store(settings: Settings) -> Iterator[Settings]:
     Raises:
         MissingError: the cluster or its store is not up.
     """
+    if not kubeconfig_path(settings).is_file():
+        raise unknown(kubeconfig_path(settings))
     keys = credentials(settings)
     if keys is None:
         raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")

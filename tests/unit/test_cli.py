@@ -227,6 +227,12 @@ def test_clean_that_is_declined_removes_nothing(
     assert kept.is_dir()
 
 
+def test_deploying_without_a_cluster_is_3(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """Where no cluster was made, that is said, with the command that makes one."""
+    said = digits("cluster", "deploy", on=finished.copy(tmp_path / "home"))
+    assert (said.code, "digits cluster up" in said.err) == (3, True)
+
+
 def test_clean_says_what_it_left(digits: Digits, settings: Settings) -> None:
     """Where nothing is to be removed that is said, and a cluster that stays is named with its command."""
     said = digits("clean", "--yes")
