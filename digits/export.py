@@ -1,7 +1,7 @@
 """Writes a trained model in the three forms that are served, and checks that they agree.
 
-The same weights give the same bytes of `model.keras` and `model.onnx`; TensorFlow writes a random number into a
-SavedModel's `fingerprint.pb`. Importing this module imports TensorFlow.
+The same weights give the same bytes of `model.keras` and `model.onnx`; of the SavedModel too, but for names that
+depend on what else the process did. Importing this module imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def export(model: keras.Model, folder: Path) -> None:
     write_whole(folder / "model.keras", _keras_bytes(model))
     with quiet():
         tf.saved_model.save(model, str(folder / "saved_model"), signatures={"serving_default": serve})
+        _remove_random_number(folder / "saved_model" / "fingerprint.pb")
         write_whole(folder / "model.onnx", _onnx_bytes(serve, signature))
     check(folder, np.random.default_rng(0).random((8, *IMAGE_SHAPE), dtype=np.float32))
 
@@ -93,6 +94,15 @@ def _keras_bytes(model: keras.Model) -> bytes:
         for name, content in contents.items():
             new.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
     return timeless.getvalue()
+
+
+def _remove_random_number(fingerprint: Path) -> None:
+    """TensorFlow puts a random number beside the digests of a SavedModel; nothing reads it."""
+    from tensorflow.core.protobuf import fingerprint_pb2
+
+    proto = fingerprint_pb2.FingerprintDef.FromString(fingerprint.read_bytes())
+    proto.ClearField("uuid")
+    write_whole(fingerprint, proto.SerializeToString(deterministic=True))
 
 
 def _count_ids(config: bytes) -> bytes:

@@ -10,6 +10,7 @@ promotions at once become two entries in a row and neither is lost; MLflow's ali
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,7 @@ from digits.store import ObjectStore
 SERVING = "models/detect-digits/"
 LEDGER = "promotions/digits/"
 SERVING_KEPT = 2
+_KEY = re.compile(rf"{LEDGER}\d{{8}}\.json")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def entries(store: ObjectStore) -> list[Entry]:
     """
     found: list[Entry] = []
     link = ""
-    for key in store.keys(LEDGER):
+    for key in _keys(store):
         raw = store.get(key)
         entry = _entry(key, raw)
         if entry.link != link or entry.n != len(found) + 1 or _key(entry.n) != key:
@@ -145,8 +147,13 @@ def write_serving_layout(store: ObjectStore) -> str:
     return prefix
 
 
+def _keys(store: ObjectStore) -> list[str]:
+    """Of the entries, oldest first. What else lies there (a file manager's .DS_Store) is none of ours."""
+    return [key for key in store.keys(LEDGER) if _KEY.fullmatch(key)]
+
+
 def _newest(store: ObjectStore) -> Entry | None:
-    keys = store.keys(LEDGER)
+    keys = _keys(store)
     return _entry(keys[-1], store.get(keys[-1])) if keys else None
 
 

@@ -1,7 +1,8 @@
 """Publishing a trained model: manifest, gate, ledger, MLflow and the final report, in an order that loses nothing.
 
-The release is complete in the store before anything refers to it; the ledger entry comes last but for MLflow's
-aliases, which mirror it and are set again by the next promotion should this one be interrupted between the two.
+The release is complete in the store before anything refers to it, and MLflow knows all of its training, before the
+ledger makes it the champion. What comes behind that entry (the decision's own record, TensorFlow Serving's layout,
+MLflow's aliases) is made good when the publication is done again.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def publish(
             store, inputs["model"], _manifest(version, digest, about, figures, inputs["model"], test, right, run_id)
         )
 
+        _log(settings, run_id, manifest, about, figures, history, inputs["model"])
+
         decision = _gate(store, version, manifest, right, test, min_accuracy)
         html = report.render(
             figures,
@@ -64,7 +67,7 @@ def publish(
             decision.as_dict(),
         )
         write_whole(report_path, html)
-        _log(settings, run_id, manifest, about, figures, history, decision, html, inputs["model"])
+        tracking.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
         if decision.promote:
             ledger.write_serving_layout(store)
         tracking.mirror(settings, store)
@@ -169,8 +172,6 @@ def _log(
     about: dict[str, Any],
     figures: dict[str, Any],
     history: list[dict[str, float]],
-    decision: gate.Decision,
-    html: str,
     model: Path,
 ) -> None:
     scalars = {name: figures[name] for name in ("accuracy", "loss", "auc")}
@@ -179,7 +180,6 @@ def _log(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(model / "architecture.json", folder / "architecture.json")
-        (folder / "report.html").write_text(html)
         (folder / "confusion_matrix.json").write_bytes(canonical_json(figures["confusion"]))
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
         tracking.log_training(
@@ -192,8 +192,6 @@ def _log(
                 "dataset": about["data"]["dataset"],
                 "data_digest": about["data"]["source"],
                 "code_digest": about["code"],
-                "promoted": str(decision.promote),
-                "decision": decision.why,
             },
             folder=folder,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from digits.store import ObjectStore
 
 MODELS = "models/digits/"
 MANIFEST = "manifest.json"
+OTHERS_SECONDS = 60.0  # how long another run, whose files lie there, may take to end its publication
+
+ANEW = "copy the release's whole folder from the store again"
 
 Manifest = dict[str, Any]
 
@@ -38,20 +42,37 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
     """Write the release whose files lie in `folder`; the manifest, with their digests added, goes last.
 
     Returns the stored manifest: the earlier one, unchanged, where this release was published before.
+
+    Raises:
+        ReleaseError: a file of another content lies in its place, and no other run completes the release with it.
     """
     prefix = prefix_of(manifest["version"])
     if store.exists(prefix + MANIFEST):
         return load(store, manifest["version"])
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        # Each file is written once: where two runs publish the same model at once, theirs differ in time stamps, and
-        # neither may change a file whose digest the other has noted.
-        store.create(prefix + name, path.read_bytes())
-        files[name] = sha256_of(store.get(prefix + name))
+        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+        files[name] = sha256_of(content)
+        # No file is ever replaced, so that none changes behind a manifest. All runs take them in this order and stop
+        # at the first that is not theirs: of several that publish this release at once, one gets to the end.
+        if not store.create(prefix + name, content) and (found := sha256_of(store.get(prefix + name))) != files[name]:
+            return _completed_by_another(store, manifest["version"], name, files[name], found)
     complete = manifest | {"schema": 1, "created": now(), "files": files}
     store.create(prefix + MANIFEST, json.dumps(complete, indent=2, sort_keys=True).encode())
     return load(store, manifest["version"])
+
+
+def _completed_by_another(store: ObjectStore, version: str, name: str, expected: str, found: str) -> Manifest:
+    prefix, deadline = prefix_of(version), time.monotonic() + OTHERS_SECONDS
+    while not store.exists(prefix + MANIFEST):
+        if time.monotonic() > deadline:
+            raise ReleaseError(
+                f"{store.uri} holds another {prefix}{name}: expected SHA-256 {expected}, found {found}; "
+                f"no other run completed the release with it",
+                remedy=f"remove {prefix} from the store and run again: without a manifest it is no release",
+            )
+        time.sleep(0.1)
+    return load(store, version)
 
 
 def copy(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
@@ -148,20 +169,20 @@ def check_folder(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise ReleaseError(f"{folder} holds no {MANIFEST}, so it is not a release", remedy="digits releases") from None
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ReleaseError(f"the manifest in {folder} is damaged: {exc}") from exc
+        raise ReleaseError(f"the manifest in {folder} is damaged: {exc}", remedy=ANEW) from exc
     whole = folder.resolve()
     for name, expected in files.items():
         path = folder / _safe(name)
         try:
             if path.resolve() != whole / name:
-                raise ReleaseError(f"{path} is a link, or in one; a release holds plain files")
+                raise ReleaseError(f"{path} is a link, or in one; a release holds plain files", remedy=ANEW)
             found = sha256_of(path) if path.is_file() else ""
         except (OSError, ValueError) as exc:
-            raise ReleaseError(f"{path} cannot be read: {exc}") from exc
+            raise ReleaseError(f"{path} cannot be read: {exc}", remedy="allow this user to read it") from exc
         if found and found != expected:
-            raise ReleaseError(f"{path} is damaged: expected SHA-256 {expected}, found {found}")
+            raise ReleaseError(f"{path} is damaged: expected SHA-256 {expected}, found {found}", remedy=ANEW)
         if not found and name == "model.onnx":
-            raise ReleaseError(f"{path} is missing")
+            raise ReleaseError(f"{path} is missing", remedy=ANEW)
     return manifest
 
 

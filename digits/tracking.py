@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits import ledger
-from digits.errors import DigitsError, MissingError
+from digits.errors import DigitsError, MissingError, ReleaseError, mask_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -164,6 +164,15 @@ def log_training(
         mlflow_client.log_artifacts(run_id, str(folder))
 
 
+def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, report: str) -> None:
+    """Note on a run what the gate decided, and keep the report, which shows it. Raises MissingError as `client`."""
+    with _usable(settings):
+        mlflow_client = client(settings)
+        mlflow_client.set_tag(run_id, "promoted", str(promoted))
+        mlflow_client.set_tag(run_id, "decision", why)
+        mlflow_client.log_text(run_id, report, "report.html")
+
+
 def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, Any]) -> str:
     """Log the model with its signature to the run and register it. Returns the registered version's number."""
     import mlflow
@@ -201,16 +210,27 @@ def registered(settings: Settings, release: str) -> str:
     return str(found[0].version) if found else ""
 
 
-def logged_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
-    """The release's manifest as it was logged to a run; {} where the run was ended before or while it was."""
-    from mlflow.exceptions import MlflowException
+def logged_manifest(settings: Settings, run_id: str, number: str) -> dict[str, Any]:
+    """The release's manifest as `run_id` logged it; where that run ended before, as the one that registered `number`.
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            found = json.loads(Path(client(settings).download_artifacts(run_id, "manifest.json", folder)).read_text())
-        except (MlflowException, OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+    Raises:
+        ReleaseError: there is none, or it is damaged.
+        MissingError: as `client`, or its artifacts cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as folder, _usable(settings):
+        mlflow_client = client(settings)
+        for keeper in (run_id, mlflow_client.get_model_version(MODEL, number).run_id):
+            if "manifest.json" in {file.path for file in mlflow_client.list_artifacts(keeper)}:
+                content = Path(mlflow_client.download_artifacts(keeper, "manifest.json", folder)).read_bytes()
+                break
+        else:
+            raise ReleaseError(f"MLflow's run {keeper} keeps no manifest.json; expected one of what registered it")
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as exc:
+        raise ReleaseError(
+            f"manifest.json of MLflow's run {keeper} is damaged; expected the release's manifest: {exc}"
+        ) from exc
 
 
 def mirror(settings: Settings, store: ObjectStore) -> None:
@@ -220,26 +240,36 @@ def mirror(settings: Settings, store: ObjectStore) -> None:
         number = registered(settings, release) if release else ""
         with _usable(settings):
             if number:
-                mlflow_client.set_registered_model_alias(MODEL, alias, number)
+                _set_alias(mlflow_client, alias, number)
             elif not release:
                 mlflow_client.delete_registered_model_alias(MODEL, alias)
 
 
+def _set_alias(mlflow_client: MlflowClient, alias: str, number: str) -> None:
+    """MLflow looks whether there is the alias, then writes; another run that writes in between makes it fail."""
+    from mlflow.exceptions import MlflowException
+
+    for tries_left in (2, 1, 0):
+        try:
+            mlflow_client.set_registered_model_alias(MODEL, alias, number)
+        except MlflowException as exc:
+            if not tries_left or "unique constraint" not in str(exc).lower():
+                raise
+        else:
+            return
+
+
 def link(settings: Settings, run_id: str) -> str:
     """How to look at a run: an address for a server, a command for SQLite."""
-    from digits.settings import mask_url
-
     if settings.tracking_uri.startswith("http"):
         experiment = client(settings).get_run(run_id).info.experiment_id
         return f"{mask_url(settings.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
-    return f"mlflow ui --backend-store-uri {settings.tracking_uri}"
+    return f"mlflow ui --backend-store-uri {mask_url(settings.tracking_uri)}"
 
 
 def _unusable(settings: Settings, exc: Exception) -> DigitsError:
-    from digits.settings import mask_url
-
-    place = mask_url(settings.tracking_uri)
-    text = str(exc).replace(settings.tracking_uri.rstrip("/"), place.rstrip("/"))
+    place = settings.tracking_uri
+    text = mask_url(str(exc))  # before it is cut: half a password is one too
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return MissingError(
             f"the MLflow database {place} was made by another version of MLflow",

@@ -67,12 +67,12 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
         tags = client.get_run(manifest["mlflow_run"]).data.tags
         if tags.get("release_digest") != manifest["digest"]:
             raise ReleaseError(f"MLflow's run names release digest {tags.get('release_digest')}")
-        logged = tracking.logged_manifest(settings, manifest["mlflow_run"])
-        if logged and (differing := [name for name in manifest if logged.get(name) != manifest[name]]):
-            raise ReleaseError(f"the manifest that MLflow keeps differs in: {', '.join(differing)}")
         number = tracking.registered(settings, version)
         if not number:
             raise ReleaseError("it is not registered in MLflow")
+        logged = tracking.logged_manifest(settings, manifest["mlflow_run"], number)
+        if differing := [name for name in manifest if logged.get(name) != manifest[name]]:
+            raise ReleaseError(f"the manifest that MLflow keeps differs in: {', '.join(differing)}")
         return f"MLflow run {manifest['mlflow_run'][:12]}, registered version {number}"
 
     def promotions() -> str:
@@ -81,7 +81,7 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
         return f"{len(entries)} linked entr{'y' if len(entries) == 1 else 'ies'}; this release in {numbers or 'none'}"
 
     def served() -> str:
-        deployment.wait_for(endpoint, manifest, seconds=5)
+        deployment.wait_for(endpoint, manifest, token=settings.endpoint_token, seconds=5)
         return f"{endpoint} serves it and answers the golden image rightly"
 
     hops: list[tuple[str, Callable[[], str]]] = [

@@ -41,7 +41,7 @@ def program(home: Path) -> Iterator[Settings]:
     """The program `minio`, where it is on PATH."""
     found = shutil.which("minio")
     if not found:
-        missing("docker", "it needs the program minio on PATH")
+        missing("minio", "it needs the program minio on PATH")
     access, secret = secrets.token_hex(8), secrets.token_hex(16)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

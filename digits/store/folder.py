@@ -23,7 +23,10 @@ class FileStore:
     def _path(self, key: str) -> Path:
         path = self.root / checked_key(key)
         if not path.resolve().is_relative_to(self.root.resolve()):
-            raise StoreError(f"{key!r} leads out of the store {self.uri} by a link")
+            raise StoreError(
+                f"{key!r} leads out of the store {self.uri} by a link",
+                remedy="put what the link leads to in its place",
+            )
         return path
 
     def put(self, key: str, content: bytes | Path) -> None:
@@ -81,4 +84,7 @@ class FileStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
             raise ObjectMissing(f"no object {key!r} in {self.uri}") from exc
         except OSError as exc:
-            raise StoreError(f"{self.uri}: {key}: {exc.strerror or exc}") from exc
+            raise StoreError(
+                f"{self.uri}: {key}: {exc.strerror or exc}",
+                remedy="see that there is space, and that this user may read and write there",
+            ) from exc

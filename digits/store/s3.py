@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 ATTEMPTS = 3
+BUSY = (500, 502, 503, 504)
 
 
 def s3_client(settings: Settings) -> Minio:
@@ -31,7 +32,7 @@ def s3_client(settings: Settings) -> Minio:
     secure = endpoint.startswith("https://")
     pool = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-        retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=BUSY),
         maxsize=8,
     )
     return Minio(
@@ -89,7 +90,9 @@ class S3Store:
                     retries=False,
                     timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
                 )
-                break
+                if answer.status not in BUSY:
+                    break
+                raise urllib3.exceptions.ProtocolError(f"HTTP {answer.status}")
             except urllib3.exceptions.ProtocolError:
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -98,8 +101,7 @@ class S3Store:
             # Of an attempt whose answer was lost, only what is there now can tell whether it was the one that won.
             return attempt > 0 and self.get(key) == content
         if answer.status != 200:
-            code = "NoSuchBucket" if b"NoSuchBucket" in answer.data else f"HTTP {answer.status}"
-            raise S3Error(answer, code, f"PUT answered {answer.status}", name, "", "", self._bucket, name)
+            raise S3Error.fromxml(answer)
         return True
 
     def get(self, key: str, *, sha256: str = "") -> bytes:
@@ -174,12 +176,15 @@ class S3Store:
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         import urllib3.exceptions
+        from minio.error import MinioException
 
         try:
             yield
         except _s3_error() as exc:
             if exc.code in {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}:
                 raise ObjectMissing(f"no object {key!r} in {self.uri}") from exc
+            if not exc.code:
+                raise self._no_s3(exc) from exc
             clock = exc.code in {"RequestTimeTooSkewed", "RequestExpired"}
             raise StoreError(
                 f"{self.uri}: {key}: the server said {exc.code}",
@@ -192,6 +197,14 @@ class S3Store:
                 f"the object store {self.uri} did not answer: {type(exc).__name__}",
                 remedy="start it, or correct MINIO_ENDPOINT",
             ) from exc
+        except (MinioException, SyntaxError, ValueError) as exc:  # the client found no S3, no XML, or another's XML
+            raise self._no_s3(exc) from exc
+
+    def _no_s3(self, exc: Exception) -> StoreError:
+        return StoreError(
+            f"{self.uri}: what answers at MINIO_ENDPOINT is no S3 server: {str(exc)[:200]}",
+            remedy="give MINIO_ENDPOINT the port of the S3 API, which is not the console's; a proxy may refuse too",
+        )
 
 
 def _s3_error() -> Any:

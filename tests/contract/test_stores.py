@@ -8,6 +8,7 @@ import threading
 import pytest
 import urllib3
 from store_servers import SERVERS, Cable
+from support import answering
 
 from digits import mnist
 from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissing, StoreError, StoreUnreachable
@@ -34,8 +35,8 @@ def store(reached):
 
 
 def _s3_only(settings):
-    if settings.store.startswith("file:"):
-        pytest.skip("file: a folder has no server, credentials or cable")
+    if not settings.store.startswith("s3:"):
+        pytest.skip("a folder has no server, credentials or cable")
 
 
 def test_an_object_comes_back_as_it_was_put(store):
@@ -89,6 +90,15 @@ def test_a_create_whose_answer_is_lost_is_told_rightly(reached, store, monkeypat
     assert broken
     assert store.get(key) == (b"somebody else's" if there else b"ours")
     assert store.create(key, b"ours") is False
+
+
+def test_a_create_is_tried_again_while_the_server_is_busy(reached, store, monkeypatch):
+    """A 503 to the conditional write is no refusal: the next attempt writes the object."""
+    _s3_only(reached)
+    real, answers = urllib3.request, [urllib3.HTTPResponse(status=503)]
+    monkeypatch.setattr(urllib3, "request", lambda *a, **k: answers.pop() if answers else real(*a, **k))
+    assert store.create("once/busy", b"ours")
+    assert (answers, store.get("once/busy")) == ([], b"ours")
 
 
 def test_a_listing_holds_no_sibling_with_a_longer_name(store):
@@ -182,6 +192,42 @@ def test_a_server_that_is_not_there_is_said_to_be_unreachable(reached, tmp_path)
     ) as error:
         away.put("a", b"x")
     assert error.value.exit_code == 3
+
+
+WRITES_AND_LISTS = (
+    lambda store: store.put("a", b"x"),
+    lambda store: store.create("a", b"x"),
+    lambda store: store.keys("a/"),
+)
+
+
+def _elsewhere(settings, endpoint):
+    """The store at another S3 address."""
+    keys = {"minio_access_key": "access", "minio_secret_key": "a-secret-key"}
+    return open_store(dataclasses.replace(settings, store="s3://digits", minio_endpoint=endpoint, **keys))
+
+
+@pytest.mark.parametrize("ask", WRITES_AND_LISTS, ids=["put", "create", "keys"])
+@pytest.mark.parametrize("page", [b"<!doctype html><title>404</title>", b""])
+def test_a_server_that_is_no_s3_server_is_said_to_be_none(settings, page, ask):
+    """What refuses otherwise than S3 does is no matter of credentials: the remedy names the address."""
+    with answering(page, 404) as endpoint, pytest.raises(StoreError, match="is no S3 server") as refused:
+        ask(_elsewhere(settings, endpoint))
+    assert "MINIO_ENDPOINT" in refused.value.remedy
+
+
+@pytest.mark.parametrize("page", [b"<!doctype html><title>MinIO Console</title>", b"<html/>"])
+def test_a_page_is_no_listing(settings, page):
+    """What answers everything with a page, as MinIO's console does, is no S3 server, though the page be XML."""
+    with answering(page) as endpoint, pytest.raises(StoreError, match="is no S3 server"):
+        _elsewhere(settings, endpoint).keys()
+
+
+@pytest.mark.parametrize("ask", WRITES_AND_LISTS, ids=["put", "create", "keys"])
+def test_a_server_that_stays_busy_is_unreachable(settings, ask):
+    """A 503 to every attempt is no matter of credentials."""
+    with answering(b"", 503) as endpoint, pytest.raises(StoreUnreachable, match="did not answer"):
+        ask(_elsewhere(settings, endpoint))
 
 
 def test_a_server_that_goes_away_half_way_leaves_nothing_half_done(reached, store, tmp_path):

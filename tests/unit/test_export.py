@@ -14,7 +14,8 @@ from support import Finished
 from digits import mnist
 from digits.errors import ReleaseError
 from digits.export import TOLERANCE, check, export, weights_digest
-from digits.model import build, keras, tf, with_probabilities
+from digits.files import sha256_of_folder
+from digits.model import NETWORKS, build, keras, tf, with_probabilities
 
 IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
 
@@ -32,6 +33,16 @@ def folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     export(model, folder)
     return folder
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_has_three_forms_that_agree(network, tmp_path):
+    """What is exported of each network is read back and gives the same answers, normalization and dropout included."""
+    made = build(network)
+    for weight in made.non_trainable_weights:  # the moving statistics, as training would leave them
+        weight.assign(weight + 0.5)
+    export(with_probabilities(made), tmp_path)
+    check(tmp_path, IMAGES)
 
 
 def _digests(folder):
@@ -83,6 +94,20 @@ def test_the_same_weights_give_the_same_bytes(model, folder, tmp_path):
     subprocess.run([sys.executable, "-c", code, tmp_path / "elsewhere"], timeout=240, check=True)
     assert _digests(tmp_path / "again") == _digests(folder)
     assert _digests(tmp_path / "elsewhere") == _digests(folder)
+
+
+def test_training_again_gives_the_same_saved_model(tmp_path):
+    """Two processes that do the same write the same SavedModel, to the last bit: publishing may be done again."""
+    code = (
+        "import sys, pathlib\n"
+        "from digits.export import export\n"
+        "from digits.model import build, keras, with_probabilities\n"
+        "keras.utils.set_random_seed(0)\n"
+        "export(with_probabilities(build('small')), pathlib.Path(sys.argv[1]))\n"
+    )
+    for name in ("once", "again"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], timeout=240, check=True)
+    assert sha256_of_folder(tmp_path / "once") == sha256_of_folder(tmp_path / "again")
 
 
 def test_the_digest_is_the_weights(model):

@@ -13,6 +13,7 @@ from support import Finished, another_release
 
 from digits import ledger, releases
 from digits.errors import ReleaseError, StoreError
+from digits.files import sha256_of
 from digits.store.folder import FileStore
 
 DATA = {"dataset": "mnist", "source": "s", "train": "t"}
@@ -67,6 +68,26 @@ def test_two_publishing_at_once_make_one_intact_release(store: FileStore, tmp_pa
             made = list(pool.map(one, range(4)))
         assert all(manifest == made[0] for manifest in made)
         releases.download(store, made[0]["version"], tmp_path / f"got-{turn}")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx", "saved_model/saved_model.pb"])
+def test_what_is_not_the_releases_never_gets_into_a_manifest(
+    name: str, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another content in a file's place is refused with both digests, and once it is removed publishing goes on."""
+    monkeypatch.setattr(releases, "OTHERS_SECONDS", 0)
+    folder, manifest = folder_of(tmp_path / "a"), manifest_of(0)
+    prefix = releases.prefix_of(manifest["version"])
+    store.put(prefix + name, b"garbage")
+    ours, theirs = sha256_of(folder / name), sha256_of(b"garbage")
+    with pytest.raises(ReleaseError, match=rf"{prefix}{name}: expected SHA-256 {ours}, found {theirs}") as refused:
+        releases.publish(store, folder, manifest)
+    assert prefix in refused.value.remedy
+    assert not store.exists(prefix + releases.MANIFEST)
+    for key in store.keys(prefix):
+        store.delete(key)
+    assert releases.publish(store, folder, manifest)["files"][name] == ours
+    releases.download(store, manifest["version"], tmp_path / "got")
 
 
 def test_no_manifest_no_release(store: FileStore, tmp_path: Path) -> None:
@@ -226,6 +247,17 @@ def test_tampering_with_the_ledger_is_found(how: str, store: FileStore, tmp_path
         store.put(keys[1], b"{")
     with pytest.raises(ReleaseError, match="ledger entry"):
         ledger.entries(store)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "notes.txt", "00000001.json~"])
+def test_a_file_that_is_no_entry_is_passed_over(store: FileStore, tmp_path: Path, name: str) -> None:
+    """What a file manager or an editor leaves beside the ledger's entries changes nothing."""
+    version = publish(store, tmp_path)
+    ledger.promote(store, version, "good")
+    store.put(ledger.LEDGER + name, b"\xff\xfe")
+    assert (ledger.champion(store), len(ledger.entries(store))) == (version, 1)
+    ledger.promote(store, publish(store, tmp_path, 1), "better")
+    assert ledger.rollback(store).version == version
 
 
 def test_a_garbled_newest_entry_is_our_error(store: FileStore, tmp_path: Path) -> None:

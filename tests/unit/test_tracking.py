@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -54,6 +55,26 @@ def test_the_registered_model_has_a_signature(finished: Finished) -> None:
     info = mlflow.models.get_model_info(f"models:/{tracking.MODEL}@champion")
     assert info.signature.inputs.inputs[0].shape == (-1, 28, 28, 1)
     assert info.signature.outputs.inputs[0].shape == (-1, 10)
+
+
+@pytest.mark.parametrize(("met", "raised"), [(2, False), (9, True)])
+def test_an_alias_that_another_run_sets_meanwhile(
+    copied: Settings, finished: Finished, monkeypatch: pytest.MonkeyPatch, met: int, raised: bool
+) -> None:
+    """MLflow's race between looking and writing is met by trying again, a few times."""
+    client = tracking.client(copied)
+    client.delete_registered_model_alias(tracking.MODEL, "champion")
+    real, times = type(client).set_registered_model_alias, iter(range(met))
+
+    def late(*given: object) -> None:
+        if next(times, None) is not None:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.alias")
+        real(*given)
+
+    monkeypatch.setattr(type(client), "set_registered_model_alias", late)
+    with pytest.raises(MissingError, match="UNIQUE") if raised else contextlib.nullcontext():
+        tracking.mirror(copied, open_store(copied))
+        assert client.get_model_version_by_alias(tracking.MODEL, "champion").tags["version"] == finished.version
 
 
 def test_aliases_mirror_the_ledger(copied: Settings, finished: Finished, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from serving import serving
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -106,6 +108,60 @@ def test_another_logged_manifest_breaks_the_run(finished: Finished, place: tuple
     found = broken(settings, store, finished.version)
     assert list(found) == ["run"]
     assert "files" in found["run"]
+
+
+def test_stores_that_share_an_mlflow_are_both_verified(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """Where two backends made the same release, one run registered it; each store's manifest is that of its own run."""
+    settings, store = place
+    manifest = releases.load(store, finished.version)
+    own = tracking.start_run(settings, "another", "the second backend's", {"release_digest": manifest["digest"]})
+    change(store, finished.version, mlflow_run=own, created="later")
+    tracking.client(settings).log_dict(own, releases.load(store, finished.version), "manifest.json")
+    assert broken(settings, store, finished.version) == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("cut", "is damaged"),
+        ("a list", "is damaged"),
+        ("deleted", "keeps no manifest.json"),
+        ("unreachable", "MLflow at .* cannot be used"),
+    ],
+)
+def test_a_logged_manifest_that_cannot_be_read_breaks_the_run(
+    finished: Finished,
+    place: tuple[Settings, FileStore],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+    said: str,
+) -> None:
+    """MLflow's manifest of a registered release is compared or the hop is broken: cut, gone, or not to be had."""
+    settings, store = place
+    client = tracking.client(settings)
+    manifest = releases.load(store, finished.version)
+    run = tracking.start_run(settings, "another", "with artifacts", {"release_digest": manifest["digest"]})
+    change(store, finished.version, mlflow_run=run)
+    client.log_dict(run, releases.load(store, finished.version), "manifest.json")
+    client.delete_model_version(tracking.MODEL, tracking.registered(settings, finished.version))
+    client.create_model_version(tracking.MODEL, f"runs:/{run}/model", run, tags={"version": finished.version})
+    assert broken(settings, store, finished.version) == {}
+    (file,) = settings.home.glob(f"mlartifacts/**/{run}/artifacts/manifest.json")
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-20])
+    elif damage == "a list":
+        file.write_text("[1, 2]")
+    elif damage == "deleted":
+        file.unlink()
+    else:
+        monkeypatch.setattr(LocalArtifactRepository, "list_artifacts", _away)
+    found = broken(settings, store, finished.version)
+    assert list(found) == ["run"]
+    assert re.search(said, found["run"])
+
+
+def _away(*_: object) -> None:
+    raise ConnectionError("no route to the artifacts' server")
 
 
 def test_a_missing_file_breaks_files_alone(finished: Finished, place: tuple[Settings, FileStore]) -> None:
