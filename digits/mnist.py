@@ -55,6 +55,7 @@ __all__ = [
 
 PROBE_SECONDS = 8.0
 READ_SECONDS = 60.0
+SPARE_BYTES = 1 << 20  # for gzip's head, and so that a web page in a file's place is still read and named
 
 Place = str | ObjectStore
 
@@ -72,7 +73,7 @@ class Fetched:
 def resolve(name: str, place: Place, cache: Path) -> str:
     """The data set that a run will get: `name` itself, or for "auto" MNIST where it can be had, else the fall-back.
 
-    Decides within 10 s. Raises DataError if `place` is given and does not hold the data set.
+    Decides within 10 s, and takes a `place` at its word: `fetch` looks there. Raises UsageError for any other name.
     """
     check_name(name)
     if name != AUTO:
@@ -146,11 +147,24 @@ def _content(source: Source, file: str, place: Place, cache: Path) -> bytes:
 
 def _from_folder(source: Source, file: str, place: str) -> bytes:
     folder = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place).expanduser()
-    if not folder.is_dir():
-        raise MissingError(f"DIGITS_DATA: no folder {folder}", remedy="point it at the folder with MNIST's four files")
-    for path in (folder / f"{file}.gz", folder / file):
-        if path.is_file():
-            return _verified(source, file, path.read_bytes(), str(path))
+    try:
+        if not folder.is_dir():
+            raise MissingError(
+                f"DIGITS_DATA: no folder {folder}", remedy="point it at the folder with MNIST's four files"
+            )
+        for path in (folder / f"{file}.gz", folder / file):
+            if path.is_file():
+                if (found := path.stat().st_size) > (most := source.files[file][1] + SPARE_BYTES):
+                    raise DataError(
+                        f"{path}: expected at most {most} bytes, found {found}; it is another file",
+                        remedy="replace it by the data set's own; DIGITS_DATA names the folder",
+                    )
+                return _verified(source, file, path.read_bytes(), str(path))
+    except OSError as exc:  # macOS asks the user whether a terminal may read Desktop, Documents and Downloads
+        raise DataError(
+            f"DIGITS_DATA: {exc.filename or folder} cannot be read: {exc.strerror}",
+            remedy="allow this program to read it, or put the files into another folder",
+        ) from exc
     raise MissingError(
         f"DIGITS_DATA: {folder} holds neither {file}.gz nor {file}",
         remedy=_put_there(source),

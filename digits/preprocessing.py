@@ -8,13 +8,14 @@ whatever the pen; without it, a thin pen costs 10 to 25 % (dev/bench/pens.py).
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from digits.errors import DataError
 
@@ -59,7 +60,7 @@ def ink_of(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = None,
         with Image.open(picture, formats=formats) as opened:
             if opened.width * opened.height > most_pixels:
                 raise DataError(f"expected at most {most_pixels:,} pixels, got {opened.width} x {opened.height}")
-            image = opened.convert("RGBA")
+            image = _upright(_eight_bits(opened).convert("RGBA"), opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         name = picture if isinstance(picture, Path) else "what was sent"
         raise DataError(
@@ -79,6 +80,25 @@ def ink_of(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = None,
     paper = float(np.abs(border - np.median(border)).max())
     paper = min(1.5 * paper, 0.5 * strongest)
     return np.clip((ink - paper) * (255 / (strongest - paper)), 0, 255).round().astype(np.uint8)
+
+
+def _eight_bits(opened: Image.Image) -> Image.Image:
+    """A picture of 8 bits a channel. Pillow's `convert` would cut a scan's 16 bits off at 255: all of it white."""
+    if opened.mode not in {"I", "F"} and not opened.mode.startswith("I;16"):
+        return opened
+    values = np.asarray(opened, np.float32).clip(0)
+    return Image.fromarray((values * (255 / (float(values.max()) or 1))).astype(np.uint8))
+
+
+def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """What was read of a photo, turned as its EXIF says that the camera was held."""
+    try:
+        orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, struct.error):  # damaged EXIF is no reason to refuse the picture
+        return image
+    image.info.clear()  # Pillow writes the rest of the EXIF anew, and fails on what is odd in it
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
 
 
 def stroke_width(ink: Ink) -> float:

@@ -47,6 +47,7 @@ class Preset:
     epochs: int
     batch_size: int
     augmentation: Augmentation
+    plain: float = 0.0  # share of the steps, the last ones, that see the images as they are
     styles: float = 0.0  # images drawn by digits.styles, for each training image
     pace: float = 1.0  # of the learning rate, times the optimizer's usual one
 
@@ -57,8 +58,8 @@ _FURTHER = Augmentation(rotation=15, slant=0.2, scale=0.2, shift=1, stroke=0.7) 
 _STYLES = 0.05
 
 PRESETS = {
-    "fast": Preset("small", 3, 256, _LIKE_PENS, _STYLES),
-    "accurate": Preset("large", 11, 256, _FURTHER, _STYLES, pace=0.7),
+    "fast": Preset("small", 3, 256, _LIKE_PENS, styles=_STYLES),
+    "accurate": Preset("large", 9, 256, _FURTHER, plain=0.2, styles=_STYLES),
 }
 
 

@@ -70,7 +70,10 @@ def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dic
     """
     facts = json.loads((fetched / "facts.json").read_text())
     if facts["digest"] != digests["fetched"]:
-        raise DataError(f"{fetched} changed: expected digest {digests['fetched']}, found {facts['digest']}")
+        raise DataError(
+            f"{fetched} changed: expected digest {digests['fetched']}, found {facts['digest']}",
+            remedy="run again with --no-cache to make it anew",
+        )
     train = Dataset.load(fetched / "train.npz", digest=facts["train"])
     test = Dataset.load(fetched / "test.npz", digest=facts["test"])
     corrected = Dataset.load(corrections, digest=digests["feedback"])

@@ -113,6 +113,7 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, end
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
+    changed = round((1 - config.how.plain) * len(rates))
     optimizer = _optimizer(config.optimizer, _SETTINGS.get(config.optimizer, {}))
     weights = network.trainable_variables
     optimizer.build(weights)
@@ -121,7 +122,8 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, end
         loss_and_right = tf.zeros(2)
         for i in tf.range(tf.shape(batches)[0]):
             batch = tf.cast(tf.gather(images, batches[i]), tf.float32) / 255.0
-            batch = augment(batch, tf.stack([config.seed, 2 * (first + i)]), config.how.augmentation)
+            if first + i < changed:
+                batch = augment(batch, tf.stack([config.seed, 2 * (first + i)]), config.how.augmentation)
             wanted = tf.gather(labels, batches[i])
             with tf.GradientTape() as tape:
                 logits = network(batch, training=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import os
 import struct
 import subprocess
 import sys
@@ -127,6 +128,26 @@ def test_the_real_data_set(mnist_folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_may_not_be_read_is_named(
+    source: mnist.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system refuses to read is a DataError that says which file and why."""
+    folder = fill(tmp_path / "folder")
+
+    def refused(path: Path) -> bytes:  # to root, as in CI, no file's mode refuses anything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(DataError, match=rf"{folder}/.*gz cannot be read: Permission denied"):
+        mnist.check_place("mnist", str(folder))
+
+
+def test_a_folder_that_cannot_be_looked_at_is_named(source: mnist.Source, tmp_path: Path) -> None:
+    """A folder that the system cannot even find out about, by its name's length here, is a DataError."""
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        mnist.fetch("mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("form", ["path", "uri"])
 def test_a_folder_zipped_or_not(zipped: bool, form: str, source: mnist.Source, tmp_path: Path) -> None:
@@ -172,6 +193,16 @@ def test_a_damaged_file_in_a_folder(how: str, expected: str, source: mnist.Sourc
         assert str(path) in str(refused.value)
         assert "try:" in str(refused.value)
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("suffix", [".gz", ""])
+def test_a_file_that_is_far_too_large_is_not_read(suffix: str, source: mnist.Source, tmp_path: Path) -> None:
+    """A file of a terabyte, all of it a hole, is refused for its size before memory has to hold it."""
+    folder = fill(tmp_path / "data", zipped=bool(suffix))
+    path = folder / f"{mnist.TRAIN_IMAGES}{suffix}"
+    os.truncate(path, 1 << 40)
+    with pytest.raises(DataError, match=rf"{path}: expected at most \d+ bytes, found {1 << 40}"):
+        mnist.fetch("mnist", str(folder), tmp_path / "cache")
 
 
 def test_a_missing_folder_or_file_is_named(source: mnist.Source, tmp_path: Path) -> None:

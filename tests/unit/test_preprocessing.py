@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from digits.errors import DataError
 from digits.preprocessing import Ink, count_digits, ink_of, judge, named, stroke_width, to_mnist
@@ -122,6 +122,37 @@ def test_finds_the_ink_in_any_picture(how: str) -> None:
     elif how == "palette":
         shown = shown.convert("P")
     assert likeness(ink_of(png(shown)), ink) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+def test_a_photo_is_seen_as_it_was_taken(kind: str, orientation: int, turns: int) -> None:
+    """However the camera was held, EXIF says how, and the digit stands upright."""
+    ink, exif, file = drawn(SEVEN), Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.rot90(255 - ink, turns)).save(file, kind, exif=exif)
+    assert likeness(ink_of(file), ink) > 0.99
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nothing", b"MM\0*\0"])
+def test_damaged_exif_is_left_alone(exif: bytes) -> None:
+    """A picture can be read though its EXIF cannot."""
+    ink, file = drawn(SEVEN), io.BytesIO()
+    Image.fromarray(255 - ink).save(file, "PNG", exif=exif)
+    assert likeness(ink_of(file), ink) > 0.99
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "i4", "f4"])
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_a_scan_of_more_than_8_bits_is_seen(dtype: str, white: int) -> None:
+    """A scanner may use 12 bits of 16, or a float's: white is the brightest that there is, and empty paper is empty."""
+    ink = drawn(SEVEN)
+    for shown in (ink, np.zeros_like(ink)):
+        file = io.BytesIO()
+        Image.fromarray(((255 - shown) * (white / 255)).astype(dtype)).save(file, "TIFF")
+        assert np.abs(ink_of(file).astype(int) - shown).max() <= 1
+    Image.fromarray(np.zeros((9, 9), dtype)).save(file := io.BytesIO(), "TIFF")
+    assert not ink_of(file).any()
 
 
 def test_uneven_paper_is_paper() -> None:

@@ -12,7 +12,7 @@ from digits import training
 from digits.errors import DataError, DigitsError, UsageError
 from digits.export import weights_digest
 from digits.model import keras
-from digits.recipe import OPTIMIZERS, TrainingConfig, learning_rates
+from digits.recipe import OPTIMIZERS, PRESETS, Augmentation, Preset, TrainingConfig, learning_rates
 from digits.training import train
 
 
@@ -40,9 +40,10 @@ def test_training_learns_and_tells_of_each_epoch(digits):
     assert (probabilities.argmax(1) == labels).mean() == pytest.approx(told[-1].val_accuracy)
 
 
-def test_the_same_seed_gives_the_same_weights(digits):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_same_seed_gives_the_same_weights(digits, preset):
     """Training twice with one seed gives the same weights bit for bit, with another seed others."""
-    runs = [train(*digits, TrainingConfig(epochs=1, batch_size=64, seed=seed)) for seed in (1, 1, 2)]
+    runs = [train(*digits, TrainingConfig(preset=preset, epochs=1, batch_size=64, seed=seed)) for seed in (1, 1, 2)]
     first, second, other = (weights_digest(run.model) for run in runs)
     assert first == second
     assert first != other
@@ -87,6 +88,22 @@ def test_an_optimizer_without_a_class_is_refused(digits, monkeypatch, name):
     with pytest.raises(UsageError, match=f"OWN in digits/training.py, got '{name}'"):
         train(*digits, TrainingConfig(optimizer=name), told.append)
     assert not told
+
+
+def test_the_last_steps_see_the_images_as_they_are(digits, monkeypatch):
+    """Of images moved out of sight nothing is learnt; in the share of the steps that leaves them be, it is."""
+    blank = Preset("small", 4, 64, Augmentation(shift=1e6), plain=0.5)
+    monkeypatch.setitem(PRESETS, "fast", blank)
+    seen = [epoch.val_accuracy for epoch in train(*digits, TrainingConfig()).history]
+    assert max(seen[:2]) < 0.3
+    assert seen[-1] > 0.8
+
+
+def test_the_accurate_preset_learns_its_normalization(digits):
+    """Measured with the moving statistics of its normalization, the network is as good as it was in training."""
+    last = train(*digits, TrainingConfig(preset="accurate", batch_size=64)).history[-1]
+    assert last.val_accuracy > 0.9
+    assert abs(last.val_accuracy - last.accuracy) < 0.1
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
