@@ -54,13 +54,24 @@ def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -
     except urllib3.exceptions.HTTPError as exc:
         raise EndpointError(f"{url}: {in_words(exc)}", remedy="digits up, or digits doctor") from exc
     if answer.status != 200:
-        raise EndpointError(f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}")
-    size = int(answer.headers.get("Inference-Header-Content-Length", len(answer.data)))
-    said, rest = json.loads(answer.data[:size]), answer.data[size:]
-    tensors = {}
-    for output in said["outputs"]:
-        dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
-        count = output["parameters"]["binary_data_size"]
-        tensors[output["name"]] = np.frombuffer(rest[:count], dtype).reshape(output["shape"])
-        rest = rest[count:]
-    return Answer(tensors["class"], tensors["probabilities"], said.get("model_version", ""))
+        raise EndpointError(
+            f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}",
+            remedy="set DIGITS_ENDPOINT_TOKEN" if answer.status in {401, 403} else "digits doctor",
+        )
+    try:
+        size = int(answer.headers.get("Inference-Header-Content-Length", len(answer.data)))
+        said, rest = json.loads(answer.data[:size]), answer.data[size:]
+        tensors = {}
+        for output in said["outputs"]:
+            dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
+            count = output["parameters"]["binary_data_size"]
+            tensors[output["name"]] = np.frombuffer(rest[:count], dtype).reshape(output["shape"])
+            rest = rest[count:]
+        n = len(images)
+        classes, probabilities = tensors["class"].reshape(n), tensors["probabilities"].reshape(n, 10)
+        return Answer(classes, probabilities, said.get("model_version", ""))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise EndpointError(
+            f"{url}: expected a class and ten probabilities for each image, got {answer.data[:80]!r}",
+            remedy="give the address of an endpoint of ours; digits doctor names the one here",
+        ) from exc

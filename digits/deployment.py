@@ -48,7 +48,7 @@ def follow(settings: Settings, manifest: Manifest, uri: str) -> str:
     return endpoint
 
 
-def wait_for(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | None = None, seconds: float = 0) -> None:
+def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = 0) -> None:
     """Wait until `endpoint` serves that release and answers its golden image rightly.
 
     Raises:
@@ -59,9 +59,9 @@ def wait_for(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | Non
     seen = "no answer"
     while time.monotonic() < deadline:
         try:
-            about = request(f"{endpoint}/v2/models/digits", headers=headers)["parameters"]
+            about = request(f"{endpoint}/v2/models/digits", token=token)["parameters"]
             if about["release"] == manifest["version"]:
-                check_golden(endpoint, manifest, headers=headers)
+                check_golden(endpoint, manifest, token=token)
                 return
             seen = f"it serves release {about['release']}"
             if about.get("refused", {}).get("release") == manifest["version"]:
@@ -72,7 +72,7 @@ def wait_for(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | Non
                 )
         except OSError as exc:
             seen = str(exc)
-        except (KeyError, ValueError) as exc:
+        except (LookupError, TypeError, ValueError, AttributeError) as exc:
             seen = f"an answer that is not ours ({exc!r})"
         time.sleep(0.1)
     raise EndpointError(
@@ -81,11 +81,11 @@ def wait_for(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | Non
     )
 
 
-def check_golden(endpoint: str, manifest: Manifest, *, headers: dict[str, str] | None = None) -> None:
+def check_golden(endpoint: str, manifest: Manifest, *, token: str = "") -> None:
     """Ask `endpoint` for the release's golden image. Raises EndpointError if the answer differs."""
     golden = manifest["golden"]
     instances = (np.asarray(golden["image"], np.float32) / 255).tolist()
-    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, headers=headers)
+    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, token=token)
     got = np.asarray(answer["predictions"][0])
     if got.shape != (10,) or not np.abs(got - golden["probabilities"]).max() <= AGREEMENT:
         raise EndpointError(
@@ -95,7 +95,7 @@ def check_golden(endpoint: str, manifest: Manifest, *, headers: dict[str, str] |
         )
 
 
-def request(url: str, body: Any = None, *, headers: dict[str, str] | None = None, seconds: float = 5) -> Any:
+def request(url: str, body: Any = None, *, token: str = "", seconds: float = 5) -> Any:
     """GET, or POST `body` as JSON; returns the parsed answer. Raises OSError with the server's own words."""
     import urllib3
 
@@ -104,7 +104,7 @@ def request(url: str, body: Any = None, *, headers: dict[str, str] | None = None
             "GET" if body is None else "POST",
             url,
             body=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **(headers or {})},
+            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
             timeout=seconds,
             retries=False,
         )

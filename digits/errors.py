@@ -17,18 +17,27 @@ DigitsError                 exit code 1: the run failed
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+MASK = "<SECRET>"
+_PASSWORD = re.compile(r"(://[^/\s:]*):[^/\s]+@")
+
+
+def mask_url(text: str) -> str:
+    """`text` with the password of each URL in it replaced, so that it can be shown; a / in one is to be written %2F."""
+    return _PASSWORD.sub(rf"\1:{MASK}@", text)
 
 
 class DigitsError(Exception):
-    """Something failed. `remedy` is the next thing to try, in one sentence or command."""
+    """Something failed. `remedy` is the next thing to try, in one sentence or command. Both show no URL's password."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = mask_url(message)
+        self.remedy = mask_url(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  try: {self.remedy}" if self.remedy else self.message

@@ -48,10 +48,17 @@ def reported(step: str) -> Iterator[None]:
         remedy, exit_code = "", 1
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             remedy, exit_code = "free some space, or set DIGITS_HOME to another disk", 3
-        elif isinstance(exc, MemoryError):
+        elif _lacks_memory(exc):
             remedy, exit_code = "give it more memory, then digits run --resume", 3
-        tell("failed", step, cause=f"{type(exc).__name__}: {exc}", remedy=remedy, exit_code=exit_code)
+        cause = f"{type(exc).__name__}: {exc}".removesuffix(": ")  # Python's own MemoryError has no message
+        tell("failed", step, cause=cause, remedy=remedy, exit_code=exit_code)
         raise
+
+
+def _lacks_memory(exc: Exception) -> bool:
+    """Whether an error is one of those in which memory that is not there shows."""
+    loading = isinstance(exc, ImportError) and "failed to map segment" in str(exc)  # as the loader of libraries puts it
+    return loading or isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
 
 
 class Reader:

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from digits.errors import UsageError
+from digits.errors import MASK, UsageError, mask_url
 
 BACKENDS = ("process", "docker", "kubeflow")
-MASK = "<SECRET>"
 OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
 
 
-def _setting(name: str, default: Any, doc: str, *, secret: bool = False) -> Any:
-    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret})
+def _setting(name: str, default: Any, doc: str, *, secret: bool = False, most: int = 65535) -> Any:
+    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret, "most": most})
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,16 +63,18 @@ class Settings:
     kfp_cookie: str = _setting("DIGITS_KFP_COOKIE", "", "session cookie for that API, name=value", secret=True)
     kfp_ca: str = _setting("DIGITS_KFP_CA", "", "file with the certificate authorities of that API")
     kfp_service_account: str = _setting("DIGITS_KFP_SERVICE_ACCOUNT", "", "account of a run's pods; empty: Kubeflow's")
-    kfp_mlflow: int = _setting("DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin tells the steps where MLflow is")
+    kfp_mlflow: int = _setting(
+        "DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin tells the steps where MLflow is", most=1
+    )
     steps_image: str = _setting("DIGITS_STEPS_IMAGE", "", "image that the steps run in; empty: ours of this version")
     pull_policy: str = _setting("DIGITS_PULL_POLICY", "IfNotPresent", "the steps' image: Always, IfNotPresent or Never")
     pull_secret: str = _setting("DIGITS_PULL_SECRET", "", "Kubernetes Secret for the registry of the steps' image")
     secret_name: str = _setting("DIGITS_SECRET", "minio-kserve-secret", "Kubernetes Secret with the S3 credentials")
     config_map: str = _setting("DIGITS_CONFIG_MAP", "digits-settings", "Kubernetes ConfigMap with the steps' settings")
-    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how often Kubeflow tries a failed step again")
+    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how often Kubeflow tries a failed step again", most=100)
     train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "most CPUs of the train step on Kubeflow")
     train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "most memory of the train step on Kubeflow")
-    train_gpus: int = _setting("DIGITS_TRAIN_GPUS", 0, "GPUs (nvidia.com/gpu) of the train step on Kubeflow")
+    train_gpus: int = _setting("DIGITS_TRAIN_GPUS", 0, "GPUs (nvidia.com/gpu) of the train step on Kubeflow", most=100)
     train_node: str = _setting("DIGITS_TRAIN_NODE", "", "node labels of the train step on Kubeflow: key=value by space")
 
     @classmethod
@@ -98,12 +99,12 @@ class Settings:
         if not self.tracking_uri:
             object.__setattr__(self, "tracking_uri", f"sqlite:///{self.home / 'mlflow.db'}")
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and not 0 <= value <= 65535:
-                raise UsageError(f"{field.metadata['name']}: expected a port, 0 to 65535, got {value}")
+            value, most = getattr(self, field.name), field.metadata["most"]
+            if isinstance(value, int) and not 0 <= value <= most:
+                raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {most}, got {value}")
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
-        for name in ("store", "tracking_uri", "minio_endpoint", "data"):
+        for name in ("store", "tracking_uri", "minio_endpoint", "data", "kfp_host"):
             _check_address(name, getattr(self, name))
         if urlsplit(self.store).scheme not in {"file", "s3"}:
             raise UsageError(f"DIGITS_STORE: expected file:///folder or s3://bucket, got {self.store!r}")
@@ -154,18 +155,12 @@ def _given(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, 
     return given
 
 
-def mask_url(value: str) -> str:
-    """`value` with the password of a URL replaced, so that it can be shown."""
-    parts = urlsplit(value) if "://" in value else None
-    return value.replace(f":{parts.password}@", f":{MASK}@") if parts and parts.password else value
-
-
 def _check_address(name: str, value: str) -> None:
     try:
         urlsplit(value)
     except ValueError as exc:
         variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
-        # The value is not shown: it may hold a password, and what cannot be read cannot be masked.
+        # The value is not shown: where it cannot be read, its password may not be found either.
         raise UsageError(f"{variable}: expected an address, got one that cannot be read: {exc}") from None
 
 

@@ -25,6 +25,7 @@ POLL_SECONDS = 0.3
 # A release that could not be had (store away) is tried again; a refused one too, should it have been repaired.
 RETRY_SECONDS = 5.0
 AGREEMENT = 1e-4
+OTHER = "digits rollback to the champion before, or serve another release: digits releases"
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ def load(folder: Path) -> Loaded:
     try:
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     except Exception as exc:
-        raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}") from exc
+        raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}", remedy=OTHER) from exc
     image = session.get_inputs()[0]
     if image.type != "tensor(float)" or list(image.shape[1:]) != [28, 28, 1]:
-        raise ReleaseError(f"expected a model of float (n, 28, 28, 1), found {image.type} {image.shape}")
+        raise ReleaseError(f"expected a model of float (n, 28, 28, 1), found {image.type} {image.shape}", remedy=OTHER)
     name = image.name
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,13 +70,19 @@ def load(folder: Path) -> Loaded:
         golden = manifest["golden"]
         pixels = np.asarray(golden["image"], np.float32).reshape(1, 28, 28, 1) / np.float32(255)
         expected = np.asarray(golden["probabilities"], np.float32).reshape(10)
+        digit = int(golden["class"])
     except (KeyError, TypeError, ValueError) as exc:
-        raise ReleaseError(f"release {manifest['version']} has no usable golden image: {exc!r}") from exc
-    got = run(pixels)[0]
-    if not np.abs(got - expected).max() <= AGREEMENT:  # so written, NaN does not agree
+        raise ReleaseError(f"release {manifest['version']} has no usable golden image: {exc!r}", remedy=OTHER) from exc
+    answer = run(pixels)
+    if answer.shape != (1, 10):
+        raise ReleaseError(f"expected probabilities (1, 10) for one image, found {answer.shape}", remedy=OTHER)
+    got = answer[0]
+    agrees = np.abs(got - expected).max() <= AGREEMENT  # so written, NaN does not agree
+    if not agrees or got.argmax() != digit:
         raise ReleaseError(
             f"release {manifest['version']} answers its golden image with {int(got.argmax())} ({got.max():.4f}); "
-            f"expected {golden['class']} ({max(golden['probabilities']):.4f})"
+            f"expected {digit} ({expected.max():.4f})",
+            remedy=OTHER,
         )
     return Loaded(manifest, run)
 

@@ -32,5 +32,6 @@ def check_ports(options: Options) -> None:
             except OSError as exc:
                 raise MissingError(
                     f"port {port} on {options.host} cannot be used: {exc.strerror}",
-                    remedy=f"stop what holds it (ss -ltnp 'sport = :{port}'), or set {variable}",
+                    remedy=f"stop what holds it (lsof -i :{port}, on Linux ss -ltnp; digits doctor knows your own), "
+                    f"or set {variable}",
                 ) from exc

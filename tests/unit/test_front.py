@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import threading
 import time
 from typing import Any
 
@@ -55,3 +57,28 @@ def test_bytes_of_waiting_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         assert again.getresponse().status == 200
         again.close()
     assert statuses == [(503, "1")] * 3
+
+
+def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
+    """A few images are predicted at once, many in a thread, so that health probes are answered meanwhile."""
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+    from digits.serving.kserve_model import Servicer
+
+    threads: list[threading.Thread] = []
+
+    def run(pixels: Any) -> Any:
+        threads.append(threading.current_thread())
+        return np.full((len(pixels), 10), 0.1, np.float32)
+
+    served = Served()
+    served.exchange(Loaded({"version": "1"}, run))
+    servicer = Servicer.__new__(Servicer)
+    servicer._name, servicer._served = "digits", served
+    for count in (1, 64):
+        tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
+        raw = np.zeros((count, 28, 28), np.uint8).tobytes()
+        request = pb.ModelInferRequest(model_name="digits", inputs=[tensor], raw_input_contents=[raw])
+        answer = asyncio.run(servicer.ModelInfer(request, None))
+        assert list(answer.outputs[0].shape) == [count]
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gzip
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 import urllib.request
@@ -422,6 +425,22 @@ def test_a_signal_lets_requests_in_flight_finish(
         get_json(f"{predictor.url}/v2/health/live")
 
 
+def wait_for_arrival(connections: list[http.client.HTTPConnection], but: int) -> None:
+    """Wait until the other side's buffers have what was sent on each connection, but for so many bytes.
+
+    Even on one machine, what is sent arrives later when the machine is busy.
+    """
+    deadline = time.monotonic() + 30
+    while any(_on_the_way(connection) > but for connection in connections):
+        assert time.monotonic() < deadline, "what was sent did not arrive"
+        time.sleep(0.01)
+
+
+def _on_the_way(connection: http.client.HTTPConnection) -> int:
+    """Bytes that were sent on a connection and have not been acknowledged."""
+    return int.from_bytes(fcntl.ioctl(connection.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 @pytest.mark.parametrize("count", [1, 10])
 def test_too_many_at_once_are_refused(count: int, predictor: Predictor, asked: tuple[np.ndarray, np.ndarray]) -> None:
     """Of 400 requests at one moment about 256 are answered, others are told to come back; a probe is answered."""
@@ -434,10 +453,14 @@ def test_too_many_at_once_are_refused(count: int, predictor: Predictor, asked: t
             connection.connect()
         get_json(f"{predictor.url}/v2/health/live")  # so it has accepted them
         predictor.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, predictor.process.pid, os.WSTOPPED)
         try:
             for connection in connections:
                 connection.request("POST", path, body)
             probe.request("GET", "/v2/models/digits/ready")
+            # Of a large one its buffer holds a part, which is enough to count.
+            wait_for_arrival([probe], 0)
+            wait_for_arrival(connections, 0 if count == 1 else len(body) - 1)
         finally:
             predictor.process.send_signal(signal.SIGCONT)
         assert probe.getresponse().status == 200

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.errors import UsageError
+from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings, unknown
 from digits.store import open_store
 
@@ -16,6 +16,7 @@ SECRETS = {
     "DIGITS_ENDPOINT_TOKEN": "canary-token",
     "MLFLOW_TRACKING_URI": "http://user:canary-password@mlflow.example:5000",
     "DIGITS_DATA": "https://user:canary-data@host.example/mnist",
+    "DIGITS_ENDPOINTS": "mine=http://user:canary-endpoint@endpoint.example other=http://127.0.0.1:8080",
 }
 
 
@@ -61,6 +62,9 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
         ("DIGITS_PORT", "eighty", "whole number"),
         ("DIGITS_PORT", "65536", "0 to 65535"),
         ("DIGITS_GRPC_PORT", "-1", "0 to 65535"),
+        ("DIGITS_TRAIN_GPUS", "-1", "0 to 100"),
+        ("DIGITS_STEP_RETRIES", "101", "0 to 100"),
+        ("DIGITS_KFP_MLFLOW", "2", "0 to 1"),
         ("DIGITS_BACKEND", "slurm", "process, docker, kubeflow"),
         ("DIGITS_STORE", "/a/folder", "file:///folder or s3://bucket"),
         ("DIGITS_STORE", "gs://bucket", "file:///folder or s3://bucket"),
@@ -78,7 +82,9 @@ def test_a_wrong_value_is_refused(name: str, value: str, expected: str, tmp_path
     assert expected in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["DIGITS_STORE", "MLFLOW_TRACKING_URI", "MINIO_ENDPOINT", "DIGITS_DATA"])
+@pytest.mark.parametrize(
+    "name", ["DIGITS_STORE", "MLFLOW_TRACKING_URI", "MINIO_ENDPOINT", "DIGITS_DATA", "DIGITS_KFP_HOST"]
+)
 def test_an_address_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
     """What Python's parser cannot read is a usage error that names the variable and not the value's password."""
     with pytest.raises(UsageError, match=name) as refused:
@@ -103,6 +109,35 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
     for shown in (repr(settings), str(settings), str(settings.describe())):
         assert "canary" not in shown
     assert "mlflow.example" in str(settings.describe())
+
+
+def test_settings_that_make_no_sense_can_be_shown(tmp_path: Path) -> None:
+    """What is no address is shown as it is: it is what doctor has to show."""
+    assert "[bad" in repr(Settings(home=tmp_path, endpoints="http://[bad"))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("got 'https://u:canary@h/b', not", "got 'https://u:<SECRET>@h/b', not"),
+        ("http://u:canary@a:80: no; s3://v:canary@b: no", "http://u:<SECRET>@a:80: no; s3://v:<SECRET>@b: no"),
+        ("http://me@here:can@ary@[bad/x", "http://me@here:<SECRET>@[bad/x"),
+        ("redis://:canary@h", "redis://:<SECRET>@h"),
+        ("http://127.0.0.1:80/a@b and [::1]:9", "http://127.0.0.1:80/a@b and [::1]:9"),
+    ],
+)
+def test_a_passwords_place_is_all_that_is_masked(given: str, shown: str) -> None:
+    """Of any text, each URL's password is replaced, in whatever form the URL is, and nothing else."""
+    assert mask_url(given) == shown
+
+
+def test_no_error_shows_a_password(tmp_path: Path) -> None:
+    """Neither an error's message nor its remedy holds a password, whatever the message is about."""
+    with pytest.raises(UsageError, match="DIGITS_STORE") as refused:
+        Settings(home=tmp_path, store="https://u:canary@h/b")
+    told = DigitsError("cannot get http://u:canary@h/x", remedy="curl http://u:canary@h/x")
+    for shown in (str(refused.value), str(told), repr(told), told.message, told.remedy):
+        assert "canary" not in shown
 
 
 def test_every_setting_is_described() -> None:
