@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,14 @@ class Correction:
 
 
 def record(
-    store: ObjectStore, image: NDArray[np.uint8], label: int, *, drawing_png: bytes, release: str, answer: int | None
+    store: ObjectStore,
+    image: NDArray[np.uint8],
+    label: int,
+    *,
+    drawing_png: bytes,
+    release: str,
+    answer: int | None,
+    given_up: Callable[[], bool] = bool,
 ) -> str:
     """Store that `image` is a `label`; doing it again changes nothing.
 
@@ -73,6 +80,7 @@ def record(
         drawing_png: the drawing itself, for people.
         release: the version of the model that answered.
         answer: the digit that it gave; None if it gave none.
+        given_up: whether nobody waits any longer; what was called the same picture meanwhile is then left.
 
     Returns:
         The record's key.
@@ -96,7 +104,7 @@ def record(
         "answer": answer,
     }
     key = _key(pixels, label)
-    _store(store, key, canonical_json(content), pixels, label)
+    _store(store, key, canonical_json(content), pixels, label, given_up)
     return key
 
 
@@ -181,11 +189,16 @@ def digest(store: ObjectStore) -> str:
     return sha256_of("\n".join(_keys(store)).encode())
 
 
-def _store(store: ObjectStore, key: str, content: bytes, pixels: bytes, label: int) -> None:
+def _store(
+    store: ObjectStore, key: str, content: bytes, pixels: bytes, label: int, given_up: Callable[[], bool] = bool
+) -> None:
     store.create(key, content)
+    if given_up():
+        return  # and a later correction, which somebody saw stored, is not removed for this one
     for other in range(DIGITS):
         if other != label:
             store.delete(_key(pixels, other))
+    store.create(key, content)  # whoever raced with us may have removed it, as we removed theirs: one must stand
 
 
 def _id(key: str) -> str:

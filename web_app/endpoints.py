@@ -46,10 +46,13 @@ class Endpoint:
         """
         name, given, rest = text.partition("=") if "=" in text.split("://")[0] else ("", "", text)
         url, _, host = rest.partition("@")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # what cannot be split is no URL
+            parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or (given and not name):
             raise UsageError(
-                f"expected an endpoint [name=]http://host:port[@host-header], got {text!r}",
+                f"expected an endpoint [name=]url[@host-header], got {text!r}",
                 remedy="digits web --endpoint http://127.0.0.1:8080",
             )
         model = MODEL
@@ -66,7 +69,8 @@ class Endpoint:
         names = [endpoint.name for endpoint in found]
         if not found or len(set(names)) != len(names):
             raise UsageError(
-                f"expected one or more endpoints with names of their own, got {', '.join(names) or 'none'}"
+                f"expected one or more endpoints with names of their own, got {', '.join(names) or 'none'}",
+                remedy="digits web --endpoint one=URL --endpoint two=URL",
             )
         return found
 

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import functools
 import io
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -48,6 +49,7 @@ PASSED_BACK = {"content-type", "inference-header-content-length", "retry-after"}
 MOST_PIXELS = 1_000_000
 MOST_AT_ONCE = 4
 MOST_STORED = 64 * 1024  # bytes of a drawing that is kept with its correction
+STORE_SECONDS = 10.0  # that a correction may take to be stored: less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
 
 
@@ -115,6 +117,7 @@ class _Gateway:
         self.clients: dict[str, EndpointClient] = {}
         self.rate = RateLimit(config.feedback_per_minute)
         self.at_once = anyio.CapacityLimiter(MOST_AT_ONCE)
+        self.storing = anyio.CapacityLimiter(MOST_AT_ONCE)  # a store that hangs must not hold up recognition
 
     async def endpoints(self, _: Request) -> Response:
         """The names only: addresses and Host headers are nobody's business."""
@@ -164,9 +167,21 @@ class _Gateway:
         if label is None or not release.isprintable():
             raise HTTPException(400, "expected label=0 to 9 and a printable release")
         ink, png = await self._drawing(request, MOST_STORED)
-        key = await run_in_threadpool(
-            feedback.record, store, to_mnist(ink), label, drawing_png=png, release=release, answer=answer
-        )
+        image = await run_in_threadpool(to_mnist, ink)
+        late = threading.Event()
+        about = functools.partial(feedback.record, drawing_png=png, release=release, answer=answer)
+        store_it = functools.partial(about, store, image, label, given_up=late.is_set)
+        try:
+            with anyio.fail_after(STORE_SECONDS):  # a thread that is left behind ends when the store's own waits do
+                key = await anyio.to_thread.run_sync(store_it, abandon_on_cancel=True, limiter=self.storing)
+        except TimeoutError:
+            late.set()
+            raise HTTPException(
+                503,
+                f"expected the store to answer in {STORE_SECONDS:g} s, and it did not; the correction may be stored "
+                "all the same. Make it again in a while: it is kept once",
+                {"Retry-After": "10"},
+            ) from None
         self.metrics.feedback.labels(str(label)).inc()
         return _json({"key": key, "label": label})
 

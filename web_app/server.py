@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +23,7 @@ def serve(
     listener: socket.socket,
     ready: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve the page until interrupted.
+    """Serve the page until Ctrl-C.
 
     Args:
         settings: the endpoints unless given, the store for corrections, the token.
@@ -41,7 +42,8 @@ def serve(
         host, port = listener.getsockname()[:2]
         shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
         server = _Server(f"http://{shown}:{port}", ready, create_app(config))
-        server.run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # how a page is meant to end
+            server.run(sockets=[listener])
 
 
 def listening(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> socket.socket:
@@ -52,7 +54,7 @@ def listening(settings: Settings, host: str = "127.0.0.1", port: int | None = No
     except OSError as exc:
         raise MissingError(
             f"port {port} on {host} cannot be used: {exc.strerror}",
-            remedy=f"stop what holds it (ss -ltnp 'sport = :{port}'), or choose another: --port, DIGITS_WEB_PORT",
+            remedy=f"stop what holds it (lsof -i :{port}, on Linux ss -ltnp), or take another: --port, DIGITS_WEB_PORT",
         ) from exc
 
 

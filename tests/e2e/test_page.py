@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -145,12 +146,22 @@ def test_names_the_state(visit: Open, site: Site, state: str) -> None:
     site.between.state = state
     seen = visit()
     seen.draw(*DIGITS[7])
-    seen.page.wait_for_selector("#state:not([hidden])")
-    if state != "busy":  # between two questions a busy endpoint looks ready
-        seen.state(state)
+    seen.state(state)
     site.between.state = ""
     assert seen.digit() == "7"
     seen.state("")
+
+
+def test_a_busy_endpoint_is_not_hammered(visit: Open, site: Site) -> None:
+    """An endpoint that is ready but answers no drawing is asked again every other second, and named meanwhile."""
+    site.between.state = "busy"
+    seen = visit()
+    seen.draw(*DIGITS[7])
+    seen.state("busy")
+    before = site.between.asked
+    seen.page.wait_for_timeout(5000)
+    assert 1 <= site.between.asked - before <= 4
+    seen.state("busy")
 
 
 def test_endpoint_down_and_back(endpoint_url: str, browser: Any) -> None:
@@ -213,6 +224,55 @@ def test_one_question_at_a_time(visit: Open, site: Site) -> None:
     seen.page.mouse.up()
     assert seen.digit() == "1"
     assert most == 1
+
+
+def test_a_late_thank_you_is_for_its_own_drawing(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A correction that is stored late is thanked for on its own drawing, be that read anew; not on the next one."""
+    stored = threading.Event()
+    create = site.store.create
+    monkeypatch.setattr(site.store, "create", lambda key, content: stored.wait(10) and create(key, content))
+    seen = visit()
+    page = seen.page
+    seen.draw(*DIGITS[1])
+    seen.digit()
+    page.locator("#labels button").nth(3).click()
+    with page.expect_response("**/api/recognise*"):
+        page.click("#detect")
+    stored.set()
+    page.locator("#thanks", has_text="Stored as a 3").wait_for()
+    stored.clear()
+    page.locator("#labels button").nth(4).click()
+    page.click("#clear")
+    seen.draw(*DIGITS[1])
+    seen.digit()
+    with page.expect_response("**/api/feedback*"):
+        stored.set()
+    page.wait_for_timeout(200)
+    assert page.locator("#thanks").inner_text() == ""
+    assert page.locator("#labels [aria-pressed=true]").count() == 0
+
+
+def test_a_store_that_hangs_is_said(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the store gives no answer in time, the page does not claim that the correction is lost."""
+    back = threading.Event()
+    monkeypatch.setattr("web_app.gateway.STORE_SECONDS", 0.2)
+    monkeypatch.setattr(site.store, "create", lambda key, content: back.wait(60))
+    seen = visit()
+    seen.draw(*DIGITS[1])
+    seen.digit()
+    seen.page.locator("#labels button").nth(3).click()
+    seen.page.locator("#thanks", has_text="Not confirmed: expected the store to answer").wait_for()
+    back.set()
+
+
+def test_in_a_browser_of_2023(browser: Any, site: Site) -> None:
+    """A browser that cannot join two AbortSignals, as Safari before 17.4, reads a digit."""
+    seen = Visit(browser.new_page())
+    seen.page.add_init_script("delete AbortSignal.any")
+    seen.page.goto(site.url)
+    seen.draw(*DIGITS[3])
+    assert seen.digit() == "3"
+    seen.page.close()
 
 
 def test_the_servers_end_is_said(browser: Any) -> None:

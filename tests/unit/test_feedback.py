@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,36 @@ def test_the_latest_label_holds(store: FileStore) -> None:
     record(store, 1, 7)
     record(store, 1, 1)
     assert feedback.collect(store, limit=10).labels.tolist() == [1]
+
+
+def test_a_correction_that_was_given_up_removes_no_later_one(tmp_path: Path) -> None:
+    """What a store takes in after its visitor was told to try again does not undo what he then saw stored."""
+
+    class Slow(FileStore):
+        def create(self, key: str, content: bytes) -> bool:
+            record(FileStore(tmp_path), 1, 5)  # meanwhile
+            return super().create(key, content)
+
+    feedback.record(Slow(tmp_path), image(1), 3, drawing_png=b"", release="", answer=None, given_up=lambda: True)
+    said = [one.label for one in feedback.listed(FileStore(tmp_path))]
+    assert 5 in said
+
+
+def test_of_two_corrections_at_once_one_stands(tmp_path: Path) -> None:
+    """Two people who correct one picture at the same moment do not delete each other's corrections."""
+    both = threading.Barrier(2, timeout=10)
+
+    class Together(FileStore):
+        def create(self, key: str, content: bytes) -> bool:
+            made = super().create(key, content)
+            both.wait()
+            return made
+
+    store = Together(tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(lambda label: record(store, 1, label), (3, 4)))
+    assert store.keys()
+    assert set(store.keys()) <= set(told)
 
 
 def test_conflicting_labels_are_dropped(store: FileStore) -> None:

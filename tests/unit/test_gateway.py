@@ -6,7 +6,9 @@ import base64
 import io
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from standin import StandIn, TensorFlowServing
 
 from digits import feedback
 from digits.errors import MissingError, UsageError
+from digits.preprocessing import to_mnist
 from digits.settings import Settings
 from digits.store.folder import FileStore
 from web_app import guard
@@ -71,6 +74,10 @@ def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
 
 def recognise(gateway: httpx.Client, png: bytes = ONE, endpoint: str = "here") -> httpx.Response:
     return gateway.post("/api/recognise", params={"endpoint": endpoint}, content=png, headers=PNG)
+
+
+def correct(gateway: httpx.Client) -> httpx.Response:
+    return gateway.post("/api/feedback", params={"label": 1}, content=ONE, headers=PNG)
 
 
 def test_recognises_a_drawing(gateway: httpx.Client, standin: StandIn) -> None:
@@ -226,6 +233,49 @@ def test_stores_a_correction(gateway: httpx.Client, store: FileStore, standin: S
     assert (said["release"], said["answer"]) == ("v1", 3)
 
 
+def test_a_store_that_hangs_holds_up_corrections_alone(
+    standin: StandIn, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many corrections wait for a store that hangs, drawings are recognised; once it is back all are stored."""
+    monkeypatch.setattr("web_app.gateway.STORE_SECONDS", 60.0)
+    back, many, prepared = threading.Event(), 41, threading.Semaphore(0)
+    create = store.create
+    monkeypatch.setattr(store, "create", lambda key, content: back.wait(60) and create(key, content))
+    monkeypatch.setattr("web_app.gateway.to_mnist", lambda ink: (prepared.release(), to_mnist(ink))[1])
+    with serving(standin.app) as url:
+        app = create_app(GatewayConfig((Endpoint("here", url),), store, feedback_per_minute=many))
+        with (
+            serving(app) as address,
+            httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
+            ThreadPoolExecutor(many) as pool,
+        ):
+            try:
+                asked = [pool.submit(correct, client) for _ in range(many)]
+                assert all(prepared.acquire(timeout=10) for _ in asked)
+                assert recognise(client).status_code == 200
+                assert not any(one.done() for one in asked)
+            finally:
+                back.set()
+            assert {one.result().status_code for one in asked} == {200}
+
+
+def test_a_store_that_hangs_is_given_up(
+    gateway: httpx.Client, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correction that the store does not answer is answered 503 and when to come again; then it is stored, once."""
+    back = threading.Event()
+    create = store.create
+    with monkeypatch.context() as hanging:
+        hanging.setattr("web_app.gateway.STORE_SECONDS", 0.2)
+        hanging.setattr(store, "create", lambda key, content: back.wait(60) and create(key, content))
+        answer = correct(gateway)
+    back.set()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert "may be stored" in answer.json()["error"]
+    assert correct(gateway).status_code == 200
+    assert len(store.keys()) == 1
+
+
 @pytest.mark.parametrize("params", [{}, {"label": "x"}, {"label": "10"}, {"label": "²"}, {"label": 1, "answer": "-1"}])
 def test_refuses_odd_labels(gateway: httpx.Client, store: FileStore, params: dict[str, str]) -> None:
     """A label is one digit; nothing is stored otherwise."""
@@ -360,7 +410,7 @@ def test_reads_endpoints(text: str, endpoint: Endpoint) -> None:
     assert Endpoint.parse(text) == endpoint
 
 
-@pytest.mark.parametrize("text", ["", "here", "=http://h", "ftp://h", "http://", "http://h/?q=1", "a=b"])
+@pytest.mark.parametrize("text", ["", "here", "=http://h", "ftp://h", "http://", "http://h/?q=1", "a=b", "http://[::1"])
 def test_refuses_odd_endpoints(text: str) -> None:
     """What is no address is refused with an example."""
     with pytest.raises(UsageError, match="expected an endpoint"):

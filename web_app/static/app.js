@@ -14,7 +14,7 @@ const pad = new Pad($("pad"));
 let endpoint = new URLSearchParams(location.search).get("endpoint") ?? "";
 let corrections = false;
 let penUp = true;
-let answered = null; // the last settled answer with its drawing: what a correction is about
+let answered = null; // the last settled answer with its drawing: what a correction is about; one object for one drawing
 let looking = 0;
 
 const recogniser = new Recogniser({
@@ -32,7 +32,7 @@ const recogniser = new Recogniser({
   show(answer, settled) {
     view.showState("");
     view.showAnswer(answer, settled);
-    answered = settled && answer.probabilities ? answer : null;
+    answered = settled && answer.probabilities ? Object.assign(answered ?? {}, answer) : null;
     view.showCorrection(corrections && answered !== null);
   },
   fail(error) {
@@ -40,7 +40,8 @@ const recogniser = new Recogniser({
     view.showNothing("No answer.");
     view.showCorrection(false);
     view.showState(error.state, error.message);
-    look();
+    clearTimeout(looking);
+    looking = setTimeout(look, AGAIN); // not at once: an endpoint that refuses this may still call itself ready
   },
 });
 
@@ -106,13 +107,13 @@ $("endpoint").addEventListener("change", (event) => {
 
 view.makeLabels(async (label) => {
   if (!answered) return;
-  const { drawing, model, class: answer } = answered;
-  try {
-    await gateway.correct(endpoint, drawing, { label, answer, release: model.release });
-    view.showCorrection(true, label, `Thank you. Stored as ${view.named(label)}; the next run learns from it.`);
-  } catch (error) {
-    view.showCorrection(true, null, `Not stored: ${error.message}`);
-  }
+  const about = answered;
+  const { drawing, model, class: answer } = about;
+  const said = await gateway.correct(endpoint, drawing, { label, answer, release: model.release }).then(
+    () => [label, `Thank you. Stored as ${view.named(label)}; the next run learns from it.`],
+    (error) => [null, `Not confirmed: ${error.message}`], // whoever gives up waiting knows no more
+  );
+  if (answered === about) view.showCorrection(true, ...said);
 });
 
 async function start() {

@@ -1,17 +1,21 @@
 // The gateway's four calls. A failure is an Error whose `state` the page can name.
 
-const PATIENCE = 12_000; // milliseconds: longer than the gateway waits for the endpoint
+const PATIENCE = 12_000; // milliseconds: longer than the gateway waits for the endpoint or the store
 
 async function call(path, query, init = {}) {
-  const signals = [AbortSignal.timeout(PATIENCE), ...(init.signal ? [init.signal] : [])];
+  const ended = new AbortController(); // Safari before 17.4 cannot join two signals
+  const late = setTimeout(() => ended.abort(), PATIENCE);
+  init.signal?.addEventListener("abort", () => ended.abort());
   let answer, content;
   try {
-    answer = await fetch(`${path}?${new URLSearchParams(query)}`, { ...init, signal: AbortSignal.any(signals) });
+    answer = await fetch(`${path}?${new URLSearchParams(query)}`, { ...init, signal: ended.signal });
     content = await answer.json();
   } catch (cause) {
     throw Object.assign(new Error("This page's server does not answer.", { cause }), {
       state: init.signal?.aborted ? "dropped" : "gateway gone",
     });
+  } finally {
+    clearTimeout(late);
   }
   if (answer.ok) return content;
   throw Object.assign(new Error(content.error ?? `HTTP ${answer.status}`), { state: content.state ?? "refused" });

@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 export const named = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`; // as it is spoken
-const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)}%`;
 
 const STATES = {
   starting: "The model is starting. This page asks again by itself.",
@@ -71,7 +71,7 @@ export function showModel(model) {
   const data = { mnist: "MNIST's test set", "sklearn-digits": "scikit-learn's digits (not MNIST)" }[model.dataset];
   const facts = [
     ["Model", [model.name, model.release].filter(Boolean).join(" ")],
-    ["Digest", model.digest?.slice(0, 16)],
+    ["Digest", model.digest && `sha256:${model.digest.slice(0, 16)}…`], // a release's name is how its digest begins
     ["Accuracy", model.accuracy != null && `${percent(model.accuracy, 2)}${data ? ` on ${data}` : ""}`],
     ["MLflow run", model.mlflow_run?.slice(0, 8)],
   ];
