@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,20 +74,27 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
     """A new run. Ids sort by time, to the microsecond; the random tail keeps those of several programs apart."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
     run = Run(home / "runs" / f"{stamp}-{secrets.token_hex(2)}")
-    run.logs.mkdir(parents=True)
-    write_json(
-        run.folder / "run.json",
-        {
-            "id": run.id,
-            "backend": backend,
-            "parameters": request.parameters,
-            "use_cache": request.use_cache,
-            "resumes": resumes,
-            "state": RUNNING,
-            "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
-        },
-    )
+    # There is no run without a record: of a program killed before that, `bury_dead` knows the folder by its process id.
+    part = run.folder.with_name(f".{run.id}.{os.getpid()}.part")
+    try:
+        (part / "logs").mkdir(parents=True)
+        write_json(
+            part / "run.json",
+            {
+                "id": run.id,
+                "backend": backend,
+                "parameters": request.parameters,
+                "use_cache": request.use_cache,
+                "resumes": resumes,
+                "state": RUNNING,
+                "began": time.time(),
+                "pid": os.getpid(),
+                "started": started_at(os.getpid()),
+            },
+        )
+        part.rename(run.folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return run
 
 
@@ -118,7 +126,7 @@ def find(home: Path, run_id: str = "") -> Run:
 
 def all_runs(home: Path) -> list[Run]:
     """All runs, oldest first."""
-    return [Run(path.parent) for path in sorted((home / "runs").glob("*/run.json"))]
+    return [Run(path.parent) for path in sorted((home / "runs").glob("[!.]*/run.json"))]
 
 
 def to_resume(home: Path, run_id: str = "") -> Run:
@@ -137,6 +145,10 @@ def to_resume(home: Path, run_id: str = "") -> Run:
 def bury_dead(home: Path) -> list[Run]:
     """End what is left of runs whose program is gone (killed, power cut); returns them. They are FAILED."""
     buried = []
+    for part in (home / "runs").glob(".*.part"):
+        maker = part.name.split(".")[-2]
+        if maker.isdecimal() and not psutil.pid_exists(int(maker)):
+            shutil.rmtree(part, ignore_errors=True)
     for run in all_runs(home):
         record = run.record()
         if record["state"] != RUNNING or alive(record["pid"], record["started"]):
@@ -153,9 +165,12 @@ def tidy(home: Path, run: Run) -> None:
     """Remove the temporary and half-written files of a run whose processes have ended."""
     for name in ("tmp", "workspace"):
         shutil.rmtree(run.folder / name, ignore_errors=True)
+    for part in run.folder.glob("*.part"):
+        part.unlink(missing_ok=True)
     if any(other.id != run.id and other.record()["state"] == RUNNING for other in all_runs(home)):
         return  # what that one writes just now looks the same
-    began = run.record().get("started", 0.0)
+    record = run.record()
+    began = record.get("began", record.get("started", 0.0))  # an earlier version noted only when its process started
     for pattern in HALF_WRITTEN:
         for part in [*home.glob(pattern), *(path for place in WRITTEN for path in (home / place).rglob(pattern))]:
             with contextlib.suppress(OSError):
@@ -163,21 +178,40 @@ def tidy(home: Path, run: Run) -> None:
                     shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
+def started_at(pid: int) -> float:
+    """The moment that tells a process from another one of the same id. Raises psutil.NoSuchProcess.
+
+    On Linux seconds after boot: there create_time() moves with the clock when that is set.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return float(psutil.Process(pid).create_time())
+    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def alive(pid: int, started: float) -> bool:
     """Whether the process that had this id when it started is still there."""
     try:
-        process = psutil.Process(pid)
-        return bool(abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE)
+        return _same(pid, started) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
+def _same(pid: int, started: float) -> bool:
+    # An earlier version noted create_time().
+    return started_at(pid) == started or abs(psutil.Process(pid).create_time() - started) < 1
+
+
 def end_group(leader: int, started: float, seconds: float = 5) -> None:
     """End the processes of a group that we made: ask, wait, then kill. A reused id is left alone."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # its members may outlive the leader
+        if not _same(leader, started):
+            return
     members = []
     for process in psutil.process_iter():
         try:
-            if os.getpgid(process.pid) == leader and process.create_time() >= started - 1:
+            if os.getpgid(process.pid) == leader:
                 members.append(process)
         except (psutil.Error, OSError):
             continue

@@ -142,12 +142,18 @@ def build(configure: Configure = unchanged) -> Any:
     return digits_recognizer
 
 
-def compile_to(path: Path, configure: Configure = unchanged) -> None:
-    """Write the compiled pipeline (and what the cluster alone needs, its platform spec) as YAML."""
+def compile_to(path: Path, configure: Configure = unchanged, defaults: dict[str, Any] | None = None) -> None:
+    """Write the compiled pipeline (and what the cluster alone needs, its platform spec) as YAML.
+
+    Args:
+        path: the file.
+        configure: as `build` takes it.
+        defaults: of parameters, in place of the definition's.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part.yaml")
     try:
-        compiler.Compiler().compile(build(configure), str(part))
+        compiler.Compiler().compile(build(configure), str(part), pipeline_parameters=defaults)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from backends.cluster.kube import kubeconfig_path
 from backends.cluster.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
 from backends.cluster.namespace import install
+from backends.locks import locked
 from backends.programs import ProgramError, need, program
 from digits.errors import DigitsError, MissingError
 from digits.files import sha256_of
@@ -167,12 +166,12 @@ def _create(settings: Settings, name: str, report: Report) -> None:
         if answers(settings, within=API_SECONDS):
             report(f"cluster {name} is there")
             return
-        path.unlink(missing_ok=True)
         if whole:
             raise DigitsError(
                 f"cluster {name} does not answer:\n{_node_log(name)}",
-                remedy="digits cluster down, then digits cluster up",
+                remedy="digits cluster up once more; or digits cluster down --yes, which gives up its corrections",
             )
+        path.unlink(missing_ok=True)
         report(f"cluster {name} was left half made; making it again")
         program("kind", "delete", "cluster", "--name", name, seconds=DELETE_SECONDS)
     report(f"cluster {name}")
@@ -226,11 +225,5 @@ def _clusters() -> list[str]:
     return program("kind", "get", "clusters").split()
 
 
-@contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(settings.home / "cluster.lock", timeout=CREATE_SECONDS + READY_SECONDS):
-            yield
-    except Timeout as exc:
-        raise DigitsError(f"another `digits cluster` has held {exc.lock_file} for too long") from exc
+def _alone(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    return locked(settings.home / "cluster.lock", CREATE_SECONDS + READY_SECONDS, "change the cluster")

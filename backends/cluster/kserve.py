@@ -51,8 +51,8 @@ def deploy(
         seconds: how long it may take.
 
     Raises:
-        EndpointError: it did not get ready or answered wrongly, and the former release is back in place; or another
-            deployment came between, and is left in place.
+        EndpointError: it did not get ready or answered wrongly, and the former release is back in place, or the
+            message says why it is not; or another deployment came between, and is left in place.
         MissingError: no cluster, no KServe in it, or it does not answer.
         DigitsError: the cluster refused.
     """
@@ -70,7 +70,10 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
     service = _Service(Kube.connect(settings), settings.namespace, name)
     noted = (service.live() or {}).get("metadata", {}).get("annotations", {}).get(PREVIOUS)
     if not noted:
-        raise EndpointError(f"InferenceService {name} in {settings.namespace} has served nothing before")
+        raise EndpointError(
+            f"InferenceService {name} in {settings.namespace} has served nothing before",
+            remedy="digits cluster deploy RELEASE; digits releases lists them",
+        )
     revision = Revision(**json.loads(noted))
     service.serve(revision, None, time.monotonic() + seconds)
     return revision.version
@@ -112,8 +115,15 @@ class _Service:
             self._answers(revision, release, deadline)
         except _Superseded:
             raise
-        except BaseException:  # also when the user interrupts: nothing half-deployed stays
-            self._restore(revision, former)
+        except BaseException as exc:  # also when the user interrupts: nothing half-deployed stays
+            try:
+                self._restore(revision, former)
+            except DigitsError as failed:
+                cause = exc.message if isinstance(exc, DigitsError) else repr(exc)
+                raise EndpointError(
+                    f"{cause}; and what was served before could not be put back: {failed.message}",
+                    remedy="digits cluster status, then deploy again, or digits cluster rollback",
+                ) from exc
             raise
         return self.url
 
@@ -121,7 +131,10 @@ class _Service:
         """The live object, or None; one that is being removed is waited for, lest its pods be taken for new ones."""
         while (live := self.live()) and "deletionTimestamp" in live["metadata"]:
             if time.monotonic() > deadline:
-                raise EndpointError(f"InferenceService {self.name} in {self.namespace} is being removed, without end")
+                raise EndpointError(
+                    f"InferenceService {self.name} in {self.namespace} is being removed, without end",
+                    remedy=f"kubectl -n {self.namespace} describe inferenceservice {self.name}, for what holds it",
+                )
             time.sleep(POLL_SECONDS)
         return live
 
@@ -147,18 +160,20 @@ class _Service:
         """Wait until pods of this revision alone serve."""
         seen = "no answer from the cluster"
         while True:
+            hopeless = False
             try:
                 live = self.live()
                 deployed = self.kube.get(self._deployment)
-            except MissingError as exc:
-                live, deployed, seen = None, None, exc.message  # a short outage of the API server; the deadline holds
-            else:
                 self._still(revision, live)
                 if live and deployed and _complete(deployed, revision) and _ready(live):
                     return
                 seen, hopeless = reasons(self.kube, self._pods, self.name, live, deployed, revision.id)
-                if hopeless:
-                    self._fail(revision, seen)
+            except (MissingError, RefusedError) as exc:
+                if not _passes(exc):
+                    raise
+                seen = exc.message  # the deadline holds
+            if hopeless:
+                self._fail(revision, seen)
             if time.monotonic() > deadline:
                 self._fail(revision, f"not ready in time: {seen}")
             time.sleep(POLL_SECONDS)
@@ -174,7 +189,7 @@ class _Service:
         seconds = max(5.0, deadline - time.monotonic())
         with contextlib.ExitStack() as stack:
             inside = self.kube.inside
-            url = self.url if inside else stack.enter_context(self.reached(self.ready_pod(revision.id)))
+            url = self.url if inside else stack.enter_context(self.reached(self._pod_of(revision, deadline)))
             if release is not None:
                 deployment.wait_for(url, release, seconds=seconds)
                 return
@@ -184,6 +199,15 @@ class _Service:
                 self._fail(revision, f"an unexpected answer ({exc!r})")
             if found != revision.version:
                 self._fail(revision, f"the endpoint says it serves {found}")
+
+    def _pod_of(self, revision: Revision, deadline: float) -> str:
+        while True:
+            try:
+                return self.ready_pod(revision.id)
+            except (MissingError, RefusedError) as exc:
+                if not _passes(exc) or time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL_SECONDS)
 
     def ready_pod(self, revision: str) -> str:
         """The name of a pod that takes requests, of that revision if one is given. Raises EndpointError."""
@@ -247,6 +271,11 @@ class _Service:
 
 class _Superseded(EndpointError):
     """Another deployment came between; it is left in place."""
+
+
+def _passes(exc: DigitsError) -> bool:
+    """Whether the API server is only away, or overloaded, for a while."""
+    return not isinstance(exc, RefusedError) or exc.status == 429 or exc.status >= 500
 
 
 def _complete(deployed: Json, revision: Revision) -> bool:

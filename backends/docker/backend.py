@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import filelock
-
 from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, endpoint, images, store
 from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
+from backends.locks import locked
 from digits import deployment, events, ledger, releases, tracking
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
@@ -58,6 +57,7 @@ class DockerBackend(LocalBackend):
         self._client.ping()
         for name in ("minio_endpoint", "tracking_uri", "data"):
             _reachable_inside(name, getattr(self.settings, name))
+        store.check(self.settings)
 
     def prepare(self, watch: Watch) -> Settings:
         """Build what images are missing, start MinIO and the predictor."""
@@ -68,9 +68,10 @@ class DockerBackend(LocalBackend):
         client = self._client
         for image in ("steps", "predictor"):
             images.ensure(client, self.settings, image, tell)
-        self.settings.home.mkdir(parents=True, exist_ok=True)
-        # Of two runs that begin at once, one starts what both use.
-        with filelock.FileLock(self.settings.home / "docker.lock", timeout=START_SECONDS):
+        if store.is_ours(self.settings):
+            store.image(client, self.settings, tell)
+        # Of two runs that begin at once, one starts what both use. A build takes longer than a lock is waited for.
+        with locked(self.settings.home / "docker.lock", START_SECONDS, "start MinIO and the predictor"):
             if store.is_ours(self.settings):
                 store.ensure(client, self.settings, tell)
             self._remove_lost_steps()
@@ -87,6 +88,7 @@ class DockerBackend(LocalBackend):
 
     def here(self) -> Settings:
         """See Backend."""
+        store.check(self.settings)
         return store.here(self._client, self.settings)
 
     def step_settings(self) -> Settings:

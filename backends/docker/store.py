@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from backends.docker import containers, images
-from digits.errors import MissingError
+from digits.errors import MissingError, UsageError
 from digits.settings import Settings
 
 ALIAS, PORT, BUCKET = "minio", 9000, "digits"
@@ -22,7 +22,23 @@ START_SECONDS = 30.0
 
 def is_ours(settings: Settings) -> bool:
     """Whether runs use our MinIO; not if the user has named another store."""
-    return not (settings.minio_endpoint or settings.store.startswith("s3://"))
+    return not settings.store.startswith("s3://")
+
+
+def check(settings: Settings) -> None:
+    """Refuse a store that our MinIO would silently take the place of. Raises UsageError."""
+    if not is_ours(settings):
+        return
+    if settings.store != Settings(home=settings.home).store:
+        raise UsageError(
+            f"DIGITS_STORE: expected s3://bucket with the docker backend, got {settings.store!r}",
+            remedy="unset it: then MinIO in a container is the store; or run with --backend process",
+        )
+    if settings.minio_endpoint:
+        raise UsageError(
+            "MINIO_ENDPOINT is set, but DIGITS_STORE names no bucket there, which the docker backend needs",
+            remedy="DIGITS_STORE=s3://bucket; or unset MINIO_ENDPOINT: then MinIO in a container is the store",
+        )
 
 
 def image(client: Any, settings: Settings, tell: images.Tell) -> str:

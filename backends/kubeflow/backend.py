@@ -69,11 +69,12 @@ class KubeflowBackend:
         watch({"event": "progress", "step": "", "time": time.time(), "text": url})
         steps = {step: StepState() for step in STEPS}
         try:
-            last = self._wait(run_id, steps, watch)
-        except KeyboardInterrupt:
-            raise self._stop(run, run_id) from None
-        except RunGoesOn as exc:
-            run.update(state=FAILED, why=exc.message)
+            try:
+                last = self._wait(run_id, steps, watch)
+            except KeyboardInterrupt:
+                raise self._stop(run_id) from None
+        except DigitsError as exc:
+            run.update(state=CANCELED if isinstance(exc, Interrupted) else FAILED, why=exc.message)
             raise
         run.update(state=last.state if last.state in {SUCCEEDED, CANCELED} else FAILED)
         if last.state == CANCELED:
@@ -162,21 +163,21 @@ class KubeflowBackend:
                 raise RunGoesOn(f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and goes on: {url}")
             time.sleep(POLL_SECONDS)
 
-    def _stop(self, run: runs.Run, run_id: str) -> DigitsError:
+    def _stop(self, run_id: str) -> DigitsError:
         """End a run on the server and wait until it has ended; returns the error that says how that went."""
         url = self.api.url(run_id)
-        run.update(state=CANCELED)
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            self.api.terminate(run_id)
+            try:
+                self.api.terminate(run_id)
+            except DigitsError as exc:
+                return RunGoesOn(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
             while not observe(self.api.run(run_id), {}).over:
                 if time.monotonic() > deadline:
                     return Interrupted(f"run {run_id} was asked to stop, and is still stopping: {url}")
                 time.sleep(POLL_SECONDS / 4)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, DigitsError):
             return Interrupted(f"run {run_id} was asked to stop; whether it has is seen on {url}")
-        except DigitsError as exc:
-            return RunGoesOn(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
         return Interrupted(f"run {run_id} was stopped; what was done is kept", remedy="digits run --resume")
 
     def _failed(self, run: runs.Run, run_id: str, last: Observed, steps: dict[str, StepState]) -> StepFailed:

@@ -40,7 +40,9 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         configuration.retries = urllib3.Retry(0, redirect=False)
         if settings.kfp_ca:
             if not Path(settings.kfp_ca).is_file():
-                raise MissingError(f"DIGITS_KFP_CA: no file {settings.kfp_ca}")
+                raise MissingError(
+                    f"DIGITS_KFP_CA: no file {settings.kfp_ca}", remedy="give it a file of certificates, or unset it"
+                )
             configuration.ssl_ca_cert = settings.kfp_ca
         name = urlsplit(host).hostname or ""
         proxy = urllib.request.getproxies().get(urlsplit(host).scheme)
@@ -92,7 +94,10 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
             return path.read_text().strip()
         except OSError as exc:
             if named:
-                raise MissingError(f"DIGITS_KFP_TOKEN_FILE: cannot read {named}: {exc.strerror}") from exc
+                raise MissingError(
+                    f"DIGITS_KFP_TOKEN_FILE: cannot read {named}: {exc.strerror}",
+                    remedy="give it a file that holds the token, or unset it",
+                ) from exc
             return ""
 
     def _error(self, exc: kfp_server_api.ApiException) -> DigitsError:

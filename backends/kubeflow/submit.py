@@ -6,12 +6,13 @@ import contextlib
 import datetime
 import secrets
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import Request
-from backends.kubeflow.tasks import configure_task
+from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
 from digits import feedback
 from digits.errors import DigitsError
 from digits.files import sha256_of
@@ -51,17 +52,17 @@ def submission(settings: Settings, request: Request) -> Submission:
     )
 
 
-def compiled(settings: Settings, uncached: tuple[str, ...] = ()) -> Json:
-    """The pipeline and its platform part, with the cache off for some steps."""
+def compiled(settings: Settings, uncached: Sequence[str] = OF_THE_WORLD) -> Json:
+    """The pipeline and its platform part; for `uncached` see `configure_task`."""
     import yaml
+
+    from pipeline.definition import compile_to
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
-        compile_version(settings, path)
+        compile_to(path, configure_task(settings, uncached))
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast
         pipeline, platform = yaml.load_all(path.read_text(), loader)  # both are safe loaders
-    for step in uncached:
-        pipeline["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
     return {"pipeline_spec": pipeline, "platform_spec": platform}
 
 

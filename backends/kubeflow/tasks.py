@@ -7,7 +7,7 @@ key that is absent would keep its pod waiting for ever instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,13 @@ OF_THE_WORLD = ("fetch-mnist", "collect-feedback", "deploy")
 Configure = Callable[[Any], Any]
 
 
-def configure_task(settings: Settings) -> Configure:
+def configure_task(settings: Settings, uncached: Sequence[str] = OF_THE_WORLD) -> Configure:
     """What sets on each task of the definition what Kubeflow needs.
+
+    Args:
+        settings: those in force.
+        uncached: steps that are never taken from the cache. Whoever starts a run from what is compiled (a schedule,
+            somebody on Kubeflow's page) gives no digest of the world, so these steps look at it each time.
 
     Raises:
         UsageError: a setting is not what Kubernetes takes.
@@ -74,6 +79,8 @@ def configure_task(settings: Settings) -> Configure:
         step = task.name
         _environment(task, settings)
         _limits(task, NEEDS[step], settings)
+        if step in uncached:
+            task.set_caching_options(enable_caching=False)
         task.set_container_image(settings.steps_image or STEPS_IMAGE)
         kubernetes.set_image_pull_policy(task, settings.pull_policy)
         if settings.pull_secret:

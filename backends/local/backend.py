@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from digits import events, feedback, ledger, mnist
@@ -186,7 +184,7 @@ class LocalBackend(ABC):
             env=environment,
             start_new_session=True,
         )
-        run.update(engine=engine.pid, engine_started=psutil.Process(engine.pid).create_time())
+        run.update(engine=engine.pid, engine_started=runs.started_at(engine.pid))
         return engine
 
     def _stop_engine(self, run: runs.Run, engine: subprocess.Popen[bytes]) -> None:

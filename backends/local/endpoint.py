@@ -12,35 +12,37 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import filelock
 import psutil
 
 from backends import runs
+from backends.locks import locked
 from digits import code
 from digits.errors import EndpointError
-from digits.files import write_json
+from digits.files import canonical_json, sha256_of, write_json
 from digits.settings import Settings
 
 STOP_SECONDS = 35.0  # a little more than the predictor's own grace
+LOCK_SECONDS = 60.0  # more than its holder takes: STOP_SECONDS, twice the five of end_group, and a start
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A predictor that runs: where, as which process, on which store, of which code, and an id of this life."""
+    """A predictor that runs: where, as which process, in which world, and an id of this life."""
 
     url: str
     grpc: str
     pid: int
     started: float
-    store: str
-    code: str
     life: str
+    world: str = ""
 
 
 def running(settings: Settings) -> Predictor | None:
     """The predictor that this installation started, if it is alive."""
     try:
-        state = Predictor(**json.loads(_file(settings).read_text()))
+        found = json.loads(_file(settings).read_text())
+        # An earlier version's record has other fields, and no world, so that its predictor is replaced.
+        state = Predictor(**{name: found[name] for name in Predictor.__annotations__ if name in found})
     except (OSError, ValueError, TypeError):
         return None
     return state if runs.alive(state.pid, state.started) else None
@@ -50,7 +52,7 @@ def ensure(settings: Settings) -> Predictor:
     """The running predictor on the settings' store, started if there is none. It may not be ready yet."""
     with _lock(settings):
         state = running(settings)
-        if state and (state.store, state.code) != (settings.store, code.digest(serving=True)):
+        if state and state.world != _world(settings):
             _end(state)
             state = None
         return state or _start(settings)
@@ -91,13 +93,19 @@ def _start(settings: Settings) -> Predictor:
         url=f"http://127.0.0.1:{http}",
         grpc=f"127.0.0.1:{grpc}",
         pid=process.pid,
-        started=psutil.Process(process.pid).create_time(),
-        store=settings.store,
-        code=code.digest(serving=True),
+        started=runs.started_at(process.pid),
         life=secrets.token_hex(4),
+        world=_world(settings),
     )
     write_json(_file(settings), asdict(state))
     return state
+
+
+def _world(settings: Settings) -> str:
+    """Stands for the store, the way to it and the code. A digest, because the keys are nobody else's business."""
+    way = (settings.minio_endpoint, settings.minio_access_key, settings.minio_secret_key)
+    world = [settings.store, *(way if settings.store.startswith("s3://") else ()), code.digest(serving=True)]
+    return sha256_of(canonical_json(world))[:12]
 
 
 def _end(state: Predictor) -> None:
@@ -119,13 +127,12 @@ def free_port(wanted: int) -> int:
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return int(probe.getsockname()[1])
-    raise EndpointError("this machine has no free port")
+    raise EndpointError("this machine has no free port", remedy="end what holds so many: lsof -i shows it")
 
 
 def _file(settings: Settings) -> Path:
     return settings.home / "endpoint.json"
 
 
-def _lock(settings: Settings) -> filelock.BaseFileLock:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(settings.home / "endpoint.lock", timeout=STOP_SECONDS + 10)
+def _lock(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    return locked(settings.home / "endpoint.lock", LOCK_SECONDS, "start or end the predictor")

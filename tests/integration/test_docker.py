@@ -17,6 +17,7 @@ import canary
 import httpx
 import pytest
 from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
+from homes import BASIC, Home
 from PIL import Image, ImageDraw
 
 from backends import runs
@@ -26,7 +27,7 @@ from backends.docker import containers, images
 from backends.docker import endpoint as docker_endpoint
 from backends.docker import store as docker_store
 from backends.docker.backend import DockerBackend
-from digits import feedback
+from digits import events, feedback
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.store import open_store
 from digits.store.s3 import s3_client
@@ -123,27 +124,44 @@ def test_no_container_may_do_more_than_it_must(client, settings, backend):
         assert client.images.get(images.ensure(client, settings, name, print)).attrs["Config"]["User"] == "1000:1000"
 
 
-def test_no_secret_gets_out(client, settings, backend):
-    """MinIO's keys are in their own file and in the environments of our containers, and nowhere else."""
-    access, secret = docker_store.credentials(settings)
-    told = []
-    with canary.CommandLines([secret]) as processes:
-        assert backend.run(Request(PARAMETERS | {"seed": 5}), told.append).state == "SUCCEEDED"
+def test_no_secret_gets_out(client, tmp_path):
+    """No declared secret is in a run's files, MLflow, bucket, logs, arguments, outputs, error texts and images."""
+    settings, stem = canary.planted(settings_for(tmp_path, backend="docker"))
+    kept = {"access_key": settings.minio_access_key, "secret_key": settings.minio_secret_key}
+    (settings.home / "minio.json").write_text(json.dumps(kept))
+    said = []
+    with cleaned(settings), canary.CommandLines([stem]) as processes:
+        for arguments in (("run", *BASIC), ("doctor",), ("verify",)):
+            said.extend(Home(settings).start(*arguments).communicate(timeout=300))
+        opened = open_store(docker_store.here(client, settings))
+        objects = opened.keys()
+        assert any(key.endswith("manifest.json") for key in objects)
+        assert [key for key in objects if canary.holds(opened.get(key), [stem])] == []
+        found = containers.ours(client, settings)
+        assert {c.labels[containers.ROLE_LABEL] for c in found} == {"minio", "predictor"}
+        for container in found:
+            attrs = container.attrs
+            assert stem in json.dumps(attrs["Config"]["Env"])
+            seen = [attrs["Path"], attrs["Args"], container.labels, container.top()]
+            assert not canary.holds(json.dumps(seen).encode(), [stem])
+            assert not canary.holds(container.logs(), [stem])
+        (settings.home / "minio.json").write_text(json.dumps(kept | {"secret_key": f"{stem}-wrong"}))
+        failed = Home(settings).start("releases")
+        said.extend(failed.communicate(timeout=60))
+    assert failed.returncode
+    assert "SignatureDoesNotMatch" in said[-1]
+    assert [text for text in said if canary.holds(text.encode(), [stem])] == []
     assert processes.seen == set()
-    assert not canary.holds(json.dumps(told).encode(), [secret])
-    assert canary.files_with(settings.home, [secret], but={"minio.json"}) == []
-    assert any((settings.home / "runs").rglob("*.log"))
-    for container in containers.ours(client, settings):
-        attrs = container.attrs
-        assert not canary.holds(json.dumps([attrs["Path"], attrs["Args"], container.labels]).encode(), [secret])
-        assert not canary.holds(container.logs(), [secret])
-    for name in ("steps", "predictor", "web"):
-        image = client.images.get(images.ensure(client, settings, name, print))
+    assert processes.looks > 20
+    assert {"mlflow.db", "report.html", "train.log"} <= {p.name for p in settings.home.rglob("*")}
+    assert canary.files_with(settings.home, [stem], but={"minio.json"}) == []
+    minio = docker_store.image(client, settings, print)
+    for name in (minio, *(images.ensure(client, settings, which, print) for which in ("steps", "predictor", "web"))):
+        image = client.images.get(name)
         made = json.dumps([image.attrs, image.history()]).encode()
-        assert not canary.holds(made, [secret, access])
+        assert not canary.holds(made, [stem])
         assert b"KEY=" not in made.replace(b"GPG_KEY=", b"")
-    layers = client.images.get(images.reference(client, settings, "predictor")).save(chunk_size=1 << 24)
-    assert not any(canary.holds(block, [secret]) for block in layers)
+        assert not canary.stream_holds(image.save(chunk_size=1 << 24), [stem])
 
 
 def test_the_credentials_are_the_users_alone(settings, backend):
@@ -188,6 +206,27 @@ def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backen
     assert failure.value.step == "train"
     assert runs.find(settings.home).record()["state"] == "FAILED"
     assert containers.ours(client, settings, "step") == []
+
+
+def test_a_step_that_runs_out_of_memory_says_so(client, tmp_path, monkeypatch):
+    """A container that is ended at its limit of memory is a failed step with that cause; nothing of it is left."""
+    create = docker_backend._Steps._create
+
+    def small(*arguments):
+        made = create(*arguments)
+        made.update(mem_limit="64m", memswap_limit="64m")
+        return made
+
+    monkeypatch.setattr(docker_backend._Steps, "_create", small)
+    with cleaned(settings_for(tmp_path, backend="docker")) as settings:
+        run = runs.create(settings.home, "docker", Request(PARAMETERS))
+        monkeypatch.setenv(events.VARIABLE, str(run.events))
+        steps = docker_backend._Steps(client, settings, run, images.ensure(client, settings, "steps", print))
+        assert steps.start("train", ["python", "-c", "b'x' * (1 << 30)"], {}, run.logs / "train.log") == 137
+        (told,) = events.Reader(run.events).new()
+        assert (told["event"], told["step"], told["remedy"]) == ("failed", "train", "digits run --resume")
+        assert told["cause"] == "exit code 137: killed, because the container ran out of memory"
+        assert containers.ours(client, settings, "step") == []
 
 
 def test_a_long_step_is_asked_after_anew(client, settings, monkeypatch):
@@ -355,6 +394,7 @@ def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, comman
     finally:
         os.killpg(page.pid, signal.SIGINT)
         page.communicate(timeout=60)
+    assert page.returncode == 0
     result = backend.run(Request(PARAMETERS), lambda event: None)
     assert result.outputs["feedback"]["count"] == before + 1
     assert not list(settings.home.glob("store/feedback/*"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -197,6 +198,117 @@ def test_only_whole_s3_folders_are_deployed() -> None:
     for uri in ("file:///store/models/digits/0123456789ab/", "s3://b/models/digits/0123456789ab"):
         with pytest.raises(EndpointError, match="s3://bucket/folder/"):
             Revision.of(RELEASE, uri, "")
+
+
+class Cluster(BaseHTTPRequestHandler):
+    """An API server with one InferenceService, whose pods are there at the second look; it fails as it is told."""
+
+    live: ClassVar[Json | None] = None
+    looks: ClassVar[int] = 0
+    pods: ClassVar[list[Json]] = []
+    faults: ClassVar[list[tuple[str, int]]] = []  # (method and kind, status; 0 cuts the connection), each met once
+
+    def _handle(self) -> None:
+        status, body = 200, json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        asked = f"{self.command} {'pods' if 'pods' in self.path else self.path.split('/')[-2]}"
+        fault = next((fault for fault in self.faults if fault[0] == asked and Cluster.live), None)
+        if fault:
+            self.faults.remove(fault)
+            status, answer = fault[1], {"message": "not now"}
+        elif self.command == "PATCH":
+            answer = Cluster.live = body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+            answer["metadata"] |= {"resourceVersion": "1", "uid": "u"}
+        elif self.command == "DELETE":
+            Cluster.live, answer = None, {}
+        elif asked == "GET pods":
+            answer = {"items": self.pods}
+        elif asked == "GET deployments":
+            Cluster.looks += 1
+            there = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1}
+            template = {"metadata": {"annotations": Cluster.live["metadata"]["annotations"]}}
+            answer = {"metadata": {"generation": 1}, "spec": {"template": template}}
+            answer["status"] = there if Cluster.looks > 1 and not self.pods else {}
+        else:
+            status, answer = (200, Cluster.live) if Cluster.live else (404, {"message": "not found"})
+        if not status:
+            self.close_connection = True
+            return
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PATCH = do_DELETE = _handle  # noqa: N815 # names that the library calls
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def deployed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Deploys a release to a cluster that has none, without asking its pods for an answer."""
+    for name, value in {"live": None, "looks": 0, "pods": [], "faults": []}.items():
+        monkeypatch.setattr(Cluster, name, value)
+    monkeypatch.setattr(kserve, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(kserve._Service, "_answers", lambda *_: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Cluster)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    write_kubeconfig(settings, f"http://127.0.0.1:{server.server_port}")
+    yield lambda: kserve.deploy(settings, RELEASE, "s3://b/models/digits/0123456789ab/", seconds=20)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("asked", ["GET inferenceservices", "GET deployments", "GET pods"])
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_a_short_outage_takes_no_deployment_back(asked: str, status: int, deployed: Callable[[], str]) -> None:
+    """Whatever is asked for while the server is away or overloaded is asked for again, until time is up."""
+    Cluster.faults += [(asked, status)] * (3 if status == 0 else 1)  # a cut connection is tried anew twice
+    assert deployed().startswith("http://digits-predictor.")
+    assert Cluster.faults == []
+    assert Cluster.live
+
+
+def test_an_outage_after_the_rollout_is_waited_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a pod is looked for that can be asked for the golden image: what passes is no reason to go back."""
+    said: list[Any] = [MissingError("away"), RefusedError("busy", 503), "p", RefusedError("forbidden", 403)]
+
+    def ready_pod(*_: object) -> str:
+        answer = said.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    monkeypatch.setattr(kserve, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(kserve._Service, "ready_pod", ready_pod)
+    service = kserve._Service.__new__(kserve._Service)
+    revision = Revision.of(RELEASE, "s3://b/models/digits/0123456789ab/", "")
+    assert service._pod_of(revision, time.monotonic() + 10) == "p"
+    with pytest.raises(RefusedError, match="forbidden"):
+        service._pod_of(revision, time.monotonic() + 10)
+
+
+def test_a_refusal_takes_the_deployment_back(deployed: Callable[[], str]) -> None:
+    """Waiting does not mend a right that lacks."""
+    Cluster.faults += [("GET pods", 403)]
+    with pytest.raises(RefusedError, match="not now"):
+        deployed()
+    assert Cluster.live is None
+
+
+def test_what_cannot_be_taken_back_hides_no_cause(deployed: Callable[[], str]) -> None:
+    """The error says why the release does not serve, and then that it is still there and why."""
+    Cluster.pods += [pod(containerStatuses=[container(waiting={"reason": "ImagePullBackOff"})])]
+    Cluster.pods[0]["metadata"]["annotations"]["digits/revision"] = Revision.of(
+        RELEASE, "s3://b/models/digits/0123456789ab/", ""
+    ).id
+    Cluster.faults += [("DELETE inferenceservices", 403)]
+    with pytest.raises(EndpointError, match=r"ImagePullBackOff.*could not be put back.*not now") as failed:
+        deployed()
+    assert "digits cluster status" in failed.value.remedy
 
 
 def test_programs_are_named_when_missing(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:

@@ -25,7 +25,7 @@ from backends.kubeflow import http as kubeflow_http
 from backends.kubeflow import submit as kubeflow_submit
 from backends.kubeflow.backend import KubeflowBackend
 from backends.kubeflow.submit import compile_version, compiled, world
-from backends.kubeflow.tasks import configure_task
+from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
 from backends.kubeflow.watch import Observed, observe, tries_of
 from digits.cli import cli
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
@@ -51,7 +51,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other at once, and the same settings are compiled once for all tests."""
     monkeypatch.setattr(kubeflow, "POLL_SECONDS", 0.01)
 
-    def once(settings: Settings, uncached: tuple[str, ...] = ()) -> Any:
+    def once(settings: Settings, uncached: tuple[str, ...] = OF_THE_WORLD) -> Any:
         same = {"home": Path("/"), "store": "file:///", "tracking_uri": "sqlite:////x", "kfp_host": "http://x"}
         key = (dataclasses.replace(settings, **same), uncached)
         if key not in MADE:
@@ -152,7 +152,7 @@ def test_every_step_has_what_kubernetes_should_hold_it_to(documents: Any) -> Non
         assert container["image"] == "registry.example.com/digits-python-steps:1"
         assert {"cpuRequest", "cpuLimit", "memoryRequest", "memoryLimit"} <= set(container["resources"])
         assert steps[step]["retryPolicy"]["maxRetryCount"] == 2
-        assert steps[step]["cachingOptions"] == {"enableCache": True}
+        assert steps[step]["cachingOptions"] == ({} if step in OF_THE_WORLD else {"enableCache": True})
         assert kubernetes["imagePullPolicy"] == "Always"
         assert kubernetes["imagePullSecret"][0]["secretName"] == "registry"
         assert kubernetes["securityContext"] == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
@@ -384,6 +384,29 @@ def test_ctrl_c_that_cannot_stop_says_so(settings: Settings, api: Pipelines, mon
     with pytest.raises(RunGoesOn, match=r"could not be stopped.*not yours") as raised:
         run(settings)
     assert raised.value.exit_code == 4
+    record = runs.find(settings.home).record()
+    assert (record["state"], record["why"]) == ("FAILED", raised.value.message)
+
+
+def test_a_run_that_was_asked_to_stop_is_canceled(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """Where the server takes the request and is gone then, the record says what was asked, not that the run goes on."""
+    api.snapshots = [("RUNNING", [])]
+    api.fail = lambda method, path: (503, "gone") if api.terminated and method == "GET" else None
+    monkeypatch.setattr(kubeflow.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(Interrupted, match=r"was asked to stop.*/#/runs/details/"):
+        run(settings)
+    assert runs.find(settings.home).record()["state"] == "CANCELED"
+
+
+def test_a_run_that_was_deleted_is_not_recorded_as_running(settings: Settings, api: Pipelines) -> None:
+    """Where somebody deletes the run in Kubeflow, its record here says so."""
+    api.snapshots = [("RUNNING", [])]
+    api.fail = lambda method, path: (404, "run not found") if api.looks and "/runs/" in path else None
+    with pytest.raises(DigitsError, match="run not found"):
+        run(settings)
+    record = runs.find(settings.home).record()
+    assert record["state"] == "FAILED"
+    assert "run not found" in record["why"]
 
 
 # --- faults ---
@@ -568,6 +591,15 @@ def test_submit_returns_at_once(api: Pipelines, tmp_path: Path) -> None:
     assert api.looks == 0
 
 
+@pytest.mark.parametrize("command", [("submit",), ("schedule", "--every", "12h")], ids=lambda words: words[0])
+def test_a_preset_brings_its_epochs(api: Pipelines, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """As with `digits run`, a preset is trained for its own epochs, not for the definition's three."""
+    assert invoke(api, tmp_path, *command, "--preset", "accurate").exit_code == 0
+    (sent,) = [*api.runs.values(), *api.schedules.values()]
+    assert sent["runtime_config"]["parameters"]["preset"] == "accurate"
+    assert sent["runtime_config"]["parameters"]["epochs"] == 0
+
+
 def test_upload_makes_each_version_once(api: Pipelines, tmp_path: Path) -> None:
     """The first upload makes the pipeline, the same again changes nothing, other settings make another version."""
     first = json.loads(invoke(api, tmp_path, "upload", "--json").stdout)
@@ -577,7 +609,11 @@ def test_upload_makes_each_version_once(api: Pipelines, tmp_path: Path) -> None:
     assert again["version"] == first["version"] != other["version"]
     assert len(api.pipelines) == 1
     assert len(api.versions) == 2
-    assert "other:2" in api.versions[other["version"]]["content"]
+    content = api.versions[other["version"]]["content"]
+    assert "other:2" in content
+    steps = next(yaml.safe_load_all(content[content.index("# PIPELINE") :]))["root"]["dag"]["tasks"]
+    # Whoever starts a run on the page does not know that the world has changed.
+    assert {step for step in STEPS if not steps[step]["cachingOptions"]} == set(OF_THE_WORLD)
 
 
 def test_a_refused_upload_leaves_no_pipeline(api: Pipelines, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, free_port
 
 ENGINES = {"kfp", "kfp_kubernetes", "docker", "kubernetes", "testcontainers"}
 TENSORFLOW_USERS = {"digits/training.py", "digits/model.py", "digits/export.py", "digits/augmentation.py"}
@@ -105,9 +105,10 @@ def test_every_command_of_the_menu_is_there() -> None:
 
 def test_the_predictors_command_needs_no_engine() -> None:
     """`digits serve` gets as far as the release where the backends are not installed, as in the predictor's image."""
+    ports = [f"--{kind}-port={free_port()}" for kind in ("http", "grpc")]
     program = (
         "import sys; sys.modules['backends'] = sys.modules['pipeline'] = None\n"
-        "sys.argv = ['digits', 'serve', '--model-dir', '/nowhere']\n"
+        f"sys.argv = ['digits', 'serve', '--model-dir', '/nowhere', *{ports}]\n"
         "from digits.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from backends import runs
 from backends.base import Request
 from digits import events
-from digits.errors import UsageError
+from digits.errors import MissingError, UsageError
 
 
 def dead() -> dict[str, object]:
@@ -23,6 +26,49 @@ def dead() -> dict[str, object]:
     started = psutil.Process(program.pid).create_time()
     program.communicate()
     return {"pid": program.pid, "started": started}
+
+
+@pytest.fixture
+def group() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads a group of its own, and waits."""
+    program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    yield program
+    program.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system itself notes when a process started")
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_a_clock_that_is_set_buries_nobody(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: subprocess.Popen[bytes]
+) -> None:
+    """Set by an hour, which moves what psutil says of a start: a run goes on, and what is its own can be ended."""
+    run = runs.create(tmp_path, "process", Request({}))
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + step)
+    assert runs.bury_dead(tmp_path) == []
+    assert run.record()["state"] == runs.RUNNING
+    started = runs.started_at(group.pid)
+    monkeypatch.undo()
+    runs.end_group(group.pid, started)
+    assert not psutil.pid_exists(group.pid)
+
+
+def test_an_id_that_is_another_processs_by_now_is_left_alone(group: subprocess.Popen[bytes]) -> None:
+    """A process that started at another moment than the recorded one is neither alive nor ended."""
+    now = runs.started_at(group.pid)
+    assert runs.alive(group.pid, now)
+    assert not runs.alive(group.pid, now - 5)
+    runs.end_group(group.pid, now - 5)
+    assert group.poll() is None
+
+
+def test_a_record_of_an_earlier_version_is_read(group: subprocess.Popen[bytes]) -> None:
+    """Its moments are the clock's; they still tell whether a process is there, and end its group."""
+    started = psutil.Process(group.pid).create_time()
+    assert runs.alive(group.pid, started + 0.5)
+    assert not runs.alive(group.pid, started + 5)
+    runs.end_group(group.pid, started)
+    assert not psutil.pid_exists(group.pid)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80", b'{"state": "RUNNING"}'])
@@ -67,6 +113,37 @@ def test_the_dead_leave_no_half_written_file(tmp_path: Path) -> None:
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in gone)
     assert sorted(path.name for path in run.folder.iterdir()) == ["logs", "run.json"]
+
+
+def test_a_run_killed_before_its_record_leaves_nothing(tmp_path: Path) -> None:
+    """There is no run without a record; what a program left that died before, the next burial removes."""
+    left, made = (tmp_path / "runs" / f".x.{pid}.part" / "run.json" for pid in (dead()["pid"], os.getpid()))
+    for file in (left, made):
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+    assert runs.all_runs(tmp_path) == []
+    runs.bury_dead(tmp_path)
+    assert not left.parent.exists()
+    assert made.exists()
+
+
+def test_a_run_whose_record_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full there is no run, and nothing half-made."""
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(MissingError, match="No space left"):
+        runs.create(tmp_path, "process", Request({}))
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_run_killed_while_it_changed_its_record_leaves_nothing(tmp_path: Path) -> None:
+    """The half-written record of a dead run goes, the whole one is told as failed."""
+    run = runs.create(tmp_path, "process", Request({}))
+    run.update(**dead())
+    half = run.folder / ".run.json.abc.part"
+    half.write_text("{")
+    runs.bury_dead(tmp_path)
+    assert not half.exists()
+    assert run.record()["state"] == "FAILED"
 
 
 def test_a_run_that_goes_on_keeps_its_files(tmp_path: Path) -> None:

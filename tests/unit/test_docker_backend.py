@@ -1,0 +1,45 @@
+"""What the docker backend refuses and awaits before it asks an engine for anything; the engine is a stand-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from backends.docker import store
+from backends.docker.backend import DockerBackend
+from digits.errors import UsageError
+from digits.settings import Settings
+
+
+def backend(home: Path, **values: str) -> DockerBackend:
+    made = DockerBackend(Settings(home=home, backend="docker", **values))
+    made._connected = Mock()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"store": "file:///srv/digits"}, r"DIGITS_STORE: expected s3://bucket .*file:///srv/digits"),
+        ({"minio_endpoint": "s3.example:9000"}, "MINIO_ENDPOINT is set, but DIGITS_STORE"),
+    ],
+)
+def test_a_store_that_would_be_passed_over_is_refused(values: dict[str, str], named: str, tmp_path: Path) -> None:
+    """A folder of one's own, and an S3 server without a bucket, are no store here: neither a run nor a look goes on."""
+    for ask in (backend(tmp_path, **values).check, backend(tmp_path, **values).here):
+        with pytest.raises(UsageError, match=named) as refused:
+            ask()
+        assert "MinIO in a container" in refused.value.remedy
+
+
+def test_our_store_is_used_until_an_s3_store_is_named(tmp_path: Path) -> None:
+    """The default, also written out, is our MinIO whatever keys are set; s3:// is the user's own."""
+    for values in ({}, {"store": (tmp_path / "store").as_uri()}, {"minio_access_key": "k"}):
+        ours = backend(tmp_path, **values)
+        ours.check()
+        assert ours.step_settings().minio_endpoint == f"{store.ALIAS}:{store.PORT}"
+    theirs = backend(tmp_path, store="s3://theirs", minio_endpoint="s3.example:9000")
+    theirs.check()
+    assert theirs.here() == theirs.step_settings() == theirs.settings

@@ -1,0 +1,46 @@
+"""The predictor process of this machine: when it is kept, and when another one takes its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support import free_port
+
+from backends.local import endpoint
+from digits.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """An S3 store that does not answer; what was started on it ends with the test."""
+    made = Settings(home=tmp_path, store="s3://digits", minio_endpoint="127.0.0.1:9", port=free_port())
+    made = dataclasses.replace(made, grpc_port=free_port(), minio_access_key="a", minio_secret_key="canary-secret")
+    yield made
+    endpoint.stop(made)
+
+
+@pytest.mark.parametrize("changed", ["store", "minio_endpoint", "minio_access_key", "minio_secret_key"])
+def test_a_predictor_is_kept_while_its_store_is_the_same(changed: str, settings: Settings) -> None:
+    """Another server or key behind the store means another predictor; its record holds no key."""
+    first = endpoint.ensure(settings)
+    assert endpoint.ensure(settings) == first
+    value = {"store": "s3://other", "minio_endpoint": "127.0.0.1:19"}.get(changed, "rotated")
+    second = endpoint.ensure(dataclasses.replace(settings, **{changed: value}))
+    assert second.pid != first.pid
+    assert not psutil.pid_exists(first.pid)
+    assert "canary" not in (settings.home / "endpoint.json").read_text()
+
+
+def test_a_predictor_of_an_earlier_record_is_replaced(settings: Settings) -> None:
+    """A record as an earlier version wrote it names a predictor that is ended, not one that is forgotten."""
+    first = endpoint.ensure(settings)
+    file = settings.home / "endpoint.json"
+    record = {name: value for name, value in json.loads(file.read_text()).items() if name != "world"}
+    file.write_text(json.dumps(record | {"store": settings.store, "code": "c"}))
+    assert endpoint.ensure(settings).pid != first.pid
+    assert not psutil.pid_exists(first.pid)
