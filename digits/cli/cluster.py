@@ -32,7 +32,11 @@ def cluster() -> None:
 @cluster.command(short_help="Make what is missing of the cluster.")
 @_json
 def up(as_json: bool) -> None:
-    """Make the cluster, or what is missing of it, and wait until all of it is ready."""
+    """Make the cluster, or what is missing of it, and wait until all of it is ready.
+
+    \b
+    digits cluster up && digits cluster deploy
+    """
     from backends.cluster import kind
     from backends.cluster.namespace import PREDICTOR_IMAGE, WEB_IMAGE
     from backends.docker import containers, images
@@ -84,6 +88,10 @@ def rollback(as_json: bool) -> None:
     """Serve again what the cluster served before.
 
     Done twice, it is what it was.
+
+    \b
+    digits cluster status       what is served now
+    digits cluster rollback
     """
     from backends.cluster import kserve
 
@@ -99,14 +107,28 @@ def _bring(cluster: ObjectStore, here: ObjectStore) -> None:
 
 
 def _bring_home(settings: Settings) -> None:
-    """As `_bring`, where no store is open; that it can't be done is said."""
-    from backends.cluster.namespace import store
+    """As `_bring`, where no store is open. Raises EndpointError if it can't be done."""
+    from backends.cluster.kube import kubeconfig_path
+    from backends.cluster.namespace import credentials, store
 
     try:
+        if kubeconfig_path(settings).is_file() and credentials(settings) is None:
+            return  # without a store there are no corrections
         with opened(None) as (_, here, _), store(settings) as reached:
             _bring(open_store(reached), here)
     except DigitsError as exc:
-        _report(f"corrections made on the cluster's page were not brought back: {exc.message}")
+        raise EndpointError(
+            f"corrections made on the cluster's page cannot be brought back: {exc.message}",
+            remedy=f"{exc.remedy or 'digits cluster up'}; or digits cluster down --yes, which gives them up",
+        ) from exc
+
+
+def _bring_home_or_say(settings: Settings) -> None:
+    """As `_bring_home`, where the cluster stays, and they with it."""
+    try:
+        _bring_home(settings)
+    except EndpointError as exc:
+        _report(exc.message)
 
 
 def _told(version: str, url: str, as_json: bool) -> None:
@@ -123,10 +145,12 @@ def open_command(open_page: bool) -> None:
     """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C.
 
     Corrections made on that page are then copied to this machine's store, for its next run.
+
+    \b
+    digits cluster open
+    digits cluster open --no-open     only print the addresses
     """
     import webbrowser
-
-    import urllib3
 
     from backends.cluster import kserve
     from backends.cluster.kube import forwarded, kubeconfig_path
@@ -139,27 +163,47 @@ def open_command(open_page: bool) -> None:
         kserve.connected(settings) as endpoint,
         forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, at=at) as (port,),
     ):
-        after.callback(_bring_home, settings)
+        after.callback(_bring_home_or_say, settings)
         page = f"http://127.0.0.1:{port}"
         click.echo(f"endpoint {endpoint}", err=True)
         click.echo(f"draw at {page}   (Ctrl-C ends it)", err=True)
         if open_page:
             webbrowser.open(page)
-        missed = 0
-        while missed < MISSED_LOOKS:
-            time.sleep(LOOK_SECONDS)
+        try:
+            gone = _watch(f"{page}/healthz", f"{endpoint}/v2/health/live")
+        except KeyboardInterrupt:
+            return  # how it is meant to end
+    raise EndpointError(
+        f"{gone} no longer answers; a deployment or rollback replaces the pod behind it",
+        remedy="digits cluster open again, or digits cluster status",
+    )
+
+
+def _watch(*addresses: str) -> str:
+    """Look at them now and then; return the one that has not answered several times in a row."""
+    import urllib3
+
+    missed = dict.fromkeys(addresses, 0)
+    while max(missed.values()) < MISSED_LOOKS:
+        time.sleep(LOOK_SECONDS)
+        for address in addresses:
             try:
-                urllib3.request("GET", f"{page}/healthz", timeout=LOOK_SECONDS, retries=False)
-                missed = 0
+                urllib3.request("GET", address, timeout=LOOK_SECONDS, retries=False)
+                missed[address] = 0
             except urllib3.exceptions.HTTPError:
-                missed += 1
-    raise EndpointError("the cluster's page no longer answers", remedy="digits cluster status")
+                missed[address] += 1
+    return max(missed, key=lambda address: missed[address])
 
 
 @cluster.command()
 @_json
 def status(as_json: bool) -> None:
-    """Say what there is of the cluster."""
+    """Say what there is of the cluster.
+
+    \b
+    digits cluster status
+    digits cluster status --json
+    """
     from backends.cluster import kind
 
     found = kind.status(Settings.load())
@@ -182,17 +226,27 @@ def status(as_json: bool) -> None:
 
 
 @cluster.command()
+@click.option("--yes", is_flag=True, help="Also where corrections made on its page cannot be brought back first.")
 @_json
-def down(as_json: bool) -> None:
+def down(yes: bool, as_json: bool) -> None:
     """Remove the cluster and all that `up` made for it.
 
     Corrections made on its page are copied to this machine's store first.
+
+    \b
+    digits cluster down
+    digits cluster down --yes     even if corrections are lost by it
     """
     from backends.cluster import kind
 
     settings = Settings.load()
-    if kind.status(settings)["endpoints"]:
-        _bring_home(settings)
+    if kind.status(settings)["exists"]:
+        try:
+            _bring_home(settings)
+        except EndpointError as exc:
+            if not yes:
+                raise
+            _report(exc.message)
     removed = kind.down(settings, _report)
     if not removed:
         _report("there was no cluster")

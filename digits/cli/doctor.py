@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from digits.errors import DigitsError
-from digits.settings import Settings, mask_url, unknown
+from digits.errors import DigitsError, UsageError, mask_url
+from digits.settings import Settings, unknown
 
 PYTHONS = ((3, 11), (3, 12))
 LEAST_GIGABYTES = 2
@@ -66,9 +67,10 @@ def _guarded(name: str, needed: bool, look: Callable[[], str | Finding]) -> Find
     """The finding of `look`, or what it found; its error means that the thing is missing."""
     try:
         found = look()
-        return found if isinstance(found, Finding) else Finding(name, True, found)
+        return found if isinstance(found, Finding) else Finding(name, True, mask_url(found))
     except DigitsError as exc:
-        return Finding(name, False if needed else None, exc.message, exc.remedy)
+        wrong = needed or isinstance(exc, UsageError)  # what makes no sense is never done without
+        return Finding(name, False if wrong else None, exc.message, exc.remedy)
 
 
 def _python() -> Finding:
@@ -112,7 +114,9 @@ def _data(settings: Settings) -> str | Finding:
 
     if settings.data:
         mnist.check_place("mnist", settings.data)
-        return f"MNIST in {mask_url(settings.data)}"
+        if urlsplit(settings.data).scheme not in {"", "file"}:
+            return Finding("data", None, f"MNIST in {mask_url(settings.data)}, which was not asked")
+        return f"MNIST in {settings.data}"
     if mnist.resolve(mnist.AUTO, "", settings.home / "data") == mnist.FALLBACK:
         found = "no MNIST, for no mirror answers: a run would use scikit-learn's 1,797 digits"
         return Finding("data", None, found, "set DIGITS_DATA to a folder with MNIST's four files")
@@ -152,7 +156,7 @@ def _store(settings: Settings) -> str:
     backend = open_backend(settings)
     try:
         store = open_store(backend.here())
-        store.exists("promotions/digits/none")
+        store.keys("promotions/digits/none/")  # a server of another kind may say of any object that it is there
         return store.uri
     finally:
         backend.close()
@@ -161,12 +165,11 @@ def _store(settings: Settings) -> str:
 def _mlflow(settings: Settings) -> str:
     from digits import tracking
 
-    shown = mask_url(settings.tracking_uri)
     file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
     if settings.tracking_uri.startswith("sqlite:") and not file.exists():
-        return f"{shown} (made by the first run)"
+        return f"{settings.tracking_uri} (made by the first run)"
     tracking.check(settings)
-    return shown
+    return settings.tracking_uri
 
 
 def _endpoint(settings: Settings) -> str:
@@ -181,11 +184,15 @@ def _endpoint(settings: Settings) -> str:
         backend.close()
     if not address:
         raise MissingError("nothing is served", remedy="digits run")
+    if address.endswith(".svc.cluster.local"):
+        return f"{address} is ready, says KServe; only the cluster reaches it"
     try:
-        about = deployment.request(f"{address}/v2/models/digits")["parameters"]
+        release = deployment.request(f"{address}/v2/models/digits")["parameters"]["release"]
     except OSError as exc:
         raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
-    return f"{address} serves release {about['release'] or '(none yet)'}"
+    except (KeyError, TypeError, ValueError) as exc:
+        raise MissingError(f"what answers at {address} is no predictor of ours", remedy="digits run") from exc
+    return f"{address} serves release {release or '(none yet)'}"
 
 
 def _kubeflow(settings: Settings) -> str:

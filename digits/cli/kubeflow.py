@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
-from digits.cli.run import parameters
+from digits.cli.run import chosen, parameter_options
 from digits.errors import UsageError
 from digits.settings import Settings
 
@@ -33,7 +33,7 @@ def _connect() -> tuple[Settings, Pipelines]:
 
 
 @click.command()
-@parameters
+@parameter_options
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
 @_json
 def submit(cache: bool, as_json: bool, **options: Any) -> None:
@@ -46,7 +46,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
     from backends.kubeflow.submit import submission
 
     settings, api = _connect()
-    asked = submission(settings, Request({k: v for k, v in options.items() if v is not None}, use_cache=cache))
+    asked = submission(settings, Request(chosen(options), use_cache=cache))
     run_id = api.submit(asked.spec, asked.name, asked.experiment, asked.parameters)
     click.echo(f"submitted {run_id}\n{api.url(run_id)}", err=True)
     if as_json:
@@ -56,7 +56,11 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 @click.command()
 @_json
 def upload(as_json: bool) -> None:
-    """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in."""
+    """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in.
+
+    \b
+    DIGITS_KFP_HOST=http://127.0.0.1:8888 digits upload
+    """
     from backends.kubeflow.submit import compile_version
     from pipeline import NAME
 
@@ -71,7 +75,7 @@ def upload(as_json: bool) -> None:
 
 
 @click.command()
-@parameters
+@parameter_options
 @click.option("--cron", help="Cron expression of five or six fields (six: seconds first), in the server's time zone.")
 @click.option("--every", help="Time between runs: 30m, 24h, 7d.")
 @click.option("--list", "show", is_flag=True, help="List the schedules.")
@@ -91,7 +95,6 @@ def schedule(
     if sum(map(bool, (cron, every, show, delete))) != 1:
         raise UsageError("expected one of --cron, --every, --list and --delete", remedy="digits schedule --help")
     from backends.kubeflow.submit import compiled
-    from backends.kubeflow.tasks import OF_THE_WORLD
     from pipeline import EXPERIMENT, NAME
 
     trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}
@@ -109,10 +112,9 @@ def schedule(
         if as_json:
             emit({"removed": delete})
         return
-    chosen = {k: v for k, v in options.items() if v is not None}
-    # Every run has the same parameters, so that what depends on the world is looked at each time.
-    spec = compiled(settings, uncached=OF_THE_WORLD)
-    made = api.schedule(spec, NAME, str(chosen.get("experiment", EXPERIMENT)), chosen, trigger)
+    parameters = chosen(options)
+    spec = compiled(settings)
+    made = api.schedule(spec, NAME, str(parameters.get("experiment", EXPERIMENT)), parameters, trigger)
     click.echo(f"scheduled {made}", err=True)
     if as_json:
         emit({"schedule": made})

@@ -113,11 +113,8 @@ def _dataset(settings: Settings, endpoint: str) -> str:
     """What the endpoint says that its release learned from; "auto" where it says nothing."""
     from digits import deployment, mnist
 
-    token = settings.endpoint_token
     try:
-        about = deployment.request(
-            f"{endpoint.rstrip('/')}/v2/models/digits", headers={"Authorization": f"Bearer {token}"} if token else None
-        )
+        about = deployment.request(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
         return str(about["parameters"]["dataset"])
     except OSError as exc:
         raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc

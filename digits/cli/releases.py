@@ -16,7 +16,7 @@ from digits import ledger
 from digits import releases as store_releases
 from digits.cli import emit
 from digits.cli.show import wrapped
-from digits.errors import EndpointError, MissingError, ReleaseError
+from digits.errors import DigitsError, EndpointError, MissingError, ReleaseError
 from digits.settings import BACKENDS, Settings
 from digits.store import ObjectStore, open_store
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from backends.base import Backend
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+# What mends a link of the chain; of the others: a release is never written again, so another takes its place.
+_MENDS = {
+    "release": "digits releases lists those that are whole; digits promote one of them",
+    "run": "give MLFLOW_TRACKING_URI the address that it had when the release was made",
+    "ledger": "restore promotions/digits/ from a backup",
+    "endpoint": "digits run, which serves the champion; or digits doctor",
+}
+_OTHERS_MEND = "digits rollback to the champion before, or digits run --seed 1 for another release"
 backend_option = click.option("--backend", type=click.Choice(BACKENDS), help="Whose releases and endpoint.  [process]")
 
 
@@ -45,7 +53,12 @@ def opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend
 @backend_option
 @_json
 def releases(backend: str | None, as_json: bool) -> None:
-    """List the releases, oldest first; * is the champion, - the one a rollback would bring back, ! one damaged."""
+    """List the releases, oldest first; * is the champion, - the one a rollback would bring back, ! one damaged.
+
+    \b
+    digits releases
+    digits releases --backend docker --json
+    """
     with opened(backend) as (_, store, _):
         champion, previous = ledger.champion(store), ledger.previous(store)
         manifests, damaged = store_releases.listed(store)
@@ -108,13 +121,20 @@ def rollback(backend: str | None, as_json: bool) -> None:
 
 
 def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
-    """What follows a change of the champion: TensorFlow Serving's layout, MLflow's aliases, the endpoint."""
+    """What follows a change of the champion: TensorFlow Serving's layout, the endpoint, MLflow's aliases."""
     from digits import tracking
 
     champion = ledger.champion(store)
-    ledger.write_serving_layout(store)
-    tracking.mirror(settings, store)
-    endpoint = backend.redeploy()
+    try:
+        ledger.write_serving_layout(store)
+        endpoint = backend.redeploy()
+        tracking.mirror(settings, store)
+    except DigitsError as exc:
+        # The ledger has changed, so the same command once more would change it once more.
+        again = f"then digits promote {champion} --backend {settings.backend}"
+        exc.message = f"{champion} is the champion now, but {exc.message}"
+        exc.remedy = " and ".join(filter(None, (exc.remedy, again)))
+        raise
     click.echo(f"champion: {champion}" + (f", served on {endpoint}" if endpoint else ""), err=True)
     if as_json:
         emit({"champion": champion, "previous": ledger.previous(store), "endpoint": endpoint})
@@ -167,7 +187,8 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     with opened(backend) as (settings, store, chosen):
         version, endpoint = target, ""
         if "://" in target:
-            version, endpoint = _served_by(target), target
+            endpoint = target.rstrip("/")
+            version = _served_by(endpoint, settings.endpoint_token)
         elif not target:
             version, endpoint = ledger.champion(store), chosen.endpoint()
         if not version:
@@ -184,14 +205,17 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})
         sys.exit(1 if broken else 0)
     if broken:
-        raise ReleaseError(f"the chain of release {version} breaks at: {', '.join(map(str, broken))}")
+        raise ReleaseError(
+            f"the chain of release {version} breaks at: {', '.join(map(str, broken))}",
+            remedy=_MENDS.get(str(broken[0]), _OTHERS_MEND),
+        )
 
 
-def _served_by(address: str) -> str:
+def _served_by(address: str, token: str) -> str:
     """The release that an endpoint says it serves."""
     from digits import deployment
 
     try:
-        return str(deployment.request(f"{address}/v2/models/digits")["parameters"]["release"])
+        return str(deployment.request(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy="digits doctor") from exc

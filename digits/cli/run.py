@@ -58,7 +58,7 @@ PARAMETERS = (
 )
 
 
-def parameters(command: Callable[..., Any]) -> Callable[..., Any]:
+def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of PARAMETERS to a command."""
     for option in reversed(PARAMETERS):
         command = option(command)
@@ -79,14 +79,15 @@ def _settings(data: str | None, backend: str | None) -> Settings:
     return settings
 
 
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
-    chosen = {name: value for name, value in options.items() if value is not None}
-    if "preset" in chosen:
-        chosen.setdefault("epochs", 0)  # as many as the preset has, not the definition's default
-    return chosen
+def chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """The definition's parameters that these options set."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if "preset" in given:
+        given.setdefault("epochs", 0)  # as many as the preset has, not the definition's default
+    return given
 
 
-def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
+def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
     """Run the pipeline on the settings' backend with progress on standard error."""
     from backends import open_backend, runs
     from backends.base import Request
@@ -98,19 +99,19 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
         if not quiet:
             click.echo(f"takes up run {resumed}", err=True)
         world = {"store", "feedback", "deployment"}
-        chosen = {k: v for k, v in record["parameters"].items() if k not in world} | chosen
+        given = {k: v for k, v in record["parameters"].items() if k not in world} | given
         settings = dataclasses.replace(settings, backend=record["backend"])
     backend = open_backend(settings)
     try:
         backend.check()
         with Progress(quiet=quiet) as progress:
-            return backend.run(Request(chosen, use_cache=cache), progress.watch, resume=resumed)
+            return backend.run(Request(given, use_cache=cache), progress.watch, resume=resumed)
     finally:
         backend.close()
 
 
 @click.command()
-@parameters
+@parameter_options
 @click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
 @click.option("--backend", type=click.Choice(BACKENDS), help="Where to run.  [process]")
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
@@ -121,7 +122,9 @@ def execute(settings: Settings, chosen: dict[str, Any], *, cache: bool, resume: 
     metavar="[RUN]",
     help="Take up the last failed run, or RUN, where it failed.",
 )
-@click.option("--compile-only", is_flag=True, help="Write pipeline.yaml and run nothing.")
+@click.option(
+    "--compile-only", is_flag=True, help="Write pipeline.yaml, with the given options as its defaults; run nothing."
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -150,14 +153,14 @@ def run(
     digits run --resume                              after a failure
     digits run --compile-only                        only write pipeline.yaml
     """
-    chosen = _chosen(options)
+    given = chosen(options)
     settings = _settings(data, backend)
     if compile_only:
-        _compile(output or Path("pipeline.yaml"), settings, as_json)
+        _compile(output or Path("pipeline.yaml"), settings, as_json, given)
         return
     if output:
         raise UsageError("--output goes with --compile-only")
-    result = execute(settings, chosen, cache=cache, resume=resume, quiet=quiet)
+    result = execute(settings, given, cache=cache, resume=resume, quiet=quiet)
     answer = summary(result, settings)
     if as_json:
         emit(answer)
@@ -175,11 +178,16 @@ def run(
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def compile_command(output: Path, backend: str, as_json: bool) -> None:
-    """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine."""
-    _compile(output, _settings(None, backend), as_json)
+    """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine.
+
+    \b
+    digits compile
+    digits compile --output /tmp/digits.yaml
+    """
+    _compile(output, _settings(None, backend), as_json, {})
 
 
-def _compile(output: Path, settings: Settings, as_json: bool) -> None:
+def _compile(output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any]) -> None:
     from pipeline.definition import compile_to, unchanged
 
     configure: Any = unchanged
@@ -190,25 +198,31 @@ def _compile(output: Path, settings: Settings, as_json: bool) -> None:
         hint = f"; its steps run in {settings.steps_image or STEPS_IMAGE} (DIGITS_STEPS_IMAGE)"
     else:
         hint = f" for the backend {settings.backend}; for Kubeflow: digits compile"
-    compile_to(output, configure)
+    compile_to(output, configure, defaults)
     click.echo(wrapped(f"wrote {output}{hint}", 0), err=True)
     if as_json:
         emit({"output": str(output)})
 
 
 @click.command()
-@parameters
+@parameter_options
 @click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
 @click.option("--backend", type=click.Choice(["process", "docker"]), help="Where to run.  [process]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")
 def up(data: str | None, backend: str | None, open_page: bool, port: int | None, **options: Any) -> None:
-    """Run what is not cached, serve the model and the drawing page until Ctrl-C."""
+    """Run what is not cached, serve the model and the drawing page until Ctrl-C.
+
+    \b
+    digits up
+    digits up --backend docker
+    digits up --epochs 5 --no-open --port 8001
+    """
     from web_app.server import listening, serve
 
     settings = _settings(data, backend)
     listener = listening(settings, port=port)  # a port that is taken is said before the pipeline runs
-    result = execute(settings, _chosen(options), cache=True, resume=None, quiet=False)
+    result = execute(settings, chosen(options), cache=True, resume=None, quiet=False)
     answer = summary(result, settings, following=False)
     if not answer["endpoint"]:
         raise UsageError(f"nothing is served: {answer['why']}", remedy="digits releases")

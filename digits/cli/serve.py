@@ -75,15 +75,14 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     from web_app.server import serve as serve_page
 
     settings = Settings.load()
-    chosen = list(endpoints)
-    if not chosen and not settings.endpoints:
-        with opened(None) as (here, _, backend):
-            chosen = [url for url in [backend.endpoint()] if url]
+    chosen = list(endpoints) or settings.endpoints.split()
+    if not chosen or settings.backend == "docker":  # whose runs look for corrections in a store that only it can reach
+        with opened(None) as (settings, _, backend):
+            chosen = chosen or [url for url in [backend.endpoint()] if url]
         if not chosen and settings.backend != "process":  # of that one, a `digits serve` may be at the usual port
             raise EndpointError(
                 f"nothing is served by the {settings.backend} backend", remedy="digits run, or --endpoint URL"
             )
-        settings = here
 
     def announce(url: str) -> None:
         click.echo(f"draw at {url}   (Ctrl-C ends it)", err=True)

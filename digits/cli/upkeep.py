@@ -173,7 +173,12 @@ def images() -> None:
 @click.argument("names", nargs=-1)
 @_json
 def build(names: tuple[str, ...], as_json: bool) -> None:
-    """Build NAMES (steps, predictor, web, minio), those that are missing; without NAMES all that a run needs."""
+    """Build NAMES (steps, predictor, web, minio), those that are missing; without NAMES all that a run needs.
+
+    \b
+    digits images build
+    digits images build predictor web
+    """
     from backends.docker import containers
     from backends.docker import images as ours
 
@@ -198,7 +203,11 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
 @images.command(name="list", short_help="Say which images a run would use, and which are there.")
 @_json
 def list_images(as_json: bool) -> None:
-    """Say which images a run would use now, and which of them are there."""
+    """Say which images a run would use now, and which of them are there.
+
+    \b
+    digits images list
+    """
     from backends.docker import containers
     from backends.docker import images as ours
 

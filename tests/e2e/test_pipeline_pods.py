@@ -67,7 +67,13 @@ def serve_mnist(namespace: Namespace) -> None:
 def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driver: Driver, digits_images: Any) -> None:
     """Seven pods under the restricted standard train on MNIST, release, and serve what recognises unseen digits."""
     serve_mnist(namespace)
-    made = driver.run()
+    keys = credentials(namespace.settings)
+    assert keys is not None
+    # kind's node is a container of this machine, so that the processes of its pods are seen.
+    with canary.CommandLines(keys) as listed, canary.CommandLines(["--executor_input"]) as steps:
+        made = driver.run()
+    assert steps.seen
+    assert listed.seen == set()
 
     assert set(made) == set(STEPS)
     facts = made["publish"]["facts"]
@@ -132,6 +138,8 @@ def test_wrong_credentials_are_named_by_the_step(namespace: Namespace, driver: D
     (told,) = [event for event in events_of(str(raised.value)) if event["event"] == "failed"]
     assert "SignatureDoesNotMatch" in told["cause"]
     assert "MINIO_SECRET_KEY" in told["remedy"]
+    access, _ = credentials(namespace.settings) or ("", "")
+    assert not canary.holds(str(raised.value).encode(), (access, "wrong-" + "x" * 20))
 
 
 def test_an_account_without_rights_deploys_nothing(

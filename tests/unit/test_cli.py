@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,12 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from support import Finished, StartPredictor, free_port
+from serving import serving
+from support import Finished, StartPredictor, child_environment, free_port
 
+from backends.cluster.kube import RefusedError
 from digits import feedback as corrections
-from digits import releases
+from digits import ledger, releases
 from digits.cli import main
 from digits.data import Dataset
 from digits.preprocessing import named
@@ -200,6 +204,28 @@ def test_a_failure_is_1(arguments: list[str], expected: str, digits: Digits, tmp
     assert isinstance(answer.json, dict)
 
 
+@pytest.mark.parametrize(
+    ("part", "remedy"),
+    [
+        ("models/digits/{version}/model.onnx", "digits rollback"),
+        ("models/digits/{version}/manifest.json", "digits releases"),
+        ("promotions/digits/*.json", "restore promotions/digits/"),
+    ],
+)
+def test_verify_says_what_mends_the_chain(
+    part: str, remedy: str, digits: Digits, finished: Finished, tmp_path: Path
+) -> None:
+    """Where the chain breaks, the error says what to do about that link of it."""
+    settings = finished.copy(tmp_path / "home")
+    version = ledger.champion(FileStore(settings.home / "store"))
+    damaged = next((settings.home / "store").glob(part.format(version=version)))
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    said = digits("verify", version, on=settings)
+    assert said.code == 1
+    assert "breaks at" in said.err
+    assert f"try: {remedy}" in said.err
+
+
 def drawing(image: np.ndarray) -> np.ndarray:
     """A picture as people have them: large, dark on light."""
     return 255 - np.kron(image, np.ones((8, 8), np.uint8))
@@ -213,6 +239,25 @@ def test_help_lists_what_an_option_takes(digits: Digits) -> None:
     assert "--resume [RUN]" in said
     assert digits("run", "--optimizer", "SGD", "--compile-only").code == 0
     assert "'ftrl'" in digits("run", "--optimizer", "ftrl").err
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("digits ro", "rollback"), ("digits cluster ro", "rollback"), ("digits run --opt", "--optimizer")],
+)
+def test_the_shell_completes_what_is_typed(settings: Settings, typed: str, completed: str) -> None:
+    """docs/setup.md, "Shell completion": what bash asks on the tab key is answered for commands, groups and options."""
+    asked = {"_DIGITS_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    program = "import sys; from digits.cli import main; sys.argv = ['digits']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=child_environment(settings, **asked),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == [f"plain,{completed}"], done.stderr
 
 
 def test_clean_that_is_declined_removes_nothing(
@@ -231,6 +276,114 @@ def test_deploying_without_a_cluster_is_3(digits: Digits, finished: Finished, tm
     """Where no cluster was made, that is said, with the command that makes one."""
     said = digits("cluster", "deploy", on=finished.copy(tmp_path / "home"))
     assert (said.code, "digits cluster up" in said.err) == (3, True)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_cluster_goes_only_with_its_corrections(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """Where the corrections of its page cannot be brought back, the cluster stays, unless they are given up."""
+    from backends.cluster import kind
+
+    removed: list[Settings] = []
+    monkeypatch.setattr(kind, "status", lambda _: {"exists": True, "answers": answers})
+    monkeypatch.setattr(kind, "down", lambda settings, _: removed.append(settings) or True)
+    said = digits("cluster", "down")
+    assert (said.code, removed) == (1, [])
+    assert "cannot be brought back" in said.err
+    assert "digits cluster down --yes" in said.err
+    assert digits("cluster", "down", "--yes").code == 0
+    assert len(removed) == 1
+
+
+def test_a_cluster_without_a_store_goes_at_once(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `up` had not come as far as the object store, there is nothing to bring back."""
+    from backends.cluster import kind, namespace
+
+    settings.home.mkdir(parents=True)
+    (settings.home / "kubeconfig").write_text("{}")
+    removed: list[Settings] = []
+    monkeypatch.setattr(kind, "status", lambda _: {"exists": True, "answers": True})
+    monkeypatch.setattr(kind, "down", lambda settings, _: removed.append(settings) or True)
+    monkeypatch.setattr(namespace, "credentials", lambda _: None)
+    assert digits("cluster", "down").code == 0
+    assert len(removed) == 1
+
+
+def test_an_endpoint_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`digits cluster open` watches the endpoint beside the page, and names the one that no longer answers."""
+    from digits.cli import cluster
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.2)
+    gone = f"http://127.0.0.1:{free_port()}/v2/health/live"
+    with serving(app, lifespan="off", log_config=None) as url:
+        assert cluster._watch(f"{url}/healthz", gone) == gone
+
+
+def test_a_rollback_that_ends_half_way_says_so(
+    digits: Digits, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has changed before MLflow refuses: the error names the champion, and what makes the rest good."""
+    settings = finished.copy(tmp_path / "home")
+    store = FileStore(settings.home / "store")
+    first, second = finished.version, "f" * 12
+    for key in store.keys(releases.prefix_of(first)):
+        store.put(key.replace(first, second), store.get(key).replace(first.encode(), second.encode()))
+    assert digits("promote", second, on=settings).code == 0
+
+    def locked(*_: object) -> None:
+        raise RefusedError("the database is locked", 403, remedy="close it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("digits.tracking.mirror", locked)
+        said = digits("rollback", on=settings)
+    assert said.code == 1
+    assert f"{first} is the champion now, but the database is locked" in said.err
+    assert f"close it and then digits promote {first} --backend process" in " ".join(said.err.split())
+    assert digits("promote", first, on=settings).code == 0
+    assert ledger.champion(store) == first
+
+
+def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
+    """`digits verify ADDRESS` sends the endpoint's token, and takes an address with a slash at its end."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del receive
+        let_in = dict(scope["headers"]).get(b"authorization") == b"Bearer key"
+        known = let_in and scope["path"] == "/v2/models/digits"
+        await send({"type": "http.response.start", "status": 200 if known else 401, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"parameters": {"release": "000000000000"}}'})
+
+    with serving(app, lifespan="off", log_config=None) as url:
+        said = digits("verify", f"{url}/", "--json", on=dataclasses.replace(settings, endpoint_token="key"))
+    assert said.json["release"] == "000000000000"
+
+
+def test_corrections_go_where_the_backends_runs_look(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an endpoint of one's own too, the page of the docker backend keeps corrections in that backend's store."""
+    from digits.cli import serve as command
+
+    docker = dataclasses.replace(settings, backend="docker")
+    served: list[tuple[str, list[str]]] = []
+
+    @contextlib.contextmanager
+    def opened(_: object) -> Iterator[tuple[Settings, None, None]]:
+        yield dataclasses.replace(docker, store="s3://digits"), None, None
+
+    monkeypatch.setattr(command, "opened", opened)
+    monkeypatch.setattr("web_app.server.serve", lambda here, to, **_: served.append((here.store, to)))
+    monkeypatch.setattr("web_app.server.listening", lambda *_: None)
+    assert digits("web", "--endpoint", "http://127.0.0.1:1", on=docker).code == 0
+    assert served == [("s3://digits", ["http://127.0.0.1:1"])]
 
 
 def test_clean_says_what_it_left(digits: Digits, settings: Settings) -> None:
@@ -273,6 +426,14 @@ def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path:
     spec = next(iter(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())))
     assert len(spec["root"]["dag"]["tasks"]) == 7
     assert not (settings.home / "runs").exists()
+
+
+def test_compile_only_keeps_what_was_chosen(digits: Digits, tmp_path: Path) -> None:
+    """Options beside --compile-only are the defaults of what is written; the others stay the definition's."""
+    assert digits("run", "--compile-only", "--epochs", "5", "--optimizer", "sgd").code == 0
+    spec = next(iter(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())))
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert [parameters[name]["defaultValue"] for name in ("epochs", "optimizer", "preset")] == [5, "sgd", "fast"]
 
 
 def test_a_taken_port_is_said_before_anything_runs(digits: Digits, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import answering
 from test_cli import Digits, digits
 
 from digits import mnist
@@ -82,4 +83,30 @@ def test_an_image_that_is_not_built_is_no_tick(
 def test_a_password_in_the_datas_address_is_masked(settings: Settings) -> None:
     """The data set's address is shown without its password, in the checks too."""
     placed = dataclasses.replace(settings, data="https://me:canary@host.example/mnist")
-    assert "canary" not in str(doctor._data(placed))
+    found = doctor._guarded("data", True, lambda: doctor._data(placed))
+    assert ("host.example" in found.found, "canary" in found.found) == (True, False)
+
+
+@pytest.mark.parametrize("data", ["http://host.example/mnist", "s3://bucket/mnist"])
+def test_data_that_was_not_asked_for_is_no_tick(data: str, settings: Settings) -> None:
+    """An address is not looked into here, and is not said to hold anything."""
+    found = doctor._guarded("data", True, lambda: doctor._data(dataclasses.replace(settings, data=data)))
+    assert (found.ok, found.found) == (None, f"MNIST in {data}, which was not asked")
+
+
+def test_an_endpoint_in_a_cluster_is_not_asked_from_here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No laptop resolves the cluster's names, and nobody is told to remove the runs for that."""
+    address = "http://digits-predictor.digits.svc.cluster.local"
+    monkeypatch.setattr("backends.kubeflow.backend.KubeflowBackend.endpoint", lambda _: address)
+    kubeflow = dataclasses.replace(settings, backend="kubeflow", kfp_host="http://127.0.0.1:9")
+    found = doctor._guarded("endpoint", False, lambda: doctor._endpoint(kubeflow))
+    assert (found.ok, address in found.found, found.remedy) == (True, True, "")
+
+
+def test_a_server_that_is_no_store_is_no_tick(settings: Settings) -> None:
+    """MinIO's console in MINIO_ENDPOINT answers everything with a page, and is not taken for the object store."""
+    with answering(b"<!doctype html><title>MinIO Console</title>") as endpoint:
+        keys = {"minio_access_key": "access", "minio_secret_key": "a-secret-key"}
+        placed = dataclasses.replace(settings, store="s3://digits", minio_endpoint=endpoint, **keys)
+        found = doctor._guarded("object store", True, lambda: doctor._store(placed))
+    assert (found.ok, "MINIO_ENDPOINT" in found.remedy) == (False, True)
