@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import gzip
+import secrets as random
 import threading
 import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
 import psutil
 
+from digits.settings import Settings
+
 SAMPLE_SECONDS = 0.05
+
+
+def planted(settings: Settings) -> tuple[Settings, str]:
+    """The settings with a canary in every secret that they declare, and what all of these begin with."""
+    stem = f"canary-{random.token_hex(8)}"
+    declared = [field.name for field in dataclasses.fields(settings) if field.metadata["secret"]]
+    return dataclasses.replace(settings, **{name: f"{stem}-{name}" for name in declared}), stem
 
 
 def forms(secret: str) -> set[bytes]:
@@ -28,6 +39,17 @@ def forms(secret: str) -> set[bytes]:
 def holds(content: bytes, secrets: Collection[str]) -> bool:
     """Whether any of the secrets is in there, in any form."""
     return any(form in content for secret in secrets for form in forms(secret))
+
+
+def stream_holds(blocks: Iterable[bytes], secrets: Collection[str]) -> bool:
+    """Whether any of the secrets is in what comes in blocks, also where it begins in one and ends in the next."""
+    kept = max(len(form) for secret in secrets for form in forms(secret))
+    before = b""
+    for block in blocks:
+        if holds(before + block, secrets):
+            return True
+        before = (before + block)[-kept:]
+    return False
 
 
 def contents(path: Path) -> Iterator[bytes]:

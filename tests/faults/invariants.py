@@ -29,7 +29,12 @@ class Invariants:
         self.world, self.lost, self.green = world, 0, 0
         self._content = world.content()
 
-    def failed(
+    def failed(self, answer: dict[str, Any], **expected: Any) -> None:
+        """The command failed as it should, see `told`, and nothing is left."""
+        self.told(answer, **expected)
+        self.tidy()
+
+    def told(
         self,
         answer: dict[str, Any],
         *,
@@ -38,7 +43,7 @@ class Invariants:
         run: runs.Run | None = None,
         state: str = "FAILED",
     ) -> None:
-        """The command failed as it should: it names its cause and a remedy, the run is `state`, and nothing is left.
+        """The command says that it failed: it names its cause and a remedy, and the run is `state`.
 
         Args:
             answer: what the command answered to --json.
@@ -56,16 +61,13 @@ class Invariants:
             found = run.record()["state"]
             self.green += found == "SUCCEEDED"
             assert found == state, found
-        self.tidy()
 
     def tidy(self) -> None:
         """Nothing is left of a program that has ended: no process, lock or temporary file; nothing earlier is lost."""
         self.no_processes()
-        locks = [self.world.settings.home / name for name in ("endpoint.lock", "docker.lock")]
-        for lock in locks:
-            if lock.exists():
-                with filelock.FileLock(lock, timeout=0):
-                    continue
+        for lock in self.world.settings.home.glob("*.lock"):  # the endpoint's, the docker backend's, the cluster's
+            with filelock.FileLock(lock, timeout=0):
+                continue
         left = self.temporary()
         assert left == [], left
         self.nothing_lost()

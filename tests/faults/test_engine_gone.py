@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from engines import cleaned, engine, settings_for
-from homes import BASIC, Home
 from proxy import proxy
 from table import Fault
+from world import RUN, World
 
-from backends import runs
 from backends.docker import containers
+from backends.docker.backend import DockerBackend
 
 pytestmark = pytest.mark.docker
 
@@ -28,32 +28,30 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
         cleaned(settings_for(tmp_path / "home", backend="docker")) as settings,
         proxy(socket, listen=tmp_path / "engine.sock") as between,
     ):
-        settings.home.mkdir()
-        home = Home(settings)
-        home.environment["DOCKER_HOST"] = f"unix://{between.address}"
-        process = home.start("run", *BASIC, "--json")
+        backend = DockerBackend(settings)
+        world = World(settings, tmp_path / "kept", backend.prepare(lambda event: None)).make()
+        backend.close()
+        world.before("train")
+        holds = fault.watch(world)
+        world.environment["DOCKER_HOST"] = f"unix://{between.address}"
+        process = world.start(*RUN, "--json")
 
         def trains() -> bool:
-            assert process.poll() is None, home.finish(process, 0)
+            assert process.poll() is None, world.finish(process, 0)
             return any(c.labels.get("org.digits.step") == "train" and c.status == "running"
                        for c in containers.ours(client, settings, "step"))  # fmt: skip
 
-        home.wait_for(trains, "training")
+        world.wait_for(trains, "training")
         between.cut()
-        answer = home.answer(process, 3)
-        fault.row.green += "error" not in answer
-        assert "step train failed" in answer["error"]
+        answer = world.answer(process, 3)
+        holds.told(answer, names="step train failed", run=world.newest())
         assert "engine" in answer["error"]
-        assert answer["remedy"]
-        (failed,) = runs.all_runs(settings.home)
-        assert failed.record()["state"] == "FAILED"
+        holds.nothing_lost()
         assert containers.ours(client, settings, "step"), "what is tested is that this one is found again"
         between.mend()
-        resumed = home.digits("run", "--resume")
-        assert resumed["state"] == "SUCCEEDED"
-        assert resumed["champion"] == resumed["release"]
+        resumed = world.digits("run", "--resume")
         assert resumed["steps"]["prepare"]["state"] == "cached"
         assert containers.ours(client, settings, "step") == []
-        assert home.digits("verify", "--backend", "docker")["holds"]
+        holds.recovered(resumed)
     client.close()
-    fault.saw("exit code 3; its container removed, resumed")
+    fault.saw("exit code 3; its container removed, resumed, the same digest")

@@ -1,19 +1,25 @@
-"""Each of the seven steps dies in its turn: killed, stopped, or out of memory; one run is taken up again and again."""
+"""Each of the seven steps dies in its turn: killed, stopped, or out of memory; one run is taken up again and again.
+
+And the command itself is told to end, as by a machine that goes down.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
+import signal
 from collections.abc import Callable
 
 import psutil
 import pytest
+import starved
 from homes import arguments_of, left
 from table import Fault
 from world import ALL, RUN, World
 
 from backends import runs
 
-SMALL = 100 << 20  # bytes of address space: less than Python with NumPy needs
+OUT_OF_MEMORY = r"MemoryError|Cannot allocate memory|failed to map segment|bad_alloc"
 
 
 def _kill(process: psutil.Process) -> None:
@@ -24,16 +30,14 @@ def _stop(process: psutil.Process) -> None:
     process.terminate()
 
 
-def _starve(process: psutil.Process) -> None:
-    process.rlimit(psutil.RLIMIT_AS, (SMALL, SMALL))
+def _wait(process: psutil.Process) -> None:
+    """It starves by itself, see `starved`."""
 
 
-def case(name: str, do: Callable[[psutil.Process], None], said: str, remedy: str) -> object:
-    expected = (
-        f"the run is FAILED, step and cause ({said or 'its last words'}) are named, `{remedy}` goes on from there"
-    )
+def case(name: str, do: Callable[[psutil.Process], None], cause: str, said: str, *, code: int) -> object:
+    expected = f"the run is FAILED, step and cause ({cause}) are named, `digits run --resume` goes on from there"
     return pytest.param(
-        do, said, remedy, id=name, marks=pytest.mark.fault(f"{name} in each of the seven steps", expected)
+        do, said, code, id=name, marks=pytest.mark.fault(f"{name} in each of the seven steps", expected)
     )
 
 
@@ -55,29 +59,31 @@ def strike(world: World, run: runs.Run, do: Callable[[psutil.Process], None]) ->
 
 
 @pytest.mark.parametrize(
-    ("do", "said", "remedy"),
+    ("do", "said", "code"),
     [
-        case("SIGKILL", _kill, "SIGKILL", "digits run --resume"),
-        case("SIGTERM", _stop, "SIGTERM", "digits run --resume"),
-        case("out of memory", _starve, "", "digits run --resume"),
+        case("SIGKILL", _kill, "SIGKILL", "SIGKILL", code=1),
+        case("SIGTERM", _stop, "SIGTERM", "SIGTERM", code=1),
+        case("out of memory", _wait, "no memory", OUT_OF_MEMORY, code=3),
     ],
 )
 def test_a_step_that_dies_fails_the_run(
-    do: Callable[[psutil.Process], None], said: str, remedy: str, world: World, fault: Fault
+    do: Callable[[psutil.Process], None], said: str, code: int, world: World, fault: Fault
 ) -> None:
     """Whichever step dies, the run is FAILED with step and cause, nothing is left, and it is taken up at that step."""
     world.before(ALL[0])
     holds = fault.watch(world)
     command, spared = RUN, list(ALL)
     for turn in range(len(ALL)):
-        process = world.start(*command, "--json")
+        path = world.environment["PYTHONPATH"]
+        hunger = starved.environment(world.kept / "starved", spared, path) if do is _wait else {}
+        process = world.start(*command, "--json", **hunger)
         step = world.started(spared, process, runs_before=turn)
         assert step, world.finish(process, 1)
         run = world.newest()
         victims = strike(world, run, do)
-        answer = world.answer(process, 1)
-        holds.failed(answer, names=f"step {step} failed: ", remedy=remedy, run=run)
-        assert said in answer["error"], answer
+        answer = world.answer(process, code)
+        holds.failed(answer, names=f"step {step} failed: ", remedy="digits run --resume", run=run)
+        assert re.search(said, answer["error"]), answer
         assert left(victims) == []
         command = ("run", "--resume")
         spared.remove(step)
@@ -86,3 +92,28 @@ def test_a_step_that_dies_fails_the_run(
     assert answer["steps"]["publish"]["state"] == "cached"
     holds.recovered(answer)
     fault.saw("FAILED and resumed at each step, the same digest")
+
+
+@pytest.mark.parametrize("step", ["fetch-mnist", "train", "publish"])
+@pytest.mark.fault(
+    "`digits run` told to end (SIGTERM) within a step",
+    "exit code 130, the run is CANCELED, its processes end, `digits run --resume` goes on from there",
+)
+def test_a_command_that_is_told_to_end(step: str, world: World, fault: Fault) -> None:
+    """SIGTERM to the program itself ends a run in order, as Ctrl-C does: nothing is left, and it is taken up."""
+    world.before(step)
+    holds = fault.watch(world)
+    process = world.start(*RUN, "--json")
+    assert world.started([step], process) == step
+    run = world.newest()
+    running = world.processes(run)
+    process.send_signal(signal.SIGTERM)
+    answer = world.answer(process, 130)
+    holds.failed(answer, names="interrupted", remedy="digits run --resume", run=run, state="CANCELED")
+    assert left(running) == []
+    if step == "publish":  # which waits for MLflow's run
+        assert world.status(run) == "KILLED"
+    resumed = world.digits("run", "--resume")
+    assert {resumed["steps"][name]["state"] for name in ALL[: ALL.index(step)]} == {"cached"}
+    holds.recovered(resumed)
+    fault.saw("exit code 130, CANCELED; resumed, the same digest")

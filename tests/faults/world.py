@@ -68,7 +68,7 @@ class World(Home):
     def make(self) -> World:
         """Run undisturbed, and keep what tests start from."""
         home = self.settings.home
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir(parents=True)
         self.environment["TMPDIR"] = str(self.temporary)
         tracking.check(self.settings)  # makes the database
@@ -87,6 +87,7 @@ class World(Home):
         self._timed(("publish", "deploy"))
         shutil.copytree(home / "cache", self.kept / "cache")
         shutil.copy2(home / "mlflow.db", self.kept / "later.db")
+        shutil.copytree(home / "mlartifacts", self.kept / "mlartifacts")
         self.later_objects.update(self._objects())
         return self
 
@@ -120,6 +121,8 @@ class World(Home):
         over = step in {"", "deploy"}
         if database:
             shutil.copy2(self.kept / ("later.db" if over else "earlier.db"), home / "mlflow.db")
+        if database and over:
+            shutil.copytree(self.kept / "mlartifacts", home / "mlartifacts")
         objects, now = self.later_objects if over else self.earlier_objects, set(self.store.keys())
         for key in sorted(now - set(objects), reverse=True):  # the ledger first, its releases last
             self.store.delete(key)

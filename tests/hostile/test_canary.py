@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
-    """A secret in a file, in a packed file, in base64 and in a process's arguments is found."""
+    """A secret in a file, in a packed file, in base64, over two blocks and in a process's arguments is found."""
     secret = f"canary/{secrets.token_hex(8)}"
     (tmp_path / "plain").write_text(f"key={secret}")
     (tmp_path / "packed.gz").write_bytes(gzip.compress(secret.encode()))
@@ -39,6 +39,9 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "innocent").write_text("canary/")
     found = canary.files_with(tmp_path, [secret])
     assert found == ["base64-0", "base64-1", "base64-2", "packed.gz", "packed.zip", "plain"]
+    raw = b"before" + secret.encode() + b"after"
+    assert all(canary.stream_holds((raw[:n], raw[n:]), [secret]) for n in range(len(raw)))
+    assert not canary.stream_holds((b"canary/", b"none"), [secret])
     with canary.CommandLines([secret]) as seen:
         subprocess.run([sys.executable, "-c", "import time; time.sleep(1)", secret], timeout=30, check=True)
     assert len(seen.seen) == 1

@@ -5,20 +5,27 @@ Left out unless asked for: `nox -s faults -- -m long`.
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import itertools
 import json
 import threading
 import time
 
+import grpc
 import psutil
 import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
+from support import Finished, Predictor
 from targets import Target
+
+from digits.data import Dataset
+from digits.settings import Settings
 
 SECONDS = 30 * 60.0
 # What is kept from then on is meant to be kept: caches, pools and the allocator's arenas have filled by then.
 WARM_SECONDS = 3 * 60.0
-CLIENTS = 4
 MOST_GROWTH = 24 << 20  # bytes, in all the time after that
 pytestmark = [pytest.mark.long, pytest.mark.timeout(SECONDS + 600)]
 
@@ -27,23 +34,31 @@ def resident(target: Target) -> int:
     return int(psutil.Process(target.process.pid).memory_info().rss)
 
 
-def test_half_an_hour_of_load(predictor: Target, gateway: Target) -> None:
-    """Good requests, malformed ones and clients that go away, all the time: nothing grows, and no good one fails."""
+def test_half_an_hour_of_load(
+    predictor: Target, gateway: Target, attacked: tuple[Settings, Predictor], finished: Finished
+) -> None:
+    """Good requests of every way in, malformed ones and clients that go away: nothing grows, and no good one fails."""
     over = threading.Event()
     failed: list[str] = []
+    method, path, headers, many = predictor.good
+    one = json.dumps({"instances": json.loads(many)["instances"][:1]}).encode()
+    small = dataclasses.replace(predictor, good=(method, path, headers, one))  # is answered on the connection itself
+    _, _, png, drawing = gateway.good
+    correction = dataclasses.replace(gateway, good=("POST", "/api/feedback?label=1&answer=7&release=x", png, drawing))
+    images = Dataset.load(finished.folder / "test.npz").images[:64]
 
-    def ask(target: Target, keep: bool) -> None:
+    def ask(target: Target, keep: bool, pause: float) -> None:
         method, path, headers, body = target.good
         connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
         for turn in itertools.count():
-            if over.is_set():
+            if over.wait(pause):
                 break
             try:
                 connection.request(method, path, body, headers)
                 answer = connection.getresponse()
                 said = json.loads(answer.read())
                 target.tally.count(target.name, answer.status)
-                if answer.status != 200 or not {"predictions", "class"} & set(said):
+                if answer.status != 200 or not {"predictions", "class", "key"} & set(said):
                     failed.append(f"{target.name}: {answer.status} {str(said)[:200]}")
             except Exception as exc:  # noqa: BLE001 # any failure counts
                 failed.append(f"{target.name}: {exc!r}")
@@ -54,11 +69,29 @@ def test_half_an_hour_of_load(predictor: Target, gateway: Target) -> None:
                 target.raw(b"\xff\xfe\r\n\r\n")
         connection.close()
 
-    threads = [
-        threading.Thread(target=ask, args=(target, n % 2 == 0))
-        for target in (predictor, gateway)
-        for n in range(CLIENTS // 2)
+    def ask_over_grpc() -> None:
+        requests = []
+        for count in (1, len(images)):
+            tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
+            raw = images[:count].tobytes()
+            requests.append(pb.ModelInferRequest(model_name="digits", inputs=[tensor], raw_input_contents=[raw]))
+        with grpc.insecure_channel(attacked[1].grpc) as channel:
+            infer = stubs.GRPCInferenceServiceStub(channel).ModelInfer
+            for turn in itertools.count():
+                if over.wait(0.01):
+                    break
+                try:
+                    infer(requests[turn % 2], timeout=60)
+                    predictor.tally.count("gRPC", "OK")
+                except grpc.RpcError as exc:
+                    failed.append(f"gRPC: {exc!r}")
+
+    # Two clients each, one of which connects anew each time. A correction now and then: more are refused.
+    load = [(target, n == 0, 0.0) for target in (predictor, small, gateway) for n in range(2)] + [
+        (correction, True, 3.0)
     ]
+    threads = [threading.Thread(target=ask, args=arguments) for arguments in load]
+    threads.append(threading.Thread(target=ask_over_grpc))
     for thread in threads:
         thread.start()
     began, before = time.monotonic(), {}
