@@ -119,15 +119,15 @@ def audit(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def release(session: nox.Session) -> None:
-    """Build the wheel, each image's SBOM and the images; dist/ has them, or with `-- no-images` all but the last."""
+    """Build the wheel, the images, and an SBOM of each; dist/ has them, or with `-- no-images` the wheel alone."""
     session.install("--require-hashes", "-r", "requirements/build.txt")
     session.run("hatchling", "build", "--target", "wheel", "--directory", "dist")
-    session.install("--require-hashes", "-r", "requirements/audit.txt")
-    session.run("python", "dev/sbom.py", "dist")
     if "no-images" not in session.posargs:
+        session.install("--require-hashes", "-r", "requirements/audit.txt")
         install(session)
         built = session.run("digits", "images", "build", "--json", silent=True)
         Path("dist", "images.json").write_text(str(built).splitlines()[-1] + "\n")
+        session.run("python", "-m", "dev.sbom", "dist")
 
 
 @nox.session(default=False)

@@ -1,7 +1,7 @@
 """Execute the notebooks of docs/notebooks in order: `python dev/notebooks.py [--write] [NAME ...]`.
 
 Without `--write` the outputs are thrown away: what counts is that every cell runs. All share one installation in a
-temporary folder unless DIGITS_HOME is set, so that a later notebook finds what an earlier one has made.
+temporary folder, whatever DIGITS_HOME says, so that a later notebook finds what earlier ones have made, and no more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     """Execute those named, or all."""
     names = [argument for argument in arguments if not argument.startswith("-")]
     with tempfile.TemporaryDirectory() as home:
-        os.environ.setdefault("DIGITS_HOME", home)
+        os.environ["DIGITS_HOME"] = home
         os.environ["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(FOLDER.parent.parent), os.environ.get("PYTHONPATH", "")])
         )
@@ -45,8 +45,7 @@ def main(arguments: list[str]) -> None:
                 if not names or path.stem in names:
                     print(f"{path.stem:<14} {execute(path, write='--write' in arguments):6.1f} s", flush=True)
         finally:
-            if os.environ["DIGITS_HOME"] == home:
-                subprocess.run([sys.executable, "-m", "digits", "clean", "--yes"], check=False, timeout=120)
+            subprocess.run([sys.executable, "-m", "digits", "clean", "--yes"], check=False, timeout=120)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,11 @@ def test_modules_stay_small() -> None:
         if len(path.read_text().splitlines()) > MOST_LINES
     ]
     assert long == []
+
+
+def test_each_package_of_the_wheel_says_that_it_is_typed() -> None:
+    """In each package that the wheel takes whole lies py.typed, without which a type checker passes it over."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert set(packages) == set(PRODUCT)
+    assert [name for name in packages if not (ROOT / name / "py.typed").is_file()] == []
