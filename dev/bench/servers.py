@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Server:
         return float(sum(time.user + time.system for time in times))
 
     def settle(self) -> None:
-        """Wait until it has done with what its client gave up, lest the next server share its core with it."""
+        """Wait until it has done with what its client gave up, lest that count against it the next time."""
         deadline, before = time.monotonic() + SETTLE_SECONDS, self.cpu()
         while time.monotonic() < deadline:
             time.sleep(0.1)
@@ -58,8 +58,32 @@ class Server:
                 return
             before = now
 
+    def suspend(self) -> None:
+        """Stop its processes where they are: idle ones too look after themselves, on the core of who is measured."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        for process in self._processes():
+            process.resume()
+
     def _processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
+
+
+@contextlib.contextmanager
+def alone(name: str, up: Mapping[str, Server]) -> Iterator[Server]:
+    """Of the servers in `up` the one of that name, while the others are suspended."""
+    others = [server for other, server in up.items() if other != name]
+    try:
+        for server in others:
+            server.suspend()
+        yield up[name]
+        up[name].settle()
+    finally:
+        for server in others:
+            server.resume()
 
 
 def release(data: Path) -> Path:

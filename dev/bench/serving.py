@@ -2,7 +2,7 @@
 
     python -m dev.bench.serving [--repeats 5] [--seconds 2] [--only digits,bare,kserve] [--keep | --render]
 
-Every server runs on one core, alone but for the idle others, the client (wrk; ghz for gRPC) on another; the
+Every server runs on one core, alone while the others are suspended, the client (wrk; ghz for gRPC) on another; the
 contestants take turns. One image and 32 a request, over 1 and 16 connections. Peers get environments of their own on
 first use; one that cannot be had is named and left out. --keep writes dev/bench/results/serving.json, the plot and
 the tables of docs/performance.md; --render writes these anew from the figures kept.
@@ -71,10 +71,8 @@ def throughput(
             for case, count in CASES.items():
                 for connections in CONNECTIONS:
                     for one in contestants:
-                        figures = load.measure(
-                            one, up[one.server], images[:count], connections, seconds, client, scratch
-                        )
-                        up[one.server].settle()
+                        with servers.alone(one.server, up) as server:
+                            figures = load.measure(one, server, images[:count], connections, seconds, client, scratch)
                         if figures["errors"]:
                             raise SystemExit(f"{one.name}, {case}, {connections} connections: {figures}")
                         runs[one.name].setdefault(_key(case, connections), []).append(figures)
