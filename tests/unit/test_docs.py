@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import inspect
 import json
 import re
 import shutil
@@ -40,6 +41,48 @@ def test_messages_page_finds_what_is_raised() -> None:
     for part in ("a relative file would differ from step to step", "## ProgramError", "## EndpointTrouble"):
         assert part in page
     assert page.count("\n| ") > 100
+
+
+def test_messages_page_shows_a_remedy_that_the_call_only_names() -> None:
+    """A remedy that is a constant is shown as its text, and one that is made up elsewhere as …, not as none."""
+    tried = dict(re.findall(r"^\| (.+?) \| `\S+` \| (.*) \|$", reference.messages(), re.MULTILINE))
+    assert tried["no Docker engine answers at …"].startswith("start Docker")
+    assert tried["… is not on PATH"] == "…"
+    assert tried["expected a drawing, got an empty picture"] == "draw a digit first"
+    assert tried["the label is no digit"] == ""
+
+
+# Reasons within another message, which says what to do, and what no command mends.
+REASONS = {
+    "DIGITS\\_KFP\\_HOST is not set; only the kubeflow backend needs it",
+    "HTTP …",
+    "MLflow's run names release digest …",
+    "digest … is not that of its data, code, and weights",
+    "it is not registered in MLflow",
+    "it names another content of … than the published one: …",
+    "sent more than the … bytes that the file has",
+    "the content is not what the name says",
+    "the image is not one of 28 x 28 with ink on it",
+    "the label is no digit",
+    "the manifest names a file outside its release: …",
+    "the manifest that MLflow keeps differs in: …",
+    "the record cannot be read",
+    "took longer than … s",
+    "--output goes with --compile-only",
+    "cannot split … images off …",
+    "… has test images 0 to …, got …",
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["MissingError", "UsageError", "DataError", "ReleaseError", "StoreError", "EndpointError"]
+)
+def test_a_message_says_what_to_try_or_what_was_expected(kind: str) -> None:
+    """A message of the command line without a remedy says what was expected, or is one of the reasons listed above."""
+    section = reference.messages().split(f"\n## {kind}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| `\S+` \| (.*) \|$", section, re.MULTILINE)
+    assert rows
+    assert [said for said, remedy in rows if not remedy and "expected" not in said and said not in REASONS] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -165,6 +208,94 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
         assert np.array_equal(written["images"], expected)
 
 
+CHANGE = re.compile(
+    r"^```python\n# (\S+\.py), (new|at the end|below|instead of)(?:: ([^\n]+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
+ADDED = {
+    "an optimizer": "An optimizer",
+    "a network": "A network",
+    "a step": "A step",
+    "an object store": "An object store",
+    "a backend": "A backend",
+}
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, set[str]]]:
+    """A copy of the packages with every example of docs/extending.md applied, and {what was added: files changed}."""
+    checkout, changed = tmp_path_factory.mktemp("extended"), {}
+    for folder in ("digits", "pipeline", "backends", "web_app", "tests"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    for added, title in ADDED.items():
+        section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+        changes = CHANGE.findall(section)
+        assert len(changes) == section.count("```python")
+        changed[added] = {file for file, *_ in changes}
+        for file, where, anchor, lines in changes:
+            _change(checkout / file, where, anchor, lines)
+    return checkout, changed
+
+
+def _change(path: Path, where: str, anchor: str, lines: str) -> None:
+    source = "" if where == "new" else path.read_text(encoding="utf-8")
+    if where == "below":
+        anchor, lines = f"{anchor}\n", f"{anchor}\n{lines}"
+    if anchor:
+        assert source.count(anchor) == 1, f"{path.name}: {anchor}"
+        path.write_text(source.replace(anchor, lines.removesuffix("\n") if where == "instead of" else lines))
+    else:
+        path.write_text(f"{source}\n\n{lines}" if source else lines)
+
+
+def _extended_environment(checkout: Path, home: Path) -> dict[str, str]:
+    store = f"mounted://{home / 'store'}"  # in a setting of this process it would be refused
+    return child_environment(Settings(home=home), DIGITS_STORE=store, PYTHONPATH=str(checkout))
+
+
+@pytest.mark.slow
+def test_what_is_added_as_the_text_says_runs(extended: tuple[Path, dict[str, set[str]]], tmp_path: Path) -> None:
+    """An optimizer, a network, a step, a store and a backend, added by the text's own lines, make one release."""
+    options = "--backend here --optimizer careful --preset plain --dataset sklearn-digits --min-accuracy 0.3 --json"
+    answer = json.loads(
+        _python(["-m", "digits", "run", *options.split()], _extended_environment(extended[0], tmp_path))
+    )
+    assert answer["steps"]["weigh"]["state"] == "done"
+    manifest = json.loads((tmp_path / "store" / "models/digits" / answer["release"] / "manifest.json").read_text())
+    assert (manifest["parameters"]["optimizer"], manifest["parameters"]["preset"]) == ("careful", "plain")
+
+
+def test_a_step_added_as_the_text_says_is_compiled(extended: tuple[Path, dict[str, set[str]]], tmp_path: Path) -> None:
+    """The step is in the pipeline that Kubeflow gets, with what it needs there."""
+    _python(
+        ["-m", "digits", "compile", "--output", str(tmp_path / "pipeline.yaml")],
+        _extended_environment(extended[0], tmp_path),
+    )
+    compiled = (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
+    assert "exec-weigh" in compiled
+
+
+def test_a_store_added_as_the_text_says_keeps_the_contract(
+    extended: tuple[Path, dict[str, set[str]]], tmp_path: Path
+) -> None:
+    """The contract's suite finds the new store by its parameter, and the store passes."""
+    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_stores.py", "-k", "mounted"]
+    said = _python(suite, _extended_environment(extended[0], tmp_path))
+    assert int(re.findall(r"(\d+) passed", said)[0]) > 5
+
+
+def test_the_table_counts_the_files_that_an_addition_touches(extended: tuple[Path, dict[str, set[str]]]) -> None:
+    """docs/extending.md says of each addition how many files its examples change, and how many of these are tests."""
+    rows = re.findall(
+        r"^\| (an? [a-z ]+) \| (\d+) \| (\d+) \|$", (DOCS / "extending.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    told = {added: (int(files), int(tests)) for added, files, tests in rows if added != "a data set"}
+    assert told == {
+        added: (len(files), sum(file.startswith("tests/") for file in files)) for added, files in extended[1].items()
+    }
+
+
 def _python(arguments: list[str], environment: dict[str, str]) -> str:
     # In the folder whose packages are meant, for `-c` puts the present one first.
     done = subprocess.run(
@@ -172,7 +303,7 @@ def _python(arguments: list[str], environment: dict[str, str]) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         cwd=environment["PYTHONPATH"].split(":")[0],
     )
@@ -207,6 +338,14 @@ def test_every_help_is_whole(name: str, command: click.Command) -> None:
     assert not line.endswith("...")
     for option in (parameter for parameter in command.params if isinstance(parameter, click.Option)):
         assert re.fullmatch(r".{6,}\.(  \[.+\])?", option.help or ""), option.name
+
+
+@pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_help_has_an_example(name: str, command: click.Command) -> None:
+    """The help of every command that is no group ends with a way to call it, in lines that 80 columns hold."""
+    examples = inspect.cleandoc(command.help or "").partition("\n\n\b\n")[2].splitlines()
+    assert any(re.search(rf"\bdigits {name}\b", line) for line in examples)
+    assert max(map(len, examples)) <= 78
 
 
 def test_wrong_usage_with_json_is_one_object(
