@@ -9,7 +9,7 @@ import numpy as np
 
 from digits.data import Images
 from digits.errors import EndpointError
-from digits.network import in_words
+from digits.network import bearer, in_words
 
 SECONDS = 10.0
 
@@ -46,7 +46,7 @@ def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -
     }
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= bearer(token)
     headers |= {"Host": host} if host else {}
     url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
     try:

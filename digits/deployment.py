@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from digits.errors import EndpointError, MissingError
-from digits.network import in_words
+from digits.network import bearer, in_words
 from digits.releases import Manifest
 from digits.settings import Settings
 
@@ -104,7 +104,7 @@ def request(url: str, body: Any = None, *, token: str = "", seconds: float = 5) 
             "GET" if body is None else "POST",
             url,
             body=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
+            headers={"Content-Type": "application/json"} | bearer(token),
             timeout=seconds,
             retries=False,
         )

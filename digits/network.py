@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows a token; none where there is none."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def in_words(error: Exception) -> str:
     """What an error of urllib3 says happened: "connection refused", "name does not resolve", "timed out"."""
     from urllib3 import exceptions

@@ -53,6 +53,13 @@ class Rejected(Exception):
         self.status = status
 
 
+async def computed(size: int, compute: Callable[..., Any], *args: Any) -> Any:
+    """`compute(*args)` of a request of `size` bytes: a small one at once, a large one in a thread, lest others wait."""
+    if size <= SMALL_BODY:
+        return compute(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, compute, *args)
+
+
 class Front:
     """ASGI application for one model; health, readiness, lists and metrics are left to `inner`."""
 
@@ -94,11 +101,8 @@ class Front:
             if self._waiting > MAX_WAITING:
                 raise Rejected(503, "too many requests are waiting")
             await self._read(scope, receive, parts)
-            asked = protocol, scope["headers"], b"".join(parts)
-            if len(asked[2]) <= SMALL_BODY:
-                answer = self.answer(*asked)
-            else:
-                answer = await asyncio.get_running_loop().run_in_executor(None, self.answer, *asked)
+            body = b"".join(parts)
+            answer = await computed(len(body), self.answer, protocol, scope["headers"], body)
         except Rejected as exc:
             answer = refusal(exc.status, str(exc))
         finally:

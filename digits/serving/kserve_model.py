@@ -24,7 +24,7 @@ from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.serving import decode
 from digits.serving.direct import Direct
-from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, SMALL_BODY, Front
+from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front, computed
 from digits.serving.model import Follower, Served, load
 from digits.serving.options import Options
 from digits.settings import Settings
@@ -105,11 +105,7 @@ class Servicer(InferenceServicer):
         if loaded is None:
             return await context.abort(grpc.StatusCode.UNAVAILABLE, self._served.refused.get("why", "no release yet"))
         try:
-            if request.ByteSize() <= SMALL_BODY:
-                probabilities = loaded.run(_pixels(request))
-            else:
-                loop = asyncio.get_running_loop()
-                probabilities = await loop.run_in_executor(None, lambda: loaded.run(_pixels(request)))
+            probabilities = await computed(request.ByteSize(), lambda: loaded.run(_pixels(request)))
         except decode.BadRequest as exc:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         IMAGES.inc(len(probabilities))
