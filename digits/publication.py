@@ -64,7 +64,7 @@ def publish(
             about
             | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
             | {"mlflow_run": run_id, "mlflow": tracking.link(settings, run_id)},
-            decision.as_dict(),
+            decision.as_dict() | {"at": releases.now()},
         )
         write_whole(report_path, html)
         tracking.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)

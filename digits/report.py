@@ -25,13 +25,13 @@ def render(
         evaluation: `Evaluation.as_dict()`.
         history: the epochs' figures.
         about: `steps.about_run()`, with version, digest and MLflow's link once it is published.
-        decision: the gate's, once it has decided.
+        decision: the gate's, with the time `at` which it was made.
     """
     import jinja2
 
     # Everything shown is escaped: experiment names and labels come from people.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": lambda value: f"{value:.2%}", "short": lambda text: str(text)[:12]}
+    environment.filters |= {"percent": lambda value, places=2: f"{value:.{places}%}"}
     mistakes = [m | {"picture": _png(m["image"])} for m in evaluation["mistakes"]]
     most_wrong = max(
         (n for t, row in enumerate(evaluation["confusion"]) for a, n in enumerate(row) if a != t), default=0

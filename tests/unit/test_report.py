@@ -57,7 +57,7 @@ def rendered(finished: Finished, **about: object) -> str:
     """A report of the finished run with some of what it says replaced."""
     judged = json.loads((finished.folder / "evaluation.json").read_text())
     history = json.loads((finished.folder / "history.json").read_text())
-    return report.render(judged["evaluation"], history, judged["about"] | about, {"promote": False, "why": "x"})
+    return report.render(judged["evaluation"], history, judged["about"] | about, {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z"})
 
 
 def test_the_page_is_whole(published: str) -> None:
@@ -86,7 +86,7 @@ def test_everything_is_said(published: str, finished: Finished) -> None:
     """Accuracy, interval, learning curves, confusion, each digit, decision, digests and MLflow are on the page."""
     page = Page(published)
     facts = finished.facts
-    for word in ("95 % interval", "Learning", "Confusion", "precision", "recall", "Worst mistakes", "Promoted:"):
+    for word in ("95% interval", "Learning", "Confusion", "precision", "recall", "Worst mistakes", "Promoted\non 20"):
         assert word in page.text
     assert f"{facts['accuracy']:.2%}" in page.text
     for digest in (facts["published"]["digest"], facts["trained"]["weights"], facts["fetched"]["digest"]):
@@ -96,7 +96,7 @@ def test_everything_is_said(published: str, finished: Finished) -> None:
 
 def test_a_refusal_is_said(finished: Finished) -> None:
     """A release that was not promoted is marked as such."""
-    assert "Kept, not promoted" in Page(rendered(finished)).text
+    assert "Kept, not promoted\non 2026-11-24 06:30 UTC: x." in Page(rendered(finished)).text
 
 
 def test_hostile_names_are_shown_as_text(finished: Finished) -> None:
