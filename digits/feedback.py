@@ -69,7 +69,7 @@ def record(
     drawing_png: bytes,
     release: str,
     answer: int | None,
-    given_up: Callable[[], bool] = bool,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> str:
     """Store that `image` is a `label`; doing it again changes nothing.
 
@@ -131,19 +131,21 @@ def listed(store: ObjectStore) -> list[Correction]:
     found = []
     for key in _keys(store):
         with contextlib.suppress(ObjectMissing):  # corrected again since we listed
-            content = store.get(key)
-            try:
-                label = _read(content, key)[1]
-            except DataError as exc:
-                found.append(Correction(_id(key), damaged=exc.message))
-                continue
-            said = json.loads(content)
-            found.append(Correction(_id(key), label, said.get("answer"), str(said.get("release", ""))))
+            found.append(_described(key, store.get(key)))
     return found
 
 
-def remove(store: ObjectStore, which: str) -> None:
-    """Take a correction back, by the first letters of its id. What learned from it has learned.
+def _described(key: str, content: bytes) -> Correction:
+    try:
+        label = _read(content, key)[1]
+    except DataError as exc:
+        return Correction(_id(key), damaged=exc.message)
+    said = json.loads(content)
+    return Correction(_id(key), label, said.get("answer"), str(said.get("release", "")))
+
+
+def remove(store: ObjectStore, which: str) -> Correction:
+    """Take a correction back, by the first letters of its id, and return it. What learned from it has learned.
 
     Raises:
         MissingError: there is no such one, or more than one.
@@ -151,7 +153,9 @@ def remove(store: ObjectStore, which: str) -> None:
     found = [key for key in _keys(store) if _id(key).startswith(which)]
     if len(found) != 1:
         raise MissingError(f"{len(found) or 'no'} corrections begin with {which!r}", remedy="digits feedback")
+    removed = _described(found[0], store.get(found[0]))
     store.delete(found[0])
+    return removed
 
 
 def collect(store: ObjectStore, *, limit: int) -> Collected:
@@ -190,7 +194,12 @@ def digest(store: ObjectStore) -> str:
 
 
 def _store(
-    store: ObjectStore, key: str, content: bytes, pixels: bytes, label: int, given_up: Callable[[], bool] = bool
+    store: ObjectStore,
+    key: str,
+    content: bytes,
+    pixels: bytes,
+    label: int,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> None:
     store.create(key, content)
     if given_up():

@@ -126,6 +126,16 @@ def versions(store: ObjectStore) -> list[Manifest]:
     return listed(store)[0]
 
 
+def find(store: ObjectStore, begins: str) -> str:
+    """The version that `begins` so. Raises ReleaseError where there is none, or more than one."""
+    versions = {key.removeprefix(MODELS).split("/")[0] for key in store.keys(MODELS)}
+    found = sorted(version for version in versions if begins and version.startswith(begins))
+    if begins not in found and len(found) != 1:
+        what = f"{', '.join(found)} begin with" if found else "no release begins with"
+        raise ReleaseError(f"{what} {begins!r} in {store.uri}", remedy="digits releases")
+    return begins if begins in found else found[0]
+
+
 def listed(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
     """(what `versions` gives, {version: why} of the releases whose manifests are damaged)."""
     intact, refused = [], {}

@@ -17,6 +17,11 @@ SECONDS = 60
 REMEDY = "start Docker (systemctl start docker, or Docker Desktop), or run with --backend process"
 
 
+def place() -> str:
+    """The address of the engine, as `docker` itself would take it."""
+    return _address() or "unix:///var/run/docker.sock"
+
+
 def connect() -> Any:
     """A client of the engine that `docker` itself would use.
 
@@ -33,7 +38,7 @@ def connect() -> Any:
         client = docker.DockerClient(base_url=address, timeout=SECONDS) if address else docker.from_env(timeout=SECONDS)
         client.ping()
     except (DockerException, OSError) as exc:
-        shown = address or "unix:///var/run/docker.sock"
+        shown = place()
         if "Permission denied" in str(exc):
             raise MissingError(
                 f"this user may not use the Docker engine at {shown}",

@@ -41,13 +41,17 @@ def up(as_json: bool) -> None:
     from backends.cluster.namespace import PREDICTOR_IMAGE, WEB_IMAGE
     from backends.docker import containers, images
 
-    settings = Settings.load()
+    settings, began = Settings.load(), time.monotonic()
+
+    def report(text: str) -> None:
+        _report(f"{time.monotonic() - began:4.0f} s  {text}")
+
     client = containers.connect()
     built = {
-        PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", _report),
-        WEB_IMAGE: images.ensure(client, settings, "web", _report),
+        PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", report),
+        WEB_IMAGE: images.ensure(client, settings, "web", report),
     }
-    kind.up(settings, _report, images=built)
+    kind.up(settings, report, images=built)
     if as_json:
         emit(kind.status(settings))
 
@@ -68,7 +72,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
 
     settings = Settings.load()
     with opened(backend) as (_, source, _):
-        version = release or ledger.champion(source)
+        version = releases.find(source, release) if release else ledger.champion(source)
         if not version:
             raise MissingError("there is no champion to deploy", remedy="digits run")
         with store(settings) as reached:
@@ -144,7 +148,8 @@ def _told(version: str, url: str, as_json: bool) -> None:
 def open_command(open_page: bool) -> None:
     """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C.
 
-    Corrections made on that page are then copied to this machine's store, for its next run.
+    A deployment or rollback meanwhile is followed. Corrections made on that page are copied to this machine's store
+    at the end, for its next run.
 
     \b
     digits cluster open
@@ -157,26 +162,25 @@ def open_command(open_page: bool) -> None:
     from backends.local.endpoint import free_port
 
     settings = Settings.load()
-    at = free_port(settings.web_port)
-    with (
-        contextlib.ExitStack() as after,
-        kserve.connected(settings) as endpoint,
-        forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, at=at) as (port,),
-    ):
-        after.callback(_bring_home_or_say, settings)
-        page = f"http://127.0.0.1:{port}"
-        click.echo(f"endpoint {endpoint}", err=True)
-        click.echo(f"draw at {page}   (Ctrl-C ends it)", err=True)
-        if open_page:
-            webbrowser.open(page)
-        try:
-            gone = _watch(f"{page}/healthz", f"{endpoint}/v2/health/live")
-        except KeyboardInterrupt:
-            return  # how it is meant to end
-    raise EndpointError(
-        f"{gone} no longer answers; a deployment or rollback replaces the pod behind it",
-        remedy="digits cluster open again, or digits cluster status",
-    )
+    page_at, endpoint_at = free_port(settings.web_port), free_port(settings.port)
+    page, gone = f"http://127.0.0.1:{page_at}", ""
+    with contextlib.ExitStack() as at_last, contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        while True:
+            with (
+                kserve.connected(settings, at=endpoint_at) as endpoint,
+                forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, at=page_at),
+            ):
+                if gone:
+                    click.echo("connected again", err=True)
+                else:
+                    at_last.callback(_bring_home_or_say, settings)
+                    click.echo(f"endpoint {endpoint}", err=True)
+                    click.echo(f"draw at {page}   (Ctrl-C ends it)", err=True)
+                    if open_page:
+                        webbrowser.open(page)
+                gone = _watch(f"{page}/healthz", f"{endpoint}/v2/health/live")
+            # A forwarded port is one pod's, and a deployment or rollback replaces the pod.
+            click.echo(f"{gone} no longer answers", err=True)
 
 
 def _watch(*addresses: str) -> str:

@@ -60,6 +60,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     for program, use in (("kind", "digits cluster"), ("kubectl", "digits cluster and the kubeflow backend")):
         path = shutil.which(program)
         yield Finding(program, True if path else None, path or f"not on PATH; only {use} needs it")
+    yield _guarded("cluster", False, lambda: _cluster(settings))
     yield _guarded("leftovers", False, lambda: _leftovers(settings))
 
 
@@ -129,7 +130,7 @@ def _engine() -> str:
     client = containers.connect()
     try:
         about = client.version()
-        return f"{about['Version']} at {client.api.base_url}"
+        return f"{about['Version']} at {containers.place()}"
     finally:
         client.close()
 
@@ -192,7 +193,8 @@ def _endpoint(settings: Settings) -> str:
         raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
     except (KeyError, TypeError, ValueError) as exc:
         raise MissingError(f"what answers at {address} is no predictor of ours", remedy="digits run") from exc
-    return f"{address} serves release {release or '(none yet)'}"
+    wanted = "" if urlsplit(address).port == settings.port else f"; port {settings.port} was taken when it started"
+    return f"{address} serves release {release or '(none yet)'}{wanted if settings.backend == 'process' else ''}"
 
 
 def _kubeflow(settings: Settings) -> str:
@@ -207,6 +209,20 @@ def _kubeflow(settings: Settings) -> str:
     finally:
         backend.close()
     return settings.kfp_host
+
+
+def _cluster(settings: Settings) -> str:
+    from backends.cluster import kind
+    from backends.cluster.kube import kubeconfig_path
+    from digits.errors import MissingError
+
+    if not kubeconfig_path(settings).is_file():
+        return "none of ours"
+    found = kind.status(settings)
+    if not found["answers"]:
+        raise MissingError(f"{found['cluster']} does not answer", remedy="digits cluster up, or digits cluster down")
+    served = ", ".join(f"{item['name']} serves {item['release']}" for item in found["endpoints"])
+    return f"{found['cluster']}, KServe {found['kserve']}; {served or 'nothing is served'}"
 
 
 def _leftovers(settings: Settings) -> str:

@@ -24,14 +24,17 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     """
     with opened(backend) as (_, store, _):
         for which in remove:
-            corrections.remove(store, which)
+            click.echo(f"removed {_line(corrections.remove(store, which))}", err=as_json)
         found = corrections.listed(store)
     if as_json:
         emit({"corrections": [dataclasses.asdict(one) for one in found], "removed": len(remove)})
         return
     for one in found:
-        taken = "nothing" if one.answer is None else f"a {one.answer}"
-        said = one.damaged or f"a {one.label}, taken for {taken} by {one.release or 'no release'}"
-        click.echo(f"{one.id[:12]}  {said}")
+        click.echo(_line(one))
     if not found:
         click.echo("no corrections")
+
+
+def _line(one: corrections.Correction) -> str:
+    taken = "" if one.answer is None else f", taken for a {one.answer}" + (f" by {one.release}" if one.release else "")
+    return f"{one.id[:12]}  {one.damaged or f'a {one.label}{taken}'}"

@@ -145,9 +145,10 @@ def _deployed(settings: Settings) -> str:
 
 
 def _drawn(image: Images) -> str:
-    """The picture as 14 lines of half blocks."""
+    """The picture as lines of half blocks, of two rows each; those without ink above and below are left out."""
     dark = image > 96
-    return "\n".join(
+    lines = [
         "".join(BLOCKS[int(top) + 2 * int(bottom)] for top, bottom in zip(*dark[row : row + 2], strict=True)).rstrip()
         for row in range(0, 28, 2)
-    )
+    ]
+    return "\n".join(lines).strip("\n")

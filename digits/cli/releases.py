@@ -53,7 +53,7 @@ def opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend
 @backend_option
 @_json
 def releases(backend: str | None, as_json: bool) -> None:
-    """List the releases, oldest first; * is the champion, - the one a rollback would bring back, ! one damaged.
+    """List the releases, oldest first, and say which is the champion, which one comes back, which one is damaged.
 
     \b
     digits releases
@@ -80,13 +80,11 @@ def releases(backend: str | None, as_json: bool) -> None:
     if not rows and not damaged:
         raise MissingError("there are no releases yet", remedy="digits run")
     for row in rows:
-        mark = "*" if row["champion"] else "-" if row["previous"] else " "
+        role = "champion" if row["champion"] else "comes back by digits rollback" if row["previous"] else ""
         when = row["created"][:16].replace("T", " ")
-        click.echo(f"{mark} {row['version']}  {when}  {row['accuracy']:.2%}  {row['dataset']}")
+        click.echo(f"{row['version']}  {when}  {row['accuracy']:.2%}  {row['dataset']}  {role}".rstrip())
     for version, why in damaged.items():
-        click.echo(f"! {version}  {why}")
-    if rows:
-        click.echo(click.style("* champion   - what a rollback brings back", dim=True), err=True)
+        click.echo(f"{version}  damaged: {why}")
 
 
 @click.command()
@@ -95,13 +93,13 @@ def releases(backend: str | None, as_json: bool) -> None:
 @backend_option
 @_json
 def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
-    """Make a release the champion, past the gate.
+    """Make the release VERSION, or the one that begins so, the champion, past the gate.
 
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
     """
     with opened(backend) as (settings, store, chosen):
-        ledger.promote(store, version, why)
+        ledger.promote(store, store_releases.find(store, version), why)
         _follow_up(settings, store, chosen, as_json)
 
 
@@ -112,7 +110,7 @@ def rollback(backend: str | None, as_json: bool) -> None:
     """Bring back the champion before this one; again, and the one before that.
 
     \b
-    digits releases     the one marked - comes back
+    digits releases     says which one comes back
     digits rollback
     """
     with opened(backend) as (settings, store, chosen):
@@ -174,7 +172,8 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
 def verify(target: str, backend: str | None, as_json: bool) -> None:
     """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
 
-    TARGET is a release's version, an endpoint's address, or nothing: the champion and the endpoint that serves it.
+    TARGET is a release's version or how it begins, an endpoint's address, or nothing: the champion and the endpoint
+    that serves it.
 
     \b
     digits verify
@@ -185,11 +184,13 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
 
     hops = []
     with opened(backend) as (settings, store, chosen):
-        version, endpoint = target, ""
+        version, endpoint = "", ""
         if "://" in target:
             endpoint = target.rstrip("/")
             version = _served_by(endpoint, settings.endpoint_token)
-        elif not target:
+        elif target:
+            version = store_releases.find(store, target)
+        else:
             version, endpoint = ledger.champion(store), chosen.endpoint()
         if not version:
             raise MissingError("there is no champion to verify", remedy="digits run")

@@ -100,8 +100,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     parts = [settings.home / name for name in MADE + (KEPT if everything else ())]
     parts = [part for part in parts if part.exists()]
     if not yes:
-        if as_json:
-            raise UsageError("--json asks no questions", remedy="add --yes")
+        if as_json or not sys.stdin.isatty():
+            raise UsageError("without a terminal, or with --json, nothing can be asked", remedy="add --yes")
         click.echo("this stops the predictor, and removes")
         for what in ("containers, network and volume of the docker backend, its store among them", *map(str, parts)):
             click.echo(f"  {what}")
@@ -117,6 +117,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
         else:
             part.unlink(missing_ok=True)
         removed.append(str(part))
+    if kept := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
+        left.append(f"{', '.join(kept)}, which --all removes")
     if (settings.home / "kubeconfig").exists():
         left.append("the cluster: digits cluster down")
     for line in removed:

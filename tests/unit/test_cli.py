@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -190,7 +191,7 @@ def stop_endpoint(settings: Settings) -> None:
         (["predict", "--endpoint", "http://127.0.0.1:9", "drawing.png"], "http://127.0.0.1:9"),
         (["predict", "drawing.png"], "nothing is served yet"),
         (["verify", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
-        (["verify", "0" * 12], "breaks at: release"),
+        (["verify", "0" * 12], "no release"),
     ],
 )
 def test_a_failure_is_1(arguments: list[str], expected: str, digits: Digits, tmp_path: Path) -> None:
@@ -265,11 +266,52 @@ def test_clean_that_is_declined_removes_nothing(
 ) -> None:
     """Answering no is no error: what was there is there, and it is said that nothing was removed."""
     (kept := settings.home / "runs" / "one").mkdir(parents=True)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(sys, "stdin", typed := io.StringIO("n\n"))
+    monkeypatch.setattr(typed, "isatty", lambda: True, raising=False)
     said = digits("clean")
     assert (said.code, said.err) == (0, "nothing removed\n")
     assert str(settings.home / "runs") in said.out
     assert kept.is_dir()
+
+
+def test_clean_asks_nobody_where_nobody_is(digits: Digits, settings: Settings) -> None:
+    """Without a terminal it is a wrong call, not an interruption, and what was there is there."""
+    (kept := settings.home / "runs" / "one").mkdir(parents=True)
+    said = digits("clean")
+    assert (said.code, "--yes" in said.err, kept.is_dir()) == (2, True, True)
+
+
+def test_clean_names_what_it_leaves(digits: Digits, settings: Settings) -> None:
+    """Releases stay unless --all says otherwise; where they are, and what removes them, is said."""
+    (store := settings.home / "store").mkdir(parents=True)
+    assert f"left {store}, which --all removes" in digits("clean", "--yes").err
+    assert store.is_dir()
+    said = digits("clean", "--all", "--yes")
+    assert (said.code, store.exists(), "--all removes" in said.err) == (0, False, False)
+
+
+def test_a_release_may_be_named_by_its_first_letters(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """As git does it: what is one release's alone names it; nothing, or what several begin with, is refused."""
+    on = finished.copy(tmp_path / "home")
+    assert digits("promote", finished.version[:5], "--json", on=on).json["champion"] == finished.version
+    hops = digits("verify", finished.version[:5], "--json", on=on).json
+    assert (hops["release"], hops["holds"]) == (finished.version, True)
+    folder = on.home / "store" / "models" / "digits"
+    shutil.copytree(folder / finished.version, folder / (finished.version[:5] + "0000000"))
+    for wrong, expected in ((finished.version[:5], "begin with"), ("", "no release"), ("zz", "no release begins with")):
+        said = digits("promote", wrong, on=on)
+        assert (said.code, expected in said.err) == (1, True), said.err
+
+
+def test_a_correction_taken_back_is_named(digits: Digits, settings: Settings) -> None:
+    """What was removed is said in the words of the list, and what the page had answered only if it had."""
+    store = FileStore(settings.home / "store")
+    corrections.record(store, np.full((28, 28), 9, np.uint8), 7, drawing_png=b"png", release="", answer=None)
+    corrections.record(store, np.full((28, 28), 8, np.uint8), 3, drawing_png=b"png", release="v1", answer=5)
+    listed = digits("feedback").out.splitlines()
+    assert sorted(line[14:] for line in listed) == ["a 3, taken for a 5 by v1", "a 7"]
+    said = digits("feedback", "--remove", listed[0][:12])
+    assert said.out.splitlines() == [f"removed {listed[0]}", listed[1]]
 
 
 def test_deploying_without_a_cluster_is_3(digits: Digits, finished: Finished, tmp_path: Path) -> None:
@@ -447,7 +489,8 @@ def test_a_taken_port_is_said_before_anything_runs(digits: Digits, settings: Set
 def test_releases_are_listed(digits: Digits, finished: Finished) -> None:
     """The list marks the champion, for people and in JSON."""
     said = digits("releases", on=finished.settings)
-    assert said.out.startswith(f"* {finished.version}")
+    assert said.out.startswith(finished.version)
+    assert said.out.endswith("  champion\n")
     answer = digits("releases", "--json", on=finished.settings).json
     assert answer["champion"] == finished.version
     assert [row["version"] for row in answer["releases"]] == [finished.version]

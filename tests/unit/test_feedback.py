@@ -207,7 +207,7 @@ def test_corrections_are_listed_and_taken_back(store: FileStore) -> None:
     assert (found[7].answer, found[7].release, found[7].damaged) == (1, "v1", "")
     assert found[None].damaged == "the record cannot be read"
     assert damaged == f"feedback/{found[None].id}.json"
-    feedback.remove(store, found[None].id[:12])
+    assert feedback.remove(store, found[None].id[:12]) == found[None]
     assert [one.label for one in feedback.listed(store)] == [7]
     with pytest.raises(MissingError, match="no corrections begin with 'x'"):
         feedback.remove(store, "x")
