@@ -80,8 +80,8 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, *, name: str = NAME) -> Iterator[str]:
-    """An address of the endpoint that this process can reach while the block runs.
+def connected(settings: Settings, *, name: str = NAME, at: int = 0) -> Iterator[str]:
+    """An address of the endpoint that this process can reach while the block runs, with port `at` unless that is 0.
 
     Raises:
         EndpointError: no pod of it is ready.
@@ -90,7 +90,7 @@ def connected(settings: Settings, *, name: str = NAME) -> Iterator[str]:
     if service.kube.inside:
         yield service.url
         return
-    with service.reached(service.ready_pod("")) as url:
+    with service.reached(service.ready_pod(""), at=at) as url:
         yield url
 
 
@@ -221,11 +221,11 @@ class _Service:
         )
 
     @contextlib.contextmanager
-    def reached(self, pod: str) -> Iterator[str]:
+    def reached(self, pod: str, *, at: int = 0) -> Iterator[str]:
         """A local address of that pod."""
         path = self.kube.kubeconfig
         assert path is not None  # noqa: S101 - only called outside a cluster
-        with forwarded(path, self.namespace, f"pod/{pod}", HTTP_PORT) as (port,):
+        with forwarded(path, self.namespace, f"pod/{pod}", HTTP_PORT, at=at) as (port,):
             yield f"http://127.0.0.1:{port}"
 
     def _restore(self, revision: Revision, former: Json | None) -> None:

@@ -136,7 +136,7 @@ def test_page_in_the_cluster(
 def test_a_user_deploys_opens_and_rolls_back(
     namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], tmp_path: Path
 ) -> None:
-    """By commands alone the champion is served on the cluster, its page is opened, and the former one comes back."""
+    """By commands alone the champion is served, its page opened, and the former one comes back; open ports follow."""
     install(namespace.settings, cluster_images)
     settings = dataclasses.replace(namespace.settings, store=(tmp_path / "store").as_uri())
     store, environment = open_store(settings), os.environ | settings.environ()
@@ -172,6 +172,11 @@ def test_a_user_deploys_opens_and_rolls_back(
         ) != versions[0]:
             assert time.monotonic() < deadline, said
             time.sleep(1)
+        assert digits("rollback")["release"] == versions[1]  # replaces the pod behind the opened port
+        told = [opened.stderr.readline().strip() for _ in range(2)]
+        assert (told[0].endswith("no longer answers"), told[1]) == (True, "connected again")
+        about = httpx.get(f"{endpoint[1]}/v2/models/digits", timeout=30).json()
+        assert about["parameters"]["release"] == versions[1]
         image = np.full((28, 28), 200, np.uint8)
         feedback.record(namespace.store, image, 7, drawing_png=b"", release=versions[0], answer=1)
         opened.send_signal(signal.SIGINT)

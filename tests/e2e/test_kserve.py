@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
+import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from cluster_fixtures import Namespace, Release
+from proxy import Proxy, proxy
 
 from backends.cluster import kserve
 from backends.cluster.kube import forwarded, kubeconfig_path
@@ -21,6 +25,7 @@ from backends.cluster.namespace import manifests
 from backends.programs import ProgramError
 from digits import deployment, releases
 from digits.errors import EndpointError
+from digits.settings import Settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 LOAD = Path(__file__).with_name("load.py")
@@ -247,6 +252,47 @@ def test_two_deployments_at_once(namespace: Namespace, small_releases: list[Rele
     for failure in filter(None, failures):
         assert isinstance(failure, EndpointError)
         assert "overtaken" in str(failure)
+
+
+@contextlib.contextmanager
+def through_a_proxy(namespace: Namespace, home: Path) -> Iterator[tuple[Settings, Proxy]]:
+    """Settings that reach the namespace's API server by way of a proxy."""
+    config = yaml.safe_load(kubeconfig_path(namespace.settings).read_text())
+    about = config["clusters"][0]["cluster"]
+    with proxy(about["server"].removeprefix("https://")) as between:
+        about["server"] = f"https://{between.address}"
+        settings = dataclasses.replace(namespace.settings, home=home)
+        kubeconfig_path(settings).write_text(yaml.safe_dump(config))
+        yield settings, between
+
+
+@pytest.mark.parametrize("away", ["for a while", "for good"])
+def test_the_api_server_is_cut_off_half_way(
+    namespace: Namespace, small_releases: list[Release], tmp_path: Path, away: str
+) -> None:
+    """A deployment outlasts a short outage; after a long one it says what it could not undo, and the next one works."""
+    first, second = small_releases
+    kserve.deploy(namespace.settings, *namespace.publish(first))
+    manifest, uri = namespace.publish(second)
+    with through_a_proxy(namespace, tmp_path) as (settings, between), concurrent.futures.ThreadPoolExecutor() as pool:
+        deadline = time.monotonic() + 60
+        seconds = 20.0 if away == "for good" else 120.0
+        deployed = pool.submit(kserve.deploy, settings, manifest, uri, seconds=seconds)
+        while isvc(namespace)["metadata"]["annotations"]["digits/release"] != second.version:
+            assert time.monotonic() < deadline, "it was not applied"
+            time.sleep(0.1)
+        between.cut()
+        if away == "for good":
+            with pytest.raises(EndpointError, match=r"did not answer.* could not be put back") as failure:
+                deployed.result(120)
+            print(failure.value)
+        else:
+            time.sleep(5)
+            between.mend()
+            deployed.result(180)
+    assert served(namespace) in {first.version, second.version}
+    kserve.deploy(namespace.settings, manifest, uri)
+    assert served(namespace) == second.version
 
 
 def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) -> None:
