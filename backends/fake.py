@@ -22,11 +22,12 @@ from digits.files import canonical_json, sha256_of, write_json
 from digits.serving.model import Loaded, load
 from digits.settings import Settings
 from digits.store import open_store
+from pipeline import EXPERIMENT, STEPS
 
 DEFAULTS = {
     "epochs": 3,
     "optimizer": "adam",
-    "experiment": "digits-recognizer-kfp",
+    "experiment": EXPERIMENT,
     "preset": "fast",
     "model": "default",
     "batch_size": 0,
@@ -124,10 +125,7 @@ class _Run:
 
     def __init__(self, backend: FakeBackend, run: runs.Run, cache: Path, watch: Watch) -> None:
         self._backend, self._run, self._cache, self._watch = backend, run, cache, watch
-        self.states = {
-            name: StepState()
-            for name in ("fetch-mnist", "collect-feedback", "prepare", "train", "evaluate", "publish", "deploy")
-        }
+        self.states = {name: StepState() for name in STEPS}
 
     def all_steps(self, given: Json) -> Json:
         settings = self._backend.settings

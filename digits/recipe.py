@@ -49,7 +49,6 @@ class Preset:
     augmentation: Augmentation
     plain: float = 0.0  # share of the steps, the last ones, that see the images as they are
     styles: float = 0.0  # images drawn by digits.styles, for each training image
-    pace: float = 1.0  # of the learning rate, times the optimizer's usual one
 
 
 # As much as makes other people's digits readable without losing accuracy on MNIST's; measured by dev/bench/pens.py.
@@ -115,8 +114,8 @@ BASELINE = Preset("baseline", 3, 20, Augmentation())
 
 
 def peak_rate(config: TrainingConfig, batch_size: int) -> float:
-    """The highest learning rate: the one chosen, or the optimizer's at the preset's pace, for this batch size."""
-    return config.learning_rate or config.how.pace * OPTIMIZERS[config.optimizer] * math.sqrt(batch_size / 256)
+    """The highest learning rate: the one chosen, or the optimizer's for this batch size."""
+    return config.learning_rate or OPTIMIZERS[config.optimizer] * math.sqrt(batch_size / 256)
 
 
 def learning_rates(config: TrainingConfig, steps: int, batch_size: int) -> list[float]:

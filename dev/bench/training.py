@@ -68,15 +68,17 @@ def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
     train, validation = sets.pop("train"), sets["validation"]
     if contestant == "keras-io":
         model, seconds = _keras_io(train, seed)
+        last = {}
     else:
         from digits.recipe import TrainingConfig
         from digits.training import train as fit
 
         choice = {"model": "baseline"} if contestant == "baseline" else {"preset": contestant}
         start = time.perf_counter()
-        model = fit(train, validation, TrainingConfig(seed=seed, **choice)).model
-        seconds = time.perf_counter() - start
-    return {"seconds": seconds} | {name: _accuracy(model, *pair) for name, pair in sets.items()}
+        fitted = fit(train, validation, TrainingConfig(seed=seed, **choice))
+        model, seconds = fitted.model, time.perf_counter() - start
+        last = {"last_epoch": fitted.history[-1].seconds}
+    return {"seconds": seconds} | last | {name: _accuracy(model, *pair) for name, pair in sets.items()}
 
 
 def _keras_io(train: drawings.Labelled, seed: int) -> tuple[Any, float]:

@@ -15,13 +15,13 @@ from typing import Any
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
 
-from digits.serving import decode
+from digits.serving.decode import BadRequest
 from digits.serving.model import Served
+from digits.serving.protocols import JSON, PROTOCOLS, Headers
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 
 log = logging.getLogger("digits.predictor")
@@ -42,7 +42,6 @@ SECONDS = Histogram(
 )
 IMAGES = Counter("digits_images_total", "Images predicted")
 WAITING = Gauge("digits_requests_waiting", "Requests that are being read or answered")
-_JSON = (b"content-type", b"application/json")
 
 
 class Rejected(Exception):
@@ -70,9 +69,9 @@ class Front:
         # Its other paths are of other models or exchange them, and it logs a traceback for each that it does not know.
         self._inner_paths = {"/", "/metrics", "/v1/models", f"/v1/models/{name}", "/v2", "/v2/models"}
         self._inner_paths |= {"/v2/health/live", "/v2/health/ready", f"/v2/models/{name}/ready"}
-        self.protocols = {f"/v1/models/{name}:predict": "v1", f"/v2/models/{name}/infer": "v2"}
+        self.protocols = {protocol.path.format(name=name): key for key, protocol in PROTOCOLS.items()}
         self._counts: dict[tuple[str, int], Any] = {}
-        self._seconds = {protocol: SECONDS.labels(protocol) for protocol in ("v1", "v2")}
+        self._seconds = {protocol: SECONDS.labels(protocol) for protocol in PROTOCOLS}
         WAITING.set_function(lambda: self._waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +83,7 @@ class Front:
         if (protocol := self.protocols.get(path)) and scope["method"] == "POST":
             await self._predict(protocol, scope, receive, send)
         elif path == self._metadata_path and scope["method"] == "GET":
-            await _send(send, 200, [_JSON], orjson.dumps(self._metadata()))
+            await _send(send, 200, [JSON], orjson.dumps(self._metadata()))
         elif path.startswith("/v2/repository"):
             # Loading and unloading is the ledger's business, not that of whoever reaches the port.
             await _send(send, *refusal(403, "models are exchanged by promotion, not over this interface"))
@@ -139,23 +138,14 @@ class Front:
             why = self._served.refused.get("why", "no release yet")
             return refusal(503, f"model {self._name} is not ready: {why}")
         try:
-            if protocol == "v1":
-                pixels = decode.v1(body)
-                content, head = decode.v1_answer(loaded.run(pixels)), None
-            else:
-                length = next((v for k, v in headers if k == b"inference-header-content-length"), None)
-                pixels, request = decode.v2(body, length.decode("latin-1") if length is not None else None)
-                content, head = decode.v2_answer(loaded.run(pixels), request, self._name, loaded.version)
-        except decode.BadRequest as exc:
+            count, fields, content = PROTOCOLS[protocol].answer(loaded, self._name, headers, body)
+        except BadRequest as exc:
             return refusal(400, str(exc))
         except Exception:
             log.exception("a prediction failed")
             return refusal(500, "the prediction failed; the predictor's log says why")
-        IMAGES.inc(len(pixels))
-        if head is None:
-            return 200, [_JSON], content
-        binary = [(b"content-type", b"application/octet-stream")]
-        return 200, [*binary, (b"inference-header-content-length", b"%d" % head)], content
+        IMAGES.inc(count)
+        return 200, fields, content
 
     def count(self, protocol: str, status: int, started: float) -> None:
         """Note for the metrics a request that began at `started` and has been answered."""
@@ -183,7 +173,7 @@ class Front:
 def refusal(status: int, message: str) -> Answer:
     """(status, headers, body) of an answer that is an error."""
     also = {413: [(b"connection", b"close")], 503: [(b"retry-after", b"1")]}
-    return status, [_JSON, *also.get(status, [])], orjson.dumps({"error": message})
+    return status, [JSON, *also.get(status, [])], orjson.dumps({"error": message})
 
 
 async def _send(send: Send, status: int, headers: Headers, content: bytes) -> None:

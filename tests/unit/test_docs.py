@@ -217,6 +217,7 @@ ADDED = {
     "a step": "A step",
     "an object store": "An object store",
     "a backend": "A backend",
+    "a protocol": "A protocol of the endpoint",
 }
 
 
@@ -283,6 +284,31 @@ def test_a_store_added_as_the_text_says_keeps_the_contract(
     suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_stores.py", "-k", "mounted"]
     said = _python(suite, _extended_environment(extended[0], tmp_path))
     assert int(re.findall(r"(\d+) passed", said)[0]) > 5
+
+
+SERVED = """
+import sys, urllib.request
+import numpy as np
+from digits.serving.direct import Direct
+from digits.serving.front import Front
+from digits.serving.model import Loaded, Served
+sys.path.insert(0, "tests")
+from serving import serving
+
+served = Served()
+served.exchange(Loaded({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
+Direct.front = Front(served, "digits", None)
+with serving(Direct.front, http=Direct, ws="none", lifespan="off") as url:
+    with urllib.request.urlopen(f"{url}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
+        print(list(answer.read()))
+"""
+
+
+def test_a_protocol_added_as_the_text_says_is_spoken(
+    extended: tuple[Path, dict[str, set[str]]], tmp_path: Path
+) -> None:
+    """Two images in the new protocol are answered over HTTP by a digit each."""
+    assert _python(["-c", SERVED], _extended_environment(extended[0], tmp_path)).split("\n")[0] == "[3, 3]"
 
 
 def test_the_table_counts_the_files_that_an_addition_touches(extended: tuple[Path, dict[str, set[str]]]) -> None:

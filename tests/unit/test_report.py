@@ -57,7 +57,8 @@ def rendered(finished: Finished, **about: object) -> str:
     """A report of the finished run with some of what it says replaced."""
     judged = json.loads((finished.folder / "evaluation.json").read_text())
     history = json.loads((finished.folder / "history.json").read_text())
-    return report.render(judged["evaluation"], history, judged["about"] | about, {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z"})
+    decision = {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z"}
+    return report.render(judged["evaluation"], history, judged["about"] | about, decision)
 
 
 def test_the_page_is_whole(published: str) -> None:
