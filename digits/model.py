@@ -73,7 +73,10 @@ with quiet(), _without(_UNUSED):
     import tensorflow as tf
     from keras import layers
 
-    tf.config.list_physical_devices()  # looks for a GPU now, while the complaints about none are kept
+    # Looked for now, while the complaints about none are kept. A GPU adds up in any order unless it is told otherwise;
+    # the same seed would give other weights, and no time would be saved (docs/performance.md).
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
 
 __all__ = ["CLASSES", "IMAGE_SHAPE", "NETWORKS", "build", "keras", "quiet", "tf", "with_probabilities"]
 
