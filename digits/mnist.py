@@ -150,7 +150,7 @@ def _from_folder(source: Source, file: str, place: str) -> bytes:
     try:
         if not folder.is_dir():
             raise MissingError(
-                f"DIGITS_DATA: no folder {folder}", remedy="point it at the folder with MNIST's four files"
+                f"DIGITS_DATA: no folder {folder}", remedy="point it at the folder with the data set's four files"
             )
         for path in (folder / f"{file}.gz", folder / file):
             if path.is_file():
@@ -172,7 +172,7 @@ def _from_folder(source: Source, file: str, place: str) -> bytes:
 
 
 def _put_there(source: Source) -> str:
-    return f"put MNIST's files there: {', '.join(source.files)}"
+    return f"put the data set's files there: {', '.join(source.files)}"
 
 
 def _from_store(source: Source, file: str, store: ObjectStore) -> bytes:

@@ -13,10 +13,14 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in MNIST's four IDX files: {file name: (SHA-256 of the content, its size in bytes)}."""
+    """A data set in MNIST's four IDX files: {file name: (SHA-256 of the content, its size in bytes)}.
+
+    `digits`: whether its images are handwritten digits. To those the training adds some that are drawn (digits.styles).
+    """
 
     files: dict[str, tuple[str, int]]
     mirrors: tuple[str, ...]
+    digits: bool = True
 
     def digest(self) -> str:
         """One digest of all four files."""
@@ -41,6 +45,11 @@ SOURCES = {
         ),
     ),
 }
+
+
+def are_digits(name: str) -> bool:
+    """Whether the images of a data set that was fetched are handwritten digits."""
+    return name == FALLBACK or SOURCES[name].digits
 
 
 def names() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from digits import code, data, events, feedback, ledger, mnist, releases
+from digits import code, data, events, feedback, ledger, mnist, releases, sources
 from digits.data import Dataset
 from digits.errors import DataError
 from digits.files import sha256_of_folder, write_json, write_whole
@@ -66,7 +66,7 @@ def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dic
         seed: of the split.
         out: where to write {"train", "validation", "test"}.
 
-    Returns the three digests and the count of corrections used.
+    Returns the three digests, the count of corrections used, and whether the images are handwritten digits.
     """
     facts = json.loads((fetched / "facts.json").read_text())
     if facts["digest"] != digests["fetched"]:
@@ -84,15 +84,16 @@ def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dic
         "validation": validation.save(out["validation"]),
         "test": test.save(out["test"]),
         "feedback_used": min(len(corrected), len(everything) - len(rest)),
+        "digits": sources.are_digits(facts["dataset"]),
     }
 
 
-def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, history: Path) -> Json:
+def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, history: Path) -> Json:
     """Fit the network and export it. The only step that imports TensorFlow.
 
     Args:
         sets: the "train" and "validation" files that `prepare` wrote.
-        digests: their digests; content is checked.
+        prepared: what `prepare` said of them; content is checked.
         parameters: preset, model, epochs, optimizer, batch_size, learning_rate, seed.
         out: folder for model.keras, saved_model/, model.onnx and architecture.json.
         history: file for the list of {epoch, loss, accuracy, val_loss, val_accuracy, seconds}.
@@ -103,8 +104,8 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
     from digits import export, training
 
     config = training.TrainingConfig(**parameters)
-    train_set = Dataset.load(sets["train"], digest=digests["train"])
-    validation = Dataset.load(sets["validation"], digest=digests["validation"])
+    train_set = Dataset.load(sets["train"], digest=prepared["train"])
+    validation = Dataset.load(sets["validation"], digest=prepared["validation"])
     if len(train_set) < LEAST_EPOCH:
         train_set = data.join(*[train_set] * -(-LEAST_EPOCH // len(train_set)))
 
@@ -117,7 +118,11 @@ def train(sets: dict[str, Path], digests: Json, parameters: Json, out: Path, his
         )
 
     trained = training.train(
-        (train_set.images, train_set.labels), (validation.images, validation.labels), config, on_epoch
+        (train_set.images, train_set.labels),
+        (validation.images, validation.labels),
+        config,
+        on_epoch,
+        styled=prepared["digits"],
     )
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)

@@ -60,8 +60,12 @@ def train(
     validation: LabelledImages,
     config: TrainingConfig,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
+    *,
+    styled: bool = True,
 ) -> Trained:
     """Fit a network to `train`; `on_epoch` is told of each epoch as it ends. `validation` is only measured.
+
+    The images are of handwritten digits if `styled`: the preset's share in other styles (digits.styles) comes to them.
 
     The same data, choice and machine give the same weights, bit for bit.
 
@@ -90,6 +94,9 @@ def train(
         on_epoch(history[-1])
         started = time.perf_counter()
 
+    if styled and config.how.styles:
+        others = drawn(round(config.how.styles * len(train[0])), config.seed)
+        train = np.concatenate([train[0], others[0]]), np.concatenate([train[1], others[1]])
     network = build(config.how.network)
     measure = _measure(network)
     fit = _fit_as_before if config.how is BASELINE else _fit
@@ -103,13 +110,10 @@ _Ended = Callable[[float, float], None]  # told the loss and the accuracy of eac
 def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, ended: _Ended) -> None:
     """Our loop: a TensorFlow graph over images that stay in memory as uint8.
 
-    Each step gathers a batch, scales and changes it, and takes its learning rate from the schedule. To the images come
-    those in other styles that the preset asks for.
+    Each step gathers a batch, scales and changes it, and takes its learning rate from the schedule.
     """
     epochs, batch_size = config.epochs or config.how.epochs, config.batch_size or config.how.batch_size
-    styled = drawn(round(config.how.styles * len(data[0])), config.seed)
-    pool = [np.concatenate(both) for both in zip(data, styled, strict=True)]
-    images, labels = tf.constant(pool[0][..., None]), tf.constant(pool[1], tf.int32)
+    images, labels = tf.constant(data[0][..., None]), tf.constant(data[1], tf.int32)
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)

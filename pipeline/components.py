@@ -96,7 +96,7 @@ def train(
     with events.reported("train"):
         facts = steps.train(
             {"train": Path(train_set.path), "validation": Path(validation_set.path)},
-            {"train": prepared["train"], "validation": prepared["validation"]},
+            prepared,
             {
                 "preset": preset,
                 "model": network,

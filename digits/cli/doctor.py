@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings, unknown
+from digits.sources import SOURCES
 
 PYTHONS = ((3, 11), (3, 12))
 LEAST_GIGABYTES = 2
@@ -114,10 +115,17 @@ def _data(settings: Settings) -> str | Finding:
     from digits import mnist
 
     if settings.data:
-        mnist.check_place("mnist", settings.data)
         if urlsplit(settings.data).scheme not in {"", "file"}:
-            return Finding("data", None, f"MNIST in {mask_url(settings.data)}, which was not asked")
-        return f"MNIST in {settings.data}"
+            return Finding("data", None, f"{mask_url(settings.data)}, which was not asked")
+        problems = []
+        for name in SOURCES:
+            try:
+                mnist.check_place(name, settings.data)
+            except DigitsError as exc:
+                problems.append(exc)
+            else:
+                return f"{name} in {settings.data}"
+        raise problems[0]
     if mnist.resolve(mnist.AUTO, "", settings.home / "data") == mnist.FALLBACK:
         found = "no MNIST, for no mirror answers: a run would use scikit-learn's 1,797 digits"
         return Finding("data", None, found, "set DIGITS_DATA to a folder with MNIST's four files")

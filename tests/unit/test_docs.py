@@ -197,12 +197,14 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
 
         environment["PYTHONPATH"] = str(checkout)
         fetch = (
-            "import json, pathlib, sys; from digits import steps;"
-            " print(json.dumps(steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]))))"
+            "import json, pathlib, sys; from digits import sources, steps;"
+            " facts = steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]));"
+            " print(json.dumps(facts | {'digits': sources.are_digits('fashion-mnist')}))"
         )
         facts = json.loads(_python(["-c", fetch, str(tmp_path / "out")], environment))
         server.shutdown()
     assert (facts["dataset"], facts["train_count"], facts["test_count"]) == ("fashion-mnist", 7, 3)
+    assert facts["digits"] is False
     with np.load(tmp_path / "out" / "test.npz") as written:
         expected = np.frombuffer(tiny_files()[mnist.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
         assert np.array_equal(written["images"], expected)

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from support import answering
 from test_cli import Digits, digits
+from test_mnist import tiny_files
 
 from digits import mnist
 from digits.cli import doctor
+from digits.files import sha256_of
 from digits.settings import Settings
+from digits.sources import SOURCES, Source
 
 __all__ = ["digits"]  # the fixture
 
@@ -87,11 +90,27 @@ def test_a_password_in_the_datas_address_is_masked(settings: Settings) -> None:
     assert ("host.example" in found.found, "canary" in found.found) == (True, False)
 
 
+def test_a_folder_with_another_data_set_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that holds another known data set than MNIST is fine; one that holds none is not."""
+    files = {name: (sha256_of(content), len(content)) for name, content in tiny_files().items()}
+    monkeypatch.setitem(SOURCES, "fashion-mnist", Source(files, ()))
+    for name, content in tiny_files().items():
+        (tmp_path / name).write_bytes(content)
+    placed = dataclasses.replace(settings, data=str(tmp_path))
+    found = doctor._guarded("data", True, lambda: doctor._data(placed))
+    assert (found.ok, found.found) == (True, f"fashion-mnist in {tmp_path}")
+    (tmp_path / name).unlink()
+    found = doctor._guarded("data", True, lambda: doctor._data(placed))
+    assert (found.ok, "train-images-idx3-ubyte: expected 47040016 bytes" in found.found) == (False, True)
+
+
 @pytest.mark.parametrize("data", ["http://host.example/mnist", "s3://bucket/mnist"])
 def test_data_that_was_not_asked_for_is_no_tick(data: str, settings: Settings) -> None:
     """An address is not looked into here, and is not said to hold anything."""
     found = doctor._guarded("data", True, lambda: doctor._data(dataclasses.replace(settings, data=data)))
-    assert (found.ok, found.found) == (None, f"MNIST in {data}, which was not asked")
+    assert (found.ok, found.found) == (None, f"{data}, which was not asked")
 
 
 def test_an_endpoint_in_a_cluster_is_not_asked_from_here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

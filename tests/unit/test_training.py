@@ -49,6 +49,14 @@ def test_the_same_seed_gives_the_same_weights(digits, preset):
     assert first != other
 
 
+def test_images_that_are_no_digits_are_trained_on_alone(digits, monkeypatch):
+    """Drawn digits come to a training set of digits, as the preset has it, and to no other."""
+    config = TrainingConfig(epochs=1, batch_size=64)
+    mixed, alone = (weights_digest(train(*digits, config, styled=styled).model) for styled in (True, False))
+    monkeypatch.setitem(PRESETS, "fast", dataclasses.replace(PRESETS["fast"], styles=0.0))
+    assert weights_digest(train(*digits, config).model) == alone != mixed
+
+
 ORDERED = """
 import numpy as np
 from digits.model import tf
