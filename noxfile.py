@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -24,6 +25,9 @@ os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 
 def install(session: nox.Session) -> None:
     """Install the locked packages, checked by hash, and this project as it stands here."""
+    # uv would install all of it on a later Python too, for which some of the packages were never made.
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        session.error(f"needs Python 3.11 or 3.12, this is {sys.version.split()[0]}: uv venv --python 3.12 --seed .venv")
     session.install("--require-hashes", "-r", LOCKED)
     session.install("--no-deps", "-e", ".")
 
