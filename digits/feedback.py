@@ -2,6 +2,9 @@
 
 The latest correction of a drawing holds: recording one removes what the same picture was called before. Where two
 people raced and both records stand, nobody knows who is right, and `collect` takes neither.
+
+Of a correction that was taken back stays when that was, `feedback/removed/<SHA-256 of the image's bytes>.json`. Only
+`copy` looks there, lest it come back from another store: what is trained on is told by the records' names alone.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ import base64
 import binascii
 import contextlib
 import json
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +28,7 @@ from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
 
 FOLDER = "feedback/"
+REMOVED = FOLDER + "removed/"
 DIGITS = 10
 LEAST_INK = 255  # the sum of an image's pixels: less is no drawing
 _KEY = re.compile(r"feedback/[0-9a-f]{64}\.json")
@@ -71,7 +77,7 @@ def record(
     answer: int | None,
     given_up: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Store that `image` is a `label`; doing it again changes nothing.
+    """Store that `image` is a `label`; of the same said again the last is kept, with its time.
 
     Args:
         store: where to.
@@ -102,6 +108,7 @@ def record(
         "drawing": base64.b64encode(drawing_png).decode(),
         "release": release,
         "answer": answer,
+        "time": time.time(),
     }
     key = _key(pixels, label)
     _store(store, key, canonical_json(content), pixels, label, given_up)
@@ -111,7 +118,9 @@ def record(
 def copy(source: ObjectStore, target: ObjectStore) -> int:
     """Take over what `target` lacks of another store's corrections, if it is whole. Returns how many these were.
 
-    What `target` called the same picture is removed, as by `record`.
+    What `target` called the same picture is removed, as by `record`. What it called the same picture later, or took
+    back later, holds; so does what it says where neither has a time, or both the same. An earlier version's record has
+    none, and counts as older than any that has.
 
     Raises:
         StoreError: a store refused.
@@ -121,8 +130,10 @@ def copy(source: ObjectStore, target: ObjectStore) -> int:
         if key not in known:
             with contextlib.suppress(ObjectMissing, DataError):  # corrected again since we listed; damaged
                 content = source.get(key)
-                _store(target, key, content, *_read(content, key))
-                taken += 1
+                pixels, label = _read(content, key)
+                if _time(content) > _settled(target, key, pixels):
+                    _store(target, key, content, pixels, label)
+                    taken += 1
     return taken
 
 
@@ -147,15 +158,23 @@ def _described(key: str, content: bytes) -> Correction:
 def remove(store: ObjectStore, which: str) -> Correction:
     """Take a correction back, by the first letters of its id, and return it. What learned from it has learned.
 
+    `copy` does not bring it back, nor anything else that was said of the picture before; what is said later holds.
+
     Raises:
         MissingError: there is no such one, or more than one.
     """
     found = [key for key in _keys(store) if _id(key).startswith(which)]
     if len(found) != 1:
         raise MissingError(f"{len(found) or 'no'} corrections begin with {which!r}", remedy="digits feedback")
-    removed = _described(found[0], store.get(found[0]))
+    content = store.get(found[0])
+    try:
+        note = _removed(_read(content, found[0])[0])
+    except DataError:
+        note = _removed_id(found[0])  # of which picture, nobody can tell
+    # Never before what it takes back, whose clock may have been ahead. Noted first: else it could come back for ever.
+    store.put(note, canonical_json({"time": max(time.time(), _time(content))}))
     store.delete(found[0])
-    return removed
+    return _described(found[0], content)
 
 
 def collect(store: ObjectStore, *, limit: int) -> Collected:
@@ -201,13 +220,39 @@ def _store(
     label: int,
     given_up: Callable[[], bool] = lambda: False,
 ) -> None:
-    store.create(key, content)
+    store.put(key, content)
     if given_up():
         return  # and a later correction, which somebody saw stored, is not removed for this one
     for other in range(DIGITS):
         if other != label:
             store.delete(_key(pixels, other))
     store.create(key, content)  # whoever raced with us may have removed it, as we removed theirs: one must stand
+
+
+def _settled(store: ObjectStore, key: str, pixels: bytes) -> float:
+    """When `store` was last told what a picture is, or that it is none for us; -1 where it never was."""
+    times = [-1.0]
+    for name in (*(_key(pixels, label) for label in range(DIGITS)), _removed(pixels), _removed_id(key)):
+        with contextlib.suppress(ObjectMissing):
+            times.append(_time(store.get(name)))
+    return max(times)
+
+
+def _time(content: bytes) -> float:
+    """When a record or a removal was made, in seconds since 1970; 0 where it does not say."""
+    try:
+        said = json.loads(content).get("time")
+    except (ValueError, AttributeError):
+        return 0.0
+    return said if isinstance(said, float) and 0 < said < math.inf else 0.0
+
+
+def _removed(pixels: bytes) -> str:
+    return f"{REMOVED}{sha256_of(pixels)}.json"
+
+
+def _removed_id(key: str) -> str:
+    return f"{REMOVED}{_id(key)}.json"
 
 
 def _id(key: str) -> str:

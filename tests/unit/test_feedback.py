@@ -30,6 +30,12 @@ def record(store: FileStore, seed: int, label: int) -> str:
     return feedback.record(store, image(seed), label, drawing_png=b"png", release="v1", answer=None)
 
 
+def dated(store: FileStore, key: str, at: object) -> None:
+    """Set the time of a record; None: it has none, as those of earlier versions."""
+    said = json.loads(store.get(key)) | {"time": at}
+    store.put(key, json.dumps({name: value for name, value in said.items() if value is not None}).encode())
+
+
 def test_what_is_recorded_is_collected(store: FileStore) -> None:
     """Images and labels come back as they were, in the order of their keys."""
     keys = {record(store, seed, seed % 10): seed for seed in range(12)}
@@ -42,12 +48,16 @@ def test_what_is_recorded_is_collected(store: FileStore) -> None:
     assert collected.rejected == {}
 
 
-def test_recording_twice_changes_nothing(store: FileStore) -> None:
-    """The same correction has the same key, and the first record of it stays."""
+def test_what_is_said_twice_is_kept_once(store: FileStore) -> None:
+    """The same correction has the same key and changes no digest; its record is the last, with that one's time."""
     key = record(store, 1, 7)
-    before = store.get(key)
+    dated(store, key, 1000.0)
+    before = feedback.digest(store), feedback.collect(store, limit=10).digest
     assert feedback.record(store, image(1), 7, drawing_png=b"other", release="v2", answer=3) == key
-    assert store.get(key) == before
+    said = json.loads(store.get(key))
+    assert (said["release"], said["answer"]) == ("v2", 3)
+    assert said["time"] > 1000
+    assert (feedback.digest(store), feedback.collect(store, limit=10).digest) == before
 
 
 def test_the_latest_label_holds(store: FileStore) -> None:
@@ -61,9 +71,9 @@ def test_a_correction_that_was_given_up_removes_no_later_one(tmp_path: Path) -> 
     """What a store takes in after its visitor was told to try again does not undo what he then saw stored."""
 
     class Slow(FileStore):
-        def create(self, key: str, content: bytes) -> bool:
+        def put(self, key: str, content: bytes | Path) -> None:
             record(FileStore(tmp_path), 1, 5)  # meanwhile
-            return super().create(key, content)
+            super().put(key, content)
 
     feedback.record(Slow(tmp_path), image(1), 3, drawing_png=b"", release="", answer=None, given_up=lambda: True)
     said = [one.label for one in feedback.listed(FileStore(tmp_path))]
@@ -75,10 +85,9 @@ def test_of_two_corrections_at_once_one_stands(tmp_path: Path) -> None:
     both = threading.Barrier(2, timeout=10)
 
     class Together(FileStore):
-        def create(self, key: str, content: bytes) -> bool:
-            made = super().create(key, content)
+        def put(self, key: str, content: bytes | Path) -> None:
+            super().put(key, content)
             both.wait()
-            return made
 
     store = Together(tmp_path)
     with ThreadPoolExecutor(2) as pool:
@@ -196,6 +205,102 @@ def test_another_stores_corrections_are_taken_over(store: FileStore, tmp_path: P
     assert sorted(feedback.collect(store, limit=10).labels.tolist()) == [1, 2, 3]
     assert store.get(key) == other.get(key)
     assert feedback.copy(other, store) == 0
+
+
+def test_what_was_taken_back_is_not_taken_over_again(store: FileStore, tmp_path: Path) -> None:
+    """A correction removed here stays away however often the other store is copied; said there anew, it comes."""
+    other = FileStore(tmp_path / "other")
+    key = record(other, 1, 7)
+    none = feedback.digest(store)
+    assert feedback.copy(other, store) == 1
+    feedback.remove(store, "")
+    assert feedback.copy(other, store) == feedback.collect(store, limit=10).count == 0
+    assert feedback.digest(store) == none
+    record(store, 1, 2)  # corrected to something else, and that taken back too
+    feedback.remove(store, "")
+    assert feedback.copy(other, store) == 0
+    assert record(other, 1, 7) == key
+    assert feedback.copy(other, store) == 1
+    assert feedback.collect(store, limit=10).labels.tolist() == [7]
+
+
+def test_what_was_taken_back_here_can_be_said_here_again(store: FileStore) -> None:
+    """A removal stands in the way of no later correction of the same picture."""
+    before = record(store, 1, 7), feedback.digest(store)
+    feedback.remove(store, "")
+    assert (record(store, 1, 7), feedback.digest(store)) == before
+    assert feedback.collect(store, limit=10).labels.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "holds"),
+    [
+        (1000.0, 2000.0, 2),
+        (2000.0, 1000.0, 7),
+        (1000.0, 1000.0, 2),
+        (1000.0, None, 7),
+        (None, 1000.0, 2),
+        (None, None, 2),
+        (2000.0, float("nan"), 7),
+        (float("inf"), 1000.0, 2),
+        (True, 1000.0, 2),
+        ("3000", 1000.0, 2),
+        (2000.0, [], 7),
+    ],
+)
+def test_of_two_stores_the_later_correction_holds(
+    there: object, here: object, holds: int, store: FileStore, tmp_path: Path
+) -> None:
+    """What a picture was called later holds; a record without a time is older; of equals this store's stays."""
+    other = FileStore(tmp_path / "other")
+    dated(other, record(other, 1, 7), there)
+    dated(store, record(store, 1, 2), here)
+    for taken in (int(holds == 7), 0):
+        assert feedback.copy(other, store) == taken
+        assert feedback.collect(store, limit=10).labels.tolist() == [holds]
+
+
+def test_an_earlier_versions_record_is_taken_over_and_taken_back(store: FileStore, tmp_path: Path) -> None:
+    """A record without a time is read, copied once, and stays away once it was removed."""
+    other = FileStore(tmp_path / "other")
+    dated(other, record(other, 1, 7), None)
+    assert [feedback.copy(other, store), feedback.copy(other, store)] == [1, 0]
+    assert feedback.collect(store, limit=10).labels.tolist() == [7]
+    feedback.remove(store, "")
+    assert feedback.copy(other, store) == 0
+
+
+def test_a_clock_that_is_ahead_does_not_bring_a_correction_back(store: FileStore, tmp_path: Path) -> None:
+    """A removal is never older than what it removes, whatever this machine's clock says."""
+    other = FileStore(tmp_path / "other")
+    dated(other, record(other, 1, 7), 9e9)
+    assert feedback.copy(other, store) == 1
+    feedback.remove(store, "")
+    assert feedback.copy(other, store) == 0
+
+
+def test_a_damaged_correction_that_was_removed_stays_away(store: FileStore, tmp_path: Path) -> None:
+    """The whole record of another store does not take the place of a damaged one that was taken back."""
+    other = FileStore(tmp_path / "other")
+    key = record(other, 1, 7)
+    feedback.copy(other, store)
+    store.put(key, b"damaged")
+    feedback.remove(store, "")
+    assert feedback.copy(other, store) == 0
+
+
+def test_of_two_labels_one_can_be_taken_back(store: FileStore, tmp_path: Path) -> None:
+    """Where both labels of a picture stand, the other one is trained on as soon as one is removed, and stays so."""
+    key = record(store, 1, 7)
+    content = store.get(key)
+    kept = record(store, 1, 1)
+    store.put(key, content)
+    feedback.remove(store, key.removeprefix(feedback.FOLDER).removesuffix(".json"))
+    other = FileStore(tmp_path / "other")
+    other.put(key, content)
+    assert feedback.copy(other, store) == 0
+    assert feedback.collect(store, limit=10).labels.tolist() == [1]
+    assert store.exists(kept)
 
 
 def test_corrections_are_listed_and_taken_back(store: FileStore) -> None:
