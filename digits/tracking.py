@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MODEL = "digits"
 RUN_VARIABLE = "MLFLOW_RUN_ID"  # set by our backends and by Kubeflow Pipelines' own MLflow integration
+# What a server that asks for a name or a token is shown; MLflow's own client reads them.
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 
 

@@ -16,9 +16,10 @@ from urllib.parse import unquote, urlsplit
 from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, endpoint, images, store
+from backends.docker.environment import of_step
 from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from backends.locks import locked
-from digits import deployment, events, ledger, releases, tracking
+from digits import deployment, events, ledger, releases
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 from digits.store import open_store
@@ -26,14 +27,6 @@ from digits.store import open_store
 KILLED_CODE = 137
 START_SECONDS = 600.0
 WAIT_SECONDS = 15
-# What of the engine's environment a step gets beside the settings.
-PASSED = (
-    events.VARIABLE,
-    tracking.RUN_VARIABLE,
-    deployment.ENDPOINT_VARIABLE,
-    "TF_CPP_MIN_LOG_LEVEL",
-    "PYTHONUNBUFFERED",
-)
 
 
 class DockerBackend(LocalBackend):
@@ -222,7 +215,6 @@ class _Steps:
         return code
 
     def _create(self, step: str, command: list[str], environment: dict[str, str]) -> Any:
-        passed = {name: os.environ[name] for name in PASSED if name in os.environ}
         # Data, cache, MLflow's database and its journal, and the run's folder: all lie in here, at the same path.
         home = str(self._settings.home)
         volumes = {home: {"bind": home, "mode": f"rw{self._mode}"}}
@@ -231,7 +223,7 @@ class _Steps:
         return self._client.containers.create(
             self._image,
             command=command,
-            environment=self._settings.environ() | passed | environment | {"HOME": "/tmp"},  # noqa: S108 # in there
+            environment=of_step(self._settings, os.environ) | environment,
             labels=containers.labels(
                 self._settings, "step", **{containers.RUN_LABEL: self._run.id, "org.digits.step": step}
             ),

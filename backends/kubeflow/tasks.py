@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from digits import __version__, events
+from digits import __version__, events, tracking
 from digits.errors import UsageError
 from digits.settings import Settings
 
@@ -24,9 +24,7 @@ PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 CONFIG_KEYS = {"DIGITS_STORE": "DIGITS_STORE", "MINIO_ENDPOINT": "MINIO_ENDPOINT", "DIGITS_DATA": "DIGITS_DATA"}
 SECRET_KEYS = {"AWS_ACCESS_KEY_ID": "MINIO_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "MINIO_SECRET_KEY"}
 MLFLOW_CONFIG = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
-MLFLOW_SECRET = {
-    name: name for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-}
+MLFLOW_SECRET = {name: name for name in tracking.CREDENTIALS}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -84,8 +85,11 @@ def nothing_of(client, settings):
     )
 
 
-def test_a_step_container_is_ours_and_may_do_little(client, settings, backend):
-    """Label, calling user, read-only root, no capability; and nothing of ours listens beyond this machine."""
+def test_a_step_container_is_ours_and_may_do_little(client, settings, monkeypatch):
+    """Label, calling user, read-only root, no capability, no secret but its own; nothing listens beyond here."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary-mlflow")
+    secrets = {"kfp_token": "canary-token", "kfp_cookie": "canary-cookie", "endpoint_token": "canary-endpoint"}
+    backend = DockerBackend(dataclasses.replace(settings, **secrets))
     seen = []
 
     def look(event):
@@ -93,8 +97,10 @@ def test_a_step_container_is_ours_and_may_do_little(client, settings, backend):
             assert wait_until(lambda: containers.ours(client, settings, "step"))
             seen.extend(c.attrs for c in containers.ours(client, settings))
 
-    result = backend.run(Request(PARAMETERS), look)
+    with contextlib.closing(backend):
+        result = backend.run(Request(PARAMETERS), look)
     assert result.state == "SUCCEEDED"
+    assert {e for a in seen for e in a["Config"]["Env"] if "canary" in e} == {"MLFLOW_TRACKING_TOKEN=canary-mlflow"}
     step = next(a for a in seen if a["Config"]["Labels"][containers.ROLE_LABEL] == "step")
     assert step["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
     assert step["Config"]["Labels"][containers.RUN_LABEL] == result.run_id

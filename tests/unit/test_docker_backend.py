@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import Mock
 
+import canary
 import pytest
 
 from backends.docker import store
 from backends.docker.backend import DockerBackend
+from backends.docker.environment import of_step
+from backends.kubeflow.tasks import MLFLOW_SECRET
+from digits import tracking
 from digits.errors import UsageError
 from digits.settings import Settings
 
@@ -43,3 +47,16 @@ def test_our_store_is_used_until_an_s3_store_is_named(tmp_path: Path) -> None:
     theirs = backend(tmp_path, store="s3://theirs", minio_endpoint="s3.example:9000")
     theirs.check()
     assert theirs.here() == theirs.step_settings() == theirs.settings
+
+
+def test_a_step_is_told_what_it_needs_and_no_other_secret(tmp_path: Path) -> None:
+    """Of all secrets a step gets the store's keys and what MLflow's server asks for, the same as on Kubeflow."""
+    settings, stem = canary.planted(Settings(home=tmp_path))
+    shown = {name: f"{stem}-{name}" for name in tracking.CREDENTIALS}
+    assert set(shown) == set(MLFLOW_SECRET)
+    told = of_step(settings, shown | {"DIGITS_KFP_TOKEN": stem, "AWS_SECRET_ACCESS_KEY": stem})
+    assert {name for name, value in told.items() if stem in value} == {*shown, "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"}
+    assert {name: told[name] for name in shown} == shown
+    again = Settings.load(told, dotenv=None)
+    assert (again.home, again.store, again.tracking_uri) == (settings.home, settings.store, settings.tracking_uri)
+    assert not {*shown} & {*of_step(settings, {})}
