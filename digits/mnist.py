@@ -21,7 +21,7 @@ import numpy as np
 from digits.data import Dataset
 from digits.errors import DataError, MissingError
 from digits.files import sha256_of, write_whole
-from digits.network import in_words
+from digits.network import in_words, pool_for
 from digits.settings import Settings
 from digits.sources import (
     AUTO,
@@ -187,7 +187,7 @@ def _download(source: Source, file: str, base: str, timeout: float = READ_SECOND
 
     expected_bytes = source.files[file][1]
     try:
-        answer = urllib3.request(
+        answer = pool_for(base).request(
             "GET",
             f"{base}{file}.gz",
             preload_content=False,

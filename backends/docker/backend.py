@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, endpoint, images, store
-from backends.docker.environment import of_step
+from backends.docker.environment import local_host, of_step
 from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from backends.locks import locked
 from digits import deployment, events, ledger, releases
@@ -136,8 +136,7 @@ class DockerBackend(LocalBackend):
 
 def _reachable_inside(name: str, value: str) -> None:
     """Refuse an address that means another machine inside a container than outside."""
-    host = urlsplit(value if "://" in value else f"//{value}").hostname if name != "data" or "://" in value else None
-    if host in {"localhost", "127.0.0.1", "::1"}:
+    if (name != "data" or "://" in value) and (host := local_host(value)):
         variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
         raise UsageError(
             f"{variable}={value}: inside a container {host} is the container, not this machine",

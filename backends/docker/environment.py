@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from backends.docker import endpoint, store
 from digits import deployment, events, tracking
 from digits.settings import Settings
 
@@ -27,6 +29,16 @@ PASSED = (
     "TF_CPP_MIN_LOG_LEVEL",
     "PYTHONUNBUFFERED",
 )
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+
+
+def local_host(address: str) -> str:
+    """The name by which an address, with or without a scheme, means each machine itself; '' where it does not."""
+    try:
+        host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    except ValueError:  # no address: refused where it is asked
+        return ""
+    return host if host in {"localhost", "127.0.0.1", "::1"} else ""
 
 
 def of_step(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -35,5 +47,16 @@ def of_step(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     return {
         **{name: everything[name] for name in SETTINGS},
         **{name: environ[name] for name in PASSED if name in environ},
+        **_proxies(environ),
         "HOME": "/tmp",  # noqa: S108 # in there
     }
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies of this machine that a container reaches too, and what is asked without them."""
+    found = {name: environ[name] for name in PROXIES if environ.get(name) and not local_host(environ[name])}
+    if not found:
+        return {}  # then those of Docker's own configuration hold
+    direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    inside = ",".join(filter(None, [direct, store.ALIAS, endpoint.ALIAS]))
+    return found | {"NO_PROXY": inside, "no_proxy": inside}

@@ -20,6 +20,7 @@ from backends.kubeflow.tasks import configure_task
 from backends.kubeflow.watch import Observed, events_of, observe, tries_of
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
 from digits.files import write_whole
+from digits.network import pool_for
 from digits.settings import Settings
 
 __all__ = ["KubeflowBackend", "configure_task"]
@@ -207,8 +208,8 @@ class KubeflowBackend:
             return
         address = f"{self.settings.tracking_uri.rstrip('/')}/get-artifact"
         asked = {"path": "report.html", "run_uuid": mlflow_run}
-        with contextlib.suppress(urllib3.exceptions.HTTPError):
-            answer = urllib3.request("GET", address, fields=asked, timeout=REPORT_SECONDS, retries=False)
+        with contextlib.suppress(urllib3.exceptions.HTTPError, DigitsError):
+            answer = pool_for(address).request("GET", address, fields=asked, timeout=REPORT_SECONDS, retries=False)
             if answer.status == 200:
                 write_whole(run.folder / "report.html", answer.data)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import kfp_server_api
 import urllib3
 
 from digits.errors import DigitsError, MissingError
+from digits.network import in_words, proxy_for
 from digits.settings import Settings
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 60
@@ -44,10 +43,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
                     f"DIGITS_KFP_CA: no file {settings.kfp_ca}", remedy="give it a file of certificates, or unset it"
                 )
             configuration.ssl_ca_cert = settings.kfp_ca
-        name = urlsplit(host).hostname or ""
-        proxy = urllib.request.getproxies().get(urlsplit(host).scheme)
-        if proxy and not urllib.request.proxy_bypass(name):
-            configuration.proxy = proxy
+        configuration.proxy, configuration.proxy_headers = proxy_for(host)
         super().__init__(configuration, cookie=settings.kfp_cookie or None)
         self._settings, self._host = settings, host
         self._token = self._read_token()
@@ -77,7 +73,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
                     continue
                 raise self._error(exc) from exc
             except (urllib3.exceptions.HTTPError, OSError) as exc:
-                raise self._unreachable(type(getattr(exc, "reason", exc)).__name__) from exc
+                raise self._unreachable(in_words(exc)) from exc
 
     def deserialize(self, response: Any, response_type: str) -> Any:
         """As generated, but a page of a login or of another service is no answer."""

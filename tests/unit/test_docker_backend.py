@@ -60,3 +60,16 @@ def test_a_step_is_told_what_it_needs_and_no_other_secret(tmp_path: Path) -> Non
     again = Settings.load(told, dotenv=None)
     assert (again.home, again.store, again.tracking_uri) == (settings.home, settings.store, settings.tracking_uri)
     assert not {*shown} & {*of_step(settings, {})}
+
+
+def test_a_step_is_told_the_proxies_that_it_reaches(tmp_path: Path) -> None:
+    """The proxy of a network holds in a container too, but not for its own neighbours; one on this machine does not."""
+    settings, away = Settings(home=tmp_path), "http://anna:word@proxy.example:3128"
+    told = of_step(settings, {"https_proxy": away, "HTTP_PROXY": "localhost:3128", "NO_PROXY": "intranet"})
+    assert told["https_proxy"] == away
+    assert of_step(settings, {"HTTP_PROXY": "http://[bad"})["HTTP_PROXY"] == "http://[bad"
+    assert "HTTP_PROXY" not in told
+    assert told["NO_PROXY"] == told["no_proxy"] == "intranet,minio,predictor"
+    assert not [
+        n for n in of_step(settings, {"HTTPS_PROXY": "http://[::1]:1", "no_proxy": "x"}) if "proxy" in n.lower()
+    ]

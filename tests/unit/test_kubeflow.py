@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from http_proxy import http_proxy
 from kfp_api import WORKFLOW, Pipelines, node_of, serving, slow, task, tasks
 
 from backends import runs
@@ -503,8 +505,10 @@ def test_a_cookie_is_sent_and_a_login_page_is_no_answer(settings: Settings, api:
         assert "DIGITS_KFP_COOKIE" in raised.value.remedy
 
 
-def test_an_authority_of_ones_own_is_taken_by_setting(settings: Settings, tmp_path: Path) -> None:
-    """A certificate that no public authority knows is refused, and taken with its own in DIGITS_KFP_CA."""
+def test_an_authority_of_ones_own_is_taken_by_setting(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that no public authority knows is refused, and taken with its own in DIGITS_KFP_CA; so by proxy."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     names = ["-subj", "/CN=kubeflow", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(key), "-out", str(certificate)]
@@ -516,7 +520,18 @@ def test_an_authority_of_ones_own_is_taken_by_setting(settings: Settings, tmp_pa
         there = dataclasses.replace(settings, kfp_host=api.url)
         with pytest.raises(MissingError, match=r"does not answer: .*(SSL|CERTIFICATE)"):
             KubeflowBackend(there).check()
-        KubeflowBackend(dataclasses.replace(there, kfp_ca=str(certificate))).check()
+        there = dataclasses.replace(there, kfp_ca=str(certificate))
+        KubeflowBackend(there).check()
+        with http_proxy("anna:canary") as between:
+            monkeypatch.setenv("no_proxy", "")
+            monkeypatch.setenv("HTTPS_PROXY", between.url.replace("//", "//anna:canary@"))
+            KubeflowBackend(there).check()
+            monkeypatch.setenv("HTTPS_PROXY", between.url)
+            with pytest.raises(MissingError, match=r"does not answer: the proxy: .* 407"):
+                KubeflowBackend(there).check()
+            assert {*between.asked} == {f"CONNECT {urlsplit(api.url).netloc}"}
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            KubeflowBackend(there).check()
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -532,7 +547,7 @@ def test_a_refusal_names_host_and_namespace(settings: Settings, api: Pipelines, 
 
 def test_nothing_there(settings: Settings) -> None:
     """A host where nothing listens is said at once, with the next thing to try."""
-    with pytest.raises(MissingError, match=r"http://127.0.0.1:9 does not answer") as raised:
+    with pytest.raises(MissingError, match=r"http://127.0.0.1:9 does not answer: connection refused") as raised:
         KubeflowBackend(dataclasses.replace(settings, kfp_host="http://127.0.0.1:9")).check()
     assert "DIGITS_KFP_HOST" in raised.value.remedy
 

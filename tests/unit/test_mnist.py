@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from http_proxy import http_proxy
 from support import ROOT
 
 from digits import mnist
@@ -226,6 +227,21 @@ def test_a_url_is_fetched_once_and_then_cached(
     assert len(mirror.asked) == 4
     assert first.train.digest() == again.train.digest()
     assert sorted(p.name for p in (tmp_path / "mnist").iterdir()) == sorted(FILES)
+
+
+def test_behind_a_proxy_mnist_is_found(
+    monkeypatch: pytest.MonkeyPatch, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    """Mirrors are looked for, and fetched from, by way of HTTP_PROXY."""
+    use(monkeypatch, at(mirror, "good"))
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with http_proxy() as between:
+        monkeypatch.setenv("HTTP_PROXY", between.url)
+        assert mnist.resolve("auto", "", tmp_path) == "mnist"
+        assert len(mnist.fetch("auto", "", tmp_path).train) == 7
+    assert len(between.asked) >= 5  # one to look, and each of the four files
+    assert between.asked == [f"GET http://127.0.0.1:{mirror.server_address[1]}{path}" for path in mirror.asked]
 
 
 def test_a_transparent_encoding_is_understood(
