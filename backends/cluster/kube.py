@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 from urllib.parse import urlencode
 
 from digits.errors import DigitsError, MissingError
+from digits.network import in_words
 from digits.settings import Settings
 
 CONNECT_SECONDS = 5.0
@@ -141,7 +142,7 @@ class Kube:
             answer = self._pool.request(method, url, headers=headers, body=None if body is None else json.dumps(body))
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise MissingError(
-                f"the cluster at {self.server} did not answer: {type(exc).__name__}", remedy="digits cluster status"
+                f"the cluster at {self.server} did not answer: {in_words(exc)}", remedy="digits cluster status"
             ) from exc
         text = answer.data.decode(errors="replace")
         if answer.status >= 400:

@@ -14,6 +14,7 @@ from typing import Any
 
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
+from digits.network import in_words
 from digits.settings import Settings
 
 ALIAS, PORT, BUCKET = "minio", 9000, "digits"
@@ -163,7 +164,7 @@ def _wait(container: Any) -> None:
             if urllib3.request("GET", url, timeout=1.0, retries=False).status == 200:
                 return
         except urllib3.exceptions.HTTPError as exc:
-            seen = type(exc).__name__
+            seen = in_words(exc)
         time.sleep(0.05)
     words = container.logs(tail=5).decode(errors="replace").strip()
     containers.remove(container)

@@ -85,11 +85,11 @@ def test_without_a_cluster(settings: Settings) -> None:
 
 
 def test_a_cluster_that_does_not_answer(settings: Settings) -> None:
-    """A cluster that is gone is named, and not waited for."""
+    """A cluster that is gone is named with what happened, and not waited for."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     write_kubeconfig(settings, f"http://127.0.0.1:{port}")
-    with pytest.raises(MissingError, match=f"127.0.0.1:{port}"):
+    with pytest.raises(MissingError, match=f"127.0.0.1:{port} did not answer: connection refused"):
         kserve.deploy(settings, RELEASE, "s3://b/models/digits/0123456789ab/")
 
 
