@@ -54,21 +54,38 @@ def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: flo
     Raises:
         EndpointError: it did not within `seconds`; says what it did instead.
     """
+    wait_for_version(
+        endpoint,
+        manifest["version"],
+        lambda: check_golden(endpoint, manifest, token=token),
+        token=token,
+        seconds=seconds,
+    )
+
+
+def wait_for_version(
+    endpoint: str, version: str, proven: Callable[[], None] = lambda: None, *, token: str = "", seconds: float = 0
+) -> None:
+    """Wait until `endpoint` says that it serves the release `version`, and `proven` raises nothing that may pass.
+
+    Raises:
+        EndpointError: as `wait_for`.
+    """
     limit = seconds or READY_SECONDS
     deadline = time.monotonic() + limit
     seen = "no answer"
     while time.monotonic() < deadline:
         try:
             about = request(f"{endpoint}/v2/models/digits", token=token)["parameters"]
-            if about["release"] == manifest["version"]:
-                check_golden(endpoint, manifest, token=token)
+            if about["release"] == version:
+                proven()
                 return
             seen = f"it serves release {about['release']}"
-            if about.get("refused", {}).get("release") == manifest["version"]:
+            if about.get("refused", {}).get("release") == version:
                 raise EndpointError(
-                    f"{endpoint} refused release {manifest['version']} and still serves {about['release']}: "
+                    f"{endpoint} refused release {version} and still serves {about['release']}: "
                     + about["refused"]["why"],
-                    remedy=f"digits verify {manifest['version']}",
+                    remedy=f"digits verify {version}",
                 )
         except OSError as exc:
             seen = str(exc)
@@ -76,7 +93,7 @@ def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: flo
             seen = f"an answer that is not ours ({exc!r})"
         time.sleep(0.1)
     raise EndpointError(
-        f"{endpoint} does not serve release {manifest['version']} after {limit:.0f} s: {seen}",
+        f"{endpoint} does not serve release {version} after {limit:.0f} s: {seen}",
         remedy="digits doctor, or look into the predictor's log",
     )
 

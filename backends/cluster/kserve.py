@@ -53,7 +53,7 @@ def deploy(
     Raises:
         EndpointError: it did not get ready or answered wrongly, and the former release is back in place, or the
             message says why it is not; or another deployment came between, and is left in place.
-        MissingError: no cluster, no KServe in it, or it does not answer.
+        MissingError: no cluster, no KServe in it, or it does not answer; what it may have done is taken back.
         DigitsError: the cluster refused.
     """
     return _Service(Kube.connect(settings), settings.namespace, name).serve(
@@ -109,13 +109,14 @@ class _Service:
 
     def serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
         former = self._settled(deadline)
-        self._apply(revision, former)
         try:
+            self._apply(revision, former)
             self._rolled_out(revision, deadline)
             self._answers(revision, release, deadline)
         except _Superseded:
             raise
-        except BaseException as exc:  # also when the user interrupts: nothing half-deployed stays
+        # Also when the user interrupts, and when the server's answer was lost: nothing half-deployed stays.
+        except BaseException as exc:
             try:
                 self._restore(revision, former)
             except DigitsError as failed:
@@ -192,13 +193,8 @@ class _Service:
             url = self.url if inside else stack.enter_context(self.reached(self._pod_of(revision, deadline)))
             if release is not None:
                 deployment.wait_for(url, release, seconds=seconds)
-                return
-            try:
-                found = deployment.request(f"{url}/v2/models/{NAME}")["parameters"]["release"]
-            except (OSError, KeyError, TypeError) as exc:
-                self._fail(revision, f"an unexpected answer ({exc!r})")
-            if found != revision.version:
-                self._fail(revision, f"the endpoint says it serves {found}")
+            else:
+                deployment.wait_for_version(url, revision.version, seconds=seconds)
 
     def _pod_of(self, revision: Revision, deadline: float) -> str:
         while True:

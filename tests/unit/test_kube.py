@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -206,7 +207,8 @@ class Cluster(BaseHTTPRequestHandler):
     live: ClassVar[Json | None] = None
     looks: ClassVar[int] = 0
     pods: ClassVar[list[Json]] = []
-    faults: ClassVar[list[tuple[str, int]]] = []  # (method and kind, status; 0 cuts the connection), each met once
+    # (method and kind, status; 0 cuts the connection, 1 does so once what was asked for is done), each met once
+    faults: ClassVar[list[tuple[str, int]]] = []
 
     def _handle(self) -> None:
         status, body = 200, json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
@@ -214,6 +216,7 @@ class Cluster(BaseHTTPRequestHandler):
         fault = next((fault for fault in self.faults if fault[0] == asked and Cluster.live), None)
         if fault:
             self.faults.remove(fault)
+        if fault and fault[1] != 1:
             status, answer = fault[1], {"message": "not now"}
         elif self.command == "PATCH":
             answer = Cluster.live = body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
@@ -230,7 +233,7 @@ class Cluster(BaseHTTPRequestHandler):
             answer["status"] = there if Cluster.looks > 1 and not self.pods else {}
         else:
             status, answer = (200, Cluster.live) if Cluster.live else (404, {"message": "not found"})
-        if not status:
+        if not status or (fault and fault[1] == 1):
             self.close_connection = True
             return
         content = json.dumps(answer).encode()
@@ -289,6 +292,77 @@ def test_an_outage_after_the_rollout_is_waited_through(monkeypatch: pytest.Monke
     assert service._pod_of(revision, time.monotonic() + 10) == "p"
     with pytest.raises(RefusedError, match="forbidden"):
         service._pod_of(revision, time.monotonic() + 10)
+
+
+def test_a_deployment_whose_answer_was_lost_is_taken_back(deployed: Callable[[], str], settings: Settings) -> None:
+    """Where the API server did what was asked and its answer never came, what was served before is back."""
+    deployed()
+    before = Cluster.live
+    Cluster.faults += [("PATCH inferenceservices", 1)]
+    with pytest.raises(MissingError, match="did not answer: the connection broke off"):
+        kserve.deploy(settings, RELEASE | {"version": "ba9876543210"}, "s3://b/models/digits/ba9876543210/", seconds=20)
+    assert before
+    assert Cluster.faults == []
+    assert Cluster.live
+    assert Revision.served_by(Cluster.live) == Revision.served_by(before)
+
+
+def test_a_deployment_that_never_arrived_changes_nothing(deployed: Callable[[], str], settings: Settings) -> None:
+    """Where the API server never got what was asked there is nothing to take back, and what happened is said."""
+    deployed()
+    before = Cluster.live
+    Cluster.faults += [("PATCH inferenceservices", 0)]
+    with pytest.raises(MissingError, match="did not answer: the connection broke off"):
+        kserve.deploy(settings, RELEASE | {"version": "ba9876543210"}, "s3://b/models/digits/ba9876543210/", seconds=20)
+    assert Cluster.live is before
+
+
+class Pod(BaseHTTPRequestHandler):
+    """A predictor that gives one answer after the other; the last stays."""
+
+    answers: ClassVar[list[tuple[int, bytes]]] = []
+
+    def do_GET(self) -> None:
+        status, content = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def pod_address() -> Iterator[str]:
+    """Where a pod answers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pod)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def ask(address: str, seconds: float) -> None:
+    """What a rollback to RELEASE asks of its pods at that address."""
+    revision = Revision.of(RELEASE, "s3://b/models/digits/0123456789ab/", "")
+    service = kserve._Service(SimpleNamespace(inside=True), "digits", "digits")
+    service.url = address
+    service._answers(revision, None, time.monotonic() + seconds)
+
+
+def about(release: str) -> tuple[int, bytes]:
+    return 200, json.dumps({"parameters": {"release": release}}).encode()
+
+
+def test_a_rollback_is_asked_for_until_it_answers(pod_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy's page, an error, another's answer and the former release pass; then it serves what it should."""
+    passing = [(200, b"<html>"), (503, b"later"), (200, b"[]"), (200, b"{}"), about("ba9876543210")]
+    monkeypatch.setattr(Pod, "answers", [*passing, about("0123456789ab")])
+    ask(pod_address, 20)
+    assert Pod.answers == [about("0123456789ab")]
 
 
 def test_a_refusal_takes_the_deployment_back(deployed: Callable[[], str]) -> None:
