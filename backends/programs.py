@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 
 from digits.errors import DigitsError, MissingError
 
@@ -17,6 +19,12 @@ HOW_TO_GET = {
 
 class ProgramError(DigitsError):
     """A program ended with an error or did not end in time."""
+
+
+def finding_us(environment: Mapping[str, str]) -> dict[str, str]:
+    """That environment, so that a Python started in it finds our packages, from whichever folder."""
+    root = str(Path(__file__).resolve().parents[1])
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))}
 
 
 def need(name: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backends.cluster.kube import kubeconfig_path
+from backends.cluster.kube import is_ready, kubeconfig_path
 from backends.cluster.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
 from backends.cluster.namespace import install
 from backends.locks import locked
@@ -110,17 +110,13 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
         found["kserve"] = image.rpartition(":")[2] if controller["status"].get("availableReplicas") else "starting"
     with contextlib.suppress(ProgramError):
         for pod in as_json(settings, "get", "pods", "-n", settings.namespace)["items"]:
-            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-            phase = pod["status"]["phase"]
+            ready, phase = is_ready(pod), pod["status"]["phase"]
             if "deletionTimestamp" in pod["metadata"]:
                 ready, phase = False, "ending"
             found["pods"].append({"name": pod["metadata"]["name"], "phase": phase, "ready": ready})
         for item in as_json(settings, "get", "inferenceservices", "-n", settings.namespace)["items"]:
-            ready = any(
-                c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", [])
-            )
             release = item["metadata"].get("annotations", {}).get("digits/release", "")
-            found["endpoints"].append({"name": item["metadata"]["name"], "ready": ready, "release": release})
+            found["endpoints"].append({"name": item["metadata"]["name"], "ready": is_ready(item), "release": release})
     return found
 
 

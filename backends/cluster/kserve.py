@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 
-from backends.cluster.kube import Json, Kube, RefusedError, forwarded
+from backends.cluster.kube import Json, Kube, RefusedError, forwarded, is_ready
 from backends.cluster.reasons import reasons
 from backends.cluster.revision import PREVIOUS, REVISION, Revision, inference_service
 from digits import deployment
@@ -27,6 +27,16 @@ POLL_SECONDS = 1.0
 HTTP_PORT = 8080
 # What an operator may have tuned on the live object; a deployment changes the release and leaves these.
 TUNABLE = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")
+
+
+def path_of(namespace: str, name: str = NAME) -> str:
+    """The path of an InferenceService on the API server."""
+    return f"/apis/serving.kserve.io/v1beta1/namespaces/{namespace}/inferenceservices/{name}"
+
+
+def address_of(namespace: str, name: str = NAME) -> str:
+    """The address of its predictor inside the cluster."""
+    return f"http://{name}-predictor.{namespace}.svc.cluster.local"
 
 
 def deploy(
@@ -99,10 +109,10 @@ class _Service:
 
     def __init__(self, kube: Kube, namespace: str, name: str) -> None:
         self.kube, self.namespace, self.name = kube, namespace, name
-        self._path = f"/apis/serving.kserve.io/v1beta1/namespaces/{namespace}/inferenceservices/{name}"
+        self._path = path_of(namespace, name)
         self._deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}-predictor"
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
-        self.url = f"http://{name}-predictor.{namespace}.svc.cluster.local"
+        self.url = address_of(namespace, name)
 
     def live(self) -> Json | None:
         return self.kube.get(self._path)
@@ -166,7 +176,7 @@ class _Service:
                 live = self.live()
                 deployed = self.kube.get(self._deployment)
                 self._still(revision, live)
-                if live and deployed and _complete(deployed, revision) and _ready(live):
+                if live and deployed and _complete(deployed, revision) and is_ready(live):
                     return
                 seen, hopeless = reasons(self.kube, self._pods, self.name, live, deployed, revision.id)
             except (MissingError, RefusedError) as exc:
@@ -210,7 +220,7 @@ class _Service:
         query = {"labelSelector": f"serving.kserve.io/inferenceservice={self.name}"}
         for pod in self.kube.request("GET", self._pods, query=query)["items"]:
             of_revision = not revision or pod["metadata"].get("annotations", {}).get(REVISION) == revision
-            if of_revision and "deletionTimestamp" not in pod["metadata"] and _ready(pod):
+            if of_revision and "deletionTimestamp" not in pod["metadata"] and is_ready(pod):
                 return str(pod["metadata"]["name"])
         raise EndpointError(
             f"InferenceService {self.name} in {self.namespace} has no ready pod", remedy="digits cluster status"
@@ -284,8 +294,3 @@ def _complete(deployed: Json, revision: Revision) -> bool:
         and status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("availableReplicas", 0)
         and status.get("updatedReplicas", 0) >= max(1, wanted)
     )
-
-
-def _ready(item: Json) -> bool:
-    # KServe leaves observedGeneration behind where its status stays the same, so it says nothing here.
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))

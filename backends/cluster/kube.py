@@ -155,6 +155,12 @@ class Kube:
         return text
 
 
+def is_ready(item: Json) -> bool:
+    """Whether a pod, an InferenceService or the like says that it is Ready."""
+    # KServe leaves observedGeneration behind where its status stays the same, so it says nothing here.
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))
+
+
 def _reason(text: str) -> str:
     try:
         return str(json.loads(text)["message"])

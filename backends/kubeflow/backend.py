@@ -90,16 +90,14 @@ class KubeflowBackend:
     def endpoint(self) -> str:
         """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
         from backends.cluster import kserve
-        from backends.cluster.kube import Kube
+        from backends.cluster.kube import Kube, is_ready
 
-        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.settings.namespace}/inferenceservices/{kserve.NAME}"
+        namespace = self.settings.namespace
         try:
-            found = Kube.connect(self.settings).get(path) or {}
+            found = Kube.connect(self.settings).get(kserve.path_of(namespace)) or {}
         except DigitsError:
             return ""
-        conditions = found.get("status", {}).get("conditions", [])
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-        return f"http://{kserve.NAME}-predictor.{self.settings.namespace}.svc.cluster.local" if ready else ""
+        return kserve.address_of(namespace) if is_ready(found) else ""
 
     def here(self) -> Settings:
         """See Backend. The cluster's store and tracking must be reachable by the same addresses from here."""
@@ -122,9 +120,8 @@ class KubeflowBackend:
         from backends.cluster import kserve
         from backends.cluster.kube import Kube, RefusedError
 
-        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{self.settings.namespace}/inferenceservices/{kserve.NAME}"
         try:
-            Kube.connect(self.settings).request("DELETE", path)
+            Kube.connect(self.settings).request("DELETE", kserve.path_of(self.settings.namespace))
         except RefusedError as exc:
             if exc.status != 404:
                 raise

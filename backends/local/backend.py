@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
+from backends.programs import finding_us
 from digits import events, feedback, ledger, mnist
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.settings import Settings
@@ -174,14 +175,12 @@ class LocalBackend(ABC):
         environment |= {"DIGITS_ENDPOINT": deployment["endpoint"]}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         environment.pop("MLFLOW_RUN_ID", None)
-        root = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
         engine = subprocess.Popen(
             [sys.executable, "-m", "backends.local.engine", str(run.folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=finding_us(environment),
             start_new_session=True,
         )
         run.update(engine=engine.pid, engine_started=runs.started_at(engine.pid))

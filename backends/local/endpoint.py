@@ -16,6 +16,7 @@ import psutil
 
 from backends import runs
 from backends.locks import locked
+from backends.programs import finding_us
 from digits import code
 from digits.errors import EndpointError
 from digits.files import canonical_json, sha256_of, write_json
@@ -77,16 +78,14 @@ def _start(settings: Settings) -> Predictor:
     http, grpc = free_port(settings.port), free_port(settings.grpc_port)
     log = settings.home / "logs" / "predictor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | settings.environ() | {"PYTHONUNBUFFERED": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "digits", "serve", "--http-port", str(http), "--grpc-port", str(grpc)],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=finding_us(environment),
             start_new_session=True,
         )
     state = Predictor(

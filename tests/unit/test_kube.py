@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +16,15 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from support import ROOT
 
 from backends.cluster import kind as cluster
 from backends.cluster import kserve
-from backends.cluster.kube import Kube, RefusedError, kubeconfig_path
+from backends.cluster.kube import Kube, RefusedError, is_ready, kubeconfig_path
 from backends.cluster.reasons import reasons
 from backends.cluster.revision import Revision, inference_service
-from backends.programs import ProgramError, need, program
+from backends.kubeflow.backend import KubeflowBackend
+from backends.programs import ProgramError, finding_us, need, program
 from digits.errors import EndpointError, MissingError
 from digits.settings import Settings
 
@@ -365,6 +369,34 @@ def test_a_rollback_is_asked_for_until_it_answers(pod_address: str, monkeypatch:
     assert Pod.answers == [about("0123456789ab")]
 
 
+def test_kubeflows_endpoint_is_the_deployed_one(deployed: Callable[[], str], settings: Settings) -> None:
+    """The kubeflow backend finds what was deployed at its address once it is Ready, and takes it away."""
+    backend = KubeflowBackend(dataclasses.replace(settings, kfp_host="http://kubeflow.invalid"))
+    assert backend.endpoint() == ""
+    address = deployed()
+    assert backend.endpoint() == address
+    assert Cluster.live
+    Cluster.live["status"]["conditions"][0]["status"] = "Unknown"
+    assert backend.endpoint() == ""
+    backend.stop_endpoint()
+    assert Cluster.live is None
+    backend.stop_endpoint()
+
+
+@pytest.mark.parametrize(
+    ("item", "ready"),
+    [
+        ({}, False),
+        ({"status": {"conditions": [{"type": "Initialized", "status": "True"}]}}, False),
+        ({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, False),
+        ({"status": {"conditions": [{"type": "x", "status": "False"}, {"type": "Ready", "status": "True"}]}}, True),
+    ],
+)
+def test_what_is_ready_says_so(item: Json, ready: bool) -> None:
+    """Only the condition Ready counts, and only when it is True."""
+    assert is_ready(item) is ready
+
+
 def test_a_refusal_takes_the_deployment_back(deployed: Callable[[], str]) -> None:
     """Waiting does not mend a right that lacks."""
     Cluster.faults += [("GET pods", 403)]
@@ -393,6 +425,14 @@ def test_programs_are_named_when_missing(monkeypatch: pytest.MonkeyPatch, settin
     assert "https://" in missing.value.remedy
     with pytest.raises(MissingError):
         cluster.up(settings)
+
+
+def test_a_python_of_ours_finds_us() -> None:
+    """Our packages come first on its path; what was there stays, and the environment handed in is not changed."""
+    given = {"PYTHONPATH": "/theirs", "LANG": "C"}
+    assert finding_us(given) == {"PYTHONPATH": f"{ROOT}{os.pathsep}/theirs", "LANG": "C"}
+    assert given["PYTHONPATH"] == "/theirs"
+    assert finding_us({}) == {"PYTHONPATH": str(ROOT)}
 
 
 def test_programs_end_in_time() -> None:
