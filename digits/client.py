@@ -9,7 +9,7 @@ import numpy as np
 
 from digits.data import Images
 from digits.errors import EndpointError
-from digits.network import bearer, in_words
+from digits.transport import bearer, in_words
 
 SECONDS = 10.0
 

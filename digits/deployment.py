@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from digits.errors import EndpointError, MissingError
-from digits.network import bearer, in_words
 from digits.releases import Manifest
 from digits.settings import Settings
+from digits.transport import bearer, in_words
 
 GROUP = "digits.deployers"
 FOLLOW = "follow"

@@ -21,7 +21,6 @@ import numpy as np
 from digits.data import Dataset
 from digits.errors import DataError, MissingError
 from digits.files import sha256_of, write_whole
-from digits.network import in_words, pool_for
 from digits.settings import Settings
 from digits.sources import (
     AUTO,
@@ -35,6 +34,7 @@ from digits.sources import (
     check_name,
 )
 from digits.store import ObjectStore, open_store
+from digits.transport import in_words, pool_for
 
 __all__ = [
     "AUTO",

@@ -15,8 +15,8 @@ from typing import IO, Any, Self
 from urllib.parse import urlencode
 
 from digits.errors import DigitsError, MissingError
-from digits.network import in_words
 from digits.settings import Settings
+from digits.transport import in_words
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0

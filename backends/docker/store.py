@@ -14,8 +14,8 @@ from typing import Any
 
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
-from digits.network import in_words
 from digits.settings import Settings
+from digits.transport import in_words
 
 ALIAS, PORT, BUCKET = "minio", 9000, "digits"
 START_SECONDS = 30.0

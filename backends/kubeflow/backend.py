@@ -20,8 +20,8 @@ from backends.kubeflow.tasks import configure_task
 from backends.kubeflow.watch import Observed, events_of, observe, tries_of
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
 from digits.files import write_whole
-from digits.network import pool_for
 from digits.settings import Settings
+from digits.transport import pool_for
 
 __all__ = ["KubeflowBackend", "configure_task"]
 

@@ -11,8 +11,8 @@ import kfp_server_api
 import urllib3
 
 from digits.errors import DigitsError, MissingError
-from digits.network import in_words, proxy_for
 from digits.settings import Settings
+from digits.transport import in_words, proxy_for
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 60
 NOTEBOOK_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path

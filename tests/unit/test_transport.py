@@ -13,7 +13,7 @@ from http_proxy import http_proxy
 from support import free_port
 
 from digits.errors import UsageError
-from digits.network import in_words, pool_for, proxy_for
+from digits.transport import in_words, pool_for, proxy_for
 
 RETRIES = [False, urllib3.Retry(total=1, backoff_factor=0)]
 
