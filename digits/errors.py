@@ -21,16 +21,19 @@ import re
 from pathlib import Path
 
 MASK = "<SECRET>"
-_PASSWORD = re.compile(r"(://[^/\s:]*):[^/\s]+@")
+_USER = re.compile(r"://[^/\s]+@")
 
 
 def mask_url(text: str) -> str:
-    """`text` with the password of each URL in it replaced, so that it can be shown; a / in one is to be written %2F."""
-    return _PASSWORD.sub(rf"\1:{MASK}@", text)
+    """`text` with what stands before the @ of each URL in it replaced, so that it can be shown.
+
+    All of it, since a token may stand where the user does; a / in one is to be written %2F.
+    """
+    return _USER.sub(f"://{MASK}@", text)
 
 
 class DigitsError(Exception):
-    """Something failed. `remedy` is the next thing to try, in one sentence or command. Both show no URL's password."""
+    """Something failed. `remedy` is the next thing to try, in one sentence or command. Both show no URL's user or password."""
 
     exit_code = 1
 

@@ -119,15 +119,16 @@ def test_settings_that_make_no_sense_can_be_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ("got 'https://u:canary@h/b', not", "got 'https://u:<SECRET>@h/b', not"),
-        ("http://u:canary@a:80: no; s3://v:canary@b: no", "http://u:<SECRET>@a:80: no; s3://v:<SECRET>@b: no"),
-        ("http://me@here:can@ary@[bad/x", "http://me@here:<SECRET>@[bad/x"),
-        ("redis://:canary@h", "redis://:<SECRET>@h"),
+        ("got 'https://u:canary@h/b', not", "got 'https://<SECRET>@h/b', not"),
+        ("http://u:canary@a:80: no; s3://v:canary@b: no", "http://<SECRET>@a:80: no; s3://<SECRET>@b: no"),
+        ("http://me@here:can@ary@[bad/x", "http://<SECRET>@[bad/x"),
+        ("redis://:canary@h", "redis://<SECRET>@h"),
+        ("https://canary@h/x and https://canary:@h", "https://<SECRET>@h/x and https://<SECRET>@h"),
         ("http://127.0.0.1:80/a@b and [::1]:9", "http://127.0.0.1:80/a@b and [::1]:9"),
     ],
 )
-def test_a_passwords_place_is_all_that_is_masked(given: str, shown: str) -> None:
-    """Of any text, each URL's password is replaced, in whatever form the URL is, and nothing else."""
+def test_what_stands_before_a_urls_at_sign_is_masked(given: str, shown: str) -> None:
+    """Of any text, each URL's user and password, or token, are replaced, in whatever form it is, and nothing else."""
     assert mask_url(given) == shown
 
 
