@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from digits.errors import DigitsError
+from digits.errors import DigitsError, mask_url
 
 VARIABLE = "DIGITS_EVENTS"
 
@@ -24,11 +24,15 @@ Event = dict[str, Any]
 
 
 def tell(event: str, step: str = "", **details: Any) -> None:
-    """Append one event. One small write with O_APPEND, so that writers in several processes don't mix."""
+    """Append one event, with what a URL in its texts keeps before the @ masked.
+
+    One small write with O_APPEND, so that writers in several processes don't mix.
+    """
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    line = json.dumps({"event": event, "step": step, "time": time.time(), **details}) + "\n"
+    shown = {name: mask_url(value) if isinstance(value, str) else value for name, value in details.items()}
+    line = json.dumps({"event": event, "step": step, "time": time.time(), **shown}) + "\n"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, line.encode())

@@ -41,6 +41,8 @@ def client(settings: Settings) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # At the end of a run MLflow prints the server's address, with its password, into the step's log.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     for library in ("alembic", "mlflow"):
         logging.getLogger(library).setLevel(logging.WARNING)
     import mlflow
@@ -79,7 +81,8 @@ def _usable(settings: Settings) -> Iterator[None]:
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        raise _unusable(settings, exc) from exc
+        # Not chained: MLflow's own words hold the password, and whoever prints this would print its cause too.
+        raise _unusable(settings, exc) from None
 
 
 def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
@@ -262,9 +265,10 @@ def _set_alias(mlflow_client: MlflowClient, alias: str, number: str) -> None:
 
 
 def link(settings: Settings, run_id: str) -> str:
-    """How to look at a run: an address for a server, a command for SQLite."""
+    """How to look at a run: an address for a server, a command for SQLite. Raises MissingError as `client`."""
     if settings.tracking_uri.startswith("http"):
-        experiment = client(settings).get_run(run_id).info.experiment_id
+        with _usable(settings):
+            experiment = client(settings).get_run(run_id).info.experiment_id
         return f"{mask_url(settings.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
     return f"mlflow ui --backend-store-uri {mask_url(settings.tracking_uri)}"
 

@@ -15,6 +15,7 @@ import canary
 import pytest
 import store_servers
 from homes import BASIC, Home
+from support import free_port
 
 COMMANDS = (
     ("releases",),
@@ -50,7 +51,7 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_secret_gets_out(tmp_path: Path) -> None:
-    """The S3 keys and the tokens are in no file, log, report, database, object, argument, output or error text."""
+    """S3 keys, tokens and MLflow's password are in no file, log, report, database, object, argument or output."""
     with store_servers.program(tmp_path / "server") as settings:
         home = tmp_path / "home"
         home.mkdir()
@@ -67,6 +68,8 @@ def test_no_secret_gets_out(tmp_path: Path) -> None:
 
         installed = Home(settings)
         refused = Home(dataclasses.replace(settings, minio_secret_key=wrong))
+        server = f"http://user:{wrong}@127.0.0.1:{free_port()}"  # nothing answers there
+        lost = Home(dataclasses.replace(settings, tracking_uri=server))
         with canary.CommandLines(kept) as processes:
             try:
                 installed.digits("run", *BASIC)
@@ -74,6 +77,7 @@ def test_no_secret_gets_out(tmp_path: Path) -> None:
                     say(installed, *arguments)
                 for arguments in (("run", *BASIC, "--no-cache"), ("releases",), ("doctor",)):
                     say(refused, *arguments)
+                say(lost, "run", *BASIC, "--seed", "1")
                 searched = [p.name for p in home.rglob("*") if p.is_file()]
                 assert {"mlflow.db", "pipeline.yaml", "report.html", "train.log", "predictor.log"} <= set(searched)
                 assert canary.files_with(home, kept) == []
@@ -82,6 +86,7 @@ def test_no_secret_gets_out(tmp_path: Path) -> None:
             finally:
                 say(installed, "clean", "--yes")
         assert "SignatureDoesNotMatch" in "".join(said)
+        assert "step publish failed: MLflow at http://<SECRET>@127.0.0.1" in "".join(said)
         assert [text for text in said if canary.holds(text.encode(), kept)] == []
         assert processes.seen == set()
         assert processes.looks > 20

@@ -36,3 +36,12 @@ def test_what_the_machine_lacks_is_told_with_its_remedy(
     assert not told["cause"].endswith(": ")
     assert remedy in told["remedy"]
     assert bool(told["remedy"]) == bool(remedy)
+
+
+def test_no_event_tells_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an error that is not ours says of an address, its password is masked in the file of events."""
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
+    with pytest.raises(OSError, match="canary"), events.reported("publish"):
+        raise OSError("cannot reach http://user:canary@127.0.0.1:9/api")
+    (told,) = events.Reader(tmp_path / "events.jsonl").new()
+    assert told["cause"] == "OSError: cannot reach http://<SECRET>@127.0.0.1:9/api"

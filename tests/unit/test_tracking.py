@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 from support import ROOT, Finished, another_release, child_environment, free_port
 
-from digits import ledger, releases, tracking
+from digits import events, ledger, releases, tracking
 from digits.errors import MissingError
 from digits.settings import Settings
 from digits.store import open_store
@@ -158,30 +162,53 @@ def test_a_file_that_is_no_database_is_refused(copied: Settings) -> None:
 
 
 @pytest.mark.slow
-def test_a_silent_server_is_refused_without_its_password(tmp_path: Path) -> None:
-    """A server that does not answer is named, and its password is not."""
+@pytest.mark.parametrize("ask", [tracking.check, lambda settings: tracking.link(settings, "r")], ids=["check", "link"])
+def test_a_silent_server_is_refused_without_its_password(
+    ask: Callable[[Settings], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not answer is named; its password is in no message, no traceback and no event."""
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
     settings = Settings(home=tmp_path, tracking_uri=f"http://user:canary@127.0.0.1:{free_port()}")
-    with pytest.raises(MissingError, match="MLFLOW_TRACKING_URI") as refused:
-        tracking.start_run(settings, "x", "x", {})
-    assert "127.0.0.1" in str(refused.value)
-    assert "canary" not in str(refused.value)
+    with pytest.raises(MissingError, match="MLFLOW_TRACKING_URI") as refused, events.reported("publish"):
+        ask(settings)
+    (told,) = events.Reader(tmp_path / "events.jsonl").new()
+    printed = "".join(traceback.format_exception(refused.value))  # as kfp does into the step's log
+    assert ("127.0.0.1" in printed, "127.0.0.1" in told["cause"], told["exit_code"]) == (True, True, 3)
+    assert "canary" not in printed
+    assert "canary" not in (tmp_path / "events.jsonl").read_text()
 
 
-def test_links_hold_no_password(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way to a run that a report shows is a command for SQLite, and an address without password for a server."""
+@pytest.mark.slow
+def test_a_server_is_used_without_its_password_being_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """MLflow's own server keeps a run; neither what is printed meanwhile nor the way to that run has its password."""
+    port, command = free_port(), [sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1"]
+    command += [f"--port={port}", f"--backend-store-uri=sqlite:///{tmp_path}/server.db"]
+    settings = Settings(home=tmp_path / "home", tracking_uri=f"http://user:canary@127.0.0.1:{port}/")
+    with (tmp_path / "server.log").open("wb") as log:
+        environment = child_environment(settings)
+        server = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "startup complete" not in (tmp_path / "server.log").read_text():
+            assert time.monotonic() < deadline
+            assert server.poll() is None
+            time.sleep(0.2)
+        run = tracking.start_run(settings, "kept", "run", {})
+        tracking.end_run(settings, run, tracking.FINISHED)
+        link = tracking.link(settings, run)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    assert link.startswith(f"http://<SECRET>@127.0.0.1:{port}/#/experiments/")
+    assert link.endswith(f"/runs/{run}")
+    assert [part for part in capfd.readouterr() if "canary" in part] == []
+
+
+def test_a_database_is_linked_by_a_command(finished: Finished) -> None:
+    """The way to a run that a report shows is, for SQLite, the command that shows MLflow's pages."""
     assert tracking.link(finished.settings, "r").startswith("mlflow ui --backend-store-uri sqlite:////")
-
-    class Client:
-        def get_run(self, run_id: str) -> object:
-            info = type("Info", (), {"experiment_id": "7"})
-            return type("Run", (), {"info": info})
-
-    # Only the address is of interest here: a server would be half a minute of starting MLflow.
-    monkeypatch.setattr(tracking, "client", lambda settings: Client())
-    settings = Settings(home=finished.settings.home, tracking_uri="http://user:canary@mlflow.example:5000/")
-    link = tracking.link(settings, "r1")
-    assert "canary" not in link
-    assert link.endswith("mlflow.example:5000/#/experiments/7/runs/r1")
 
 
 def test_the_manifest_is_logged_as_published(finished: Finished, tmp_path: Path) -> None:
