@@ -24,7 +24,7 @@ import psutil
 
 from backends.base import FAILED, Request
 from digits.errors import MissingError, UsageError
-from digits.files import write_json
+from digits.files import cannot_write, write_json
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
@@ -71,7 +71,10 @@ class Run:
 
 
 def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run:
-    """A new run. Ids sort by time, to the microsecond; the random tail keeps those of several programs apart."""
+    """A new run. Ids sort by time, to the microsecond; the random tail keeps those of several programs apart.
+
+    Raises DigitsError if the file system refuses.
+    """
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
     run = Run(home / "runs" / f"{stamp}-{secrets.token_hex(2)}")
     # There is no run without a record: of a program killed before that, `bury_dead` knows the folder by its process id.
@@ -93,6 +96,8 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
             },
         )
         part.rename(run.folder)
+    except OSError as exc:
+        raise cannot_write(run.folder, exc) from exc
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return run

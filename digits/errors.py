@@ -33,7 +33,7 @@ def mask_url(text: str) -> str:
 
 
 class DigitsError(Exception):
-    """Something failed. `remedy` is the next thing to try, in one sentence or command. Both show no URL's user or password."""
+    """Something failed. `remedy` is the next thing to try, in one sentence or command. No URL's password shows."""
 
     exit_code = 1
 

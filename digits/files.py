@@ -40,7 +40,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as exc:
-        raise _cannot_write(path, exc) from exc
+        raise cannot_write(path, exc) from exc
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -50,7 +50,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.chmod(0o644)
         part.replace(path)
     except OSError as exc:
-        raise _cannot_write(path, exc) from exc
+        raise cannot_write(path, exc) from exc
     finally:
         part.unlink(missing_ok=True)
 
@@ -71,7 +71,8 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _cannot_write(path: Path, exc: OSError) -> DigitsError:
+def cannot_write(path: Path, exc: OSError) -> DigitsError:
+    """What to raise where the file system refused `path`: MissingError where space lacks, else DigitsError."""
     kind = MissingError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else DigitsError
     return kind(
         f"cannot write {path}: {exc.strerror or exc}", remedy="free some space, or set DIGITS_HOME to another place"

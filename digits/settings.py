@@ -82,7 +82,8 @@ class Settings:
         """Read the settings from `environ` (default: the process's), over those in the file `dotenv` if it exists.
 
         Raises:
-            UsageError: a value is not of its kind; names the variable, what was expected and what came.
+            UsageError: a value is not of its kind; names the variable, what was expected and what came. Or the file
+                cannot be read.
         """
         given = _given(environ, dotenv)
         values: dict[str, Any] = {}
@@ -151,7 +152,13 @@ def _given(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, 
     if dotenv is not None and dotenv.is_file():
         from dotenv import dotenv_values
 
-        given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} | given
+        try:
+            found = dotenv_values(dotenv)
+        except (OSError, UnicodeError) as exc:
+            raise UsageError(
+                f"{dotenv}: expected text in UTF-8 that this user may read: {exc}", remedy="mend it, or remove it"
+            ) from exc
+        given = {k: v for k, v in found.items() if v is not None} | given
     return given
 
 

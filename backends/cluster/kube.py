@@ -22,6 +22,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 FORWARD_SECONDS = 20.0
 MANAGER = "digits"  # who owns the fields that we apply
+STUMBLES = (AttributeError, LookupError, TypeError, ValueError)  # what the library lets through of a damaged file
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 Json = dict[str, Any]
@@ -85,6 +86,7 @@ class Kube:
         Raises:
             MissingError: neither is there, or the file is damaged.
         """
+        import yaml
         from kubernetes import client, config
 
         known = client.Configuration()
@@ -95,7 +97,7 @@ class Kube:
                 config.load_incluster_config(client_configuration=known)
             else:
                 config.load_kube_config(config_file=str(path), client_configuration=known)
-        except config.ConfigException as exc:
+        except (config.ConfigException, yaml.YAMLError, OSError, *STUMBLES) as exc:
             raise unknown(path) from exc
         return cls(known, inside=inside, kubeconfig=None if inside else path)
 

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
+import os
 import signal
 import sys
+import traceback
 from typing import Any, NoReturn
 
 import click
 
 from digits import __version__
-from digits.errors import DigitsError
+from digits.errors import DigitsError, mask_url
 
 # command: (module of digits.cli, one line of help)
 COMMANDS = {
@@ -77,20 +80,49 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one message on standard error and its exit code."""
+    """Run a command; an error is one message on standard error and its exit code, 1 where it is none of ours."""
     # Being told to end is being interrupted: what was started is ended, and the run's record says so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
     except DigitsError as exc:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
-        _fail(exc.message, exc.remedy, exc.exit_code)
+        _end(exc)
     except click.ClickException as exc:
         exc.show()
         _fail(exc.format_message(), "digits --help", exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         _fail("interrupted", "", 130)
+    except Exception as exc:  # noqa: BLE001 # the last resort: what nobody foresaw
+        _end(_fault(exc))
+
+
+def _end(exc: DigitsError) -> NoReturn:
+    """End with an error of ours."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
+    _fail(exc.message, exc.remedy, exc.exit_code)
+
+
+def _fault(exc: Exception) -> DigitsError:
+    """What to say of an error that is none of ours. Its traceback is kept in a file, else shown on standard error."""
+    from digits.files import write_whole
+    from digits.settings import Settings
+
+    told = mask_url("".join(traceback.format_exception(exc)))
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    try:
+        kept = Settings.load().home / "logs" / f"fault-{stamp}-{os.getpid()}.txt"
+        write_whole(kept, told)
+        where = str(kept)
+    except Exception:  # noqa: BLE001 # whatever keeps it from being written: it must not be lost
+        click.echo(told, err=True)
+        where = "the traceback above"
+    words = f"{type(exc).__name__}: {' '.join(mask_url(str(exc)).split())[:300]}".removesuffix(": ")
+    at = traceback.extract_tb(exc.__traceback__)[-1]
+    return DigitsError(
+        f"a fault of digits itself, not of what you asked: {words} ({at.filename}:{at.lineno})",
+        remedy=f"report it with {where} and the output of digits doctor, as CONTRIBUTING.md says",
+    )
 
 
 def _fail(message: str, remedy: str, code: int) -> NoReturn:

@@ -63,7 +63,7 @@ def digits(
     """Runs the command line as the program would, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, on: Settings = settings) -> Said:
+    def run(*arguments: str, on: Settings = settings, traceback: bool = False) -> Said:
         for name, value in on.environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["digits", *arguments])
@@ -74,7 +74,7 @@ def digits(
         except SystemExit as exc:
             code = int(exc.code or 0)
         out, err = capfd.readouterr()
-        assert "Traceback" not in err
+        assert ("Traceback" in err) is traceback
         return Said(code, out, err)
 
     return run
@@ -114,6 +114,45 @@ def test_a_setting_that_makes_no_sense_is_2(digits: Digits, monkeypatch: pytest.
     said = digits("releases", on=settings)
     assert said.code == 2
     assert "MLFLOW_TRACKING_URI" in said.err
+
+
+def test_an_env_file_that_is_no_text_is_2(digits: Digits, tmp_path: Path) -> None:
+    """A .env in another encoding is named, with what was expected."""
+    (tmp_path / ".env").write_bytes("DIGITS_DATA=/prüfung".encode("latin-1"))
+    said = digits("releases", "--json")
+    assert (said.code, "expected text in UTF-8" in said.json["error"]) == (2, True)
+    assert ".env" in said.err
+
+
+def test_a_home_that_cannot_be_is_1(digits: Digits, tmp_path: Path) -> None:
+    """Where DIGITS_HOME cannot be made, the path, the system's reason and the way out are said."""
+    (tmp_path / "file").write_text("no folder")
+    said = digits("run", "--json", on=Settings(home=tmp_path / "file" / "home"))
+    assert (said.code, "Not a directory" in said.json["error"], "DIGITS_HOME" in said.json["remedy"]) == (1, True, True)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_fault_of_the_program_is_told_as_one(
+    writable: bool, digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What nobody foresaw ends with 1 and one object; its traceback is in a file, else shown, and has no password."""
+    home = settings.home if writable else tmp_path / "file" / "home"
+    (tmp_path / "file").write_text("no folder")
+
+    def faulty(_: object) -> str:
+        raise KeyError("http://user:canary@host")
+
+    monkeypatch.setattr(ledger, "champion", faulty)
+    said = digits("releases", "--json", on=dataclasses.replace(settings, home=home), traceback=not writable)
+    assert (said.code, said.json["exit_code"]) == (1, 1)
+    assert "a fault of digits itself" in said.json["error"]
+    assert "KeyError: 'http://<SECRET>@host'" in said.json["error"]
+    assert "test_cli.py:" in said.json["error"]
+    kept = list(home.glob("logs/fault-*.txt")) if writable else []
+    told = kept[0].read_text() if writable else said.err
+    assert "in faulty" in told
+    assert "canary" not in told + said.err
+    assert (str(kept[0]) if writable else "the traceback above") in said.json["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -318,6 +357,16 @@ def test_deploying_without_a_cluster_is_3(digits: Digits, finished: Finished, tm
     """Where no cluster was made, that is said, with the command that makes one."""
     said = digits("cluster", "deploy", on=finished.copy(tmp_path / "home"))
     assert (said.code, "digits cluster up" in said.err) == (3, True)
+
+
+@pytest.mark.parametrize("content", [b"clusters: [", b"clusters: 7", b"- a", b"contexts:\n- 1", b"\x01", b"\xff"])
+def test_a_damaged_kubeconfig_is_3(content: bytes, digits: Digits, settings: Settings) -> None:
+    """Whatever is wrong with the file that names the cluster, it is named, with the command that makes it anew."""
+    settings.home.mkdir()
+    (settings.home / "kubeconfig").write_bytes(content)
+    answer = digits("cluster", "rollback", "--json").json
+    assert (answer["exit_code"], answer["error"].endswith("kubeconfig is damaged")) == (3, True)
+    assert "digits cluster up" in answer["remedy"]
 
 
 @pytest.mark.parametrize("answers", [True, False])
