@@ -16,18 +16,11 @@ from digits.settings import BACKENDS, Settings
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
-MADE = (
-    "runs",
-    "cache",
-    "pipeline",
-    "logs",
-    "endpoint.json",
-    "endpoint.lock",
-    "docker.lock",
-    "cluster.lock",
-    "predictor-container.json",
+MADE = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "docker.lock", "cluster.lock")
+OF_CONTAINERS = (
     "minio.json",
-)
+    "predictor-container.json",
+)  # MinIO's keys, without which its objects are lost, and a life
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 
 
@@ -97,7 +90,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     digits clean --all      those, MLflow and downloaded data too
     """
     settings = Settings.load()
-    parts = [settings.home / name for name in MADE + (KEPT if everything else ())]
+    parts = [settings.home / name for name in MADE + OF_CONTAINERS + (KEPT if everything else ())]
     parts = [part for part in parts if part.exists()]
     if not yes:
         if as_json or not sys.stdin.isatty():
@@ -109,9 +102,11 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
             click.echo("nothing removed", err=True)
             return
     stopped = _stop(settings)
-    containers, left = _containers(settings)
+    containers, left, unseen = _containers(settings)
     removed = stopped + containers
     for part in parts:
+        if part.name in OF_CONTAINERS and unseen:
+            continue
         if part.is_dir():
             shutil.rmtree(part)
         else:
@@ -147,23 +142,27 @@ def _stop(settings: Settings) -> list[str]:
     return [f"predictor process {state.pid}"]
 
 
-def _containers(settings: Settings) -> tuple[list[str], list[str]]:
-    """Remove what is ours of the Docker engine but the images; (what was removed, what is left), in words."""
+def _containers(settings: Settings) -> tuple[list[str], list[str], bool]:
+    """Remove what is ours of the Docker engine but the images.
+
+    Returns (what was removed, what is left, in words; whether no engine answered, so that what there was stays).
+    """
     from backends.docker import containers
     from backends.docker import images as ours
 
     try:
         client = containers.connect()
     except MissingError as exc:
-        unseen = (settings.home / "minio.json").exists()
-        return [], [f"containers as they are: {exc.message}"] if unseen else []
+        theirs = [str(path) for name in OF_CONTAINERS if (path := settings.home / name).exists()]
+        left = [f"containers as they are, and {', '.join(theirs)}: {exc.message}; digits clean again, once one does"]
+        return [], left if theirs else [], True
     try:
         removed = containers.clean(client, settings)
         count = ours.built(client)
     finally:
         client.close()
     prune = f"docker image prune --all --filter label={containers.ROLE_LABEL}"
-    return removed, [f"images, {count}, which all installations share: {prune}"] if count else []
+    return removed, [f"images, {count}, which all installations share: {prune}"] if count else [], False
 
 
 @click.group()

@@ -329,6 +329,22 @@ def test_clean_names_what_it_leaves(digits: Digits, settings: Settings) -> None:
     assert (said.code, store.exists(), "--all removes" in said.err) == (0, False, False)
 
 
+@pytest.mark.parametrize("file", ["minio.json", "predictor-container.json"])
+def test_clean_without_an_engine_keeps_what_its_containers_need(
+    file: str, digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no Docker engine answers, MinIO's keys stay with its volume, the runs go, and both is said."""
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
+    (settings.home / "runs" / "one").mkdir(parents=True)
+    (settings.home / file).write_text("{}")
+    said = digits("clean", "--all", "--yes")
+    assert (said.code, sorted(path.name for path in settings.home.iterdir())) == (0, [file])
+    assert f"left containers as they are, and {settings.home / file}: no Docker engine answers" in said.err
+    assert f"removed {settings.home / file}" not in said.err
+    (settings.home / file).unlink()
+    assert "left containers" not in digits("clean", "--yes").err
+
+
 def test_a_release_may_be_named_by_its_first_letters(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """As git does it: what is one release's alone names it; nothing, or what several begin with, is refused."""
     on = finished.copy(tmp_path / "home")
