@@ -76,8 +76,5 @@ class Backend(Protocol):
     def redeploy(self) -> str:
         """Put the champion of now behind the endpoint, if one is there; returns its address or ''."""
 
-    def stop_endpoint(self) -> None:
-        """End what serves there; nothing happens where nothing does."""
-
     def close(self) -> None:
         """Let go of connections. The endpoint goes on serving."""

@@ -70,11 +70,6 @@ class FakeBackend:
             self._serve()
         return self.endpoint()
 
-    def stop_endpoint(self) -> None:
-        """See Backend."""
-        self.served = None
-        self._life += 1
-
     def close(self) -> None:
         """Nothing is open."""
 

@@ -117,10 +117,6 @@ class DockerBackend(LocalBackend):
         deployment.wait_for(endpoint.url(found), releases.load(opened, ledger.champion(opened)))
         return endpoint.url(found)
 
-    def stop_endpoint(self) -> None:
-        """See Backend."""
-        endpoint.stop(self._client, self.settings)
-
     def release_leftovers(self, run: runs.Run) -> None:
         """Remove the step containers of a run."""
         with contextlib.suppress(MissingError):  # an engine that went away has ended its containers

@@ -58,12 +58,6 @@ def new_life(container: Any, settings: Settings) -> None:
     write_json(settings.home / "predictor-container.json", {"container": container.id, "life": secrets.token_hex(4)})
 
 
-def stop(client: Any, settings: Settings) -> None:
-    """End the predictor; requests in flight are answered first."""
-    for found in containers.ours(client, settings, "predictor"):
-        containers.remove(found, grace_seconds=STOP_SECONDS)
-
-
 def _environment(settings: Settings) -> dict[str, str]:
     """What the predictor is told: how to reach the store, and nothing else."""
     reached = store.inside(settings)

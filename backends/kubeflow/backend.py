@@ -16,14 +16,11 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepStat
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.http import Refused, Unreachable
 from backends.kubeflow.submit import submission
-from backends.kubeflow.tasks import configure_task
 from backends.kubeflow.watch import Observed, events_of, observe, tries_of
-from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed
+from digits.errors import DigitsError, Interrupted, RunGoesOn, StepFailed
 from digits.files import write_whole
 from digits.settings import Settings
 from digits.transport import pool_for
-
-__all__ = ["KubeflowBackend", "configure_task"]
 
 POLL_SECONDS = 2.0
 RUN_SECONDS = 24 * 3600.0
@@ -114,19 +111,6 @@ class KubeflowBackend:
         store = open_store(self.settings)
         manifest = releases.load(store, ledger.champion(store))
         return kserve.deploy(self.settings, manifest, releases.uri_of(store, manifest["version"]))
-
-    def stop_endpoint(self) -> None:
-        """See Backend."""
-        from backends.cluster import kserve
-        from backends.cluster.kube import Kube, RefusedError
-
-        try:
-            Kube.connect(self.settings).request("DELETE", kserve.path_of(self.settings.namespace))
-        except RefusedError as exc:
-            if exc.status != 404:
-                raise
-        except MissingError:
-            return  # no cluster is known here
 
     def close(self) -> None:
         """See Backend."""

@@ -69,10 +69,6 @@ class LocalBackend(ABC):
         """See Backend."""
 
     @abstractmethod
-    def stop_endpoint(self) -> None:
-        """See Backend."""
-
-    @abstractmethod
     def release_leftovers(self, run: runs.Run) -> None:
         """Remove what a run that ended badly may have left beside its processes."""
 

@@ -58,10 +58,6 @@ class ProcessBackend(LocalBackend):
         deployment.wait_for(state.url, releases.load(store, ledger.champion(store)))
         return state.url
 
-    def stop_endpoint(self) -> None:
-        """See Backend."""
-        predictor.stop(self.settings)
-
     def release_leftovers(self, run: runs.Run) -> None:
         """Nothing beside processes."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from backends.base import Backend, Request, Result
 from backends.docker.backend import DockerBackend
 from backends.fake import FakeBackend
+from backends.local import endpoint
 from backends.local.process import ProcessBackend
 from digits import deployment
 from digits.settings import Settings
@@ -76,7 +77,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         try:
             yield World(settings, backend)
         finally:
-            backend.stop_endpoint()
+            endpoint.stop(settings)
             backend.close()
 
 

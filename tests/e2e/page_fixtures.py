@@ -64,11 +64,11 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    from backends import open_backend
+    from backends.local import endpoint
 
     lab = Lab(tmp_path_factory.mktemp("home"))
     yield lab
-    open_backend(lab.settings()).stop_endpoint()
+    endpoint.stop(lab.settings())
 
 
 @pytest.fixture(scope="session")

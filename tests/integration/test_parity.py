@@ -8,6 +8,7 @@ from engines import cleaned, engine, settings_for
 
 from backends.base import Request
 from backends.docker.backend import DockerBackend
+from backends.local import endpoint
 from backends.local.process import ProcessBackend
 from digits import deployment, mnist, releases
 from digits.store import open_store
@@ -38,7 +39,7 @@ def sides(tmp_path_factory):
                 answers = np.asarray(deployment.request(url, {"instances": instances}, seconds=30)["predictions"])
                 found[name] = (result, manifest, answers)
             finally:
-                backend.stop_endpoint()
+                endpoint.stop(settings)
                 backend.close()
     return found
 
