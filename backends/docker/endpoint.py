@@ -29,10 +29,14 @@ def url(container: Any) -> str:
 
 
 def ensure(client: Any, settings: Settings, tell: images.Tell) -> Any:
-    """The running predictor on the present image and store, started if there is none. It may not be ready yet."""
+    """The running predictor on the present image, store and ports, started if there is none. It may not be ready yet.
+
+    Of a port that was taken when it started, another one does, for as long as the same is asked for.
+    """
     image = images.ensure(client, settings, "predictor", tell)
     environment = _environment(settings)
-    world = sha256_of(json.dumps([image, environment], sort_keys=True).encode())[:12]
+    ports = (settings.port, settings.grpc_port)
+    world = sha256_of(json.dumps([image, environment, ports], sort_keys=True).encode())[:12]
     for found in containers.ours(client, settings, "predictor"):
         if found.status == "running" and found.labels.get(_WORLD_LABEL) == world:
             return found

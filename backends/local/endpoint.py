@@ -28,7 +28,10 @@ LOCK_SECONDS = 60.0  # more than its holder takes: STOP_SECONDS, twice the five 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A predictor that runs: where, as which process, in which world, and an id of this life."""
+    """A predictor that runs: where, as which process, in which world, and an id of this life.
+
+    `port` and `grpc_port` are those that were asked for; one that was taken is not where it listens.
+    """
 
     url: str
     grpc: str
@@ -36,6 +39,8 @@ class Predictor:
     started: float
     life: str
     world: str = ""
+    port: int = 0
+    grpc_port: int = 0
 
 
 def running(settings: Settings) -> Predictor | None:
@@ -50,10 +55,11 @@ def running(settings: Settings) -> Predictor | None:
 
 
 def ensure(settings: Settings) -> Predictor:
-    """The running predictor on the settings' store, started if there is none. It may not be ready yet."""
+    """The running predictor on the settings' store and ports, started if there is none. It may not be ready yet."""
+    wanted = (_world(settings), settings.port, settings.grpc_port)
     with _lock(settings):
         state = running(settings)
-        if state and state.world != _world(settings):
+        if state and (state.world, state.port, state.grpc_port) != wanted:
             _end(state)
             state = None
         return state or _start(settings)
@@ -95,6 +101,8 @@ def _start(settings: Settings) -> Predictor:
         started=runs.started_at(process.pid),
         life=secrets.token_hex(4),
         world=_world(settings),
+        port=settings.port,
+        grpc_port=settings.grpc_port,
     )
     write_json(_file(settings), asdict(state))
     return state

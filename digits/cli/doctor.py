@@ -201,8 +201,19 @@ def _endpoint(settings: Settings) -> str:
         raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
     except (KeyError, TypeError, ValueError) as exc:
         raise MissingError(f"what answers at {address} is no predictor of ours", remedy="digits run") from exc
-    wanted = "" if urlsplit(address).port == settings.port else f"; port {settings.port} was taken when it started"
-    return f"{address} serves release {release or '(none yet)'}{wanted if settings.backend == 'process' else ''}"
+    return f"{address} serves release {release or '(none yet)'}{_ports(settings, address)}"
+
+
+def _ports(settings: Settings, address: str) -> str:
+    """Why the predictor process is not at the port of the settings; '' where it is, or nothing is recorded of it."""
+    from backends.local import endpoint
+
+    state = endpoint.running(settings) if settings.backend == "process" else None
+    if not state or not state.port:
+        return ""
+    if state.port != settings.port:
+        return f"; it was started for port {state.port}, the next run moves it to {settings.port} (DIGITS_PORT)"
+    return "" if urlsplit(address).port == state.port else f"; port {state.port} was taken when it started"
 
 
 def _kubeflow(settings: Settings) -> str:

@@ -254,11 +254,12 @@ def test_a_taken_port_is_left_to_its_holder(client, settings):
     """With DIGITS_PORT taken the predictor serves on another port, and who holds the port keeps it."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = dataclasses.replace(settings, port=holder.getsockname()[1])
-        for old in containers.ours(client, settings, "predictor"):
-            containers.remove(old)
         found = docker_endpoint.ensure(client, taken, print)
         assert containers.published(found, docker_endpoint.HTTP) not in {0, taken.port}
         assert socket.create_connection(holder.getsockname(), 1)
+        assert docker_endpoint.ensure(client, taken, print).id == found.id
+    moved = docker_endpoint.ensure(client, settings, print)
+    assert moved.id != found.id
 
 
 def test_the_predictor_image_is_small_and_holds_only_what_serves(client, settings):

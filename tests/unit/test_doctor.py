@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import answering
+from support import answering, free_port
 from test_cli import Digits, digits
 from test_mnist import tiny_files
 
+from backends import runs
+from backends.local import endpoint
 from digits import mnist
 from digits.cli import doctor
-from digits.files import sha256_of
+from digits.files import sha256_of, write_json
 from digits.settings import Settings
 from digits.sources import SOURCES, Source
 
@@ -111,6 +114,26 @@ def test_data_that_was_not_asked_for_is_no_tick(data: str, settings: Settings) -
     """An address is not looked into here, and is not said to hold anything."""
     found = doctor._guarded("data", True, lambda: doctor._data(dataclasses.replace(settings, data=data)))
     assert (found.ok, found.found) == (None, f"{data}, which was not asked")
+
+
+@pytest.mark.parametrize(
+    ("asked", "now", "said"),
+    [
+        (0, 0, ""),
+        (1, 1, "; port {asked} was taken when it started"),
+        (0, 1, "; it was started for port {asked}, the next run moves it to {now} (DIGITS_PORT)"),
+    ],
+)
+def test_a_port_is_told_as_it_is_recorded(asked: int, now: int, said: str, settings: Settings) -> None:
+    """Of a predictor elsewhere than at DIGITS_PORT doctor says whether it was taken or has changed; else nothing."""
+    with answering(b'{"parameters": {"release": "r"}}') as address:
+        ports = (int(address.split(":")[1]), free_port())
+        state = endpoint.Predictor(
+            f"http://{address}", "", os.getpid(), runs.started_at(os.getpid()), "", "w", ports[asked]
+        )
+        write_json(settings.home / "endpoint.json", dataclasses.asdict(state))
+        found = doctor._guarded("e", False, lambda: doctor._endpoint(dataclasses.replace(settings, port=ports[now])))
+    assert found.found == f"http://{address} serves release r" + said.format(asked=ports[asked], now=ports[now])
 
 
 def test_an_endpoint_in_a_cluster_is_not_asked_from_here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

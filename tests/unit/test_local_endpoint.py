@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,26 @@ def test_a_predictor_is_kept_while_its_store_is_the_same(changed: str, settings:
     assert second.pid != first.pid
     assert not psutil.pid_exists(first.pid)
     assert "canary" not in (settings.home / "endpoint.json").read_text()
+
+
+@pytest.mark.parametrize("changed", ["port", "grpc_port"])
+def test_a_changed_port_moves_the_predictor(changed: str, settings: Settings) -> None:
+    """Another port that is asked for means another predictor, which listens there."""
+    first = endpoint.ensure(settings)
+    moved = dataclasses.replace(settings, **{changed: free_port()})
+    second = endpoint.ensure(moved)
+    assert endpoint.ensure(moved) == second
+    assert (second.url, second.grpc) == (f"http://127.0.0.1:{moved.port}", f"127.0.0.1:{moved.grpc_port}")
+    assert not psutil.pid_exists(first.pid)
+
+
+def test_a_port_that_was_taken_moves_nothing(settings: Settings) -> None:
+    """A predictor that listens elsewhere because its port was taken is kept, also once that port is free."""
+    with socket.create_server(("127.0.0.1", settings.port)):
+        first = endpoint.ensure(settings)
+    assert first.url != f"http://127.0.0.1:{settings.port}"
+    assert first.port == settings.port
+    assert endpoint.ensure(settings) == first
 
 
 def test_a_predictor_of_an_earlier_record_is_replaced(settings: Settings) -> None:
