@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from backends.base import FAILED, Request
+from backends.base import FAILED, SUCCEEDED, Request
 from digits.errors import MissingError, UsageError
 from digits.files import cannot_write, write_json
 
@@ -135,16 +135,35 @@ def all_runs(home: Path) -> list[Run]:
 
 
 def to_resume(home: Path, run_id: str = "") -> Run:
-    """The run to take up: that of the id, else the newest that did not succeed. Raises UsageError."""
-    found = find(home, run_id)
+    """The run to take up: that of the id, else the last one that is over, if it failed or was canceled.
+
+    If that one succeeded, whatever failed before it has been made good, or was given up.
+
+    Raises:
+        MissingError: there is no such run.
+        UsageError: it goes on, it succeeded though no id was given, or its record is damaged.
+    """
+    over = [run for run in all_runs(home) if not _goes_on(run)]
+    found = over[-1] if over and not run_id else find(home, run_id)
+    if _goes_on(found):
+        raise UsageError(f"run {found.id} is going on", remedy="wait for it, or interrupt it (Ctrl-C) where it runs")
     state = found.record()["state"]
     if state == DAMAGED:
         raise UsageError(
             f"the record {found.folder / 'run.json'} is damaged, so that run cannot be taken up", remedy="digits run"
         )
-    if not run_id and state == "SUCCEEDED":
-        raise UsageError(f"the newest run {found.id} succeeded; there is nothing to resume", remedy="digits run")
+    if not run_id and state == SUCCEEDED:
+        raise UsageError(
+            f"the last run {found.id} succeeded; there is nothing to resume",
+            remedy="digits run; or digits run --resume RUN, for one that failed before it",
+        )
     return found
+
+
+def _goes_on(run: Run) -> bool:
+    """Whether a run's program is still there; the record of one that was killed says RUNNING too."""
+    record = run.record()
+    return bool(record["state"] == RUNNING and alive(record["pid"], record["started"]))
 
 
 def bury_dead(home: Path) -> list[Run]:
@@ -156,7 +175,7 @@ def bury_dead(home: Path) -> list[Run]:
             shutil.rmtree(part, ignore_errors=True)
     for run in all_runs(home):
         record = run.record()
-        if record["state"] != RUNNING or alive(record["pid"], record["started"]):
+        if record["state"] != RUNNING or _goes_on(run):
             continue
         if "engine" in record:
             end_group(record["engine"], record["engine_started"])

@@ -12,7 +12,7 @@ import click
 from digits.cli import emit
 from digits.cli.releases import opened
 from digits.cli.show import Progress, summary, wrapped
-from digits.errors import UsageError
+from digits.errors import EndpointError, UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
 from digits.settings import BACKENDS, Settings
 from digits.sources import names
@@ -120,7 +120,7 @@ def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: s
     is_flag=False,
     flag_value="last",
     metavar="[RUN]",
-    help="Take up the last failed run, or RUN, where it failed.",
+    help="Take up the last run that is over, if it failed or was canceled, where it did; or RUN.",
 )
 @click.option(
     "--compile-only", is_flag=True, help="Write pipeline.yaml, with the given options as its defaults; run nothing."
@@ -225,7 +225,7 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
     result = execute(settings, chosen(options), cache=True, resume=None, quiet=False)
     answer = summary(result, settings, following=False)
     if not answer["endpoint"]:
-        raise UsageError(f"nothing is served: {answer['why']}", remedy="digits releases")
+        raise EndpointError(f"nothing is served: {answer['why']}", remedy="digits releases")
 
     def announce(url: str) -> None:
         click.echo(f"\ndraw at {url}  (Ctrl-C ends the page; the model goes on serving)", err=True)

@@ -134,7 +134,7 @@ def _stop(settings: Settings) -> list[str]:
     runs.bury_dead(settings.home)
     going = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
     if going:
-        raise UsageError(f"run {going[0]} is going on", remedy="wait for it, or interrupt it (Ctrl-C)")
+        raise UsageError(f"run {going[0]} is going on", remedy="wait for it, or interrupt it (Ctrl-C) where it runs")
     state = endpoint.running(settings)
     if state is None:
         return []

@@ -215,6 +215,17 @@ def test_a_resumed_run_is_named(digits: Digits, settings: Settings, monkeypatch:
     assert said.err.startswith(f"takes up run {taken}\n")
 
 
+def test_up_that_promotes_nothing_is_1(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no release passes the gate and none did before, there is no page, for the reason that the gate gave."""
+    from backends.fake import FakeBackend
+
+    monkeypatch.setattr("backends.open_backend", FakeBackend)  # its run is a real one
+    options = ("--dataset", "sklearn-digits", "--epochs", "1", "--min-accuracy", "1", "--no-open", "--port", "0")
+    said = digits("up", *options)
+    assert said.code == 1
+    assert "nothing is served: accuracy" in said.err
+
+
 def stop_endpoint(settings: Settings) -> None:
     """End the predictor that a run may have started."""
     from backends.local import endpoint

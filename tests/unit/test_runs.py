@@ -83,6 +83,40 @@ def test_a_damaged_record_stops_nobody(content: bytes, tmp_path: Path) -> None:
             runs.to_resume(tmp_path, asked)
 
 
+@pytest.mark.parametrize(
+    ("states", "taken"),
+    [
+        (["SUCCEEDED", "FAILED"], 1),
+        (["FAILED", "CANCELED"], 1),
+        (["FAILED", runs.RUNNING], 0),
+        (["SUCCEEDED", "killed"], 1),
+        (["FAILED", "SUCCEEDED"], "the last run .* succeeded"),
+        (["SUCCEEDED", runs.RUNNING], "the last run .* succeeded"),
+        ([runs.RUNNING], "is going on"),
+    ],
+)
+def test_the_last_run_that_is_over_is_taken_up(states: list[str], taken: int | str, tmp_path: Path) -> None:
+    """It is, if it did not succeed; one that goes on is neither taken up nor in the way."""
+    made = [runs.create(tmp_path, "process", Request({})) for _ in states]
+    for run, state in zip(made, states, strict=True):
+        run.update(**(dead() if state == "killed" else {"state": state}))
+    if isinstance(taken, int):
+        assert runs.to_resume(tmp_path) == made[taken]
+    else:
+        with pytest.raises(UsageError, match=taken):
+            runs.to_resume(tmp_path)
+
+
+def test_a_run_is_taken_up_by_its_id_unless_it_goes_on(tmp_path: Path) -> None:
+    """Any run that is over can be named; one that goes on is refused, however it is asked for."""
+    failed, going = (runs.create(tmp_path, "process", Request({})) for _ in range(2))
+    failed.update(state="FAILED")
+    runs.create(tmp_path, "process", Request({})).update(state="SUCCEEDED")
+    assert runs.to_resume(tmp_path, failed.id) == failed
+    with pytest.raises(UsageError, match=f"run {going.id} is going on"):
+        runs.to_resume(tmp_path, going.id)
+
+
 def test_a_run_that_died_before_it_noted_its_cache_is_taken_up(tmp_path: Path) -> None:
     """It has done nothing, so the next one starts with the usual cache."""
     run = runs.create(tmp_path, "process", Request({}))
