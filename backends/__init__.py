@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from digits.errors import UsageError
-
 if TYPE_CHECKING:
     from backends.base import Backend
     from digits.settings import Settings
@@ -25,4 +23,4 @@ def open_backend(settings: Settings) -> Backend:
         from backends.kubeflow.backend import KubeflowBackend
 
         return KubeflowBackend(settings)
-    raise UsageError(f"expected a backend of process, docker, kubeflow, got {settings.backend!r}")
+    raise NotImplementedError(f"{settings.backend!r} is in digits.settings.BACKENDS, but nothing here opens it")

@@ -10,14 +10,12 @@ import click
 
 from digits import feedback, ledger, releases
 from digits.cli import emit
-from digits.cli.releases import opened
+from digits.cli.common import HERE, json_option, opened
 from digits.errors import DigitsError, EndpointError, MissingError
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
 LOOK_SECONDS, MISSED_LOOKS = 5.0, 3
-
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 
 def _report(text: str) -> None:
@@ -30,7 +28,7 @@ def cluster() -> None:
 
 
 @cluster.command(short_help="Make what is missing of the cluster.")
-@_json
+@json_option
 def up(as_json: bool) -> None:
     """Make the cluster, or what is missing of it, and wait until all of it is ready.
 
@@ -58,8 +56,8 @@ def up(as_json: bool) -> None:
 
 @cluster.command(short_help="Serve a release of this machine behind KServe.")
 @click.argument("release", default="")
-@click.option("--backend", type=click.Choice(["process", "docker"]), help="Backend whose release is served.  [process]")
-@_json
+@click.option("--backend", type=click.Choice(HERE), help="Backend whose release is served.  [process]")
+@json_option
 def deploy(release: str, backend: str | None, as_json: bool) -> None:
     """Serve RELEASE, or the champion of this machine, behind KServe; it is copied into the cluster's store.
 
@@ -87,7 +85,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
 
 
 @cluster.command()
-@_json
+@json_option
 def rollback(as_json: bool) -> None:
     """Serve again what the cluster served before.
 
@@ -200,7 +198,7 @@ def _watch(*addresses: str) -> str:
 
 
 @cluster.command()
-@_json
+@json_option
 def status(as_json: bool) -> None:
     """Say what there is of the cluster.
 
@@ -231,7 +229,7 @@ def status(as_json: bool) -> None:
 
 @cluster.command()
 @click.option("--yes", is_flag=True, help="Also where corrections made on its page cannot be brought back first.")
-@_json
+@json_option
 def down(yes: bool, as_json: bool) -> None:
     """Remove the cluster and all that `up` made for it.
 

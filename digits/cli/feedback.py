@@ -8,13 +8,13 @@ import click
 
 from digits import feedback as corrections
 from digits.cli import emit
-from digits.cli.releases import backend_option, opened
+from digits.cli.common import backend_option, json_option, opened
 
 
 @click.command()
 @click.option("--remove", multiple=True, metavar="ID", help="Take one back, by the first letters of its id.")
 @backend_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> None:
     """List the corrections that the next run learns from, or take some back.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
+from digits.cli.common import json_option
 from digits.cli.run import chosen, parameter_options
 from digits.errors import UsageError
 from digits.settings import Settings
@@ -18,7 +19,6 @@ from digits.settings import Settings
 if TYPE_CHECKING:
     from backends.kubeflow.api import Pipelines
 
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -35,7 +35,7 @@ def _connect() -> tuple[Settings, Pipelines]:
 @click.command()
 @parameter_options
 @click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
-@_json
+@json_option
 def submit(cache: bool, as_json: bool, **options: Any) -> None:
     """Submit a run to Kubeflow Pipelines and return; `digits run --backend kubeflow` waits for it.
 
@@ -54,7 +54,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@_json
+@json_option
 def upload(as_json: bool) -> None:
     """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in.
 
@@ -80,7 +80,7 @@ def upload(as_json: bool) -> None:
 @click.option("--every", help="Time between runs: 30m, 24h, 7d.")
 @click.option("--list", "show", is_flag=True, help="List the schedules.")
 @click.option("--delete", metavar="ID", help="Remove a schedule; a run of it that goes on is cut off.")
-@_json
+@json_option
 def schedule(
     cron: str | None, every: str | None, show: bool, delete: str | None, as_json: bool, **options: Any
 ) -> None:

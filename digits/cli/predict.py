@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from digits.cli import emit
+from digits.cli.common import json_option
 from digits.data import Images
 from digits.errors import EndpointError, UsageError
 from digits.preprocessing import Ink, Verdict, ink_of, judge, named, to_mnist
@@ -33,7 +34,7 @@ class Picture:
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--endpoint", help="Address of the endpoint.  [the one that digits deployed]")
 @click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose endpoint is asked.  [process]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
     """Recognise PICTURES: files of any picture format, or test images by number, of the served release's data set.
 

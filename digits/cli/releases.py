@@ -1,13 +1,10 @@
-"""`digits releases`, `promote`, `rollback`, `report`."""
+"""`digits releases`, `promote`, `rollback`, `verify`, `report`."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import itertools
 import sys
 import webbrowser
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,15 +12,15 @@ import click
 from digits import ledger
 from digits import releases as store_releases
 from digits.cli import emit
+from digits.cli.common import backend_option, json_option, opened
 from digits.cli.show import wrapped
 from digits.errors import DigitsError, EndpointError, MissingError, ReleaseError
-from digits.settings import BACKENDS, Settings
-from digits.store import ObjectStore, open_store
+from digits.settings import Settings
+from digits.store import ObjectStore
 
 if TYPE_CHECKING:
     from backends.base import Backend
 
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 # What mends a link of the chain; of the others: a release is never written again, so another takes its place.
 _MENDS = {
     "release": "digits releases lists those that are whole; digits promote one of them",
@@ -32,26 +29,11 @@ _MENDS = {
     "endpoint": "digits run, which serves the champion; or digits doctor",
 }
 _OTHERS_MEND = "digits rollback to the champion before, or digits run --seed 1 for another release"
-backend_option = click.option("--backend", type=click.Choice(BACKENDS), help="Whose releases and endpoint.  [process]")
-
-
-@contextlib.contextmanager
-def opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
-    """(settings as this machine reaches things, the object store, the backend) of a backend."""
-    from backends import open_backend
-
-    settings = Settings.load()
-    chosen = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
-    try:
-        here = chosen.here()
-        yield here, open_store(here), chosen
-    finally:
-        chosen.close()
 
 
 @click.command()
 @backend_option
-@_json
+@json_option
 def releases(backend: str | None, as_json: bool) -> None:
     """List the releases, oldest first, and say which is the champion, which one comes back, which one is damaged.
 
@@ -91,7 +73,7 @@ def releases(backend: str | None, as_json: bool) -> None:
 @click.argument("version")
 @click.option("--why", default="promoted by hand", help="A sentence for the ledger.")
 @backend_option
-@_json
+@json_option
 def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     """Make the release VERSION, or the one that begins so, the champion, past the gate.
 
@@ -105,7 +87,7 @@ def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
 
 @click.command()
 @backend_option
-@_json
+@json_option
 def rollback(backend: str | None, as_json: bool) -> None:
     """Bring back the champion before this one; again, and the one before that.
 
@@ -141,7 +123,7 @@ def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json
 @click.command()
 @click.argument("run", default="")
 @click.option("--open/--no-open", "open_page", default=True, help="Open it in a browser.  [open]")
-@_json
+@json_option
 def report(run: str, open_page: bool, as_json: bool) -> None:
     """Open the report of the newest run that has one, or of RUN.
 
@@ -168,7 +150,7 @@ def report(run: str, open_page: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("target", default="")
 @backend_option
-@_json
+@json_option
 def verify(target: str, backend: str | None, as_json: bool) -> None:
     """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
 

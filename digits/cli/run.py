@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli import emit
-from digits.cli.releases import opened
+from digits.cli.common import HERE, json_option, opened
 from digits.cli.show import Progress, summary, wrapped
 from digits.errors import EndpointError, UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
@@ -130,7 +130,7 @@ def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: s
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that --compile-only writes.  [pipeline.yaml]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def run(
     data: str | None,
@@ -176,7 +176,7 @@ def run(
 @click.option(
     "--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend whose settings go in.  [kubeflow]"
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def compile_command(output: Path, backend: str, as_json: bool) -> None:
     """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine.
 
@@ -207,7 +207,7 @@ def _compile(output: Path, settings: Settings, as_json: bool, defaults: dict[str
 @click.command()
 @parameter_options
 @click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
-@click.option("--backend", type=click.Choice(["process", "docker"]), help="Where to run.  [process]")
+@click.option("--backend", type=click.Choice(HERE), help="Where to run.  [process]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")
 def up(data: str | None, backend: str | None, open_page: bool, port: int | None, **options: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from digits.cli.releases import opened
+from digits.cli.common import opened
 from digits.errors import EndpointError
 from digits.settings import Settings
 

@@ -9,12 +9,11 @@ from typing import Any
 import click
 
 from digits.cli import emit
+from digits.cli.common import json_option
 from digits.cli.doctor import Finding, findings
 from digits.cli.show import wrapped
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import BACKENDS, Settings
-
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 MADE = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "docker.lock", "cluster.lock")
 OF_CONTAINERS = (
@@ -26,7 +25,7 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 
 @click.command()
 @click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose needs count.  [process]")
-@_json
+@json_option
 def doctor(backend: str | None, as_json: bool) -> None:
     """Say what is there, what is missing and how to get it, and the settings in force; secrets are masked.
 
@@ -81,7 +80,7 @@ def _show(finding: Finding, as_json: bool) -> None:
 @click.option(
     "--all", "everything", is_flag=True, help="Remove the local store, MLflow's database and downloaded data too."
 )
-@_json
+@json_option
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
     """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME.
 
@@ -172,7 +171,7 @@ def images() -> None:
 
 @images.command(short_help="Build images that are missing.")
 @click.argument("names", nargs=-1)
-@_json
+@json_option
 def build(names: tuple[str, ...], as_json: bool) -> None:
     """Build NAMES (steps, predictor, web, minio), those that are missing; without NAMES all that a run needs.
 
@@ -202,7 +201,7 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
 
 
 @images.command(name="list", short_help="Say which images a run would use, and which are there.")
-@_json
+@json_option
 def list_images(as_json: bool) -> None:
     """Say which images a run would use now, and which of them are there.
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from support import ROOT, free_port
 
+from backends import open_backend
+from digits.settings import BACKENDS, Settings
+
 ENGINES = {"kfp", "kfp_kubernetes", "docker", "kubernetes", "testcontainers"}
 TENSORFLOW_USERS = {"digits/training.py", "digits/model.py", "digits/export.py", "digits/augmentation.py"}
 HEAVY = {"tensorflow", "keras", "kfp", "mlflow", "kserve", "sklearn", "onnxruntime", "docker", "kubernetes", "numpy"}
@@ -114,3 +117,21 @@ def test_the_predictors_command_needs_no_engine() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
     assert "error: /nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_of_the_settings_is_opened(name: str, tmp_path: Path) -> None:
+    """Each value of DIGITS_BACKEND is a backend of that name."""
+    opened = open_backend(Settings(home=tmp_path, backend=name, kfp_host="http://127.0.0.1:9"))
+    assert opened.name == name
+    opened.close()
+
+
+def test_a_local_backend_may_be_named_wherever_one_is_wanted() -> None:
+    """`digits up` and `digits cluster deploy` take each backend that serves on this machine; none is written out."""
+    from digits.cli.cluster import deploy
+    from digits.cli.run import up
+
+    for command in (up, deploy):
+        (option,) = (option for option in command.params if option.name == "backend")
+        assert set(option.type.choices) == set(BACKENDS) - {"kubeflow"}
