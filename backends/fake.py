@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
-from digits import code, events, feedback, ledger, mnist, releases, steps, tracking
+from digits import code, events, feedback, ledger, mnist, releases, sources, steps, tracking
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
 from digits.serving.model import Loaded, load
@@ -34,7 +34,7 @@ DEFAULTS = {
     "learning_rate": 0.0,
     "seed": 0,
     "min_accuracy": 0.95,
-    "dataset": mnist.AUTO,
+    "dataset": sources.AUTO,
 }
 TRAINING = ("preset", "model", "epochs", "optimizer", "batch_size", "learning_rate", "seed")
 ENDPOINT = "memory:digits"

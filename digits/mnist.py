@@ -36,23 +36,6 @@ from digits.sources import (
 from digits.store import ObjectStore, open_store
 from digits.transport import in_words, pool_for
 
-__all__ = [
-    "AUTO",
-    "FALLBACK",
-    "SOURCES",
-    "TEST_IMAGES",
-    "TEST_LABELS",
-    "TRAIN_IMAGES",
-    "TRAIN_LABELS",
-    "Fetched",
-    "Place",
-    "Source",
-    "check_place",
-    "fetch",
-    "place_of",
-    "resolve",
-]
-
 PROBE_SECONDS = 8.0
 READ_SECONDS = 60.0
 SPARE_BYTES = 1 << 20  # for gzip's head, and so that a web page in a file's place is still read and named

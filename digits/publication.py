@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from digits import evaluation, gate, ledger, mnist, releases, report, tracking
+from digits import evaluation, gate, ledger, releases, report, sources, tracking
 from digits.data import Dataset
 from digits.files import canonical_json, write_whole
 from digits.settings import Settings
@@ -156,7 +156,7 @@ def _judge(
         back = f"digits promote {version} brings it back"
         return gate.Decision(False, f"it was the champion before (ledger entry {before[-1]}); {back}")
     ours, theirs = manifest["data"]["dataset"], releases.load(store, champion)["data"]["dataset"]
-    if theirs not in {ours, mnist.FALLBACK}:
+    if theirs not in {ours, sources.FALLBACK}:
         # On its own test set a model of other data would always win; only the fall-back's champion gives way.
         return gate.Decision(False, f"trained on {ours}; the champion {champion} was trained on {theirs}")
     with tempfile.TemporaryDirectory() as folder:

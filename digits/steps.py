@@ -41,7 +41,7 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
     facts: Json = {"dataset": fetched.name, "digest": fetched.digest}
     facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
     facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}
-    if fetched.name == mnist.FALLBACK:
+    if fetched.name == sources.FALLBACK:
         events.tell(
             "progress", "fetch-mnist", text=f"NO MNIST: using scikit-learn's {len(fetched.train)} digits instead"
         )

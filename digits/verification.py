@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from digits import deployment, ledger, mnist, releases, tracking
+from digits import deployment, ledger, releases, sources, tracking
 from digits.errors import DigitsError, ReleaseError
 from digits.files import sha256_of
 from digits.settings import Settings
@@ -40,7 +40,7 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
 
     def data() -> str:
         name, source = manifest["data"]["dataset"], manifest["data"]["source"]
-        if name in mnist.SOURCES and mnist.SOURCES[name].digest() != source:
+        if name in sources.SOURCES and sources.SOURCES[name].digest() != source:
             raise ReleaseError(f"it names another content of {name} than the published one: {source}")
         return f"{name} {source[:12]}, training set {manifest['data']['train'][:12]}"
 

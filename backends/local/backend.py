@@ -17,7 +17,7 @@ from typing import IO, Any
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from backends.programs import finding_us
-from digits import events, feedback, ledger, mnist
+from digits import events, feedback, ledger, mnist, sources
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.settings import Settings
 from digits.store import open_store
@@ -110,10 +110,10 @@ class LocalBackend(ABC):
     ) -> dict[str, Any]:
         """What the cache keys need to know of the world: which data, which corrections, which endpoint."""
         dataset = mnist.resolve(
-            request.parameters.get("dataset", mnist.AUTO), self.settings.data, self.settings.home / "data"
+            request.parameters.get("dataset", sources.AUTO), self.settings.data, self.settings.home / "data"
         )
         mnist.check_place(dataset, self.settings.data)
-        if dataset == mnist.FALLBACK and request.parameters.get("dataset") != mnist.FALLBACK:
+        if dataset == sources.FALLBACK and request.parameters.get("dataset") != sources.FALLBACK:
             watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
         store = open_store(reached)
         return {

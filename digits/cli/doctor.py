@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings, unknown
-from digits.sources import SOURCES
+from digits.sources import AUTO, FALLBACK, SOURCES
 
 PYTHONS = ((3, 11), (3, 12))
 LEAST_GIGABYTES = 2
@@ -126,7 +126,7 @@ def _data(settings: Settings) -> str | Finding:
             else:
                 return f"{name} in {settings.data}"
         raise problems[0]
-    if mnist.resolve(mnist.AUTO, "", settings.home / "data") == mnist.FALLBACK:
+    if mnist.resolve(AUTO, "", settings.home / "data") == FALLBACK:
         found = "no MNIST, for no mirror answers: a run would use scikit-learn's 1,797 digits"
         return Finding("data", None, found, "set DIGITS_DATA to a folder with MNIST's four files")
     return "MNIST from the cache or a public mirror"

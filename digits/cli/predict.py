@@ -112,7 +112,7 @@ def _test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[
 
 def _dataset(settings: Settings, endpoint: str) -> str:
     """What the endpoint says that its release learned from; "auto" where it says nothing."""
-    from digits import deployment, mnist
+    from digits import deployment, sources
 
     try:
         about = deployment.request(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
@@ -120,7 +120,7 @@ def _dataset(settings: Settings, endpoint: str) -> str:
     except OSError as exc:
         raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc
     except (KeyError, TypeError, ValueError):
-        return mnist.AUTO
+        return sources.AUTO
 
 
 def _deployed(settings: Settings) -> str:

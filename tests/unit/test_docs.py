@@ -20,7 +20,7 @@ from support import ROOT, child_environment
 from test_mnist import tiny_files
 
 from dev import reference
-from digits import mnist
+from digits import sources
 from digits.cli import COMMANDS, cli, main
 from digits.settings import Settings
 
@@ -206,7 +206,7 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
     assert (facts["dataset"], facts["train_count"], facts["test_count"]) == ("fashion-mnist", 7, 3)
     assert facts["digits"] is False
     with np.load(tmp_path / "out" / "test.npz") as written:
-        expected = np.frombuffer(tiny_files()[mnist.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
+        expected = np.frombuffer(tiny_files()[sources.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
         assert np.array_equal(written["images"], expected)
 
 

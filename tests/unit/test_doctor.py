@@ -14,7 +14,7 @@ from test_mnist import tiny_files
 
 from backends import runs
 from backends.local import endpoint
-from digits import mnist
+from digits import sources
 from digits.cli import doctor
 from digits.files import sha256_of, write_json
 from digits.settings import Settings
@@ -53,8 +53,8 @@ def test_a_misspelt_variable_is_listed(digits: Digits, installed: Settings, monk
 
 def test_no_data_is_no_tick(digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a run would fall back to scikit-learn's digits, that is marked, with what to set; the exit code is 0."""
-    source = mnist.Source(mnist.SOURCES["mnist"].files, ("http://127.0.0.1:9/",))
-    monkeypatch.setitem(mnist.SOURCES, "mnist", source)
+    source = sources.Source(sources.SOURCES["mnist"].files, ("http://127.0.0.1:9/",))
+    monkeypatch.setitem(sources.SOURCES, "mnist", source)
     said = digits("doctor", on=settings)
     assert said.code == 0
     assert "- data" in said.out

@@ -17,11 +17,11 @@ import pytest
 from http_proxy import http_proxy
 from support import ROOT
 
-from digits import mnist
+from digits import mnist, sources
 from digits.errors import DataError, MissingError, UsageError
 from digits.files import sha256_of
 
-FILES = (mnist.TRAIN_IMAGES, mnist.TRAIN_LABELS, mnist.TEST_IMAGES, mnist.TEST_LABELS)
+FILES = (sources.TRAIN_IMAGES, sources.TRAIN_LABELS, sources.TEST_IMAGES, sources.TEST_LABELS)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -102,14 +102,14 @@ def at(server: http.server.ThreadingHTTPServer, how: str) -> str:
 
 
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch) -> mnist.Source:
+def source(monkeypatch: pytest.MonkeyPatch) -> sources.Source:
     """The tiny data set under MNIST's name, without any mirror."""
     return use(monkeypatch)
 
 
-def use(monkeypatch: pytest.MonkeyPatch, *mirrors: str) -> mnist.Source:
-    source = mnist.Source({name: (sha256_of(raw), len(raw)) for name, raw in CONTENT.items()}, mirrors)
-    monkeypatch.setitem(mnist.SOURCES, "mnist", source)
+def use(monkeypatch: pytest.MonkeyPatch, *mirrors: str) -> sources.Source:
+    source = sources.Source({name: (sha256_of(raw), len(raw)) for name, raw in CONTENT.items()}, mirrors)
+    monkeypatch.setitem(sources.SOURCES, "mnist", source)
     return source
 
 
@@ -130,7 +130,7 @@ def test_the_real_data_set(mnist_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_named(
-    source: mnist.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: sources.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the system refuses to read is a DataError that says which file and why."""
     folder = fill(tmp_path / "folder")
@@ -143,7 +143,7 @@ def test_a_file_that_may_not_be_read_is_named(
         mnist.check_place("mnist", str(folder))
 
 
-def test_a_folder_that_cannot_be_looked_at_is_named(source: mnist.Source, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_looked_at_is_named(source: sources.Source, tmp_path: Path) -> None:
     """A folder that the system cannot even find out about, by its name's length here, is a DataError."""
     with pytest.raises(DataError, match="cannot be read: File name too long"):
         mnist.fetch("mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
@@ -151,12 +151,12 @@ def test_a_folder_that_cannot_be_looked_at_is_named(source: mnist.Source, tmp_pa
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("form", ["path", "uri"])
-def test_a_folder_zipped_or_not(zipped: bool, form: str, source: mnist.Source, tmp_path: Path) -> None:
+def test_a_folder_zipped_or_not(zipped: bool, form: str, source: sources.Source, tmp_path: Path) -> None:
     """A folder may hold the files as they are published or unpacked, and be named by path or URI."""
     folder = fill(tmp_path / "with space", zipped=zipped)
     fetched = mnist.fetch("mnist", str(folder) if form == "path" else folder.as_uri(), tmp_path / "cache")
     assert (len(fetched.train), len(fetched.test)) == (7, 3)
-    assert idx(fetched.train.images) == CONTENT[mnist.TRAIN_IMAGES]
+    assert idx(fetched.train.images) == CONTENT[sources.TRAIN_IMAGES]
     assert fetched.digest == source.digest()
 
 
@@ -171,10 +171,10 @@ def test_a_folder_zipped_or_not(zipped: bool, form: str, source: mnist.Source, t
         ("empty", "found 0"),
     ],
 )
-def test_a_damaged_file_in_a_folder(how: str, expected: str, source: mnist.Source, tmp_path: Path) -> None:
+def test_a_damaged_file_in_a_folder(how: str, expected: str, source: sources.Source, tmp_path: Path) -> None:
     """The error names the file, what was expected and what was found, and says what to do."""
     folder = fill(tmp_path / "data")
-    path, raw = folder / f"{mnist.TEST_IMAGES}.gz", CONTENT[mnist.TEST_IMAGES]
+    path, raw = folder / f"{sources.TEST_IMAGES}.gz", CONTENT[sources.TEST_IMAGES]
     path.write_bytes(
         {
             "truncated": gzip.compress(raw)[:-30],
@@ -197,28 +197,28 @@ def test_a_damaged_file_in_a_folder(how: str, expected: str, source: mnist.Sourc
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
-def test_a_file_that_is_far_too_large_is_not_read(suffix: str, source: mnist.Source, tmp_path: Path) -> None:
+def test_a_file_that_is_far_too_large_is_not_read(suffix: str, source: sources.Source, tmp_path: Path) -> None:
     """A file of a terabyte, all of it a hole, is refused for its size before memory has to hold it."""
     folder = fill(tmp_path / "data", zipped=bool(suffix))
-    path = folder / f"{mnist.TRAIN_IMAGES}{suffix}"
+    path = folder / f"{sources.TRAIN_IMAGES}{suffix}"
     os.truncate(path, 1 << 40)
     with pytest.raises(DataError, match=rf"{path}: expected at most \d+ bytes, found {1 << 40}"):
         mnist.fetch("mnist", str(folder), tmp_path / "cache")
 
 
-def test_a_missing_folder_or_file_is_named(source: mnist.Source, tmp_path: Path) -> None:
+def test_a_missing_folder_or_file_is_named(source: sources.Source, tmp_path: Path) -> None:
     """Exit code 3 territory: what is missing, where it was looked for, and how to get it."""
     with pytest.raises(MissingError, match="no folder") as refused:
         mnist.fetch("mnist", str(tmp_path / "nowhere"), tmp_path / "cache")
     assert str(tmp_path / "nowhere") in str(refused.value)
     folder = fill(tmp_path / "data")
-    (folder / f"{mnist.TRAIN_LABELS}.gz").unlink()
-    with pytest.raises(MissingError, match=f"holds neither {mnist.TRAIN_LABELS}.gz nor {mnist.TRAIN_LABELS}"):
+    (folder / f"{sources.TRAIN_LABELS}.gz").unlink()
+    with pytest.raises(MissingError, match=f"holds neither {sources.TRAIN_LABELS}.gz nor {sources.TRAIN_LABELS}"):
         mnist.fetch("mnist", str(folder), tmp_path / "cache")
 
 
 def test_a_url_is_fetched_once_and_then_cached(
-    source: mnist.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
+    source: sources.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     """Four requests fill the cache; the next fetch asks nobody."""
     first = mnist.fetch("mnist", at(mirror, "good"), tmp_path)
@@ -245,20 +245,20 @@ def test_behind_a_proxy_mnist_is_found(
 
 
 def test_a_transparent_encoding_is_understood(
-    source: mnist.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
+    source: sources.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     """A server that declares the gzip as its content's encoding serves the same data set."""
     assert len(mnist.fetch("mnist", at(mirror, "encoded"), tmp_path).train) == 7
 
 
-def test_a_damaged_cache_heals(source: mnist.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_a_damaged_cache_heals(source: sources.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
     """A cached file whose content changed is fetched anew, and only that one."""
     mnist.fetch("mnist", at(mirror, "good"), tmp_path)
     mirror.asked.clear()
-    (tmp_path / "mnist" / mnist.TEST_LABELS).write_bytes(b"rubbish")
+    (tmp_path / "mnist" / sources.TEST_LABELS).write_bytes(b"rubbish")
     mnist.fetch("mnist", at(mirror, "good"), tmp_path)
-    assert mirror.asked == [f"/good/{mnist.TEST_LABELS}.gz"]
-    assert (tmp_path / "mnist" / mnist.TEST_LABELS).read_bytes() == CONTENT[mnist.TEST_LABELS]
+    assert mirror.asked == [f"/good/{sources.TEST_LABELS}.gz"]
+    assert (tmp_path / "mnist" / sources.TEST_LABELS).read_bytes() == CONTENT[sources.TEST_LABELS]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_damaged_cache_heals(source: mnist.Source, mirror: http.server.Threadi
     ],
 )
 def test_a_bad_server_leaves_nothing(
-    how: str, expected: str, source: mnist.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
+    how: str, expected: str, source: sources.Source, mirror: http.server.ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     """Whatever a server sends that is not the file is refused with the reason, and nothing is kept of it."""
     with pytest.raises(MissingError, match=expected) as refused:
@@ -296,30 +296,30 @@ def test_the_next_mirror_is_asked(
 def test_nobody_answering_means_the_fall_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a place, a cache and a mirror that answers, scikit-learn's digits are taken and marked as such."""
     use(monkeypatch, "http://127.0.0.1:9/", "http://127.0.0.1:1/")
-    assert mnist.resolve("auto", "", tmp_path) == mnist.FALLBACK
+    assert mnist.resolve("auto", "", tmp_path) == sources.FALLBACK
     fetched = mnist.fetch("auto", "", tmp_path)
-    assert fetched.name == mnist.FALLBACK
+    assert fetched.name == sources.FALLBACK
     assert (len(fetched.train), len(fetched.test)) == (1437, 360)
     assert fetched.train.images.max() > 200
     with pytest.raises(MissingError, match=r"cannot get .*:9/: connection refused"):
         mnist.fetch("mnist", "", tmp_path)
 
 
-def test_a_full_cache_asks_nobody(source: mnist.Source, tmp_path: Path) -> None:
+def test_a_full_cache_asks_nobody(source: sources.Source, tmp_path: Path) -> None:
     """With all four files in the cache no mirror is needed."""
     fill(tmp_path / "mnist", zipped=False)
     assert mnist.resolve("auto", "", tmp_path) == "mnist"
     assert len(mnist.fetch("auto", "", tmp_path).train) == 7
 
 
-def test_a_place_that_is_given_is_never_replaced(source: mnist.Source, tmp_path: Path) -> None:
+def test_a_place_that_is_given_is_never_replaced(source: sources.Source, tmp_path: Path) -> None:
     """A user who says where the data is gets an error, not other data, if it is not there."""
     assert mnist.resolve("auto", str(tmp_path / "nowhere"), tmp_path) == "mnist"
 
 
 def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
     """The error of a wrong name holds the right ones."""
-    known = ", ".join([mnist.AUTO, *mnist.SOURCES, mnist.FALLBACK])
+    known = ", ".join([sources.AUTO, *sources.SOURCES, sources.FALLBACK])
     with pytest.raises(UsageError, match=f"{known}, got 'letters'"):
         mnist.resolve("letters", "", tmp_path)
 
@@ -328,11 +328,11 @@ def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
 def test_a_dripping_mirror_does_not_hold_a_program_up(mirror: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
     """A mirror that sends a byte now and then for ever is given up, and the program can end."""
     script = (
-        "import sys; from pathlib import Path; from digits import mnist; s = mnist.SOURCES['mnist']\n"
-        "mnist.SOURCES['mnist'] = mnist.Source(s.files, (sys.argv[1],))\n"
+        "import sys; from pathlib import Path; from digits import mnist, sources; s = sources.SOURCES['mnist']\n"
+        "sources.SOURCES['mnist'] = sources.Source(s.files, (sys.argv[1],))\n"
         "print(mnist.resolve('auto', '', Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", script, at(mirror, "dripping"), str(tmp_path)]
     # Eight seconds to decide, and as much again for a slow machine to start Python and to let go of the connection.
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
-    assert done.stdout.strip() == mnist.FALLBACK
+    assert done.stdout.strip() == sources.FALLBACK

@@ -22,7 +22,7 @@ from support import ROOT, child_environment, free_port, get_json
 
 from backends import runs
 from backends.local import endpoint
-from digits import client, events, ledger, mnist
+from digits import client, events, ledger, mnist, sources
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -257,8 +257,8 @@ def test_a_step_without_its_outputs_is_failed(how: str, tmp_path: Path) -> None:
 
 def test_a_damaged_data_set_fails_before_anything_runs(home: Home, first: dict[str, Any], tmp_path: Path) -> None:
     """A folder whose file is cut is refused with its name, expected and found, and no run is left half done."""
-    name = f"{mnist.TEST_LABELS}.gz"
-    for file in mnist.SOURCES["mnist"].files:
+    name = f"{sources.TEST_LABELS}.gz"
+    for file in sources.SOURCES["mnist"].files:
         (tmp_path / f"{file}.gz").write_bytes(b"\x1f\x8b" + bytes(20))
     answer = home.digits("run", "--data", str(tmp_path), code=1)
     assert ".gz" in answer["error"]
