@@ -72,9 +72,14 @@ def place_of(settings: Settings) -> Place:
 
 
 def fetch(name: str, place: Place, cache: Path) -> Fetched:
-    """The data set `name` ("mnist", "sklearn-digits" or "auto") from `place`, or where that is '' from a mirror.
+    """The data set `name` from `place`, or where that is '' from a mirror.
 
     What came over the network is kept in `cache`, and taken from there.
+
+    Args:
+        name: "mnist" or another of SOURCES, "sklearn-digits", or "auto": MNIST where it can be had.
+        place: see `place_of`.
+        cache: a folder, which may not be there yet.
 
     Raises:
         StoreError: the object store does not answer, or refuses us.
