@@ -27,7 +27,7 @@ def install(session: nox.Session) -> None:
     """Install the locked packages, checked by hash, and this project as it stands here."""
     # uv would install all of it on a later Python too, for which some of the packages were never made.
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        session.error(f"needs Python 3.11 or 3.12, this is {sys.version.split()[0]}: uv venv --python 3.12 --seed .venv")
+        session.error(f"needs Python 3.11 or 3.12, this is {sys.version.split()[0]}; make .venv with one of them")
     session.install("--require-hashes", "-r", LOCKED)
     session.install("--no-deps", "-e", ".")
 
