@@ -21,7 +21,7 @@ from digits.store import ObjectStore
 
 MODELS = "models/digits/"
 MANIFEST = "manifest.json"
-OTHERS_SECONDS = 60.0  # how long another run, whose files lie there, may take to end its publication
+OTHERS_SECONDS = 60.0  # how long another run or copy, whose files lie there, may take to end
 
 ANEW = "copy the release's whole folder from the store again"
 
@@ -53,13 +53,22 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name, content = path.relative_to(folder).as_posix(), path.read_bytes()
         files[name] = sha256_of(content)
-        # No file is ever replaced, so that none changes behind a manifest. All runs take them in this order and stop
-        # at the first that is not theirs: of several that publish this release at once, one gets to the end.
-        if not store.create(prefix + name, content) and (found := sha256_of(store.get(prefix + name))) != files[name]:
+        if found := _another(store, prefix + name, content, files[name]):
             return _completed_by_another(store, manifest["version"], name, files[name], found)
     complete = manifest | {"schema": 1, "created": now(), "files": files}
     store.create(prefix + MANIFEST, json.dumps(complete, indent=2, sort_keys=True).encode())
     return load(store, manifest["version"])
+
+
+def _another(store: ObjectStore, key: str, content: bytes, expected: str) -> str:
+    """Write a release's file where there is none; the digest of what lies there if it is another one, else ''.
+
+    No file is ever replaced, so that none changes behind a manifest. All who write a release take its files in one
+    order and stop at the first that is not theirs: of several that do it at once, one gets to the end.
+    """
+    if store.create(key, content) or (found := sha256_of(store.get(key))) == expected:
+        return ""
+    return found
 
 
 def _completed_by_another(store: ObjectStore, version: str, name: str, expected: str, found: str) -> Manifest:
@@ -68,8 +77,8 @@ def _completed_by_another(store: ObjectStore, version: str, name: str, expected:
         if time.monotonic() > deadline:
             raise ReleaseError(
                 f"{store.uri} holds another {prefix}{name}: expected SHA-256 {expected}, found {found}; "
-                f"no other run completed the release with it",
-                remedy=f"remove {prefix} from the store and run again: without a manifest it is no release",
+                f"nobody completed the release with it",
+                remedy=f"remove {store.uri}/{prefix} and do this again: without a manifest it is no release",
             )
         time.sleep(0.1)
     return load(store, version)
@@ -79,15 +88,18 @@ def copy(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
     """Copy a release from store to store as it is, each file checked, the manifest last. Returns the manifest.
 
     Raises:
-        ReleaseError: the release is missing in `source`, incomplete, or a file's digest differs.
+        ReleaseError: the release is missing in `source`, incomplete, or a file's digest differs; or `target` holds
+            another file in its place, and nobody completes the release with that one.
     """
     prefix = prefix_of(version)
     if not target.exists(prefix + MANIFEST):
         for name, sha in load(source, version)["files"].items():
             try:
-                target.create(prefix + name, source.get(prefix + name, sha256=sha))
+                content = source.get(prefix + name, sha256=sha)
             except (ObjectMissing, DigestMismatch) as exc:
                 raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
+            if found := _another(target, prefix + name, content, sha):
+                return _completed_by_another(target, version, name, sha, found)
         target.create(prefix + MANIFEST, source.get(prefix + MANIFEST))
     return load(target, version)
 

@@ -392,3 +392,32 @@ def test_a_release_is_copied_as_it_is(store: FileStore, tmp_path: Path) -> None:
     assert not third.exists(f"{releases.prefix_of(version)}{releases.MANIFEST}")
     with pytest.raises(ReleaseError, match="no release"):
         releases.copy(store, third, "nothing")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "saved_model/saved_model.pb"])
+def test_a_copy_writes_no_manifest_over_anothers_files(
+    name: str, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a cut-off copy from another store left is refused with both digests; once it is removed, copying goes on."""
+    monkeypatch.setattr(releases, "OTHERS_SECONDS", 0)
+    target = FileStore(tmp_path / "target")
+    version = publish(store, tmp_path)
+    prefix, ours, theirs = releases.prefix_of(version), sha256_of(f"model {name}".encode()), sha256_of(b"theirs")
+    target.put(prefix + name, b"theirs")
+    with pytest.raises(ReleaseError, match=rf"{prefix}{name}: expected SHA-256 {ours}, found {theirs}") as refused:
+        releases.copy(store, target, version)
+    assert f"{target.uri}/{prefix}" in refused.value.remedy
+    assert not target.exists(prefix + releases.MANIFEST)
+    target.delete(prefix + name)
+    releases.copy(store, target, version)
+    releases.download(target, version, tmp_path / "got")
+
+
+def test_a_copy_that_was_cut_off_goes_on(store: FileStore, tmp_path: Path) -> None:
+    """The release's own files, left by an earlier copy, are taken as they are."""
+    target = FileStore(tmp_path / "target")
+    version = publish(store, tmp_path)
+    key = f"{releases.prefix_of(version)}model.onnx"
+    target.put(key, store.get(key))
+    releases.copy(store, target, version)
+    releases.download(target, version, tmp_path / "got")
