@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit
 
-from digits.errors import DigitsError, MissingError
+from digits.errors import DigitsError, MissingError, UsageError
 
 
 def sha256_of(content: bytes | Path) -> str:
@@ -27,6 +28,23 @@ def sha256_of_folder(folder: Path) -> str:
     """Hex SHA-256 over the names and the contents of all files below a folder."""
     files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
     return sha256_of(canonical_json(files))
+
+
+def folder_of(address: str, name: str) -> Path:
+    """The folder that a `file://` URL or a plain path stands for; `name` is the setting's, for the error.
+
+    Raises:
+        UsageError: a URL with a host, of a relative path, or with a part that a folder has not: it would be dropped.
+    """
+    if not address.lower().startswith("file:"):
+        return Path(address).expanduser()
+    parts = urlsplit(address)
+    if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise UsageError(
+            f"{name}: expected file:///folder, an absolute path after three slashes, got {address!r}",
+            remedy="write the whole path, such as file:///home/me/store, and %23 for # and %3F for ?",
+        )
+    return Path(unquote(parts.path))
 
 
 @contextmanager

@@ -14,13 +14,13 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from digits.data import Dataset
 from digits.errors import DataError, MissingError
-from digits.files import sha256_of, write_whole
+from digits.files import folder_of, sha256_of, write_whole
 from digits.settings import Settings
 from digits.sources import (
     AUTO,
@@ -134,7 +134,7 @@ def _content(source: Source, file: str, place: Place, cache: Path) -> bytes:
 
 
 def _from_folder(source: Source, file: str, place: str) -> bytes:
-    folder = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place).expanduser()
+    folder = folder_of(place, "DIGITS_DATA")
     try:
         if not folder.is_dir():
             raise MissingError(

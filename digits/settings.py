@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from digits.errors import MASK, UsageError, mask_url
+from digits.files import folder_of
 
 BACKENDS = ("process", "docker", "kubeflow")
 OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
@@ -109,6 +110,9 @@ class Settings:
             _check_address(name, getattr(self, name))
         if urlsplit(self.store).scheme not in {"file", "s3"}:
             raise UsageError(f"DIGITS_STORE: expected file:///folder or s3://bucket, got {self.store!r}")
+        for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
+            if urlsplit(value).scheme == "file":
+                folder_of(value, name)
         scheme = urlsplit(self.tracking_uri).scheme
         if scheme in {"", "file"}:
             raise UsageError(

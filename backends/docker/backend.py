@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from backends import runs
 from backends.base import Request, Result, Watch
@@ -21,6 +21,7 @@ from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from backends.locks import locked
 from digits import deployment, events, ledger, releases
 from digits.errors import DigitsError, MissingError, UsageError
+from digits.files import folder_of
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -142,7 +143,7 @@ def _reachable_inside(name: str, value: str) -> None:
 
 def _folder(data: str) -> Path:
     """The folder that DIGITS_DATA names, without `..` and links: inside, only the folder itself is there."""
-    return Path(unquote(urlsplit(data).path) if data.startswith("file:") else data).expanduser().resolve()
+    return folder_of(data, "DIGITS_DATA").resolve()
 
 
 def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any]:

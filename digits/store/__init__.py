@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from digits.errors import UsageError
+from digits.files import folder_of
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -57,7 +58,7 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
     if parts.scheme == "file":
         from digits.store.folder import FileStore
 
-        return FileStore(Path(unquote(parts.path)))
+        return FileStore(folder_of(uri, "the store"))
     if parts.scheme != "s3" or not parts.netloc:
         raise UsageError(f"expected a store file:///folder or s3://bucket/prefix, got {uri!r}")
     for name, value in (

@@ -82,6 +82,17 @@ def test_a_wrong_value_is_refused(name: str, value: str, expected: str, tmp_path
     assert expected in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["DIGITS_STORE", "DIGITS_DATA"])
+@pytest.mark.parametrize("address", ["file://data/store", "file://~/store", "file://data", "file:store", "file:///a#b"])
+def test_a_folders_address_that_would_mean_another_folder_is_refused(name: str, address: str, tmp_path: Path) -> None:
+    """Two slashes make the first folder a host, and what is relative differs from step to step."""
+    with pytest.raises(UsageError, match=f"{name}: expected file:///folder") as refused:
+        Settings.load({"DIGITS_HOME": str(tmp_path), name: address}, dotenv=None)
+    assert address in refused.value.message
+    with pytest.raises(UsageError, match="expected file:///folder"):
+        open_store(Settings(home=tmp_path), address)
+
+
 @pytest.mark.parametrize(
     "name", ["DIGITS_STORE", "MLFLOW_TRACKING_URI", "MINIO_ENDPOINT", "DIGITS_DATA", "DIGITS_KFP_HOST"]
 )
