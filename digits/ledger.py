@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -22,6 +23,7 @@ from digits.store import ObjectStore
 SERVING = "models/detect-digits/"
 LEDGER = "promotions/digits/"
 SERVING_KEPT = 2
+LISTED_ATTEMPTS, LISTED_PAUSE = 50, 0.1  # how often, and how many seconds apart, another's entry is looked for
 _KEY = re.compile(rf"{LEDGER}\d{{8}}\.json")
 
 
@@ -49,7 +51,7 @@ def entries(store: ObjectStore) -> list[Entry]:
     for key in _keys(store):
         raw = store.get(key)
         entry = _entry(key, raw)
-        if entry.link != link or entry.n != len(found) + 1 or _key(entry.n) != key:
+        if entry.link != link or entry.n != len(found) + 1:
             raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy="digits verify")
         found.append(entry)
         link = sha256_of(raw)
@@ -159,7 +161,10 @@ def _newest(store: ObjectStore) -> Entry | None:
 
 def _entry(key: str, raw: bytes) -> Entry:
     try:
-        return Entry(**json.loads(raw))
+        entry = Entry(**json.loads(raw))
+        if _key(entry.n) != key:
+            raise ValueError(f"it says that it is number {entry.n}")
+        return entry
     except (ValueError, TypeError) as exc:
         raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy="digits verify") from exc
 
@@ -167,10 +172,24 @@ def _entry(key: str, raw: bytes) -> Entry:
 def _append(
     store: ObjectStore, newest: Entry | None, version: str, action: str, why: str, previous: str
 ) -> Entry | None:
+    """Make the entry after `newest`; None if another's has come there, which is listed by then: it can be gone on from.
+
+    Raises:
+        ReleaseError: the entry's name is taken by what is no entry. Without an end to it, this would be tried for ever.
+    """
     n = newest.n + 1 if newest else 1
     link = sha256_of(store.get(_key(newest.n))) if newest else ""
     entry = Entry(n, version, action, why, previous, link, releases.now())
-    return entry if store.create(_key(n), canonical_json(asdict(entry))) else None
+    if store.create(_key(n), canonical_json(asdict(entry))):
+        return entry
+    for _ in range(LISTED_ATTEMPTS):
+        if _key(n) in _keys(store):
+            return None
+        time.sleep(LISTED_PAUSE)
+    raise ReleaseError(
+        f"ledger entry {_key(n)} in {store.uri} cannot be made: its name is taken, and no entry is listed under it",
+        remedy="see what lies there (a folder, a link that leads nowhere), move it away, and do this again",
+    )
 
 
 def _key(n: int) -> str:

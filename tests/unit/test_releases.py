@@ -268,6 +268,36 @@ def test_a_garbled_newest_entry_is_our_error(store: FileStore, tmp_path: Path) -
         ledger.champion(store)
 
 
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_a_taken_name_is_no_endless_promotion(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A folder or a dead link in the next entry's place ends promotion and rollback with its name, and stays."""
+    monkeypatch.setattr(ledger, "LISTED_PAUSE", 0)
+    versions = [publish(store, tmp_path, seed) for seed in range(3)]
+    for version in versions[:2]:
+        ledger.promote(store, version, "good")
+    taken = store.root / ledger.LEDGER / "00000003.json"
+    if what == "folder":
+        (taken / "x").mkdir(parents=True)
+    else:
+        taken.symlink_to("nowhere")
+    for attempt in (lambda: ledger.promote(store, versions[2], "better"), lambda: ledger.rollback(store)):
+        with pytest.raises(ReleaseError, match=r"00000003\.json in file://.* its name is taken"):
+            attempt()
+    assert ledger.champion(store) == versions[1]
+
+
+def test_an_entry_in_anothers_place_is_no_endless_promotion(store: FileStore, tmp_path: Path) -> None:
+    """The newest entry, replaced by an earlier one, is damaged: after it would come its own number again."""
+    for seed in range(2):
+        ledger.promote(store, publish(store, tmp_path, seed), "good")
+    first, second = store.keys(ledger.LEDGER)
+    store.put(second, store.get(first))
+    with pytest.raises(ReleaseError, match=r"00000002\.json is damaged: it says that it is number 1"):
+        ledger.promote(store, publish(store, tmp_path, 2), "better")
+
+
 def test_promotions_at_once_lose_none(store: FileStore, tmp_path: Path) -> None:
     """Eight threads promote eight releases at once: eight entries, one chain, each release once."""
     versions = [publish(store, tmp_path, seed) for seed in range(8)]
