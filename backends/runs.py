@@ -24,15 +24,16 @@ import psutil
 
 from backends.base import FAILED, SUCCEEDED, Request
 from digits.errors import MissingError, UsageError
-from digits.files import cannot_write, write_json
+from digits.files import cannot_write, write_json, writer_of
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
 LISTED = 5  # runs, where one that is not known was asked for
 
-# Where steps and engine write, and the names that their files have until they are whole.
-WRITTEN = ("pipeline", "cache", "data", "store/models", "store/promotions")
-HALF_WRITTEN = ("*.part", "*.part-journal", ".kfp_cache_*.tmp")
+# Where runs write, alone or as other programs do too, and the names that files have until they are whole.
+OURS, SHARED = ("pipeline", "cache"), ("data", "store/models", "store/promotions")
+HALF_WRITTEN = ("*.part", "*.part-journal")
+CACHE_HALF_WRITTEN = ".kfp_cache_*.tmp"  # kfp.local's
 
 
 @dataclass(frozen=True)
@@ -189,17 +190,37 @@ def tidy(home: Path, run: Run) -> None:
     """Remove the temporary and half-written files of a run whose processes have ended."""
     for name in ("tmp", "workspace"):
         shutil.rmtree(run.folder / name, ignore_errors=True)
-    for part in run.folder.glob("*.part"):
-        part.unlink(missing_ok=True)
+    # Also of what lies where a promotion, a prediction or another run may be writing just now, the name says by whom.
+    beside = [path for folder in (home, run.folder) for pattern in HALF_WRITTEN for path in folder.glob(pattern)]
+    shared = [path for place in SHARED for pattern in HALF_WRITTEN for path in (home / place).rglob(pattern)]
+    for part in [*beside, *shared]:
+        if _given_up(part, run):
+            _remove(part)
     if any(other.id != run.id and other.record()["state"] == RUNNING for other in all_runs(home)):
         return  # what that one writes just now looks the same
     record = run.record()
     began = record.get("began", record.get("started", 0.0))  # an earlier version noted only when its process started
-    for pattern in HALF_WRITTEN:
-        for part in [*home.glob(pattern), *(path for place in WRITTEN for path in (home / place).rglob(pattern))]:
+    for pattern in (*HALF_WRITTEN, CACHE_HALF_WRITTEN):
+        for part in [path for place in OURS for path in (home / place).rglob(pattern)]:
             with contextlib.suppress(OSError):
                 if part.stat().st_mtime >= began - 1:
-                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+                    _remove(part)
+
+
+def _given_up(part: Path, run: Run) -> bool:
+    """Whether nobody goes on writing a half-written file: it is of this run, which has ended, or of a dead process.
+
+    Engine and steps write under the run's id. A step in a container knows only its own process id, which outside is
+    another process's: by that, its files would stay for as long as that one lives, or go while it still writes.
+    Where a dead writer's id is another process's by now, the file stays until the next run has ended.
+    """
+    writer = writer_of(part)
+    return writer == run.id or (writer.isdecimal() and not psutil.pid_exists(int(writer)))
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def started_at(pid: int) -> float:

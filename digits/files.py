@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from digits.errors import DigitsError, MissingError, UsageError
+
+WRITER_VARIABLE = "DIGITS_RUN"  # the run that a process works for
 
 
 def sha256_of(content: bytes | Path) -> str:
@@ -47,6 +49,21 @@ def folder_of(address: str, name: str) -> Path:
     return Path(unquote(parts.path))
 
 
+def part_of(path: Path) -> Path:
+    """A name beside `path` for what becomes it once it is whole: `.NAME.WRITER.RANDOM.part`.
+
+    The writer is the run that this process works for, else its process id: by that, whoever finds the file later
+    knows whether anybody still writes it. Of a step in a container the process id would be another process's outside.
+    """
+    writer = os.environ.get(WRITER_VARIABLE) or os.getpid()
+    return path.with_name(f".{path.name}.{writer}.{secrets.token_hex(4)}.part")
+
+
+def writer_of(part: Path) -> str:
+    """The writer that `part_of` put into a name, the id of a run or of a process; of another name, any text."""
+    return ["", "", *part.name.split(".")][-3]
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` for writing; it becomes `path` only if the block succeeds.
@@ -54,14 +71,14 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DigitsError: the file system refused (full, read-only); names the path and removes the temporary file.
     """
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        opened = part.open("xb")
     except OSError as exc:
         raise cannot_write(path, exc) from exc
-    part = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from digits.errors import MASK, UsageError, mask_url
 from digits.files import folder_of
 
 BACKENDS = ("process", "docker", "kubeflow")
-OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
+OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_RUN", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
 
 
 def _setting(name: str, default: Any, doc: str, *, secret: bool = False, most: int = 65535) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from digits import ledger
 from digits.errors import DigitsError, MissingError, ReleaseError, mask_url
+from digits.files import part_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,7 +62,7 @@ def _make_database(path: Path) -> None:
     import mlflow
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    part = part_of(path)
     try:
         mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
         with contextlib.suppress(FileExistsError):  # another run was faster

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from backends.docker import endpoint, store
 from digits import deployment, events, tracking
+from digits.files import WRITER_VARIABLE
 from digits.settings import Settings
 
 SETTINGS = (
@@ -23,6 +24,7 @@ SETTINGS = (
 # Of the engine's environment.
 PASSED = (
     events.VARIABLE,
+    WRITER_VARIABLE,
     tracking.RUN_VARIABLE,
     *tracking.CREDENTIALS,
     deployment.ENDPOINT_VARIABLE,

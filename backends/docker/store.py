@@ -14,6 +14,7 @@ from typing import Any
 
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
+from digits.files import part_of
 from digits.settings import Settings
 from digits.transport import in_words
 
@@ -88,7 +89,7 @@ def credentials(settings: Settings) -> tuple[str, str]:
     if not path.exists():
         settings.home.mkdir(parents=True, exist_ok=True)
         made = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(20)}
-        part = path.with_name(f".minio.{secrets.token_hex(4)}.part")
+        part = part_of(path)
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             json.dump(made, file)

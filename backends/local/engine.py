@@ -26,7 +26,7 @@ from backends.base import CANCELED
 from backends.local.backend import StartStep
 from digits import events, tracking
 from digits.errors import DigitsError
-from digits.files import write_json
+from digits.files import WRITER_VARIABLE, write_json
 from digits.settings import Settings
 
 MLFLOW_SECONDS = 120.0
@@ -40,6 +40,7 @@ def main(folder: Path) -> int:
     record = run.record()
     settings = Settings.load(dotenv=None)
     os.environ[events.VARIABLE] = str(run.events)
+    os.environ[WRITER_VARIABLE] = run.id
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from digits.errors import ObjectMissing, StoreError
-from digits.files import whole_file, write_whole
+from digits.files import part_of, whole_file, write_whole
 from digits.store.content import BLOCK, checked, checked_key, save
 
 
@@ -41,7 +41,7 @@ class FileStore:
     def create(self, key: str, content: bytes) -> bool:
         """See ObjectStore. A hard link fails where the name exists, so exactly one writer wins."""
         path = self._path(key)
-        part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+        part = part_of(path)
         with self._errors(key):
             write_whole(part, content)
             try:

@@ -13,11 +13,13 @@ from unittest.mock import Mock
 
 import psutil
 import pytest
+from support import ROOT
 
 from backends import runs
 from backends.base import Request
 from digits import events
 from digits.errors import MissingError, UsageError
+from digits.files import part_of
 
 
 def dead() -> dict[str, object]:
@@ -126,17 +128,19 @@ def test_a_run_that_died_before_it_noted_its_cache_is_taken_up(tmp_path: Path) -
 
 def test_the_dead_leave_no_half_written_file(tmp_path: Path) -> None:
     """What a killed run was writing goes when it is buried; older files, whole ones and corrections stay."""
-    kept = [tmp_path / name for name in ("store/models/a", "store/feedback/.b.1.part", "pipeline/old/.c.part")]
+    run = runs.create(tmp_path, "process", Request({}))
+    names = ("store/models/a", "store/models/.a.part", f"store/feedback/.b.{run.id}.1.part", "pipeline/old/.c.part")
+    kept = [tmp_path / name for name in names]
     gone = [
         tmp_path / name
         for name in (
-            "store/models/.a.2.part",
+            f"store/models/.a.{run.id}.2.part",
+            f"data/mnist/.t10k-images.{dead()['pid']}.3.part",
             "pipeline/x/model.part/f",
             "cache/p/.kfp_cache_1.tmp",
-            ".db.1.part-journal",
+            f".db.{run.id}.1.part-journal",
         )
     ]
-    run = runs.create(tmp_path, "process", Request({}))
     for path in [*kept, *gone, run.folder / "tmp" / "x", run.folder / "workspace" / "y"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")
@@ -173,11 +177,55 @@ def test_a_run_killed_while_it_changed_its_record_leaves_nothing(tmp_path: Path)
     """The half-written record of a dead run goes, the whole one is told as failed."""
     run = runs.create(tmp_path, "process", Request({}))
     run.update(**dead())
-    half = run.folder / ".run.json.abc.part"
+    half = run.folder / f".run.json.{run.record()['pid']}.abc.part"
     half.write_text("{")
     runs.bury_dead(tmp_path)
     assert not half.exists()
     assert run.record()["state"] == "FAILED"
+
+
+WRITES = """
+import pathlib, sys
+from digits.files import whole_file
+with whole_file(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("name", ["store/promotions/digits/1.json", "data/mnist/t10k-images", "mlflow.db"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_end_of_a_run_takes_nothing_from_another_program(name: str, killed: bool, tmp_path: Path) -> None:
+    """A file that a promotion or prediction is writing becomes whole, though a run ends; a killed one's goes."""
+    run = runs.create(tmp_path, "process", Request({}))
+    path = tmp_path / name
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"half\n"
+    if killed:
+        writer.kill()
+        writer.communicate()
+    runs.tidy(tmp_path, run)
+    assert len(list(path.parent.glob(".*.part"))) == (not killed)
+    writer.communicate()
+    assert path.is_file() is not killed
+
+
+def test_what_a_step_in_a_container_left_goes_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process id is another process's outside; the run's id tells whose the file was, while another run goes on."""
+    run, going = (runs.create(tmp_path, "docker", Request({})) for _ in range(2))
+    parts = []
+    for one in (run, going):
+        monkeypatch.setenv("DIGITS_RUN", one.id)
+        parts.append(part_of(tmp_path / "data" / "mnist" / "train-images"))
+        parts[-1].parent.mkdir(parents=True, exist_ok=True)
+        parts[-1].write_text("half")
+    runs.tidy(tmp_path, run)
+    assert [part.exists() for part in parts] == [False, True]
 
 
 def test_a_run_that_goes_on_keeps_its_files(tmp_path: Path) -> None:
