@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 from digits.errors import ObjectMissing, StoreError
 from digits.files import part_of, whole_file, write_whole
 from digits.store.content import BLOCK, checked, checked_key, save
+
+# How systems say that a file system has no hard links: Linux's own, FUSE's, macOS's.
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 class FileStore:
@@ -48,6 +52,14 @@ class FileStore:
                 os.link(part, path)
             except FileExistsError:
                 return False
+            except OSError as exc:
+                if exc.errno not in NO_LINKS:
+                    raise
+                raise StoreError(
+                    f"{self.uri}: expected a file system with hard links, by which one of several writers wins; "
+                    f"it refused one for {key}: {exc.strerror}",
+                    remedy="put the store on a disk of this machine or on NFS, or give a bucket its address s3://bucket",
+                ) from exc
             finally:
                 part.unlink(missing_ok=True)
         return True

@@ -253,7 +253,7 @@ def _change(path: Path, where: str, anchor: str, lines: str) -> None:
 
 
 def _extended_environment(checkout: Path, home: Path) -> dict[str, str]:
-    store = f"mounted://{home / 'store'}"  # in a setting of this process it would be refused
+    store = f"shared://{home / 'store'}"  # in a setting of this process it would be refused
     return child_environment(Settings(home=home), DIGITS_STORE=store, PYTHONPATH=str(checkout))
 
 
@@ -283,7 +283,7 @@ def test_a_store_added_as_the_text_says_keeps_the_contract(
     extended: tuple[Path, dict[str, set[str]]], tmp_path: Path
 ) -> None:
     """The contract's suite finds the new store by its parameter, and the store passes."""
-    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_stores.py", "-k", "mounted"]
+    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_stores.py", "-k", "shared"]
     said = _python(suite, _extended_environment(extended[0], tmp_path))
     assert int(re.findall(r"(\d+) passed", said)[0]) > 5
 
