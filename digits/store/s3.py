@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
+from digits.network import in_words
 from digits.store.content import BLOCK, checked, checked_key, save
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class S3Store:
                 )
                 if answer.status not in BUSY:
                     break
-                raise urllib3.exceptions.ProtocolError(f"HTTP {answer.status}")
-            except urllib3.exceptions.ProtocolError:
+                raise urllib3.exceptions.ResponseError(f"too many {answer.status} error responses")
+            except (urllib3.exceptions.ProtocolError, urllib3.exceptions.ResponseError):
                 if attempt + 1 == ATTEMPTS:
                     raise
                 time.sleep(0.2 * 2**attempt)
@@ -193,8 +194,13 @@ class S3Store:
                 else "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and the bucket's policy",
             ) from exc
         except (urllib3.exceptions.HTTPError, ConnectionError) as exc:
+            if isinstance(getattr(exc, "reason", exc), urllib3.exceptions.ResponseError):
+                raise StoreUnreachable(
+                    f"the object store {self.uri} is there, but answers with errors alone: {in_words(exc)}",
+                    remedy="wait until it is ready, or see its log",
+                ) from exc
             raise StoreUnreachable(
-                f"the object store {self.uri} did not answer: {type(exc).__name__}",
+                f"the object store {self.uri} did not answer: {in_words(exc)}",
                 remedy="start it, or correct MINIO_ENDPOINT",
             ) from exc
         except (MinioException, SyntaxError, ValueError) as exc:  # the client found no S3, no XML, or another's XML

@@ -8,7 +8,7 @@ import threading
 import pytest
 import urllib3
 from store_servers import SERVERS, Cable
-from support import answering
+from support import answering, free_port
 
 from digits import mnist
 from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissing, StoreError, StoreUnreachable
@@ -225,9 +225,21 @@ def test_a_page_is_no_listing(settings, page):
 
 @pytest.mark.parametrize("ask", WRITES_AND_LISTS, ids=["put", "create", "keys"])
 def test_a_server_that_stays_busy_is_unreachable(settings, ask):
-    """A 503 to every attempt is no matter of credentials."""
-    with answering(b"", 503) as endpoint, pytest.raises(StoreUnreachable, match="did not answer"):
+    """A 503 to every attempt is no matter of credentials or of the address."""
+    with answering(b"", 503) as endpoint, pytest.raises(StoreUnreachable, match="errors alone: too many 503") as refused:
         ask(_elsewhere(settings, endpoint))
+    assert "MINIO_ENDPOINT" not in refused.value.remedy
+
+
+@pytest.mark.parametrize("ask", WRITES_AND_LISTS, ids=["put", "create", "keys"])
+@pytest.mark.parametrize(
+    ("endpoint", "words"), [("no-such-host.invalid:9000", "name does not resolve"), ("", "connection refused")]
+)
+def test_why_a_server_does_not_answer_is_said(settings, endpoint, words, ask):
+    """A name that nobody knows and a port where nobody listens are told apart, in words."""
+    with pytest.raises(StoreUnreachable, match=f"did not answer: {words}") as refused:
+        ask(_elsewhere(settings, endpoint or f"127.0.0.1:{free_port()}"))
+    assert "MINIO_ENDPOINT" in refused.value.remedy
 
 
 def test_a_server_that_goes_away_half_way_leaves_nothing_half_done(reached, store, tmp_path):
