@@ -41,6 +41,12 @@ class Settings:
     minio_endpoint: str = _setting("MINIO_ENDPOINT", "", "host:port or URL of the S3 server behind s3:// addresses")
     minio_access_key: str = _setting("MINIO_ACCESS_KEY", "", "access key of that server", secret=True)
     minio_secret_key: str = _setting("MINIO_SECRET_KEY", "", "secret key of that server", secret=True)
+    minio_region: str = _setting(
+        "MINIO_REGION", "", "region that requests are signed for; empty: asked from that server"
+    )
+    minio_session_token: str = _setting(
+        "MINIO_SESSION_TOKEN", "", "session token of temporary keys (AWS STS)", secret=True
+    )
     port: int = _setting("DIGITS_PORT", 8080, "REST port of the predictor that this machine runs")
     grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
     web_port: int = _setting("DIGITS_WEB_PORT", 8000, "port of the drawing page")

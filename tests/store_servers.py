@@ -19,6 +19,8 @@ from support import missing
 from backends.docker import store as docker_store
 from digits.settings import Settings
 
+REGION = "eu-test-1"  # none that is taken for granted
+
 
 @contextlib.contextmanager
 def folder(home: Path) -> Iterator[Settings]:
@@ -48,7 +50,8 @@ def program(home: Path) -> Iterator[Settings]:
         port = probe.getsockname()[1]
     server = subprocess.Popen(
         [found, "server", str(home / "data"), "--address", f"127.0.0.1:{port}", "--quiet"],
-        env=os.environ | {"MINIO_ROOT_USER": access, "MINIO_ROOT_PASSWORD": secret, "MINIO_BROWSER": "off"},
+        env=os.environ
+        | {"MINIO_ROOT_USER": access, "MINIO_ROOT_PASSWORD": secret, "MINIO_BROWSER": "off", "MINIO_REGION": REGION},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -60,6 +63,7 @@ def program(home: Path) -> Iterator[Settings]:
             minio_endpoint=f"127.0.0.1:{port}",
             minio_access_key=access,
             minio_secret_key=secret,
+            minio_region=REGION,
         )
     finally:
         server.kill()

@@ -107,4 +107,6 @@ def store(settings: Settings) -> Iterator[Settings]:
             minio_endpoint=f"http://127.0.0.1:{port}",
             minio_access_key=keys[0],
             minio_secret_key=keys[1],
+            minio_region="",
+            minio_session_token="",
         )

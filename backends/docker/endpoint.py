@@ -65,7 +65,8 @@ def new_life(container: Any, settings: Settings) -> None:
 def _environment(settings: Settings) -> dict[str, str]:
     """What the predictor is told: how to reach the store, and nothing else."""
     reached = store.inside(settings)
-    wanted = ("DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
+    s3 = ("MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_REGION", "MINIO_SESSION_TOKEN")
+    wanted = ("DIGITS_STORE", *s3)
     everything = reached.environ()
     return {name: everything[name] for name in wanted} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # in there
 

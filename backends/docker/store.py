@@ -79,7 +79,13 @@ def here(client: Any, settings: Settings) -> Settings:
 def _reached(settings: Settings, endpoint: str) -> Settings:
     access, secret = credentials(settings)
     return dataclasses.replace(
-        settings, store=f"s3://{BUCKET}", minio_endpoint=endpoint, minio_access_key=access, minio_secret_key=secret
+        settings,
+        store=f"s3://{BUCKET}",
+        minio_endpoint=endpoint,
+        minio_access_key=access,
+        minio_secret_key=secret,
+        minio_region="",
+        minio_session_token="",
     )
 
 

@@ -21,8 +21,12 @@ HOME = "/tmp/digits"  # noqa: S108 # in the pod: the one place that any user may
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 # Keys of the ConfigMap and of the Secret, and the variables they become. KServe reads the same Secret.
-CONFIG_KEYS = {"DIGITS_STORE": "DIGITS_STORE", "MINIO_ENDPOINT": "MINIO_ENDPOINT", "DIGITS_DATA": "DIGITS_DATA"}
-SECRET_KEYS = {"AWS_ACCESS_KEY_ID": "MINIO_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "MINIO_SECRET_KEY"}
+CONFIG_KEYS = {name: name for name in ("DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_REGION", "DIGITS_DATA")}
+SECRET_KEYS = {
+    "AWS_ACCESS_KEY_ID": "MINIO_ACCESS_KEY",
+    "AWS_SECRET_ACCESS_KEY": "MINIO_SECRET_KEY",
+    "AWS_SESSION_TOKEN": "MINIO_SESSION_TOKEN",
+}
 MLFLOW_CONFIG = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
 MLFLOW_SECRET = {name: name for name in tracking.CREDENTIALS}
 

@@ -110,7 +110,8 @@ def _start(settings: Settings) -> Predictor:
 
 def _world(settings: Settings) -> str:
     """Stands for the store, the way to it and the code. A digest, because the keys are nobody else's business."""
-    way = (settings.minio_endpoint, settings.minio_access_key, settings.minio_secret_key)
+    keys = (settings.minio_access_key, settings.minio_secret_key, settings.minio_session_token)
+    way = (settings.minio_endpoint, settings.minio_region, *keys)
     world = [settings.store, *(way if settings.store.startswith("s3://") else ()), code.digest(serving=True)]
     return sha256_of(canonical_json(world))[:12]
 

@@ -74,5 +74,5 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
         return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))
     except ValueError as exc:
         raise UsageError(
-            f"the store {uri} cannot be opened: {exc}", remedy="check DIGITS_STORE, MINIO_ENDPOINT"
+            f"the store {uri} cannot be opened: {exc}", remedy="check DIGITS_STORE, MINIO_ENDPOINT, MINIO_REGION"
         ) from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import datetime
 import io
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +25,8 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 ATTEMPTS = 3
 BUSY = (500, 502, 503, 504)
+SIGNED = datetime.timedelta(minutes=5)  # how long a signed address can be used: longer than all attempts take
+PROBE, RACERS = "probes/conditional-create", 4  # left in the store: only the first in a bucket race for it
 
 
 def s3_client(settings: Settings) -> Minio:
@@ -41,7 +46,8 @@ def s3_client(settings: Settings) -> Minio:
         access_key=settings.minio_access_key,
         secret_key=settings.minio_secret_key,
         secure=secure,
-        region="us-east-1",
+        session_token=settings.minio_session_token or None,
+        region=settings.minio_region or None,  # else that of an AWS host's name, or what the server says of the bucket
         http_client=pool,
     )
 
@@ -56,6 +62,7 @@ class S3Store:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._exclusive = False
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
 
     def put(self, key: str, content: bytes | Path) -> None:
@@ -71,16 +78,40 @@ class S3Store:
             self._client.put_object(self._bucket, name, io.BytesIO(content), len(content))
 
     def create(self, key: str, content: bytes) -> bool:
-        """See ObjectStore. The MinIO client has no conditional write, so a signed URL carries If-None-Match."""
+        """See ObjectStore. The MinIO client has no conditional write, so a signed URL carries If-None-Match.
+
+        Raises:
+            StoreError: the server ignores that header, so that of several writers each would be told that it won.
+        """
         name = self._name(key)
         with self._errors(key):
+            if not self._exclusive:
+                self._writing(self._prove_exclusive)
             return bool(self._writing(lambda: self._create(key, name, content)))
+
+    def _prove_exclusive(self) -> None:
+        """See once for each opened store that of creates at once no two succeed: some servers keep to it one by one.
+
+        Where the object is there from an earlier time, none does. Each has other content, by which an attempt whose
+        answer was lost is recognised.
+        """
+        with concurrent.futures.ThreadPoolExecutor(RACERS) as pool:
+            contents = [secrets.token_bytes(16) for _ in range(RACERS)]
+            won = list(pool.map(lambda content: self._create(PROBE, self._name(PROBE), content), contents))
+        if sum(won) > 1:
+            self._client.remove_object(self._bucket, self._name(PROBE))  # the next attempt is to race again
+            raise StoreError(
+                f"{self.uri}: expected a server that creates an object once (If-None-Match: *), but {sum(won)} of "
+                f"{RACERS} that created {PROBE} at once were told so: promotions would be lost",
+                remedy="use a server with conditional writes: MinIO, AWS S3, or a version of this one that has them",
+            )
+        self._exclusive = True
 
     def _create(self, key: str, name: str, content: bytes) -> bool:
         import urllib3
         from minio.error import S3Error
 
-        url = self._client.presigned_put_object(self._bucket, name)
+        url = self._client.presigned_put_object(self._bucket, name, SIGNED)
         for attempt in range(ATTEMPTS):
             try:
                 answer = urllib3.request(
@@ -191,7 +222,7 @@ class S3Store:
                 f"{self.uri}: {key}: the server said {exc.code}",
                 remedy="set this machine's clock, or the server's: they differ too much"
                 if clock
-                else "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and the bucket's policy",
+                else "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY, the bucket's policy, and MINIO_REGION",
             ) from exc
         except (urllib3.exceptions.HTTPError, ConnectionError) as exc:
             if isinstance(getattr(exc, "reason", exc), urllib3.exceptions.ResponseError):

@@ -14,6 +14,7 @@ from digits import mnist
 from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissing, StoreError, StoreUnreachable
 from digits.files import sha256_of
 from digits.store import open_store
+from digits.store.s3 import PROBE, RACERS, s3_client
 
 BIG = 200 * 1024 * 1024
 
@@ -83,6 +84,7 @@ def test_a_create_whose_answer_is_lost_is_told_rightly(reached, store, monkeypat
             real(*args, **kwargs)
         raise urllib3.exceptions.ProtocolError("the connection broke")
 
+    store.create(f"{key}-before", b"the server was seen to keep to it")
     if there:
         store.put(key, b"somebody else's")
     monkeypatch.setattr(urllib3, "request", request)
@@ -95,10 +97,92 @@ def test_a_create_whose_answer_is_lost_is_told_rightly(reached, store, monkeypat
 def test_a_create_is_tried_again_while_the_server_is_busy(reached, store, monkeypatch):
     """A 503 to the conditional write is no refusal: the next attempt writes the object."""
     _s3_only(reached)
+    store.create("once/before", b"the server was seen to keep to it")
     real, answers = urllib3.request, [urllib3.HTTPResponse(status=503)]
     monkeypatch.setattr(urllib3, "request", lambda *a, **k: answers.pop() if answers else real(*a, **k))
     assert store.create("once/busy", b"ours")
     assert (answers, store.get("once/busy")) == ([], b"ours")
+
+
+def _counted(monkeypatch, *, without=""):
+    """Let the conditional writes pass, without a header; what is returned gets the address of each."""
+    real, seen = urllib3.request, []
+
+    def request(method, url, *, headers, **others):
+        seen.append(url)
+        return real(method, url, headers={k: v for k, v in headers.items() if k != without}, **others)
+
+    monkeypatch.setattr(urllib3, "request", request)
+    return seen
+
+
+def test_a_server_that_lets_every_writer_win_is_refused(reached, monkeypatch):
+    """Where If-None-Match is ignored, nothing is created, and the next attempt says so again."""
+    _s3_only(reached)
+    _counted(monkeypatch, without="If-None-Match")
+    store = open_store(dataclasses.replace(reached, store="s3://digits/ignored"))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="expected a server that creates an object once"):
+            store.create("promotions/digits/00000001.json", b"ours")
+    assert not store.exists("promotions/digits/00000001.json")
+
+
+def test_a_server_that_looks_before_it_writes_is_refused(reached, monkeypatch):
+    """A server that refuses one by one, but lets writers at once win together, is found out too, and each time."""
+    _s3_only(reached)
+    real, all_looked = urllib3.request, threading.Barrier(RACERS)
+    store = open_store(dataclasses.replace(reached, store="s3://digits/racing"))
+
+    def request(method, url, *, headers, **others):
+        taken = store.exists(PROBE)
+        all_looked.wait(30)
+        return urllib3.HTTPResponse(status=412) if taken else real(method, url, **others)
+
+    store.put("racing", b"x")
+    monkeypatch.setattr(urllib3, "request", request)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=f"{RACERS} of {RACERS} that created"):
+            store.create("promotions/digits/00000001.json", b"ours")
+
+
+def test_a_server_is_asked_once_whether_it_refuses(reached, monkeypatch):
+    """The first create of a program costs some requests at once; the others cost none."""
+    _s3_only(reached)
+    seen, costs = _counted(monkeypatch), []
+    for name in ("a", "b"):
+        store = open_store(dataclasses.replace(reached, store="s3://digits/asked"))
+        for key in (name, f"{name}{name}"):
+            before = len(seen)
+            assert store.create(key, b"x")
+            costs.append(len(seen) - before)
+    assert costs == [RACERS + 1, 1] * 2
+    assert all("X-Amz-Expires=300&" in url for url in seen)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "signed", "host"),
+    [
+        ("https://s3.eu-central-1.amazonaws.com", "", "eu-central-1", "digits.s3.eu-central-1.amazonaws.com"),
+        ("https://s3.example", "eu-west", "eu-west", "s3.example"),
+    ],
+)
+def test_a_request_is_signed_for_the_servers_region(settings, endpoint, region, signed, host):
+    """AWS's is in its host's name, which is kept; another server's can be set; a session token is sent along."""
+    keys = {"minio_access_key": "access", "minio_secret_key": "secret", "minio_session_token": "a-token"}
+    client = s3_client(dataclasses.replace(settings, minio_endpoint=endpoint, minio_region=region, **keys))
+    url = client.presigned_put_object("digits", "key")
+    assert url.startswith(f"https://{host}/")
+    assert f"%2F{signed}%2Fs3%2F" in url
+    assert "X-Amz-Security-Token=a-token" in url
+
+
+def test_a_buckets_region_is_asked_from_the_server(reached, store):
+    """Without MINIO_REGION a bucket that is there is read and written, wherever it is."""
+    _s3_only(reached)
+    store.put("region/before", b"x")
+    asking = open_store(dataclasses.replace(reached, minio_region=""))
+    assert asking.create("region/now", b"y")
+    assert asking.keys("region/") == ["region/before", "region/now"]
 
 
 def test_a_listing_holds_no_sibling_with_a_longer_name(store):
@@ -226,7 +310,10 @@ def test_a_page_is_no_listing(settings, page):
 @pytest.mark.parametrize("ask", WRITES_AND_LISTS, ids=["put", "create", "keys"])
 def test_a_server_that_stays_busy_is_unreachable(settings, ask):
     """A 503 to every attempt is no matter of credentials or of the address."""
-    with answering(b"", 503) as endpoint, pytest.raises(StoreUnreachable, match="errors alone: too many 503") as refused:
+    with (
+        answering(b"", 503) as endpoint,
+        pytest.raises(StoreUnreachable, match="errors alone: too many 503") as refused,
+    ):
         ask(_elsewhere(settings, endpoint))
     assert "MINIO_ENDPOINT" not in refused.value.remedy
 

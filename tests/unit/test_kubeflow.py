@@ -161,9 +161,11 @@ def test_every_step_has_what_kubernetes_should_hold_it_to(documents: Any) -> Non
         assert int(kubernetes["activeDeadlineSeconds"]) > 0
         secret, config = kubernetes["secretAsEnv"][0], kubernetes["configMapAsEnv"][0]
         assert (secret["secretName"], config["configMapName"]) == ("keys", "places")
-        wanted = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"}
+        wanted = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
         assert wanted <= {entry["envVar"] for entry in secret["keyToEnv"]}
-        assert {"DIGITS_STORE", "MINIO_ENDPOINT"} <= {entry["envVar"] for entry in config["keyToEnv"]}
+        places = {entry["envVar"] for entry in config["keyToEnv"]}
+        assert {"DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_REGION"} <= places
+        assert not wanted & places
 
 
 @pytest.mark.parametrize("plugin", [0, 1])

@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     endpoint.stop(made)
 
 
-@pytest.mark.parametrize("changed", ["store", "minio_endpoint", "minio_access_key", "minio_secret_key"])
+@pytest.mark.parametrize("changed", ["store", "minio_endpoint", "minio_access_key", "minio_secret_key", "minio_region"])
 def test_a_predictor_is_kept_while_its_store_is_the_same(changed: str, settings: Settings) -> None:
     """Another server or key behind the store means another predictor; its record holds no key."""
     first = endpoint.ensure(settings)
