@@ -34,6 +34,7 @@ from digits.sources import (
     check_name,
 )
 from digits.store import ObjectStore, open_store
+from digits.store.schemes import is_remote
 from digits.transport import in_words, pool_for
 
 PROBE_SECONDS = 8.0
@@ -68,7 +69,7 @@ def resolve(name: str, place: Place, cache: Path) -> str:
 
 def place_of(settings: Settings) -> Place:
     """Where the settings say that the files are: a folder, a URL, the object store of an s3:// address, or ''."""
-    return open_store(settings, settings.data) if settings.data.startswith("s3://") else settings.data
+    return open_store(settings, settings.data) if is_remote(settings.data) else settings.data
 
 
 def fetch(name: str, place: Place, cache: Path) -> Fetched:

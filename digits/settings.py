@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from digits.errors import MASK, UsageError, mask_url
 from digits.files import folder_of
+from digits.store.schemes import FORMS, scheme_of
 
 BACKENDS = ("process", "docker", "kubeflow")
 OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_RUN", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
@@ -114,8 +115,8 @@ class Settings:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         for name in ("store", "tracking_uri", "minio_endpoint", "data", "kfp_host"):
             _check_address(name, getattr(self, name))
-        if urlsplit(self.store).scheme not in {"file", "s3"}:
-            raise UsageError(f"DIGITS_STORE: expected file:///folder or s3://bucket, got {self.store!r}")
+        if scheme_of(self.store) is None:
+            raise UsageError(f"DIGITS_STORE: expected {FORMS}, got {self.store!r}")
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
                 folder_of(value, name)

@@ -13,6 +13,7 @@ from digits.releases import Manifest
 
 RUNTIME = "digits"
 ACCOUNT = "sa-minio-kserve"
+FETCHED = ("gs", "hdfs", "s3", "webhdfs")  # schemes of which KServe's storage initializer fetches a folder
 PREVIOUS, REVISION = "digits/previous", "digits/revision"
 
 
@@ -33,9 +34,12 @@ class Revision:
     @classmethod
     def of(cls, release: Manifest, uri: str, image: str) -> Self:
         """The revision that serves this release."""
-        if not uri.startswith("s3://") or not uri.endswith("/"):
+        scheme, _, place = uri.partition("://")
+        if scheme not in FETCHED or not place.endswith("/"):
             raise EndpointError(
-                f"KServe fetches a release from s3://bucket/folder/, got {uri!r}", remedy="set DIGITS_STORE"
+                f"KServe fetches a release from a folder such as s3://bucket/folder/ "
+                f"(or {', '.join(f'{other}://' for other in FETCHED if other != 's3')}), got {uri!r}",
+                remedy="set DIGITS_STORE",
             )
         data = release["data"]
         facts = {

@@ -10,6 +10,7 @@ from backends.docker import containers, images, store
 from backends.local.endpoint import free_port
 from digits.files import sha256_of, write_json
 from digits.settings import Settings
+from digits.store.schemes import variables_of
 
 ALIAS, HTTP, GRPC = "predictor", 8080, 8081
 INSIDE = f"http://{ALIAS}:{HTTP}"
@@ -65,8 +66,7 @@ def new_life(container: Any, settings: Settings) -> None:
 def _environment(settings: Settings) -> dict[str, str]:
     """What the predictor is told: how to reach the store, and nothing else."""
     reached = store.inside(settings)
-    s3 = ("MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_REGION", "MINIO_SESSION_TOKEN")
-    wanted = ("DIGITS_STORE", *s3)
+    wanted = ("DIGITS_STORE", *variables_of(reached.store))
     everything = reached.environ()
     return {name: everything[name] for name in wanted} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # in there
 

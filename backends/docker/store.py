@@ -16,6 +16,7 @@ from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
 from digits.files import part_of
 from digits.settings import Settings
+from digits.store.schemes import is_remote
 from digits.transport import in_words
 
 ALIAS, PORT, BUCKET = "minio", 9000, "digits"
@@ -24,7 +25,7 @@ START_SECONDS = 30.0
 
 def is_ours(settings: Settings) -> bool:
     """Whether runs use our MinIO; not if the user has named another store."""
-    return not settings.store.startswith("s3://")
+    return not is_remote(settings.store)
 
 
 def check(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from digits.errors import DigitsError
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import open_store
+from digits.store.schemes import is_remote
 
 Json = dict[str, Any]
 
@@ -78,11 +79,11 @@ def world(settings: Settings) -> Json:
     """Values for what the cache keys must know of the world, so that nothing stale is taken from the cache.
 
     The endpoint is looked at in every run. The corrections' digest is known where the cluster's object store can be
-    reached from here (DIGITS_STORE is then an s3:// address); elsewhere they are collected anew.
+    reached from here (DIGITS_STORE is then its address); elsewhere they are collected anew.
     """
     fresh = secrets.token_hex(8)
     known = fresh
-    if settings.store.startswith("s3://"):
+    if is_remote(settings.store):
         with contextlib.suppress(DigitsError):
             known = feedback.digest(open_store(settings))
     return {"feedback": known, "deployment": fresh}

@@ -14,6 +14,7 @@ from typing import Any
 from digits import __version__, events, tracking
 from digits.errors import UsageError
 from digits.settings import Settings
+from digits.store.schemes import SCHEMES
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
 USER = 1000  # of our images
@@ -21,12 +22,9 @@ HOME = "/tmp/digits"  # noqa: S108 # in the pod: the one place that any user may
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 # Keys of the ConfigMap and of the Secret, and the variables they become. KServe reads the same Secret.
-CONFIG_KEYS = {name: name for name in ("DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_REGION", "DIGITS_DATA")}
-SECRET_KEYS = {
-    "AWS_ACCESS_KEY_ID": "MINIO_ACCESS_KEY",
-    "AWS_SECRET_ACCESS_KEY": "MINIO_SECRET_KEY",
-    "AWS_SESSION_TOKEN": "MINIO_SESSION_TOKEN",
-}
+SECRET_KEYS = {key: name for scheme in SCHEMES.values() for key, name in scheme.secrets.items()}
+_STORES = [name for scheme in SCHEMES.values() for name in scheme.variables if name not in SECRET_KEYS.values()]
+CONFIG_KEYS = {name: name for name in ("DIGITS_STORE", *_STORES, "DIGITS_DATA")}
 MLFLOW_CONFIG = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
 MLFLOW_SECRET = {name: name for name in tracking.CREDENTIALS}
 

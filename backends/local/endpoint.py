@@ -21,6 +21,7 @@ from digits import code
 from digits.errors import EndpointError
 from digits.files import canonical_json, sha256_of, write_json
 from digits.settings import Settings
+from digits.store.schemes import variables_of
 
 STOP_SECONDS = 35.0  # a little more than the predictor's own grace
 LOCK_SECONDS = 60.0  # more than its holder takes: STOP_SECONDS, twice the five of end_group, and a start
@@ -110,9 +111,9 @@ def _start(settings: Settings) -> Predictor:
 
 def _world(settings: Settings) -> str:
     """Stands for the store, the way to it and the code. A digest, because the keys are nobody else's business."""
-    keys = (settings.minio_access_key, settings.minio_secret_key, settings.minio_session_token)
-    way = (settings.minio_endpoint, settings.minio_region, *keys)
-    world = [settings.store, *(way if settings.store.startswith("s3://") else ()), code.digest(serving=True)]
+    given = settings.environ()
+    way = [given[name] for name in variables_of(settings.store)]
+    world = [settings.store, *way, code.digest(serving=True)]
     return sha256_of(canonical_json(world))[:12]
 
 

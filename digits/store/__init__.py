@@ -1,17 +1,19 @@
 """Objects addressed by URI: a folder (`file://`) or a bucket of an S3 server (`s3://`), behind one interface.
 
+Which kinds there are says `digits.store.schemes`.
+
 Keys are relative, `/`-separated paths. An object appears whole or not at all; `create` succeeds for one
 writer only, which is what promotions are built on.
 """
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from digits.errors import UsageError
-from digits.files import folder_of
+from digits.store.schemes import FORMS, scheme_of
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -51,28 +53,19 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
         UsageError: the URI or the S3 settings are incomplete.
     """
     uri = uri or settings.store
-    try:
-        parts = urlsplit(uri)
-    except ValueError as exc:
-        raise UsageError(f"expected a store file:///folder or s3://bucket/prefix, got {uri!r}: {exc}") from None
-    if parts.scheme == "file":
-        from digits.store.folder import FileStore
-
-        return FileStore(folder_of(uri, "the store"))
-    if parts.scheme != "s3" or not parts.netloc:
-        raise UsageError(f"expected a store file:///folder or s3://bucket/prefix, got {uri!r}")
-    for name, value in (
-        ("MINIO_ENDPOINT", settings.minio_endpoint),
-        ("MINIO_ACCESS_KEY", settings.minio_access_key),
-        ("MINIO_SECRET_KEY", settings.minio_secret_key),
-    ):
-        if not value:
+    scheme = scheme_of(uri)
+    if scheme is None:
+        raise UsageError(f"expected a store {FORMS}, got {uri!r}")
+    given = settings.environ()
+    for name in scheme.needs:
+        if not given[name]:
             raise UsageError(f"the store {uri} needs {name}, which is not set", remedy=f"export {name}=…")
-    from digits.store.s3 import S3Store, s3_client
-
+    module, _, function = scheme.opener.partition(":")
     try:
-        return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))
+        opened: ObjectStore = getattr(importlib.import_module(module), function)(settings, uri)
     except ValueError as exc:
         raise UsageError(
-            f"the store {uri} cannot be opened: {exc}", remedy="check DIGITS_STORE, MINIO_ENDPOINT, MINIO_REGION"
+            f"the store {uri} cannot be opened: {exc}",
+            remedy=f"check DIGITS_STORE, {', '.join(scheme.variables)}".rstrip(", "),
         ) from None
+    return opened

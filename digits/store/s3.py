@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
-from digits.network import in_words
 from digits.store.content import BLOCK, checked, checked_key, save
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ ATTEMPTS = 3
 BUSY = (500, 502, 503, 504)
 SIGNED = datetime.timedelta(minutes=5)  # how long a signed address can be used: longer than all attempts take
 PROBE, RACERS = "probes/conditional-create", 4  # left in the store: only the first in a bucket race for it
+
+
+def open_bucket(settings: Settings, uri: str) -> S3Store:
+    """The store at `s3://bucket/prefix`. Raises ValueError for a name that S3 cannot have."""
+    parts = urlsplit(uri)
+    return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))
 
 
 def s3_client(settings: Settings) -> Minio:

@@ -198,9 +198,10 @@ def test_a_revision_survives_its_note() -> None:
     assert Revision("s3://b/models/digits/ba9876543210/").version == "ba9876543210"
 
 
-def test_only_whole_s3_folders_are_deployed() -> None:
+def test_only_whole_folders_that_kserve_fetches_are_deployed() -> None:
     """KServe can fetch neither a file:// release nor tell version 1 from 10 without the slash."""
-    for uri in ("file:///store/models/digits/0123456789ab/", "s3://b/models/digits/0123456789ab"):
+    assert Revision.of(RELEASE, "gs://b/models/digits/0123456789ab/", "").version == "0123456789ab"
+    for uri in ("file:///store/models/digits/0123456789ab/", "s3://b/models/digits/0123456789ab", "s3", "/s3/"):
         with pytest.raises(EndpointError, match="s3://bucket/folder/"):
             Revision.of(RELEASE, uri, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings, unknown
 from digits.store import open_store
+from digits.store.schemes import SCHEMES
 
 SECRETS = {
     "MINIO_ACCESS_KEY": "canary-access",
@@ -112,6 +114,14 @@ def test_an_s3_address_that_cannot_be_is_refused(store: str, endpoint: str, tmp_
     settings = Settings(home=tmp_path, minio_endpoint=endpoint, minio_access_key="a", minio_secret_key="s")
     with pytest.raises(UsageError, match="store"):
         open_store(settings, store)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_reaches_a_store_is_a_setting(scheme: str) -> None:
+    """Each variable that a kind of store names is one of the settings, and those in a Secret are masked when shown."""
+    known = {field.metadata["name"]: field.metadata["secret"] for field in dataclasses.fields(Settings)}
+    variables, secret = SCHEMES[scheme].variables, SCHEMES[scheme].secrets.values()
+    assert {name: known[name] for name in variables} == {name: name in secret for name in variables}
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
