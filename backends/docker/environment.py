@@ -9,15 +9,13 @@ from backends.docker import endpoint, store
 from digits import deployment, events, tracking
 from digits.files import WRITER_VARIABLE
 from digits.settings import Settings
+from digits.store.schemes import variables_of
 
 SETTINGS = (
     "DIGITS_HOME",
     "DIGITS_DATA",
     "DIGITS_STORE",
     "DIGITS_DEPLOYER",
-    "MINIO_ENDPOINT",
-    "MINIO_ACCESS_KEY",
-    "MINIO_SECRET_KEY",
     "MLFLOW_TRACKING_URI",
     "K8S_NAMESPACE",
 )
@@ -47,7 +45,7 @@ def of_step(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a step's container, from the steps' settings and the environment of the engine."""
     everything = settings.environ()
     return {
-        **{name: everything[name] for name in SETTINGS},
+        **{name: everything[name] for name in (*SETTINGS, *variables_of(settings.store))},
         **{name: environ[name] for name in PASSED if name in environ},
         **_proxies(environ),
         "HOME": "/tmp",  # noqa: S108 # in there

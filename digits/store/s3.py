@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import io
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
 from digits.store.content import BLOCK, checked, checked_key, save
+from digits.transport import in_words
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -27,6 +29,9 @@ ATTEMPTS = 3
 BUSY = (500, 502, 503, 504)
 SIGNED = datetime.timedelta(minutes=5)  # how long a signed address can be used: longer than all attempts take
 PROBE, RACERS = "probes/conditional-create", 4  # left in the store: only the first in a bucket race for it
+SETTLE_SECONDS = 0.5
+
+log = logging.getLogger("digits.store")
 
 
 def open_bucket(settings: Settings, uri: str) -> S3Store:
@@ -68,7 +73,7 @@ class S3Store:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._exclusive = False
+        self._exclusive: bool | None = None  # whether the server creates an object once; not known yet
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
 
     def put(self, key: str, content: bytes | Path) -> None:
@@ -84,19 +89,16 @@ class S3Store:
             self._client.put_object(self._bucket, name, io.BytesIO(content), len(content))
 
     def create(self, key: str, content: bytes) -> bool:
-        """See ObjectStore. The MinIO client has no conditional write, so a signed URL carries If-None-Match.
-
-        Raises:
-            StoreError: the server ignores that header, so that of several writers each would be told that it won.
-        """
+        """See ObjectStore. The MinIO client has no conditional write, so a signed URL carries If-None-Match."""
         name = self._name(key)
         with self._errors(key):
-            if not self._exclusive:
-                self._writing(self._prove_exclusive)
-            return bool(self._writing(lambda: self._create(key, name, content)))
+            if self._exclusive is None:
+                self._exclusive = self._writing(self._is_exclusive)
+            create = self._create if self._exclusive else self._create_and_see
+            return bool(self._writing(lambda: create(key, name, content)))
 
-    def _prove_exclusive(self) -> None:
-        """See once for each opened store that of creates at once no two succeed: some servers keep to it one by one.
+    def _is_exclusive(self) -> bool:
+        """Whether of creates at once no two succeed: some servers ignore the header, others keep to it one by one.
 
         Where the object is there from an earlier time, none does. Each has other content, by which an attempt whose
         answer was lost is recognised.
@@ -105,13 +107,25 @@ class S3Store:
             contents = [secrets.token_bytes(16) for _ in range(RACERS)]
             won = list(pool.map(lambda content: self._create(PROBE, self._name(PROBE), content), contents))
         if sum(won) > 1:
-            self._client.remove_object(self._bucket, self._name(PROBE))  # the next attempt is to race again
-            raise StoreError(
-                f"{self.uri}: expected a server that creates an object once (If-None-Match: *), but {sum(won)} of "
-                f"{RACERS} that created {PROBE} at once were told so: promotions would be lost",
-                remedy="use a server with conditional writes: MinIO, AWS S3, or a version of this one that has them",
+            self._client.remove_object(self._bucket, self._name(PROBE))  # whoever is next is to race again
+            log.warning(
+                "%s: this server has no conditional writes (If-None-Match: *); of two promotions at the same moment "
+                "one could be lost. See docs/kubeflow.md, Troubleshooting",
+                self.uri,
             )
-        self._exclusive = True
+        return sum(won) <= 1
+
+    def _create_and_see(self, key: str, name: str, content: bytes) -> bool:
+        """Look, write, and see after a while whose content stayed, on a server without conditional writes.
+
+        Of several writers the last one wins and the others are told so, unless one takes longer than SETTLE_SECONDS
+        from its look to its write.
+        """
+        if self.exists(key):
+            return False
+        self._put(name, content)
+        time.sleep(SETTLE_SECONDS)
+        return self.get(key) == content
 
     def _create(self, key: str, name: str, content: bytes) -> bool:
         import urllib3
