@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 
@@ -24,6 +25,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+log = logging.getLogger("digits.web")
 
 # Of all bodies that are being read or answered: a container's memory is small.
 MOST_HELD = 32 * 1024 * 1024
@@ -46,7 +48,10 @@ class Metrics:
 
 
 class Guard:
-    """ASGI middleware: refuses large bodies before reading them, and too many; adds the headers, counts the answers."""
+    """ASGI middleware: refuses large bodies before reading them, and too many; adds the headers, counts the answers.
+
+    What no handler expected is answered here too: Starlette's own 500 would go past the headers and the counts.
+    """
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, metrics: Metrics) -> None:
         self.app, self.most_bytes, self.metrics = app, most_bytes, metrics
@@ -57,7 +62,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        came = 0
+        came, begun = 0, False
 
         async def limited() -> Message:
             nonlocal came
@@ -72,7 +77,9 @@ class Guard:
             return message
 
         async def guarded(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
@@ -88,6 +95,12 @@ class Guard:
             return
         try:
             await self.app(scope, limited, guarded)
+        except Exception:
+            if begun:
+                raise  # nothing else can be said any more: uvicorn logs it, and closes the connection
+            log.exception("%s %r failed", scope["method"], scope["path"])
+            failure = JSONResponse({"error": "the page's server failed; its log says why"}, 500)
+            await failure(scope, receive, guarded)
         finally:
             self.held -= came
 

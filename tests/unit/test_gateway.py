@@ -366,6 +366,25 @@ def test_security_headers(gateway: httpx.Client) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_an_unexpected_error_is_answered_and_counted(
+    gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What no handler expected is a JSON 500 with the security headers; it is logged with its cause, and counted."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as fault:
+        fault.setattr("web_app.gateway.judge", broken)
+        answer = recognise(gateway)
+    assert (answer.status_code, answer.json()["error"]) == (500, "the page's server failed; its log says why")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert "a fault of ours" in caplog.text
+    assert 'digits_web_requests_total{route="/api/recognise",status="500"} 1.0' in gateway.get("/metrics").text
+    assert recognise(gateway).status_code == 200
+
+
 def test_health_and_metrics(gateway: httpx.Client) -> None:
     """Probes answer without the model; the metrics count answers by route, not by path."""
     recognise(gateway)
