@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -12,11 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from digits.errors import EndpointError, UsageError
-from web_app.protocols import SPEECHES, Image, NotDigits, Speech
+from web_app.protocols import SPEECHES, TOLD, Image, NotDigits, Speech
 
 MODEL = "digits"
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 8.0
+WHOLE_SECONDS = 10.0  # for all requests that one question takes: less than the page waits
 FRESH_SECONDS = 5.0  # how old the model's description may be: a promotion shows within this time
 CONNECTIONS = 32
 
@@ -93,34 +95,58 @@ class EndpointClient:
     _speech: Speech = SPEECHES[0]
     _about: dict[str, Any] = field(default_factory=dict)
     _about_until: float = 0.0
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever comes meanwhile takes what was answered
 
-    async def recognise(self, image: Image) -> list[float]:
-        """The ten probabilities for an image.
+    async def recognise(self, image: Image) -> tuple[list[float], dict[str, Any]]:
+        """The ten probabilities for an image, and what is known of the release that gave them.
 
         Raises:
             EndpointTrouble: no answer, or not that of a model for digits.
         """
-        await self.about()  # tells which protocol is spoken
+        async with self._in_time():
+            about = await self._described()  # tells which protocol is spoken, too
+            probabilities, release = await self._infer(image)
+        if release and release != about["release"]:  # another one has come since it was described
+            self._about_until = 0.0
+            about = dict.fromkeys(TOLD) | {"name": about["name"], "release": release}
+        return probabilities, about
+
+    async def _infer(self, image: Image) -> tuple[list[float], str]:
         question = self._speech.ask(self.endpoint.model, image)
         answer = await self.send("POST", question.path, question.body, question.headers)
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
-            probabilities = self._speech.probabilities(answer.content)
+            probabilities, release = self._speech.probabilities(answer.content), self._speech.release(answer.content)
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise self._wrong("its answer has no output 'probabilities'") from exc
         if len(probabilities) != 10 or not all(0 <= p <= 1 for p in probabilities):
             raise self._wrong(f"expected ten probabilities, got {len(probabilities)} numbers")
-        return probabilities
+        return probabilities, release
 
     async def about(self) -> dict[str, Any]:
-        """The model's name, release, digest, accuracy, data set and MLflow run, at most a few seconds old.
+        """The model's name, release, digest, accuracy, data set and MLflow run, once it is ready; seconds old at most.
 
         Raises:
-            EndpointTrouble: no answer, or not that of a model for digits.
+            EndpointTrouble: no answer, not that of a model for digits, or not ready.
         """
-        if time.monotonic() < self._about_until:
+        async with self._in_time():
+            about = await self._described()
+            answer = await self.send("GET", self._speech.ready_path(self.endpoint.model))
+            if answer.status_code != 200:
+                raise await self._trouble(answer)
+        if not self._speech.ready(answer.content):
+            raise self._starting()
+        return about
+
+    async def _described(self) -> dict[str, Any]:
+        async with self._asking:
+            if time.monotonic() >= self._about_until:
+                self._speech, self._about = await self._describe()
+                self._about_until = time.monotonic() + FRESH_SECONDS
             return self._about
+
+    async def _describe(self) -> tuple[Speech, dict[str, Any]]:
         for speech in SPEECHES:
             answer = await self.send("GET", speech.about_path(self.endpoint.model))
             if answer.status_code != 404:
@@ -128,22 +154,11 @@ class EndpointClient:
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
-            about = speech.about(answer.content)
+            return speech, speech.about(answer.content)
         except NotDigits as exc:
             raise self._wrong(str(exc)) from exc
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise self._wrong("its description is not one of the inference protocols") from exc
-        self._speech, self._about, self._about_until = speech, about, time.monotonic() + FRESH_SECONDS
-        return about
-
-    async def ready(self) -> None:
-        """Return if the model is ready. Raises EndpointTrouble, as `about`, if not."""
-        await self.about()
-        answer = await self.send("GET", self._speech.ready_path(self.endpoint.model))
-        if answer.status_code != 200:
-            raise await self._trouble(answer)
-        if not self._speech.ready(answer.content):
-            raise self._starting()
 
     async def send(
         self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
@@ -158,9 +173,7 @@ class EndpointClient:
             async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
                 return await self.http.request(method, self.endpoint.url + path, content=content, headers=headers)
         except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError) as exc:
-            raise EndpointTrouble(
-                "busy", f"the endpoint {self.endpoint.name} gave no answer in {ANSWER_SECONDS:.0f} s"
-            ) from exc
+            raise self._late(ANSWER_SECONDS) from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise EndpointTrouble("unreachable", f"the endpoint {self.endpoint.name} cannot be reached") from exc
 
@@ -181,6 +194,18 @@ class EndpointClient:
         if status == 404:
             return self._wrong(f"it has no model {self.endpoint.model!r}")
         return self._wrong(f"it answered HTTP {status}")
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """A question may take several requests; together they take no longer than the page waits."""
+        try:
+            async with asyncio.timeout(WHOLE_SECONDS):
+                yield
+        except TimeoutError as exc:
+            raise self._late(WHOLE_SECONDS) from exc
+
+    def _late(self, seconds: float) -> EndpointTrouble:
+        return EndpointTrouble("busy", f"the endpoint {self.endpoint.name} gave no answer in {seconds:g} s")
 
     def _starting(self) -> EndpointTrouble:
         return EndpointTrouble("starting", f"the model at {self.endpoint.name} is starting")

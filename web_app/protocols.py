@@ -46,6 +46,9 @@ class Speech(Protocol):
     def probabilities(self, answer: bytes) -> list[float]:
         """What the model answered."""
 
+    def release(self, answer: bytes) -> str:
+        """The release that answered a question, "" where the protocol does not say."""
+
     def about(self, answer: bytes) -> dict[str, Any]:
         """{"name": …} and what is known of TOLD. Raises NotDigits too."""
 
@@ -81,6 +84,10 @@ class V2:
         """See Speech."""
         outputs = {output["name"]: output["data"] for output in orjson.loads(answer)["outputs"]}
         return [float(p) for p in outputs["probabilities"]]
+
+    def release(self, answer: bytes) -> str:
+        """See Speech."""
+        return str(orjson.loads(answer).get("model_version") or "")
 
     def about(self, answer: bytes) -> dict[str, Any]:
         """See Speech."""
@@ -119,6 +126,11 @@ class V1:
         if isinstance(predicted, dict):
             predicted = predicted["probabilities"]
         return [float(p) for p in predicted]
+
+    def release(self, answer: bytes) -> str:
+        """See Speech. It does not say."""
+        del answer
+        return ""
 
     def about(self, answer: bytes) -> dict[str, Any]:
         """See Speech. Of the release nothing is told but a number."""

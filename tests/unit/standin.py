@@ -18,10 +18,15 @@ Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class StandIn:
-    """Serves `digits`; `state` is ready, starting, busy, slow or wrong. Keeps the headers of the last request."""
+    """Serves `digits`; `state` is ready, starting, busy, slow or wrong. Keeps the headers of the last request.
+
+    `release` is the one that it describes, `answering` the one that answers; `delay` comes before each answer.
+    """
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.state, self.headers = answer, "ready", {}
+        self.release = self.answering = "v1"
+        self.delay, self.described = 0.0, 0
         self.images: list[NDArray[np.uint8]] = []
         self.app = Starlette(
             routes=[
@@ -34,19 +39,24 @@ class StandIn:
 
     async def about(self, request: Request) -> JSONResponse:
         self.headers = dict(request.headers)
+        self.described += 1
+        await asyncio.sleep(self.delay)
         if self.state == "starting":
             return JSONResponse({"error": "not ready"}, 503)
         shape = {"name": "pixels" if self.state == "wrong" else "image", "datatype": "UINT8", "shape": [-1, 28, 28]}
-        parameters = {"release": "v1", "digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
-        about = {"name": "digits", "versions": ["v1"], "platform": "onnx", "inputs": [shape], "outputs": []}
+        parameters = {"digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
+        parameters["release"] = self.release
+        about = {"name": "digits", "versions": [self.release], "platform": "onnx", "inputs": [shape], "outputs": []}
         return JSONResponse(about | {"parameters": parameters})
 
     async def ready(self, request: Request) -> JSONResponse:
+        await asyncio.sleep(self.delay)
         return JSONResponse({"ready": self.state != "starting"}, 503 if self.state == "starting" else 200)
 
     async def infer(self, request: Request) -> JSONResponse:
         self.headers = dict(request.headers)
         body = await request.body()
+        await asyncio.sleep(self.delay)
         if self.state in {"starting", "busy"}:
             return JSONResponse({"error": self.state}, 503, {"Retry-After": "1"})
         if self.state == "slow":
@@ -63,7 +73,7 @@ class StandIn:
             {"name": "class", "datatype": "INT64", "shape": [1], "data": [int(np.argmax(values))]},
             {"name": "probabilities", "datatype": "FP32", "shape": [1, 10], "data": values},
         ]
-        return JSONResponse({"model_name": "digits", "outputs": outputs})
+        return JSONResponse({"model_name": "digits", "model_version": self.answering, "outputs": outputs})
 
     async def predict(self, request: Request) -> JSONResponse:
         return JSONResponse({"predictions": [[0.1] * 10 for _ in (await request.json())["instances"]]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,8 +26,8 @@ from digits.preprocessing import to_mnist
 from digits.settings import Settings
 from digits.store.folder import FileStore
 from web_app import guard
-from web_app.endpoints import Endpoint
-from web_app.gateway import STATIC, GatewayConfig, create_app
+from web_app.endpoints import WHOLE_SECONDS, Endpoint
+from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig, create_app
 from web_app.guard import RateLimit
 from web_app.server import listening
 
@@ -148,6 +149,42 @@ def test_the_endpoint_comes_back(gateway: httpx.Client, standin: StandIn) -> Non
     assert recognise(gateway).status_code == 503
     standin.state = "ready"
     assert recognise(gateway).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/recognise", "/api/model"])
+def test_the_gateway_gives_up_before_the_page(
+    gateway: httpx.Client, standin: StandIn, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """However many requests an answer takes, all of them have one deadline, before which the page goes on waiting."""
+    monkeypatch.setattr("web_app.endpoints.WHOLE_SECONDS", 0.5)
+    standin.delay = 0.4  # each in time, both together not
+    answer = gateway.post(path, content=ONE, headers=PNG) if path == "/api/recognise" else gateway.get(path)
+    assert answer.json()["state"] == "busy"
+    assert "0.5 s" in answer.text
+    monkeypatch.undo()
+    (patience,) = re.findall(r"PATIENCE = ([\d_]+);", (STATIC / "gateway.js").read_text())
+    assert max(WHOLE_SECONDS, STORE_SECONDS) + 1 < int(patience) / 1000
+
+
+def test_a_model_is_described_once(gateway: httpx.Client, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawings and looks that come at once ask once what model it is; so does each of them alone."""
+    monkeypatch.setattr("web_app.endpoints.FRESH_SECONDS", 60.0)
+    standin.delay = 0.1
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(recognise, gateway) for _ in range(4)]
+        asked += [pool.submit(gateway.get, "/api/model") for _ in range(2)]
+    assert [one.result().status_code for one in asked] == [200] * 6
+    assert standin.described == 1
+
+
+def test_the_release_told_is_the_one_that_answered(gateway: httpx.Client, standin: StandIn) -> None:
+    """After a promotion an answer names its own release, with no facts of another; the next one has them again."""
+    assert recognise(gateway).json()["model"]["release"] == "v1"
+    standin.release = standin.answering = "v2"
+    told = recognise(gateway).json()["model"]
+    assert (told["name"], told["release"], told["digest"], told["accuracy"]) == ("digits", "v2", None, None)
+    told = recognise(gateway).json()["model"]
+    assert (told["release"], told["accuracy"]) == ("v2", 0.99)
 
 
 def test_an_endpoint_that_speaks_v1_alone(store: FileStore) -> None:

@@ -1,6 +1,6 @@
 // The gateway's four calls. A failure is an Error whose `state` the page can name.
 
-const PATIENCE = 12_000; // milliseconds: longer than the gateway waits for the endpoint or the store
+const PATIENCE = 12_000; // milliseconds: longer than the gateway gives the endpoint, all its requests together, or the store
 
 async function call(path, query, init = {}) {
   const ended = new AbortController(); // Safari before 17.4 cannot join two signals
