@@ -6,7 +6,7 @@ GET  /api/model?endpoint=       the endpoint's state and the model it serves
 POST /api/recognise?endpoint=   a drawing (PNG) -> class, probabilities, verdict, the 28 x 28 picture
 POST /api/feedback?label=       a drawing (PNG) and what it is -> the record's key
 GET  /v2/models/{m}, /v2/models/{m}/ready; POST /v2/models/{m}/infer, /v1/models/{m}:predict   passed on
-GET  /healthz, /readyz, /metrics
+GET  /healthz, /metrics
 """
 
 from __future__ import annotations
@@ -93,7 +93,6 @@ def create_app(config: GatewayConfig) -> Starlette:
             Route("/v2/models/{model}/ready", gateway.pass_on),
             Route("/v2/models/{model}", gateway.pass_on),
             Route("/healthz", _alive),
-            Route("/readyz", _alive),
             Route("/metrics", gateway.measurements),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
