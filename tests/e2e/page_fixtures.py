@@ -155,8 +155,8 @@ class Visit:
 
     def state(self, state: str) -> None:
         """Wait until the page says that its endpoint is in this state; '' for ready."""
-        wanted = f"#state[data-state='{state}']:not([hidden])" if state else "#state[hidden]"
-        self.page.wait_for_selector(wanted, timeout=15_000, state="visible" if state else "attached")
+        shown = "visible" if state else "attached"
+        self.page.wait_for_selector(f"#state[data-state='{state}']", timeout=15_000, state=shown)
 
     def draw(self, *strokes: list[tuple[float, float]]) -> None:
         """Draw strokes, in 0..1 of the pad, with the mouse."""

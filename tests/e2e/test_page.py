@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
+import re
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from page_fixtures import Between, Lab, Open, Site, Visit
+from PIL import Image
 from serving import serving
 
 from digits import feedback
@@ -310,9 +314,14 @@ def test_accessibility(visit: Open, scheme: str, width: int) -> None:
     seen = visit(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=False)
     page = seen.page
 
+    # What is not for screen readers is still seen, but axe-core leaves out whatever they do not get.
+    seen_by_eye = "document.querySelectorAll('[aria-hidden]').forEach(e => e.removeAttribute('aria-hidden'))"
+
     def violations() -> list[str]:
         page.wait_for_timeout(200)  # the bars' transition
         found = page.evaluate(source + "; axe.run().then(r => r.violations)")
+        page.evaluate(seen_by_eye)
+        found += page.evaluate("axe.run({runOnly: ['color-contrast']}).then(r => r.violations)")
         return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found]
 
     seen.state("")
@@ -326,6 +335,71 @@ def test_accessibility(visit: Open, scheme: str, width: int) -> None:
     page.select_option("#endpoint", "nowhere")
     seen.state("unreachable")
     assert violations() == []
+
+
+def test_the_states_region_is_there_before_its_text(visit: Open, site: Site) -> None:
+    """A screen reader knows the place where trouble is told while there is none, so that it reads it out."""
+    seen = visit()
+    seen.state("")
+    regions = seen.page.get_by_role("status")  # as the accessibility tree has them
+    assert "state" in regions.evaluate_all("all => all.map(e => e.id)")
+    assert seen.page.locator("#state").bounding_box()["height"] == 0
+    site.between.state = "starting"
+    seen.draw(*DIGITS[7])
+    seen.state("starting")
+    assert regions.first.inner_text().startswith("The model is starting.")
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    """The contrast (WCAG 2.2) of two colours, RGB in 0..255."""
+    shares = np.array([one, other]) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    dark, bright = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((bright + 0.05) / (dark + 0.05))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pad_can_be_made_out(visit: Open, scheme: str) -> None:
+    """The pad's border has a contrast of 3 to the page and to the paper (WCAG 1.4.11), its hint one of 4.5 (1.4.3)."""
+    page = visit(color_scheme=scheme).page
+
+    def style(selector: str, name: str) -> np.ndarray:
+        value = page.locator(selector).evaluate("(e, name) => getComputedStyle(e)[name]", name)
+        return np.array([float(number) for number in re.findall(r"[\d.]+", value)[:3]])
+
+    paper, border = style("#pad", "backgroundColor"), style("#pad", "borderTopColor")
+    assert contrast(border, paper) >= 3
+    assert contrast(border, style("html", "backgroundColor")) >= 3
+    opacity = style("#hint", "opacity")  # axe-core does not judge it: it lies over a canvas
+    assert contrast(opacity * style("#hint", "color") + (1 - opacity) * paper, paper) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_forced_colors(visit: Open, scheme: str) -> None:
+    """Where the system's colours are forced, the bars are still seen, and the label that was chosen with its digit."""
+    seen = visit(forced_colors="active", color_scheme=scheme)
+    page = seen.page
+    seen.draw(*DIGITS[1])
+    assert seen.digit() == "1"
+
+    def painted(selector: str) -> tuple[np.ndarray, float]:
+        """The colour in the middle of an element's left half, and the share of its middle that has another one."""
+        page.wait_for_timeout(200)  # the bars' transition
+        picture = np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")).astype(int)
+        height, width = picture.shape[:2]
+        color = picture[height // 2, width // 4]
+        middle = picture[height // 4 : -height // 4, width // 4 : -width // 4]
+        return color, float((np.abs(middle - color).sum(axis=2) > 200).mean())
+
+    full, empty = (painted(f"#bars li:nth-child({n}) .track")[0] for n in (2, 7))
+    assert contrast(full, empty) >= 3
+    plain, digit = painted("#labels button:nth-child(4)")
+    page.locator("#labels button").nth(3).click()
+    page.locator("#thanks", has_text="Stored").wait_for()
+    page.mouse.move(0, 0)
+    chosen, still = painted("#labels button:nth-child(4)")
+    assert contrast(chosen, plain) >= 3
+    assert digit / 2 < still < digit * 2
 
 
 def test_the_policy_holds(visit: Open) -> None:

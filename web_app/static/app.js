@@ -52,7 +52,7 @@ async function look() {
   const asked = endpoint;
   const found = await gateway.model(asked).catch((error) => ({ state: error.state, message: error.message }));
   if (asked !== endpoint) return;
-  const waited = !$("state").hidden;
+  const waited = view.troubled();
   if (found.state === "ready") {
     if ($("state").dataset.state !== "waiting") view.showState("");
     view.showModel(found.model);
@@ -77,7 +77,7 @@ pad.addEventListener("start", () => {
   refresh();
 });
 pad.addEventListener("move", () => {
-  if ($("state").hidden) recogniser.soon(); // an endpoint in trouble is asked when it is back, not at every move
+  if (!view.troubled()) recogniser.soon(); // an endpoint in trouble is asked when it is back, not at every move
 });
 pad.addEventListener("end", () => {
   penUp = true;

@@ -27,9 +27,10 @@ const rows = Array.from({ length: 10 }, (_, digit) => {
   return { row, bar, share };
 });
 
+export const troubled = () => $("state").dataset.state !== "";
+
 export function showState(state, detail = "") {
-  $("state").hidden = !state;
-  $("state").dataset.state = state;
+  $("state").dataset.state = state; // never hidden: a region that appears with its text is not read out
   const text = state ? (STATES[state] ?? detail) : "";
   if ($("state").textContent !== text) $("state").textContent = text;
   $("state").title = detail;
