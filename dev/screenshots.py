@@ -112,7 +112,7 @@ def states(browser: Any, address: str, folder: Path) -> None:
             take("scribble")
             page.route("**/api/**", lambda route: route.abort())
             page.click("#detect")
-            page.wait_for_selector("#state:not([hidden])")
+            page.wait_for_selector("#state:not(:empty)")
             take("gone")
             context.close()
 
