@@ -62,6 +62,21 @@ def pod_specs(objects: list[Json]) -> Iterator[tuple[str, Json]]:
             yield name, {"containers": [item["spec"]["predictor"]["model"]]}
 
 
+def workloads(objects: list[Json]) -> Iterator[tuple[str, Json]]:
+    """(name, labels and annotations of its pods) of all that runs for long."""
+    for item in objects:
+        name = f"{item['kind']}/{item['metadata']['name']}"
+        if item["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}:
+            yield name, item["spec"]["template"]["metadata"]
+        elif item["kind"] == "CronJob":
+            yield name, item["spec"]["jobTemplate"]["spec"]["template"]["metadata"]
+        elif item["kind"] == "Pod":
+            yield name, item["metadata"]
+        elif item["kind"] == "InferenceService":  # KServe hands its annotations on, and labels the pods with its name
+            labels = {"serving.kserve.io/inferenceservice": item["metadata"]["name"]}
+            yield name, item["metadata"] | {"labels": labels}
+
+
 # The kinds of others, whose models no installed client has.
 FOREIGN = {"ClusterStorageContainer"}
 MODELS = {"Role": "V1Role", "RoleBinding": "V1RoleBinding", "InferenceService": "V1beta1InferenceService"}
@@ -220,6 +235,16 @@ def test_deploying_needs_few_rights(rendered: dict[str, list[Json]]) -> None:
         assert "secrets" not in rule["resources"]
         if "inferenceservices" in rule["resources"] and rule["verbs"] != ["create"]:
             assert rule["resourceNames"] == ["digits"]
+
+
+def test_no_pod_has_a_sidecar(rendered: dict[str, list[Json]]) -> None:
+    """Istio puts no proxy into any pod of ours: the network policies would let none reach its control plane."""
+    found = {name: made for objects in rendered.values() for name, made in workloads(objects)}
+    assert {"Deployment/digits-web", "Deployment/minio", "InferenceService/digits"} < set(found)
+    for name, made in found.items():
+        assert made["annotations"]["sidecar.istio.io/inject"] == "false", name
+        if name.startswith("Deployment"):
+            assert made["labels"]["sidecar.istio.io/inject"] == "false", name
 
 
 def test_every_pod_has_a_network_policy(rendered: dict[str, list[Json]]) -> None:
