@@ -247,14 +247,38 @@ def test_no_pod_has_a_sidecar(rendered: dict[str, list[Json]]) -> None:
             assert made["labels"]["sidecar.istio.io/inject"] == "false", name
 
 
+def selects(policy: Json, labels: Json) -> bool:
+    """Whether a NetworkPolicy is about pods with these labels, and not simply about all."""
+    selector = policy["spec"]["podSelector"]
+    for expression in selector.get("matchExpressions", []):
+        value = labels.get(expression["key"])
+        if not (value in expression["values"] if expression["operator"] == "In" else value is not None):
+            return False
+    return bool(selector) and selector.get("matchLabels", {}).items() <= labels.items()
+
+
 def test_every_pod_has_a_network_policy(rendered: dict[str, list[Json]]) -> None:
-    """On our own namespace all traffic is denied but what a policy allows; each Deployment has one."""
+    """On our own namespace all traffic is denied but what a policy allows; each workload has one, and so have steps."""
     policies = of_kind(rendered["overlays/kind"], "NetworkPolicy")
     assert any(p["spec"]["podSelector"] == {} and "ingress" not in p["spec"] for p in policies)
-    for item in of_kind(rendered["overlays/kind"], "Deployment"):
-        labels = item["spec"]["template"]["metadata"]["labels"].items()
-        selectors = [p["spec"]["podSelector"].get("matchLabels", {}).items() for p in policies]
-        assert any(selector and selector <= labels for selector in selectors), item["metadata"]["name"]
+    found = dict(workloads([item for objects in rendered.values() for item in objects]))
+    assert {"Deployment/digits-web", "InferenceService/digits", "InferenceService/digits-recognizer"} < set(found)
+    for name, made in (found | {"a step": {"labels": {"pipeline/runid": "1"}}}).items():
+        assert [p["metadata"]["name"] for p in policies if selects(p, made["labels"])], name
+
+
+@pytest.mark.parametrize("overlay", ["kind", "kubeflow"])
+def test_policies_let_through_what_is_needed(rendered: dict[str, list[Json]], overlay: str) -> None:
+    """The page reaches each endpoint that the manifests deploy; all reach a store in the cluster, or one by HTTPS."""
+    policies = of_kind(rendered[f"overlays/{overlay}"], "NetworkPolicy")
+    endpoints = dict(workloads(rendered["endpoint"] + rendered["endpoint-tensorflow"]))
+    (page,) = (p for p in policies if p["metadata"]["name"] == "digits-web")
+    targets = [to for rule in page["spec"]["egress"] for to in rule.get("to", [])]
+    assert all(any(selects({"spec": to}, made["labels"]) for to in targets) for made in endpoints.values())
+    for made in (*endpoints.values(), {"labels": {"app.kubernetes.io/name": "digits-web"}}):
+        (policy,) = (p for p in policies if selects(p, made["labels"]))
+        anywhere = {port["port"] for rule in policy["spec"]["egress"] if "to" not in rule for port in rule["ports"]}
+        assert anywhere == {53, 443, 8333, 9000}
 
 
 def test_up_puts_in_the_built_images(rendered: dict[str, list[Json]], tmp_path: Path) -> None:
