@@ -15,6 +15,8 @@ from digits.store import open_store
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
 
+DRAIN_SECONDS = 5  # for requests in flight at the end
+
 
 def serve(
     settings: Settings,
@@ -71,7 +73,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,  # who may correct how often goes by the connection, not by what a client says
                 http=Bounded,
                 ws="none",
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
             )
         )
         self._address, self._ready = address, ready

@@ -99,6 +99,7 @@ def inference_service(
             "predictor": {
                 "serviceAccountName": ACCOUNT,
                 "enableServiceLinks": False,  # a Service named digits-x would set DIGITS_X_PORT in its pods
+                "terminationGracePeriodSeconds": 60,
                 **scaling,
                 **(tuned or {}),
                 "deploymentStrategy": rolling,

@@ -18,6 +18,7 @@ import yaml
 from backends.cluster.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
 from backends.cluster.revision import ACCOUNT, Revision, inference_service
 from digits.settings import Settings
+from web_app.server import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[2] / "manifests"
 FOLDERS = ("cluster", "overlays/kind", "overlays/kubeflow", "endpoint", "endpoint-tensorflow")
@@ -213,6 +214,22 @@ def test_the_code_deploys_what_the_manifest_says(rendered: dict[str, list[Json]]
     made["metadata"]["annotations"] = {k: v for k, v in notes.items() if not k.startswith("digits/")}
     assert made == manifest
     assert uri.endswith("/")
+
+
+def test_a_pod_is_given_the_time_that_it_takes_to_end(rendered: dict[str, list[Json]]) -> None:
+    """Kubernetes kills no pod that sleeps before it stops and then lets its requests finish; 30 s are its default."""
+    predictor = (ROOT.parent / "digits/serving/kserve_model.py").read_text()  # whose import is kserve's: a slow one
+    (grace,) = re.findall(r"^GRACE_SECONDS = (\d+)", predictor, re.MULTILINE)
+    (service,), objects = rendered["endpoint"], rendered["overlays/kind"]
+    (runtime,) = of_kind(objects, "ServingRuntime")
+    (page,) = (item for item in of_kind(objects, "Deployment") if item["metadata"]["name"] == "digits-web")
+    own = page["spec"]["template"]["spec"]
+    drains = [
+        (service["spec"]["predictor"]["terminationGracePeriodSeconds"], runtime["spec"]["containers"], int(grace)),
+        (own.get("terminationGracePeriodSeconds", 30), own["containers"], DRAIN_SECONDS),
+    ]
+    for given, (container,), drain in drains:
+        assert container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain + 5 <= given
 
 
 @pytest.mark.parametrize("overlay", ["kind", "kubeflow"])
