@@ -216,6 +216,16 @@ def test_the_code_deploys_what_the_manifest_says(rendered: dict[str, list[Json]]
     assert uri.endswith("/")
 
 
+@pytest.mark.parametrize("overlay", ["kind", "kubeflow"])
+def test_a_drain_takes_one_replica_at_a_time(rendered: dict[str, list[Json]], overlay: str) -> None:
+    """The disruption budget is about the predictor's pods, keeps all but one of them, and blocks no drain for ever."""
+    (budget,) = of_kind(rendered[f"overlays/{overlay}"], "PodDisruptionBudget")
+    ((_, made),) = workloads(rendered["endpoint"])
+    assert budget["spec"]["selector"] == {"matchLabels": made["labels"]}
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 def test_a_pod_is_given_the_time_that_it_takes_to_end(rendered: dict[str, list[Json]]) -> None:
     """Kubernetes kills no pod that sleeps before it stops and then lets its requests finish; 30 s are its default."""
     predictor = (ROOT.parent / "digits/serving/kserve_model.py").read_text()  # whose import is kserve's: a slow one
