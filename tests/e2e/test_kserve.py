@@ -29,6 +29,24 @@ from digits.settings import Settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 LOAD = Path(__file__).with_name("load.py")
+# The tests' own pods may reach what a pipeline's steps may, by the same policy: all else is denied in this namespace.
+STEP = {"pipeline/runid": "e2e"}
+# Prints which of DNS's ports the pod reaches: 53, which pods of ours need, and 9153, its metrics, which they do not.
+PROBE = """
+import socket, sys, time
+
+def reached(port):
+    try:
+        socket.create_connection((sys.argv[1], port), 3).close()
+        return True
+    except OSError:
+        return False
+
+for _ in range(5):  # a network may take a moment to know of a new pod
+    time.sleep(1)
+    found = [port for port in (53, 9153) if reached(port)]
+print(found)
+"""
 
 
 def served(namespace: Namespace) -> str:
@@ -107,6 +125,24 @@ def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]
         for container in [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["resources"]["limits"]
+
+
+def test_policies_keep_pods_in(namespace: Namespace, small_releases: list[Release]) -> None:
+    """Page and predictor reach what their policies allow, DNS, and nothing else; without one a pod reaches nobody."""
+    dns = namespace.kube.request("GET", "/api/v1/namespaces/kube-system/services/kube-dns")["spec"]["clusterIP"]
+    probe = ["python", "-c", PROBE, dns]
+    probing = {"step": STEP, "page": {"app.kubernetes.io/name": "digits-web"}, "stranger": {}}
+    for name, labels in probing.items():
+        run_pod(namespace, name, probe, labels=labels)
+    reached = {name: finished(namespace, name) for name in probing}
+    assert reached["step"] == "[53, 9153]"
+    if reached["stranger"] != "[]":
+        pytest.skip("this cluster's network enforces no policies: a pod that none lets out reaches DNS")
+    assert reached["page"] == "[53]"
+    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    (predictor,) = pods(namespace)
+    inside = ("exec", predictor["metadata"]["name"], "--container=kserve-container", "--")
+    assert namespace.kubectl(*inside, *probe).strip() == "[53]"
 
 
 def test_versions_change_without_a_failed_request(namespace: Namespace, small_releases: list[Release]) -> None:
@@ -331,6 +367,7 @@ def run_pod(
     command: list[str],
     *,
     account: str = "default",
+    labels: dict[str, str] = STEP,
     sources: tuple[str, list[str]] | None = None,
 ) -> None:
     """Start a pod of the predictor's image, with files from a ConfigMap, that passes the restricted standard."""
@@ -359,7 +396,7 @@ def run_pod(
         ],
         "volumes": volumes,
     }
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
     namespace.kube.request("POST", f"/api/v1/namespaces/{namespace.name}/pods", body=body)
 
 
