@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from digits.errors import EndpointError, UsageError
-from web_app.protocols import SPEECHES, TOLD, Image, NotDigits, Speech
+from web_app.protocols import MODEL_FACTS, PROTOCOLS, Image, InferenceProtocol, NotDigits
 
 MODEL = "digits"
 CONNECT_SECONDS = 2.0
@@ -92,7 +92,7 @@ class EndpointClient:
     endpoint: Endpoint
     http: httpx.AsyncClient
     token: str = field(default="", repr=False)
-    _speech: Speech = SPEECHES[0]
+    _protocol: InferenceProtocol = PROTOCOLS[0]
     _about: dict[str, Any] = field(default_factory=dict)
     _about_until: float = 0.0
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever comes meanwhile takes what was answered
@@ -108,16 +108,17 @@ class EndpointClient:
             probabilities, release = await self._infer(image)
         if release and release != about["release"]:  # another one has come since it was described
             self._about_until = 0.0
-            about = dict.fromkeys(TOLD) | {"name": about["name"], "release": release}
+            about = dict.fromkeys(MODEL_FACTS) | {"name": about["name"], "release": release}
         return probabilities, about
 
     async def _infer(self, image: Image) -> tuple[list[float], str]:
-        question = self._speech.ask(self.endpoint.model, image)
+        question = self._protocol.ask(self.endpoint.model, image)
         answer = await self.send("POST", question.path, question.body, question.headers)
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
-            probabilities, release = self._speech.probabilities(answer.content), self._speech.release(answer.content)
+            probabilities = self._protocol.probabilities(answer.content)
+            release = self._protocol.release(answer.content)
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise self._wrong("its answer has no output 'probabilities'") from exc
         if len(probabilities) != 10 or not all(0 <= p <= 1 for p in probabilities):
@@ -132,29 +133,29 @@ class EndpointClient:
         """
         async with self._in_time():
             about = await self._described()
-            answer = await self.send("GET", self._speech.ready_path(self.endpoint.model))
+            answer = await self.send("GET", self._protocol.ready_path(self.endpoint.model))
             if answer.status_code != 200:
                 raise await self._trouble(answer)
-        if not self._speech.ready(answer.content):
+        if not self._protocol.ready(answer.content):
             raise self._starting()
         return about
 
     async def _described(self) -> dict[str, Any]:
         async with self._asking:
             if time.monotonic() >= self._about_until:
-                self._speech, self._about = await self._describe()
+                self._protocol, self._about = await self._describe()
                 self._about_until = time.monotonic() + FRESH_SECONDS
             return self._about
 
-    async def _describe(self) -> tuple[Speech, dict[str, Any]]:
-        for speech in SPEECHES:
-            answer = await self.send("GET", speech.about_path(self.endpoint.model))
+    async def _describe(self) -> tuple[InferenceProtocol, dict[str, Any]]:
+        for protocol in PROTOCOLS:
+            answer = await self.send("GET", protocol.about_path(self.endpoint.model))
             if answer.status_code != 404:
                 break
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
-            return speech, speech.about(answer.content)
+            return protocol, protocol.about(answer.content)
         except NotDigits as exc:
             raise self._wrong(str(exc)) from exc
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
@@ -183,10 +184,10 @@ class EndpointClient:
         if status in {401, 403}:
             return EndpointTrouble("unreachable", f"the endpoint {name} refused our token (HTTP {status})")
         if status in {429, 503}:
-            ready_path = self._speech.ready_path(self.endpoint.model)
+            ready_path = self._protocol.ready_path(self.endpoint.model)
             if not answer.url.path.endswith(ready_path):
                 check = await self.send("GET", ready_path)
-                if check.status_code == 200 and self._speech.ready(check.content):
+                if check.status_code == 200 and self._protocol.ready(check.content):
                     return EndpointTrouble("busy", f"the endpoint {name} has too much to do just now")
             return self._starting()
         if status in {502, 504}:

@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (28, 28), paper 0 and ink 255
-TOLD = ("release", "digest", "accuracy", "dataset", "mlflow_run")
+MODEL_FACTS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class NotDigits(Exception):
     """The model takes or gives something else; the message says what."""
 
 
-class Speech(Protocol):
+class InferenceProtocol(Protocol):
     """One protocol. Reading what is not of it raises KeyError, TypeError, AttributeError or ValueError."""
 
     def about_path(self, model: str) -> str:
@@ -50,7 +50,7 @@ class Speech(Protocol):
         """The release that answered a question, "" where the protocol does not say."""
 
     def about(self, answer: bytes) -> dict[str, Any]:
-        """{"name": …} and what is known of TOLD. Raises NotDigits too."""
+        """{"name": …} and what is known of MODEL_FACTS. Raises NotDigits too."""
 
     def ready(self, answer: bytes) -> bool:
         """Whether an answer with status 200 says that it is ready."""
@@ -60,11 +60,11 @@ class V2:
     """The Open Inference protocol, with the image as raw bytes behind the JSON."""
 
     def about_path(self, model: str) -> str:
-        """See Speech."""
+        """See InferenceProtocol."""
         return f"/v2/models/{model}"
 
     def ready_path(self, model: str) -> str:
-        """See Speech."""
+        """See InferenceProtocol."""
         return f"/v2/models/{model}/ready"
 
     def ask(self, model: str, image: Image) -> Question:
@@ -81,27 +81,27 @@ class V2:
         return Question(f"/v2/models/{model}/infer", head + pixels, headers)
 
     def probabilities(self, answer: bytes) -> list[float]:
-        """See Speech."""
+        """See InferenceProtocol."""
         outputs = {output["name"]: output["data"] for output in orjson.loads(answer)["outputs"]}
         return [float(p) for p in outputs["probabilities"]]
 
     def release(self, answer: bytes) -> str:
-        """See Speech."""
+        """See InferenceProtocol."""
         return str(orjson.loads(answer).get("model_version") or "")
 
     def about(self, answer: bytes) -> dict[str, Any]:
-        """See Speech."""
+        """See InferenceProtocol."""
         said = orjson.loads(answer)
         inputs = [tensor["name"] for tensor in said["inputs"]]
         if inputs != ["image"]:
             raise NotDigits(f"expected one input 'image', it takes {', '.join(map(str, inputs)) or 'none'}")
         parameters = said.get("parameters") or {}
-        about = {key: parameters.get(key) for key in TOLD} | {"name": said.get("name")}
+        about = {key: parameters.get(key) for key in MODEL_FACTS} | {"name": said.get("name")}
         about["release"] = about["release"] or (said.get("versions") or [""])[-1]
         return about
 
     def ready(self, answer: bytes) -> bool:
-        """See Speech."""
+        """See InferenceProtocol."""
         return b"false" not in answer[:200].lower()
 
 
@@ -109,37 +109,37 @@ class V1:
     """KServe's V1, in the words of its own servers and in those of TensorFlow Serving."""
 
     def about_path(self, model: str) -> str:
-        """See Speech."""
+        """See InferenceProtocol."""
         return f"/v1/models/{model}"
 
     ready_path = about_path
 
     def ask(self, model: str, image: Image) -> Question:
-        """See Speech."""
+        """See InferenceProtocol."""
         pixels = (image[..., None] / np.float32(255)).tolist()
         body = orjson.dumps({"instances": [pixels]})
         return Question(f"/v1/models/{model}:predict", body, {"Content-Type": "application/json"})
 
     def probabilities(self, answer: bytes) -> list[float]:
-        """See Speech. A SavedModel with several outputs gives each by its name."""
+        """See InferenceProtocol. A SavedModel with several outputs gives each by its name."""
         (predicted,) = orjson.loads(answer)["predictions"]
         if isinstance(predicted, dict):
             predicted = predicted["probabilities"]
         return [float(p) for p in predicted]
 
     def release(self, answer: bytes) -> str:
-        """See Speech. It does not say."""
+        """See InferenceProtocol. It does not say."""
         del answer
         return ""
 
     def about(self, answer: bytes) -> dict[str, Any]:
-        """See Speech. Of the release nothing is told but a number."""
+        """See InferenceProtocol. Of the release nothing is told but a number."""
         said = orjson.loads(answer)
         versions = self._available(said)
-        return dict.fromkeys(TOLD) | {"name": said.get("name"), "release": versions[-1] if versions else ""}
+        return dict.fromkeys(MODEL_FACTS) | {"name": said.get("name"), "release": versions[-1] if versions else ""}
 
     def ready(self, answer: bytes) -> bool:
-        """See Speech."""
+        """See InferenceProtocol."""
         said = orjson.loads(answer)
         return str(said.get("ready", "")).lower() == "true" or bool(self._available(said))
 
@@ -148,4 +148,4 @@ class V1:
         return [str(state["version"]) for state in states if state["state"] == "AVAILABLE"]
 
 
-SPEECHES: tuple[Speech, ...] = (V2(), V1())
+PROTOCOLS: tuple[InferenceProtocol, ...] = (V2(), V1())
