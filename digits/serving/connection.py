@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 # A request must have arrived whole within this time, from its first byte or, the first one, from the connection.
 REQUEST_SECONDS = 15.0
-# What was answered must be fetched within this time.
+# What was answered must be fetched within this time, or within twice of it if another answer was fetched meanwhile.
 ANSWER_SECONDS = 15.0
 MOST_CONNECTIONS = 512
 MOST_PIPELINED = 16
@@ -29,12 +29,15 @@ class Bounded(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._arriving: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
+        self._fetched = True  # whether everything written has once left since that timer began
         self._useless = 0
         self._answering: Any = None  # uvicorn's `cycle` is the newest request's, which may wait behind this one's
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Begin to wait for a request; where there are too many connections already, say so and close."""
         super().connection_made(transport)
+        # As the event loops' own, but for the lower one, by which `resume_writing` says that everything has left.
+        transport.set_write_buffer_limits(high=64 * 1024, low=0)
         if len(self.connections) > MOST_CONNECTIONS:
             self._refuse(503, "too many connections")
         else:
@@ -52,6 +55,8 @@ class Bounded(HttpToolsProtocol):
         """Parse; bytes that bring neither a head to its end nor a body further are counted."""
         if self._arriving is None:
             self._await_request()
+        if not self._fetched:  # who asks on has usually fetched what was answered
+            self._fetched = not self.transport.get_write_buffer_size()
         self._useless += len(data)
         super().data_received(data)
         if self.transport.is_closing():  # uvicorn refused what came
@@ -96,6 +101,11 @@ class Bounded(HttpToolsProtocol):
         super().pause_writing()
         self._await_leaving()
 
+    def resume_writing(self) -> None:
+        """Everything has been fetched."""
+        super().resume_writing()
+        self._fetched = True
+
     def _await_request(self) -> None:
         self._arrived()
         message = f"the request did not arrive within {REQUEST_SECONDS:.0f} s"
@@ -108,11 +118,14 @@ class Bounded(HttpToolsProtocol):
 
     def _await_leaving(self) -> None:
         if self._leaving is None and self.transport.get_write_buffer_size():
+            self._fetched = False
             self._leaving = self.loop.call_later(ANSWER_SECONDS, self._left)
 
     def _left(self) -> None:
         self._leaving = None
-        if self.transport.get_write_buffer_size():
+        if self._fetched:
+            self._await_leaving()  # what is written now has been for a shorter time
+        elif self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def _refuse(self, status: int, message: str) -> None:
