@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent import futures
 from typing import Any
 
 import orjson
@@ -29,9 +30,12 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_WAITING = 256
 # Of all bodies that are being read or answered. A container has a few hundred MiB, and must not be ended for a few
 # large requests at once.
-MAX_HELD = 128 * 1024 * 1024
+MAX_HELD = 48 * 1024 * 1024
 # Larger ones are answered in a thread, so that health probes are answered meanwhile.
 SMALL_BODY = 32 * 1024
+# Decoding takes some ten times a body's size, and the memory does not grow with the node's cores. More threads would do
+# little more: only the model's arithmetic leaves Python's lock.
+THREADS = futures.ThreadPoolExecutor(2, "prediction")
 
 REQUESTS = Counter("digits_requests_total", "Predictions asked for", ["protocol", "status"])
 SECONDS = Histogram(
@@ -56,7 +60,7 @@ async def computed(size: int, compute: Callable[..., Any], *args: Any) -> Any:
     """`compute(*args)` of a request of `size` bytes: a small one at once, a large one in a thread, lest others wait."""
     if size <= SMALL_BODY:
         return compute(*args)
-    return await asyncio.get_running_loop().run_in_executor(None, compute, *args)
+    return await asyncio.get_running_loop().run_in_executor(THREADS, compute, *args)
 
 
 class Front:
@@ -94,21 +98,28 @@ class Front:
 
     async def _predict(self, protocol: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        answer = await self._answered(protocol, scope, receive)  # which keeps nothing of the body
+        await _send(send, *answer)
+        self.count(protocol, answer[0], started)
+
+    async def _answered(self, protocol: str, scope: Scope, receive: Receive) -> Answer:
         parts: list[bytes] = []
+        size = 0
         self._waiting += 1
         try:
             if self._waiting > MAX_WAITING:
                 raise Rejected(503, "too many requests are waiting")
             await self._read(scope, receive, parts)
             body = b"".join(parts)
-            answer = await computed(len(body), self.answer, protocol, scope["headers"], body)
+            size = len(body)
+            parts.clear()
+            answer: Answer = await computed(size, self.answer, protocol, scope["headers"], body)
+            return answer
         except Rejected as exc:
-            answer = refusal(exc.status, str(exc))
+            return refusal(exc.status, str(exc))
         finally:
             self._waiting -= 1
-            self._held -= sum(map(len, parts))
-        await _send(send, *answer)
-        self.count(protocol, answer[0], started)
+            self._held -= size + sum(map(len, parts))
 
     async def _read(self, scope: Scope, receive: Receive, parts: list[bytes]) -> None:
         """Read the whole body into `parts`, within MAX_BODY bytes; the connection sees to it that it ends in time."""
