@@ -128,6 +128,11 @@ def from_list(values: Any, datatype: str, count: int) -> Pixels:
     array = _array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
     if array.size != count * 784:
         raise BadRequest(f"expected {count * 784} numbers for {count} images, got {array.size}")
+    return from_numbers(array, datatype, count)
+
+
+def from_numbers(array: Pixels, datatype: str, count: int) -> Pixels:
+    """Images from count * 784 numbers of type FP32 or UINT8, flat."""
     if datatype == "UINT8":
         if not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
             raise BadRequest("UINT8: expected whole numbers from 0 to 255")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-from concurrent import futures
 from typing import Any
 
 import grpc
@@ -22,17 +20,25 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
-from digits.serving import decode
+from digits.serving import decode, message
+from digits.serving.connection import MOST_CONNECTIONS
 from digits.serving.direct import Direct
-from digits.serving.front import IMAGES, MAX_BODY, MAX_WAITING, Front, computed
+from digits.serving.front import IMAGES, SMALL_BODY, Front, computed
 from digits.serving.model import Follower, Served, load
 from digits.serving.options import Options
 from digits.settings import Settings
 
 GRACE_SECONDS = 30
 WORKER_SECONDS = 60.0
+# As many FP32 images as a request may have, raw or as numbers, fit.
+GRPC_MAX_MESSAGE = 4 * 1024 * 1024
+# Each may hold a message of that size before any of our code is asked.
+GRPC_MAX_WAITING = 32
 # A connection ends after this time, gracefully, so that a request that is never sent whole does too.
 GRPC_CONNECTION_SECONDS = 300
+# One that asks nothing, or does not get as far as HTTP/2, ends sooner.
+GRPC_IDLE_SECONDS, GRPC_HANDSHAKE_SECONDS = 65, 15
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 # uvicorn is given this instead of KServe's own application; see `application`.
 APPLICATION = "digits.serving.kserve_model:application"
 
@@ -95,26 +101,35 @@ class Servicer(InferenceServicer):
 
     def __init__(self, server: Server, name: str, served: Served) -> None:
         super().__init__(server.dataplane, server.model_repository_extension)
-        self._name, self._served = name, served
+        self._name, self._served, self._large = name, served, asyncio.Lock()
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
-        """Predict."""
-        if request.model_name != self._name:
-            return await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_name[:100]!r} here")
-        loaded = self._served.current
+    async def ModelInfer(self, held: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
+        """Predict. Takes a list with the message's bytes, see `Undecodable`, and leaves it empty."""
+        content, loaded = held.pop(), self._served.current
         if loaded is None:
+            del content
             return await context.abort(grpc.StatusCode.UNAVAILABLE, self._served.refused.get("why", "no release yet"))
+        refused: tuple[Any, str] | None = None
         try:
-            probabilities = await computed(request.ByteSize(), lambda: loaded.run(_pixels(request)))
+            # Decoded, a message can take many times its size, so large ones are answered one at a time.
+            async with self._large if len(content) > SMALL_BODY else contextlib.nullcontext():
+                identity, pixels = await computed(len(content), message.read, content, self._name)
+                probabilities = await computed(len(content), loaded.run, pixels)
+                del pixels
+        except ModelNotFound as exc:
+            refused = grpc.StatusCode.NOT_FOUND, exc.reason
         except decode.BadRequest as exc:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+            refused = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
+        del content
+        if refused:  # said here, because the errors above keep what was decoded, and this waits
+            await context.abort(*refused)
         IMAGES.inc(len(probabilities))
         count = len(probabilities)
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
-            model_name=request.model_name,
+            model_name=self._name,
             model_version=loaded.version,
-            id=request.id,
+            id=identity,
             outputs=[
                 tensor(name="class", datatype="INT64", shape=[count]),
                 tensor(name="probabilities", datatype="FP32", shape=[count, 10]),
@@ -150,39 +165,27 @@ class Undecodable(grpc.aio.ServerInterceptor):
     """Refuses bytes that are no message; gRPC itself would answer INTERNAL and log a traceback."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """The handler, asked only with what could be decoded."""
+        """The handler, asked only with what could be decoded; predictions are handed on as they came."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
+        if handler_call_details.method == INFER:
+            # In a list, which can be emptied: a refusal and its context refer to each other, and so keep all arguments
+            # until the garbage collector comes by, which does not go by megabytes.
+            return grpc.unary_unary_rpc_method_handler(
+                handler.unary_unary, lambda content: [content], handler.response_serializer
+            )
 
-        def decoded(content: bytes) -> Any:
+        async def answer(content: bytes, context: Any) -> Any:
+            if len(content) > SMALL_BODY:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {SMALL_BODY} bytes")
             try:
-                return handler.request_deserializer(content)
+                request = handler.request_deserializer(content)
             except DecodeError:
-                return None
-
-        async def answer(request: Any, context: Any) -> Any:
-            if request is None:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be decoded")
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message.UNDECODABLE)
             return await handler.unary_unary(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(answer, decoded, handler.response_serializer)
-
-
-def _pixels(request: Any) -> decode.Pixels:
-    """Images of a ModelInferRequest. Raises BadRequest."""
-    if len(request.inputs) != 1:
-        raise decode.BadRequest(f"expected exactly one input, got {len(request.inputs)}")
-    tensor, raw = request.inputs[0], request.raw_input_contents
-    if tensor.datatype not in {"FP32", "UINT8"}:
-        raise decode.BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype[:100]!r}")
-    count = decode.count_of(list(tensor.shape))
-    if raw:
-        if len(raw) != 1 or tensor.HasField("contents"):
-            raise decode.BadRequest("expected either raw_input_contents of one tensor or contents, got both or more")
-        return decode.from_raw(raw[0], tensor.datatype, count)
-    values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
-    return decode.from_list(list(values), tensor.datatype, count)
+        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
 
 class Repository(kserve.ModelRepository):
@@ -229,12 +232,17 @@ class Server(kserve.ModelServer):
         rest.config.host, rest.config.app = self._options.host, APPLICATION
         rest.config.http, rest.config.ws = Direct, "none"
         self._grpc = grpc.aio.server(
-            futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)),
             interceptors=(Refusals(), Undecodable()),
-            maximum_concurrent_rpcs=MAX_WAITING,
+            maximum_concurrent_rpcs=GRPC_MAX_WAITING,
             options=[
-                ("grpc.max_send_message_length", MAX_BODY),
-                ("grpc.max_receive_message_length", MAX_BODY),
+                ("grpc.max_receive_message_length", GRPC_MAX_MESSAGE),
+                # One client's further requests wait at the client instead of being refused.
+                ("grpc.max_concurrent_streams", GRPC_MAX_WAITING),
+                # It would let each stream send as much as the network takes, before its request is taken in.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+                ("grpc.server_handshake_timeout_ms", GRPC_HANDSHAKE_SECONDS * 1000),
+                ("grpc.max_connection_idle_ms", GRPC_IDLE_SECONDS * 1000),
                 ("grpc.max_connection_age_ms", GRPC_CONNECTION_SECONDS * 1000),
                 ("grpc.max_connection_age_grace_ms", GRACE_SECONDS * 1000),
                 ("grpc.so_reuseport", 0),

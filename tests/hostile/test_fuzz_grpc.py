@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 import grpc
@@ -92,6 +93,43 @@ def test_a_large_message(channel: grpc.Channel, predictor: Target) -> None:
     before = predictor.memory()
     assert ask(channel, "ModelInfer", bytes(100 << 20), predictor.tally) == "RESOURCE_EXHAUSTED"
     assert predictor.memory() - before < 64 << 20
+
+
+def contents(datatype: str, **values: list[Any]) -> bytes:
+    """A ModelInferRequest for 1,024 images, whatever its values are."""
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype=datatype, shape=[1024, 28, 28])
+    tensor.contents.MergeFrom(pb.InferTensorContents(**values))
+    return bytes(pb.ModelInferRequest(model_name="digits", inputs=[tensor]).SerializeToString())
+
+
+# Each nearly as large as a message may be; all but the two right ones are refused.
+LARGE = {
+    "too many floats": lambda: contents("FP32", fp32_contents=[0.0] * 1_040_000),
+    "right floats": lambda: contents("FP32", fp32_contents=[0.1] * (1024 * 784)),
+    "right integers": lambda: contents("UINT8", uint_contents=[200] * (1024 * 784)),
+    "empty texts": lambda: contents("UINT8", bytes_contents=[b""] * 2_000_000),
+    "empty inputs": lambda: b"\x0a\x06digits" + b"\x2a\x00" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_large_messages_at_once(what: str, attacked: tuple[Settings, Predictor], predictor: Target) -> None:
+    """Sixty-four of the largest messages at once: answered, refused or put off, and memory is bounded."""
+    message = LARGE[what]()
+    options = [("grpc.max_send_message_length", 1 << 30), ("grpc.use_local_subchannel_pool", 1)]
+
+    def several(_: int) -> set[str]:
+        with grpc.insecure_channel(attacked[1].grpc, options) as channel, futures.ThreadPoolExecutor(4) as pool:
+            return set(pool.map(lambda _: ask(channel, "ModelInfer", message, predictor.tally), range(4)))
+
+    with futures.ThreadPoolExecutor(16) as pool:
+        statuses = set().union(*pool.map(several, range(16)))
+    answer = "OK" if what.startswith("right") else "INVALID_ARGUMENT"
+    assert answer in statuses
+    assert statuses <= {answer, "RESOURCE_EXHAUSTED"}
+    assert predictor.memory() < predictor.most_bytes
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

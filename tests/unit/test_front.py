@@ -74,11 +74,11 @@ def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
     served = Served()
     served.exchange(Loaded({"version": "1"}, run))
     servicer = Servicer.__new__(Servicer)
-    servicer._name, servicer._served = "digits", served
+    servicer._name, servicer._served, servicer._large = "digits", served, asyncio.Lock()
     for count in (1, 64):
         tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
         raw = np.zeros((count, 28, 28), np.uint8).tobytes()
         request = pb.ModelInferRequest(model_name="digits", inputs=[tensor], raw_input_contents=[raw])
-        answer = asyncio.run(servicer.ModelInfer(request, None))
+        answer = asyncio.run(servicer.ModelInfer([request.SerializeToString()], None))
         assert list(answer.outputs[0].shape) == [count]
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
