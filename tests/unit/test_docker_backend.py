@@ -51,11 +51,13 @@ def test_our_store_is_used_until_an_s3_store_is_named(tmp_path: Path) -> None:
 
 def test_a_step_is_told_what_it_needs_and_no_other_secret(tmp_path: Path) -> None:
     """Of all secrets a step gets the store's keys and what MLflow's server asks for, the same as on Kubeflow."""
-    settings, stem = canary.planted(Settings(home=tmp_path))
+    there = {"store": "s3://digits", "minio_endpoint": "http://minio:9000"}
+    settings, stem = canary.planted(Settings(home=tmp_path, **there))
+    keys = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
     shown = {name: f"{stem}-{name}" for name in tracking.CREDENTIALS}
     assert set(shown) == set(MLFLOW_SECRET)
     told = of_step(settings, shown | {"DIGITS_KFP_TOKEN": stem, "AWS_SECRET_ACCESS_KEY": stem})
-    assert {name for name, value in told.items() if stem in value} == {*shown, "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"}
+    assert {name for name, value in told.items() if stem in value} == {*shown, *keys}
     assert {name: told[name] for name in shown} == shown
     again = Settings.load(told, dotenv=None)
     assert (again.home, again.store, again.tracking_uri) == (settings.home, settings.store, settings.tracking_uri)
