@@ -19,6 +19,11 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def pool_for(url: str) -> PoolManager:
     """What asks for `url`, by way of its proxy if it has one. Raises UsageError as `proxy_for`."""
     import urllib3

@@ -182,6 +182,28 @@ def get_json(url: str) -> Any:
         return json.loads(answer.read())
 
 
+def until_refused(address: str, seconds: float = 30.0) -> None:
+    """Wait until nothing listens at host:port any more."""
+    host, port = address.rsplit(":", 1)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((host, int(port)), timeout=seconds).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionError:
+            pass  # it was just about to
+        time.sleep(0.02)
+    pytest.fail(f"{address} still listens after {seconds:.0f} s")
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can listen on ::1."""
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
 StartPredictor = Callable[..., Predictor]
 
 

@@ -12,6 +12,7 @@ from digits.errors import MissingError
 from digits.serving.connection import Bounded
 from digits.settings import Settings
 from digits.store import open_store
+from digits.transport import bracketed
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
 
@@ -43,7 +44,7 @@ def serve(
         config = GatewayConfig(Endpoint.parse_all(texts), open_store(settings), settings.endpoint_token)
         host, port = listener.getsockname()[:2]
         shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
-        server = _Server(f"http://{shown}:{port}", ready, create_app(config))
+        server = _Server(f"http://{bracketed(shown)}:{port}", ready, create_app(config))
         with contextlib.suppress(KeyboardInterrupt):  # how a page is meant to end
             server.run(sockets=[listener])
 
@@ -52,7 +53,10 @@ def listening(settings: Settings, host: str = "127.0.0.1", port: int | None = No
     """A socket that listens at `port`, 0 for any, None for the settings'. Raises MissingError if it is taken."""
     port = settings.web_port if port is None else port
     try:
-        return socket.create_server((host, port))
+        if host == "::" and socket.has_dualstack_ipv6():
+            return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
     except OSError as exc:
         raise MissingError(
             f"port {port} on {host} cannot be used: {exc.strerror}",
@@ -73,6 +77,9 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,  # who may correct how often goes by the connection, not by what a client says
                 http=Bounded,
                 ws="none",
+                # Longer than what is before it keeps a connection for further requests (ingresses: 60 s); else it would
+                # now and then send one just as we close. As KServe's server has it.
+                timeout_keep_alive=65,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
         )

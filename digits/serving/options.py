@@ -11,7 +11,10 @@ from digits.errors import MissingError
 
 @dataclass(frozen=True)
 class Options:
-    """How to serve. Without `model_dir` the champion of the settings' store is followed, or `release` pinned."""
+    """How to serve. Without `model_dir` the champion of the settings' store is followed, or `release` pinned.
+
+    `host` is an address or a name of IPv4 or IPv6, of which the first is taken; `::` is IPv6 alone over REST.
+    """
 
     name: str = "digits"
     host: str = "127.0.0.1"
@@ -25,13 +28,14 @@ class Options:
 def check_ports(options: Options) -> None:
     """Raise MissingError if a port is taken; who holds it is left alone."""
     for variable, port in (("DIGITS_PORT", options.http_port), ("DIGITS_GRPC_PORT", options.grpc_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((options.host, port))
-            except OSError as exc:
-                raise MissingError(
-                    f"port {port} on {options.host} cannot be used: {exc.strerror}",
-                    remedy=f"stop what holds it (lsof -i :{port}, on Linux ss -ltnp; digits doctor knows your own), "
-                    f"or set {variable}",
-                ) from exc
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(options.host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as exc:
+            raise MissingError(
+                f"port {port} on {options.host} cannot be used: {exc.strerror}",
+                remedy=f"stop what holds it (lsof -i :{port}, on Linux ss -ltnp; digits doctor knows your own), "
+                f"or set {variable}",
+            ) from exc

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image, ImageDraw
 from serving import serving
 from standin import StandIn, TensorFlowServing
+from support import has_ipv6
 
 from digits import feedback
 from digits.errors import MissingError, UsageError
@@ -486,3 +487,17 @@ def test_a_taken_port_is_said(standin: StandIn, tmp_path: Path) -> None:
         port = int(url.rsplit(":", 1)[1])
         with pytest.raises(MissingError, match=f"port {port}"):
             listening(Settings(home=tmp_path), port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")]
+)
+def test_addresses_of_both_families_can_be_listened_on(host: str, reached: str, tmp_path: Path) -> None:
+    """The page can be had at IPv4 and IPv6 addresses, and with `::` at both."""
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with (
+        listening(Settings(home=tmp_path), host, 0) as listener,
+        socket.create_connection((reached, listener.getsockname()[1]), timeout=10),
+    ):
+        pass
