@@ -17,6 +17,8 @@ REQUEST_SECONDS = 15.0
 # What was answered must be fetched within this time, or within twice of it if another answer was fetched meanwhile.
 ANSWER_SECONDS = 15.0
 MOST_CONNECTIONS = 512
+# gRPC's, which counts its own: both fit into the 1,024 descriptors that a process may usually have.
+MOST_GRPC_CONNECTIONS = 256
 MOST_PIPELINED = 16
 # Of a head, a trailer, or what else comes without being part of a body; measured to the block that was read.
 MOST_HEAD = 64 * 1024

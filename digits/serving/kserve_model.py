@@ -20,8 +20,9 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
+from digits.network import bracketed
 from digits.serving import decode, message
-from digits.serving.connection import MOST_CONNECTIONS
+from digits.serving.connection import MOST_GRPC_CONNECTIONS
 from digits.serving.direct import Direct
 from digits.serving.front import IMAGES, SMALL_BODY, Front, computed
 from digits.serving.model import Follower, Served, load
@@ -240,7 +241,7 @@ class Server(kserve.ModelServer):
                 ("grpc.max_concurrent_streams", GRPC_MAX_WAITING),
                 # It would let each stream send as much as the network takes, before its request is taken in.
                 ("grpc.http2.bdp_probe", 0),
-                ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+                ("grpc.max_allowed_incoming_connections", MOST_GRPC_CONNECTIONS),
                 ("grpc.server_handshake_timeout_ms", GRPC_HANDSHAKE_SECONDS * 1000),
                 ("grpc.max_connection_idle_ms", GRPC_IDLE_SECONDS * 1000),
                 ("grpc.max_connection_age_ms", GRPC_CONNECTION_SECONDS * 1000),
@@ -249,12 +250,22 @@ class Server(kserve.ModelServer):
             ],
         )
         stubs.add_GRPCInferenceServiceServicer_to_server(Servicer(self, self._options.name, self._served), self._grpc)
-        self._grpc.add_insecure_port(f"{self._options.host}:{self._options.grpc_port}")
+        self._grpc.add_insecure_port(f"{bracketed(self._options.host)}:{self._options.grpc_port}")
         await self._grpc.start()
+        # Side by side: one after the other, they would take the grace period twice.
+        ending = asyncio.create_task(self._end_grpc(self._grpc))
         try:
             await super()._serve()
         finally:
-            await self._grpc.stop(GRACE_SECONDS)
+            ending.cancel()
+            await self._grpc.stop(GRACE_SECONDS)  # waits for what `_end_grpc` has begun
+
+    async def _end_grpc(self, server: grpc.aio.Server) -> None:
+        """End gRPC when REST, whose host hears the signals, begins to end."""
+        single, several = self._rest_server, self._rest_multiprocess_server
+        while not (single._server.should_exit if single else several.should_exit.is_set()):  # noqa: SLF001
+            await asyncio.sleep(0.1)
+        await server.stop(GRACE_SECONDS)
 
 
 def serve(options: Options, settings: Settings) -> None:

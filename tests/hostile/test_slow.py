@@ -10,8 +10,13 @@ import signal
 import socket
 import time
 
+import grpc
 import pytest
+from support import Predictor, until_refused
 from targets import Target
+
+from digits.serving.connection import MOST_GRPC_CONNECTIONS
+from digits.settings import Settings
 
 BEGINNINGS = {
     "silence": (b"", b""),
@@ -24,6 +29,7 @@ BEGINNINGS = {
     "unread body": (b"GET /v2/models/digits HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b"x"),
     "drawing": (b"POST /api/recognise HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n", b"x"),
 }
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # preface and empty settings
 EACH = 20  # connections
 MOST_SECONDS = 90.0
 
@@ -74,6 +80,30 @@ def test_idle_crowds(target: Target) -> None:
     assert target.tally.failures == []
 
 
+def test_idle_crowds_over_grpc(attacked: tuple[Settings, Predictor], predictor: Target) -> None:
+    """The same at gRPC's port, before and after its handshake; REST is served meanwhile."""
+    before = predictor.descriptors()
+    at = attacked[1].grpc.split(":")
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection((at[0], int(at[1])), MOST_SECONDS)) for _ in range(600)]
+        for client in crowd[::2]:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(HTTP2)
+        assert predictor.answers() == predictor.right
+        assert predictor.descriptors() < before + MOST_GRPC_CONNECTIONS + 20
+        for client in crowd:
+            with contextlib.suppress(ConnectionError):
+                while client.recv(65536):
+                    pass
+    with grpc.insecure_channel(attacked[1].grpc) as channel:
+        answer = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(
+            b"", timeout=30, wait_for_ready=True
+        )
+    assert answer
+    assert predictor.descriptors() <= before + 5
+    assert predictor.tally.failures == []
+
+
 def test_a_signal_lets_requests_in_flight_finish(another_gateway: Target) -> None:
     """A drawing half sent when SIGTERM comes is recognised; then the gateway ends, and the port is free."""
     method, path, headers, body = another_gateway.good
@@ -82,9 +112,9 @@ def test_a_signal_lets_requests_in_flight_finish(another_gateway: Target) -> Non
     for name, value in (headers | {"Content-Length": str(len(body))}).items():
         connection.putheader(name, value)
     connection.endheaders(body[:100])
-    time.sleep(0.5)
+    assert another_gateway.answers() == another_gateway.right  # so it has read from the connection before
     another_gateway.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    until_refused(another_gateway.url.removeprefix("http://"))
     connection.send(body[100:])
     answer = connection.getresponse()
     assert (answer.status, json.loads(answer.read())["class"]) == (200, another_gateway.right)

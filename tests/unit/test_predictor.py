@@ -30,7 +30,9 @@ from support import (
     child_environment,
     free_port,
     get_json,
+    has_ipv6,
     predictors,
+    until_refused,
 )
 
 from digits import client, ledger, releases
@@ -366,7 +368,6 @@ class Load:
         for thread in self._threads:
             thread.start()
         return self
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -404,7 +405,7 @@ def test_a_promotion_switches_without_a_failed_request(
 def test_a_signal_lets_requests_in_flight_finish(
     count: int, start_predictor: StartPredictor, finished: Finished, asked: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """A request half sent when SIGTERM comes is answered; then the process ends with 0 and the port is free."""
+    """A request half sent when SIGTERM comes is answered, and nothing else is; then the process ends with 0."""
     predictor = start_predictor(finished.settings)
     body = v1_body(np.resize(asked[0], (count, 28, 28)))
     assert (len(body) <= SMALL_BODY) == (count == 1)  # one is answered on the connection, the other in a thread
@@ -412,9 +413,11 @@ def test_a_signal_lets_requests_in_flight_finish(
     connection.putrequest("POST", "/v1/models/digits:predict")
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body[:100])
-    time.sleep(0.5)
+    wait_for_arrival([connection], 0)
+    get_json(f"{predictor.url}/v2/health/live")  # so it has read from the connection before
     predictor.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    until_refused(predictor.url.removeprefix("http://"))
+    until_refused(predictor.grpc)
     connection.send(body[100:])
     answer = connection.getresponse()
     assert answer.status == 200
@@ -544,6 +547,24 @@ def test_a_folder_can_be_served(start_predictor: StartPredictor, finished: Finis
     settings = Settings(home=tmp_path / "none")
     predictor = start_predictor(settings, "--model-dir", str(tmp_path / "model"))
     assert predictor.about()["release"] == finished.version
+
+
+def test_an_ipv6_address_can_be_listened_on(
+    start_predictor: StartPredictor, finished: Finished, asked: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """With `--host ::1` REST and gRPC answer there."""
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
+
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    predictor = start_predictor(finished.settings, "--host", "::1", ready=False)
+    predictor.url, predictor.grpc = (at.replace("127.0.0.1", "[::1]") for at in (predictor.url, predictor.grpc))
+    predictor.wait_for(lambda p: bool(get_json(f"{p.url}/v2/models/digits/ready")), "readiness")
+    assert client.predict(predictor.url, asked[0]).release == finished.version
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        assert stubs.GRPCInferenceServiceStub(channel).ServerReady(pb.ServerReadyRequest(), timeout=30).ready
 
 
 def test_a_taken_port_is_named(predictor: Predictor, finished: Finished) -> None:
