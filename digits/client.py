@@ -9,7 +9,7 @@ import numpy as np
 
 from digits.data import Images
 from digits.errors import EndpointError
-from digits.transport import bearer, in_words
+from digits.transport import ask, bearer
 
 SECONDS = 10.0
 
@@ -23,20 +23,11 @@ class Answer:
     release: str
 
 
-def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -> Answer:
-    """Ask for the digits of images uint8 (n, 28, 28), 0 paper to 255 ink.
+def question(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[str, str]]:
+    """(body, headers) of the V2 request for images uint8 (n, 28, 28), which follow the JSON as raw bytes.
 
-    Args:
-        endpoint: its address.
-        images: what to recognise.
-        token: bearer token, '' for none.
-        host: the Host header, where the endpoint is reached through a gateway.
-
-    Raises:
-        EndpointError: it did not answer, or not rightly; carries its own words.
+    `binary_answer`: whether the probabilities shall come so too, not as JSON.
     """
-    import urllib3
-
     raw = np.ascontiguousarray(images, np.uint8).tobytes()
     tensor = {
         "name": "image",
@@ -44,23 +35,39 @@ def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -
         "shape": list(images.shape),
         "parameters": {"binary_data_size": len(raw)},
     }
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    headers |= bearer(token)
-    headers |= {"Host": host} if host else {}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary_answer}}).encode()
+    return head + raw, {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(head)),
+    }
+
+
+def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
+    """Ask for the digits of images uint8 (n, 28, 28), 0 paper to 255 ink.
+
+    Args:
+        endpoint: its address.
+        images: what to recognise.
+        token: bearer token, '' for none.
+
+    Raises:
+        EndpointError: it did not answer, or not rightly; carries its own words.
+    """
+    body, headers = question(images, binary_answer=True)
     url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
     try:
-        answer = urllib3.request("POST", url, body=head + raw, headers=headers, timeout=SECONDS, retries=False)
-    except urllib3.exceptions.HTTPError as exc:
-        raise EndpointError(f"{url}: {in_words(exc)}", remedy="digits up, or digits doctor") from exc
+        answer = ask(url, body, headers | bearer(token), seconds=SECONDS)
+    except OSError as exc:
+        raise EndpointError(f"{url}: {exc}", remedy="digits up, or digits doctor") from exc
+    content = answer.content
     if answer.status != 200:
         raise EndpointError(
-            f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}",
+            f"{url}: HTTP {answer.status}: {content[:200].decode(errors='replace')}",
             remedy="set DIGITS_ENDPOINT_TOKEN" if answer.status in {401, 403} else "digits doctor",
         )
     try:
-        size = int(answer.headers.get("Inference-Header-Content-Length", len(answer.data)))
-        said, rest = json.loads(answer.data[:size]), answer.data[size:]
+        size = int(answer.headers.get("Inference-Header-Content-Length", len(content)))
+        said, rest = json.loads(content[:size]), content[size:]
         tensors = {}
         for output in said["outputs"]:
             dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
@@ -72,6 +79,6 @@ def predict(endpoint: str, images: Images, *, token: str = "", host: str = "") -
         return Answer(classes, probabilities, said.get("model_version", ""))
     except (KeyError, TypeError, ValueError) as exc:
         raise EndpointError(
-            f"{url}: expected a class and ten probabilities for each image, got {answer.data[:80]!r}",
+            f"{url}: expected a class and ten probabilities for each image, got {content[:80]!r}",
             remedy="give the address of an endpoint of ours; digits doctor names the one here",
         ) from exc

@@ -18,12 +18,13 @@ import numpy as np
 from digits.errors import EndpointError, MissingError
 from digits.releases import Manifest
 from digits.settings import Settings
-from digits.transport import bearer, in_words
+from digits.transport import ask, bearer
 
 GROUP = "digits.deployers"
 FOLLOW = "follow"
 ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
 READY_SECONDS = 60.0
+REQUEST_SECONDS = 5.0
 AGREEMENT = 1e-4  # ONNX Runtime on another processor may differ in the last bits
 
 Deployer = Callable[[Settings, Manifest, str], str]
@@ -57,16 +58,16 @@ def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: flo
     wait_for_version(
         endpoint,
         manifest["version"],
-        lambda: check_golden(endpoint, manifest, token=token),
+        lambda limit: check_golden(endpoint, manifest, token=token, seconds=limit),
         token=token,
         seconds=seconds,
     )
 
 
 def wait_for_version(
-    endpoint: str, version: str, proven: Callable[[], None] = lambda: None, *, token: str = "", seconds: float = 0
+    endpoint: str, version: str, proven: Callable[[float], None] = lambda _: None, *, token: str = "", seconds: float = 0
 ) -> None:
-    """Wait until `endpoint` says that it serves the release `version`, and `proven` raises nothing that may pass.
+    """Wait until `endpoint` says that it serves the release `version`, and `proven`, told the seconds it has, raises nothing.
 
     Raises:
         EndpointError: as `wait_for`.
@@ -74,11 +75,15 @@ def wait_for_version(
     limit = seconds or READY_SECONDS
     deadline = time.monotonic() + limit
     seen = "no answer"
+
+    def left() -> float:
+        return max(0.1, min(REQUEST_SECONDS, deadline - time.monotonic()))
+
     while time.monotonic() < deadline:
         try:
-            about = request(f"{endpoint}/v2/models/digits", token=token)["parameters"]
+            about = request(f"{endpoint}/v2/models/digits", token=token, seconds=left())["parameters"]
             if about["release"] == version:
-                proven()
+                proven(left())
                 return
             seen = f"it serves release {about['release']}"
             if about.get("refused", {}).get("release") == version:
@@ -98,11 +103,11 @@ def wait_for_version(
     )
 
 
-def check_golden(endpoint: str, manifest: Manifest, *, token: str = "") -> None:
+def check_golden(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = REQUEST_SECONDS) -> None:
     """Ask `endpoint` for the release's golden image. Raises EndpointError if the answer differs."""
     golden = manifest["golden"]
     instances = (np.asarray(golden["image"], np.float32) / 255).tolist()
-    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, token=token)
+    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, token=token, seconds=seconds)
     got = np.asarray(answer["predictions"][0])
     if got.shape != (10,) or not np.abs(got - golden["probabilities"]).max() <= AGREEMENT:
         raise EndpointError(
@@ -112,21 +117,17 @@ def check_golden(endpoint: str, manifest: Manifest, *, token: str = "") -> None:
         )
 
 
-def request(url: str, body: Any = None, *, token: str = "", seconds: float = 5) -> Any:
-    """GET, or POST `body` as JSON; returns the parsed answer. Raises OSError with the server's own words."""
-    import urllib3
+def request(url: str, body: Any = None, *, token: str = "", seconds: float = REQUEST_SECONDS) -> Any:
+    """GET, or POST `body` as JSON, within `seconds`; returns the parsed answer.
 
+    Raises:
+        OSError: it did not answer, or not with 200; with its own words.
+    """
+    content = None if body is None else json.dumps(body).encode()
     try:
-        answer = urllib3.request(
-            "GET" if body is None else "POST",
-            url,
-            body=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"} | bearer(token),
-            timeout=seconds,
-            retries=False,
-        )
-    except urllib3.exceptions.HTTPError as exc:
-        raise OSError(f"{url}: {in_words(exc)}") from exc
+        answer = ask(url, content, {"Content-Type": "application/json"} | bearer(token), seconds=seconds)
+    except OSError as exc:
+        raise OSError(f"{url}: {exc}") from exc
     if answer.status != 200:
-        raise OSError(f"{url}: HTTP {answer.status}: {answer.data[:200].decode(errors='replace')}")
-    return json.loads(answer.data)
+        raise OSError(f"{url}: HTTP {answer.status}: {answer.content[:200].decode(errors='replace')}")
+    return json.loads(answer.content)

@@ -1,17 +1,102 @@
-"""Requests over HTTP: the way by which an address is reached, and what is said where one failed.
+"""Requests over HTTP that end in time, whoever answers: the way to an address, and what is said where one failed.
 
-urllib3 knows nothing of the system's proxies, and its errors name its own parts; a person wants to know what happened.
+urllib3 knows nothing of the system's proxies, bounds each read and not the whole, and its errors name its own parts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from digits.errors import UsageError
 
 if TYPE_CHECKING:
-    from urllib3 import PoolManager
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+MOST_BYTES = 16 * 1024 * 1024  # of an answer of ours: a thousand times what it usually has
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server answered, whatever its status is."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def ask(
+    url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, seconds: float = 10.0
+) -> Reply:
+    """GET, or POST `body`, within so many seconds in all, and at most MOST_BYTES of an answer. Follows no redirect.
+
+    Raises:
+        OSError: no whole answer came; says what happened.
+    """
+    import urllib3
+
+    until = time.monotonic() + seconds
+    made: list[Any] = []
+
+    def cut() -> None:
+        for connection in made:
+            with contextlib.suppress(OSError, AttributeError):  # it may be closed, or not open yet
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    # urllib3's own limit is for each read, so that a head of which a byte comes now and then would be read for ever.
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        with urllib3.PoolManager() as manager:
+            pool = manager.connection_from_url(url)
+            kind: Any = pool.ConnectionCls
+
+            def connection(**options: Any) -> Any:
+                made.append(kind(**options))
+                return made[-1]
+
+            pool.ConnectionCls = connection  # type: ignore[assignment]
+            answer = pool.urlopen(
+                "GET" if body is None else "POST",
+                urllib3.util.parse_url(url).request_uri,
+                body,
+                headers,
+                retries=False,
+                redirect=False,
+                timeout=seconds,
+                preload_content=False,
+            )
+            return Reply(answer.status, answer.headers, read_whole(answer, until, MOST_BYTES))
+    except (urllib3.exceptions.HTTPError, OSError) as exc:
+        raise OSError("timed out" if time.monotonic() >= until else in_words(exc)) from exc
+    finally:
+        timer.cancel()
+
+
+def read_whole(answer: BaseHTTPResponse, until: float, most: int) -> bytes:
+    """The body of an answer that was not preloaded, until a time of time.monotonic().
+
+    Raises:
+        OSError: it took longer, or is more than `most` bytes; says which.
+        urllib3.exceptions.HTTPError: it broke off.
+    """
+    raw, block = bytearray(), b"-"
+    while block:
+        # read1, because a whole block from a server that sends a byte now and then may never be there.
+        block = answer.read1(1 << 16)
+        raw += block
+        if len(raw) > most:
+            raise OSError(f"sent more than {most} bytes")
+        if time.monotonic() >= until:  # also where it ended, for it may have been cut
+            raise TimeoutError("timed out")
+    return bytes(raw)
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -14,6 +14,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from digits import client
+
 Image = NDArray[np.uint8]  # (28, 28), paper 0 and ink 255
 MODEL_FACTS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
 
@@ -69,16 +71,8 @@ class V2:
 
     def ask(self, model: str, image: Image) -> Question:
         """See Speech."""
-        pixels = image.tobytes()
-        tensor = {
-            "name": "image",
-            "shape": [1, *image.shape],
-            "datatype": "UINT8",
-            "parameters": {"binary_data_size": len(pixels)},
-        }
-        head = orjson.dumps({"inputs": [tensor]})
-        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-        return Question(f"/v2/models/{model}/infer", head + pixels, headers)
+        body, headers = client.question(image[None], binary_answer=False)
+        return Question(f"/v2/models/{model}/infer", body, headers)
 
     def probabilities(self, answer: bytes) -> list[float]:
         """See InferenceProtocol."""
