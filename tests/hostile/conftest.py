@@ -53,6 +53,23 @@ def tally() -> Tally:
     return TALLY
 
 
+@pytest.fixture(autouse=True)
+def no_failures() -> Iterator[None]:
+    """No test gets a 5xx other than 503, nor answers for one that another got."""
+    TALLY.new_failures()
+    yield
+    assert TALLY.new_failures() == []
+
+
+@pytest.fixture(scope="session")
+def whole_session(request: pytest.FixtureRequest) -> bool:
+    """Whether all of these tests run, not some that were chosen or that failed before."""
+    config = request.config
+    chosen = config.option.lf or config.option.keyword or any("::" in argument for argument in config.args)
+    files = {item.path for item in request.session.items}
+    return not chosen and files >= set(Path(__file__).parent.glob("test_fuzz_*.py"))
+
+
 @pytest.fixture(scope="session")
 def attacked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, Predictor]]:
     """A copy of the finished run's installation, and the predictor on it."""

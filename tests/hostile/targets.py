@@ -26,6 +26,7 @@ class Tally:
     statuses: Counter[tuple[str, int | str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seen: int = 0  # of the failures, by `new_failures`
 
     def count(self, target: str, status: int | str, what: object = "") -> None:
         """One request and its answer. A 5xx other than 503, the declared overload, is a failure."""
@@ -33,6 +34,12 @@ class Tally:
         self.statuses[target, status] += 1
         if isinstance(status, int) and status >= 500 and status != 503:
             self.failures.append(f"{target} answered {status} to {str(what)[:2000]}")
+
+    def new_failures(self) -> list[str]:
+        """The failures since this was last asked, so that each is one test's, which can be tried again."""
+        new = self.failures[self.seen :]
+        self.seen = len(self.failures)
+        return new
 
     @property
     def total(self) -> int:

@@ -62,7 +62,7 @@ def test_slow_clients(target: Target) -> None:
                 except ConnectionError:
                     del open_still[client]
     assert target.descriptors() <= before + 5
-    assert target.tally.failures == []
+    assert target.tally.new_failures() == []
 
 
 def test_idle_crowds(target: Target) -> None:
@@ -77,7 +77,7 @@ def test_idle_crowds(target: Target) -> None:
         assert refused > 0
         target.tally.count(target.name, 503, "crowd")
     assert target.answers() == target.right
-    assert target.tally.failures == []
+    assert target.tally.new_failures() == []
 
 
 def test_idle_crowds_over_grpc(attacked: tuple[Settings, Predictor], predictor: Target) -> None:
@@ -101,7 +101,7 @@ def test_idle_crowds_over_grpc(attacked: tuple[Settings, Predictor], predictor: 
         )
     assert answer
     assert predictor.descriptors() <= before + 5
-    assert predictor.tally.failures == []
+    assert predictor.tally.new_failures() == []
 
 
 def test_a_signal_lets_requests_in_flight_finish(another_gateway: Target) -> None:
