@@ -65,9 +65,16 @@ def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: flo
 
 
 def wait_for_version(
-    endpoint: str, version: str, proven: Callable[[float], None] = lambda _: None, *, token: str = "", seconds: float = 0
+    endpoint: str,
+    version: str,
+    proven: Callable[[float], None] = lambda _: None,
+    *,
+    token: str = "",
+    seconds: float = 0,
 ) -> None:
-    """Wait until `endpoint` says that it serves the release `version`, and `proven`, told the seconds it has, raises nothing.
+    """Wait until `endpoint` says that it serves the release `version`, and `proven` raises nothing that may pass.
+
+    `proven` is told how many seconds it has.
 
     Raises:
         EndpointError: as `wait_for`.

@@ -70,7 +70,7 @@ class V2:
         return f"/v2/models/{model}/ready"
 
     def ask(self, model: str, image: Image) -> Question:
-        """See Speech."""
+        """See InferenceProtocol."""
         body, headers = client.question(image[None], binary_answer=False)
         return Question(f"/v2/models/{model}/infer", body, headers)
 

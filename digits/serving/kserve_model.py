@@ -20,7 +20,6 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
-from digits.network import bracketed
 from digits.serving import decode, message
 from digits.serving.connection import MOST_GRPC_CONNECTIONS
 from digits.serving.direct import Direct
@@ -28,6 +27,7 @@ from digits.serving.front import IMAGES, SMALL_BODY, Front, computed
 from digits.serving.model import Follower, Served, load
 from digits.serving.options import Options
 from digits.settings import Settings
+from digits.transport import bracketed
 
 GRACE_SECONDS = 30
 WORKER_SECONDS = 60.0
