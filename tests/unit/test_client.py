@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import answering
 
-from digits import client, deployment, network
+from digits import client, deployment, transport
 from digits.cli import doctor
 from digits.errors import EndpointError
 from digits.settings import Settings
@@ -62,7 +62,7 @@ def test_an_answer_that_drips_is_not_waited_for(part: str, monkeypatch: pytest.M
 
 def test_an_answer_that_is_far_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what has no end, no more is kept than an answer of ours may have."""
-    monkeypatch.setattr(network, "MOST_BYTES", 1000)
+    monkeypatch.setattr(transport, "MOST_BYTES", 1000)
     with answering(bytes(5000)) as address, pytest.raises(EndpointError, match="sent more than 1000 bytes"):
         client.predict(f"http://{address}", IMAGE)
 
