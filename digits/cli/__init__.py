@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import importlib
 import json
 import os
@@ -59,6 +60,12 @@ class Commands(click.Group):
         module = importlib.import_module(f"digits.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, "compile_command" if cmd_name == "compile" else cmd_name)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click's, with what was probably meant by a name that is none."""
+        if args[0] not in COMMANDS and (close := difflib.get_close_matches(args[0], COMMANDS, 2)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table alone, without importing anything."""

@@ -52,6 +52,8 @@ def up(as_json: bool) -> None:
     kind.up(settings, report, images=built)
     if as_json:
         emit(kind.status(settings))
+    else:
+        _report("next  digits cluster deploy")
 
 
 @cluster.command(short_help="Serve a release of this machine behind KServe.")
@@ -105,7 +107,8 @@ def rollback(as_json: bool) -> None:
 def _bring(cluster: ObjectStore, here: ObjectStore) -> None:
     """Corrections made on the cluster's page, for the next run on this machine."""
     if count := feedback.copy(cluster, here):
-        _report(f"{count} correction{'s' * (count > 1)} from the cluster's page; the next run here learns from them")
+        them = "it" if count == 1 else "them"
+        _report(f"{count} correction{'s' * (count > 1)} from the cluster's page; the next run here learns from {them}")
 
 
 def _bring_home(settings: Settings) -> None:
@@ -146,8 +149,8 @@ def _told(version: str, url: str, as_json: bool) -> None:
 def open_command(open_page: bool) -> None:
     """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C.
 
-    A deployment or rollback meanwhile is followed. Corrections made on that page are copied to this machine's store
-    at the end, for its next run.
+    A deployment or rollback meanwhile is followed within half a minute. Corrections made on that page are copied to
+    this machine's store at the end, for its next run.
 
     \b
     digits cluster open

@@ -36,5 +36,5 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
 
 
 def _line(one: corrections.Correction) -> str:
-    taken = "" if one.answer is None else f", taken for a {one.answer}" + (f" by {one.release}" if one.release else "")
+    taken = "" if one.answer is None else f", read as {one.answer}" + (f" by {one.release}" if one.release else "")
     return f"{one.id[:12]}  {one.damaged or f'a {one.label}{taken}'}"

@@ -137,8 +137,7 @@ def _deployed(settings: Settings) -> str:
     if champion:
         raise EndpointError(
             f"nothing is served; the champion is {champion}",
-            remedy="digits serve; then, in another terminal, digits predict --endpoint "
-            f"http://127.0.0.1:{settings.port}",
+            remedy="digits run, which serves it and takes what is done from the cache; or digits serve",
         )
     if not endpoint:
         raise EndpointError("nothing is served yet", remedy="digits run, or --endpoint URL")

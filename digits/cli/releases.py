@@ -28,6 +28,7 @@ _MENDS = {
     "ledger": "restore promotions/digits/ from a backup",
     "endpoint": "digits run, which serves the champion; or digits doctor",
 }
+_ELSEWHERE = "see that it is reached (digits cluster open, for the kind cluster's), and what is deployed there"
 _OTHERS_MEND = "digits rollback to the champion before, or digits run --seed 1 for another release"
 
 
@@ -188,9 +189,10 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})
         sys.exit(1 if broken else 0)
     if broken:
+        mend = _MENDS.get(str(broken[0]), _OTHERS_MEND)
         raise ReleaseError(
             f"the chain of release {version} breaks at: {', '.join(map(str, broken))}",
-            remedy=_MENDS.get(str(broken[0]), _OTHERS_MEND),
+            remedy=_ELSEWHERE if "://" in target and broken[0] == "endpoint" else mend,
         )
 
 
@@ -201,4 +203,4 @@ def _served_by(address: str, token: str) -> str:
     try:
         return str(deployment.request(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy="digits doctor") from exc
+        raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy=_ELSEWHERE) from exc

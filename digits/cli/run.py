@@ -14,7 +14,7 @@ from digits.cli.common import HERE, json_option, opened
 from digits.cli.show import Progress, summary, wrapped
 from digits.errors import EndpointError, UsageError
 from digits.recipe import MODELS, OPTIMIZERS, PRESETS
-from digits.settings import BACKENDS, Settings
+from digits.settings import BACKENDS, Settings, unknown
 from digits.sources import names
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: s
     from backends import open_backend, runs
     from backends.base import Request
 
+    for name, meant in unknown().items():
+        if meant and not quiet:
+            click.echo(f"{name} is no setting, and has no effect; was {meant} meant?", err=True)
     resumed = ""
     if resume is not None:
         run = runs.to_resume(settings.home, "" if resume == "last" else resume)

@@ -9,6 +9,7 @@ import textwrap
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import click
 
@@ -144,7 +145,7 @@ def summary(result: Result, settings: Settings, *, following: bool = True) -> di
         ("why", published["why"]),
         ("champion", answer["champion"] if answer["champion"] != answer["release"] else ""),
         ("feedback", f"{corrections} corrected drawing{'s' * (corrections > 1)} collected" if corrections else ""),
-        ("endpoint", answer["endpoint"]),
+        ("endpoint", answer["endpoint"] + _moved(answer["endpoint"], settings)),
         ("report", "digits report" if answer["report"] else "on the run's page"),
         (
             "time",
@@ -154,6 +155,13 @@ def summary(result: Result, settings: Settings, *, following: bool = True) -> di
         ("next", (f"{draw}   to draw" if answer["endpoint"] else "digits releases") if following else ""),
     )
     return answer
+
+
+def _moved(endpoint: str, settings: Settings) -> str:
+    """That the endpoint is not where DIGITS_PORT says, for another program is."""
+    parts = urlsplit(endpoint)
+    moved = parts.hostname == "127.0.0.1" and parts.port != settings.port
+    return f"   (port {settings.port} was taken)" if moved else ""
 
 
 def _table(*rows: tuple[str, str]) -> None:

@@ -25,7 +25,7 @@ from support import Finished, StartPredictor, child_environment, free_port
 from backends.cluster.kube import RefusedError
 from digits import feedback as corrections
 from digits import ledger, releases
-from digits.cli import main
+from digits.cli import main, show
 from digits.data import Dataset
 from digits.preprocessing import named
 from digits.recipe import OPTIMIZERS
@@ -93,6 +93,7 @@ def digits(
         (["run", "--output", "x.yaml"], "--compile-only"),
         (["predict", "no-such-file.png"], "no-such-file.png"),
         (["nonsense"], "No such command"),
+        (["relases"], "Did you mean releases?"),
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], expected: str, digits: Digits) -> None:
@@ -240,7 +241,7 @@ def stop_endpoint(settings: Settings) -> None:
         (["rollback"], "no earlier champion"),
         (["predict", "--endpoint", "http://127.0.0.1:9", "drawing.png"], "http://127.0.0.1:9"),
         (["predict", "drawing.png"], "nothing is served yet"),
-        (["verify", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
+        (["verify", "http://127.0.0.1:9"], "digits cluster open"),
         (["verify", "0" * 12], "no release"),
     ],
 )
@@ -375,7 +376,7 @@ def test_a_correction_taken_back_is_named(digits: Digits, settings: Settings) ->
     corrections.record(store, np.full((28, 28), 9, np.uint8), 7, drawing_png=b"png", release="", answer=None)
     corrections.record(store, np.full((28, 28), 8, np.uint8), 3, drawing_png=b"png", release="v1", answer=5)
     listed = digits("feedback").out.splitlines()
-    assert sorted(line[14:] for line in listed) == ["a 3, taken for a 5 by v1", "a 7"]
+    assert sorted(line[14:] for line in listed) == ["a 3, read as 5 by v1", "a 7"]
     said = digits("feedback", "--remove", listed[0][:12])
     assert said.out.splitlines() == [f"removed {listed[0]}", listed[1]]
 
@@ -469,6 +470,20 @@ def test_a_rollback_that_ends_half_way_says_so(
     assert ledger.champion(store) == first
 
 
+def test_a_run_tells_of_a_misspelt_setting(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that nothing reads, but nearly is a setting, is named before a run begins."""
+    monkeypatch.setenv("DIGITS_PROT", "9000")
+    said = digits("run", "--resume", "nothing")
+    assert "DIGITS_PROT is no setting, and has no effect; was DIGITS_PORT meant?" in said.err
+
+
+def test_an_endpoint_elsewhere_than_set_is_told(settings: Settings) -> None:
+    """Where another program has the predictor's port, the summary's address comes with the reason; others without."""
+    here, elsewhere = f"http://127.0.0.1:{settings.port}", "http://127.0.0.1:1"
+    assert [show._moved(address, settings) for address in (here, "http://digits.example", "")] == ["", "", ""]
+    assert show._moved(elsewhere, settings) == f"   (port {settings.port} was taken)"
+
+
 def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
     """`digits verify ADDRESS` sends the endpoint's token, and takes an address with a slash at its end."""
 
@@ -521,7 +536,7 @@ def test_a_correction_is_listed_and_taken_back(digits: Digits, settings: Setting
     key = corrections.record(store, image, 7, drawing_png=b"", release="v1", answer=1)
     said = digits("feedback")
     which = key.removeprefix("feedback/")[:12]
-    assert said.out == f"{which}  a 7, taken for a 1 by v1\n"
+    assert said.out == f"{which}  a 7, read as 1 by v1\n"
     assert [one["label"] for one in digits("feedback", "--json").json["corrections"]] == [7]
     assert digits("feedback", "--remove", which, "--json").json == {"corrections": [], "removed": 1}
     said = digits("feedback", "--remove", which)
@@ -646,10 +661,7 @@ def test_a_champion_that_nobody_serves_is_served_not_trained_again(
     said = digits("predict", "drawing.png", on=settings)
     assert said.code == 1
     assert finished.version in said.err
-    assert (
-        f"digits serve; then, in another terminal, digits predict --endpoint http://127.0.0.1:{settings.port}"
-        in " ".join(said.err.split())
-    )
+    assert "digits run, which serves it and takes what is done from the cache" in " ".join(said.err.split())
 
 
 def test_a_file_that_is_no_picture_is_named(digits: Digits, tmp_path: Path) -> None:
