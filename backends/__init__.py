@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def open_backend(settings: Settings) -> Backend:
     """The backend that the settings name."""
     if settings.backend == "process":
-        from backends.local.process import ProcessBackend
+        from backends.process.backend import ProcessBackend
 
         return ProcessBackend(settings)
     if settings.backend == "docker":

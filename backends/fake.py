@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
-from digits import code, events, feedback, ledger, mnist, releases, sources, steps, tracking
+from digits import events, provenance, steps
+from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
-from digits.serving.model import Loaded, load
+from digits.release import ledger, mlflow_log, releases
+from digits.serving.slot import Loaded, load
 from digits.settings import Settings
 from digits.store import open_store
 from pipeline import EXPERIMENT, STEPS
@@ -34,7 +36,7 @@ DEFAULTS = {
     "learning_rate": 0.0,
     "seed": 0,
     "min_accuracy": 0.95,
-    "dataset": sources.AUTO,
+    "dataset": catalog.AUTO,
 }
 TRAINING = ("preset", "model", "epochs", "optimizer", "batch_size", "learning_rate", "seed")
 ENDPOINT = "memory:digits"
@@ -79,21 +81,21 @@ class FakeBackend:
         cache = runs.cache_root(self.settings.home, run, "fake", request, resume)
         run.update(cache_root=str(cache))
         going = _Run(self, run, cache, watch)
-        began, state, status = time.monotonic(), FAILED, tracking.FAILED
+        began, state, status = time.monotonic(), FAILED, mlflow_log.FAILED
         before = dict(os.environ)
         os.environ.update(self.settings.environ() | {events.VARIABLE: str(run.events)})
-        os.environ.pop(tracking.RUN_VARIABLE, None)
+        os.environ.pop(mlflow_log.RUN_VARIABLE, None)
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
         try:
             outputs = going.all_steps(DEFAULTS | request.parameters)
-            state, status = SUCCEEDED, tracking.FINISHED
+            state, status = SUCCEEDED, mlflow_log.FINISHED
         except KeyboardInterrupt:
-            state, status = CANCELED, tracking.KILLED
+            state, status = CANCELED, mlflow_log.KILLED
             raise Interrupted(f"run {run.id} was interrupted", remedy="digits run --resume") from None
         finally:
             run.update(state=state)
-            if made := os.environ.get(tracking.RUN_VARIABLE):
-                tracking.end_run(self.settings, made, status)
+            if made := os.environ.get(mlflow_log.RUN_VARIABLE):
+                mlflow_log.end_run(self.settings, made, status)
             os.environ.clear()
             os.environ.update(before)
         outputs = as_it_stands(outputs, ledger.champion(open_store(self.settings)))
@@ -124,13 +126,13 @@ class _Run:
 
     def all_steps(self, given: Json) -> Json:
         settings = self._backend.settings
-        name = mnist.resolve(given["dataset"], settings.data, settings.home / "data")
-        mnist.check_place(name, settings.data)
-        corrections = feedback.digest(open_store(settings))
-        world = {"code": code.digest(), "store": settings.store}
+        name = fetch.resolve(given["dataset"], settings.data, settings.home / "data")
+        fetch.check_place(name, settings.data)
+        corrected = corrections.digest(open_store(settings))
+        world = {"code": provenance.digest(), "store": settings.store}
         fetched, at_data = self._step("fetch-mnist", [name], lambda out: steps.fetch_mnist(name, out / "fetched"))
         collected, at_feedback = self._step(
-            "collect-feedback", [corrections, world], lambda out: steps.collect_feedback("", out / "corrections")
+            "collect-feedback", [corrected, world], lambda out: steps.collect_feedback("", out / "corrections")
         )
         digests = {"fetched": fetched["digest"], "feedback": collected["digest"]}
         sets = ("train", "validation", "test")
@@ -158,10 +160,10 @@ class _Run:
             return {}
 
         _, at_evaluation = self._step("evaluate", [about, world], evaluate)
-        if tracking.RUN_VARIABLE not in os.environ and self.states["train"].state == "done":
+        if mlflow_log.RUN_VARIABLE not in os.environ and self.states["train"].state == "done":
             tags = {"digits.run": self._run.id, "digits.backend": "fake"}
-            made = tracking.start_run(settings, given["experiment"], self._run.id, tags)
-            os.environ[tracking.RUN_VARIABLE] = made
+            made = mlflow_log.start_run(settings, given["experiment"], self._run.id, tags)
+            os.environ[mlflow_log.RUN_VARIABLE] = made
         inputs = {"model": at_model / "model", "test": at_sets / "test", "history": at_model / "history"}
         published, at_published = self._step(
             "publish",

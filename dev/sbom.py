@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from backends.docker import containers, images, store
+from backends.docker import containers, images, minio
 from digits import __version__
 from digits.settings import Settings
 
@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for which, image in images.IMAGES.items():
         name = (
-            store.image(client, settings, print) if which == "minio" else images.ensure(client, settings, which, print)
+            minio.image(client, settings, print) if which == "minio" else images.ensure(client, settings, which, print)
         )
         text = json.dumps(sbom(client, name), indent=1) + "\n"
         if wrong := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from digits import code, data, events, feedback, ledger, mnist, releases, sources
-from digits.data import Dataset
+from digits import events, provenance
+from digits.data import catalog, corrections, dataset, fetch
+from digits.data.dataset import Dataset
 from digits.errors import DataError
 from digits.files import sha256_of_folder, write_json, write_whole
+from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store import open_store
 
 if TYPE_CHECKING:
-    from digits.evaluation import Evaluation
+    from digits.evaluation.metrics import Evaluation
 
 VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
 # A small data set is shown several times an epoch, so that an epoch has enough steps to learn something.
@@ -37,11 +39,11 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
     Returns {"dataset": name, "digest": of both parts' source, "train": digest, "test": digest, ...}.
     """
     settings = Settings.load()
-    fetched = mnist.fetch(dataset, mnist.place_of(settings), settings.home / "data")
+    fetched = fetch.fetch(dataset, fetch.place_of(settings), settings.home / "data")
     facts: Json = {"dataset": fetched.name, "digest": fetched.digest}
     facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
     facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}
-    if fetched.name == sources.FALLBACK:
+    if fetched.name == catalog.FALLBACK:
         events.tell(
             "progress", "fetch-mnist", text=f"NO MNIST: using scikit-learn's {len(fetched.train)} digits instead"
         )
@@ -51,7 +53,7 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
 
 def collect_feedback(store: str, out: Path) -> Json:
     """Write the corrected drawings of the object store as a data set. Returns {"digest", "count", "rejected"}."""
-    collected = feedback.collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
+    collected = corrections.collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
     digest = Dataset(collected.images, collected.labels).save(out)
     return {"digest": digest, "count": collected.count, "rejected": sum(collected.rejected.values())}
 
@@ -77,14 +79,14 @@ def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dic
     train = Dataset.load(fetched / "train.npz", digest=facts["train"])
     test = Dataset.load(fetched / "test.npz", digest=facts["test"])
     corrected = Dataset.load(corrections, digest=digests["feedback"])
-    rest, validation = data.split(train, len(train) // VALIDATION_SHARE, seed)
-    everything = data.with_feedback(rest, corrected)
+    rest, validation = dataset.split(train, len(train) // VALIDATION_SHARE, seed)
+    everything = dataset.with_feedback(rest, corrected)
     return {
         "train": everything.save(out["train"]),
         "validation": validation.save(out["validation"]),
         "test": test.save(out["test"]),
         "feedback_used": min(len(corrected), len(everything) - len(rest)),
-        "digits": sources.are_digits(facts["dataset"]),
+        "digits": catalog.are_digits(facts["dataset"]),
     }
 
 
@@ -101,15 +103,15 @@ def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, hi
     Returns {"weights": their digest, "model": digest of its files, "count": of weights, "seconds": of training alone,
     "parameters": those given, with what the preset has for 0}.
     """
-    from digits import export, training
+    from digits.training import export, fit
 
-    config = training.TrainingConfig(**parameters)
+    config = fit.TrainingConfig(**parameters)
     train_set = Dataset.load(sets["train"], digest=prepared["train"])
     validation = Dataset.load(sets["validation"], digest=prepared["validation"])
     if len(train_set) < LEAST_EPOCH:
-        train_set = data.join(*[train_set] * -(-LEAST_EPOCH // len(train_set)))
+        train_set = dataset.join(*[train_set] * -(-LEAST_EPOCH // len(train_set)))
 
-    def on_epoch(result: training.EpochResult) -> None:
+    def on_epoch(result: fit.EpochResult) -> None:
         events.tell(
             "progress",
             "train",
@@ -117,7 +119,7 @@ def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, hi
             f"validation {result.val_accuracy:.2%}  {result.seconds:.1f} s",
         )
 
-    trained = training.train(
+    trained = fit.train(
         (train_set.images, train_set.labels),
         (validation.images, validation.labels),
         config,
@@ -152,12 +154,12 @@ def evaluate(model: Path, test: Path, digests: Json, history: Path, about: Json,
         about: what the report says of the run: parameters, data, weights, code.
         out: where to write {"evaluation": JSON, "report": HTML}.
     """
-    from digits import evaluation, report
+    from digits.evaluation import metrics, report
 
     check_model(model, digests["model"])
     test_set = Dataset.load(test, digest=digests["test"])
-    probabilities = evaluation.predict(model / "model.onnx", test_set.images)
-    result = evaluation.evaluate(probabilities, test_set)
+    probabilities = metrics.predict(model / "model.onnx", test_set.images)
+    result = metrics.evaluate(probabilities, test_set)
     right = probabilities.argmax(1) == test_set.labels
     write_json(
         out["evaluation"],
@@ -182,10 +184,10 @@ def publish(
 
     Returns {"version", "digest", "uri", "promoted", "why", "champion", "champion_uri", "mlflow_run", ...}.
     """
-    from digits import publication
+    from digits.release import publish
 
     check_model(inputs["model"], digests["model"])
-    return publication.publish(
+    return publish.publish(
         Settings.load(),
         open_store(Settings.load(), store),
         inputs=inputs,
@@ -206,7 +208,7 @@ def deploy(champion: str, store: str) -> Json:
 
     Returns {"endpoint": its address, "version": of the champion}, both '' where no release has passed the gate yet.
     """
-    from digits import deployment
+    from digits.release import deploy
 
     settings = Settings.load()
     opened = open_store(settings, store)
@@ -215,7 +217,7 @@ def deploy(champion: str, store: str) -> Json:
         events.tell("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
         return {"endpoint": "", "version": ""}
     manifest = releases.load(opened, champion)
-    deployer = deployment.deployer(settings.deployer or deployment.FOLLOW)
+    deployer = deploy.deployer(settings.deployer or deploy.FOLLOW)
     return {"endpoint": deployer(settings, manifest, releases.uri_of(opened, champion)), "version": champion}
 
 
@@ -255,7 +257,7 @@ def about_run(fetched: Json, collected: Json, prepared: Json, trained: Json) -> 
         "weights": trained["weights"],
         "training_seconds": trained["seconds"],
         "parameter_count": trained["count"],
-        "code": code.digest(),
-        "libraries": code.versions(),
+        "code": provenance.digest(),
+        "libraries": provenance.versions(),
     }
     return cast(Json, plain(about))

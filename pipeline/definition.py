@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from kfp import compiler, dsl
 from kfp.dsl import HTML
 
-from digits.code import digest as code_digest
+from digits.provenance import digest as code_digest
 from pipeline import EXPERIMENT, NAME, components
 
 CODE = code_digest()
@@ -58,7 +58,7 @@ def build(configure: Configure = unchanged) -> Any:
 
         Args:
             epochs: passes over the training images, whatever the preset; 0: as many as the preset has.
-            optimizer: one of digits.recipe.OPTIMIZERS.
+            optimizer: one of digits.training.recipe.OPTIMIZERS.
             experiment: of MLflow.
             preset: fast or accurate.
             model: default, or baseline: the earlier designs' network.
@@ -66,7 +66,7 @@ def build(configure: Configure = unchanged) -> Any:
             learning_rate: its peak; 0: the preset's.
             seed: of the split, the weights and the order.
             min_accuracy: least accuracy, 0..1, for a promotion.
-            dataset: mnist or another of digits.sources.SOURCES, sklearn-digits, or auto: MNIST where it can be had.
+            dataset: mnist or another of digits.data.catalog.SOURCES, sklearn-digits, or auto: MNIST if available.
             store: URI of the object store; empty: as the environment of the steps says.
             feedback: digest of the corrected drawings there, so that new ones miss the cache.
             deployment: id of the endpoint's present life, so that a new one misses the cache.

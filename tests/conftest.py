@@ -9,9 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import GIVEN_DATA, OURS, ROOT, Finished, StartPredictor, cleaned_environment, free_port, predictors
 
 from digits.settings import Settings
+from tests.helpers.support import (
+    GIVEN_DATA,
+    OURS,
+    ROOT,
+    Finished,
+    StartPredictor,
+    cleaned_environment,
+    free_port,
+    predictors,
+)
 
 # A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,9 +34,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from digits import feedback
+from digits.data import corrections
+from digits.data.preprocessing import Ink, ink_of, judge, to_mnist
 from digits.errors import DataError, DigitsError
-from digits.preprocessing import Ink, ink_of, judge, to_mnist
 from digits.store import ObjectStore
 from web_app.endpoints import Endpoint, EndpointClient, EndpointTrouble, http_client
 from web_app.guard import Guard, Metrics, RateLimit
@@ -167,7 +167,7 @@ class _Gateway:
         ink, png = await self._drawing(request, MOST_STORED)
         image = await run_in_threadpool(to_mnist, ink)
         late = threading.Event()
-        about = functools.partial(feedback.record, drawing_png=png, release=release, answer=answer)
+        about = functools.partial(corrections.record, drawing_png=png, release=release, answer=answer)
         store_it = functools.partial(about, store, image, label, given_up=late.is_set)
         try:
             with anyio.fail_after(STORE_SECONDS):  # a thread that is left behind ends when the store's own waits do

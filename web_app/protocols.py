@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from digits import client
+from digits.serving import client
 
 Image = NDArray[np.uint8]  # (28, 28), paper 0 and ink 255
 MODEL_FACTS = ("release", "digest", "accuracy", "dataset", "mlflow_run")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 import uvicorn
 
 from digits.errors import MissingError
-from digits.serving.connection import Bounded
+from digits.http import bracketed
+from digits.serving.limits import Bounded
 from digits.settings import Settings
 from digits.store import open_store
-from digits.transport import bracketed
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
 

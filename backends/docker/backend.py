@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 
 from backends import runs
 from backends.base import Request, Result, Watch
-from backends.docker import containers, endpoint, images, store
+from backends.docker import containers, images, minio, predictor
 from backends.docker.environment import local_host, of_step
 from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from backends.locks import locked
-from digits import deployment, events, ledger, releases
+from digits import events
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.files import folder_of
+from digits.release import deploy, ledger, releases
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -51,7 +52,7 @@ class DockerBackend(LocalBackend):
         self._client.ping()
         for name in ("minio_endpoint", "tracking_uri", "data"):
             _reachable_inside(name, getattr(self.settings, name))
-        store.check(self.settings)
+        minio.check(self.settings)
 
     def prepare(self, watch: Watch) -> Settings:
         """Build what images are missing, start MinIO and the predictor."""
@@ -62,14 +63,14 @@ class DockerBackend(LocalBackend):
         client = self._client
         for image in ("steps", "predictor"):
             images.ensure(client, self.settings, image, tell)
-        if store.is_ours(self.settings):
-            store.image(client, self.settings, tell)
+        if minio.is_ours(self.settings):
+            minio.image(client, self.settings, tell)
         # Of two runs that begin at once, one starts what both use. A build takes longer than a lock is waited for.
         with locked(self.settings.home / "docker.lock", START_SECONDS, "start MinIO and the predictor"):
-            if store.is_ours(self.settings):
-                store.ensure(client, self.settings, tell)
+            if minio.is_ours(self.settings):
+                minio.ensure(client, self.settings, tell)
             self._remove_lost_steps()
-            self._predictor = endpoint.ensure(client, self.settings, tell)
+            self._predictor = predictor.ensure(client, self.settings, tell)
         return self.here()
 
     def _remove_lost_steps(self) -> None:
@@ -82,19 +83,19 @@ class DockerBackend(LocalBackend):
 
     def here(self) -> Settings:
         """See Backend."""
-        store.check(self.settings)
-        return store.here(self._client, self.settings)
+        minio.check(self.settings)
+        return minio.here(self._client, self.settings)
 
     def step_settings(self) -> Settings:
         """The store by its name on our network; everything else lies under the same path inside."""
-        settings = store.inside(self.settings)
+        settings = minio.inside(self.settings)
         if settings.data and urlsplit(settings.data).scheme in {"", "file"}:
             settings = dataclasses.replace(settings, data=str(_folder(settings.data)))
         return settings
 
     def deployment(self) -> dict[str, str]:
         """See LocalBackend."""
-        return {"life": endpoint.life(self._predictor, self.settings), "endpoint": endpoint.INSIDE}
+        return {"life": predictor.life(self._predictor, self.settings), "endpoint": predictor.INSIDE}
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend. The endpoint that the steps know by its name inside is told by its address here."""
@@ -105,18 +106,18 @@ class DockerBackend(LocalBackend):
 
     def endpoint(self) -> str:
         """See Backend."""
-        found = endpoint.running(self._client, self.settings)
-        return endpoint.url(found) if found else ""
+        found = predictor.running(self._client, self.settings)
+        return predictor.url(found) if found else ""
 
     def redeploy(self) -> str:
         """The predictor follows the ledger; wait until it has. The next run's deploy step is not cached."""
-        found = endpoint.running(self._client, self.settings)
+        found = predictor.running(self._client, self.settings)
         if not found:
             return ""
-        endpoint.new_life(found, self.settings)
+        predictor.new_life(found, self.settings)
         opened = open_store(self.here())
-        deployment.wait_for(endpoint.url(found), releases.load(opened, ledger.champion(opened)))
-        return endpoint.url(found)
+        deploy.wait_for(predictor.url(found), releases.load(opened, ledger.champion(opened)))
+        return predictor.url(found)
 
     def release_leftovers(self, run: runs.Run) -> None:
         """Remove the step containers of a run."""

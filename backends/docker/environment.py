@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from backends.docker import endpoint, store
-from digits import deployment, events, tracking
+from backends.docker import minio, predictor
+from digits import events
 from digits.files import WRITER_VARIABLE
+from digits.release import deploy, mlflow_log
 from digits.settings import Settings
 from digits.store.schemes import variables_of
 
@@ -23,9 +24,9 @@ SETTINGS = (
 PASSED = (
     events.VARIABLE,
     WRITER_VARIABLE,
-    tracking.RUN_VARIABLE,
-    *tracking.CREDENTIALS,
-    deployment.ENDPOINT_VARIABLE,
+    mlflow_log.RUN_VARIABLE,
+    *mlflow_log.CREDENTIALS,
+    deploy.ENDPOINT_VARIABLE,
     "TF_CPP_MIN_LOG_LEVEL",
     "PYTHONUNBUFFERED",
 )
@@ -58,5 +59,5 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
     if not found:
         return {}  # then those of Docker's own configuration hold
     direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    inside = ",".join(filter(None, [direct, store.ALIAS, endpoint.ALIAS]))
+    inside = ",".join(filter(None, [direct, minio.ALIAS, predictor.ALIAS]))
     return found | {"NO_PROXY": inside, "no_proxy": inside}

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import kfp_server_api
 from kfp_server_api import models
 
-from backends.kubeflow.http import Client, Unreachable
+from backends.kubeflow.connection import Client, Unreachable
 from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 

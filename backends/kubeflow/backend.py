@@ -14,13 +14,13 @@ import urllib3
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from backends.kubeflow.api import Pipelines
-from backends.kubeflow.http import Refused, Unreachable
+from backends.kubeflow.connection import Refused, Unreachable
 from backends.kubeflow.submit import submission
 from backends.kubeflow.watch import Observed, events_of, observe, tries_of
 from digits.errors import DigitsError, Interrupted, RunGoesOn, StepFailed
 from digits.files import write_whole
+from digits.http import pool_for
 from digits.settings import Settings
-from digits.transport import pool_for
 
 POLL_SECONDS = 2.0
 RUN_SECONDS = 24 * 3600.0
@@ -86,15 +86,15 @@ class KubeflowBackend:
 
     def endpoint(self) -> str:
         """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
-        from backends.cluster import kserve
-        from backends.cluster.kube import Kube, is_ready
+        from backends.kserve import rollout
+        from backends.kserve.kube import Kube, is_ready
 
         namespace = self.settings.namespace
         try:
-            found = Kube.connect(self.settings).get(kserve.path_of(namespace)) or {}
+            found = Kube.connect(self.settings).get(rollout.path_of(namespace)) or {}
         except DigitsError:
             return ""
-        return kserve.address_of(namespace) if is_ready(found) else ""
+        return rollout.address_of(namespace) if is_ready(found) else ""
 
     def here(self) -> Settings:
         """See Backend. The cluster's store and tracking must be reachable by the same addresses from here."""
@@ -104,13 +104,13 @@ class KubeflowBackend:
         """See Backend."""
         if not self.endpoint():
             return ""
-        from backends.cluster import kserve
-        from digits import ledger, releases
+        from backends.kserve import rollout
+        from digits.release import ledger, releases
         from digits.store import open_store
 
         store = open_store(self.settings)
         manifest = releases.load(store, ledger.champion(store))
-        return kserve.deploy(self.settings, manifest, releases.uri_of(store, manifest["version"]))
+        return rollout.deploy(self.settings, manifest, releases.uri_of(store, manifest["version"]))
 
     def close(self) -> None:
         """See Backend."""

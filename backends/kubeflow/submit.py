@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.base import Request
 from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
-from digits import feedback
+from digits.data import corrections
 from digits.errors import DigitsError
 from digits.files import sha256_of
 from digits.settings import Settings
@@ -85,5 +85,5 @@ def world(settings: Settings) -> Json:
     known = fresh
     if is_remote(settings.store):
         with contextlib.suppress(DigitsError):
-            known = feedback.digest(open_store(settings))
+            known = corrections.digest(open_store(settings))
     return {"feedback": known, "deployment": fresh}

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from digits import __version__, events, tracking
+from digits import __version__, events
 from digits.errors import UsageError
+from digits.release import mlflow_log
 from digits.settings import Settings
 from digits.store.schemes import SCHEMES
 
@@ -26,7 +27,7 @@ SECRET_KEYS = {key: name for scheme in SCHEMES.values() for key, name in scheme.
 _STORES = [name for scheme in SCHEMES.values() for name in scheme.variables if name not in SECRET_KEYS.values()]
 CONFIG_KEYS = {name: name for name in ("DIGITS_STORE", *_STORES, "DIGITS_DATA")}
 MLFLOW_CONFIG = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
-MLFLOW_SECRET = {name: name for name in tracking.CREDENTIALS}
+MLFLOW_SECRET = {name: name for name in mlflow_log.CREDENTIALS}
 
 
 @dataclass(frozen=True)

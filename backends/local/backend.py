@@ -17,8 +17,10 @@ from typing import IO, Any
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
 from backends.programs import finding_us
-from digits import events, feedback, ledger, mnist, sources
+from digits import events
+from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError, Interrupted, StepFailed
+from digits.release import ledger
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -109,17 +111,17 @@ class LocalBackend(ABC):
         self, request: Request, reached: Settings, watch: Watch, deployment: dict[str, str]
     ) -> dict[str, Any]:
         """What the cache keys need to know of the world: which data, which corrections, which endpoint."""
-        dataset = mnist.resolve(
-            request.parameters.get("dataset", sources.AUTO), self.settings.data, self.settings.home / "data"
+        dataset = fetch.resolve(
+            request.parameters.get("dataset", catalog.AUTO), self.settings.data, self.settings.home / "data"
         )
-        mnist.check_place(dataset, self.settings.data)
-        if dataset == sources.FALLBACK and request.parameters.get("dataset") != sources.FALLBACK:
+        fetch.check_place(dataset, self.settings.data)
+        if dataset == catalog.FALLBACK and request.parameters.get("dataset") != catalog.FALLBACK:
             watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
         store = open_store(reached)
         return {
             "dataset": dataset,
             "store": self.step_settings().store,
-            "feedback": feedback.digest(store),
+            "feedback": corrections.digest(store),
             "deployment": " ".join(filter(None, (deployment["life"], self.settings.deployer))),
         }
 
@@ -208,13 +210,13 @@ def _terminate(engine: subprocess.Popen[bytes]) -> None:
 
 def _mark_killed(settings: Settings, run: runs.Run) -> None:
     """Give the MLflow run of a run that was killed its last status."""
-    from digits import tracking
+    from digits.release import mlflow_log
 
     made = [event["run_id"] for event in events.Reader(run.events).new() if event["event"] == "mlflow"]
     if made:
         # A database that is away is the business of the step that needs it.
         with contextlib.suppress(DigitsError):
-            tracking.end_run(settings, made[-1], tracking.KILLED)
+            mlflow_log.end_run(settings, made[-1], mlflow_log.KILLED)
 
 
 def _step_failed(

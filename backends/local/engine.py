@@ -24,9 +24,10 @@ from typing import Any
 from backends import runs
 from backends.base import CANCELED
 from backends.local.backend import StartStep
-from digits import events, tracking
+from digits import events
 from digits.errors import DigitsError
 from digits.files import WRITER_VARIABLE, write_json
+from digits.release import mlflow_log
 from digits.settings import Settings
 
 MLFLOW_SECONDS = 120.0
@@ -48,13 +49,13 @@ def main(folder: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     mlflow = _MlflowRun(settings, run.id, record)
-    status = tracking.FAILED
+    status = mlflow_log.FAILED
     try:
         outputs = _run(run, record, settings, mlflow)
         write_json(folder / "result.json", outputs)
-        status = tracking.FINISHED
+        status = mlflow_log.FINISHED
     except SystemExit:
-        status = tracking.KILLED
+        status = mlflow_log.KILLED
         raise
     except RuntimeError:  # kfp.local's word for a step that failed; the step has said why
         raise
@@ -63,7 +64,7 @@ def main(folder: Path) -> int:
             raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        mlflow.end(tracking.KILLED if runs_state(run) == CANCELED else status)
+        mlflow.end(mlflow_log.KILLED if runs_state(run) == CANCELED else status)
         shutil.rmtree(temporary, ignore_errors=True)
     return 0
 
@@ -87,7 +88,7 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: _Mlf
 
         runner, start, configure = engine_parts(settings, run)
     else:
-        from backends.local.process import engine_parts as process_parts
+        from backends.process.backend import engine_parts as process_parts
 
         runner, start, configure = process_parts(settings, run)
     _guard_steps(start, run, mlflow)
@@ -195,20 +196,20 @@ class _MlflowRun:
         experiment = self._record["parameters"].get("experiment") or EXPERIMENT
         tags = {"digits.run": self._run_id, "digits.backend": self._record["backend"]}
         try:
-            made = tracking.start_run(self._settings, experiment, self._run_id, tags)
+            made = mlflow_log.start_run(self._settings, experiment, self._run_id, tags)
         except DigitsError as exc:
             # The step that needs MLflow says so; until then the training goes on and is kept.
             events.tell("progress", "publish", text=str(exc))
             return
-        os.environ[tracking.RUN_VARIABLE] = made
+        os.environ[mlflow_log.RUN_VARIABLE] = made
         events.tell("mlflow", run_id=made)
 
     def end(self, status: str) -> None:
         # Who ends a run does not want to wait for it.
-        self.wait(MLFLOW_SECONDS if status == tracking.FINISHED else MLFLOW_LAST_SECONDS)
-        if made := os.environ.get(tracking.RUN_VARIABLE):
+        self.wait(MLFLOW_SECONDS if status == mlflow_log.FINISHED else MLFLOW_LAST_SECONDS)
+        if made := os.environ.get(mlflow_log.RUN_VARIABLE):
             try:
-                tracking.end_run(self._settings, made, status)
+                mlflow_log.end_run(self._settings, made, status)
             except Exception as exc:  # noqa: BLE001 # the run's own outcome must not depend on this
                 events.tell("progress", "publish", text=f"could not mark the MLflow run {status}: {exc}")
 

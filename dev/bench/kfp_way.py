@@ -60,7 +60,7 @@ def child(way: str, folder: str, data: str) -> None:
     """Run the definition with components that install what they need; a process of its own for kfp's singleton."""
     from kfp import dsl, local
 
-    from backends.local import endpoint
+    from backends.process import predictor
     from digits.settings import Settings
     from pipeline import components, definition
 
@@ -81,7 +81,7 @@ def child(way: str, folder: str, data: str) -> None:
             packages_to_install=[f"digits @ {wheel}", *_pinned(packages)],
         )
         setattr(components, name, made)
-    served = endpoint.ensure(settings)
+    served = predictor.ensure(settings)
     try:
         environment = settings.environ() | {"DIGITS_ENDPOINT": served.url}
         if way == "containers":
@@ -94,7 +94,7 @@ def child(way: str, folder: str, data: str) -> None:
             dataset="mnist" if data else "sklearn-digits", min_accuracy=0.5, store=settings.store
         ).outputs
     finally:
-        endpoint.stop(settings)
+        predictor.stop(settings)
     answer = {"training_seconds": outputs["trained"]["seconds"], "release": outputs["published"]["version"]}
     (home / "answer.json").write_text(json.dumps(answer))
 

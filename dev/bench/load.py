@@ -15,7 +15,7 @@ import numpy as np
 
 from dev.bench import environments
 from dev.bench.servers import PEERS, Server
-from digits.data import Images
+from digits.data.dataset import Images
 
 SPARE_SECONDS = 30
 Figures = dict[str, float]

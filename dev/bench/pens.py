@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from strokes import mnist, painted, strokes_of, unipen
 
-from digits.preprocessing import to_mnist
+from digits.data.preprocessing import to_mnist
 
 PENS = (0.01, 0.02, 0.035, 0.055, 0.08)
 WAYS = [{"pen": pen, "fill": fill} for fill in (0.75, 0.35) for pen in PENS]

@@ -22,11 +22,11 @@ from typing import Any
 
 from backends.base import Request
 from backends.fake import FakeBackend
-from backends.local import endpoint
-from backends.local.endpoint import Predictor
+from backends.process import predictor
+from backends.process.predictor import Predictor
 from dev.bench import kfp_way
-from digits import deployment
 from digits.events import Event
+from digits.release import deploy
 from digits.settings import Settings
 
 RUN_SECONDS = 1800
@@ -76,12 +76,12 @@ def calls() -> float:
 
 def start(settings: Settings) -> float:
     """Seconds from starting the predictor on a champion to its first readiness."""
-    endpoint.stop(settings)
+    predictor.stop(settings)
     began = time.perf_counter()
-    state: Predictor = endpoint.ensure(settings)
+    state: Predictor = predictor.ensure(settings)
     while time.perf_counter() - began < READY_SECONDS:
         try:
-            deployment.request(f"{state.url}/v2/models/digits/ready")
+            deploy.request(f"{state.url}/v2/models/digits/ready")
             return time.perf_counter() - began
         except OSError:
             time.sleep(0.02)
@@ -109,7 +109,7 @@ def main() -> None:
                 raise SystemExit(f"expected all steps from the cache, got {answer['steps']}")
             rows.setdefault("cached run, s", []).append(seconds)
             rows.setdefault("predictor ready after, s", []).append(start(settings))
-            endpoint.stop(settings)
+            predictor.stop(settings)
             alone = dataclasses.replace(settings, home=Path(home) / "plain", store="", tracking_uri="")
             seconds, training = plain(alone)
             rows.setdefault("plain calls less training, s", []).append(seconds - training)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from backends.local import endpoint
+from backends.process import predictor
 from dev.bench import environments, pipeline
 from dev.bench.results import ROOT
 from digits.settings import Settings
@@ -93,7 +93,7 @@ def release(data: Path) -> Path:
     if not found:
         settings = Settings(home=home, data=str(data.absolute()), port=0, grpc_port=0)
         pipeline.run(settings)
-        endpoint.stop(settings)
+        predictor.stop(settings)
         found = sorted(home.glob("store/models/digits/*/manifest.json"))
     return found[-1].parent
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from dev.bench import environments, load, results, servers
 from dev.bench.environments import Unavailable
-from digits.data import Images
+from digits.data.dataset import Images
 
 CASES = {"1 image": 1, "32 images": 32}
 CONNECTIONS = (1, 16)

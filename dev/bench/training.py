@@ -70,8 +70,8 @@ def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
         model, seconds = _keras_io(train, seed)
         last = {}
     else:
-        from digits.recipe import TrainingConfig
-        from digits.training import train as fit
+        from digits.training.fit import train as fit
+        from digits.training.recipe import TrainingConfig
 
         choice = {"model": "baseline"} if contestant == "baseline" else {"preset": contestant}
         start = time.perf_counter()
@@ -83,7 +83,7 @@ def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
 
 def _keras_io(train: drawings.Labelled, seed: int) -> tuple[Any, float]:
     """keras.io's "Simple MNIST convnet", as its page has it: 15 epochs, a tenth held out."""
-    from digits.model import keras
+    from digits.training.networks import keras
 
     keras.utils.set_random_seed(seed)
     layers = keras.layers

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from digits import feedback, ledger, releases
 from digits.cli import emit
 from digits.cli.common import HERE, json_option, opened
+from digits.data import corrections
 from digits.errors import DigitsError, EndpointError, MissingError
+from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
@@ -35,9 +36,9 @@ def up(as_json: bool) -> None:
     \b
     digits cluster up && digits cluster deploy
     """
-    from backends.cluster import kind
-    from backends.cluster.namespace import PREDICTOR_IMAGE, WEB_IMAGE
     from backends.docker import containers, images
+    from backends.kind import cluster
+    from backends.kind.namespace import PREDICTOR_IMAGE, WEB_IMAGE
 
     settings, began = Settings.load(), time.monotonic()
 
@@ -49,9 +50,9 @@ def up(as_json: bool) -> None:
         PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", report),
         WEB_IMAGE: images.ensure(client, settings, "web", report),
     }
-    kind.up(settings, report, images=built)
+    cluster.up(settings, report, images=built)
     if as_json:
-        emit(kind.status(settings))
+        emit(cluster.status(settings))
     else:
         _report("next  digits cluster deploy")
 
@@ -67,8 +68,8 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
     digits run && digits cluster deploy
     digits cluster deploy fb8e47d9ae35
     """
-    from backends.cluster import kserve
-    from backends.cluster.namespace import store
+    from backends.kind.namespace import store
+    from backends.kserve import rollout
 
     settings = Settings.load()
     with opened(backend) as (_, source, _):
@@ -81,8 +82,8 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
             manifest = releases.copy(source, target, version)
             uri = releases.uri_of(target, version)
             _bring(target, source)
-    _report(f"InferenceService {kserve.NAME} in namespace {settings.namespace}; waiting until it answers")
-    url = kserve.deploy(settings, manifest, uri)
+    _report(f"InferenceService {rollout.NAME} in namespace {settings.namespace}; waiting until it answers")
+    url = rollout.deploy(settings, manifest, uri)
     _told(version, url, as_json)
 
 
@@ -97,24 +98,24 @@ def rollback(as_json: bool) -> None:
     digits cluster status       what is served now
     digits cluster rollback
     """
-    from backends.cluster import kserve
+    from backends.kserve import rollout
 
     settings = Settings.load()
-    version = kserve.rollback(settings)
-    _told(version, f"http://{kserve.NAME}-predictor.{settings.namespace}.svc.cluster.local", as_json)
+    version = rollout.rollback(settings)
+    _told(version, f"http://{rollout.NAME}-predictor.{settings.namespace}.svc.cluster.local", as_json)
 
 
 def _bring(cluster: ObjectStore, here: ObjectStore) -> None:
     """Corrections made on the cluster's page, for the next run on this machine."""
-    if count := feedback.copy(cluster, here):
+    if count := corrections.copy(cluster, here):
         them = "it" if count == 1 else "them"
         _report(f"{count} correction{'s' * (count > 1)} from the cluster's page; the next run here learns from {them}")
 
 
 def _bring_home(settings: Settings) -> None:
     """As `_bring`, where no store is open. Raises EndpointError if it can't be done."""
-    from backends.cluster.kube import kubeconfig_path
-    from backends.cluster.namespace import credentials, store
+    from backends.kind.namespace import credentials, store
+    from backends.kserve.kube import kubeconfig_path
 
     try:
         if kubeconfig_path(settings).is_file() and credentials(settings) is None:
@@ -158,9 +159,9 @@ def open_command(open_page: bool) -> None:
     """
     import webbrowser
 
-    from backends.cluster import kserve
-    from backends.cluster.kube import forwarded, kubeconfig_path
-    from backends.local.endpoint import free_port
+    from backends.kserve import rollout
+    from backends.kserve.kube import forwarded, kubeconfig_path
+    from backends.process.predictor import free_port
 
     settings = Settings.load()
     page_at, endpoint_at = free_port(settings.web_port), free_port(settings.port)
@@ -168,7 +169,7 @@ def open_command(open_page: bool) -> None:
     with contextlib.ExitStack() as at_last, contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
         while True:
             with (
-                kserve.connected(settings, at=endpoint_at) as endpoint,
+                rollout.connected(settings, at=endpoint_at) as endpoint,
                 forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, at=page_at),
             ):
                 if gone:
@@ -209,9 +210,9 @@ def status(as_json: bool) -> None:
     digits cluster status
     digits cluster status --json
     """
-    from backends.cluster import kind
+    from backends.kind import cluster
 
-    found = kind.status(Settings.load())
+    found = cluster.status(Settings.load())
     if as_json:
         emit(found)
         return
@@ -242,17 +243,17 @@ def down(yes: bool, as_json: bool) -> None:
     digits cluster down
     digits cluster down --yes     even if corrections are lost by it
     """
-    from backends.cluster import kind
+    from backends.kind import cluster
 
     settings = Settings.load()
-    if kind.status(settings)["exists"]:
+    if cluster.status(settings)["exists"]:
         try:
             _bring_home(settings)
         except EndpointError as exc:
             if not yes:
                 raise
             _report(exc.message)
-    removed = kind.down(settings, _report)
+    removed = cluster.down(settings, _report)
     if not removed:
         _report("there was no cluster")
     if as_json:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from digits.data.catalog import AUTO, FALLBACK, SOURCES
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings, unknown
-from digits.sources import AUTO, FALLBACK, SOURCES
 
 PYTHONS = ((3, 11), (3, 12))
 LEAST_GIGABYTES = 2
@@ -112,7 +112,7 @@ def _home(settings: Settings) -> Finding:
 
 
 def _data(settings: Settings) -> str | Finding:
-    from digits import mnist
+    from digits.data import fetch
 
     if settings.data:
         if urlsplit(settings.data).scheme not in {"", "file"}:
@@ -120,13 +120,13 @@ def _data(settings: Settings) -> str | Finding:
         problems = []
         for name in SOURCES:
             try:
-                mnist.check_place(name, settings.data)
+                fetch.check_place(name, settings.data)
             except DigitsError as exc:
                 problems.append(exc)
             else:
                 return f"{name} in {settings.data}"
         raise problems[0]
-    if mnist.resolve(AUTO, "", settings.home / "data") == FALLBACK:
+    if fetch.resolve(AUTO, "", settings.home / "data") == FALLBACK:
         found = "no MNIST, for no mirror answers: a run would use scikit-learn's 1,797 digits"
         return Finding("data", None, found, "set DIGITS_DATA to a folder with MNIST's four files")
     return "MNIST from the cache or a public mirror"
@@ -172,19 +172,19 @@ def _store(settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
-    from digits import tracking
+    from digits.release import mlflow_log
 
     file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
     if settings.tracking_uri.startswith("sqlite:") and not file.exists():
         return f"{settings.tracking_uri} (made by the first run)"
-    tracking.check(settings)
+    mlflow_log.check(settings)
     return settings.tracking_uri
 
 
 def _endpoint(settings: Settings) -> str:
     from backends import open_backend
-    from digits import deployment
     from digits.errors import MissingError
+    from digits.release import deploy
 
     backend = open_backend(settings)
     try:
@@ -196,7 +196,7 @@ def _endpoint(settings: Settings) -> str:
     if address.endswith(".svc.cluster.local"):
         return f"{address} is ready, says KServe; only the cluster reaches it"
     try:
-        release = deployment.request(f"{address}/v2/models/digits")["parameters"]["release"]
+        release = deploy.request(f"{address}/v2/models/digits")["parameters"]["release"]
     except OSError as exc:
         raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
     except (KeyError, TypeError, ValueError) as exc:
@@ -206,9 +206,9 @@ def _endpoint(settings: Settings) -> str:
 
 def _ports(settings: Settings, address: str) -> str:
     """Why the predictor process is not at the port of the settings; '' where it is, or nothing is recorded of it."""
-    from backends.local import endpoint
+    from backends.process import predictor
 
-    state = endpoint.running(settings) if settings.backend == "process" else None
+    state = predictor.running(settings) if settings.backend == "process" else None
     if not state or not state.port:
         return ""
     if state.port != settings.port:
@@ -231,13 +231,13 @@ def _kubeflow(settings: Settings) -> str:
 
 
 def _cluster(settings: Settings) -> str:
-    from backends.cluster import kind
-    from backends.cluster.kube import kubeconfig_path
+    from backends.kind import cluster
+    from backends.kserve.kube import kubeconfig_path
     from digits.errors import MissingError
 
     if not kubeconfig_path(settings).is_file():
         return "none of ours"
-    found = kind.status(settings)
+    found = cluster.status(settings)
     if not found["answers"]:
         raise MissingError(f"{found['cluster']} does not answer", remedy="digits cluster up, or digits cluster down")
     served = ", ".join(f"{item['name']} serves {item['release']}" for item in found["endpoints"])

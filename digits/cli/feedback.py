@@ -6,9 +6,9 @@ import dataclasses
 
 import click
 
-from digits import feedback as corrections
 from digits.cli import emit
 from digits.cli.common import backend_option, json_option, opened
+from digits.data import corrections
 
 
 @click.command()

@@ -12,9 +12,9 @@ import numpy as np
 
 from digits.cli import emit
 from digits.cli.common import json_option
-from digits.data import Images
+from digits.data.dataset import Images
+from digits.data.preprocessing import Ink, Verdict, ink_of, judge, named, to_mnist
 from digits.errors import EndpointError, UsageError
-from digits.preprocessing import Ink, Verdict, ink_of, judge, named, to_mnist
 from digits.settings import BACKENDS, Settings
 
 BLOCKS = " ▀▄█"
@@ -42,7 +42,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     digits predict photo.png scan.jpg
     digits predict 0 1 2
     """
-    from digits import client
+    from digits.serving import client
 
     settings = Settings.load()
     settings = dataclasses.replace(settings, backend=backend) if backend else settings
@@ -93,11 +93,11 @@ def _file(picture: str) -> Picture:
 
 def _test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:
     """Those of that number, of the data set that the served release learned from."""
-    from digits import mnist
+    from digits.data import fetch
 
     if not numbers:
         return {}
-    fetched = mnist.fetch(_dataset(settings, endpoint), mnist.place_of(settings), settings.home / "data")
+    fetched = fetch.fetch(_dataset(settings, endpoint), fetch.place_of(settings), settings.home / "data")
     if fetched.name != "mnist":
         click.echo(f"test images of {fetched.name}, not of MNIST", err=True)
     images, labels = fetched.test.images, fetched.test.labels
@@ -112,20 +112,21 @@ def _test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[
 
 def _dataset(settings: Settings, endpoint: str) -> str:
     """What the endpoint says that its release learned from; "auto" where it says nothing."""
-    from digits import deployment, sources
+    from digits.data import catalog
+    from digits.release import deploy
 
     try:
-        about = deployment.request(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
+        about = deploy.request(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
         return str(about["parameters"]["dataset"])
     except OSError as exc:
         raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc
     except (KeyError, TypeError, ValueError):
-        return sources.AUTO
+        return catalog.AUTO
 
 
 def _deployed(settings: Settings) -> str:
     from backends import open_backend
-    from digits import ledger
+    from digits.release import ledger
     from digits.store import open_store
 
     backend = open_backend(settings)

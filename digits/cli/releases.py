@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from digits import ledger
-from digits import releases as store_releases
 from digits.cli import emit
 from digits.cli.common import backend_option, json_option, opened
-from digits.cli.show import wrapped
+from digits.cli.progress import wrapped
 from digits.errors import DigitsError, EndpointError, MissingError, ReleaseError
+from digits.release import ledger
+from digits.release import releases as store_releases
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -103,13 +103,13 @@ def rollback(backend: str | None, as_json: bool) -> None:
 
 def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
     """What follows a change of the champion: TensorFlow Serving's layout, the endpoint, MLflow's aliases."""
-    from digits import tracking
+    from digits.release import mlflow_log
 
     champion = ledger.champion(store)
     try:
         ledger.write_serving_layout(store)
         endpoint = backend.redeploy()
-        tracking.mirror(settings, store)
+        mlflow_log.mirror(settings, store)
     except DigitsError as exc:
         # The ledger has changed, so the same command once more would change it once more.
         again = f"then digits promote {champion} --backend {settings.backend}"
@@ -163,7 +163,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     digits verify fb8e47d9ae35
     digits verify http://127.0.0.1:8080
     """
-    from digits import verification
+    from digits.release import verify
 
     hops = []
     with opened(backend) as (settings, store, chosen):
@@ -179,8 +179,8 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
             raise MissingError("there is no champion to verify", remedy="digits run")
         # Of an endpoint on Kubeflow a machine outside may know nothing; elsewhere the champion has one.
         lacks = not (target or endpoint or settings.backend == "kubeflow")
-        none = verification.Hop("endpoint", False, "nothing is served; digits serve, or digits run")
-        for hop in itertools.chain(verification.verify(settings, store, version, endpoint), [none] * lacks):
+        none = verify.Hop("endpoint", False, "nothing is served; digits serve, or digits run")
+        for hop in itertools.chain(verify.verify(settings, store, version, endpoint), [none] * lacks):
             hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
             mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
             click.echo(f"  {mark} {hop.name:<10} {wrapped(hop.found, 15)}", err=as_json)
@@ -198,9 +198,9 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
 
 def _served_by(address: str, token: str) -> str:
     """The release that an endpoint says it serves."""
-    from digits import deployment
+    from digits.release import deploy
 
     try:
-        return str(deployment.request(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
+        return str(deploy.request(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy=_ELSEWHERE) from exc

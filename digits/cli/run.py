@@ -11,11 +11,11 @@ import click
 
 from digits.cli import emit
 from digits.cli.common import HERE, json_option, opened
-from digits.cli.show import Progress, summary, wrapped
+from digits.cli.progress import Progress, summary, wrapped
+from digits.data.catalog import names
 from digits.errors import EndpointError, UsageError
-from digits.recipe import MODELS, OPTIMIZERS, PRESETS
 from digits.settings import BACKENDS, Settings, unknown
-from digits.sources import names
+from digits.training.recipe import MODELS, OPTIMIZERS, PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

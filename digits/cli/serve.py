@@ -36,7 +36,7 @@ def serve(
     digits serve --release 3f2a9c81d0b4
     curl localhost:8080/v2/models/digits
     """
-    from digits.serving import server
+    from digits.serving import start
     from digits.serving.options import Options
 
     settings = Settings.load()
@@ -49,7 +49,7 @@ def serve(
         model_dir=model_dir,
         release=release,
     )
-    server.run(options, settings)
+    start.run(options, settings)
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 from digits.cli import emit
 from digits.cli.common import json_option
 from digits.cli.doctor import Finding, findings
-from digits.cli.show import wrapped
+from digits.cli.progress import wrapped
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import BACKENDS, Settings
 
@@ -128,16 +128,16 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
 def _stop(settings: Settings) -> list[str]:
     """End the predictor process and what is left of runs that were killed. A run that goes on is refused."""
     from backends import runs
-    from backends.local import endpoint
+    from backends.process import predictor
 
     runs.bury_dead(settings.home)
     going = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
     if going:
         raise UsageError(f"run {going[0]} is going on", remedy="wait for it, or interrupt it (Ctrl-C) where it runs")
-    state = endpoint.running(settings)
+    state = predictor.running(settings)
     if state is None:
         return []
-    endpoint.stop(settings)
+    predictor.stop(settings)
     return [f"predictor process {state.pid}"]
 
 

@@ -20,14 +20,14 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.multiprocess import server as workers
 
-from digits.serving import decode, message
-from digits.serving.connection import MOST_GRPC_CONNECTIONS
-from digits.serving.direct import Direct
-from digits.serving.front import IMAGES, SMALL_BODY, Front, computed
-from digits.serving.model import Follower, Served, load
+from digits.http import bracketed
+from digits.serving import decode, grpc_message
+from digits.serving.app import IMAGES, SMALL_BODY, Front, computed
+from digits.serving.inline import Direct
+from digits.serving.limits import MOST_GRPC_CONNECTIONS
 from digits.serving.options import Options
+from digits.serving.slot import Follower, Served, load
 from digits.settings import Settings
-from digits.transport import bracketed
 
 GRACE_SECONDS = 30
 WORKER_SECONDS = 60.0
@@ -114,7 +114,7 @@ class Servicer(InferenceServicer):
         try:
             # Decoded, a message can take many times its size, so large ones are answered one at a time.
             async with self._large if len(content) > SMALL_BODY else contextlib.nullcontext():
-                identity, pixels = await computed(len(content), message.read, content, self._name)
+                identity, pixels = await computed(len(content), grpc_message.read, content, self._name)
                 probabilities = await computed(len(content), loaded.run, pixels)
                 del pixels
         except ModelNotFound as exc:
@@ -183,7 +183,7 @@ class Undecodable(grpc.aio.ServerInterceptor):
             try:
                 request = handler.request_deserializer(content)
             except DecodeError:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message.UNDECODABLE)
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, grpc_message.UNDECODABLE)
             return await handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
+from digits.http import in_words
 from digits.store.content import BLOCK, checked, checked_key, save
-from digits.transport import in_words
 
 if TYPE_CHECKING:
     from minio import Minio

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import PARAMETERS, cleaned, engine, settings_for
 from numpy.typing import NDArray
 
 from backends.base import Backend, Request, Result
 from backends.docker.backend import DockerBackend
 from backends.fake import FakeBackend
-from backends.local import endpoint
-from backends.local.process import ProcessBackend
-from digits import deployment
+from backends.process import predictor
+from backends.process.backend import ProcessBackend
+from digits.release import deploy
 from digits.settings import Settings
+from tests.helpers.engines import PARAMETERS, cleaned, engine, settings_for
 
 CANARY = "canary-7f1c0d9e55"
 Events = list[dict[str, Any]]
@@ -45,14 +45,14 @@ class World:
             assert self.backend.served
             return np.asarray(self.backend.served.run(pixels), np.float64)
         url = f"{self.backend.endpoint()}/v1/models/digits:predict"
-        return np.asarray(deployment.request(url, {"instances": pixels[..., 0].tolist()}, seconds=30)["predictions"])
+        return np.asarray(deploy.request(url, {"instances": pixels[..., 0].tolist()}, seconds=30)["predictions"])
 
     def served(self) -> str:
         """The release behind the endpoint."""
         if isinstance(self.backend, FakeBackend):
             assert self.backend.served
             return self.backend.served.version
-        about = deployment.request(f"{self.backend.endpoint()}/v2/models/digits")
+        about = deploy.request(f"{self.backend.endpoint()}/v2/models/digits")
         return str(about["parameters"]["release"])
 
 
@@ -77,7 +77,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         try:
             yield World(settings, backend)
         finally:
-            endpoint.stop(settings)
+            predictor.stop(settings)
             backend.close()
 
 

@@ -12,8 +12,9 @@ import pytest
 from backends import fake, runs
 from backends.base import Request
 from backends.docker import containers
-from digits import ledger, mnist, releases
+from digits.data import fetch
 from digits.errors import Interrupted, StepFailed
+from digits.release import ledger, releases
 from digits.store import open_store
 from pipeline import STEPS, definition
 
@@ -114,7 +115,7 @@ def test_a_failed_step_fails_the_run_and_a_resumed_run_goes_on_from_there(world,
 def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
     """After a promotion the endpoint serves the new release, after a rollback the old one, with the old answers."""
     store = open_store(world.backend.here())
-    images = mnist.fetch("sklearn-digits", "", world.settings.home / "data").test.images[:20]
+    images = fetch.fetch("sklearn-digits", "", world.settings.home / "data").test.images[:20]
     old = first[0].outputs["published"]["version"]
     new = next(m["version"] for m in releases.versions(store) if m["version"] != old)
     answers = {}

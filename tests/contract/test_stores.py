@@ -7,14 +7,14 @@ import threading
 
 import pytest
 import urllib3
-from store_servers import SERVERS, Cable
-from support import answering, free_port
 
-from digits import mnist
+from digits.data import fetch
 from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissing, StoreError, StoreUnreachable
 from digits.files import sha256_of
 from digits.store import open_store
 from digits.store.s3 import PROBE, RACERS, s3_client
+from tests.helpers.store_servers import SERVERS, Cable
+from tests.helpers.support import answering, free_port
 
 BIG = 200 * 1024 * 1024
 
@@ -352,12 +352,12 @@ def test_mnist_is_read_from_a_store_and_checked(store, mnist_folder, tmp_path):
     for file in files[1:]:
         store.put(file.name, file)
     with pytest.raises(MissingError, match=f"holds neither {files[0].name}"):
-        mnist.fetch("mnist", store, tmp_path / "cache")
+        fetch.fetch("mnist", store, tmp_path / "cache")
     store.put(files[0].name, files[0].read_bytes()[:-100])
     with pytest.raises(DigitsError, match="truncated or damaged gzip"):
-        mnist.fetch("mnist", store, tmp_path / "cache")
+        fetch.fetch("mnist", store, tmp_path / "cache")
     store.put(files[0].name, files[0])
-    fetched = mnist.fetch("mnist", store, tmp_path / "cache")
+    fetched = fetch.fetch("mnist", store, tmp_path / "cache")
     assert (len(fetched.train), len(fetched.test)) == (60_000, 10_000)
     for file in files:
         store.delete(file.name)
@@ -366,7 +366,7 @@ def test_mnist_is_read_from_a_store_and_checked(store, mnist_folder, tmp_path):
 def test_the_settings_open_the_store_that_the_data_is_in(reached):
     """An s3:// address in DIGITS_DATA is opened with the store's own credentials; other places stay addresses."""
     _s3_only(reached)
-    place = mnist.place_of(dataclasses.replace(reached, data="s3://datasets/mnist"))
+    place = fetch.place_of(dataclasses.replace(reached, data="s3://datasets/mnist"))
     assert not isinstance(place, str)
     assert place.uri == "s3://datasets/mnist"
-    assert mnist.place_of(dataclasses.replace(reached, data="http://files/mnist")) == "http://files/mnist"
+    assert fetch.place_of(dataclasses.replace(reached, data="http://files/mnist")) == "http://files/mnist"

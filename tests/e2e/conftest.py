@@ -1,7 +1,7 @@
 """Fixtures of the e2e lane."""
 
-from cluster_fixtures import cluster_images, cluster_settings, digits_images, namespace, small_releases
-from page_fixtures import between, browser, endpoint_url, lab, site, visit
+from tests.helpers.cluster_fixtures import cluster_images, cluster_settings, digits_images, namespace, small_releases
+from tests.helpers.page_fixtures import between, browser, endpoint_url, lab, site, visit
 
 __all__ = [
     "between",

@@ -15,18 +15,19 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from cluster_fixtures import NAME, Namespace, Release
-from page_fixtures import Visit
 
-from backends.cluster import kind as cluster
-from backends.cluster import kserve
-from backends.cluster.kube import forwarded, kubeconfig_path
-from backends.cluster.namespace import credentials, install
+from backends.kind import cluster
+from backends.kind.namespace import credentials, install
+from backends.kserve import rollout
+from backends.kserve.kube import forwarded, kubeconfig_path
 from backends.programs import program
-from digits import feedback, ledger, releases
+from digits.data import corrections
 from digits.errors import MissingError
+from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store import open_store
+from tests.helpers.cluster_fixtures import NAME, Namespace, Release
+from tests.helpers.page_fixtures import Visit
 
 ROOT = Path(__file__).parents[2]
 HALF = "digits-e2e-half"
@@ -81,7 +82,7 @@ def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path:
     """After `up` was killed while its node was starting, the next makes the cluster whole; `down` leaves no trace."""
     settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
     command = (
-        "from backends.cluster import kind as cluster; from digits.settings import Settings; "
+        "from backends.kserve import kind as cluster; from digits.settings import Settings; "
         f"cluster.up(Settings.load(dotenv=None), print, name='{HALF}')"
     )
     child = subprocess.Popen(
@@ -115,7 +116,7 @@ def test_page_in_the_cluster(
     namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], browser: Any
 ) -> None:
     """A digit drawn in a browser is read by the page in the cluster, and its correction lies in the cluster's store."""
-    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     install(namespace.settings, cluster_images)
     with forwarded(kubeconfig_path(namespace.settings), namespace.name, "service/web", 80) as (port,):
         page = browser.new_context().new_page()
@@ -130,7 +131,7 @@ def test_page_in_the_cluster(
         page.locator("#thanks", has_text="Stored as a 7").wait_for()
         assert seen.errors == []
         page.context.close()
-    assert feedback.collect(namespace.store, limit=10).labels.tolist() == [7]
+    assert corrections.collect(namespace.store, limit=10).labels.tolist() == [7]
 
 
 def test_a_user_deploys_opens_and_rolls_back(
@@ -178,11 +179,11 @@ def test_a_user_deploys_opens_and_rolls_back(
         about = httpx.get(f"{endpoint[1]}/v2/models/digits", timeout=30).json()
         assert about["parameters"]["release"] == versions[1]
         image = np.full((28, 28), 200, np.uint8)
-        feedback.record(namespace.store, image, 7, drawing_png=b"", release=versions[0], answer=1)
+        corrections.record(namespace.store, image, 7, drawing_png=b"", release=versions[0], answer=1)
         opened.send_signal(signal.SIGINT)
         assert opened.wait(60) == 0
         assert "1 correction from the cluster's page" in opened.stderr.read()
-        assert feedback.collect(store, limit=10).labels.tolist() == [7]
+        assert corrections.collect(store, limit=10).labels.tolist() == [7]
     finally:
         if opened.poll() is None:
             os.killpg(opened.pid, signal.SIGKILL)

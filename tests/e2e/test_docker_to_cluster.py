@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster_fixtures import Namespace
-from engines import PARAMETERS, cleaned, engine, settings_for
 
 from backends.base import Request
-from backends.cluster import kserve
 from backends.docker.backend import DockerBackend
-from digits import client, deployment, releases
+from backends.kserve import rollout
+from digits.release import deploy, releases
+from digits.serving import client
 from digits.store import open_store
+from tests.helpers.cluster_fixtures import Namespace
+from tests.helpers.engines import PARAMETERS, cleaned, engine, settings_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -29,11 +30,11 @@ def test_what_docker_trained_the_cluster_serves(namespace: Namespace, digits_ima
         version = backend.run(Request(PARAMETERS), lambda event: None).outputs["published"]["version"]
         there = releases.copy(open_store(backend.here()), namespace.store, version)
 
-        kserve.deploy(namespace.settings, there, releases.uri_of(namespace.store, version))
+        rollout.deploy(namespace.settings, there, releases.uri_of(namespace.store, version))
         local = client.predict(backend.endpoint(), images)
-        with kserve.connected(namespace.settings) as url:
+        with rollout.connected(namespace.settings) as url:
             served = client.predict(url, images)
-            rows = deployment.request(f"{url}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
+            rows = deploy.request(f"{url}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
     assert served.release == local.release == version
     np.testing.assert_allclose(served.probabilities, local.probabilities, atol=1e-6)
     np.testing.assert_allclose(rows["predictions"], local.probabilities, atol=1e-5)

@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from cluster_fixtures import Namespace, Release
-from proxy import Proxy, proxy
 
-from backends.cluster import kserve
-from backends.cluster.kube import forwarded, kubeconfig_path
-from backends.cluster.namespace import manifests
+from backends.kind.namespace import manifests
+from backends.kserve import rollout
+from backends.kserve.kube import forwarded, kubeconfig_path
 from backends.programs import ProgramError
-from digits import deployment, releases
 from digits.errors import EndpointError
+from digits.release import deploy, releases
 from digits.settings import Settings
+from tests.helpers.cluster_fixtures import Namespace, Release
+from tests.helpers.proxy import Proxy, proxy
+from tests.helpers.support import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
-LOAD = Path(__file__).with_name("load.py")
+LOAD = ROOT / "tests" / "helpers" / "load.py"
 # The tests' own pods may reach what a pipeline's steps may, by the same policy: all else is denied in this namespace.
 STEP = {"pipeline/runid": "e2e"}
 # Prints which of DNS's ports the pod reaches: 53, which pods of ours need, and 9153, its metrics, which they do not.
@@ -51,8 +52,8 @@ print(found)
 
 def served(namespace: Namespace) -> str:
     """The version that the endpoint says it serves."""
-    with kserve.connected(namespace.settings) as url:
-        return str(deployment.request(f"{url}/v2/models/digits")["parameters"]["release"])
+    with rollout.connected(namespace.settings) as url:
+        return str(deploy.request(f"{url}/v2/models/digits")["parameters"]["release"])
 
 
 def isvc(namespace: Namespace) -> dict[str, Any]:
@@ -91,14 +92,14 @@ def test_predictions_equal_the_local_ones(
     """A deployed release answers 100 images over V1, V2 and gRPC as ONNX Runtime does here."""
     release, images = small_releases[0], digits_images[0][:100]
     manifest, uri = namespace.publish(release)
-    url = kserve.deploy(namespace.settings, manifest, uri)
+    url = rollout.deploy(namespace.settings, manifest, uri)
     assert url == f"http://digits-predictor.{namespace.name}.svc.cluster.local"
 
     expected = locally(release, images)
-    with kserve.connected(namespace.settings) as reached:
-        v1 = deployment.request(f"{reached}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
+    with rollout.connected(namespace.settings) as reached:
+        v1 = deploy.request(f"{reached}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
         tensor = {"name": "image", "datatype": "UINT8", "shape": [100, 28, 28], "data": images.reshape(-1).tolist()}
-        v2 = deployment.request(f"{reached}/v2/models/digits/infer", {"inputs": [tensor]})
+        v2 = deploy.request(f"{reached}/v2/models/digits/infer", {"inputs": [tensor]})
     outputs = {output["name"]: output["data"] for output in v2["outputs"]}
     service = "service/digits-predictor"
     with forwarded(kubeconfig_path(namespace.settings), namespace.name, service, 8081) as (port,):
@@ -116,7 +117,7 @@ def test_predictions_equal_the_local_ones(
 
 def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]) -> None:
     """The namespace enforces the restricted standard, and no pod holds a token of the API server."""
-    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     labels = json.loads(namespace.kubectl("get", "namespace", namespace.name, "--output=json"))["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     for pod in pods(namespace):
@@ -139,7 +140,7 @@ def test_policies_keep_pods_in(namespace: Namespace, small_releases: list[Releas
     if reached["stranger"] != "[]":
         pytest.skip("this cluster's network enforces no policies: a pod that none lets out reaches DNS")
     assert reached["page"] == "[53]"
-    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     (predictor,) = pods(namespace)
     inside = ("exec", predictor["metadata"]["name"], "--container=kserve-container", "--")
     assert namespace.kubectl(*inside, *probe).strip() == "[53]"
@@ -148,11 +149,11 @@ def test_policies_keep_pods_in(namespace: Namespace, small_releases: list[Releas
 def test_versions_change_without_a_failed_request(namespace: Namespace, small_releases: list[Release]) -> None:
     """Under load, promotion, rollback and restart fail no request; every answer is one of the two releases'."""
     first, second = small_releases
-    kserve.deploy(namespace.settings, *namespace.publish(first))
+    rollout.deploy(namespace.settings, *namespace.publish(first))
     start_load(namespace)
-    kserve.deploy(namespace.settings, *namespace.publish(second))
+    rollout.deploy(namespace.settings, *namespace.publish(second))
     assert served(namespace) == second.version
-    assert kserve.rollback(namespace.settings) == first.version
+    assert rollout.rollback(namespace.settings) == first.version
     assert served(namespace) == first.version
     before = {pod["metadata"]["uid"] for pod in pods(namespace)}
     patch = {"spec": {"predictor": {"annotations": {"digits/restarted": "now"}}}}
@@ -183,20 +184,20 @@ def test_taking_over_what_was_applied_by_hand(namespace: Namespace, small_releas
     namespace.kube.request("POST", path, body=service)
     namespace.kubectl("wait", "--for=condition=Ready", "inferenceservice/digits", "--timeout=120s", seconds=150)
     assert served(namespace) == first.version
-    kserve.deploy(namespace.settings, *namespace.publish(second))
+    rollout.deploy(namespace.settings, *namespace.publish(second))
     assert served(namespace) == second.version
-    assert kserve.rollback(namespace.settings) == first.version
+    assert rollout.rollback(namespace.settings) == first.version
     assert served(namespace) == first.version
 
 
 def test_deploying_again_changes_nothing(namespace: Namespace, small_releases: list[Release]) -> None:
     """What is served already is left alone, and so is the number of replicas that an operator has set."""
     manifest, uri = namespace.publish(small_releases[0])
-    kserve.deploy(namespace.settings, manifest, uri)
+    rollout.deploy(namespace.settings, manifest, uri)
     patch = {"spec": {"predictor": {"maxReplicas": 5}}}
     namespace.kubectl("patch", "inferenceservice", "digits", "--type=merge", f"--patch={json.dumps(patch)}")
     before = [pod["metadata"]["uid"] for pod in pods(namespace)]
-    kserve.deploy(namespace.settings, manifest, uri)
+    rollout.deploy(namespace.settings, manifest, uri)
     assert [pod["metadata"]["uid"] for pod in pods(namespace)] == before
     assert isvc(namespace)["spec"]["predictor"]["maxReplicas"] == 5
 
@@ -208,22 +209,22 @@ def test_wrong_s3_secret(namespace: Namespace, small_releases: list[Release]) ->
     wrong = base64.b64encode(b"not-the-secret").decode()
     set_secret(namespace, wrong)
     with pytest.raises(EndpointError, match="storage-initializer") as failure:
-        kserve.deploy(namespace.settings, manifest, uri)
+        rollout.deploy(namespace.settings, manifest, uri)
     print(failure.value)
     assert "SignatureDoesNotMatch" in str(failure.value) or "403" in str(failure.value)
     assert namespace.kubectl("get", "inferenceservices", "--output=name") == ""
     set_secret(namespace, right["AWS_SECRET_ACCESS_KEY"])
-    kserve.deploy(namespace.settings, manifest, uri)
+    rollout.deploy(namespace.settings, manifest, uri)
     assert served(namespace) == small_releases[0].version
 
 
 def test_missing_release(namespace: Namespace, small_releases: list[Release]) -> None:
     """A release that is not in the store fails with that reason; the former one serves on."""
     first, second = small_releases
-    kserve.deploy(namespace.settings, *namespace.publish(first))
+    rollout.deploy(namespace.settings, *namespace.publish(first))
     before = isvc(namespace)["metadata"]["annotations"]
     with pytest.raises(EndpointError, match=second.version) as failure:
-        kserve.deploy(namespace.settings, second.manifest, releases.uri_of(namespace.store, second.version))
+        rollout.deploy(namespace.settings, second.manifest, releases.uri_of(namespace.store, second.version))
     print(failure.value)
     assert "storage-initializer" in str(failure.value)
     assert isvc(namespace)["metadata"]["annotations"] == before
@@ -233,13 +234,13 @@ def test_missing_release(namespace: Namespace, small_releases: list[Release]) ->
 def test_corrupt_release(namespace: Namespace, small_releases: list[Release]) -> None:
     """A model that differs from its digest never gets ready; the former one serves on."""
     first, second = small_releases
-    kserve.deploy(namespace.settings, *namespace.publish(first))
+    rollout.deploy(namespace.settings, *namespace.publish(first))
     manifest, uri = namespace.publish(second)
     key = releases.prefix_of(second.version) + "model.onnx"
     content = namespace.store.get(key)
     namespace.store.put(key, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(EndpointError, match="is damaged: expected SHA-256") as failure:
-        kserve.deploy(namespace.settings, manifest, uri)
+        rollout.deploy(namespace.settings, manifest, uri)
     print(failure.value)
     assert served(namespace) == first.version
 
@@ -248,7 +249,7 @@ def test_missing_image(namespace: Namespace, small_releases: list[Release]) -> N
     """An image that cannot be pulled is named in the error."""
     manifest, uri = namespace.publish(small_releases[0])
     with pytest.raises(EndpointError, match=r"nowhere\.invalid/predictor:1"):
-        kserve.deploy(namespace.settings, manifest, uri, image="nowhere.invalid/predictor:1")
+        rollout.deploy(namespace.settings, manifest, uri, image="nowhere.invalid/predictor:1")
 
 
 def test_quota(namespace: Namespace, small_releases: list[Release]) -> None:
@@ -256,12 +257,12 @@ def test_quota(namespace: Namespace, small_releases: list[Release]) -> None:
     manifest, uri = namespace.publish(small_releases[0])
     namespace.kubectl("create", "quota", "full", "--hard=pods=1")
     with pytest.raises(EndpointError, match="exceeded quota"):
-        kserve.deploy(namespace.settings, manifest, uri)
+        rollout.deploy(namespace.settings, manifest, uri)
 
 
 def test_killed_pod_recovers(namespace: Namespace, small_releases: list[Release]) -> None:
     """A predictor pod that is killed is replaced by one that serves the same release."""
-    kserve.deploy(namespace.settings, *namespace.publish(small_releases[0]))
+    rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     (before,) = pods(namespace)
     namespace.kubectl("delete", "pod", before["metadata"]["name"], "--grace-period=0", "--force")
     deadline = time.monotonic() + 120
@@ -279,7 +280,7 @@ def test_two_deployments_at_once(namespace: Namespace, small_releases: list[Rele
     """Of two deployments at once the later one is served; the other says that it was overtaken."""
     prepared = [namespace.publish(release) for release in small_releases]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        runs = [pool.submit(kserve.deploy, namespace.settings, *args) for args in prepared]
+        runs = [pool.submit(rollout.deploy, namespace.settings, *args) for args in prepared]
     failures = [run.exception() for run in runs]
     live = isvc(namespace)["metadata"]["annotations"]["digits/release"]
     assert served(namespace) == live
@@ -308,12 +309,12 @@ def test_the_api_server_is_cut_off_half_way(
 ) -> None:
     """A deployment outlasts a short outage; after a long one it says what it could not undo, and the next one works."""
     first, second = small_releases
-    kserve.deploy(namespace.settings, *namespace.publish(first))
+    rollout.deploy(namespace.settings, *namespace.publish(first))
     manifest, uri = namespace.publish(second)
     with through_a_proxy(namespace, tmp_path) as (settings, between), concurrent.futures.ThreadPoolExecutor() as pool:
         deadline = time.monotonic() + 60
         seconds = 20.0 if away == "for good" else 120.0
-        deployed = pool.submit(kserve.deploy, settings, manifest, uri, seconds=seconds)
+        deployed = pool.submit(rollout.deploy, settings, manifest, uri, seconds=seconds)
         while isvc(namespace)["metadata"]["annotations"]["digits/release"] != second.version:
             assert time.monotonic() < deadline, "it was not applied"
             time.sleep(0.1)
@@ -327,7 +328,7 @@ def test_the_api_server_is_cut_off_half_way(
             between.mend()
             deployed.result(180)
     assert served(namespace) in {first.version, second.version}
-    kserve.deploy(namespace.settings, manifest, uri)
+    rollout.deploy(namespace.settings, manifest, uri)
     assert served(namespace) == second.version
 
 
@@ -336,11 +337,11 @@ def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) 
     manifest, uri = namespace.publish(small_releases[0])
     script = (
         "import json, sys; sys.path.append('/sources')\n"
-        "from backends.cluster import kserve; from digits.settings import Settings\n"
+        "from backends.kserve import kserve; from digits.settings import Settings\n"
         "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
     # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.
-    package = Path(kserve.__file__).parents[1]
+    package = Path(rollout.__file__).parents[1]
     sources = {
         str(path.relative_to(package.parent)): path for path in (*package.glob("*.py"), *package.glob("cluster/*.py"))
     }

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_fixtures import Between, Lab, Open, Site, Visit
 from PIL import Image
-from serving import serving
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from digits import feedback
+from digits.data import corrections
 from digits.store import open_store
+from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
+from tests.helpers.serving import serving
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
 
@@ -122,7 +122,7 @@ def test_by_keyboard_alone(visit: Open, site: Site) -> None:
             break
     page.keyboard.press("Enter")
     page.locator("#thanks", has_text="Stored as a 7").wait_for()
-    assert feedback.collect(site.store, limit=10).labels.tolist() == [7]
+    assert corrections.collect(site.store, limit=10).labels.tolist() == [7]
 
 
 def test_undo_and_clear(visit: Open) -> None:
@@ -467,7 +467,7 @@ def test_learns_from_corrections(browser: Any, lab: Lab) -> None:
 
         wrong = 12 - read(correct=True)
         assert wrong >= 3, "the champion reads these already: draw odder ones"
-        assert feedback.collect(store, limit=100).count >= 3
+        assert corrections.collect(store, limit=100).count >= 3
         after = lab.run("--epochs", "2")
         assert after["data"]["feedback"]["count"] >= 3
         assert after["accuracy"] >= before["accuracy"] - 0.005

@@ -7,22 +7,23 @@ import json
 import uuid
 from typing import Any
 
-import canary
 import numpy as np
 import pytest
-from cluster_fixtures import MNIST, NAME, Namespace, Release
-from kfp_pods import Driver, StepError
 
-from backends.cluster import kind as cluster
-from backends.cluster import kserve
-from backends.cluster.namespace import credentials
 from backends.docker import containers, images
+from backends.kind import cluster
+from backends.kind.namespace import credentials
+from backends.kserve import rollout
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
-from digits import deployment, feedback, ledger
+from digits.data import corrections
+from digits.release import deploy, ledger
 from digits.settings import Settings
 from digits.store.s3 import S3Store
 from pipeline import STEPS
+from tests.helpers import canary
+from tests.helpers.cluster_fixtures import MNIST, NAME, Namespace, Release
+from tests.helpers.kfp_pods import Driver, StepError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 ACCOUNT = "digits-deployer"
@@ -86,9 +87,9 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
     assert any(event["event"] == "progress" for event in events_of(driver.logs["train"]))
 
     images_, labels = digits_images[0][:100], digits_images[1][:100]
-    with kserve.connected(namespace.settings) as url:
-        about = deployment.request(f"{url}/v2/models/digits")["parameters"]
-        answer = deployment.request(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
+    with rollout.connected(namespace.settings) as url:
+        about = deploy.request(f"{url}/v2/models/digits")["parameters"]
+        answer = deploy.request(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
     found = np.argmax(answer["predictions"], axis=1)
     print("predictions", found.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
     assert about["release"] == facts["version"]
@@ -113,9 +114,9 @@ def secrets_stay_secret(namespace: Namespace, driver: Driver) -> None:
 
 def feedback_digest(namespace: Namespace) -> str:
     """The digest of no corrections, by the code that the step runs."""
-    from digits.data import empty
+    from digits.data.dataset import empty
 
-    assert feedback.collect(namespace.store, limit=10).count == 0
+    assert corrections.collect(namespace.store, limit=10).count == 0
     return empty().digest()
 
 
@@ -161,5 +162,5 @@ def test_an_account_without_rights_deploys_nothing(
     driver.account = ACCOUNT
     driver.step("deploy")
     assert driver.outputs["deploy"]["parameterValues"]["facts"]["version"] == manifest["version"]
-    with kserve.connected(namespace.settings) as url:
-        assert deployment.request(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]
+    with rollout.connected(namespace.settings) as url:
+        assert deploy.request(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]

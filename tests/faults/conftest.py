@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy import proxy
-from store_servers import program
-from support import cleaned_environment, free_port
-from table import PAGE, Fault, Row, current, rendered, replaced
-from world import Remote, World, folder_world
 
-HERE = Path(__file__).parent
+from tests.helpers.proxy import proxy
+from tests.helpers.store_servers import program
+from tests.helpers.support import cleaned_environment, free_port
+from tests.helpers.table import PAGE, Fault, Row, current, rendered, replaced
+from tests.helpers.world import Remote, World, folder_world
+
+HERE = Path(__file__).parents[1] / "helpers"
 ROWS = pytest.StashKey[dict[str, Row]]()
 
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from table import Fault
-from world import RUN, World
 
-from digits import ledger, releases
+from digits.release import ledger, releases
+from tests.helpers.table import Fault
+from tests.helpers.world import RUN, World
 
 GARBAGE = {"empty": b"", "cut": None, "binary": b"\x80\x81\xfe" * 40, "another kind": b"[1, 2]"}
 

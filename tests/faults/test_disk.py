@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import missing
-from table import Fault
-from world import RUN, World
+
+from tests.helpers.support import missing
+from tests.helpers.table import Fault
+from tests.helpers.world import RUN, World
 
 PAGE = 4096
 

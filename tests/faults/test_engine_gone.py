@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from engines import cleaned, engine, settings_for
-from proxy import proxy
-from table import Fault
-from world import RUN, World
 
 from backends.docker import containers
 from backends.docker.backend import DockerBackend
+from tests.helpers.engines import cleaned, engine, settings_for
+from tests.helpers.proxy import proxy
+from tests.helpers.table import Fault
+from tests.helpers.world import RUN, World
 
 pytestmark = pytest.mark.docker
 

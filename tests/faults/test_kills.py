@@ -18,12 +18,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import psutil
 import pytest
-from homes import Home
-from invariants import Invariants
-from table import Fault
-from world import ALL, RUN, World, folder_world
 
 from backends import runs
+from tests.helpers.homes import Home
+from tests.helpers.invariants import Invariants
+from tests.helpers.table import Fault
+from tests.helpers.world import ALL, RUN, World, folder_world
 
 # How many moments of each part; the long ones have more.
 PARTS = {

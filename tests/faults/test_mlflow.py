@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from table import Fault
-from world import RUN, World
+
+from tests.helpers.table import Fault
+from tests.helpers.world import RUN, World
 
 
 @contextlib.contextmanager

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-import starved
-from homes import arguments_of, left
-from table import Fault
-from world import ALL, RUN, World
 
 from backends import runs
+from tests.helpers import starved
+from tests.helpers.homes import arguments_of, left
+from tests.helpers.table import Fault
+from tests.helpers.world import ALL, RUN, World
 
 OUT_OF_MEMORY = r"MemoryError|Cannot allocate memory|failed to map segment|bad_alloc"
 

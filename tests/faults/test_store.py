@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from proxy import proxy
-from support import ROOT, another_release, missing
-from table import Fault
-from world import RUN, Remote, World
 
-from digits import ledger
+from digits.release import ledger
+from tests.helpers.proxy import proxy
+from tests.helpers.support import ROOT, another_release, missing
+from tests.helpers.table import Fault
+from tests.helpers.world import RUN, Remote, World
 
 NOWHERE = "no-such-host.invalid"
 

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 import numpy as np
 import psutil
 import pytest
-from table import Fault
-from world import ALL, RUN, World
 
-from backends.local import endpoint
-from digits import client, ledger
+from backends.process import predictor
 from digits.errors import DigitsError
+from digits.release import ledger
+from digits.serving import client
+from tests.helpers.table import Fault
+from tests.helpers.world import ALL, RUN, World
 
 
 @pytest.mark.fault("ten runs at once", "all succeed with the one release, one ledger entry")
@@ -42,7 +43,7 @@ def test_taken_ports_are_left_alone(world: World, fault: Fault) -> None:
     """With both ports held by another program the run serves elsewhere."""
     world.before()
     holds = fault.watch(world)
-    endpoint.stop(world.settings)
+    predictor.stop(world.settings)
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.create_server(("127.0.0.1", port)))
                 for port in (world.settings.port, world.settings.grpc_port)]  # fmt: skip
@@ -51,7 +52,7 @@ def test_taken_ports_are_left_alone(world: World, fault: Fault) -> None:
         for holder in held:
             socket.create_connection(holder.getsockname(), 1).close()
         holds.recovered(answer)
-    endpoint.stop(world.settings)
+    predictor.stop(world.settings)
     holds.recovered(world.digits(*RUN))
     fault.saw("served on other ports")
 
@@ -97,7 +98,7 @@ def test_a_predictor_that_dies_under_load_is_started_by_the_next_run(how: str, w
     """The next run starts it at the same address with the champion, and nothing was answered wrongly in between."""
     world.before()
     holds = fault.watch(world)
-    state = endpoint.ensure(world.settings)
+    state = predictor.ensure(world.settings)
     answer = world.digits(*RUN)
     load = Load(answer["endpoint"], answer["release"], np.zeros((1, 28, 28), np.uint8))
     with load.going():

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support import Finished, Predictor, child_environment, free_port, get_json, predictors
-from targets import Tally, Target
 
-from digits.data import Dataset
+from digits.data.dataset import Dataset
 from digits.settings import Settings
+from tests.helpers.support import Finished, Predictor, child_environment, free_port, get_json, predictors
+from tests.helpers.targets import Tally, Target
 
 MIB = 1024 * 1024
 TALLY = Tally()
@@ -82,11 +82,11 @@ def attacked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def predictor(attacked: tuple[Settings, Predictor], finished: Finished) -> Target:
     """The predictor; its good request is five test images over V1."""
-    from digits import evaluation
+    from digits.evaluation import metrics
 
     images = Dataset.load(finished.folder / "test.npz").images[:5]
     body = json.dumps({"instances": (images.astype(float) / 255).tolist()}).encode()
-    right = evaluation.predict(finished.folder / "model" / "model.onnx", images)
+    right = metrics.predict(finished.folder / "model" / "model.onnx", images)
     process = attacked[1].process
     port = int(attacked[1].url.rsplit(":", 1)[1])
     good = ("POST", "/v1/models/digits:predict", {"Content-Type": "application/json"}, body)

@@ -11,11 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import canary
 import pytest
-import store_servers
-from homes import BASIC, Home
-from support import free_port
+
+from tests.helpers import canary, store_servers
+from tests.helpers.homes import BASIC, Home
+from tests.helpers.support import free_port
 
 COMMANDS = (
     ("releases",),

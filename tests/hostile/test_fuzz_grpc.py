@@ -10,11 +10,11 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Predictor
-from targets import Tally, Target
-from test_fuzz_http import fuzz
 
 from digits.settings import Settings
+from tests.helpers.fuzz import fuzz
+from tests.helpers.support import Predictor
+from tests.helpers.targets import Tally, Target
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SERVICE = "/inference.GRPCInferenceService/"

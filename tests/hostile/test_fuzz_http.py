@@ -13,20 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from targets import Tally, Target
+
+from tests.helpers.fuzz import fuzz
+from tests.helpers.targets import Tally, Target
 
 # Values of thousands of characters are what this is about.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
-
-
-def fuzz(examples: int) -> settings:
-    """So many examples, always the same ones, so that a red lane can be repeated."""
-    slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
-    return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=slow)
-
 
 PREDICT = ("/v1/models/digits:predict", "/v2/models/digits/infer")
 TYPES = ("application/json", "application/octet-stream", "text/plain; charset=utf-7")

@@ -17,11 +17,11 @@ import psutil
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
-from support import Finished, Predictor
-from targets import Target
 
-from digits.data import Dataset
+from digits.data.dataset import Dataset
 from digits.settings import Settings
+from tests.helpers.support import Finished, Predictor
+from tests.helpers.targets import Target
 
 SECONDS = 30 * 60.0
 # What is kept from then on is meant to be kept: caches, pools and the allocator's arenas have filled by then.

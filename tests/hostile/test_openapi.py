@@ -15,9 +15,10 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from support import ROOT
-from targets import Target
-from test_fuzz_http import fuzz
+
+from tests.helpers.fuzz import fuzz
+from tests.helpers.support import ROOT
+from tests.helpers.targets import Target
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 150

@@ -12,11 +12,11 @@ import time
 
 import grpc
 import pytest
-from support import Predictor, until_refused
-from targets import Target
 
-from digits.serving.connection import MOST_GRPC_CONNECTIONS
+from digits.serving.limits import MOST_GRPC_CONNECTIONS
 from digits.settings import Settings
+from tests.helpers.support import Predictor, until_refused
+from tests.helpers.targets import Target
 
 BEGINNINGS = {
     "silence": (b"", b""),

@@ -14,24 +14,25 @@ import sys
 import threading
 from pathlib import Path
 
-import canary
 import httpx
 import pytest
-from engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
-from homes import BASIC, Home
 from PIL import Image, ImageDraw
 
 from backends import runs
 from backends.base import Request
 from backends.docker import backend as docker_backend
 from backends.docker import containers, images
-from backends.docker import endpoint as docker_endpoint
-from backends.docker import store as docker_store
+from backends.docker import minio as docker_store
+from backends.docker import predictor as docker_endpoint
 from backends.docker.backend import DockerBackend
-from digits import events, feedback
+from digits import events
+from digits.data import corrections
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.store import open_store
 from digits.store.s3 import s3_client
+from tests.helpers import canary
+from tests.helpers.engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
+from tests.helpers.homes import BASIC, Home
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parent.parent.parent
@@ -375,7 +376,7 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
 def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, command, digit):
     """What `digits up` and `digits web` store for this backend lies in its store, and its next run takes it."""
     backend.run(Request(PARAMETERS), lambda event: None)
-    before = feedback.collect(open_store(backend.here()), limit=10).count
+    before = corrections.collect(open_store(backend.here()), limit=10).count
     basic = ("--dataset", "sklearn-digits", "--epochs", "1") if command == "up" else ()
     page = subprocess.Popen(
         [sys.executable, "-m", "digits", command, "--no-open", "--port", "0", *basic],

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engines import cleaned, engine, settings_for
 
 from backends.base import Request
 from backends.docker.backend import DockerBackend
-from backends.local import endpoint
-from backends.local.process import ProcessBackend
-from digits import deployment, mnist, releases
+from backends.process import predictor
+from backends.process.backend import ProcessBackend
+from digits.data import fetch
+from digits.release import deploy, releases
 from digits.store import open_store
+from tests.helpers.engines import cleaned, engine, settings_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -33,13 +34,13 @@ def sides(tmp_path_factory):
             try:
                 result = backend.run(Request(PARAMETERS), lambda event: None)
                 manifest = releases.load(open_store(backend.here()), result.outputs["published"]["version"])
-                test = mnist.fetch("sklearn-digits", "", settings.home / "data").test
+                test = fetch.fetch("sklearn-digits", "", settings.home / "data").test
                 instances = (test.images[:100].astype(np.float32) / 255).tolist()
                 url = f"{backend.endpoint()}/v1/models/digits:predict"
-                answers = np.asarray(deployment.request(url, {"instances": instances}, seconds=30)["predictions"])
+                answers = np.asarray(deploy.request(url, {"instances": instances}, seconds=30)["predictions"])
                 found[name] = (result, manifest, answers)
             finally:
-                endpoint.stop(settings)
+                predictor.stop(settings)
                 backend.close()
     return found
 

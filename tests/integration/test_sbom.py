@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-from engines import engine, settings_for
 
 from backends.docker import containers, images
-from backends.docker import store as docker_store
+from backends.docker import minio as docker_store
 from dev import sbom
+from tests.helpers.engines import engine, settings_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 LOOK = """

@@ -16,13 +16,13 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from support import ROOT, child_environment
-from test_mnist import tiny_files
 
 from dev import reference
-from digits import sources
 from digits.cli import COMMANDS, cli, main
+from digits.data import catalog
 from digits.settings import Settings
+from tests.helpers.mnist_files import tiny_files
+from tests.helpers.support import ROOT, child_environment
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
@@ -206,7 +206,7 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
     assert (facts["dataset"], facts["train_count"], facts["test_count"]) == ("fashion-mnist", 7, 3)
     assert facts["digits"] is False
     with np.load(tmp_path / "out" / "test.npz") as written:
-        expected = np.frombuffer(tiny_files()[sources.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
+        expected = np.frombuffer(tiny_files()[catalog.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
         assert np.array_equal(written["images"], expected)
 
 
@@ -291,11 +291,11 @@ def test_a_store_added_as_the_text_says_keeps_the_contract(
 SERVED = """
 import sys, urllib.request
 import numpy as np
-from digits.serving.direct import Direct
-from digits.serving.front import Front
-from digits.serving.model import Loaded, Served
-sys.path.insert(0, "tests")
-from serving import serving
+from digits.serving.inline import Direct
+from digits.serving.app import Front
+from digits.serving.slot import Loaded, Served
+sys.path.insert(0, ".")
+from tests.helpers.serving import serving
 
 served = Served()
 served.exchange(Loaded({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))

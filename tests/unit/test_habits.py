@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support import ROOT
+
+from tests.helpers.support import ROOT
 
 PRODUCT = ("digits", "pipeline", "backends", "web_app")
 MOST_LINES = 300

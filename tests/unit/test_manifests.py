@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from backends.cluster.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
-from backends.cluster.revision import ACCOUNT, Revision, inference_service
+from backends.kind.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
+from backends.kserve.revision import ACCOUNT, Revision, inference_service
 from digits.settings import Settings
 from web_app.server import DRAIN_SECONDS
 

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from support import ROOT
+
+from tests.helpers.support import ROOT
 
 PRODUCT = ("digits", "pipeline", "backends", "web_app")
 SOURCES = {
@@ -29,9 +30,9 @@ UNSAFE_CALLS = {
 }
 # Where a model file is opened, and why its content is known there.
 LOADERS = {
-    "digits/export.py": "what this very process just wrote",
-    "digits/evaluation.py": "the model of the step before, whose digest the step checks",
-    "digits/serving/model.py": "after `releases.check_folder`",
+    "digits/training/export.py": "what this very process just wrote",
+    "digits/evaluation/metrics.py": "the model of the step before, whose digest the step checks",
+    "digits/serving/slot.py": "after `releases.check_folder`",
 }
 
 
@@ -79,7 +80,7 @@ def test_arrays_are_loaded_without_pickle() -> None:
         for _, call in calls(tree):
             if ast.unparse(call.func) in {"np.load", "numpy.load"}:
                 found[name] = given(call, "allow_pickle")
-    assert found == {"digits/data.py": False}
+    assert found == {"digits/data/dataset.py": False}
 
 
 def test_models_are_opened_in_three_places_only() -> None:
@@ -87,6 +88,6 @@ def test_models_are_opened_in_three_places_only() -> None:
     opened = {name for name, tree in SOURCES.items() for called, _ in calls(tree) if called == "InferenceSession"}
     assert opened == set(LOADERS)
     keras = {name for name, tree in SOURCES.items() for called, _ in calls(tree) if called == "load_model"}
-    assert keras == {"digits/export.py"}
-    serving = ast.unparse(SOURCES["digits/serving/model.py"])
+    assert keras == {"digits/training/export.py"}
+    serving = ast.unparse(SOURCES["digits/serving/slot.py"])
     assert serving.index("releases.check_folder(folder)") < serving.index("InferenceSession(")

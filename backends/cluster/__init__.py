@@ -1,1 +1,0 @@
-"""Kubernetes: a kind cluster of our own, the API of any cluster, and releases behind KServe's InferenceServices."""

@@ -1,0 +1,1 @@
+"""A kind cluster with KServe for local use and tests."""

@@ -1,0 +1,112 @@
+"""Our namespace in a cluster: the object store, accounts, runtime and page that a release needs there."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.kind.kubectl import Report, apply, as_json, wait
+from backends.kserve.kube import MANAGER, forwarded, kubeconfig_path, unknown
+from backends.programs import ProgramError
+from digits.errors import MissingError
+from digits.settings import Settings
+
+SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+BUCKET = "digits"
+# Named in the manifests; `install` puts in their place the images that were built.
+PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
+
+
+def install(settings: Settings, images: Mapping[str, str] | None = None, report: Report = lambda _: None) -> None:
+    """Make our namespace: object store, accounts, runtime and, where its image is given, the page. Safe to repeat.
+
+    Credentials are made up the first time and kept in the namespace's Secret alone.
+    """
+    report(f"namespace {settings.namespace}")
+    images = dict(images or {})
+    if settings.minio_image:
+        images[MINIO_IMAGE] = settings.minio_image
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "manifests")
+        shutil.copytree(manifests(), root, ignore=shutil.ignore_patterns("s3.env"))
+        access, secret = credentials(settings) or (f"digits-{secrets.token_hex(4)}", secrets.token_urlsafe(30))
+        env = root / "overlays/kind/s3.env"
+        env.touch(0o600)
+        env.write_text(f"{KEYS[0]}={access}\n{KEYS[1]}={secret}\n")
+        (root / "here").mkdir()
+        (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images)))
+        for part in ("cluster", "here"):
+            apply(settings, "-k", str(root / part), manager=MANAGER)
+    for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
+        wait(settings, deployment, settings.namespace, report)
+
+
+def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
+    """The kind overlay in `namespace`, with the built images in place of the named ones."""
+    patches = []
+    if WEB_IMAGE not in images:
+        gone = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "digits-web"}, "$patch": "delete"}
+        patches.append({"patch": json.dumps(gone)})
+    replaced = []
+    for name, image in images.items():
+        repository, colon, tag = image.rpartition(":")
+        if not colon or "/" in tag:
+            repository, tag = image, "latest"
+        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # as the overlay has already renamed it
+        replaced.append({"name": original, "newName": repository, "newTag": tag})
+    return {"namespace": namespace, "resources": ["../overlays/kind"], "images": replaced, "patches": patches}
+
+
+def manifests() -> Path:
+    """The folder of manifests, which a checkout has. Raises MissingError."""
+    folder = Path(__file__).resolve().parents[2] / "manifests"
+    if not (folder / "base").is_dir():
+        raise MissingError(
+            f"the manifests are applied from a checkout of digits; {folder.parent} is none", remedy="git clone"
+        )
+    return folder
+
+
+def credentials(settings: Settings) -> tuple[str, str] | None:
+    """The access and secret key of the namespace's object store, or None where none were made yet."""
+    try:
+        data = as_json(settings, "get", "secret", SECRET, "-n", settings.namespace)["data"]
+    except ProgramError as exc:
+        if "NotFound" in str(exc):
+            return None
+        raise
+    access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
+    return access, secret
+
+
+@contextlib.contextmanager
+def store(settings: Settings) -> Iterator[Settings]:
+    """These settings, with the cluster's object store as store while the block runs (through a forwarded port).
+
+    Raises:
+        MissingError: the cluster or its store is not up.
+    """
+    if not kubeconfig_path(settings).is_file():
+        raise unknown(kubeconfig_path(settings))
+    keys = credentials(settings)
+    if keys is None:
+        raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")
+    with forwarded(kubeconfig_path(settings), settings.namespace, "service/minio", 9000) as (port,):
+        yield dataclasses.replace(
+            settings,
+            store=f"s3://{BUCKET}",
+            minio_endpoint=f"http://127.0.0.1:{port}",
+            minio_access_key=keys[0],
+            minio_secret_key=keys[1],
+            minio_region="",
+            minio_session_token="",
+        )

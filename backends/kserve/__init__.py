@@ -1,0 +1,1 @@
+"""KServe: InferenceServices through the Kubernetes API."""

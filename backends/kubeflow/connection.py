@@ -1,0 +1,140 @@
+"""The generated client of the Pipelines API, given deadlines, our credentials and our errors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+import urllib3
+
+from digits.errors import DigitsError, MissingError
+from digits.http import in_words, proxy_for
+from digits.settings import Settings
+
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 60
+NOTEBOOK_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
+
+
+class Unreachable(MissingError):
+    """The API did not answer, or could not for now."""
+
+
+class Refused(MissingError):
+    """The API answered, and refused who asked. `expired`: it no longer knows us, rather than forbids us something."""
+
+    def __init__(self, message: str, *, expired: bool, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.expired = expired
+
+
+class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no types
+    """The generated client with deadlines, our credentials and our errors."""
+
+    def __init__(self, settings: Settings, host: str) -> None:
+        configuration = kfp_server_api.Configuration(host=host)
+        # A login page would come as a redirect; and what is tried again is decided where it is known to be safe.
+        configuration.retries = urllib3.Retry(0, redirect=False)
+        if settings.kfp_ca:
+            if not Path(settings.kfp_ca).is_file():
+                raise MissingError(
+                    f"DIGITS_KFP_CA: no file {settings.kfp_ca}", remedy="give it a file of certificates, or unset it"
+                )
+            configuration.ssl_ca_cert = settings.kfp_ca
+        configuration.proxy, configuration.proxy_headers = proxy_for(host)
+        super().__init__(configuration, cookie=settings.kfp_cookie or None)
+        self._settings, self._host = settings, host
+        self._token = self._read_token()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *args: Any,
+        headers: dict[str, Any] | None = None,
+        _request_timeout: Any = None,
+        **more: Any,
+    ) -> Any:
+        """One request; once again with the token read anew if the API no longer takes it."""
+        limit = _request_timeout or (CONNECT_SECONDS, ANSWER_SECONDS)
+        first = True
+        while True:
+            sent = dict(headers or {})
+            if self._token:
+                sent["Authorization"] = f"Bearer {self._token}"
+            try:
+                return super().request(method, url, *args, headers=sent, _request_timeout=limit, **more)
+            except kfp_server_api.ApiException as exc:
+                token = self._read_token() if exc.status == 401 else ""
+                if first and token and token != self._token:
+                    self._token, first = token, False
+                    continue
+                raise self._error(exc) from exc
+            except (urllib3.exceptions.HTTPError, OSError) as exc:
+                raise self._unreachable(in_words(exc)) from exc
+
+    def deserialize(self, response: Any, response_type: str) -> Any:
+        """As generated, but a page of a login or of another service is no answer."""
+        if not (response.getheader("content-type") or "").startswith("application/json"):
+            raise self._login()
+        return super().deserialize(response, response_type)
+
+    def _read_token(self) -> str:
+        if self._settings.kfp_token:
+            return self._settings.kfp_token
+        named = self._settings.kfp_token_file
+        path = Path(named or os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or NOTEBOOK_TOKEN)
+        try:
+            return path.read_text().strip()
+        except OSError as exc:
+            if named:
+                raise MissingError(
+                    f"DIGITS_KFP_TOKEN_FILE: cannot read {named}: {exc.strerror}",
+                    remedy="give it a file that holds the token, or unset it",
+                ) from exc
+            return ""
+
+    def _error(self, exc: kfp_server_api.ApiException) -> DigitsError:
+        said = _words(exc)
+        if exc.status in {301, 302, 303, 307, 308}:
+            return self._login()
+        if exc.status in {401, 403}:
+            what = "does not know who asks" if exc.status == 401 else "forbids this"
+            return Refused(
+                f"Kubeflow Pipelines at {self._host} {what} (namespace {self._settings.namespace}): {said}",
+                expired=exc.status == 401,
+                remedy="check DIGITS_KFP_TOKEN, DIGITS_KFP_TOKEN_FILE or DIGITS_KFP_COOKIE, and K8S_NAMESPACE"
+                if exc.status == 401
+                else "check K8S_NAMESPACE, or ask for the role kubeflow-edit there",
+            )
+        if exc.status == 0 or exc.status in {429, 502, 503, 504}:
+            return self._unreachable(said)
+        if exc.status >= 500:
+            return Unreachable(f"Kubeflow Pipelines at {self._host} failed: {said}", remedy="try again later")
+        return DigitsError(f"Kubeflow Pipelines at {self._host} refused: {said}")
+
+    def _login(self) -> Refused:
+        return Refused(
+            f"{self._host} answers with a page, not as the Pipelines API: it asks to log in, or is another service",
+            expired=True,
+            remedy="set DIGITS_KFP_COOKIE or DIGITS_KFP_TOKEN_FILE, and give DIGITS_KFP_HOST the path, often /pipeline",
+        )
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(
+            f"Kubeflow Pipelines at {self._host} does not answer: {why}",
+            remedy="check DIGITS_KFP_HOST, the port-forward and the proxy settings",
+        )
+
+
+def _words(exc: kfp_server_api.ApiException) -> str:
+    """The server's own words, one line."""
+    body = exc.body if isinstance(exc.body, str) else (exc.body or b"").decode(errors="replace")
+    try:
+        found = json.loads(body)
+        text = str(found.get("message") or found.get("error") or found)
+    except (ValueError, AttributeError):
+        text = body or str(exc.reason)
+    return f"HTTP {exc.status}: {' '.join(text.split())[:300]}" if exc.status else " ".join(text.split())[:300]

@@ -1,0 +1,1 @@
+"""The backend `process`: steps and predictor as child processes of this interpreter."""

@@ -1,0 +1,1 @@
+"""Data sets: catalogue, download and verification, pictures to images, corrections."""

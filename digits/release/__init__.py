@@ -1,0 +1,1 @@
+"""Releases, the ledger, the gate, publishing, MLflow, verification and deployment."""

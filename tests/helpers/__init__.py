@@ -1,0 +1,1 @@
+"""Helpers of the tests; the only modules that test modules share."""

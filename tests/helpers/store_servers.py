@@ -1,0 +1,122 @@
+"""Real object stores for the contract: a folder, MinIO as a container, MinIO as a plain program; and a cable to cut."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backends.docker import minio as docker_store
+from digits.settings import Settings
+from tests.helpers.engines import cleaned, engine, settings_for, wait_until
+from tests.helpers.support import missing
+
+REGION = "eu-test-1"  # none that is taken for granted
+
+
+@contextlib.contextmanager
+def folder(home: Path) -> Iterator[Settings]:
+    """A folder."""
+    yield settings_for(home)
+
+
+@contextlib.contextmanager
+def container(home: Path) -> Iterator[Settings]:
+    """The docker backend's own MinIO."""
+    client = engine()
+    with cleaned(settings_for(home)) as settings:
+        docker_store.ensure(client, settings, print)
+        yield docker_store.here(client, settings)
+    client.close()
+
+
+@contextlib.contextmanager
+def program(home: Path) -> Iterator[Settings]:
+    """The program `minio`, where it is on PATH."""
+    found = shutil.which("minio")
+    if not found:
+        missing("minio", "it needs the program minio on PATH")
+    access, secret = secrets.token_hex(8), secrets.token_hex(16)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [found, "server", str(home / "data"), "--address", f"127.0.0.1:{port}", "--quiet"],
+        env=os.environ
+        | {"MINIO_ROOT_USER": access, "MINIO_ROOT_PASSWORD": secret, "MINIO_BROWSER": "off", "MINIO_REGION": REGION},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert wait_until(lambda: _healthy(port), 60)
+        yield settings_for(
+            home,
+            store="s3://digits",
+            minio_endpoint=f"127.0.0.1:{port}",
+            minio_access_key=access,
+            minio_secret_key=secret,
+            minio_region=REGION,
+        )
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+def _healthy(port: int) -> bool:
+    import urllib3
+
+    try:
+        answer = urllib3.request("GET", f"http://127.0.0.1:{port}/minio/health/live", timeout=1, retries=False)
+    except urllib3.exceptions.HTTPError:
+        return False
+    return bool(answer.status == 200)
+
+
+class Cable:
+    """A connection to a server that is cut for good after some bytes of answers have passed."""
+
+    def __init__(self, endpoint: str, *, cut_after: int) -> None:
+        host, port = endpoint.split(":")
+        self._server, self._left = (host, int(port)), cut_after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Let nobody in any more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._server)
+            threading.Thread(target=self._pass, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pass, args=(far, near, True), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                if counted:
+                    self._left -= len(block)
+                    if self._left < 0:
+                        self.cut()
+                        break
+                sink.sendall(block)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+SERVERS: dict[str, Any] = {"file": folder, "minio-docker": container, "minio-program": program}

@@ -1,0 +1,249 @@
+"""Helpers of the tests: real programs on free ports, releases to try things on, and a finished run's remains."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from digits.release import releases
+from digits.settings import Settings
+from digits.store import ObjectStore, open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+# CI has everything: what it names here (docker, cluster, browser) must be there, elsewhere its tests are skipped.
+REQUIRED = os.environ.get("DIGITS_REQUIRE", "").replace(",", " ").split()
+OURS = ("DIGITS_", "MINIO_", "MLFLOW_")
+PREDICTOR_SECONDS = 90.0
+# Read when the tests are collected, because the tests themselves run without our variables.
+GIVEN_DATA = os.environ.get("DIGITS_DATA", "")
+
+
+@contextlib.contextmanager
+def cleaned_environment() -> Iterator[None]:
+    """Without our variables while the block runs; then as it was."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(OURS):
+            del os.environ[name]
+    # Behind a proxy too, the servers of tests are on this machine.
+    before_that = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    os.environ["no_proxy"] = ",".join(filter(None, [before_that, "127.0.0.1", "localhost"]))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def child_environment(settings: Settings, **more: str) -> dict[str, str]:
+    """The environment of a program under test: this one's without our variables, with these settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    path = os.pathsep.join(filter(None, [str(ROOT), inherited.get("PYTHONPATH", "")]))
+    return inherited | settings.environ() | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | more
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
+    """The host:port of a server that answers every request alike, as programs do that are not what is looked for."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 # the names that http.server asks for
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name of its base class
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What one real run of the steps left: to be read by tests, never changed."""
+
+    settings: Settings
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store with the one release."""
+        return open_store(self.settings)
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return str(self.facts["published"]["version"])
+
+    def copy(self, home: Path) -> Settings:
+        """The settings of a copy of this installation that a test may change."""
+        shutil.copytree(self.settings.home / "store", home / "store")
+        shutil.copyfile(self.settings.home / "mlflow.db", home / "mlflow.db")
+        return Settings(home=home, port=free_port(), grpc_port=free_port())
+
+
+def another_release(store: ObjectStore, version: str, **parameters: Any) -> releases.Manifest:
+    """A second, equally intact release: the same model, said to be made with other parameters."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = releases.download(store, version, folder)
+        (folder / releases.MANIFEST).unlink()
+        changed = {key: value for key, value in manifest.items() if key not in {"files", "created", "schema"}}
+        changed["parameters"] = manifest["parameters"] | (parameters or {"seed": 1})
+        changed["digest"] = releases.identity(
+            weights=changed["weights"],
+            data=changed["data"],
+            code=changed["code"],
+            parameters=changed["parameters"],
+        )
+        changed["version"] = releases.version_of(changed["digest"])
+        return releases.publish(store, folder, changed)
+
+
+@dataclasses.dataclass
+class Predictor:
+    """A predictor under test: a process, its addresses and its log."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    grpc: str
+    log: Path
+
+    def about(self) -> dict[str, Any]:
+        """The parameters of its metadata: which release it serves."""
+        found: dict[str, Any] = get_json(f"{self.url}/v2/models/digits")["parameters"]
+        return found
+
+    def wait_for(self, condition: Callable[[Predictor], bool], what: str, seconds: float = PREDICTOR_SECONDS) -> None:
+        """Wait until `condition` holds of it; fails with the log if it does not, or if the process ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                if condition(self):
+                    return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        ended = self.process.poll()
+        pytest.fail(
+            f"the predictor (ended: {ended}) did not come to: {what}, within {seconds:.0f} s\n"
+            + self.log.read_text(errors="replace")[-4000:]
+        )
+
+    def stop(self, seconds: float = 40.0) -> int:
+        """End it as an operator would; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            pytest.fail(f"SIGTERM did not end the predictor within {seconds:.0f} s\n{self.log.read_text()[-4000:]}")
+
+
+def get_json(url: str) -> Any:
+    """GET a JSON answer. Raises OSError (HTTPError included)."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def until_refused(address: str, seconds: float = 30.0) -> None:
+    """Wait until nothing listens at host:port any more."""
+    host, port = address.rsplit(":", 1)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((host, int(port)), timeout=seconds).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionError:
+            pass  # it was just about to
+        time.sleep(0.02)
+    pytest.fail(f"{address} still listens after {seconds:.0f} s")
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can listen on ::1."""
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+StartPredictor = Callable[..., Predictor]
+
+
+@contextlib.contextmanager
+def predictors(folder: Path) -> Iterator[StartPredictor]:
+    """Gives a function that starts predictors; all are ended when the block is left."""
+    started: list[Predictor] = []
+
+    def start(settings: Settings, *options: str, ready: bool = True) -> Predictor:
+        http, grpc = free_port(), free_port()
+        log = folder / f"predictor-{len(started)}.log"
+        command = [sys.executable, "-m", "digits", "serve", "--http-port", str(http), "--grpc-port", str(grpc)]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*command, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=child_environment(settings),
+                cwd=folder,
+                start_new_session=True,
+            )
+        predictor = Predictor(process, f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", log)
+        started.append(predictor)
+        if ready:
+            predictor.wait_for(lambda p: bool(get_json(f"{p.url}/v2/models/digits/ready")), "readiness")
+        return predictor
+
+    try:
+        yield start
+    finally:
+        for predictor in started:
+            if predictor.process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(predictor.process.pid, signal.SIGKILL)
+                predictor.process.wait()
+
+
+def missing(what: str, why: str) -> NoReturn:
+    """Skip a test for want of `what`, saying why; or fail it, where DIGITS_REQUIRE names `what`."""
+    if what in REQUIRED:
+        pytest.fail(f"DIGITS_REQUIRE names {what}, but {why}")
+    pytest.skip(why)

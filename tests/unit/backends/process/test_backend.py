@@ -1,0 +1,270 @@
+"""The whole way on the process backend, run for real: what is cached, what fails, what is stopped and taken up again.
+
+The tests of this file share one installation and run in order, so that the training is paid for a few times only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from backends import runs
+from backends.process import predictor
+from digits import events
+from digits.data import catalog, fetch
+from digits.release import ledger
+from digits.serving import client
+from digits.settings import Settings
+from digits.store import open_store
+from tests.helpers.homes import BASIC, SECONDS, Home, left
+from tests.helpers.support import ROOT, child_environment, free_port, get_json
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
+
+ALL = {"fetch-mnist", "collect-feedback", "prepare", "train", "evaluate", "publish", "deploy"}
+
+
+def kill_in_training(home: Home, which: str) -> tuple[dict[str, Any], runs.Run, list[psutil.Process]]:
+    """Kill a run's train step ("its shell" or "itself"): the answer, the run, and the processes that it had."""
+    before = len(runs.all_runs(home.settings.home))
+    process = home.start("run", *BASIC[:2], "--epochs", "2", "--json")
+    run, steps = home.started_at_train(before)
+    started = home.processes(run)
+    (steps[0] if which == "its shell" else steps[-1]).kill()
+    return home.answer(process, 1), run, started
+
+
+def states(answer: dict[str, Any]) -> dict[str, str]:
+    return {name: step["state"] for name, step in answer["steps"].items()}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """An empty installation; its predictor ends with the tests."""
+    folder = tmp_path_factory.mktemp("process") / "home"
+    folder.mkdir()
+    settings = Settings(home=folder, port=free_port(), grpc_port=free_port())
+    try:
+        yield Home(settings)
+    finally:
+        predictor.stop(settings)
+
+
+@pytest.fixture(scope="module")
+def first(home: Home) -> dict[str, Any]:
+    """What the first run answers."""
+    return home.digits("run", *BASIC)
+
+
+@pytest.fixture(scope="module")
+def resumed(home: Home, first: dict[str, Any]) -> dict[str, Any]:
+    """What a run answers that took up a failed one: the newest, or one that is made for it.
+
+    Data that is there by now is not taken: a run goes on with the data set that it began with.
+    """
+    if home.newest().record()["state"] != "FAILED":
+        kill_in_training(home, "itself")
+    return home.digits("run", "--resume", DIGITS_DATA=str(home.settings.home))
+
+
+def test_all_seven_steps_are_done(home: Home, first: dict[str, Any]) -> None:
+    """From nothing: seven steps, a promoted release, its digests, and an endpoint that recognises a test image."""
+    assert states(first) == dict.fromkeys(ALL, "done")
+    assert (first["state"], first["promoted"], first["champion"]) == ("SUCCEEDED", True, first["release"])
+    assert first["digest"].startswith(first["release"])
+    assert first["data"]["dataset"] == "sklearn-digits"
+    assert Path(first["report"]).is_file()
+    test = fetch.fetch("sklearn-digits", "", home.settings.home).test
+    answer = client.predict(first["endpoint"], test.images[:50])
+    assert (answer.classes == test.labels[:50]).mean() > 0.8
+    assert answer.release == first["release"]
+    assert home.newest().record()["state"] == "SUCCEEDED"
+    assert home.status(home.newest()) == "FINISHED"
+    assert home.digits("verify")["holds"]
+
+
+def test_nothing_changed_means_all_cached(home: Home, first: dict[str, Any]) -> None:
+    """The second run does nothing and answers the same."""
+    again = home.digits("run", *BASIC)
+    assert states(again) == dict.fromkeys(ALL, "cached")
+    same = ("release", "digest", "accuracy", "champion", "endpoint", "data")
+    assert {key: again[key] for key in same} == {key: first[key] for key in same}
+
+
+def test_no_secret_is_left_behind(home: Home, first: dict[str, Any]) -> None:
+    """No file of an installation holds a credential of its environment."""
+    secret = "canary-3141592653"
+    environment = child_environment(home.settings, MINIO_ACCESS_KEY=secret, MINIO_SECRET_KEY=secret)
+    environment["DIGITS_ENDPOINT_TOKEN"] = secret
+    command = [sys.executable, "-m", "digits", "run", *BASIC, "--min-accuracy", "0.93", "-q"]
+    subprocess.run(command, env=environment, cwd=home.settings.home, check=True, timeout=SECONDS, capture_output=True)
+    for path in home.settings.home.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_an_unknown_optimizer_lists_the_known(home: Home, first: dict[str, Any]) -> None:
+    """A name that Keras does not know is refused before anything runs, with the names that it knows."""
+    before = len(runs.all_runs(home.settings.home))
+    answer = home.digits("run", *BASIC, "--optimizer", "magic", code=2)
+    assert "adam" in answer["error"]
+    assert "rmsprop" in answer["error"]
+    assert "'magic'" in answer["error"]
+    assert len(runs.all_runs(home.settings.home)) == before
+
+
+@pytest.mark.parametrize("which", ["its shell", "itself"])
+def test_a_killed_step_fails_the_run(which: str, home: Home, first: dict[str, Any]) -> None:
+    """After SIGKILL of the train step the run is FAILED, says why, and leaves nothing running."""
+    answer, run, started = kill_in_training(home, which)
+    assert "step train failed" in answer["error"]
+    assert "SIGKILL" in answer["error"]
+    assert "train.log" in answer["error"]
+    assert answer["remedy"] == "digits run --resume"
+    assert run.record()["state"] == "FAILED"
+    assert home.status(run) == "FAILED"
+    assert left(started) == []
+    assert get_json(f"{first['endpoint']}/v2/models/digits")["parameters"]["release"] == first["release"]
+
+
+def test_resume_starts_at_the_failed_step(home: Home, first: dict[str, Any], resumed: dict[str, Any]) -> None:
+    """`--resume` takes what was done before train from the cache, and once it succeeded there is nothing to resume."""
+    cached = {"fetch-mnist", "collect-feedback", "prepare"}
+    assert resumed["data"]["dataset"] == "sklearn-digits"
+    assert states(resumed) == dict.fromkeys(cached, "cached") | dict.fromkeys(ALL - cached, "done")
+    assert resumed["release"] != first["release"]
+    assert "nothing to resume" in home.digits("run", "--resume", code=2)["error"]
+
+
+def test_a_rollback_holds_against_the_next_run(home: Home, first: dict[str, Any], resumed: dict[str, Any]) -> None:
+    """After a rollback by hand the old release is served, and a run with nothing new leaves it so."""
+    rolled = home.digits("rollback")
+    assert rolled["champion"] == first["release"]
+    assert client.predict(first["endpoint"], np.zeros((1, 28, 28), np.uint8)).release == first["release"]
+    again = home.digits("run", *BASIC[:2], "--epochs", "2")
+    assert states(again)["publish"] == "cached"
+    assert get_json(f"{again['endpoint']}/v2/models/digits")["parameters"]["release"] == first["release"]
+
+
+def test_two_runs_at_once_both_succeed(home: Home, first: dict[str, Any]) -> None:
+    """Two runs in one installation share cache, ledger and MLflow's database without harm."""
+    both = [home.start("run", *BASIC, "--experiment", name, "--json") for name in ("one", "two")]
+    answers = [json.loads(home.finish(process, 0)[0]) for process in both]
+    assert answers[0]["run"] != answers[1]["run"]
+    assert {answer["release"] for answer in answers} == {first["release"]}
+    assert {states(answer)["publish"] for answer in answers} == {"done"}
+    assert len(ledger.entries(open_store(home.settings))) >= 1
+
+
+def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:
+    """SIGINT ends with 130, tells where it stopped, leaves no process, and marks the run KILLED in MLflow."""
+    before = len(runs.all_runs(home.settings.home))
+    process = home.start("run", *BASIC[:2], "--epochs", "900", "--json")
+    run, _ = home.started_at_train(before)
+    started = home.processes(run)
+    home.wait_for(lambda: any(e["event"] == "mlflow" for e in home.events(run)), "MLflow run")
+    process.send_signal(signal.SIGINT)
+    out, err = home.finish(process, 130)
+    assert json.loads(out)["exit_code"] == 130
+    assert "interrupted" in err
+    assert re.search(r"train +[0-9.]+ s  stopped", err)
+    assert left(started) == []
+    assert run.record()["state"] == "CANCELED"
+    assert home.status(run) == "KILLED"
+
+
+def test_a_killed_program_leaves_nothing_running(home: Home, first: dict[str, Any]) -> None:
+    """After SIGKILL of the program itself its children end, and the next run marks the dead one."""
+    before = len(runs.all_runs(home.settings.home))
+    process = home.start("run", *BASIC[:2], "--epochs", "901")
+    run, _ = home.started_at_train(before)
+    started = home.processes(run)
+    home.wait_for(lambda: any(e["event"] == "mlflow" for e in home.events(run)), "MLflow run")
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(started, timeout=90)
+    assert left(started) == []
+    home.digits("run", *BASIC)
+    assert run.record()["state"] == "FAILED"
+    assert home.status(run) == "KILLED"
+
+
+SILENT_STEP = '''
+import os, sys
+from pathlib import Path
+from kfp import dsl, local
+from backends import runs
+from backends.local import engine
+from backends.process.backend import start_step
+
+@dsl.component(base_image="digits-python:local", install_kfp_package=False)
+def train(how: str, model: dsl.Output[dsl.Model]) -> str:
+    """A step that may end well and leave nothing."""
+    import os
+    if how == "silent":
+        os._exit(0)
+    if how == "good":
+        open(model.path, "w").write("x")
+    return how
+
+@dsl.pipeline
+def one(how: str):
+    train(how=how)
+
+class NoMlflow:
+    start = wait = lambda self: None
+
+folder = Path(sys.argv[1])
+run = runs.Run(folder)
+run.logs.mkdir(parents=True)
+engine._guard_steps(start_step, run, NoMlflow())
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"))
+one(how=sys.argv[2])
+'''
+
+
+@pytest.mark.parametrize("how", ["good", "silent", "half"])
+def test_a_step_without_its_outputs_is_failed(how: str, tmp_path: Path) -> None:
+    """A step that ends with 0 but did not write what it declared counts as failed, and is named with what lacks."""
+    script, told = tmp_path / "one_step.py", tmp_path / "events.jsonl"
+    script.write_text(SILENT_STEP)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run"), how],
+        env=child_environment(Settings(home=tmp_path), DIGITS_EVENTS=str(told)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    ended = [event for event in events.Reader(told).new() if event["event"] != "started"]
+    assert len(ended) == 1, done.stderr
+    if how == "good":
+        assert done.returncode == 0
+        assert ended[0]["event"] == "finished"
+    else:
+        assert done.returncode != 0
+        assert (ended[0]["event"], ended[0]["step"]) == ("failed", "train")
+        assert "without writing model" in ended[0]["cause"]
+
+
+def test_a_damaged_data_set_fails_before_anything_runs(home: Home, first: dict[str, Any], tmp_path: Path) -> None:
+    """A folder whose file is cut is refused with its name, expected and found, and no run is left half done."""
+    name = f"{catalog.TEST_LABELS}.gz"
+    for file in catalog.SOURCES["mnist"].files:
+        (tmp_path / f"{file}.gz").write_bytes(b"\x1f\x8b" + bytes(20))
+    answer = home.digits("run", "--data", str(tmp_path), code=1)
+    assert ".gz" in answer["error"]
+    assert "gzip" in answer["error"]
+    assert (tmp_path / name).stat().st_size == 22
+    assert [path.name for path in (home.settings.home / "cache").iterdir()] == ["pipeline"]

@@ -1,0 +1,36 @@
+"""The command line, run in this process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from digits.cli import main
+from digits.settings import Settings
+from tests.helpers.command import Digits, Said
+
+
+@pytest.fixture
+def digits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Digits:
+    """Runs the command line as the program would, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, on: Settings = settings, traceback: bool = False) -> Said:
+        for name, value in on.environ().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["digits", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        out, err = capfd.readouterr()
+        assert ("Traceback" in err) is traceback
+        return Said(code, out, err)
+
+    return run

@@ -1,0 +1,98 @@
+"""The figures agree with scikit-learn's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics as sklearn_metrics
+
+from digits.data.dataset import Dataset
+from digits.evaluation import metrics
+from digits.settings import Settings
+from tests.helpers.support import ROOT, child_environment
+
+
+def judged(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, np.ndarray, metrics.Evaluation]:
+    """A data set, made-up probabilities with some sense in them, and what is said of them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count).astype(np.uint8)
+    scores = rng.random((count, 10)) + 0.7 * np.eye(10)[labels] + 1e-3
+    if ties:
+        scores = np.round(scores, 1) + 0.1
+    probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+    test = Dataset(rng.integers(0, 256, (count, 28, 28), np.uint8), labels)
+    return test, probabilities, metrics.evaluate(probabilities, test)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_figures_agree_with_scikit_learn(ties: bool) -> None:
+    """Accuracy, loss, AUC, confusion, precision and recall are scikit-learn's, with tied scores too."""
+    test, probabilities, result = judged(700, ties=ties)
+    answers = probabilities.argmax(1)
+    assert result.accuracy == pytest.approx(sklearn_metrics.accuracy_score(test.labels, answers))
+    assert result.loss == pytest.approx(sklearn_metrics.log_loss(test.labels, probabilities), rel=1e-5)
+    assert result.auc == pytest.approx(
+        sklearn_metrics.roc_auc_score(test.labels, probabilities, multi_class="ovr", average="macro"), rel=1e-6
+    )
+    assert result.confusion == sklearn_metrics.confusion_matrix(test.labels, answers, labels=range(10)).tolist()
+    expected = sklearn_metrics.precision_recall_fscore_support(test.labels, answers, labels=range(10), zero_division=0)
+    assert result.precision == pytest.approx(expected[0])
+    assert result.recall == pytest.approx(expected[1])
+
+
+def test_the_interval_is_wilsons() -> None:
+    """The interval agrees with SciPy's and stays within 0 and 1 at the ends."""
+    for right, count in ((0, 10), (9, 10), (10, 10), (9920, 10000)):
+        expected = binomtest(right, count).proportion_ci(method="wilson")
+        assert metrics.wilson(right, count) == pytest.approx((expected.low, expected.high), abs=2e-5)
+
+
+def test_digits_that_never_occur_are_no_error() -> None:
+    """A test set of one digit has figures, zero where nothing can be said."""
+    labels = np.full(6, 3, np.uint8)
+    probabilities = np.tile(np.eye(10, dtype=np.float32)[3], (6, 1))
+    result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels))
+    assert (result.accuracy, result.recall[3], result.recall[4], result.auc) == (1.0, 1.0, 0.0, 0.5)
+    assert result.mistakes == []
+
+
+def test_the_worst_mistakes_come_first() -> None:
+    """Each mistake is one, the surest come first, and there are no more than the report shows."""
+    test, probabilities, result = judged(700)
+    sureness = [mistake["probability"] for mistake in result.mistakes]
+    assert sureness == sorted(sureness, reverse=True)
+    assert len(sureness) == metrics.WORST
+    wrong = probabilities.argmax(1) != test.labels
+    assert sureness[0] == pytest.approx(float(probabilities.max(1)[wrong].max()))
+    for mistake in result.mistakes:
+        assert mistake["answer"] != mistake["label"] == test.labels[mistake["index"]]
+        assert mistake["image"] == test.images[mistake["index"]].tolist()
+
+
+def test_the_roc_curve_rises_from_scikit_learns_points() -> None:
+    """Each point is one that scikit-learn finds for the same threshold, ending at the upper right."""
+    test, probabilities, result = judged(300)
+    truth, scores = np.eye(10, dtype=bool)[test.labels].ravel(), probabilities.ravel()
+    for false, true, threshold in result.roc:
+        answered = scores >= threshold
+        assert false == pytest.approx((answered & ~truth).sum() / (~truth).sum())
+        assert true == pytest.approx((answered & truth).sum() / truth.sum())
+    assert result.roc[-1][:2] == [1.0, 1.0]
+    assert result.roc == sorted(result.roc, key=lambda point: point[0])
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Its official builds keep a session file for what they send to Microsoft once imported; ours keep none."""
+    subprocess.run(
+        [sys.executable, "-c", "import digits, onnxruntime"],
+        env=child_environment(Settings(home=tmp_path), TMPDIR=str(tmp_path)),
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+    )
+    assert list(tmp_path.iterdir()) == []

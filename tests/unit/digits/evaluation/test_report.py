@@ -1,0 +1,141 @@
+"""The report is one self-contained page that says everything and trusts nobody."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.evaluation import report
+from tests.helpers.support import Finished
+
+VOID = {"meta", "img", "br", "polyline", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order and gathers attributes and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="session")
+def published(finished: Finished) -> str:
+    """The report that a real run published."""
+    return (finished.folder / "report.html").read_text()
+
+
+def rendered(finished: Finished, **about: object) -> str:
+    """A report of the finished run with some of what it says replaced."""
+    judged = json.loads((finished.folder / "evaluation.json").read_text())
+    history = json.loads((finished.folder / "history.json").read_text())
+    decision = {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z"}
+    return report.render(judged["evaluation"], history, judged["about"] | about, decision)
+
+
+def test_the_page_is_whole(published: str) -> None:
+    """Each tag is closed, the title says the accuracy, and it is marked that this is not MNIST."""
+    page = Page(published)
+    assert page.open == []
+    assert published.startswith("<!doctype html>")
+    assert "Not MNIST." in page.text
+    assert "%" in page.text[page.text.index("digits:") :][:20]
+
+
+def test_nothing_comes_from_elsewhere(published: str) -> None:
+    """No script, no style sheet, no address of another host; pictures are inlined, and the policy says the same."""
+    page = Page(published)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in {"src", "href", "xlink:href", "action"}:
+            assert value.startswith("data:image/png;base64,"), (tag, value[:80])
+    assert not re.search(r"https?://|url\(|@import", published)
+    assert "default-src 'none'" in published
+    assert "prefers-color-scheme: dark" in published
+
+
+def test_everything_is_said(published: str, finished: Finished) -> None:
+    """Accuracy, interval, learning curves, confusion, each digit, decision, digests and MLflow are on the page."""
+    page = Page(published)
+    facts = finished.facts
+    for word in ("95% interval", "Learning", "Confusion", "precision", "recall", "Worst mistakes", "Promoted\non 20"):
+        assert word in page.text
+    assert f"{facts['accuracy']:.2%}" in page.text
+    for digest in (facts["published"]["digest"], facts["trained"]["weights"], facts["fetched"]["digest"]):
+        assert digest in page.text
+    assert "mlflow ui --backend-store-uri sqlite:///" in page.text
+
+
+def test_a_refusal_is_said(finished: Finished) -> None:
+    """A release that was not promoted is marked as such."""
+    assert "Kept, not promoted\non 2026-11-24 06:30 UTC: x." in Page(rendered(finished)).text
+
+
+def test_hostile_names_are_shown_as_text(finished: Finished) -> None:
+    """Names that hold HTML or a script's address are shown, and do nothing."""
+    hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    html = rendered(
+        finished, parameters={hostile: hostile}, version=hostile, mlflow=f"http://x/{hostile}", digest=hostile
+    )
+    page = Page(html)
+    assert "script" not in page.tags
+    assert not [value for _, name, value in page.attributes if name == "onerror"]
+    assert hostile in page.text
+    assert 'href="javascript' not in rendered(finished, mlflow="javascript:alert(1)")
+
+
+def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
+    """The inlined PNG opens with another library and holds the very pixels, ink black."""
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    data = report._png(image.tolist()).removeprefix("data:image/png;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+        assert np.array_equal(255 - np.asarray(opened), image)
+
+
+def test_one_epoch_and_equal_values_can_be_drawn(finished: Finished) -> None:
+    """A curve of no range is no division by zero, and one epoch, which is no curve, leaves no empty frame."""
+    row = {"epoch": 1, "loss": 0.5, "accuracy": 1.0, "val_loss": 0.5, "val_accuracy": 1.0, "seconds": 1.0}
+    judged = json.loads((finished.folder / "evaluation.json").read_text())
+    one, two = (report.render(judged["evaluation"], rows, judged["about"]) for rows in ([row], [row, row]))
+    assert (one.count("over the epochs"), two.count("over the epochs")) == (0, 2)
+
+
+def test_the_roc_line_ends_at_the_frame(finished: Finished) -> None:
+    """Between the last point within the corner and the next one the line is cut where it leaves the frame."""
+    judged = json.loads((finished.folder / "evaluation.json").read_text())
+    corner = report.CORNER
+    roc = [[0.0, 0.5, 0.9], [corner / 2, 0.96, 0.5], [corner * 1.5, 1.0, 0.1]]
+    html = report.render(judged["evaluation"] | {"roc": roc}, [], judged["about"])
+    points = html.rpartition('points="')[2].partition('"')[0].split()
+    ends = [tuple(map(float, point.split(","))) for point in points]
+    assert ends[-1] == (200.0, round((1 - 0.98) / corner * 100, 1))
+    assert all(0 <= x <= 200 and 0 <= y <= 100 for x, y in ends)

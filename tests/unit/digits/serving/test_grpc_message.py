@@ -1,0 +1,90 @@
+"""From the bytes of a gRPC message to images: what is right is read, and what would fill the memory is not decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from kserve.errors import ModelNotFound
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+from digits.serving import decode, grpc_message
+
+Tensor = pb.ModelInferRequest.InferInputTensor
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+FLOATS = IMAGES * np.float32(1 / 255)
+
+
+def asked(
+    datatype: str, raw: bytes = b"", name: str = "digits", shape: tuple[int, ...] = (3, 28, 28), **contents: Any
+) -> bytes:
+    tensor = Tensor(name="image", datatype=datatype, shape=shape)
+    if contents:
+        tensor.contents.MergeFrom(pb.InferTensorContents(**contents))
+    request = pb.ModelInferRequest(model_name=name, id="7", inputs=[tensor], raw_input_contents=[raw] if raw else [])
+    return bytes(request.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        asked("UINT8", IMAGES.tobytes()),
+        asked("FP32", FLOATS.tobytes()),
+        asked("UINT8", uint_contents=IMAGES.reshape(-1).tolist()),
+        asked("FP32", fp32_contents=FLOATS.reshape(-1).tolist()),
+    ],
+    ids=["raw UINT8", "raw FP32", "UINT8", "FP32"],
+)
+def test_images_are_read(content: bytes) -> None:
+    """The id and the images of a request, raw and as numbers, of both types."""
+    identity, pixels = grpc_message.read(content, "digits")
+    assert identity == "7"
+    assert np.array_equal(pixels[..., 0], FLOATS)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
+def test_the_most_images_fit(datatype: str) -> None:
+    """As many images as a request may have are no larger, raw or as numbers, than a message may be."""
+    from digits.serving.kserve_model import GRPC_MAX_MESSAGE
+
+    count, field = decode.MAX_IMAGES * 784, "fp32_contents" if datatype == "FP32" else "uint_contents"
+    values = asked(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
+    raw = asked(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(decode.MAX_IMAGES, 784))
+    for content in (values, raw):
+        assert len(content) <= GRPC_MAX_MESSAGE
+        assert len(grpc_message.read(content, "digits")[1]) == decode.MAX_IMAGES
+
+
+WHOLE = asked("UINT8", IMAGES.tobytes())
+REFUSED = {
+    "cut": (WHOLE[:-1], "cannot be decoded"),
+    "no message": (b"\xff" * 20, "cannot be decoded"),
+    "no end": (b"\x80", "cannot be decoded"),
+    "none": (b"\x0a\x06digits", "exactly one input, got 0"),
+    "two": (WHOLE + asked("UINT8"), "exactly one input, got 2"),
+    "both": (asked("UINT8", b"x", uint_contents=[1]), "either raw_input_contents"),
+    "type": (asked("BYTES", b"x"), "expected datatype FP32"),
+    "too few": (asked("FP32", fp32_contents=[0.5]), "expected 2352 numbers for 3 images, got 1"),
+    "too many": (asked("FP32", fp32_contents=[0.5] * 9999), "expected 2352 numbers for 3 images, got 9999"),
+    "out of range": (asked("UINT8", uint_contents=[256] * 2352), "whole numbers from 0 to 255"),
+    "NaN": (asked("FP32", fp32_contents=[float("nan")] * 2352), "not finite"),
+    "empty inputs": (b"\x2a\x00" * 20_000, "beside the tensor's values"),
+    "empty raw tensors": (b"\x3a\x00" * 20_000, "beside the tensor's values"),
+    "empty texts": (asked("UINT8", bytes_contents=[b""] * 20_000), "beside the tensor's values"),
+    "a long name": (asked("UINT8", IMAGES.tobytes(), name="x" * 40_000), "beside the tensor's values"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_malformed_is_refused(what: str) -> None:
+    """Whatever is wrong with a message is said; what two bytes each would make large is not decoded at all."""
+    content, why = REFUSED[what]
+    with pytest.raises(decode.BadRequest, match=why):
+        grpc_message.read(content, "digits")
+
+
+def test_another_model_is_not_found() -> None:
+    """A request for a model of another name is no bad request."""
+    with pytest.raises(ModelNotFound):
+        grpc_message.read(asked("UINT8", IMAGES.tobytes(), name="other"), "digits")

@@ -1,0 +1,104 @@
+"""What the predictor serves is checked when it is loaded: the form of the model, and its golden answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from digits.errors import ReleaseError
+from digits.files import sha256_of
+from digits.release import releases
+from digits.serving.slot import load
+
+IMAGE = (np.arange(784) % 256).reshape(28, 28)
+WEIGHTS = np.random.default_rng(0).random((784, 10), np.float32) / 100
+SCORES = np.exp((IMAGE.reshape(784) / 255) @ WEIGHTS)
+GOLDEN = {
+    "image": IMAGE.tolist(),
+    "class": int(SCORES.argmax()),
+    "probabilities": (SCORES / SCORES.sum()).tolist(),
+}
+
+
+def onnx_of(shape: list[Any], weights: np.ndarray) -> bytes:
+    """A model of one layer that takes images of `shape`, of the weights' type."""
+    kind = helper.np_dtype_to_tensor_dtype(weights.dtype)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["row"]),
+            helper.make_node("MatMul", ["row", "weights"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["probabilities"]),
+        ],
+        "digits",
+        [helper.make_tensor_value_info("image", kind, shape)],
+        [helper.make_tensor_value_info("probabilities", kind, ["n", weights.shape[1]])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+RIGHT = onnx_of(["n", 28, 28, 1], WEIGHTS)
+
+
+def release(folder: Path, model: bytes, golden: Any) -> Path:
+    """A folder with a release of that model and golden image, whose digests are right."""
+    manifest = {"version": "0" * 12, "files": {"model.onnx": sha256_of(model)}, "golden": golden}
+    (folder / "model.onnx").write_bytes(model)
+    (folder / releases.MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def test_an_intact_release_is_loaded(tmp_path: Path) -> None:
+    """The small model of these tests is one that is taken, so what is refused below is what each test changes."""
+    loaded = load(release(tmp_path, RIGHT, GOLDEN))
+    assert loaded.version == "0" * 12
+    assert loaded.run(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (b"no ONNX at all", "ONNX Runtime cannot load release 000000000000: "),
+        (RIGHT[:-100], "ONNX Runtime cannot load release 000000000000: "),
+        (onnx_of(["n", 784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), found tensor\(float\) .*784"),
+        (onnx_of(["n", 1, 28, 28], WEIGHTS), r"expected a model of float .*, found tensor\(float\) .*1, 28, 28"),
+        (onnx_of(["n", 28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, found tensor\(double"),
+        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, found \(1, 5\)"),
+        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, found \(1, 1\)"),
+    ],
+    ids=["no ONNX", "cut", "rows", "channels first", "double", "five classes", "one class"],
+)
+def test_a_model_of_another_form_is_refused(model: bytes, said: str, tmp_path: Path) -> None:
+    """What ONNX Runtime cannot load, and a model that takes or gives something else, is a ReleaseError that says so."""
+    with pytest.raises(ReleaseError, match=said):
+        load(release(tmp_path, model, GOLDEN))
+
+
+@pytest.mark.parametrize(
+    ("golden", "said"),
+    [
+        (None, "has no usable golden image: TypeError"),
+        ({}, "has no usable golden image: KeyError"),
+        (GOLDEN | {"image": [[0] * 28] * 27}, "has no usable golden image: ValueError"),
+        (GOLDEN | {"probabilities": [0.1] * 9}, "has no usable golden image: ValueError"),
+        ({k: v for k, v in GOLDEN.items() if k != "class"}, "has no usable golden image: KeyError"),
+        (
+            GOLDEN | {"class": (GOLDEN["class"] + 1) % 10},
+            r"answers its golden image with \d \(.*\); expected \d \(.*\)",
+        ),
+        (GOLDEN | {"probabilities": [0.1] * 10}, r"answers its golden image with \d \(.*\); expected \d \(0\.1000\)"),
+    ],
+    ids=["null", "empty", "small image", "nine probabilities", "no class", "wrong class", "other probabilities"],
+)
+def test_a_golden_image_that_is_not_answered_is_refused(golden: Any, said: str, tmp_path: Path) -> None:
+    """A golden image that is none, or that the model answers otherwise, by its class too, refuses the release."""
+    with pytest.raises(ReleaseError, match=said):
+        load(release(tmp_path, RIGHT, golden))

@@ -1,0 +1,138 @@
+"""The three forms of a released model."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from digits.data import fetch
+from digits.errors import ReleaseError
+from digits.files import sha256_of_folder
+from digits.training.export import TOLERANCE, check, export, weights_digest
+from digits.training.networks import NETWORKS, build, keras, tf, with_probabilities
+from tests.helpers.support import Finished
+
+IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model with random weights."""
+    keras.utils.set_random_seed(0)
+    return with_probabilities(build("small"))
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """That model's exports."""
+    folder = tmp_path_factory.mktemp("export")
+    export(model, folder)
+    return folder
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_has_three_forms_that_agree(network, tmp_path):
+    """What is exported of each network is read back and gives the same answers, normalization and dropout included."""
+    made = build(network)
+    for weight in made.non_trainable_weights:  # the moving statistics, as training would leave them
+        weight.assign(weight + 0.5)
+    export(with_probabilities(made), tmp_path)
+    check(tmp_path, IMAGES)
+
+
+def _digests(folder):
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.keras", "model.onnx")}
+
+
+def test_the_three_forms_agree(folder):
+    """Keras, SavedModel and ONNX give the same probabilities within 1e-5."""
+    check(folder, IMAGES)
+
+
+def test_onnx_has_the_promised_signature(folder):
+    """The ONNX form is valid, takes any number of images as `image` and gives `probabilities`."""
+    onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.shape, taken.type) == ("image", ["n", 28, 28, 1], "tensor(float)")
+    assert (given.name, given.shape, given.type) == ("probabilities", ["n", 10], "tensor(float)")
+    for count in (1, 3):
+        assert session.run(None, {"image": IMAGES[:count]})[0].shape == (count, 10)
+
+
+def test_the_saved_model_has_the_promised_signature(folder):
+    """The SavedModel's serving_default takes float32 (n, 28, 28, 1) and its only output is `probabilities`."""
+    signature = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+    taken = signature.structured_input_signature[1]["image"]
+    assert (taken.shape.as_list(), taken.dtype) == ([None, 28, 28, 1], tf.float32)
+    assert list(signature.structured_outputs) == ["probabilities"]
+    assert signature.structured_outputs["probabilities"].shape.as_list() == [None, 10]
+
+
+def test_keras_can_load_its_form_in_safe_mode(model, folder):
+    """The Keras form loads with code execution forbidden, with the same weights."""
+    loaded = keras.saving.load_model(folder / "model.keras", safe_mode=True)
+    assert weights_digest(loaded) == weights_digest(model)
+
+
+def test_the_same_weights_give_the_same_bytes(model, folder, tmp_path):
+    """Exported again, and in another process, Keras's and ONNX's files are the same to the last bit."""
+    export(model, tmp_path / "again")
+    code = (
+        "import sys, pathlib\n"
+        "from digits.training.export import export\n"
+        "from digits.training.networks import build, keras, with_probabilities\n"
+        "build('large')\n"
+        "keras.utils.set_random_seed(0)\n"
+        "export(with_probabilities(build('small')), pathlib.Path(sys.argv[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "elsewhere"], timeout=240, check=True)
+    assert _digests(tmp_path / "again") == _digests(folder)
+    assert _digests(tmp_path / "elsewhere") == _digests(folder)
+
+
+def test_training_again_gives_the_same_saved_model(tmp_path):
+    """Two processes that do the same write the same SavedModel, to the last bit: publishing may be done again."""
+    code = (
+        "import sys, pathlib\n"
+        "from digits.training.export import export\n"
+        "from digits.training.networks import build, keras, with_probabilities\n"
+        "keras.utils.set_random_seed(0)\n"
+        "export(with_probabilities(build('small')), pathlib.Path(sys.argv[1]))\n"
+    )
+    for name in ("once", "again"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], timeout=240, check=True)
+    assert sha256_of_folder(tmp_path / "once") == sha256_of_folder(tmp_path / "again")
+
+
+def test_the_digest_is_the_weights(model):
+    """A changed weight changes the digest, and undoing it brings the digest back."""
+    bias = model.get_layer("logits").bias
+    before, value = weights_digest(model), bias.numpy()
+    bias.assign(value + 1)
+    changed = weights_digest(model)
+    bias.assign(value)
+    assert changed != before
+    assert weights_digest(model) == before
+
+
+def test_forms_that_differ_are_refused(folder, tmp_path):
+    """An ONNX form of other weights is refused, with how far it is off."""
+    other = with_probabilities(build("small"))
+    export(other, tmp_path)
+    (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    with pytest.raises(ReleaseError, match=r"model.onnx and model.keras differ by .*, expected at most 1e-05"):
+        check(tmp_path, IMAGES)
+
+
+def test_the_three_forms_agree_on_mnist(finished: Finished, mnist_folder: Path) -> None:
+    """Keras, SavedModel and ONNX of a trained model agree within 1e-5 on MNIST's first 1,000 test images."""
+    test = fetch.fetch("mnist", str(mnist_folder), mnist_folder).test
+    images = test.images[:1000, ..., None].astype(np.float32) / np.float32(255)
+    assert TOLERANCE == 1e-5
+    check(finished.folder / "model", images)
