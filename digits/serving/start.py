@@ -26,6 +26,6 @@ def run(options: Options, settings: Settings) -> None:
     if options.model_dir:
         load(options.model_dir)  # say what is wrong before a server is up
     sys.argv = sys.argv[:1]
-    from digits.serving import kserve_model
+    from digits.serving import server
 
-    kserve_model.serve(options, settings)
+    server.serve(options, settings)

@@ -270,7 +270,7 @@ def test_the_predictor_image_is_small_and_holds_only_what_serves(client, setting
     assert image.attrs["Size"] <= 450e6
     assert image.attrs["Config"]["User"] == "1000:1000"
     script = (
-        "import importlib.util as u, shutil, digits.serving.kserve_model; "
+        "import importlib.util as u, shutil, digits.serving.server; "
         "print([m for m in ('tensorflow', 'kfp', 'mlflow', 'pip', 'setuptools') if u.find_spec(m)], "
         "[p for p in ('gcc', 'cc', 'apt-get', 'pip') if shutil.which(p)])"
     )

@@ -228,7 +228,7 @@ def test_a_drain_takes_one_replica_at_a_time(rendered: dict[str, list[Json]], ov
 
 def test_a_pod_is_given_the_time_that_it_takes_to_end(rendered: dict[str, list[Json]]) -> None:
     """Kubernetes kills no pod that sleeps before it stops and then lets its requests finish; 30 s are its default."""
-    predictor = (ROOT.parent / "digits/serving/kserve_model.py").read_text()  # whose import is kserve's: a slow one
+    predictor = (ROOT.parent / "digits/serving/server.py").read_text()  # whose import is kserve's: a slow one
     (grace,) = re.findall(r"^GRACE_SECONDS = (\d+)", predictor, re.MULTILINE)
     (service,), objects = rendered["endpoint"], rendered["overlays/kind"]
     (runtime,) = of_kind(objects, "ServingRuntime")

@@ -63,7 +63,7 @@ def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
     """A few images are predicted at once, many in a thread, so that health probes are answered meanwhile."""
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-    from digits.serving.kserve_model import Servicer
+    from digits.serving.server import Servicer
 
     threads: list[threading.Thread] = []
 

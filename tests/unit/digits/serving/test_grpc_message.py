@@ -46,7 +46,7 @@ def test_images_are_read(content: bytes) -> None:
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
 def test_the_most_images_fit(datatype: str) -> None:
     """As many images as a request may have are no larger, raw or as numbers, than a message may be."""
-    from digits.serving.kserve_model import GRPC_MAX_MESSAGE
+    from digits.serving.server import GRPC_MAX_MESSAGE
 
     count, field = decode.MAX_IMAGES * 784, "fp32_contents" if datatype == "FP32" else "uint_contents"
     values = asked(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})

@@ -41,7 +41,7 @@ GRPC_CONNECTION_SECONDS = 300
 GRPC_IDLE_SECONDS, GRPC_HANDSHAKE_SECONDS = 65, 15
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 # uvicorn is given this instead of KServe's own application; see `application`.
-APPLICATION = "digits.serving.kserve_model:application"
+APPLICATION = "digits.serving.server:application"
 
 
 class DigitsModel(kserve.Model):
