@@ -221,7 +221,10 @@ def _kubeflow(settings: Settings) -> str:
     from digits.errors import MissingError
 
     if not settings.kfp_host and settings.backend != "kubeflow":
-        raise MissingError("DIGITS_KFP_HOST is not set; only the kubeflow backend needs it")
+        raise MissingError(
+            "DIGITS_KFP_HOST is not set; only the kubeflow backend needs it",
+            remedy="set it to the address of the Kubeflow Pipelines API",
+        )
     backend = KubeflowBackend(settings)
     try:
         backend.check()

@@ -104,7 +104,7 @@ def _test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[
     found = {}
     for number in numbers:
         if int(number) >= len(labels):
-            raise UsageError(f"{fetched.name} has test images 0 to {len(labels) - 1}, got {number}")
+            raise UsageError(f"expected a test image of {fetched.name} from 0 to {len(labels) - 1}, got {number}")
         image = images[int(number)]
         found[number] = Picture(f"test image {number}", image, image, int(labels[int(number)]))
     return found

@@ -162,7 +162,7 @@ def run(
         _compile(output or Path("pipeline.yaml"), settings, as_json, given)
         return
     if output:
-        raise UsageError("--output goes with --compile-only")
+        raise UsageError("--output is only for --compile-only", remedy="add --compile-only, or omit --output")
     result = execute(settings, given, cache=cache, resume=resume, quiet=quiet)
     answer = summary(result, settings)
     if as_json:

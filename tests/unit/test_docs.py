@@ -29,60 +29,9 @@ PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
 LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", reference.PAGES)
-def test_generated_page_is_what_the_sources_say(page: str) -> None:
-    """A setting or message that was changed is changed in the documentation: `python dev/reference.py`."""
-    assert (DOCS / page).read_text(encoding="utf-8") == reference.PAGES[page](), "run: python dev/reference.py"
-
-
-def test_messages_page_finds_what_is_raised() -> None:
-    """The collector sees plain, formatted and joined messages, and the errors derived elsewhere."""
-    page = reference.messages()
-    for part in ("a relative file would differ from step to step", "## ProgramError", "## EndpointTrouble"):
-        assert part in page
-    assert page.count("\n| ") > 100
-
-
-def test_messages_page_shows_a_remedy_that_the_call_only_names() -> None:
-    """A remedy that is a constant is shown as its text, and one that is made up elsewhere as …, not as none."""
-    tried = dict(re.findall(r"^\| (.+?) \| `\S+` \| (.*) \|$", reference.messages(), re.MULTILINE))
-    assert tried["no Docker engine answers at …"].startswith("start Docker")
-    assert tried["… is not on PATH"] == "…"
-    assert tried["expected a drawing, got an empty picture"] == "draw a digit first"
-    assert tried["the label is no digit"] == ""
-
-
-# Reasons within another message, which says what to do, and what no command mends.
-REASONS = {
-    "DIGITS\\_KFP\\_HOST is not set; only the kubeflow backend needs it",
-    "HTTP …",
-    "MLflow's run names release digest …",
-    "digest … is not that of its data, code, and weights",
-    "it is not registered in MLflow",
-    "it names another content of … than the published one: …",
-    "sent more than the … bytes that the file has",
-    "the content is not what the name says",
-    "the image is not one of 28 x 28 with ink on it",
-    "the label is no digit",
-    "the manifest names a file outside its release: …",
-    "the manifest that MLflow keeps differs in: …",
-    "the record cannot be read",
-    "took longer than … s",
-    "--output goes with --compile-only",
-    "cannot split … images off …",
-    "… has test images 0 to …, got …",
-}
-
-
-@pytest.mark.parametrize(
-    "kind", ["MissingError", "UsageError", "DataError", "ReleaseError", "StoreError", "EndpointError"]
-)
-def test_a_message_says_what_to_try_or_what_was_expected(kind: str) -> None:
-    """A message of the command line without a remedy says what was expected, or is one of the reasons listed above."""
-    section = reference.messages().split(f"\n## {kind}\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (.+?) \| `\S+` \| (.*) \|$", section, re.MULTILINE)
-    assert rows
-    assert [said for said, remedy in rows if not remedy and "expected" not in said and said not in REASONS] == []
+def test_the_configuration_page_is_current() -> None:
+    """The page of settings is what `python dev/reference.py` writes."""
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.configuration(), "run: python dev/reference.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -92,31 +41,12 @@ def test_no_table_of_a_benchmark_is_left_empty(page: Path) -> None:
     assert [name for name, content in parts if not content.strip()] == []
 
 
-def test_each_kind_of_error_has_its_remedies() -> None:
-    """Every kind on the messages page has a heading in troubleshooting."""
-    kinds = re.findall(r"^## (\w+)$", (DOCS / "messages.md").read_text(encoding="utf-8"), re.MULTILINE)
-    told = re.findall(r"^### (\w+)$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(kinds) > 10
-    assert set(kinds) <= set(told)
-
-
 def test_the_tests_that_reliability_names_exist() -> None:
     """Each fault that the page says another lane injects is injected by a test of that name."""
     named = re.findall(r"`tests/(\S+?\.py)::(\w+)`", (DOCS / "reliability.md").read_text(encoding="utf-8"))
     assert len(named) > 15
     for file, test in named:
         assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
-
-
-def test_quoted_messages_are_ours() -> None:
-    """A message that troubleshooting quotes in bold is, from end to end, one that the code gives."""
-    rows = re.findall(r"^\| (.+?) \| `", reference.messages(), re.MULTILINE)
-    patterns = [re.escape(re.sub(r"\\(.)", r"\1", row)).replace("…", ".+") for row in rows]
-    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    quotes = [" ".join(quote.split()) for quote in re.findall(r"\*\*`([^`]+)`\*\*", text)]
-    assert len(quotes) > 15
-    unknown = [quote for quote in quotes if not any(re.fullmatch(pattern, quote) for pattern in patterns)]
-    assert not unknown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -42,3 +42,16 @@ def test_each_package_of_the_wheel_says_that_it_is_typed() -> None:
     packages = told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert set(packages) == set(PRODUCT)
     assert [name for name in packages if not (ROOT / name / "py.typed").is_file()] == []
+
+
+ACTIONABLE = {"UsageError", "MissingError", "EndpointError"}
+
+
+@pytest.mark.parametrize("folder", PRODUCT)
+def test_an_error_that_a_user_can_act_on_says_how(folder: str) -> None:
+    """A usage, missing or endpoint error has a remedy, or its message states what was expected."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ACTIONABLE:
+                arguments = {keyword.arg for keyword in node.keywords}
+                assert "remedy" in arguments or "expected" in ast.unparse(node), f"{path}:{node.lineno}"
