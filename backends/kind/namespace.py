@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.kind.kubectl import Report, apply, as_json, wait
-from backends.kserve.kube import MANAGER, forwarded, kubeconfig_path, unknown
+from backends.kserve.kube import FIELD_MANAGER, kubeconfig_path, unknown_cluster
+from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import MissingError
 from digits.settings import Settings
@@ -45,7 +46,7 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
         (root / "here").mkdir()
         (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images)))
         for part in ("cluster", "here"):
-            apply(settings, "-k", str(root / part), manager=MANAGER)
+            apply(settings, "-k", str(root / part), manager=FIELD_MANAGER)
     for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
         wait(settings, deployment, settings.namespace, report)
 
@@ -96,7 +97,7 @@ def store(settings: Settings) -> Iterator[Settings]:
         MissingError: the cluster or its store is not up.
     """
     if not kubeconfig_path(settings).is_file():
-        raise unknown(kubeconfig_path(settings))
+        raise unknown_cluster(kubeconfig_path(settings))
     keys = credentials(settings)
     if keys is None:
         raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 
 from backends.kserve.diagnosis import reasons
-from backends.kserve.kube import Json, Kube, RefusedError, forwarded, is_ready
+from backends.kserve.kube import Json, Kube, RefusedError, is_ready
+from backends.kserve.port_forward import forwarded
 from backends.kserve.revision import PREVIOUS, REVISION, Revision, inference_service
 from digits.errors import DigitsError, EndpointError, MissingError
 from digits.release.deploy import wait_for, wait_for_version
@@ -90,8 +91,8 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, *, name: str = NAME, at: int = 0) -> Iterator[str]:
-    """An address of the endpoint that this process can reach while the block runs, with port `at` unless that is 0.
+def connected(settings: Settings, *, name: str = NAME, local_port: int = 0) -> Iterator[str]:
+    """An address of the endpoint that this process can reach while the block runs, on `local_port` unless that is 0.
 
     Raises:
         EndpointError: no pod of it is ready.
@@ -100,7 +101,7 @@ def connected(settings: Settings, *, name: str = NAME, at: int = 0) -> Iterator[
     if service.kube.inside:
         yield service.url
         return
-    with service.reached(service.ready_pod(""), at=at) as url:
+    with service.reached(service.ready_pod(""), local_port=local_port) as url:
         yield url
 
 
@@ -227,11 +228,11 @@ class _Service:
         )
 
     @contextlib.contextmanager
-    def reached(self, pod: str, *, at: int = 0) -> Iterator[str]:
+    def reached(self, pod: str, *, local_port: int = 0) -> Iterator[str]:
         """A local address of that pod."""
         path = self.kube.kubeconfig
         assert path is not None  # noqa: S101 - only called outside a cluster
-        with forwarded(path, self.namespace, f"pod/{pod}", HTTP_PORT, at=at) as (port,):
+        with forwarded(path, self.namespace, f"pod/{pod}", HTTP_PORT, local_port=local_port) as (port,):
             yield f"http://127.0.0.1:{port}"
 
     def _restore(self, revision: Revision, former: Json | None) -> None:

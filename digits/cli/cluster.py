@@ -160,7 +160,8 @@ def open_command(open_page: bool) -> None:
     import webbrowser
 
     from backends.kserve import rollout
-    from backends.kserve.kube import forwarded, kubeconfig_path
+    from backends.kserve.kube import kubeconfig_path
+    from backends.kserve.port_forward import forwarded
     from backends.process.predictor import free_port
 
     settings = Settings.load()
@@ -169,8 +170,8 @@ def open_command(open_page: bool) -> None:
     with contextlib.ExitStack() as at_last, contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
         while True:
             with (
-                rollout.connected(settings, at=endpoint_at) as endpoint,
-                forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, at=page_at),
+                rollout.connected(settings, local_port=endpoint_at) as endpoint,
+                forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_at),
             ):
                 if gone:
                     click.echo("connected again", err=True)

@@ -19,7 +19,8 @@ import pytest
 from backends.kind import cluster
 from backends.kind.namespace import credentials, install
 from backends.kserve import rollout
-from backends.kserve.kube import forwarded, kubeconfig_path
+from backends.kserve.kube import kubeconfig_path
+from backends.kserve.port_forward import forwarded
 from backends.programs import program
 from digits.data import corrections
 from digits.errors import MissingError
@@ -82,7 +83,7 @@ def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path:
     """After `up` was killed while its node was starting, the next makes the cluster whole; `down` leaves no trace."""
     settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
     command = (
-        "from backends.kserve import kind as cluster; from digits.settings import Settings; "
+        "from backends.kind import cluster; from digits.settings import Settings; "
         f"cluster.up(Settings.load(dotenv=None), print, name='{HALF}')"
     )
     child = subprocess.Popen(

@@ -19,7 +19,8 @@ import yaml
 
 from backends.kind.namespace import manifests
 from backends.kserve import rollout
-from backends.kserve.kube import forwarded, kubeconfig_path
+from backends.kserve.kube import kubeconfig_path
+from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import EndpointError
 from digits.release import deploy, releases
@@ -337,13 +338,13 @@ def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) 
     manifest, uri = namespace.publish(small_releases[0])
     script = (
         "import json, sys; sys.path.append('/sources')\n"
-        "from backends.kserve import kserve; from digits.settings import Settings\n"
-        "print(kserve.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
+        "from backends.kserve import rollout; from digits.settings import Settings\n"
+        "print(rollout.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
     # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.
     package = Path(rollout.__file__).parents[1]
     sources = {
-        str(path.relative_to(package.parent)): path for path in (*package.glob("*.py"), *package.glob("cluster/*.py"))
+        str(path.relative_to(package.parent)): path for path in (*package.glob("*.py"), *package.glob("kserve/*.py"))
     }
     files = [f"--from-file={name.replace('/', '.')}={path}" for name, path in sources.items()]
     namespace.kubectl("create", "configmap", "backends", *files)

@@ -53,6 +53,12 @@ def test_imports_point_one_way(layer: str) -> None:
             assert top not in ALLOWED or top in ALLOWED[layer], f"{path} imports {name}"
 
 
+def test_kserve_knows_no_kind_cluster() -> None:
+    """`backends/kind` may use `backends/kserve`, which works on any cluster and imports nothing of kind."""
+    for path in sources("backends/kserve"):
+        assert not {name for name in imported(path) if name.startswith("backends.kind")}, path
+
+
 def test_no_modules_import_each_other() -> None:
     """The imports of the product's modules, late ones too, make no circle."""
     paths = [path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py")]

@@ -1,0 +1,78 @@
+"""Ports of a pod or Service, forwarded to this machine by kubectl."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from backends.programs import need
+from digits.errors import DigitsError
+
+FORWARD_SECONDS = 20.0
+
+
+@contextlib.contextmanager
+def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_port: int = 0) -> Iterator[list[int]]:
+    """Forward `ports` of `target` (`pod/x` or `service/y`) to ports of 127.0.0.1 while the block runs; yield these.
+
+    `local_port` is used for the first of `ports`; 0 means any free port. kubectl forwards a Service to one of its
+    pods, and stays with that pod.
+
+    Raises:
+        MissingError: kubectl is not installed.
+        DigitsError: the ports were not forwarded within 20 s; has kubectl's output.
+    """
+    command = ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", "port-forward", target]
+    pairs = [f"{(local_port or '') if number == 0 else ''}:{port}" for number, port in enumerate(ports)]
+    need("kubectl")
+    child = subprocess.Popen(
+        [*command, "--address=127.0.0.1", *pairs],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines: queue.Queue[str | None] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
+    reader.start()
+    try:
+        yield _forwarded_ports(target, len(ports), lines)
+    finally:
+        child.terminate()
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        reader.join(5)
+
+
+def _read(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
+    assert stream is not None  # noqa: S101 - Popen was called with PIPE
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None]) -> list[int]:
+    ports: list[int] = []
+    output: list[str] = []
+    deadline = time.monotonic() + FORWARD_SECONDS
+    while len(ports) < count:
+        try:
+            line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            line = None
+        if line is None:
+            raise DigitsError(f"no port of {target} could be forwarded: {''.join(output).strip() or 'no answer'}")
+        output.append(line)
+        if line.startswith("Forwarding from 127.0.0.1:"):
+            ports.append(int(line.split(":")[1].split()[0]))
+    return ports
