@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from digits.errors import EndpointError, MissingError
 from digits.http import ask, bearer
+from digits.release.golden import Golden
 from digits.release.releases import Manifest
 from digits.settings import Settings
 
@@ -25,7 +24,6 @@ FOLLOW = "follow"
 ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
 READY_SECONDS = 60.0
 REQUEST_SECONDS = 5.0
-AGREEMENT = 1e-4  # ONNX Runtime on another processor may differ in the last bits
 
 Deployer = Callable[[Settings, Manifest, str], str]
 
@@ -111,17 +109,12 @@ def wait_for_version(
 
 
 def check_golden(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = REQUEST_SECONDS) -> None:
-    """Ask `endpoint` for the release's golden image. Raises EndpointError if the answer differs."""
-    golden = manifest["golden"]
-    instances = (np.asarray(golden["image"], np.float32) / 255).tolist()
-    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": [instances]}, token=token, seconds=seconds)
-    got = np.asarray(answer["predictions"][0])
-    if got.shape != (10,) or not np.abs(got - golden["probabilities"]).max() <= AGREEMENT:
-        raise EndpointError(
-            f"{endpoint} answers the golden image with {int(got.argmax())} ({got.max():.4f}); expected "
-            f"{golden['class']} ({max(golden['probabilities']):.4f})",
-            remedy=f"digits verify {manifest['version']}",
-        )
+    """Request a prediction for the release's golden image. Raises EndpointError if the answer differs."""
+    golden = Golden.from_manifest(manifest)
+    instances = golden.pixels[..., 0].tolist()
+    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": instances}, token=token, seconds=seconds)
+    if difference := golden.difference(answer["predictions"][0]):
+        raise EndpointError(f"{endpoint} {difference}", remedy=f"digits verify {manifest['version']}")
 
 
 def request(url: str, body: Any = None, *, token: str = "", seconds: float = REQUEST_SECONDS) -> Any:

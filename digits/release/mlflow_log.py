@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from digits.errors import DigitsError, MissingError, ReleaseError, mask_url
 from digits.files import part_of
 from digits.release import ledger
+from digits.signature import IMAGE, PROBABILITIES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -189,8 +190,8 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
 
     client(settings)
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("float32"), (-1, 28, 28, 1), "image")]),
-        Schema([TensorSpec(np.dtype("float32"), (-1, 10), "probabilities")]),
+        Schema([TensorSpec(np.dtype(IMAGE.dtype), IMAGE.shape, IMAGE.name)]),
+        Schema([TensorSpec(np.dtype(PROBABILITIES.dtype), PROBABILITIES.shape, PROBABILITIES.name)]),
     )
     model = onnx_library.load(onnx)
     with _usable(settings):

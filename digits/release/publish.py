@@ -19,14 +19,10 @@ from digits.data import catalog
 from digits.data.dataset import Dataset
 from digits.evaluation import metrics, report
 from digits.files import canonical_json, write_whole
-from digits.release import gate, ledger, mlflow_log, releases
+from digits.release import gate, golden, ledger, mlflow_log, releases
 from digits.settings import Settings
+from digits.signature import MODEL_SIGNATURE
 from digits.store import ObjectStore
-
-SIGNATURE = {
-    "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 28, 28, 1], "range": [0, 1]}],
-    "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10], "range": [0, 1]}],
-}
 
 
 def publish(
@@ -99,12 +95,12 @@ def _manifest(
 ) -> releases.Manifest:
     """All but the files' digests, which publishing adds."""
     chosen = int(right.argmax())  # the first test image that the model recognises
-    golden = metrics.predict(model / "model.onnx", test.images[chosen : chosen + 1])[0]
+    probabilities = metrics.predict(model / "model.onnx", test.images[chosen : chosen + 1])[0]
     return {
         "name": "digits",
         "version": version,
         "digest": digest,
-        "signature": SIGNATURE,
+        "signature": MODEL_SIGNATURE,
         "weights": about["weights"],
         "data": about["data"],
         "code": about["code"],
@@ -112,11 +108,7 @@ def _manifest(
         "parameters": about["parameters"],
         "mlflow_run": run_id,
         "metrics": {name: figures[name] for name in ("accuracy", "interval", "loss", "auc", "count")},
-        "golden": {
-            "image": test.images[chosen].tolist(),
-            "class": int(golden.argmax()),
-            "probabilities": [float(p) for p in golden],
-        },
+        "golden": golden.create(test.images[chosen], probabilities),
     }
 
 

@@ -19,6 +19,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from digits.serving.decode import BadRequest
 from digits.serving.rest import JSON, PROTOCOLS, Headers
 from digits.serving.slot import Served
+from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -172,11 +173,8 @@ class Front:
             "name": self._name,
             "versions": [current.version] if current else [],
             "platform": "onnx",
-            "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 28, 28, 1]}],
-            "outputs": [
-                {"name": "class", "datatype": "INT64", "shape": [-1]},
-                {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
-            ],
+            "inputs": ENDPOINT_INPUTS,
+            "outputs": ENDPOINT_OUTPUTS,
             "parameters": self._served.about(),
         }
 

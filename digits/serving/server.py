@@ -28,6 +28,7 @@ from digits.serving.limits import MOST_GRPC_CONNECTIONS
 from digits.serving.options import Options
 from digits.serving.slot import Follower, Served, load
 from digits.settings import Settings
+from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
 
 GRACE_SECONDS = 30
 WORKER_SECONDS = 60.0
@@ -77,14 +78,11 @@ class DigitsModel(kserve.Model):
 
     async def get_input_types(self) -> list[dict[str, Any]]:
         """For the metadata."""
-        return [{"name": "image", "datatype": "FP32", "shape": [-1, 28, 28, 1]}]
+        return list(ENDPOINT_INPUTS)
 
     async def get_output_types(self) -> list[dict[str, Any]]:
         """For the metadata."""
-        return [
-            {"name": "class", "datatype": "INT64", "shape": [-1]},
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
-        ]
+        return list(ENDPOINT_OUTPUTS)
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
+from digits.release.golden import Golden
+from digits.signature import IMAGE, PROBABILITIES
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -24,7 +26,6 @@ log = logging.getLogger("digits.predictor")
 POLL_SECONDS = 0.3
 # A release that could not be had (store away) is tried again; a refused one too, should it have been repaired.
 RETRY_SECONDS = 5.0
-AGREEMENT = 1e-4
 OTHER = "digits rollback to the champion before, or serve another release: digits releases"
 
 
@@ -58,7 +59,7 @@ def load(folder: Path) -> Loaded:
     except Exception as exc:
         raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}", remedy=OTHER) from exc
     image = session.get_inputs()[0]
-    if image.type != "tensor(float)" or list(image.shape[1:]) != [28, 28, 1]:
+    if image.type != "tensor(float)" or tuple(image.shape[1:]) != IMAGE.shape[1:]:
         raise ReleaseError(f"expected a model of float (n, 28, 28, 1), found {image.type} {image.shape}", remedy=OTHER)
     name = image.name
 
@@ -66,24 +67,12 @@ def load(folder: Path) -> Loaded:
         result: NDArray[np.float32] = session.run(None, {name: pixels})[0]
         return result
 
-    try:
-        golden = manifest["golden"]
-        pixels = np.asarray(golden["image"], np.float32).reshape(1, 28, 28, 1) / np.float32(255)
-        expected = np.asarray(golden["probabilities"], np.float32).reshape(10)
-        digit = int(golden["class"])
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ReleaseError(f"release {manifest['version']} has no usable golden image: {exc!r}", remedy=OTHER) from exc
-    answer = run(pixels)
-    if answer.shape != (1, 10):
+    golden = Golden.from_manifest(manifest)
+    answer = run(golden.pixels)
+    if answer.shape != (1, *PROBABILITIES.shape[1:]):
         raise ReleaseError(f"expected probabilities (1, 10) for one image, found {answer.shape}", remedy=OTHER)
-    got = answer[0]
-    agrees = np.abs(got - expected).max() <= AGREEMENT  # so written, NaN does not agree
-    if not agrees or got.argmax() != digit:
-        raise ReleaseError(
-            f"release {manifest['version']} answers its golden image with {int(got.argmax())} ({got.max():.4f}); "
-            f"expected {digit} ({expected.max():.4f})",
-            remedy=OTHER,
-        )
+    if difference := golden.difference(answer[0]):
+        raise ReleaseError(f"release {manifest['version']} {difference}", remedy=OTHER)
     return Loaded(manifest, run)
 
 
