@@ -54,8 +54,8 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
 def collect_feedback(store: str, out: Path) -> Json:
     """Write the corrected drawings of the object store as a data set. Returns {"digest", "count", "rejected"}."""
     collected = corrections.collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
-    digest = Dataset(collected.images, collected.labels).save(out)
-    return {"digest": digest, "count": collected.count, "rejected": sum(collected.rejected.values())}
+    digest = collected.save(out)
+    return {"digest": digest, "count": len(collected), "rejected": sum(collected.rejected.values())}
 
 
 def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dict[str, Path]) -> Json:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -166,18 +165,16 @@ class _Gateway:
             raise HTTPException(400, "expected label=0 to 9 and a printable release")
         ink, png = await self._drawing(request, MOST_STORED)
         image = await run_in_threadpool(to_mnist, ink)
-        late = threading.Event()
         about = functools.partial(corrections.record, drawing_png=png, release=release, answer=answer)
-        store_it = functools.partial(about, store, image, label, given_up=late.is_set)
+        store_it = functools.partial(about, store, image, label)
         try:
             with anyio.fail_after(STORE_SECONDS):  # a thread that is left behind ends when the store's own waits do
                 key = await anyio.to_thread.run_sync(store_it, abandon_on_cancel=True, limiter=self.storing)
         except TimeoutError:
-            late.set()
             raise HTTPException(
                 503,
                 f"expected the store to answer in {STORE_SECONDS:g} s, and it did not; the correction may be stored "
-                "all the same. Make it again in a while: it is kept once",
+                "all the same. Make it again in a while: it counts once",
                 {"Retry-After": "10"},
             ) from None
         self.metrics.feedback.labels(str(label)).inc()

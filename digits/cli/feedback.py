@@ -25,7 +25,7 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     with opened(backend) as (_, store, _):
         for which in remove:
             click.echo(f"removed {_line(corrections.remove(store, which))}", err=as_json)
-        found = corrections.listed(store)
+        found = corrections.list_current(store)
     if as_json:
         emit({"corrections": [dataclasses.asdict(one) for one in found], "removed": len(remove)})
         return

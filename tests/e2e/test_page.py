@@ -467,7 +467,7 @@ def test_learns_from_corrections(browser: Any, lab: Lab) -> None:
 
         wrong = 12 - read(correct=True)
         assert wrong >= 3, "the champion reads these already: draw odder ones"
-        assert corrections.collect(store, limit=100).count >= 3
+        assert len(corrections.collect(store, limit=100)) >= 3
         after = lab.run("--epochs", "2")
         assert after["data"]["feedback"]["count"] >= 3
         assert after["accuracy"] >= before["accuracy"] - 0.005

@@ -116,7 +116,7 @@ def feedback_digest(namespace: Namespace) -> str:
     """The digest of no corrections, by the code that the step runs."""
     from digits.data.dataset import empty
 
-    assert corrections.collect(namespace.store, limit=10).count == 0
+    assert len(corrections.collect(namespace.store, limit=10)) == 0
     return empty().digest()
 
 

@@ -376,7 +376,7 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
 def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, command, digit):
     """What `digits up` and `digits web` store for this backend lies in its store, and its next run takes it."""
     backend.run(Request(PARAMETERS), lambda event: None)
-    before = corrections.collect(open_store(backend.here()), limit=10).count
+    before = len(corrections.collect(open_store(backend.here()), limit=10))
     basic = ("--dataset", "sklearn-digits", "--epochs", "1") if command == "up" else ()
     page = subprocess.Popen(
         [sys.executable, "-m", "digits", command, "--no-open", "--port", "0", *basic],

@@ -1,11 +1,13 @@
-"""Corrected drawings in the object store."""
+"""The log of corrections in the object store."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -13,34 +15,52 @@ from numpy.typing import NDArray
 
 from digits.data import corrections
 from digits.errors import DataError, MissingError
-from digits.files import canonical_json
+from digits.files import canonical_json, sha256_of
 from digits.store.folder import FileStore
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path)
+    return FileStore(tmp_path / "store")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "other")
 
 
 def image(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
-def record(store: FileStore, seed: int, label: int) -> str:
-    return corrections.record(store, image(seed), label, drawing_png=b"png", release="v1", answer=None)
+def record(store: FileStore, seed: int, label: int, *, at: float | None = None) -> str:
+    """Record a correction of the image `seed`, as if the clock showed `at` seconds."""
+    with pytest.MonkeyPatch.context() as clock:
+        if at is not None:
+            clock.setattr("time.time_ns", lambda: int(at * 1e9))
+        return corrections.record(store, image(seed), label, drawing_png=b"png", release="v1", answer=None)
 
 
-def dated(store: FileStore, key: str, at: object) -> None:
-    """Set the time of a record; None: it has none, as those of earlier versions."""
-    said = json.loads(store.get(key)) | {"time": at}
-    store.put(key, json.dumps({name: value for name, value in said.items() if value is not None}).encode())
+def remove(store: FileStore, prefix: str = "", *, at: float) -> None:
+    with pytest.MonkeyPatch.context() as clock:
+        clock.setattr("time.time_ns", lambda: int(at * 1e9))
+        corrections.remove(store, prefix)
 
 
-def test_what_is_recorded_is_collected(store: FileStore) -> None:
-    """Images and labels come back as they were, in the order of their keys."""
+def labels(store: FileStore) -> list[int]:
+    return corrections.collect(store, limit=100).labels.tolist()
+
+
+def forge(store: FileStore, content: bytes, folder: str, label: int = 7) -> None:
+    """Put an entry whose name states the right digest of its content."""
+    store.put(f"feedback/{folder}/1000-{label}-{sha256_of(content)[:16]}.json", content)
+
+
+def test_recorded_corrections_are_collected(store: FileStore) -> None:
+    """Images and labels are returned unchanged, in the order of their keys."""
     keys = {record(store, seed, seed % 10): seed for seed in range(12)}
     collected = corrections.collect(store, limit=100)
-    assert collected.count == 12
+    assert len(collected) == 12
     assert (collected.images.dtype, collected.images.shape) == (np.uint8, (12, 28, 28))
     for key, picture, label in zip(sorted(keys), collected.images, collected.labels, strict=True):
         assert np.array_equal(picture, image(keys[key]))
@@ -48,40 +68,55 @@ def test_what_is_recorded_is_collected(store: FileStore) -> None:
     assert collected.rejected == {}
 
 
-def test_what_is_said_twice_is_kept_once(store: FileStore) -> None:
-    """The same correction has the same key and changes no digest; its record is the last, with that one's time."""
-    key = record(store, 1, 7)
-    dated(store, key, 1000.0)
-    before = corrections.digest(store), corrections.collect(store, limit=10).digest
-    assert corrections.record(store, image(1), 7, drawing_png=b"other", release="v2", answer=3) == key
-    said = json.loads(store.get(key))
-    assert (said["release"], said["answer"]) == ("v2", 3)
-    assert said["time"] > 1000
-    assert (corrections.digest(store), corrections.collect(store, limit=10).digest) == before
-
-
-def test_the_latest_label_holds(store: FileStore) -> None:
-    """Correcting a correction replaces it."""
+def test_a_repeated_correction_counts_once(store: FileStore) -> None:
+    """Repeating a correction changes no digest; the list shows the release and the answer of the last one."""
     record(store, 1, 7)
-    record(store, 1, 1)
-    assert corrections.collect(store, limit=10).labels.tolist() == [1]
+    before = corrections.digest(store), corrections.collect(store, limit=10).digest()
+    corrections.record(store, image(1), 7, drawing_png=b"other", release="v2", answer=3)
+    assert (corrections.digest(store), corrections.collect(store, limit=10).digest()) == before
+    (correction,) = corrections.list_current(store)
+    assert (correction.label, correction.release, correction.answer) == (7, "v2", 3)
 
 
-def test_a_correction_that_was_given_up_removes_no_later_one(tmp_path: Path) -> None:
-    """What a store takes in after its visitor was told to try again does not undo what he then saw stored."""
+def test_the_latest_label_wins(store: FileStore) -> None:
+    """A correction replaces an earlier one of the same image, however short the time between them."""
+    for label in (7, 1, 3, 2):
+        record(store, 1, label)
+    assert labels(store) == [2]
+
+
+def test_recording_is_one_write(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A correction is stored with a single `put`; the store gets no other request."""
+    for method in ("get", "keys", "exists", "delete", "create"):
+        monkeypatch.setattr(store, method, _unexpected)
+    record(store, 1, 7)
+
+
+def test_the_digest_reads_names_only(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest for the cache key is computed without reading a record."""
+    record(store, 1, 7)
+    monkeypatch.setattr(store, "get", _unexpected)
+    assert len(corrections.digest(store)) == 64
+
+
+def _unexpected(*_: object) -> NoReturn:
+    raise AssertionError("unexpected request to the store")
+
+
+def test_a_late_write_does_not_replace_a_newer_correction(tmp_path: Path) -> None:
+    """A correction that a slow store writes after its client gave up does not replace the one made meanwhile."""
 
     class Slow(FileStore):
         def put(self, key: str, content: bytes | Path) -> None:
             record(FileStore(tmp_path), 1, 5)  # meanwhile
             super().put(key, content)
 
-    corrections.record(Slow(tmp_path), image(1), 3, drawing_png=b"", release="", answer=None, given_up=lambda: True)
-    said = [one.label for one in corrections.listed(FileStore(tmp_path))]
-    assert 5 in said
+    corrections.record(Slow(tmp_path), image(1), 3, drawing_png=b"", release="", answer=None)
+    assert labels(FileStore(tmp_path)) == [5]
 
 
-def test_of_two_corrections_at_once_one_stands(tmp_path: Path) -> None:
-    """Two people who correct one picture at the same moment do not delete each other's corrections."""
+def test_one_of_two_concurrent_corrections_wins(tmp_path: Path) -> None:
+    """Two users who correct one image at the same time delete nothing, and exactly one of the labels wins."""
     both = threading.Barrier(2, timeout=10)
 
     class Together(FileStore):
@@ -91,69 +126,69 @@ def test_of_two_corrections_at_once_one_stands(tmp_path: Path) -> None:
 
     store = Together(tmp_path)
     with ThreadPoolExecutor(2) as pool:
-        told = list(pool.map(lambda label: record(store, 1, label), (3, 4)))
-    assert store.keys()
-    assert set(store.keys()) <= set(told)
+        keys = list(pool.map(lambda label: record(store, 1, label), (3, 4)))
+    assert store.keys() == sorted(keys)
+    assert labels(store) in ([3], [4])
 
 
-def test_conflicting_labels_are_dropped(store: FileStore) -> None:
-    """Where two labels of one picture stand, neither is taken, and it is said."""
-    key = record(store, 1, 7)
-    content = store.get(key)
-    record(store, 1, 1)
-    store.put(key, content)
-    record(store, 2, 2)
-    collected = corrections.collect(store, limit=10)
-    assert collected.labels.tolist() == [2]
-    assert collected.rejected == {"the same picture has several labels": 2}
+@pytest.mark.parametrize("order", itertools.permutations((1, 7, None)))
+def test_equal_times_have_a_defined_winner(order: tuple[int | None, ...], store: FileStore, other: FileStore) -> None:
+    """Of entries with equal times the greater label wins, and a withdrawal wins over both, in each order of arrival."""
+    made = FileStore(store.root.parent / "made")
+    entries = {1: record(made, 1, 1, at=1000), 7: record(made, 1, 7, at=1000)}
+    remove(made, at=1000.000001)
+    (removed,) = set(made.keys()) - set(entries.values())
+    entries[None] = removed.replace("1000000001-", "1000000000-")
+    for label in order:
+        store.put(entries[label], made.get(removed if label is None else entries[label]))
+        if label is not None:
+            other.put(entries[label], made.get(entries[label]))
+    assert (labels(store), labels(other)) == ([], [7])
 
 
-def test_the_digest_follows_the_content(tmp_path: Path) -> None:
-    """The same corrections in another order have the same digests; another one changes both."""
-    stores = [FileStore(tmp_path / name) for name in "ab"]
-    for store, seeds in zip(stores, ([1, 2, 3], [3, 1, 2]), strict=True):
+def test_the_digest_follows_the_content(store: FileStore, other: FileStore) -> None:
+    """The same corrections in another order have the same digests; a different label changes both."""
+    for target, seeds in ((store, [1, 2, 3]), (other, [3, 1, 2])):
         for seed in seeds:
-            record(store, seed, seed)
-    a, b = stores
-    assert corrections.digest(a) == corrections.digest(b)
-    assert corrections.collect(a, limit=10).digest == corrections.collect(b, limit=10).digest
-    before = corrections.digest(a), corrections.collect(a, limit=10).digest
-    record(a, 1, 9)
-    assert corrections.digest(a) != before[0]
-    assert corrections.collect(a, limit=10).digest != before[1]
+            record(target, seed, seed)
+    before = corrections.digest(store), corrections.collect(store, limit=10).digest()
+    assert (corrections.digest(other), corrections.collect(other, limit=10).digest()) == before
+    record(store, 1, 9)
+    assert corrections.digest(store) != before[0]
+    assert corrections.collect(store, limit=10).digest() != before[1]
 
 
 def test_an_empty_store_is_no_error(store: FileStore) -> None:
-    """Without corrections there are no images, and the digests exist all the same."""
+    """Without corrections there are no images, and both digests exist."""
     collected = corrections.collect(store, limit=10)
     assert collected.images.shape == (0, 28, 28)
     assert collected.labels.shape == (0,)
-    assert len(collected.digest) == len(corrections.digest(store)) == 64
+    assert len(collected.digest()) == len(corrections.digest(store)) == 64
 
 
-def test_takes_no_more_than_asked(store: FileStore) -> None:
-    """Beyond the limit, records are left out and counted."""
+def test_at_most_limit_corrections_are_collected(store: FileStore) -> None:
+    """Corrections beyond the limit are left out and counted."""
     for seed in range(5):
         record(store, seed, seed)
     collected = corrections.collect(store, limit=3)
-    assert collected.count == 3
+    assert len(collected) == 3
     assert sum(collected.rejected.values()) == 2
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"label": 11},
-        {"label": True},
-        {"label": "7"},
         {"image": "AAAA"},
         {"image": "no base64!"},
         {"image": None},
-        {"label": 8},  # a digit, but not the one that the name was made of
+        {"answer": 3},
+        {"drawing": ""},
+        {"release": "v2"},
+        {"label": 8},
     ],
 )
 def test_damaged_records_are_left_out(store: FileStore, change: dict[str, object]) -> None:
-    """A record that was tampered with is counted, not trained on; the others are taken."""
+    """A record that was changed is counted, not trained on; the others are used."""
     key = record(store, 1, 7)
     record(store, 2, 2)
     store.put(key, canonical_json(json.loads(store.get(key)) | change))
@@ -162,14 +197,56 @@ def test_damaged_records_are_left_out(store: FileStore, change: dict[str, object
     assert sum(collected.rejected.values()) == 1
 
 
-def test_other_files_are_nobodys_business(store: FileStore) -> None:
-    """Objects beside the records, broken ones too, neither fail the collection nor change the digest."""
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"7", b'{"image": 7}', b'{"image": "AAAA"}', b"[" * 9999])
+def test_forged_records_are_left_out(store: FileStore, other: FileStore, content: bytes) -> None:
+    """A record that matches the digest in its name is still parsed and checked. It is not copied either."""
+    forge(store, content, "0" * 64)
+    assert sum(corrections.collect(store, limit=10).rejected.values()) == 1
+    assert corrections.list_current(store)[0].damaged
+    assert corrections.copy(store, other) == 0
+    assert other.keys() == []
+
+
+def test_an_image_must_match_its_name(store: FileStore) -> None:
+    """A record under the name of another image is rejected, and so is an empty image under its own name."""
+    content = store.get(record(store, 1, 7))
+    forge(store, content, "0" * 64)
+    blank = bytes(28 * 28)
+    forge(store, canonical_json({"image": "A" * 1044 + "AA=="}), sha256_of(blank))
+    collected = corrections.collect(store, limit=10)
+    assert collected.labels.tolist() == [7]
+    assert collected.rejected == {
+        "the image does not match its name": 1,
+        "the image is not 28 x 28 pixels with ink": 1,
+    }
+
+
+def test_an_older_label_does_not_replace_a_damaged_one(store: FileStore) -> None:
+    """If the newest record of an image is damaged, the label that it corrected is not used."""
+    record(store, 1, 7)
+    store.put(record(store, 1, 1), b"damaged")
+    collected = corrections.collect(store, limit=10)
+    assert (len(collected), sum(collected.rejected.values())) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "readme.txt",
+        "0" * 64 + ".json",
+        "0" * 63 + "/1000-7-" + "0" * 16 + ".json",
+        *(f"{'0' * 64}/{when}-7-{'0' * 16}.json" for when in ("0", "01", "-1", "nan", "٣", "1e9", "9" * 20)),
+        *(f"{'0' * 64}/1000-{label}-{'0' * 16}.json" for label in ("10", "-1", "lost", "")),
+        *(f"{'0' * 64}/1000-7{content}.json" for content in ("", "-0", "-" + "g" * 16)),
+    ],
+)
+def test_other_objects_are_ignored(store: FileStore, name: str) -> None:
+    """Objects with other names do not affect the collection, the list or the digest."""
     before = corrections.digest(store)
-    store.put("feedback/readme.txt", b"hello")
-    store.put("feedback/" + "0" * 63 + ".json", b"{")
+    store.put(f"feedback/{name}", b"{")
     assert corrections.digest(store) == before
-    store.put("feedback/" + "0" * 64 + ".json", b"{")
-    assert corrections.collect(store, limit=10).rejected == {"the record cannot be read": 1}
+    assert corrections.collect(store, limit=10).rejected == {}
+    assert corrections.list_current(store) == []
 
 
 @pytest.mark.parametrize(
@@ -183,18 +260,17 @@ def test_other_files_are_nobodys_business(store: FileStore) -> None:
         (np.zeros((28, 28), np.uint8), 1, None),
     ],
 )
-def test_refuses_what_is_no_correction(
+def test_an_invalid_correction_is_rejected(
     store: FileStore, picture: NDArray[np.uint8], label: int, answer: int | None
 ) -> None:
-    """Only a picture of 28 x 28 with ink on it and a digit can be recorded."""
+    """Only an image of 28 x 28 pixels with ink on it and a digit can be recorded."""
     with pytest.raises(DataError, match="expected"):
         corrections.record(store, picture, label, drawing_png=b"", release="", answer=answer)
     assert store.keys() == []
 
 
-def test_another_stores_corrections_are_taken_over(store: FileStore, tmp_path: Path) -> None:
-    """What is new and whole is copied, once; a picture that both have is what the other store calls it."""
-    other = FileStore(tmp_path / "other")
+def test_corrections_are_copied_from_another_store(store: FileStore, other: FileStore) -> None:
+    """Intact entries are copied once; the later label of an image wins, and the changed labels are counted."""
     record(store, 1, 7)
     record(store, 2, 2)
     record(other, 1, 1)
@@ -202,86 +278,83 @@ def test_another_stores_corrections_are_taken_over(store: FileStore, tmp_path: P
     key = record(other, 3, 3)
     other.put(record(other, 4, 4), b"damaged")
     assert corrections.copy(other, store) == 2
-    assert sorted(corrections.collect(store, limit=10).labels.tolist()) == [1, 2, 3]
+    assert sorted(labels(store)) == [1, 2, 3]
     assert store.get(key) == other.get(key)
     assert corrections.copy(other, store) == 0
 
 
-def test_what_was_taken_back_is_not_taken_over_again(store: FileStore, tmp_path: Path) -> None:
-    """A correction removed here stays away however often the other store is copied; said there anew, it comes."""
-    other = FileStore(tmp_path / "other")
-    key = record(other, 1, 7)
+def test_stores_agree_after_copying_both_ways(store: FileStore, other: FileStore) -> None:
+    """After a copy in each direction both stores hold the same entries, whichever copy was first."""
+    record(store, 1, 7)
+    record(other, 1, 1)
+    record(store, 2, 2)
+    remove(store, sha256_of(image(2).tobytes()), at=2e9)
+    record(other, 3, 3)
+    corrections.copy(store, other)
+    corrections.copy(other, store)
+    assert store.keys() == other.keys()
+    assert corrections.digest(store) == corrections.digest(other)
+
+
+def test_copying_does_not_bring_a_withdrawn_correction_back(store: FileStore, other: FileStore) -> None:
+    """A withdrawn correction stays withdrawn however often it is copied, until it is made again."""
+    record(other, 1, 7)
     none = corrections.digest(store)
     assert corrections.copy(other, store) == 1
     corrections.remove(store, "")
-    assert corrections.copy(other, store) == corrections.collect(store, limit=10).count == 0
+    assert corrections.copy(other, store) == len(labels(store)) == 0
     assert corrections.digest(store) == none
-    record(store, 1, 2)  # corrected to something else, and that taken back too
+    record(store, 1, 2)  # corrected to something else, which is withdrawn too
     corrections.remove(store, "")
     assert corrections.copy(other, store) == 0
-    assert record(other, 1, 7) == key
+    record(other, 1, 7)
     assert corrections.copy(other, store) == 1
-    assert corrections.collect(store, limit=10).labels.tolist() == [7]
+    assert labels(store) == [7]
 
 
-def test_what_was_taken_back_here_can_be_said_here_again(store: FileStore) -> None:
-    """A removal stands in the way of no later correction of the same picture."""
-    before = record(store, 1, 7), corrections.digest(store)
+def test_a_withdrawn_correction_can_be_made_again(store: FileStore) -> None:
+    """A withdrawal does not prevent a later correction of the same image."""
+    record(store, 1, 7)
+    before = corrections.digest(store)
     corrections.remove(store, "")
-    assert (record(store, 1, 7), corrections.digest(store)) == before
-    assert corrections.collect(store, limit=10).labels.tolist() == [7]
+    record(store, 1, 7)
+    assert corrections.digest(store) == before
+    assert labels(store) == [7]
 
 
-@pytest.mark.parametrize(
-    ("there", "here", "holds"),
-    [
-        (1000.0, 2000.0, 2),
-        (2000.0, 1000.0, 7),
-        (1000.0, 1000.0, 2),
-        (1000.0, None, 7),
-        (None, 1000.0, 2),
-        (None, None, 2),
-        (2000.0, float("nan"), 7),
-        (float("inf"), 1000.0, 2),
-        (True, 1000.0, 2),
-        ("3000", 1000.0, 2),
-        (2000.0, [], 7),
-    ],
-)
-def test_of_two_stores_the_later_correction_holds(
-    there: object, here: object, holds: int, store: FileStore, tmp_path: Path
+def test_withdrawing_does_not_restore_an_older_label(store: FileStore, other: FileStore) -> None:
+    """After a withdrawal the image has no label, even if an older entry is copied from another store."""
+    record(other, 1, 7)
+    corrections.copy(other, store)
+    record(store, 1, 1)
+    corrections.remove(store, "")
+    assert corrections.copy(other, store) == 0
+    assert labels(store) == []
+
+
+@pytest.mark.parametrize(("there", "here", "winner"), [(1000, 2000, 2), (2000, 1000, 7), (1000, 1000, 7)])
+def test_the_later_correction_of_two_stores_wins(
+    there: int, here: int, winner: int, store: FileStore, other: FileStore
 ) -> None:
-    """What a picture was called later holds; a record without a time is older; of equals this store's stays."""
-    other = FileStore(tmp_path / "other")
-    dated(other, record(other, 1, 7), there)
-    dated(store, record(store, 1, 2), here)
-    for taken in (int(holds == 7), 0):
-        assert corrections.copy(other, store) == taken
-        assert corrections.collect(store, limit=10).labels.tolist() == [holds]
+    """The later label of an image wins after a copy; of equal times, the greater label."""
+    record(other, 1, 7, at=there)
+    record(store, 1, 2, at=here)
+    for changed in (int(winner == 7), 0):
+        assert corrections.copy(other, store) == changed
+        assert labels(store) == [winner]
 
 
-def test_an_earlier_versions_record_is_taken_over_and_taken_back(store: FileStore, tmp_path: Path) -> None:
-    """A record without a time is read, copied once, and stays away once it was removed."""
-    other = FileStore(tmp_path / "other")
-    dated(other, record(other, 1, 7), None)
-    assert [corrections.copy(other, store), corrections.copy(other, store)] == [1, 0]
-    assert corrections.collect(store, limit=10).labels.tolist() == [7]
-    corrections.remove(store, "")
-    assert corrections.copy(other, store) == 0
-
-
-def test_a_clock_that_is_ahead_does_not_bring_a_correction_back(store: FileStore, tmp_path: Path) -> None:
-    """A removal is never older than what it removes, whatever this machine's clock says."""
-    other = FileStore(tmp_path / "other")
-    dated(other, record(other, 1, 7), 9e9)
+def test_a_fast_clock_does_not_bring_a_correction_back(store: FileStore, other: FileStore) -> None:
+    """A withdrawal is later than the correction it withdraws, even if that one's writer had a fast clock."""
+    record(other, 1, 7, at=9e9)
     assert corrections.copy(other, store) == 1
     corrections.remove(store, "")
     assert corrections.copy(other, store) == 0
+    assert labels(store) == []
 
 
-def test_a_damaged_correction_that_was_removed_stays_away(store: FileStore, tmp_path: Path) -> None:
-    """The whole record of another store does not take the place of a damaged one that was taken back."""
-    other = FileStore(tmp_path / "other")
+def test_a_damaged_correction_stays_withdrawn(store: FileStore, other: FileStore) -> None:
+    """The intact record of another store does not replace a damaged one that was withdrawn."""
     key = record(other, 1, 7)
     corrections.copy(other, store)
     store.put(key, b"damaged")
@@ -289,31 +362,17 @@ def test_a_damaged_correction_that_was_removed_stays_away(store: FileStore, tmp_
     assert corrections.copy(other, store) == 0
 
 
-def test_of_two_labels_one_can_be_taken_back(store: FileStore, tmp_path: Path) -> None:
-    """Where both labels of a picture stand, the other one is trained on as soon as one is removed, and stays so."""
-    key = record(store, 1, 7)
-    content = store.get(key)
-    kept = record(store, 1, 1)
-    store.put(key, content)
-    corrections.remove(store, key.removeprefix(corrections.FOLDER).removesuffix(".json"))
-    other = FileStore(tmp_path / "other")
-    other.put(key, content)
-    assert corrections.copy(other, store) == 0
-    assert corrections.collect(store, limit=10).labels.tolist() == [1]
-    assert store.exists(kept)
-
-
-def test_corrections_are_listed_and_taken_back(store: FileStore) -> None:
-    """Each is listed with what it was taken for, damaged ones too; one is removed by the first letters of its id."""
+def test_corrections_are_listed_and_withdrawn(store: FileStore) -> None:
+    """Each correction is listed with the model's answer, damaged ones too; the first letters of an id suffice."""
     corrections.record(store, image(1), 7, drawing_png=b"png", release="v1", answer=1)
     damaged = record(store, 2, 2)
     store.put(damaged, b"{}")
-    found = {one.label: one for one in corrections.listed(store)}
-    assert (found[7].answer, found[7].release, found[7].damaged) == (1, "v1", "")
-    assert found[None].damaged == "the record cannot be read"
-    assert damaged == f"feedback/{found[None].id}.json"
-    assert corrections.remove(store, found[None].id[:12]) == found[None]
-    assert [one.label for one in corrections.listed(store)] == [7]
+    listed = {one.label: one for one in corrections.list_current(store)}
+    assert (listed[7].answer, listed[7].release, listed[7].damaged) == (1, "v1", "")
+    assert listed[None].damaged == "the record cannot be read"
+    assert damaged.startswith(f"feedback/{listed[None].id}/")
+    assert corrections.remove(store, listed[None].id[:12]) == listed[None]
+    assert [one.label for one in corrections.list_current(store)] == [7]
     with pytest.raises(MissingError, match="no corrections begin with 'x'"):
         corrections.remove(store, "x")
     record(store, 3, 3)
