@@ -105,7 +105,7 @@ def cores() -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def running(name: str, folder: Path, core: str = "", workers: int = 1) -> Iterator[Server]:
+def running(name: str, folder: Path, core: str = "") -> Iterator[Server]:
     """Start a server on a release's folder and end it; on `core` alone if that is given.
 
     Raises:
@@ -114,7 +114,7 @@ def running(name: str, folder: Path, core: str = "", workers: int = 1) -> Iterat
     interpreter = environments.python(name)
     port, grpc_port = _free_port(), _free_port()
     with tempfile.TemporaryDirectory(prefix="digits-bench-") as scratch, Path(scratch, "log").open("wb") as log:
-        command, extra = _command(name, interpreter, folder, Path(scratch), port, grpc_port, workers)
+        command, extra = _command(name, interpreter, folder, Path(scratch), port, grpc_port)
         path = f"{interpreter.parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | {"MODEL": str(folder / "model.onnx"), "PORT": str(port), "PATH": path} | extra
         began = time.perf_counter()
@@ -138,12 +138,12 @@ def running(name: str, folder: Path, core: str = "", workers: int = 1) -> Iterat
 
 
 def _command(
-    name: str, interpreter: Path, folder: Path, scratch: Path, port: int, grpc_port: int, workers: int
+    name: str, interpreter: Path, folder: Path, scratch: Path, port: int, grpc_port: int
 ) -> tuple[list[str], dict[str, str]]:
     """(command, environment variables), each as the server's own documentation has it."""
     python, here = str(interpreter), {"PYTHONPATH": str(ROOT), "DIGITS_HOME": str(scratch)}
     if name == "digits":
-        ports = ["--http-port", str(port), "--grpc-port", str(grpc_port), "--workers", str(workers)]
+        ports = ["--http-port", str(port), "--grpc-port", str(grpc_port)]
         return [python, "-m", "digits", "serve", "--model-dir", str(folder), *ports], here
     if name == "gateway":
         page = ["--endpoint", "http://127.0.0.1:1", "--no-open", "--port", str(port)]

@@ -90,19 +90,6 @@ def _last(runs: Runs, case: str) -> list[str]:
     return [f"{name} {cases[key][-1]['rate']:.0f}" for name, cases in runs.items()]
 
 
-def scaling(folder: Path, images: Images, repeats: int, seconds: int) -> dict[str, list[float]]:
-    """Requests of 32 images a second with 1 and 2 workers, both cores for the server and the client."""
-    asked = next(one for one in load.CONTESTANTS if one.name == "digits V2 binary")
-    with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="digits-bench-")))
-        up = {n: stack.enter_context(servers.running("digits", folder, workers=n)) for n in (1, 2)}
-        found: dict[str, list[float]] = {str(n): [] for n in up}
-        for _ in range(repeats):
-            for n, server in up.items():
-                found[str(n)].append(load.measure(asked, server, images, 16, seconds, "", scratch)["rate"])
-    return found
-
-
 def starts(folder: Path, names: list[str], repeats: int) -> dict[str, dict[str, Any]]:
     """Per server: seconds from start to ready on all cores, bytes when ready, bytes of its packages."""
     found: dict[str, dict[str, Any]] = {}
@@ -183,12 +170,6 @@ def render(found: dict[str, Any]) -> str:
         rows.append([name, results.spread(row["seconds"], ".1f"), *mib])
     header = ["server", "ready after, s", "memory then, MiB", "at most under load, MiB", "packages, MiB"]
     parts.append(results.table(header, rows))
-    one, two = (found["scaling"][n] for n in ("1", "2"))
-    times = statistics.median(b / a for a, b in zip(one, two, strict=True))
-    parts.append(
-        f"`--workers 2` instead of 1, requests of 32 images, V2 binary: {results.spread(two)} instead of "
-        f"{results.spread(one)} requests/s, {times:.2f} times as many; client and server share the cores.\n"
-    )
     if found["images"]:
         parts.append("Images: " + ", ".join(f"{name} {size}" for name, size in found["images"].items()) + ".\n")
     parts += [f"Left out: {name} ({why.splitlines()[0]}).\n" for name, why in found["left_out"].items()]
@@ -228,7 +209,6 @@ def main() -> None:
     images, labels = test_images(given.data)
     found = results.head("python -m dev.bench.serving") | {"repeats": given.repeats, "note": given.note}
     found |= throughput(folder, images, labels, names, given.repeats, given.seconds)
-    found["scaling"] = scaling(folder, images, given.repeats, given.seconds)
     ready = [name for name in names if name in found["memory"]]
     found["starts"] = starts(folder, [*ready, "gateway"], given.repeats)
     found["images"] = image_sizes()

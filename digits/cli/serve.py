@@ -17,7 +17,6 @@ from digits.settings import Settings
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.  [127.0.0.1]")
 @click.option("--http-port", type=click.IntRange(1, 65535), help="REST port.  [8080]")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [8081]")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that answer REST requests.  [1]")
 @click.option("--model-dir", type=click.Path(path_type=Path), help="A release's folder, instead of the store.")
 @click.option("--release", default="", help="Pin this release instead of following the champion.")
 def serve(
@@ -25,7 +24,6 @@ def serve(
     host: str,
     http_port: int | None,
     grpc_port: int | None,
-    workers: int,
     model_dir: Path | None,
     release: str,
 ) -> None:
@@ -45,7 +43,6 @@ def serve(
         host=host,
         http_port=http_port or settings.port,
         grpc_port=grpc_port or settings.grpc_port,
-        workers=workers,
         model_dir=model_dir,
         release=release,
     )

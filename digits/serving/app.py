@@ -70,6 +70,7 @@ class Front:
     def __init__(self, served: Served, name: str, inner: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._served, self._name, self._inner = served, name, inner
         self._waiting, self._held = 0, 0
+        self.answered_this_turn = 0  # requests that connections have answered in this turn of the event loop
         self._metadata_path = f"/v2/models/{name}"
         # Its other paths are of other models or exchange them, and it logs a traceback for each that it does not know.
         self._inner_paths = {"/", "/metrics", "/v1/models", f"/v1/models/{name}", "/v2", "/v2/models"}

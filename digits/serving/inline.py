@@ -9,7 +9,7 @@ before the event loop looks for new connections and probes is bounded, and the r
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -23,12 +23,9 @@ UNUSUAL = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 class Direct(Bounded):
     """A bounded connection that answers small predictions itself and leaves all else to uvicorn and the application."""
 
-    # Of this process, as uvicorn makes one of these for each connection.
-    front: ClassVar[Front | None] = None
-    taken: ClassVar[int] = 0  # in this turn of the event loop
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, front: Front, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._front = front
         self._protocol: str | None = None  # of the prediction that is coming, if it is answered here
         self._parts: list[bytes] = []
         self._started = 0.0
@@ -52,31 +49,31 @@ class Direct(Bounded):
 
     def on_message_complete(self) -> None:
         """Answer."""
-        if self._protocol is None or self.front is None:
+        if self._protocol is None:
             super().on_message_complete()
             return
         self._useless = 0
         self._arrived()
         protocol, body = self._protocol, b"".join(self._parts)
         self._protocol, self._parts = None, []
-        if Direct.taken == 0:
+        front = self._front
+        if front.answered_this_turn == 0:
             self.loop.call_soon(self._next_turn)
-        Direct.taken += 1
-        if Direct.taken > MAX_WAITING:
+        front.answered_this_turn += 1
+        if front.answered_this_turn > MAX_WAITING:
             status, headers, content = refusal(503, "too many requests are waiting")
         else:
-            status, headers, content = self.front.answer(protocol, self.headers, body)
+            status, headers, content = front.answer(protocol, self.headers, body)
         fields = [*self.server_state.default_headers, *headers, (b"content-length", b"%d" % len(content))]
         head = b"".join([name + b": " + value + b"\r\n" for name, value in fields])
         self.transport.write(STATUS_LINE[status] + head + b"\r\n" + content)
-        self.front.count(protocol, status, self._started)
+        front.count(protocol, status, self._started)
         self.on_response_complete()
         if self._ending:
             self.transport.close()
 
-    @staticmethod
-    def _next_turn() -> None:
-        Direct.taken = 0
+    def _next_turn(self) -> None:
+        self._front.answered_this_turn = 0
 
     def shutdown(self) -> None:
         """The server ends: a prediction that is coming is still answered."""
@@ -88,7 +85,7 @@ class Direct(Bounded):
         """The protocol of a prediction that can be answered here; None for all else."""
         cycle: Any = self.cycle  # None before the first request that goes the usual way, whatever uvicorn's types say
         others = cycle is not None and not cycle.response_complete
-        if self.front is None or others or self.flow.write_paused or self._ending:
+        if others or self.flow.write_paused or self._ending:
             return None
         if self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
             return None
@@ -100,4 +97,4 @@ class Direct(Bounded):
                 return None
         if not (0 < len(size) < 8 and size.isdigit() and int(size) <= SMALL_BODY):
             return None
-        return self.front.protocols.get(self.url.decode("latin-1"))
+        return self._front.protocols.get(self.url.decode("latin-1"))

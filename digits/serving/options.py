@@ -20,7 +20,6 @@ class Options:
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 8081
-    workers: int = 1
     model_dir: Path | None = None
     release: str = ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from typing import Any
 
@@ -18,7 +19,6 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
-from kserve.protocol.rest.multiprocess import server as workers
 
 from digits.http import bracketed
 from digits.serving import decode, grpc_message
@@ -31,7 +31,6 @@ from digits.settings import Settings
 from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
 
 GRACE_SECONDS = 30
-WORKER_SECONDS = 60.0
 # As many FP32 images as a request may have, raw or as numbers, fit.
 GRPC_MAX_MESSAGE = 4 * 1024 * 1024
 # Each may hold a message of that size before any of our code is asked.
@@ -41,36 +40,14 @@ GRPC_CONNECTION_SECONDS = 300
 # One that asks nothing, or does not get as far as HTTP/2, ends sooner.
 GRPC_IDLE_SECONDS, GRPC_HANDSHAKE_SECONDS = 65, 15
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-# uvicorn is given this instead of KServe's own application; see `application`.
-APPLICATION = "digits.serving.server:application"
 
 
 class DigitsModel(kserve.Model):
-    """What KServe's own parts see: readiness and metadata.
+    """What KServe's own parts see: readiness and metadata."""
 
-    A worker process gets it pickled; what it serves is loaded anew there.
-    """
-
-    def __init__(self, options: Options, settings: Settings) -> None:
-        super().__init__(options.name)
-        self._options, self._settings = options, settings
-        self._start()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"options": self._options, "settings": self._settings}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc] # a worker starts as the first process did
-
-    def _start(self) -> None:
-        self.served = Served()
-        if self._options.model_dir:
-            self.served.exchange(load(self._options.model_dir))
-        else:
-            follower = Follower(self.served, self._settings, self._options.release)
-            follower.step()
-            follower.start()
-        Direct.front = Front(self.served, self._options.name, kserve.model_server.app)
+    def __init__(self, name: str, served: Served) -> None:
+        super().__init__(name)
+        self.served = served
 
     async def healthy(self) -> bool:
         """Whether a checked release is served."""
@@ -83,16 +60,6 @@ class DigitsModel(kserve.Model):
     async def get_output_types(self) -> list[dict[str, Any]]:
         """For the metadata."""
         return list(ENDPOINT_OUTPUTS)
-
-
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    """The ASGI application of this process: ours in front of KServe's."""
-    if scope["type"] == "lifespan":
-        # A line for each request costs more than the request; KServe's set-up turned both on.
-        logging.getLogger("uvicorn.access").handlers.clear()
-        logging.getLogger("uvicorn.access").propagate = False
-        logging.getLogger("kserve.trace").setLevel(logging.WARNING)
-    await (Direct.front or kserve.model_server.app)(scope, receive, send)
 
 
 class Servicer(InferenceServicer):
@@ -194,42 +161,34 @@ class Repository(kserve.ModelRepository):
         """Nothing: the process is about to end."""
 
 
-class Worker(workers.RESTServerProcess):
-    """One of several workers. KServe ends one that is not up after five seconds, too few for a busy machine."""
-
-    _answered = False
-
-    def ping(self, timeout: float = 5) -> bool:
-        """Whether it answers; the first time it has longer."""
-        self._answered = bool(super().ping(timeout if self._answered else WORKER_SECONDS))
-        return self._answered
-
-
 class Server(kserve.ModelServer):
     """KServe's server on an address of our choice; its own is 0.0.0.0 and [::], whatever it is told."""
 
-    def __init__(self, options: Options, model: DigitsModel) -> None:
+    def __init__(self, options: Options, served: Served) -> None:
         super().__init__(
             http_port=options.http_port,
-            workers=options.workers,
             enable_grpc=False,
             enable_latency_logging=False,
             registered_models=Repository(),
             grace_period=GRACE_SECONDS,
         )
-        self._options, self._served = options, model.served
-        self.register_model(model)
+        self._options, self._served = options, served
+        self.register_model(DigitsModel(options.name, served))
+        # A line for each request costs more than the request; KServe's set-up turned both on.
+        logging.getLogger("uvicorn.access").handlers.clear()
+        logging.getLogger("uvicorn.access").propagate = False
+        logging.getLogger("kserve.trace").setLevel(logging.WARNING)
         self._grpc: grpc.aio.Server | None = None
-        workers.RESTServerProcess = Worker
 
     def setup_event_loop(self) -> None:
         """Choose uvloop. kserve sets up a loop here that it then does not run, and runs asyncio's own."""
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
     async def _serve(self) -> None:
-        rest = self._rest_server or self._rest_multiprocess_server._rest_server  # noqa: SLF001 # the one way to its host
-        rest.config.host, rest.config.app = self._options.host, APPLICATION
-        rest.config.http, rest.config.ws = Direct, "none"
+        front = Front(self._served, self._options.name, kserve.model_server.app)
+        config = self._rest_server.config
+        config.host, config.app, config.ws = self._options.host, front, "none"
+        config.http = functools.partial(Direct, front)
         self._grpc = grpc.aio.server(
             interceptors=(Refusals(), Undecodable()),
             maximum_concurrent_rpcs=GRPC_MAX_WAITING,
@@ -260,14 +219,20 @@ class Server(kserve.ModelServer):
 
     async def _end_grpc(self, server: grpc.aio.Server) -> None:
         """End gRPC when REST, whose host hears the signals, begins to end."""
-        single, several = self._rest_server, self._rest_multiprocess_server
-        while not (single._server.should_exit if single else several.should_exit.is_set()):  # noqa: SLF001
+        while not self._rest_server._server.should_exit:  # noqa: SLF001 # the one way to its signals
             await asyncio.sleep(0.1)
         await server.stop(GRACE_SECONDS)
 
 
 def serve(options: Options, settings: Settings) -> None:
     """Serve until a signal ends it."""
-    server = Server(options, DigitsModel(options, settings))
+    served = Served()
+    if options.model_dir:
+        served.exchange(load(options.model_dir))
+    else:
+        follower = Follower(served, settings, options.release)
+        follower.step()
+        follower.start()
+    server = Server(options, served)
     with contextlib.suppress(KeyboardInterrupt):
         server.start([])

@@ -219,7 +219,7 @@ def test_a_store_added_as_the_text_says_keeps_the_contract(
 
 
 SERVED = """
-import sys, urllib.request
+import functools, sys, urllib.request
 import numpy as np
 from digits.serving.inline import Direct
 from digits.serving.app import Front
@@ -229,8 +229,8 @@ from tests.helpers.serving import serving
 
 served = Served()
 served.exchange(Loaded({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
-Direct.front = Front(served, "digits", None)
-with serving(Direct.front, http=Direct, ws="none", lifespan="off") as url:
+front = Front(served, "digits", None)
+with serving(front, http=functools.partial(Direct, front), ws="none", lifespan="off") as url:
     with urllib.request.urlopen(f"{url}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
         print(list(answer.read()))
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import socket
 import time
@@ -51,20 +52,18 @@ def run(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def front(monkeypatch: pytest.MonkeyPatch) -> Front:
+def front() -> Front:
     """The application, with a model in it."""
     served = Served()
     served.exchange(Loaded({"version": "1"}, run))
-    made = Front(served, "digits", inner)
-    monkeypatch.setattr(Direct, "front", made)
-    return made
+    return Front(served, "digits", inner)
 
 
 @pytest.fixture
 def client(front: Front) -> Iterator[socket.socket]:
     """A connection to a server that answers small predictions directly."""
-    options: Any = {"http": Direct, "ws": "none", "lifespan": "off", "log_config": None, "date_header": False}
-    with serving(front, **options) as url:
+    options: Any = {"ws": "none", "lifespan": "off", "log_config": None, "date_header": False}
+    with serving(front, http=functools.partial(Direct, front), **options) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as one:
             yield one

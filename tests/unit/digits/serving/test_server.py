@@ -488,22 +488,6 @@ def test_an_empty_store_is_not_ready(start_predictor: StartPredictor, settings: 
     assert "no release yet" in json.loads(answer)["error"]
 
 
-@pytest.mark.slow
-def test_two_workers_follow_the_ledger(
-    start_predictor: StartPredictor, finished: Finished, asked: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
-    """With `--workers 2` both processes serve, and both change to the next champion."""
-    settings = finished.copy(tmp_path / "home")
-    store = FileStore(settings.home / "store")
-    predictor = start_predictor(settings, "--workers", "2")
-    second = another_release(store, finished.version)["version"]
-    ledger.promote(store, second, "next")
-    # Each connection may reach either worker, so many in a row with one answer mean that both have changed.
-    predictor.wait_for(lambda p: {p.about()["release"] for _ in range(30)} == {second}, "both workers' change")
-    assert client.predict(predictor.url, asked[0]).classes.tolist() == asked[1].argmax(1).tolist()
-    assert predictor.stop() == 0
-
-
 @pytest.mark.parametrize(
     "damage", ["changed model", "no golden image", "wrong golden image", "NaN in it", "no manifest"]
 )
