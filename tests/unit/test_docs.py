@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from dev import reference
-from digits.cli import COMMANDS, cli, main
+from digits.cli import cli, main
 from digits.data import catalog
 from digits.settings import Settings
 from tests.helpers.mnist_files import tiny_files
@@ -32,13 +32,6 @@ LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
 def test_the_configuration_page_is_current() -> None:
     """The page of settings is what `python dev/reference.py` writes."""
     assert reference.PAGE.read_text(encoding="utf-8") == reference.configuration(), "run: python dev/reference.py"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_table_of_a_benchmark_is_left_empty(page: Path) -> None:
-    """What a benchmark or a session fills in is there."""
-    parts = re.findall(r"<!-- (\w+) -->(.*?)<!-- /\1 -->", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert [name for name, content in parts if not content.strip()] == []
 
 
 def test_the_tests_that_reliability_names_exist() -> None:
@@ -66,23 +59,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
-
-
-@pytest.mark.parametrize("drawing", sorted((DOCS / "drawings").glob("*.mmd")), ids=lambda path: path.stem)
-def test_drawing_has_its_picture(drawing: Path) -> None:
-    """Each drawing kept as text lies beside a picture that holds its words."""
-    picture = re.sub(r"<[^>]+>", " ", drawing.with_suffix(".svg").read_text(encoding="utf-8"))
-    found = set(re.findall(r"\w{4,}", picture))
-    labels = " ".join(re.findall(r"[\[{(\"|:]([^\[\]{}()\"|:]+)", drawing.read_text(encoding="utf-8")))
-    words = set(re.findall(r"\w{4,}", labels)) - {"participant", "loop", "flowchart", "sequenceDiagram"}
-    assert words
-    assert len(words & found) > 0.8 * len(words)
-
-
-def test_readme_draws_the_same() -> None:
-    """The README's drawing is that of the architecture page."""
-    drawing = (DOCS / "drawings" / "data-flow.mmd").read_text(encoding="utf-8")
-    assert f"```mermaid\n{drawing}```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_readme_blocks_are_there() -> None:
@@ -286,16 +262,6 @@ def test_every_command_that_ends_answers_in_json(name: str, command: click.Comma
     serves = name in {"up", "serve", "web", "cluster open"}
     assert ("as_json" in {parameter.name for parameter in command.params}) != serves
     assert command.help
-
-
-@pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
-def test_every_help_is_whole(name: str, command: click.Command) -> None:
-    """At 80 columns no command's line in a menu is cut, and each option is explained to the full stop."""
-    line = COMMANDS[name][1] if name in COMMANDS else command.get_short_help_str(limit=78 - 6 - len("rollback"))
-    assert line.endswith(".")
-    assert not line.endswith("...")
-    for option in (parameter for parameter in command.params if isinstance(parameter, click.Option)):
-        assert re.fullmatch(r".{6,}\.(  \[.+\])?", option.help or ""), option.name
 
 
 @pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
