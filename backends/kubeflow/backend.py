@@ -16,8 +16,8 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepStat
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable
 from backends.kubeflow.submit import submission
-from backends.kubeflow.watch import Observed, events_of, observe, tries_of
-from digits.errors import DigitsError, Interrupted, RunGoesOn, StepFailed
+from backends.kubeflow.watch import Observed, events_of, observe, pod_name
+from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
 from digits.files import write_whole
 from digits.http import pool_for
 from digits.settings import Settings
@@ -27,6 +27,7 @@ RUN_SECONDS = 24 * 3600.0
 OUTAGE_SECONDS = 300.0  # how long the API may be away while a run is watched
 STOP_SECONDS = 60.0
 REPORT_SECONDS = 10.0
+CONTINUES = "CONTINUES"  # the state of a record whose run was no longer watched before it ended
 
 
 class KubeflowBackend:
@@ -52,6 +53,8 @@ class KubeflowBackend:
         from pipeline import STEPS
 
         runs.bury_dead(self.settings.home)
+        if resume:
+            self._refuse_unless_ended(runs.find(self.settings.home, resume))
         run = runs.create(self.settings.home, self.name, request, resume)
         started = time.monotonic()
         try:
@@ -72,7 +75,8 @@ class KubeflowBackend:
             except KeyboardInterrupt:
                 raise self._stop(run_id) from None
         except DigitsError as exc:
-            run.update(state=CANCELED if isinstance(exc, Interrupted) else FAILED, why=exc.message)
+            states: dict[type, str] = {Interrupted: CANCELED, RunGoesOn: CONTINUES}
+            run.update(state=states.get(type(exc), FAILED), why=exc.message)
             raise
         run.update(state=last.state if last.state in {SUCCEEDED, CANCELED} else FAILED)
         if last.state == CANCELED:
@@ -116,37 +120,64 @@ class KubeflowBackend:
         """See Backend."""
         self.api.close()
 
+    def _refuse_unless_ended(self, run: runs.Run) -> None:
+        """Raise UsageError if the run to resume continues on Kubeflow, or has succeeded there unwatched."""
+        record = run.record()
+        run_id = record.get("kubeflow_run")
+        if not run_id:  # it was never submitted
+            return
+        try:
+            observed = observe(self.api.run(run_id), {})
+        except MissingError:  # no answer, or no access
+            raise
+        except DigitsError:  # deleted on Kubeflow
+            return
+        if not observed.final:
+            raise UsageError(
+                f"run {run.id} continues on Kubeflow: {self.api.url(run_id)}",
+                remedy="wait until it has ended or terminate it on that page, then digits run --resume",
+            )
+        if observed.state == SUCCEEDED != record["state"]:
+            run.update(state=SUCCEEDED)
+            raise UsageError(
+                f"run {run.id} has succeeded on Kubeflow: {self.api.url(run_id)}",
+                remedy="digits run, for another run",
+            )
+
     def _wait(self, run_id: str, steps: dict[str, StepState], watch: Watch) -> Observed:
-        """Watch the run until it is in a final state, telling what changes."""
+        """Pass changes to `watch` until the run has ended; return its final state."""
         url = self.api.url(run_id)
         deadline = time.monotonic() + RUN_SECONDS
-        answered = time.monotonic()
+        last_answer = time.monotonic()
         while True:
             try:
-                seen = observe(self.api.run(run_id), steps)
+                observed = observe(self.api.run(run_id), steps)
             except Refused as exc:
                 raise RunGoesOn(
-                    f"run {run_id} goes on, but can no longer be watched: {exc.message}: {url}", remedy=exc.remedy
+                    f"run {run_id} continues, but can no longer be watched: {exc.message}: {url}", remedy=exc.remedy
                 ) from exc
             except Unreachable as exc:
-                if time.monotonic() - answered > OUTAGE_SECONDS:
+                if time.monotonic() - last_answer > OUTAGE_SECONDS:
                     raise RunGoesOn(
-                        f"run {run_id} may go on, but Kubeflow Pipelines has not answered for "
+                        f"run {run_id} may continue, but Kubeflow Pipelines has not answered for "
                         f"{OUTAGE_SECONDS:.0f} s: {exc.message}: {url}",
                         remedy=exc.remedy,
                     ) from exc
             else:
-                answered = time.monotonic()
-                for event in seen.events:
+                last_answer = time.monotonic()
+                for event in observed.events:
                     watch(event)
-                if seen.over:
-                    return seen
+                if observed.final:
+                    return observed
             if time.monotonic() > deadline:
-                raise RunGoesOn(f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and goes on: {url}")
+                raise RunGoesOn(
+                    f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and continues: {url}",
+                    remedy="wait until it has ended, or terminate it on that page",
+                )
             time.sleep(POLL_SECONDS)
 
     def _stop(self, run_id: str) -> DigitsError:
-        """End a run on the server and wait until it has ended; returns the error that says how that went."""
+        """Terminate a run and wait until it has ended; return the error that reports the result."""
         url = self.api.url(run_id)
         deadline = time.monotonic() + STOP_SECONDS
         try:
@@ -154,34 +185,34 @@ class KubeflowBackend:
                 self.api.terminate(run_id)
             except DigitsError as exc:
                 return RunGoesOn(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
-            while not observe(self.api.run(run_id), {}).over:
+            while not observe(self.api.run(run_id), {}).final:
                 if time.monotonic() > deadline:
                     return Interrupted(f"run {run_id} was asked to stop, and is still stopping: {url}")
                 time.sleep(POLL_SECONDS / 4)
         except (KeyboardInterrupt, DigitsError):
-            return Interrupted(f"run {run_id} was asked to stop; whether it has is seen on {url}")
-        return Interrupted(f"run {run_id} was stopped; what was done is kept", remedy="digits run --resume")
+            return Interrupted(f"run {run_id} was asked to stop; whether it has stopped is shown on {url}")
+        return Interrupted(f"run {run_id} was stopped; completed steps are kept", remedy="digits run --resume")
 
     def _failed(self, run: runs.Run, run_id: str, last: Observed, steps: dict[str, StepState]) -> StepFailed:
-        """What is known of a failure: the step's own words where its log is still there, else Kubeflow's."""
+        """Return the error for a failed run: the step's own message if its log is available, else Kubeflow's."""
         unfinished = [name for name, state in steps.items() if state.state not in {"done", "cached"}]
         failed = next((name for name in unfinished if steps[name].state == "failed"), (unfinished or ["?"])[0])
         log = self._log(run, run_id, last, failed)
-        told = [event for event in events_of(log) if event["event"] == "failed"] if log else []
-        cause, remedy = last.error or f"Kubeflow says {last.state} and no more", "digits run --resume"
-        if told:
-            cause, remedy = told[-1]["cause"], told[-1]["remedy"] or remedy
-        kept = run.logs / f"{failed}.log" if log else None
-        error = StepFailed(failed, f"{cause} ({self.api.url(run_id)})", log=kept, remedy=remedy)
-        if told:
-            error.exit_code = told[-1]["exit_code"]
+        failures = [event for event in events_of(log, failed) if event["event"] == "failed"]
+        cause, remedy = last.error or f"Kubeflow reports {last.state} without a reason", "digits run --resume"
+        if failures:
+            cause, remedy = failures[-1]["cause"], failures[-1]["remedy"] or remedy
+        path = run.logs / f"{failed}.log" if log else None
+        error = StepFailed(failed, f"{cause} ({self.api.url(run_id)})", log=path, remedy=remedy)
+        if failures:
+            error.exit_code = failures[-1]["exit_code"]
         return error
 
     def _outputs(self, run: runs.Run, run_id: str, last: Observed) -> dict[str, Any]:
-        """What the run answers, as its deploy step told it; {} where the pod's log is gone."""
+        """Return the run's outputs from the log of its deploy step; {} if the log is no longer available."""
         log = self._log(run, run_id, last, "deploy")
-        told = [event["outputs"] for event in events_of(log) if event["event"] == "outputs"]
-        return as_it_stands(told[-1], told[-1]["deployed"]["version"]) if told else {}  # deploy is never from the cache
+        outputs = [event["outputs"] for event in events_of(log, "deploy") if event["event"] == "outputs"]
+        return as_it_stands(outputs[-1], outputs[-1]["deployed"]["version"]) if outputs else {}
 
     def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
         """Get the report from MLflow's server, where one is reached from here; it is also on the run's page."""
@@ -195,11 +226,23 @@ class KubeflowBackend:
                 write_whole(run.folder / "report.html", answer.data)
 
     def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
-        """The log of a step's last try, kept in the run's folder; '' where Kubeflow has none."""
-        for node, pod in tries_of(last, step, self.settings.step_retries):
-            for read, where in ((self.api.archived_log, node), (self.api.log, pod)):
-                with contextlib.suppress(DigitsError):
-                    if log := read(run_id, where):
-                        (run.logs / f"{step}.log").write_text(log)
-                        return log
+        """Return the log of a step's last attempt and keep it in the run's folder; '' if Kubeflow has none.
+
+        The API does not report which node is an attempt of the step, so the logs of all nodes are read.
+        """
+        newest, log = 0.0, ""
+        for node in last.nodes:
+            text = self._node_log(run_id, node)
+            if (events := events_of(text, step)) and events[-1]["time"] > newest:
+                newest, log = events[-1]["time"], text
+        if log:
+            (run.logs / f"{step}.log").write_text(log)
+        return log
+
+    def _node_log(self, run_id: str, node: str) -> str:
+        pod = pod_name(node, retries=self.settings.step_retries)
+        for read, name in ((self.api.archived_log, node), (self.api.log, pod)):
+            with contextlib.suppress(DigitsError):
+                if log := read(run_id, name):
+                    return log
         return ""

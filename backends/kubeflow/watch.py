@@ -1,12 +1,12 @@
-"""What a run's details say: which step is how far, and which pods it ran in.
+"""The state of a Kubeflow run and of its steps, from the details that the Pipelines API returns.
 
-The API lists a run's tasks as Argo's nodes: for a step `train`, `train-driver` (decides what to run, or that the cache
-has it), `train` (spans the pods that do it) and one `executor` among many of that name.
+The API lists the nodes of Argo's workflow as tasks. A step `train` has three kinds of nodes: `train-driver`, which
+decides whether the cache has the result; `train`, which spans the step's pods; and one `executor` for each attempt.
+All steps call the last one `executor`, so only its log shows to which step it belongs.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -17,89 +17,81 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, StepState
 from digits.events import Event
 
 SKIPPED = "SKIPPED"
-MOST_TRIES = 3  # Kubeflow's default is two more
-CACHED_SECONDS = 1.0  # a step whose pod really ran takes longer: two containers start one after the other
+CACHED_SECONDS = 1.0  # a step that ran in a pod takes longer, because two containers start one after the other
 
 
 @dataclass
 class Observed:
-    """One look at a run.
+    """The state of a run at one moment.
 
     Attributes:
-        state: the run's, in the API's words.
-        workflow: the name of Argo's workflow, '' before it is known.
-        error: what the API says of a failure, often nothing.
-        events: what has changed since the look before.
-        nodes: Argo's nodes that another one began, among them every try of a step.
+        state: the run's state, as the API names it.
+        error: the API's message about a failure, often empty.
+        events: what has changed since the last observation.
+        nodes: ids of the workflow's nodes, among them every attempt of a step.
     """
 
     state: str
-    workflow: str = ""
     error: str = ""
     events: list[Event] = field(default_factory=list)
     nodes: set[str] = field(default_factory=set)
 
     @property
-    def over(self) -> bool:
-        """Whether the run is in a final state."""
+    def final(self) -> bool:
+        """Return whether the run has ended."""
         return self.state in {SUCCEEDED, FAILED, CANCELED, SKIPPED}
 
 
 def observe(run: Any, steps: dict[str, StepState]) -> Observed:
-    """Read a `V2beta1Run`, bring `steps` up to date and tell what has changed."""
-    from pipeline import NAME
-
-    seen = Observed(str(run.state or ""), error=_message(run))
-    if seen.state == FAILED and any(status.state == "CANCELING" for status in run.state_history or []):
-        seen.state = CANCELED  # Argo ends what is cancelled as failed, and Kubeflow (2.17) leaves it at that
+    """Return the state of a `V2beta1Run`, update `steps`, and list their changes as events."""
+    observed = Observed(str(run.state or ""), error=_message(run))
+    if observed.state == FAILED and any(status.state == "CANCELING" for status in run.state_history or []):
+        observed.state = CANCELED  # Kubeflow 2.17 reports a cancelled run as FAILED
     tasks = (run.run_details.task_details if run.run_details else None) or []
     for task in tasks:
-        seen.nodes.update(child.pod_name for child in task.child_tasks or [] if child.pod_name)
-        name = str(task.display_name or "").partition("(")[0]  # a try of something carries its number
-        if name.startswith(f"{NAME}-") and not name.endswith("-driver"):
-            seen.workflow = name
-        if name.removesuffix("-driver") in steps and task.state == FAILED and not seen.error:
-            seen.error = _message(task)
+        observed.nodes.update(child.pod_name for child in task.child_tasks or [] if child.pod_name)
+        name = str(task.display_name or "").partition("(")[0]  # without the number of the attempt
+        if name.removesuffix("-driver") in steps and task.state == FAILED and not observed.error:
+            observed.error = _message(task)
     by_name = {str(task.display_name): task for task in tasks}
     for step, state in steps.items():
-        now = _state(by_name.get(step), by_name.get(f"{step}-driver"))
-        if now == state.state:
+        current = _state(by_name.get(step), by_name.get(f"{step}-driver"))
+        if current == state.state:
             continue
         task = by_name.get(step) or by_name[f"{step}-driver"]
-        begun = _seconds(task.start_time) or time.time()
-        if state.state == "waiting" and now in {"running", "done", "failed"}:
-            seen.events.append({"event": "started", "step": step, "time": begun})
-        state.state = now
-        if now in {"done", "cached", "failed"}:
-            state.seconds = max(0.0, (_seconds(task.end_time) or time.time()) - begun)
-            kind = {"done": "finished", "cached": "cached", "failed": "exited"}[now]
-            seen.events.append({"event": kind, "step": step, "time": begun + state.seconds})
-    return seen
+        begin = _seconds(task.start_time) or time.time()
+        if state.state == "waiting" and current in {"running", "done", "failed"}:
+            observed.events.append({"event": "started", "step": step, "time": begin})
+        state.state = current
+        if current in {"done", "cached", "failed"}:
+            state.seconds = max(0.0, (_seconds(task.end_time) or time.time()) - begin)
+            kind = {"done": "finished", "cached": "cached", "failed": "exited"}[current]
+            observed.events.append({"event": kind, "step": step, "time": begin + state.seconds})
+    return observed
 
 
-def tries_of(seen: Observed, step: str, retries: int) -> Iterator[tuple[str, str]]:
-    """(Argo's node, its pod) of each try of a step, the last try's first.
+def pod_name(node: str, *, retries: int) -> str:
+    """Return the name that Argo gives to the pod of an executor node `<workflow>-<number>`.
 
-    The API names neither. Argo makes both of the workflow's name and the FNV-1a hash of the node's path, a pod also of
-    its template's name, which differs for steps that may be tried again. Each part of the path may carry a number:
-    Kubeflow's own defaults (2.17) let the parts be tried again as well as the step.
+    It contains the name of the node's template, which is another one if the step may be retried.
     """
-    template = "retry-system-container-impl" if retries else "system-container-impl"
-    numbers = [f"({n})" for n in range(max(retries, MOST_TRIES), -1, -1)] + [""]
-    for attempt, whole, root, part in itertools.product(numbers, repeat=4):
-        made = _fnv1a(f"{seen.workflow}{whole}.root{root}.{step}{part}.executor{attempt}")
-        if (node := f"{seen.workflow}-{made}") in seen.nodes:
-            yield node, f"{seen.workflow}-{template}-{made}"
+    workflow, _, number = node.rpartition("-")
+    return f"{workflow}-{'retry-' if retries else ''}system-container-impl-{number}"
 
 
-def events_of(log: str) -> Iterator[Event]:
-    """The events among the lines of a pod's log."""
+def events_of(log: str, step: str) -> list[Event]:
+    """Return the events of `step` in a pod's log, oldest first."""
+    return [event for event in _events(log) if event["step"] == step]
+
+
+def _events(log: str) -> Iterator[Event]:
     for line in log.splitlines():
-        if line.startswith('{"event": '):
-            try:
-                yield json.loads(line)
-            except ValueError:  # cut off
-                continue
+        try:
+            event = json.loads(line) if line.startswith("{") else None
+        except ValueError:  # cut off
+            continue
+        if isinstance(event, dict) and {"event", "step", "time"} <= event.keys():
+            yield event
 
 
 def _state(task: Any, driver: Any) -> str:
@@ -108,26 +100,19 @@ def _state(task: Any, driver: Any) -> str:
     if task is None:
         return "waiting"
     if task.state == SUCCEEDED:
-        begun, ended = _seconds(task.start_time), _seconds(task.end_time)
-        return "cached" if begun and ended and ended - begun <= CACHED_SECONDS else "done"
+        begin, end = _seconds(task.start_time), _seconds(task.end_time)
+        return "cached" if begin and end and end - begin <= CACHED_SECONDS else "done"
     if task.state in {FAILED, CANCELED}:
         return "failed"
     return "running" if task.state == "RUNNING" else "waiting"
 
 
 def _seconds(moment: Any) -> float:
-    """A point in time as seconds; 0 for one that has not come, which the API gives as the year 1 or 1970."""
+    """Return a time in seconds since 1970; 0 if it has not come yet, for which the API has the year 1 or 1970."""
     return float(moment.timestamp()) if moment is not None and moment.year > 1970 else 0.0
 
 
 def _message(item: Any) -> str:
-    """What the API says of a failure of a run or a task."""
-    found = [item.error] + [status.error for status in item.state_history or []]
-    return next((str(error.message) for error in reversed(found) if error and error.message), "")
-
-
-def _fnv1a(text: str) -> int:
-    found = 2166136261
-    for byte in text.encode():
-        found = (found ^ byte) * 16777619 & 0xFFFFFFFF
-    return found
+    """Return the API's latest message about a failure of a run or a task."""
+    errors = [item.error] + [status.error for status in item.state_history or []]
+    return next((str(error.message) for error in reversed(errors) if error and error.message), "")

@@ -81,10 +81,10 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
     assert (facts["promoted"], made["fetch-mnist"]["facts"]["dataset"]) == (True, "mnist")
     assert made["collect-feedback"]["facts"]["digest"] == feedback_digest(namespace)
     assert ledger.champion(namespace.store) == facts["version"]
-    (told,) = [event for event in events_of(driver.logs["deploy"]) if event["event"] == "outputs"]
+    (told,) = [event for event in events_of(driver.logs["deploy"], "deploy") if event["event"] == "outputs"]
     assert told["outputs"]["published"]["version"] == facts["version"]
     assert told["outputs"]["deployed"] == made["deploy"]["facts"]
-    assert any(event["event"] == "progress" for event in events_of(driver.logs["train"]))
+    assert any(event["event"] == "progress" for event in events_of(driver.logs["train"], "train"))
 
     images_, labels = digits_images[0][:100], digits_images[1][:100]
     with rollout.connected(namespace.settings) as url:
@@ -136,7 +136,7 @@ def test_wrong_credentials_are_named_by_the_step(namespace: Namespace, driver: D
     namespace.kubectl("patch", "secret", "minio-kserve-secret", "--type=merge", f"--patch={patch}")
     with pytest.raises(StepError) as raised:
         driver.step("collect-feedback")
-    (told,) = [event for event in events_of(str(raised.value)) if event["event"] == "failed"]
+    (told,) = [e for e in events_of(str(raised.value), "collect-feedback") if e["event"] == "failed"]
     assert "SignatureDoesNotMatch" in told["cause"]
     assert "MINIO_SECRET_KEY" in told["remedy"]
     access, _ = credentials(namespace.settings) or ("", "")
@@ -154,7 +154,7 @@ def test_an_account_without_rights_deploys_nothing(
     driver.account = "default"
     with pytest.raises(StepError) as raised:
         driver.step("deploy")
-    (told,) = [event for event in events_of(str(raised.value)) if event["event"] == "failed"]
+    (told,) = [e for e in events_of(str(raised.value), "deploy") if e["event"] == "failed"]
     assert "rbac.yaml" in told["remedy"]
     assert namespace.kubectl("get", "inferenceservices", "--output=name") == ""
 

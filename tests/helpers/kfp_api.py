@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -187,11 +188,8 @@ def tasks(*of_steps: Json) -> list[Json]:
 
 
 def node_of(step: str, attempt: int = 0) -> str:
-    """Argo's node of a try of a step."""
-    found = 2166136261  # FNV-1a
-    for byte in f"{WORKFLOW}(0).root(0).{step}(0).executor({attempt})".encode():
-        found = (found ^ byte) * 16777619 % 2**32
-    return f"{WORKFLOW}-{found}"
+    """Return the id of the workflow's node for an attempt of a step; as in Argo it does not show the step."""
+    return f"{WORKFLOW}-{zlib.crc32(f'{step}({attempt})'.encode())}"
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from backends.kubeflow import submit as kubeflow_submit
 from backends.kubeflow.backend import KubeflowBackend
 from backends.kubeflow.submit import compile_version, compiled, world
 from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
-from backends.kubeflow.watch import Observed, observe, tries_of
+from backends.kubeflow.watch import events_of, pod_name
 from digits.cli import cli
 from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
 from digits.settings import Settings
@@ -219,30 +219,30 @@ def test_the_cache_never_has_the_world(tmp_path: Path) -> None:
     assert world(away)["feedback"] != world(away)["feedback"]
 
 
-# --- names of pods ---
+# --- events and nodes ---
 
 
-@pytest.mark.parametrize(
-    ("workflow", "step", "hashed"),
-    [("general-cpu-rnggt", "workspace-name", 1467617326), ("digits-recognizer-zml6d", "deploy", 387167656)],
-    ids=["Argo alone", "Kubeflow 2.17's defaults"],
-)
-def test_tries_have_the_names_that_argo_gives_them(workflow: str, step: str, hashed: int) -> None:
-    """Against runs that Kubeflow Pipelines really made: one whose parts carry no number, and one whose parts do."""
-    seen = Observed("SUCCEEDED", workflow, nodes={f"{workflow}-{hashed}", f"{workflow}-1", "another-1"})
-    pod = f"{workflow}-retry-system-container-impl-{hashed}"
-    assert list(tries_of(seen, step, 1)) == [(f"{workflow}-{hashed}", pod)]
-    assert list(tries_of(seen, step, 0)) == [(f"{workflow}-{hashed}", pod.replace("retry-", ""))]
-    assert list(tries_of(seen, "another", 1)) == []
-    assert list(tries_of(Observed("PENDING"), step, 1)) == []
+@pytest.mark.parametrize(("retries", "template"), [(0, "system-container-impl"), (1, "retry-system-container-impl")])
+def test_a_pod_has_the_name_that_argo_gives_it(retries: int, template: str) -> None:
+    """The pod of an executor node has the workflow's name, the template's name and the node's number."""
+    node = "digits-recognizer-zml6d-387167656"
+    assert pod_name(node, retries=retries) == f"digits-recognizer-zml6d-{template}-387167656"
 
 
-def test_the_last_try_comes_first(settings: Settings, api: Pipelines) -> None:
-    """What a step said in the try that counts is looked for before what it said in earlier ones."""
-    succeeded(api)
-    api.looks = len(api.snapshots)
-    seen = observe(KubeflowBackend(settings).api.run("x"), {})
-    assert [node for node, _ in tries_of(seen, "train", 1)] == [node_of("train", 1), node_of("train", 0)]
+def test_a_step_is_found_by_the_events_in_its_log() -> None:
+    """Only complete JSON objects that are events of the step count, whatever the order of their keys."""
+    event = {"time": 1.0, "step": "train", "event": "progress"}
+    lines = [
+        "noise",
+        json.dumps(event),
+        json.dumps(event | {"step": "deploy"}),
+        '{"time": 1.0}',
+        "{",
+        "[]",
+        '{"event": ',
+    ]
+    assert events_of("\n".join(lines), "train") == [event]
+    assert events_of("", "train") == []
 
 
 # --- a run ---
@@ -346,7 +346,8 @@ def test_a_failed_step_says_why(settings: Settings, api: Pipelines) -> None:
     api.snapshots = [("FAILED", tasks(task("fetch-mnist", "SUCCEEDED"), task("prepare", "FAILED")))]
     failed = {"event": "failed", "step": "prepare", "time": 1.0, "cause": "the data set changed", "remedy": "look"}
     api.logs[pod("prepare", 1)] = "noise\n" + json.dumps(failed | {"exit_code": 3}) + "\n"
-    api.logs[pod("prepare", 0)] = "the first try\n"
+    earlier = failed | {"time": 0.5, "cause": "the store was away", "exit_code": 1}
+    api.logs[pod("prepare", 0)] = "the first try\n" + json.dumps(earlier) + "\n"
     with pytest.raises(StepFailed) as raised:
         run(settings)
     error = raised.value
@@ -390,7 +391,57 @@ def test_ctrl_c_that_cannot_stop_says_so(settings: Settings, api: Pipelines, mon
         run(settings)
     assert raised.value.exit_code == 4
     record = runs.find(settings.home).record()
-    assert (record["state"], record["why"]) == ("FAILED", raised.value.message)
+    assert (record["state"], record["why"]) == ("CONTINUES", raised.value.message)
+
+
+def unwatched(settings: Settings, api: Pipelines, monkeypatch: Any) -> runs.Run:
+    """Return the record of a run that took longer than it was watched."""
+    api.snapshots = [("RUNNING", [])]
+    with monkeypatch.context() as patch:
+        patch.setattr(kubeflow, "RUN_SECONDS", 0.05)
+        with pytest.raises(RunGoesOn, match="takes longer than"):
+            run(settings)
+    record = runs.find(settings.home)
+    assert record.record()["state"] == "CONTINUES"
+    return record
+
+
+def resume(settings: Settings) -> Result:
+    """Resume the last run as `digits run --resume` does."""
+    return KubeflowBackend(settings).run(Request({}), [].append, resume=runs.to_resume(settings.home).id)
+
+
+def test_a_run_that_continues_is_not_submitted_again(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """--resume refuses a run that was no longer watched and still runs; once it has failed, it is resumed."""
+    first = unwatched(settings, api, monkeypatch)
+    with pytest.raises(UsageError, match=f"run {first.id} continues on Kubeflow: .*/#/runs/details/") as refused:
+        resume(settings)
+    assert "digits run --resume" in refused.value.remedy
+    assert len(api.runs) == 1
+    api.snapshots = [("FAILED", [])]
+    with pytest.raises(StepFailed):
+        resume(settings)
+    assert len(api.runs) == 2
+
+
+def test_a_run_that_succeeded_unwatched_is_not_resumed(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """--resume reports the success of a run that was no longer watched, and records it."""
+    first = unwatched(settings, api, monkeypatch)
+    api.snapshots = [("SUCCEEDED", [])]
+    with pytest.raises(UsageError, match=f"run {first.id} has succeeded on Kubeflow"):
+        resume(settings)
+    assert first.record()["state"] == "SUCCEEDED"
+    assert len(api.runs) == 1
+
+
+def test_a_run_that_was_deleted_can_be_resumed(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """A run that Kubeflow no longer has does not continue."""
+    unwatched(settings, api, monkeypatch)
+    missing = next(iter(api.runs))
+    api.fail = lambda method, path: (404, "run not found") if path.endswith(missing) else None
+    succeeded(api)
+    api.looks = 0
+    assert resume(settings).state == "SUCCEEDED"
 
 
 def test_a_run_that_was_asked_to_stop_is_canceled(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
