@@ -1,8 +1,8 @@
-"""What a run tells its watcher while it goes: one JSON object a line, appended to the file DIGITS_EVENTS.
+"""The events by which a run reports its progress: one JSON object per line, appended to the file DIGITS_EVENTS.
 
     {"event": "started" | "cached" | "finished" | "failed" | "progress" | "mlflow" | "outputs", "step": …, "time": …, …}
 
-On a cluster that file is the step's standard output, so that these lines can be read in its pod's log.
+On a cluster that file is the step's standard output, so the events are lines of its pod's log.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ VARIABLE = "DIGITS_EVENTS"
 Event = dict[str, Any]
 
 
-def tell(event: str, step: str = "", **details: Any) -> None:
-    """Append one event, with what a URL in its texts keeps before the @ masked.
+def emit(event: str, step: str = "", **details: Any) -> None:
+    """Append one event, if the environment names a file for it. Credentials in URLs are masked.
 
-    One small write with O_APPEND, so that writers in several processes don't mix.
+    An event is one write with O_APPEND, so events of several processes do not mix.
     """
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    shown = {name: mask_url(value) if isinstance(value, str) else value for name, value in details.items()}
-    line = json.dumps({"event": event, "step": step, "time": time.time(), **shown}) + "\n"
+    masked = {name: mask_url(value) if isinstance(value, str) else value for name, value in details.items()}
+    line = json.dumps({"event": event, "step": step, "time": time.time(), **masked}) + "\n"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, line.encode())
@@ -42,51 +42,51 @@ def tell(event: str, step: str = "", **details: Any) -> None:
 
 @contextlib.contextmanager
 def reported(step: str) -> Iterator[None]:
-    """Tell why `step` failed, if it fails, before the error goes on to end the process."""
+    """Emit a "failed" event with cause, remedy and exit code if the block, or the decorated function, raises."""
     try:
         yield
     except DigitsError as exc:
-        tell("failed", step, cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
+        emit("failed", step, cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
         raise
     except Exception as exc:
         remedy, exit_code = "", 1
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             remedy, exit_code = "free some space, or set DIGITS_HOME to another disk", 3
-        elif _lacks_memory(exc):
+        elif _is_out_of_memory(exc):
             remedy, exit_code = "give it more memory, then digits run --resume", 3
         cause = f"{type(exc).__name__}: {exc}".removesuffix(": ")  # Python's own MemoryError has no message
-        tell("failed", step, cause=cause, remedy=remedy, exit_code=exit_code)
+        emit("failed", step, cause=cause, remedy=remedy, exit_code=exit_code)
         raise
 
 
-def _lacks_memory(exc: Exception) -> bool:
-    """Whether an error is one of those in which memory that is not there shows."""
-    loading = isinstance(exc, ImportError) and "failed to map segment" in str(exc)  # as the loader of libraries puts it
-    return loading or isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
+def _is_out_of_memory(exc: Exception) -> bool:
+    """Return whether `exc` is one of the errors that a lack of memory causes."""
+    loader = isinstance(exc, ImportError) and "failed to map segment" in str(exc)  # from the dynamic loader
+    return loader or isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
 
 
-class Reader:
-    """Reads a growing file of events; each call returns those that are new and whole."""
+class EventLog:
+    """Reads a growing file of events."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
+        self._path, self._offset = path, 0
 
-    def new(self) -> list[Event]:
-        """The events appended since the last call."""
+    def read_new(self) -> list[Event]:
+        """Return the events appended since the last call; a line that is still being written is left for the next."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
-            file.seek(self._at)
+            file.seek(self._offset)
             data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._at += len(whole)
-        return [event for line in whole.splitlines() if (event := _event(line))]
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [event for line in complete.splitlines() if (event := _parse(line))]
 
 
-def _event(line: bytes) -> Event:
-    """The event of a line; {} for one that was cut, as a full disk does."""
+def _parse(line: bytes) -> Event:
+    """Return the event of a line, {} if the line is not one: a full disk cuts lines short."""
     try:
-        found = json.loads(line)
+        event = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) and {"event", "step", "time"} <= found.keys() else {}
+    return event if isinstance(event, dict) and {"event", "step", "time"} <= event.keys() else {}

@@ -44,7 +44,7 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
     facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
     facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}
     if fetched.name == catalog.FALLBACK:
-        events.tell(
+        events.emit(
             "progress", "fetch-mnist", text=f"NO MNIST: using scikit-learn's {len(fetched.train)} digits instead"
         )
     write_json(out / "facts.json", facts)
@@ -112,7 +112,7 @@ def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, hi
         train_set = dataset.join(*[train_set] * -(-LEAST_EPOCH // len(train_set)))
 
     def on_epoch(result: fit.EpochResult) -> None:
-        events.tell(
+        events.emit(
             "progress",
             "train",
             text=f"epoch {result.epoch}  accuracy {result.accuracy:.2%}  "
@@ -214,7 +214,7 @@ def deploy(champion: str, store: str) -> Json:
     opened = open_store(settings, store)
     champion = ledger.champion(opened) or champion
     if not champion:
-        events.tell("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
+        events.emit("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
         return {"endpoint": "", "version": ""}
     manifest = releases.load(opened, champion)
     deployer = deploy.deployer(settings.deployer or deploy.FOLLOW)

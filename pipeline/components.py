@@ -210,5 +210,5 @@ def deploy(
     files.write_whole(Path(served.path), json.dumps(facts))
     served.metadata.update(facts)
     outputs = {"data": data, "feedback": feedback, "trained": trained, "published": published, "deployed": facts}
-    events.tell("outputs", "deploy", outputs=outputs)
+    events.emit("outputs", "deploy", outputs=outputs)
     return (facts,)

@@ -273,5 +273,5 @@ def _copy_log(container: Any, log: Path) -> None:
 
 
 def _lost(step: str, cause: str, code: int, *, remedy: str = "", exit_code: int = 1) -> int:
-    events.tell("failed", step, cause=cause, remedy=remedy or "digits run --resume", exit_code=exit_code)
+    events.emit("failed", step, cause=cause, remedy=remedy or "digits run --resume", exit_code=exit_code)
     return code or 1

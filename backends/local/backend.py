@@ -129,7 +129,7 @@ class LocalBackend(ABC):
         self, run: runs.Run, deployment: dict[str, str], steps: dict[str, StepState], watch: Watch
     ) -> tuple[int, str, dict[str, Any]]:
         """Run the engine to its end. Returns (exit code, MLflow's run id, the first step failure's event)."""
-        reader, mlflow_run = events.Reader(run.events), ""
+        reader, mlflow_run = events.EventLog(run.events), ""
         failure: events.Event = {}
         began: dict[str, float] = {}
         with (run.logs / "engine.log").open("wb") as log:
@@ -139,7 +139,7 @@ class LocalBackend(ABC):
                 over = False
                 while True:
                     over = engine.poll() is not None
-                    for event in reader.new():
+                    for event in reader.read_new():
                         name, kind = event["step"], event["event"]
                         step = steps.get(name, StepState())
                         if kind == "started":
@@ -212,7 +212,7 @@ def _mark_killed(settings: Settings, run: runs.Run) -> None:
     """Give the MLflow run of a run that was killed its last status."""
     from digits.release import mlflow_log
 
-    made = [event["run_id"] for event in events.Reader(run.events).new() if event["event"] == "mlflow"]
+    made = [event["run_id"] for event in events.EventLog(run.events).read_new() if event["event"] == "mlflow"]
     if made:
         # A database that is away is the business of the step that needs it.
         with contextlib.suppress(DigitsError):

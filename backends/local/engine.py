@@ -132,12 +132,12 @@ def _guard_steps(start: StartStep, run: runs.Run, mlflow: _MlflowRun) -> None:
         mlflow.start()
         if step == "publish":
             mlflow.wait()
-        events.tell("started", step)
+        events.emit("started", step)
         code = start(step, full_command, dict(env_vars or {}), run.logs / f"{step}.log")
         if code == 0 and (missing := _missing_outputs(executor_input)):
-            events.tell("failed", step, cause=f"it ended without writing {', '.join(missing)}", remedy="", exit_code=1)
+            events.emit("failed", step, cause=f"it ended without writing {', '.join(missing)}", remedy="", exit_code=1)
             return 1
-        events.tell("finished" if code == 0 else "exited", step, code=code)
+        events.emit("finished" if code == 0 else "exited", step, code=code)
         return code
 
     subprocess_task_handler.run_local_subprocess = run_step
@@ -171,7 +171,7 @@ class _CacheHits(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if found := _CACHED.match(record.getMessage()):
-            events.tell("cached", found[1])
+            events.emit("cached", found[1])
 
 
 class _MlflowRun:
@@ -199,10 +199,10 @@ class _MlflowRun:
             made = mlflow_log.start_run(self._settings, experiment, self._run_id, tags)
         except DigitsError as exc:
             # The step that needs MLflow says so; until then the training goes on and is kept.
-            events.tell("progress", "publish", text=str(exc))
+            events.emit("progress", "publish", text=str(exc))
             return
         os.environ[mlflow_log.RUN_VARIABLE] = made
-        events.tell("mlflow", run_id=made)
+        events.emit("mlflow", run_id=made)
 
     def end(self, status: str) -> None:
         # Who ends a run does not want to wait for it.
@@ -211,7 +211,7 @@ class _MlflowRun:
             try:
                 mlflow_log.end_run(self._settings, made, status)
             except Exception as exc:  # noqa: BLE001 # the run's own outcome must not depend on this
-                events.tell("progress", "publish", text=f"could not mark the MLflow run {status}: {exc}")
+                events.emit("progress", "publish", text=f"could not mark the MLflow run {status}: {exc}")
 
 
 def _end_with_parent() -> None:

@@ -49,7 +49,7 @@ def guarded(tmp_path, monkeypatch):
         engine._guard_steps(start, run, NoMlflow())
         return docker_task_handler.run_docker_container(None, "image", command, {}, environment={})
 
-    return events.Reader(run.events), step
+    return events.EventLog(run.events), step
 
 
 @pytest.mark.parametrize("written", [[], ["model"], ["executor_output.json"]])
@@ -57,7 +57,7 @@ def test_a_step_without_its_outputs_is_a_failed_step(guarded, written):
     """Exit code 0 with an output missing fails, and the missing ones are named."""
     told, step = guarded
     assert step(*written) == 1
-    failed = [event for event in told.new() if event["event"] == "failed"]
+    failed = [event for event in told.read_new() if event["event"] == "failed"]
     missing = {"model", "executor_output.json"} - set(written)
     assert all(name in failed[0]["cause"] for name in missing)
 
@@ -66,4 +66,4 @@ def test_a_step_with_its_outputs_is_done(guarded):
     """Exit code 0 with every output there is a success."""
     told, step = guarded
     assert step("model", "executor_output.json") == 0
-    assert [event["event"] for event in told.new()] == ["started", "finished"]
+    assert [event["event"] for event in told.read_new()] == ["started", "finished"]

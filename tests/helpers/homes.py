@@ -84,7 +84,7 @@ class Home:
 
     def events(self, run: runs.Run) -> list[events.Event]:
         """What happened in a run so far."""
-        return events.Reader(run.events).new()
+        return events.EventLog(run.events).read_new()
 
     def started_at_train(self, before: int) -> tuple[runs.Run, list[psutil.Process]]:
         """Wait until a new run trains (it has told of an epoch); that run and the step's processes, shell first."""

@@ -32,7 +32,7 @@ def put() -> None:
         return
     from digits import events
 
-    reported, tell = events.reported, events.tell
+    reported, emit = events.reported, events.emit
     victims = os.environ[VARIABLE].split(",")
     held: list[bytes] = []
 
@@ -46,12 +46,12 @@ def put() -> None:
             finally:
                 held.clear()  # as a program gives back what it held when an error ends it
 
-    def told(event: str, step: str = "", **details: Any) -> None:
-        tell(event, step, **details)
+    def recorded(event: str, step: str = "", **details: Any) -> None:
+        emit(event, step, **details)
         if event == "progress" and step == "train" and step in victims:
             _no_more(held)
 
-    events.reported, events.tell = starving, told
+    events.reported, events.emit = starving, recorded
 
 
 def _no_more(held: list[bytes]) -> None:

@@ -230,7 +230,7 @@ def test_a_step_that_runs_out_of_memory_says_so(client, tmp_path, monkeypatch):
         monkeypatch.setenv(events.VARIABLE, str(run.events))
         steps = docker_backend._Steps(client, settings, run, images.ensure(client, settings, "steps", print))
         assert steps.start("train", ["python", "-c", "b'x' * (1 << 30)"], {}, run.logs / "train.log") == 137
-        (told,) = events.Reader(run.events).new()
+        (told,) = events.EventLog(run.events).read_new()
         assert (told["event"], told["step"], told["remedy"]) == ("failed", "train", "digits run --resume")
         assert told["cause"] == "exit code 137: killed, because the container ran out of memory"
         assert containers.ours(client, settings, "step") == []

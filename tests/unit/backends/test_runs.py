@@ -243,8 +243,8 @@ def test_a_run_that_goes_on_keeps_its_files(tmp_path: Path) -> None:
 def test_an_event_that_was_cut_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk cuts a line; the events before and after it are read."""
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
-    events.tell("started", "train")
+    events.emit("started", "train")
     with (tmp_path / "events").open("a") as file:
         file.write('{"event": "progr\n[1]\n')
-    events.tell("finished", "train")
-    assert [event["event"] for event in events.Reader(tmp_path / "events").new()] == ["started", "finished"]
+    events.emit("finished", "train")
+    assert [event["event"] for event in events.EventLog(tmp_path / "events").read_new()] == ["started", "finished"]

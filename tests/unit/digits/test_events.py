@@ -1,4 +1,4 @@
-"""What a step tells of an error that is not one of ours, before that ends it."""
+"""Events of failures: cause, remedy and exit code."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from digits import events
     ],
     ids=repr,
 )
-def test_what_the_machine_lacks_is_told_with_its_remedy(
+def test_lack_of_memory_or_space_is_reported_with_a_remedy(
     error: Exception, cause: str, remedy: str, exit_code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory and space that are not there are the machine's fault, with exit code 3; all else has its cause alone."""
+    """A lack of memory or disk space has exit code 3 and a remedy; any other error has only its cause."""
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
     with pytest.raises(type(error)), events.reported("train"):
         raise error
-    (told,) = events.Reader(tmp_path / "events.jsonl").new()
-    assert (told["event"], told["step"], told["exit_code"]) == ("failed", "train", exit_code)
-    assert told["cause"].startswith(cause)
-    assert not told["cause"].endswith(": ")
-    assert remedy in told["remedy"]
-    assert bool(told["remedy"]) == bool(remedy)
+    (event,) = events.EventLog(tmp_path / "events.jsonl").read_new()
+    assert (event["event"], event["step"], event["exit_code"]) == ("failed", "train", exit_code)
+    assert event["cause"].startswith(cause)
+    assert not event["cause"].endswith(": ")
+    assert remedy in event["remedy"]
+    assert bool(event["remedy"]) == bool(remedy)
 
 
-def test_no_event_tells_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever an error that is not ours says of an address, its password is masked in the file of events."""
+def test_events_mask_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password in the URL of an error message is masked in the event."""
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
     with pytest.raises(OSError, match="canary"), events.reported("publish"):
         raise OSError("cannot reach http://user:canary@127.0.0.1:9/api")
-    (told,) = events.Reader(tmp_path / "events.jsonl").new()
-    assert told["cause"] == "OSError: cannot reach http://<SECRET>@127.0.0.1:9/api"
+    (event,) = events.EventLog(tmp_path / "events.jsonl").read_new()
+    assert event["cause"] == "OSError: cannot reach http://<SECRET>@127.0.0.1:9/api"

@@ -247,7 +247,7 @@ def test_a_step_without_its_outputs_is_failed(how: str, tmp_path: Path) -> None:
         timeout=SECONDS,
         check=False,
     )
-    ended = [event for event in events.Reader(told).new() if event["event"] != "started"]
+    ended = [event for event in events.EventLog(told).read_new() if event["event"] != "started"]
     assert len(ended) == 1, done.stderr
     if how == "good":
         assert done.returncode == 0

@@ -174,7 +174,7 @@ def test_a_silent_server_is_refused_without_its_password(
     settings = Settings(home=tmp_path, tracking_uri=f"http://user:canary@127.0.0.1:{free_port()}")
     with pytest.raises(MissingError, match="MLFLOW_TRACKING_URI") as refused, events.reported("publish"):
         ask(settings)
-    (told,) = events.Reader(tmp_path / "events.jsonl").new()
+    (told,) = events.EventLog(tmp_path / "events.jsonl").read_new()
     printed = "".join(traceback.format_exception(refused.value))  # as kfp does into the step's log
     assert ("127.0.0.1" in printed, "127.0.0.1" in told["cause"], told["exit_code"]) == (True, True, 3)
     assert "canary" not in printed
