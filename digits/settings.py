@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from digits.errors import MASK, UsageError, mask_url
 from digits.files import folder_of
-from digits.store.schemes import FORMS, scheme_of
 
 BACKENDS = ("process", "docker", "kubeflow")
 OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_RUN", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
@@ -115,8 +114,6 @@ class Settings:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         for name in ("store", "tracking_uri", "minio_endpoint", "data", "kfp_host"):
             _check_address(name, getattr(self, name))
-        if scheme_of(self.store) is None:
-            raise UsageError(f"DIGITS_STORE: expected {FORMS}, got {self.store!r}")
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
                 folder_of(value, name)

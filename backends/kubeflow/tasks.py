@@ -15,7 +15,7 @@ from digits import __version__, events
 from digits.errors import UsageError
 from digits.release import mlflow_log
 from digits.settings import Settings
-from digits.store.schemes import SCHEMES
+from digits.store import schemes
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
 USER = 1000  # of our images
@@ -23,8 +23,8 @@ HOME = "/tmp/digits"  # noqa: S108 # in the pod: the one place that any user may
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 # Keys of the ConfigMap and of the Secret, and the variables they become. KServe reads the same Secret.
-SECRET_KEYS = {key: name for scheme in SCHEMES.values() for key, name in scheme.secrets.items()}
-_STORES = [name for scheme in SCHEMES.values() for name in scheme.variables if name not in SECRET_KEYS.values()]
+SECRET_KEYS = {key: name for scheme in schemes().values() for key, name in scheme.secrets.items()}
+_STORES = [name for scheme in schemes().values() for name in scheme.variables if name not in SECRET_KEYS.values()]
 CONFIG_KEYS = {name: name for name in ("DIGITS_STORE", *_STORES, "DIGITS_DATA")}
 MLFLOW_CONFIG = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
 MLFLOW_SECRET = {name: name for name in mlflow_log.CREDENTIALS}

@@ -34,8 +34,7 @@ from digits.errors import DataError, MissingError
 from digits.files import folder_of, sha256_of, write_whole
 from digits.http import in_words, pool_for
 from digits.settings import Settings
-from digits.store import ObjectStore, open_store
-from digits.store.schemes import is_remote
+from digits.store import ObjectStore, find_scheme, open_store
 
 PROBE_SECONDS = 8.0
 READ_SECONDS = 60.0
@@ -69,7 +68,8 @@ def resolve(name: str, place: Place, cache: Path) -> str:
 
 def place_of(settings: Settings) -> Place:
     """Where the settings say that the files are: a folder, a URL, the object store of an s3:// address, or ''."""
-    return open_store(settings, settings.data) if is_remote(settings.data) else settings.data
+    scheme = find_scheme(settings.data)
+    return open_store(settings, settings.data) if scheme and scheme.remote else settings.data
 
 
 def fetch(name: str, place: Place, cache: Path) -> Fetched:

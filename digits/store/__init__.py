@@ -1,71 +1,141 @@
-"""Objects addressed by URI: a folder (`file://`) or a bucket of an S3 server (`s3://`), behind one interface.
+"""Object stores behind one interface, addressed by URI: a folder (`file://`) or a bucket of an S3 server (`s3://`).
 
-Which kinds there are says `digits.store.schemes`.
-
-Keys are relative, `/`-separated paths. An object appears whole or not at all; `create` succeeds for one
-writer only, which is what promotions are built on.
+A kind of store is a module of this package that is named after its scheme and declares `SCHEME`.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from digits.errors import UsageError
-from digits.store.schemes import FORMS, scheme_of
 
 if TYPE_CHECKING:
     from digits.settings import Settings
 
 
 class ObjectStore(Protocol):
-    """What the product needs of an object store."""
+    """A store of objects under relative, `/`-separated keys.
+
+    Readers see an object whole or not at all. Of several concurrent `create` calls for one key exactly one succeeds;
+    promotions depend on that.
+
+    >>> store = open_store(settings)
+    >>> store.create("notes/1.txt", b"first"), store.create("notes/1.txt", b"second")
+    (True, False)
+    >>> store.get("notes/1.txt")
+    b'first'
+    >>> store.keys("notes/")
+    ['notes/1.txt']
+
+    Raises:
+        StoreUnreachable: the store did not answer (any method).
+        StoreError: the store refused the request, or the key is not a plain relative path (any method).
+    """
 
     uri: str
 
     def put(self, key: str, content: bytes | Path) -> None:
-        """Write an object, replacing one under the same key."""
+        """Write an object, given as bytes or as a file; replace an earlier one under that key."""
 
     def create(self, key: str, content: bytes) -> bool:
-        """Write an object only if there is none under that key. Returns whether this call wrote it."""
+        """Write an object if there is none under that key. Return whether this call wrote it."""
 
     def get(self, key: str, *, sha256: str = "") -> bytes:
-        """An object's content. Raises ObjectMissing; DigestMismatch if `sha256` is given and differs."""
+        """Return an object's content.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            DigestMismatch: `sha256` is given and differs.
+        """
 
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
-        """Write an object's content to `path`, whole. Raises as `get`; leaves nothing behind on failure."""
+        """Write an object's content to the file `path`. Raises as `get`, and then leaves no file."""
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The sorted keys inside the folder `prefix` ('' or ending in '/')."""
+        """Return the sorted keys in the folder `prefix` and its subfolders; '' lists all, others must end in '/'."""
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object under that key."""
+        """Return whether there is an object under that key."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Delete an object. Do nothing if there is none."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A kind of object store.
+
+    Attributes:
+        form: an example of an address, for messages.
+        open: opens the store at an address; raises ValueError or UsageError if the address is not valid.
+        remote: whether an address means the same place from a container, a pod and another machine.
+        required: the environment variables of the settings that it needs.
+        optional: those that it reads if they are set.
+        secrets: {key in the Kubernetes Secret: variable} of the secret ones; the others come from a ConfigMap.
+    """
+
+    form: str
+    open: Callable[[Settings, str], ObjectStore]
+    remote: bool = True
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables of the settings that it reads."""
+        return (*self.required, *self.optional)
+
+
+def schemes() -> dict[str, Scheme]:
+    """Return all kinds of store by the scheme of their addresses. Imports each store's module."""
+    modules = {info.name: importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
+    return {name: module.SCHEME for name, module in modules.items() if hasattr(module, "SCHEME")}
+
+
+def find_scheme(uri: str) -> Scheme | None:
+    """Return the kind of store of an address, None for another address. Imports that store's module only."""
+    try:
+        name = urlsplit(uri).scheme
+    except ValueError:
+        return None
+    if name not in {info.name for info in pkgutil.iter_modules(__path__)}:
+        return None
+    scheme: Scheme | None = getattr(importlib.import_module(f"{__name__}.{name}"), "SCHEME", None)
+    return scheme
+
+
+def scheme_of(uri: str) -> Scheme:
+    """Return the kind of store of an address. Raises UsageError if it is not the address of a store."""
+    scheme = find_scheme(uri)
+    if scheme is None:
+        forms = " or ".join(scheme.form for scheme in schemes().values())
+        raise UsageError(f"expected the address of a store, {forms}, got {uri!r}", remedy="correct DIGITS_STORE")
+    return scheme
 
 
 def open_store(settings: Settings, uri: str = "") -> ObjectStore:
-    """The store behind `uri` (default: the settings' own). S3 buckets are made when first written to.
+    """Open the store at `uri`, by default the settings' own. An S3 bucket is created by the first write.
 
     Raises:
-        UsageError: the URI or the S3 settings are incomplete.
+        UsageError: the address is not valid, or a setting that it needs is not set.
     """
     uri = uri or settings.store
     scheme = scheme_of(uri)
-    if scheme is None:
-        raise UsageError(f"expected a store {FORMS}, got {uri!r}")
-    given = settings.environ()
-    for name in scheme.needs:
-        if not given[name]:
+    environ = settings.environ()
+    for name in scheme.required:
+        if not environ[name]:
             raise UsageError(f"the store {uri} needs {name}, which is not set", remedy=f"export {name}=…")
-    module, _, function = scheme.opener.partition(":")
     try:
-        opened: ObjectStore = getattr(importlib.import_module(module), function)(settings, uri)
+        return scheme.open(settings, uri)
     except ValueError as exc:
         raise UsageError(
             f"the store {uri} cannot be opened: {exc}",
-            remedy=f"check DIGITS_STORE, {', '.join(scheme.variables)}".rstrip(", "),
+            remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}",
         ) from None
-    return opened

@@ -1,4 +1,4 @@
-"""What both kinds of store check: that a key is plain, and that content is what its digest says."""
+"""Checks that every kind of store makes: keys are plain paths, and content has the expected digest."""
 
 from __future__ import annotations
 
@@ -9,39 +9,45 @@ from pathlib import Path
 from digits.errors import DigestMismatch, StoreError
 from digits.files import sha256_of, whole_file
 
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # bytes per read or write
 
 
-def checked_key(key: str, *, folder: bool = False) -> str:
-    """`key` if it is a plain relative path, else StoreError: no '..', no empty part, no control character."""
-    body = key[:-1] if folder and key.endswith("/") else key
-    if folder and key == "":
-        return key
-    if folder and not key.endswith("/"):
-        # Without the slash, a listing of `v1` would also return `v10` (as KServe's initializer does).
-        raise StoreError(f"expected a folder ending in '/', got {key!r}")
-    parts = body.split("/")
+def check_key(key: str) -> str:
+    """Return `key`. Raises StoreError unless it is a plain relative path: no '..', empty part or control character."""
+    parts = key.split("/")
     if any(part in {"", ".", ".."} for part in parts) or "\\" in key or not key.isprintable():
         raise StoreError(f"expected a plain relative key such as models/a/manifest.json, got {key!r}")
     return key
 
 
-def save(blocks: Iterator[bytes], path: Path, key: str, expected: str) -> None:
-    """Write `blocks` to `path`, whole, if their SHA-256 is the expected one (or none is)."""
-    found = hashlib.sha256()
-    with whole_file(path) as file:
-        for block in blocks:
-            found.update(block)
-            file.write(block)
-        _check(found.hexdigest(), key, expected)
+def check_prefix(prefix: str) -> str:
+    """Return `prefix`. Raises StoreError unless it is '' or a plain relative path that ends in '/'."""
+    if prefix and not prefix.endswith("/"):
+        # Without the slash, a listing of `v1` would also return `v10` (as KServe's initializer does).
+        raise StoreError(f"expected a folder ending in '/', got {prefix!r}")
+    if prefix:
+        check_key(prefix[:-1])
+    return prefix
 
 
-def checked(content: bytes, key: str, expected: str) -> bytes:
-    """`content` if its SHA-256 is the expected one (or none is)."""
-    _check(sha256_of(content) if expected else "", key, expected)
+def check_digest(content: bytes, key: str, expected: str) -> bytes:
+    """Return `content`. Raises DigestMismatch if `expected` is not '' and differs from its SHA-256."""
+    if expected:
+        _compare(sha256_of(content), key, expected)
     return content
 
 
-def _check(found: str, key: str, expected: str) -> None:
-    if expected and found != expected:
-        raise DigestMismatch(f"{key} is damaged: expected SHA-256 {expected}, found {found}")
+def save(blocks: Iterator[bytes], path: Path, key: str, expected: str) -> None:
+    """Write `blocks` to the file `path`. Raises DigestMismatch as `check_digest`, and then leaves no file."""
+    digest = hashlib.sha256()
+    with whole_file(path) as file:
+        for block in blocks:
+            digest.update(block)
+            file.write(block)
+        if expected:
+            _compare(digest.hexdigest(), key, expected)
+
+
+def _compare(actual: str, key: str, expected: str) -> None:
+    if actual != expected:
+        raise DigestMismatch(f"{key} is damaged: expected SHA-256 {expected}, found {actual}")

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from digits.settings import Settings
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 from tests.helpers.serving import serving
 from tests.helpers.support import missing
 from web_app.endpoints import Endpoint

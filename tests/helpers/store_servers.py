@@ -1,4 +1,4 @@
-"""Real object stores for the contract: a folder, MinIO as a container, MinIO as a plain program; and a cable to cut."""
+"""Object stores for the contract: a folder, MinIO as a container, MinIO as a program; and a connection that breaks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from digits.settings import Settings
 from tests.helpers.engines import cleaned, engine, settings_for, wait_until
 from tests.helpers.support import missing
 
-REGION = "eu-test-1"  # none that is taken for granted
+REGION = "eu-test-1"  # not a default of any client or server
 
 
 @contextlib.contextmanager
@@ -39,16 +39,16 @@ def container(home: Path) -> Iterator[Settings]:
 
 @contextlib.contextmanager
 def program(home: Path) -> Iterator[Settings]:
-    """The program `minio`, where it is on PATH."""
-    found = shutil.which("minio")
-    if not found:
+    """The program `minio`, if it is on PATH."""
+    minio = shutil.which("minio")
+    if not minio:
         missing("minio", "it needs the program minio on PATH")
     access, secret = secrets.token_hex(8), secrets.token_hex(16)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [found, "server", str(home / "data"), "--address", f"127.0.0.1:{port}", "--quiet"],
+        [minio, "server", str(home / "data"), "--address", f"127.0.0.1:{port}", "--quiet"],
         env=os.environ
         | {"MINIO_ROOT_USER": access, "MINIO_ROOT_PASSWORD": secret, "MINIO_BROWSER": "off", "MINIO_REGION": REGION},
         stdout=subprocess.DEVNULL,
@@ -80,17 +80,17 @@ def _healthy(port: int) -> bool:
 
 
 class Cable:
-    """A connection to a server that is cut for good after some bytes of answers have passed."""
+    """A proxy to a server that stops for good after it has passed on `cut_after` bytes of responses."""
 
     def __init__(self, endpoint: str, *, cut_after: int) -> None:
         host, port = endpoint.split(":")
-        self._server, self._left = (host, int(port)), cut_after
+        self._server, self._remaining = (host, int(port)), cut_after
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Let nobody in any more."""
+        """Accept no more connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -109,8 +109,8 @@ class Cable:
         with contextlib.suppress(OSError):
             while block := source.recv(65536):
                 if counted:
-                    self._left -= len(block)
-                    if self._left < 0:
+                    self._remaining -= len(block)
+                    if self._remaining < 0:
                         self.cut()
                         break
                 sink.sendall(block)

@@ -29,7 +29,7 @@ from digits import events
 from digits.data import corrections
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.store import open_store
-from digits.store.s3 import s3_client
+from digits.store.s3_client import s3_client
 from tests.helpers import canary
 from tests.helpers.engines import IMAGES, PARAMETERS, cleaned, engine, settings_for, wait_until
 from tests.helpers.homes import BASIC, Home

@@ -159,8 +159,7 @@ def _change(path: Path, where: str, anchor: str, lines: str) -> None:
 
 
 def _extended_environment(checkout: Path, home: Path) -> dict[str, str]:
-    store = f"shared://{home / 'store'}"  # in a setting of this process it would be refused
-    return child_environment(Settings(home=home), DIGITS_STORE=store, PYTHONPATH=str(checkout))
+    return child_environment(Settings(home=home, store=f"shared://{home / 'store'}"), PYTHONPATH=str(checkout))
 
 
 @pytest.mark.slow

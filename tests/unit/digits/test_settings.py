@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings, unknown
 from digits.store import open_store
-from digits.store.schemes import SCHEMES
 
 SECRETS = {
     "MINIO_ACCESS_KEY": "canary-access",
@@ -68,8 +66,6 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
         ("DIGITS_STEP_RETRIES", "101", "0 to 100"),
         ("DIGITS_KFP_MLFLOW", "2", "0 to 1"),
         ("DIGITS_BACKEND", "slurm", "process, docker, kubeflow"),
-        ("DIGITS_STORE", "/a/folder", "file:///folder or s3://bucket"),
-        ("DIGITS_STORE", "gs://bucket", "file:///folder or s3://bucket"),
         ("MLFLOW_TRACKING_URI", "file:///mlruns", "sqlite:///"),
         ("MLFLOW_TRACKING_URI", "mlruns", "sqlite:///"),
         ("MLFLOW_TRACKING_URI", "sqlite:///relative.db", "sqlite:////"),
@@ -105,25 +101,6 @@ def test_an_address_that_cannot_be_read_is_refused(name: str, tmp_path: Path) ->
     assert "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("store", "endpoint"),
-    [("s3://b", "h:9000"), ("s3://bucket", "h:9000/path"), ("s3://bucket", "::"), ("s3://[", "h")],
-)
-def test_an_s3_address_that_cannot_be_is_refused(store: str, endpoint: str, tmp_path: Path) -> None:
-    """A bucket's or server's name that S3 cannot have is a usage error, not the client's own."""
-    settings = Settings(home=tmp_path, minio_endpoint=endpoint, minio_access_key="a", minio_secret_key="s")
-    with pytest.raises(UsageError, match="store"):
-        open_store(settings, store)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_what_reaches_a_store_is_a_setting(scheme: str) -> None:
-    """Each variable that a kind of store names is one of the settings, and those in a Secret are masked when shown."""
-    known = {field.metadata["name"]: field.metadata["secret"] for field in dataclasses.fields(Settings)}
-    variables, secret = SCHEMES[scheme].variables, SCHEMES[scheme].secrets.values()
-    assert {name: known[name] for name in variables} == {name: name in secret for name in variables}
-
-
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
     """Neither the printed form nor the description holds a secret or a URL's password."""
     settings = Settings.load({"DIGITS_HOME": str(tmp_path), **SECRETS}, dotenv=None)
@@ -155,8 +132,8 @@ def test_what_stands_before_a_urls_at_sign_is_masked(given: str, shown: str) -> 
 
 def test_no_error_shows_a_password(tmp_path: Path) -> None:
     """Neither an error's message nor its remedy holds a password, whatever the message is about."""
-    with pytest.raises(UsageError, match="DIGITS_STORE") as refused:
-        Settings(home=tmp_path, store="https://u:canary@h/b")
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI") as refused:
+        Settings(home=tmp_path, tracking_uri="file://u:canary@h/b")
     told = DigitsError("cannot get http://u:canary@h/x", remedy="curl http://u:canary@h/x")
     for shown in (str(refused.value), str(told), repr(told), told.message, told.remedy):
         assert "canary" not in shown

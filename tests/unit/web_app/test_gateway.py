@@ -22,7 +22,7 @@ from digits.data import corrections
 from digits.data.preprocessing import to_mnist
 from digits.errors import MissingError, UsageError
 from digits.settings import Settings
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 from tests.helpers.serving import serving
 from tests.helpers.standin import StandIn, TensorFlowServing
 from tests.helpers.support import has_ipv6

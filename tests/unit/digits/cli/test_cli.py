@@ -26,7 +26,7 @@ from digits.data.dataset import Dataset
 from digits.data.preprocessing import named
 from digits.release import ledger, releases
 from digits.settings import Settings
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 from digits.training.recipe import OPTIMIZERS
 from tests.helpers.command import Digits
 from tests.helpers.serving import serving

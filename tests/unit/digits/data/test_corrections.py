@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from digits.data import corrections
 from digits.errors import DataError, MissingError
 from digits.files import canonical_json, sha256_of
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 
 
 @pytest.fixture

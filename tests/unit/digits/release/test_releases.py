@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
 from digits.errors import ReleaseError, StoreError
 from digits.files import sha256_of
 from digits.release import ledger, releases
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 from tests.helpers.support import Finished, another_release
 
 DATA = {"dataset": "mnist", "source": "s", "train": "t"}
@@ -269,19 +266,6 @@ def test_a_garbled_newest_entry_is_our_error(store: FileStore, tmp_path: Path) -
     store.put(store.keys(ledger.LEDGER)[-1], b'{"n": 1}')
     with pytest.raises(ReleaseError, match=r"ledger entry .*00000001"):
         ledger.champion(store)
-
-
-@pytest.mark.parametrize("refused", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
-def test_a_file_system_without_hard_links_is_named(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch, refused: int
-) -> None:
-    """A bucket that the system shows as a folder cannot say which of two writers was first; nothing is left in it."""
-    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(refused, os.strerror(refused))))
-    with pytest.raises(StoreError, match="expected a file system with hard links") as error:
-        store.create("promotions/digits/1.json", b"x")
-    assert os.strerror(refused) in error.value.message
-    assert "s3://" in error.value.remedy
-    assert list((store.root / "promotions" / "digits").iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["folder", "link"])

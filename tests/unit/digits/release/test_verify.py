@@ -17,7 +17,7 @@ from starlette.routing import Route
 from digits.files import sha256_of
 from digits.release import ledger, mlflow_log, releases, verify
 from digits.settings import Settings
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 from tests.helpers.serving import serving
 from tests.helpers.support import Finished, another_release, free_port
 

@@ -28,7 +28,7 @@ from digits.release import ledger, releases
 from digits.serving import client
 from digits.serving.app import SMALL_BODY
 from digits.settings import Settings
-from digits.store.folder import FileStore
+from digits.store.file import FileStore
 from tests.helpers.support import (
     Finished,
     Predictor,

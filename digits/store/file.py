@@ -1,4 +1,4 @@
-"""A folder as object store."""
+"""A folder as object store: `file:///folder`."""
 
 from __future__ import annotations
 
@@ -12,36 +12,22 @@ from typing import TYPE_CHECKING
 
 from digits.errors import ObjectMissing, StoreError
 from digits.files import folder_of, part_of, whole_file, write_whole
-from digits.store.content import BLOCK, checked, checked_key, save
+from digits.store import Scheme
+from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
 
 if TYPE_CHECKING:
     from digits.settings import Settings
 
-# How systems say that a file system has no hard links: Linux's own, FUSE's, macOS's.
-NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
-
-
-def open_folder(settings: Settings, uri: str) -> FileStore:
-    """The store at `file:///folder`. Raises UsageError as `folder_of`."""
-    del settings
-    return FileStore(folder_of(uri, "the store"))
+# The error numbers of a file system without hard links, on Linux, FUSE and macOS.
+NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 class FileStore:
-    """A folder as object store."""
+    """A folder as object store; see ObjectStore."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.uri = root.as_uri()
-
-    def _path(self, key: str) -> Path:
-        path = self.root / checked_key(key)
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise StoreError(
-                f"{key!r} leads out of the store {self.uri} by a link",
-                remedy="put what the link leads to in its place",
-            )
-        return path
 
     def put(self, key: str, content: bytes | Path) -> None:
         """See ObjectStore."""
@@ -53,7 +39,7 @@ class FileStore:
                 file.write(content)
 
     def create(self, key: str, content: bytes) -> bool:
-        """See ObjectStore. A hard link fails where the name exists, so exactly one writer wins."""
+        """See ObjectStore. A hard link fails if the name exists, so exactly one writer succeeds."""
         path = self._path(key)
         part = part_of(path)
         with self._errors(key):
@@ -63,12 +49,12 @@ class FileStore:
             except FileExistsError:
                 return False
             except OSError as exc:
-                if exc.errno not in NO_LINKS:
+                if exc.errno not in NO_HARD_LINKS:
                     raise
                 raise StoreError(
                     f"{self.uri}: expected a file system with hard links, by which one of several writers wins; "
                     f"it refused one for {key}: {exc.strerror}",
-                    remedy="put the store on a disk of this machine or on NFS, or give a bucket its address s3://bucket",
+                    remedy="put the store on a local disk or on NFS; for a bucket, use its address s3://bucket",
                 ) from exc
             finally:
                 part.unlink(missing_ok=True)
@@ -77,7 +63,7 @@ class FileStore:
     def get(self, key: str, *, sha256: str = "") -> bytes:
         """See ObjectStore."""
         with self._errors(key):
-            return checked(self._path(key).read_bytes(), key, sha256)
+            return check_digest(self._path(key).read_bytes(), key, sha256)
 
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
         """See ObjectStore."""
@@ -85,10 +71,10 @@ class FileStore:
             save(iter(lambda: source.read(BLOCK), b""), path, key, sha256)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """See ObjectStore. Half-written files are not objects."""
-        folder = self.root / checked_key(prefix, folder=True)
-        found = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(".part")))
-        return sorted(p.relative_to(self.root).as_posix() for p in found)
+        """See ObjectStore. Temporary files are not objects."""
+        folder = self.root / check_prefix(prefix)
+        files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(".part")))
+        return sorted(p.relative_to(self.root).as_posix() for p in files)
 
     def exists(self, key: str) -> bool:
         """See ObjectStore."""
@@ -99,6 +85,15 @@ class FileStore:
         with self._errors(key):
             self._path(key).unlink(missing_ok=True)
 
+    def _path(self, key: str) -> Path:
+        path = self.root / check_key(key)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise StoreError(
+                f"{key!r} is a link to a place outside the store {self.uri}",
+                remedy="replace the link by the file or folder that it points to",
+            )
+        return path
+
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         try:
@@ -108,5 +103,14 @@ class FileStore:
         except OSError as exc:
             raise StoreError(
                 f"{self.uri}: {key}: {exc.strerror or exc}",
-                remedy="see that there is space, and that this user may read and write there",
+                remedy="check that there is free space and that this user may read and write there",
             ) from exc
+
+
+def open_folder(settings: Settings, uri: str) -> FileStore:
+    """Open the store at `file:///folder`. Raises UsageError as `folder_of`."""
+    del settings
+    return FileStore(folder_of(uri, "the store"))
+
+
+SCHEME = Scheme("file:///folder", open_folder, remote=False)

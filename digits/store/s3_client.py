@@ -1,0 +1,79 @@
+"""The MinIO client: its timeouts and retries, and its errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError, ResponseError
+
+from digits.errors import ObjectMissing, StoreError, StoreUnreachable
+from digits.http import in_words
+
+if TYPE_CHECKING:
+    from digits.settings import Settings
+
+CONNECT_SECONDS, READ_SECONDS = 3.0, 30.0
+ATTEMPTS = 3  # of each request, while the server is busy or the connection breaks
+BUSY = (500, 502, 503, 504)
+MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
+WRONG_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+
+
+def s3_client(settings: Settings) -> Minio:
+    """Return a client of the server at MINIO_ENDPOINT. Raises ValueError if the address is not valid."""
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=BUSY),
+        maxsize=8,
+    )
+    return Minio(
+        endpoint=settings.minio_endpoint.split("://")[-1].rstrip("/"),
+        access_key=settings.minio_access_key,
+        secret_key=settings.minio_secret_key,
+        secure=settings.minio_endpoint.startswith("https://"),
+        session_token=settings.minio_session_token or None,
+        region=settings.minio_region or None,  # by default the one in an AWS host's name, else the server is asked
+        http_client=pool,
+    )
+
+
+@contextmanager
+def translated(uri: str, key: str) -> Iterator[None]:
+    """Turn the errors of the client and of urllib3 about an object `key` of the store `uri` into ours."""
+    try:
+        yield
+    except S3Error as exc:
+        if exc.code in MISSING:
+            raise ObjectMissing(f"no object {key!r} in {uri}") from exc
+        if not exc.code:
+            raise _not_s3(uri, exc) from exc
+        raise StoreError(
+            f"{uri}: {key}: the server refused the request: {exc.code}",
+            remedy="correct the clock of this machine or of the server: they differ too much"
+            if exc.code in WRONG_CLOCK
+            else "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY, the bucket's policy, and MINIO_REGION",
+        ) from exc
+    except (HTTPError, ConnectionError) as exc:
+        if isinstance(getattr(exc, "reason", exc), ResponseError):
+            raise StoreUnreachable(
+                f"the object store {uri} only returns errors: {in_words(exc)}",
+                remedy="wait until it is ready, or look into its log",
+            ) from exc
+        raise StoreUnreachable(
+            f"the object store {uri} did not answer: {in_words(exc)}",
+            remedy="start it, or correct MINIO_ENDPOINT",
+        ) from exc
+    except (MinioException, SyntaxError, ValueError) as exc:  # the response is not S3's: no XML, or other XML
+        raise _not_s3(uri, exc) from exc
+
+
+def _not_s3(uri: str, exc: Exception) -> StoreError:
+    return StoreError(
+        f"{uri}: the server at MINIO_ENDPOINT is not an S3 server: {str(exc)[:200]}",
+        remedy="set MINIO_ENDPOINT to the port of the S3 API, not the console's; or check whether a proxy answers",
+    )

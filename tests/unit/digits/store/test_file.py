@@ -1,0 +1,41 @@
+"""A folder as object store, on file systems and with links that do not suit it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from digits.errors import StoreError
+from digits.store.file import FileStore
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
+def test_a_file_system_without_hard_links_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """If no hard link can be created, as on a bucket mounted as a folder, the error says so and no file is left."""
+    store = FileStore(tmp_path)
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(number, os.strerror(number))))
+    with pytest.raises(StoreError, match="expected a file system with hard links") as error:
+        store.create("promotions/digits/1.json", b"x")
+    assert os.strerror(number) in error.value.message
+    assert "s3://" in error.value.remedy
+    assert list((tmp_path / "promotions" / "digits").iterdir()) == []
+
+
+def test_a_link_to_a_place_outside_the_store_is_refused(tmp_path: Path) -> None:
+    """An object is neither read from nor written to a folder outside the store."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("x")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "link").symlink_to(tmp_path / "outside")
+    store = FileStore(tmp_path / "store")
+    with pytest.raises(StoreError, match="is a link to a place outside the store"):
+        store.get("link/file")
+    with pytest.raises(StoreError, match="is a link to a place outside the store"):
+        store.put("link/other", b"x")
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]

@@ -1,0 +1,67 @@
+"""What a server that is not there, or not an S3 server, is reported as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from digits.errors import StoreError, StoreUnreachable
+from digits.settings import Settings
+from digits.store import ObjectStore, open_store
+from tests.helpers.support import answering, free_port
+
+REQUESTS: dict[str, Callable[[ObjectStore], object]] = {
+    "put": lambda store: store.put("a", b"x"),
+    "create": lambda store: store.create("a", b"x"),
+    "keys": lambda store: store.keys("a/"),
+}
+
+
+def store_at(endpoint: str) -> ObjectStore:
+    """Return the store at an S3 address."""
+    return open_store(
+        Settings(
+            store="s3://digits", minio_endpoint=endpoint, minio_access_key="access", minio_secret_key="a-secret-key"
+        )
+    )
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+@pytest.mark.parametrize("page", [b"<!doctype html><title>404</title>", b""])
+def test_a_server_that_is_not_s3_is_named(page: bytes, request_: Callable[[ObjectStore], object]) -> None:
+    """An error that is not S3's does not suggest that the credentials are wrong: the remedy names the address."""
+    with answering(page, 404) as endpoint, pytest.raises(StoreError, match="is not an S3 server") as refused:
+        request_(store_at(endpoint))
+    assert "MINIO_ENDPOINT" in refused.value.remedy
+
+
+@pytest.mark.parametrize("page", [b"<!doctype html><title>MinIO Console</title>", b"<html/>"])
+def test_a_web_page_is_not_a_listing(page: bytes) -> None:
+    """A server that answers everything with a page, as MinIO's console does, is not S3, even if the page is XML."""
+    with answering(page) as endpoint, pytest.raises(StoreError, match="is not an S3 server"):
+        store_at(endpoint).keys()
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_a_server_that_stays_busy_is_unreachable(request_: Callable[[ObjectStore], object]) -> None:
+    """A 503 to every attempt does not suggest that the credentials or the address are wrong."""
+    with (
+        answering(b"", 503) as endpoint,
+        pytest.raises(StoreUnreachable, match="only returns errors: too many 503") as refused,
+    ):
+        request_(store_at(endpoint))
+    assert "MINIO_ENDPOINT" not in refused.value.remedy
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+@pytest.mark.parametrize(
+    ("endpoint", "reason"), [("no-such-host.invalid:9000", "name does not resolve"), ("", "connection refused")]
+)
+def test_an_error_says_why_a_server_does_not_answer(
+    endpoint: str, reason: str, request_: Callable[[ObjectStore], object]
+) -> None:
+    """An unknown name and a closed port have different messages."""
+    with pytest.raises(StoreUnreachable, match=f"did not answer: {reason}") as refused:
+        request_(store_at(endpoint or f"127.0.0.1:{free_port()}"))
+    assert "MINIO_ENDPOINT" in refused.value.remedy
