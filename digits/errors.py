@@ -11,7 +11,7 @@ DigitsError                 exit code 1: the run failed
 ├── ReleaseError            a release is missing, incomplete or damaged
 ├── StepFailed              a pipeline step failed; carries the step's name and its log
 ├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
-├── RunGoesOn               4: the run goes on where it runs, but can no longer be watched from here
+├── RunContinues            4: the run continues where it runs, but can no longer be watched from here
 └── Interrupted             130: stopped by the user
 """
 
@@ -95,8 +95,8 @@ class EndpointError(DigitsError):
     """The endpoint is not reachable, not ready, or answered wrongly."""
 
 
-class RunGoesOn(DigitsError):
-    """A run can no longer be watched from here; it goes on where it runs, and may still succeed."""
+class RunContinues(DigitsError):
+    """A run that continues where it runs, and may succeed, but can no longer be watched from here."""
 
     exit_code = 4
 

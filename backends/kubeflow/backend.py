@@ -17,7 +17,7 @@ from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable
 from backends.kubeflow.submit import submission
 from backends.kubeflow.watch import Observed, events_of, observe, pod_name
-from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
+from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.files import write_whole
 from digits.http import pool_for
 from digits.settings import Settings
@@ -47,7 +47,7 @@ class KubeflowBackend:
         """See Backend. A run is resumed by another one: Kubeflow's cache has what was done.
 
         Raises:
-            RunGoesOn: the run can no longer be watched: the token expired for good, the API stayed away, or it takes
+            RunContinues: the run can no longer be watched: the token expired for good, the API stayed away, or it takes
                 longer than a day.
         """
         from pipeline import STEPS
@@ -75,7 +75,7 @@ class KubeflowBackend:
             except KeyboardInterrupt:
                 raise self._stop(run_id) from None
         except DigitsError as exc:
-            states: dict[type, str] = {Interrupted: CANCELED, RunGoesOn: CONTINUES}
+            states: dict[type, str] = {Interrupted: CANCELED, RunContinues: CONTINUES}
             run.update(state=states.get(type(exc), FAILED), why=exc.message)
             raise
         run.update(state=last.state if last.state in {SUCCEEDED, CANCELED} else FAILED)
@@ -153,12 +153,12 @@ class KubeflowBackend:
             try:
                 observed = observe(self.api.run(run_id), steps)
             except Refused as exc:
-                raise RunGoesOn(
+                raise RunContinues(
                     f"run {run_id} continues, but can no longer be watched: {exc.message}: {url}", remedy=exc.remedy
                 ) from exc
             except Unreachable as exc:
                 if time.monotonic() - last_answer > OUTAGE_SECONDS:
-                    raise RunGoesOn(
+                    raise RunContinues(
                         f"run {run_id} may continue, but Kubeflow Pipelines has not answered for "
                         f"{OUTAGE_SECONDS:.0f} s: {exc.message}: {url}",
                         remedy=exc.remedy,
@@ -170,7 +170,7 @@ class KubeflowBackend:
                 if observed.final:
                     return observed
             if time.monotonic() > deadline:
-                raise RunGoesOn(
+                raise RunContinues(
                     f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and continues: {url}",
                     remedy="wait until it has ended, or terminate it on that page",
                 )
@@ -184,7 +184,7 @@ class KubeflowBackend:
             try:
                 self.api.terminate(run_id)
             except DigitsError as exc:
-                return RunGoesOn(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
+                return RunContinues(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
             while not observe(self.api.run(run_id), {}).final:
                 if time.monotonic() > deadline:
                     return Interrupted(f"run {run_id} was asked to stop, and is still stopping: {url}")

@@ -28,7 +28,7 @@ from backends.kubeflow.submit import compile_version, compiled, world
 from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
 from backends.kubeflow.watch import events_of, pod_name
 from digits.cli import cli
-from digits.errors import DigitsError, Interrupted, MissingError, RunGoesOn, StepFailed, UsageError
+from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.settings import Settings
 from pipeline import STEPS
 from pipeline.definition import compile_to
@@ -387,7 +387,7 @@ def test_ctrl_c_that_cannot_stop_says_so(settings: Settings, api: Pipelines, mon
     api.snapshots = [("RUNNING", [])]
     api.fail = lambda method, path: (403, "not yours") if path.endswith(":terminate") else None
     monkeypatch.setattr(kubeflow.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(RunGoesOn, match=r"could not be stopped.*not yours") as raised:
+    with pytest.raises(RunContinues, match=r"could not be stopped.*not yours") as raised:
         run(settings)
     assert raised.value.exit_code == 4
     record = runs.find(settings.home).record()
@@ -399,7 +399,7 @@ def unwatched(settings: Settings, api: Pipelines, monkeypatch: Any) -> runs.Run:
     api.snapshots = [("RUNNING", [])]
     with monkeypatch.context() as patch:
         patch.setattr(kubeflow, "RUN_SECONDS", 0.05)
-        with pytest.raises(RunGoesOn, match="takes longer than"):
+        with pytest.raises(RunContinues, match="takes longer than"):
             run(settings)
     record = runs.find(settings.home)
     assert record.record()["state"] == "CONTINUES"
@@ -485,7 +485,7 @@ def test_a_long_outage_ends_the_watch_only(settings: Settings, api: Pipelines, m
     """The run may go on: exit code 4 and its address."""
     monkeypatch.setattr(kubeflow, "OUTAGE_SECONDS", 0.1)
     api.fail = lambda method, path: (503, "gone") if re.search("/runs/.", path) else None
-    with pytest.raises(RunGoesOn, match=r"has not answered for.*gone.*/#/runs/details/"):
+    with pytest.raises(RunContinues, match=r"has not answered for.*gone.*/#/runs/details/"):
         run(settings)
 
 
@@ -501,7 +501,7 @@ def test_a_run_that_never_ends_is_left(settings: Settings, api: Pipelines, monke
     """The wait has a deadline of its own."""
     monkeypatch.setattr(kubeflow, "RUN_SECONDS", 0.1)
     api.snapshots = [("RUNNING", [])]
-    with pytest.raises(RunGoesOn, match="takes longer than"):
+    with pytest.raises(RunContinues, match="takes longer than"):
         run(settings)
 
 
@@ -532,7 +532,7 @@ def test_an_expired_token_ends_the_watch_only(settings: Settings, api: Pipelines
         api.token = "new" if api.looks >= 1 else "old"
 
     api.fail = expire
-    with pytest.raises(RunGoesOn, match=r"does not know who asks.*/#/runs/details/") as raised:
+    with pytest.raises(RunContinues, match=r"does not know who asks.*/#/runs/details/") as raised:
         run(dataclasses.replace(settings, kfp_token_file=str(file)))
     assert raised.value.exit_code == 4
     assert sum(bool(re.search("GET .*/runs/.", line)) for line in api.asked) == 2
