@@ -113,7 +113,7 @@ class EndpointClient:
 
     async def _infer(self, image: Image) -> tuple[list[float], str]:
         question = self._protocol.ask(self.endpoint.model, image)
-        answer = await self.send("POST", question.path, question.body, question.headers)
+        answer = await self._send("POST", question.path, question.body, question.headers)
         if answer.status_code != 200:
             raise await self._trouble(answer)
         try:
@@ -133,7 +133,7 @@ class EndpointClient:
         """
         async with self._in_time():
             about = await self._described()
-            answer = await self.send("GET", self._protocol.ready_path(self.endpoint.model))
+            answer = await self._send("GET", self._protocol.ready_path(self.endpoint.model))
             if answer.status_code != 200:
                 raise await self._trouble(answer)
         if not self._protocol.ready(answer.content):
@@ -149,7 +149,7 @@ class EndpointClient:
 
     async def _describe(self) -> tuple[InferenceProtocol, dict[str, Any]]:
         for protocol in PROTOCOLS:
-            answer = await self.send("GET", protocol.about_path(self.endpoint.model))
+            answer = await self._send("GET", protocol.about_path(self.endpoint.model))
             if answer.status_code != 404:
                 break
         if answer.status_code != 200:
@@ -161,7 +161,7 @@ class EndpointClient:
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise self._wrong("its description is not one of the inference protocols") from exc
 
-    async def send(
+    async def _send(
         self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """One request as it is, with the Host header and the token. Raises EndpointTrouble where nothing answers."""
@@ -186,7 +186,7 @@ class EndpointClient:
         if status in {429, 503}:
             ready_path = self._protocol.ready_path(self.endpoint.model)
             if not answer.url.path.endswith(ready_path):
-                check = await self.send("GET", ready_path)
+                check = await self._send("GET", ready_path)
                 if check.status_code == 200 and self._protocol.ready(check.content):
                     return EndpointTrouble("busy", f"the endpoint {name} has too much to do just now")
             return self._starting()

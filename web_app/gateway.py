@@ -5,7 +5,6 @@ GET  /api/endpoints             the endpoints by name, and whether corrections c
 GET  /api/model?endpoint=       the endpoint's state and the model it serves
 POST /api/recognise?endpoint=   a drawing (PNG) -> class, probabilities, verdict, the 28 x 28 picture
 POST /api/feedback?label=       a drawing (PNG) and what it is -> the record's key
-GET  /v2/models/{m}, /v2/models/{m}/ready; POST /v2/models/{m}/infer, /v1/models/{m}:predict   passed on
 GET  /healthz, /metrics
 """
 
@@ -41,8 +40,6 @@ from web_app.endpoints import Endpoint, EndpointClient, EndpointTrouble, http_cl
 from web_app.guard import Guard, Metrics, RateLimit
 
 STATIC = Path(__file__).parent / "static"
-PASSED_ON = {"content-type", "inference-header-content-length", "accept"}
-PASSED_BACK = {"content-type", "inference-header-content-length", "retry-after"}
 # A drawing of so many pixels takes 40 MB to look at, and a container has a few hundred: the page's have 78,400.
 MOST_PIXELS = 1_000_000
 MOST_AT_ONCE = 4
@@ -87,10 +84,6 @@ def create_app(config: GatewayConfig) -> Starlette:
             Route("/api/model", gateway.model),
             Route("/api/recognise", gateway.recognise, methods=["POST"]),
             Route("/api/feedback", gateway.feedback, methods=["POST"]),
-            Route("/v1/models/{model}:predict", gateway.pass_on, methods=["POST"]),
-            Route("/v2/models/{model}/infer", gateway.pass_on, methods=["POST"]),
-            Route("/v2/models/{model}/ready", gateway.pass_on),
-            Route("/v2/models/{model}", gateway.pass_on),
             Route("/healthz", _alive),
             Route("/metrics", gateway.measurements),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
@@ -179,18 +172,6 @@ class _Gateway:
             ) from None
         self.metrics.feedback.labels(str(label)).inc()
         return _json({"key": key, "label": label})
-
-    async def pass_on(self, request: Request) -> Response:
-        """Pass a request of the inference protocols on to an endpoint as it is."""
-        client = self._client(request)
-        if request.path_params["model"] != client.endpoint.model:
-            raise HTTPException(404, f"expected the model {client.endpoint.model!r}")
-        headers = {k: v.strip() for k, v in request.headers.items() if k in PASSED_ON}
-        if not all(v.isascii() and v.isprintable() for v in headers.values()):
-            raise HTTPException(400, f"expected plain ASCII in the headers {', '.join(headers)}")
-        answer = await client.send(request.method, request.url.path, await request.body(), headers)
-        back = {k: v for k, v in answer.headers.items() if k in PASSED_BACK}
-        return Response(answer.content, answer.status_code, back)
 
     async def measurements(self, _: Request) -> Response:
         """The counters in Prometheus' format."""

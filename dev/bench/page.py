@@ -1,6 +1,6 @@
 """How well and how fast the page reads: MNIST's test digits drawn on it with the mouse, in a real browser.
 
-    python dev/bench/page.py http://127.0.0.1:8000 ../shared/mnist --count 200
+    python dev/bench/page.py http://127.0.0.1:8000 http://127.0.0.1:8080 ../shared/mnist --count 200
 
 Prints one JSON object: the share recognised as the endpoint recognises the original picture, the share right,
 and the time from the pen's lifting to the answer shown.
@@ -28,10 +28,10 @@ WATCH = """() => {
 }"""
 
 
-def original_answers(address: str, images: np.ndarray[Any, Any]) -> list[int]:
+def original_answers(endpoint: str, images: np.ndarray[Any, Any]) -> list[int]:
     """What the endpoint says of MNIST's pictures themselves."""
     given = {"name": "image", "shape": list(images.shape), "datatype": "UINT8", "data": images.ravel().tolist()}
-    answer = httpx.post(f"{address}/v2/models/digits/infer", json={"inputs": [given]}, timeout=60).raise_for_status()
+    answer = httpx.post(f"{endpoint}/v2/models/digits/infer", json={"inputs": [given]}, timeout=60).raise_for_status()
     return next(o["data"] for o in answer.json()["outputs"] if o["name"] == "class")
 
 
@@ -48,11 +48,11 @@ def draw(page: Any, strokes: list[Stroke], *, size: float) -> None:
         page.mouse.up()
 
 
-def measure(address: str, folder: Path, *, count: int, pen: float, size: float) -> dict[str, Any]:
+def measure(address: str, endpoint: str, folder: Path, *, count: int, pen: float, size: float) -> dict[str, Any]:
     """Replay `count` digits; see the module."""
     images, labels = mnist(folder, "t10k")
     chosen = np.random.default_rng(0).permutation(len(images))[:count]
-    expected = [original_answers(address, images[i : i + 1])[0] for i in chosen]
+    expected = [original_answers(endpoint, images[i : i + 1])[0] for i in chosen]
     same, right, times, sure, wrong = 0, 0, [], 0, []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
@@ -87,10 +87,15 @@ def measure(address: str, folder: Path, *, count: int, pen: float, size: float) 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("address")
+    parser.add_argument("address", help="of the page")
+    parser.add_argument("endpoint", help="the KServe endpoint that the page uses")
     parser.add_argument("mnist", type=Path)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--pen", type=float, default=5)
     parser.add_argument("--size", type=float, default=1.0)
     given = parser.parse_args()
-    print(json.dumps(measure(given.address, given.mnist, count=given.count, pen=given.pen, size=given.size)))
+    print(
+        json.dumps(
+            measure(given.address, given.endpoint, given.mnist, count=given.count, pen=given.pen, size=given.size)
+        )
+    )

@@ -33,7 +33,6 @@ class StandIn:
                 Route("/v2/models/digits", self.about),
                 Route("/v2/models/digits/ready", self.ready),
                 Route("/v2/models/digits/infer", self.infer, methods=["POST"]),
-                Route("/v1/models/digits:predict", self.predict, methods=["POST"]),
             ]
         )
 
@@ -50,6 +49,7 @@ class StandIn:
         return JSONResponse(about | {"parameters": parameters})
 
     async def ready(self, request: Request) -> JSONResponse:
+        self.headers = dict(request.headers)
         await asyncio.sleep(self.delay)
         return JSONResponse({"ready": self.state != "starting"}, 503 if self.state == "starting" else 200)
 
@@ -74,9 +74,6 @@ class StandIn:
             {"name": "probabilities", "datatype": "FP32", "shape": [1, 10], "data": values},
         ]
         return JSONResponse({"model_name": "digits", "model_version": self.answering, "outputs": outputs})
-
-    async def predict(self, request: Request) -> JSONResponse:
-        return JSONResponse({"predictions": [[0.1] * 10 for _ in (await request.json())["instances"]]})
 
 
 class TensorFlowServing:

@@ -83,15 +83,15 @@ def requests(draw: Any) -> bytes:
 
 @fuzz(500)
 @given(body=st.one_of(requests(), st.binary(max_size=300)))
-def test_bodies(body: bytes, target: Target) -> None:
+def test_bodies(body: bytes, predictor: Target) -> None:
     """Whatever the body of an inference request is, under whatever type, it is answered or refused, with a sentence."""
-    with target.session() as session:
+    with predictor.session() as session:
         for path in PREDICT:
             for content_type in TYPES:
                 status, answer = session.ask("POST", path, body, {"Content-Type": content_type})
                 assert status in {200, 400}, answer
                 assert status == 200 or json.loads(answer)["error"]
-    assert target.tally.new_failures() == []
+    assert predictor.tally.new_failures() == []
 
 
 @fuzz(300)
@@ -99,16 +99,16 @@ def test_bodies(body: bytes, target: Target) -> None:
     raw=st.binary(max_size=4000),
     length=st.one_of(st.integers(-1, 5000).map(str), st.text("0123456789 +-_xe²", max_size=30)),
 )
-def test_raw_tensors(raw: bytes, length: str, target: Target) -> None:
+def test_raw_tensors(raw: bytes, length: str, predictor: Target) -> None:
     """Raw tensors of a wrong size, and a wrong length of the JSON before them, are refused."""
     tensor = {"name": "image", "shape": [1, 784], "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
     head = json.dumps({"inputs": [tensor]}).encode()
-    with target.session() as session:
+    with predictor.session() as session:
         for said in (length, str(len(head))):
             headers = {"Inference-Header-Content-Length": said.encode("utf-8").decode("latin-1")}
             status, answer = session.ask("POST", PREDICT[1], head + raw, headers)
             assert status in {200, 400}, answer
-    assert target.tally.new_failures() == []
+    assert predictor.tally.new_failures() == []
 
 
 ODD_PATHS = ["/", "*", "", "//", "/.", "/..", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/%00", "/%", "/%zz"]

@@ -65,7 +65,8 @@ def test_half_an_hour_of_load(
             if not keep:
                 connection.close()
             if turn % 10 == 0:
-                target.raw(b"POST /v1/models/digits:predict HTTP/1.1\r\nContent-Length: 9999\r\n\r\n{")
+                head = f"POST {path} HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n"
+                target.raw(head.encode() + b"{")
                 target.raw(b"\xff\xfe\r\n\r\n")
         connection.close()
 
