@@ -32,7 +32,7 @@ def sha256_of_folder(folder: Path) -> str:
     return sha256_of(canonical_json(files))
 
 
-def folder_of(address: str, name: str) -> Path:
+def folder_from_url(address: str, name: str) -> Path:
     """The folder that a `file://` URL or a plain path stands for; `name` is the setting's, for the error.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import importlib.metadata
@@ -26,6 +27,11 @@ def digest(*, serving: bool = False) -> str:
         if path.suffix in {".py", ".html"} and not name.startswith(left_out):
             hashed.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return hashed.hexdigest()
+
+
+def timestamp() -> str:
+    """Return the time in UTC, in ISO 8601 with milliseconds, as manifests and the ledger record it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def versions() -> dict[str, str]:

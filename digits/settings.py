@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from digits.errors import MASK, UsageError, mask_url
-from digits.files import folder_of
+from digits.files import folder_from_url
 
 BACKENDS = ("process", "docker", "kubeflow")
 OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_RUN", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
@@ -116,7 +116,7 @@ class Settings:
             _check_address(name, getattr(self, name))
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
-                folder_of(value, name)
+                folder_from_url(value, name)
         scheme = urlsplit(self.tracking_uri).scheme
         if scheme in {"", "file"}:
             raise UsageError(

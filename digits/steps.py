@@ -218,7 +218,7 @@ def deploy(champion: str, store: str) -> Json:
         return {"endpoint": "", "version": ""}
     manifest = releases.load(opened, champion)
     deployer = deploy.deployer(settings.deployer or deploy.FOLLOW)
-    return {"endpoint": deployer(settings, manifest, releases.uri_of(opened, champion)), "version": champion}
+    return {"endpoint": deployer(settings, manifest, releases.release_uri(opened, champion)), "version": champion}
 
 
 def check_model(folder: Path, expected: str) -> None:

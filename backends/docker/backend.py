@@ -21,7 +21,7 @@ from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from backends.locks import locked
 from digits import events
 from digits.errors import DigitsError, MissingError, UsageError
-from digits.files import folder_of
+from digits.files import folder_from_url
 from digits.release import deploy, ledger, releases
 from digits.settings import Settings
 from digits.store import open_store
@@ -144,7 +144,7 @@ def _reachable_inside(name: str, value: str) -> None:
 
 def _folder(data: str) -> Path:
     """The folder that DIGITS_DATA names, without `..` and links: inside, only the folder itself is there."""
-    return folder_of(data, "DIGITS_DATA").resolve()
+    return folder_from_url(data, "DIGITS_DATA").resolve()
 
 
 def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any]:

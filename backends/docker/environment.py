@@ -10,7 +10,7 @@ from digits import events
 from digits.files import WRITER_VARIABLE
 from digits.release import deploy, mlflow_log
 from digits.settings import Settings
-from digits.store import scheme_of
+from digits.store import get_scheme
 
 SETTINGS = (
     "DIGITS_HOME",
@@ -46,7 +46,7 @@ def of_step(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a step's container, from the steps' settings and the environment of the engine."""
     everything = settings.environ()
     return {
-        **{name: everything[name] for name in (*SETTINGS, *scheme_of(settings.store).variables)},
+        **{name: everything[name] for name in (*SETTINGS, *get_scheme(settings.store).variables)},
         **{name: environ[name] for name in PASSED if name in environ},
         **_proxies(environ),
         "HOME": "/tmp",  # noqa: S108 # in there

@@ -17,7 +17,7 @@ from digits.errors import MissingError, UsageError
 from digits.files import part_of
 from digits.http import in_words
 from digits.settings import Settings
-from digits.store import scheme_of
+from digits.store import get_scheme
 
 ALIAS, PORT, BUCKET = "minio", 9000, "digits"
 START_SECONDS = 30.0
@@ -25,7 +25,7 @@ START_SECONDS = 30.0
 
 def is_ours(settings: Settings) -> bool:
     """Whether runs use our MinIO; not if the user has named another store."""
-    return not scheme_of(settings.store).remote
+    return not get_scheme(settings.store).remote
 
 
 def check(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from backends.docker import containers, images, minio
 from backends.process.predictor import free_port
 from digits.files import sha256_of, write_json
 from digits.settings import Settings
-from digits.store import scheme_of
+from digits.store import get_scheme
 
 ALIAS, HTTP, GRPC = "predictor", 8080, 8081
 INSIDE = f"http://{ALIAS}:{HTTP}"
@@ -66,7 +66,7 @@ def new_life(container: Any, settings: Settings) -> None:
 def _environment(settings: Settings) -> dict[str, str]:
     """What the predictor is told: how to reach the store, and nothing else."""
     reached = minio.inside(settings)
-    wanted = ("DIGITS_STORE", *scheme_of(reached.store).variables)
+    wanted = ("DIGITS_STORE", *get_scheme(reached.store).variables)
     everything = reached.environ()
     return {name: everything[name] for name in wanted} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # in there
 

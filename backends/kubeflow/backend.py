@@ -114,7 +114,7 @@ class KubeflowBackend:
 
         store = open_store(self.settings)
         manifest = releases.load(store, ledger.champion(store))
-        return rollout.deploy(self.settings, manifest, releases.uri_of(store, manifest["version"]))
+        return rollout.deploy(self.settings, manifest, releases.release_uri(store, manifest["version"]))
 
     def close(self) -> None:
         """See Backend."""

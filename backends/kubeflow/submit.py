@@ -17,7 +17,7 @@ from digits.data import corrections
 from digits.errors import DigitsError
 from digits.files import sha256_of
 from digits.settings import Settings
-from digits.store import open_store, scheme_of
+from digits.store import get_scheme, open_store
 
 Json = dict[str, Any]
 
@@ -82,7 +82,7 @@ def world(settings: Settings) -> Json:
     """
     fresh = secrets.token_hex(8)
     known = fresh
-    if scheme_of(settings.store).remote:
+    if get_scheme(settings.store).remote:
         with contextlib.suppress(DigitsError):
             known = corrections.digest(open_store(settings))
     return {"feedback": known, "deployment": fresh}

@@ -21,7 +21,7 @@ from digits import provenance
 from digits.errors import EndpointError
 from digits.files import canonical_json, sha256_of, write_json
 from digits.settings import Settings
-from digits.store import scheme_of
+from digits.store import get_scheme
 
 STOP_SECONDS = 35.0  # a little more than the predictor's own grace
 LOCK_SECONDS = 60.0  # more than its holder takes: STOP_SECONDS, twice the five of end_group, and a start
@@ -112,7 +112,7 @@ def _start(settings: Settings) -> Predictor:
 def _world(settings: Settings) -> str:
     """Stands for the store, the way to it and the code. A digest, because the keys are nobody else's business."""
     given = settings.environ()
-    way = [given[name] for name in scheme_of(settings.store).variables]
+    way = [given[name] for name in get_scheme(settings.store).variables]
     world = [settings.store, *way, provenance.digest(serving=True)]
     return sha256_of(canonical_json(world))[:12]
 

@@ -80,7 +80,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
             target = open_store(reached)
             _report(f"release {version} to the cluster's store")
             manifest = releases.copy(source, target, version)
-            uri = releases.uri_of(target, version)
+            uri = releases.release_uri(target, version)
             _bring(target, source)
     _report(f"InferenceService {rollout.NAME} in namespace {settings.namespace}; waiting until it answers")
     url = rollout.deploy(settings, manifest, uri)

@@ -31,7 +31,7 @@ from digits.data.catalog import (
 )
 from digits.data.dataset import Dataset
 from digits.errors import DataError, MissingError
-from digits.files import folder_of, sha256_of, write_whole
+from digits.files import folder_from_url, sha256_of, write_whole
 from digits.http import in_words, pool_for
 from digits.settings import Settings
 from digits.store import ObjectStore, find_scheme, open_store
@@ -135,7 +135,7 @@ def _content(source: Source, file: str, place: Place, cache: Path) -> bytes:
 
 
 def _from_folder(source: Source, file: str, place: str) -> bytes:
-    folder = folder_of(place, "DIGITS_DATA")
+    folder = folder_from_url(place, "DIGITS_DATA")
     try:
         if not folder.is_dir():
             raise MissingError(

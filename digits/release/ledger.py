@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from digits import provenance
 from digits.errors import ReleaseError
 from digits.files import canonical_json, sha256_of
 from digits.release import releases
@@ -140,7 +141,7 @@ def write_serving_layout(store: ObjectStore) -> str:
     for name in sorted((n for n in files if n.startswith("saved_model/")), key=lambda n: n.endswith("saved_model.pb")):
         key = prefix + name.removeprefix("saved_model/")
         if not store.exists(key):
-            store.put(key, store.get(releases.prefix_of(newest.version) + name, sha256=files[name]))
+            store.put(key, store.get(releases.release_prefix(newest.version) + name, sha256=files[name]))
     kept = {newest.n - i for i in range(SERVING_KEPT)}
     for key in store.keys(SERVING):
         number = key.split("/")[2]
@@ -179,7 +180,7 @@ def _append(
     """
     n = newest.n + 1 if newest else 1
     link = sha256_of(store.get(_key(newest.n))) if newest else ""
-    entry = Entry(n, version, action, why, previous, link, releases.now())
+    entry = Entry(n, version, action, why, previous, link, provenance.timestamp())
     if store.create(_key(n), canonical_json(asdict(entry))):
         return entry
     for _ in range(LISTED_ATTEMPTS):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from digits import provenance
 from digits.data import catalog
 from digits.data.dataset import Dataset
 from digits.evaluation import metrics, report
@@ -45,7 +46,7 @@ def publish(
     digest = releases.identity(
         weights=digests["weights"], data=about["data"], code=about["code"], parameters=about["parameters"]
     )
-    version = releases.version_of(digest)
+    version = releases.version_from_digest(digest)
     with mlflow_log.run_of(settings, experiment, version) as run_id:
         # The run names the release before the release names the run: whenever this ends, the chain holds.
         mlflow_log.name_release(settings, run_id, version, digest)
@@ -62,7 +63,7 @@ def publish(
             about
             | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
             | {"mlflow_run": run_id, "mlflow": mlflow_log.link(settings, run_id)},
-            decision.as_dict() | {"at": releases.now()},
+            decision.as_dict() | {"at": provenance.timestamp()},
         )
         write_whole(report_path, html)
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
@@ -73,12 +74,12 @@ def publish(
         return {
             "version": version,
             "digest": digest,
-            "uri": releases.uri_of(store, version),
+            "uri": releases.release_uri(store, version),
             "accuracy": figures["accuracy"],
             "promoted": decision.promote,
             "why": decision.why,
             "champion": champion,
-            "champion_uri": releases.uri_of(store, champion) if champion else "",
+            "champion_uri": releases.release_uri(store, champion) if champion else "",
             "mlflow_run": run_id,
         }
 

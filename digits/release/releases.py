@@ -9,12 +9,12 @@ Which of them is the champion says digits.release.ledger.
 
 from __future__ import annotations
 
-import datetime
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+from digits import provenance
 from digits.errors import DigestMismatch, ObjectMissing, ReleaseError
 from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
@@ -33,7 +33,7 @@ def identity(*, weights: str, data: dict[str, Any], code: str, parameters: dict[
     return sha256_of(canonical_json({"weights": weights, "data": data, "code": code, "parameters": parameters}))
 
 
-def version_of(digest: str) -> str:
+def version_from_digest(digest: str) -> str:
     """A release's version: twelve hex digits, all of one length, so that no version is a prefix of another."""
     return digest[:12]
 
@@ -46,7 +46,7 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
     Raises:
         ReleaseError: a file of another content lies in its place, and no other run completes the release with it.
     """
-    prefix = prefix_of(manifest["version"])
+    prefix = release_prefix(manifest["version"])
     if store.exists(prefix + MANIFEST):
         return load(store, manifest["version"])
     files = {}
@@ -55,7 +55,7 @@ def publish(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
         files[name] = sha256_of(content)
         if found := _another(store, prefix + name, content, files[name]):
             return _completed_by_another(store, manifest["version"], name, files[name], found)
-    complete = manifest | {"schema": 1, "created": now(), "files": files}
+    complete = manifest | {"schema": 1, "created": provenance.timestamp(), "files": files}
     store.create(prefix + MANIFEST, json.dumps(complete, indent=2, sort_keys=True).encode())
     return load(store, manifest["version"])
 
@@ -72,7 +72,7 @@ def _another(store: ObjectStore, key: str, content: bytes, expected: str) -> str
 
 
 def _completed_by_another(store: ObjectStore, version: str, name: str, expected: str, found: str) -> Manifest:
-    prefix, deadline = prefix_of(version), time.monotonic() + OTHERS_SECONDS
+    prefix, deadline = release_prefix(version), time.monotonic() + OTHERS_SECONDS
     while not store.exists(prefix + MANIFEST):
         if time.monotonic() > deadline:
             raise ReleaseError(
@@ -91,7 +91,7 @@ def copy(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
         ReleaseError: the release is missing in `source`, incomplete, or a file's digest differs; or `target` holds
             another file in its place, and nobody completes the release with that one.
     """
-    prefix = prefix_of(version)
+    prefix = release_prefix(version)
     if not target.exists(prefix + MANIFEST):
         for name, sha in load(source, version)["files"].items():
             try:
@@ -104,21 +104,21 @@ def copy(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
     return load(target, version)
 
 
-def prefix_of(version: str) -> str:
+def release_prefix(version: str) -> str:
     """The folder of a release in the store, ending in '/'."""
     return f"{MODELS}{version}/"
 
 
-def uri_of(store: ObjectStore, version: str) -> str:
+def release_uri(store: ObjectStore, version: str) -> str:
     """The address of a release, ending in '/': KServe's initializer would fetch version 10 with version 1 otherwise."""
-    return f"{store.uri.rstrip('/')}/{prefix_of(version)}"
+    return f"{store.uri.rstrip('/')}/{release_prefix(version)}"
 
 
 def load(store: ObjectStore, version: str) -> Manifest:
     """The manifest of a release. Raises ReleaseError where there is none or it is damaged."""
     try:
-        manifest: Manifest = json.loads(store.get(prefix_of(version) + MANIFEST))
-        if manifest["version"] != version or version_of(manifest["digest"]) != version:
+        manifest: Manifest = json.loads(store.get(release_prefix(version) + MANIFEST))
+        if manifest["version"] != version or version_from_digest(manifest["digest"]) != version:
             raise ValueError("it names another version")
         manifest["created"]
         for part, name in (("files", "model.onnx"), ("metrics", "accuracy"), ("data", "dataset")):
@@ -153,7 +153,7 @@ def listed(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
     intact, refused = [], {}
     for key in store.keys(MODELS):
         version = key.removeprefix(MODELS).removesuffix(f"/{MANIFEST}")
-        if key == prefix_of(version) + MANIFEST and "/" not in version:
+        if key == release_prefix(version) + MANIFEST and "/" not in version:
             try:
                 intact.append(load(store, version))
             except ReleaseError as exc:
@@ -171,7 +171,7 @@ def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") 
     for name, sha in manifest["files"].items():
         if name.startswith(only):
             try:
-                store.download(prefix_of(version) + name, folder / _safe(name), sha256=sha)
+                store.download(release_prefix(version) + name, folder / _safe(name), sha256=sha)
             except (ObjectMissing, DigestMismatch) as exc:
                 raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
     (folder / MANIFEST).write_text(json.dumps(manifest))
@@ -206,11 +206,6 @@ def check_folder(folder: Path) -> Manifest:
         if not found and name == "model.onnx":
             raise ReleaseError(f"{path} is missing", remedy=ANEW)
     return manifest
-
-
-def now() -> str:
-    """The time, in UTC, as manifests and the ledger have it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _safe(name: str) -> str:

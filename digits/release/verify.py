@@ -57,7 +57,7 @@ def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str =
         return f"digest {expected[:12]} over data, code, parameters and weights"
 
     def files() -> str:
-        prefix = releases.prefix_of(version)
+        prefix = releases.release_prefix(version)
         for name, expected in manifest["files"].items():
             if (found := sha256_of(store.get(prefix + name))) != expected:
                 raise ReleaseError(f"{name} is damaged: expected SHA-256 {expected}, found {found}")

@@ -111,7 +111,7 @@ def find_scheme(uri: str) -> Scheme | None:
     return scheme
 
 
-def scheme_of(uri: str) -> Scheme:
+def get_scheme(uri: str) -> Scheme:
     """Return the kind of store of an address. Raises UsageError if it is not the address of a store."""
     scheme = find_scheme(uri)
     if scheme is None:
@@ -127,7 +127,7 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
         UsageError: the address is not valid, or a setting that it needs is not set.
     """
     uri = uri or settings.store
-    scheme = scheme_of(uri)
+    scheme = get_scheme(uri)
     environ = settings.environ()
     for name in scheme.required:
         if not environ[name]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digits.errors import ObjectMissing, StoreError
-from digits.files import folder_of, part_of, whole_file, write_whole
+from digits.files import folder_from_url, part_of, whole_file, write_whole
 from digits.store import Scheme
 from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
 
@@ -108,9 +108,9 @@ class FileStore:
 
 
 def open_folder(settings: Settings, uri: str) -> FileStore:
-    """Open the store at `file:///folder`. Raises UsageError as `folder_of`."""
+    """Open the store at `file:///folder`. Raises UsageError as `folder_from_url`."""
     del settings
-    return FileStore(folder_of(uri, "the store"))
+    return FileStore(folder_from_url(uri, "the store"))
 
 
 SCHEME = Scheme("file:///folder", open_folder, remote=False)

@@ -49,8 +49,8 @@ def test_the_release_is_whole_and_made_with_the_parameters_given(world, first):
     manifest = releases.load(store, version)
     assert manifest["parameters"]["epochs"] == 1
     assert manifest["parameters"]["seed"] == 7
-    stored = set(store.keys(releases.prefix_of(version)))
-    assert stored == {releases.prefix_of(version) + name for name in [*manifest["files"], "manifest.json"]}
+    stored = set(store.keys(releases.release_prefix(version)))
+    assert stored == {releases.release_prefix(version) + name for name in [*manifest["files"], "manifest.json"]}
 
 
 def test_the_endpoint_serves_the_champion_and_answers_its_golden_image(world, first):

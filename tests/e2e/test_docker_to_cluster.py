@@ -30,7 +30,7 @@ def test_what_docker_trained_the_cluster_serves(namespace: Namespace, digits_ima
         version = backend.run(Request(PARAMETERS), lambda event: None).outputs["published"]["version"]
         there = releases.copy(open_store(backend.here()), namespace.store, version)
 
-        rollout.deploy(namespace.settings, there, releases.uri_of(namespace.store, version))
+        rollout.deploy(namespace.settings, there, releases.release_uri(namespace.store, version))
         local = client.predict(backend.endpoint(), images)
         with rollout.connected(namespace.settings) as url:
             served = client.predict(url, images)

@@ -225,7 +225,7 @@ def test_missing_release(namespace: Namespace, small_releases: list[Release]) ->
     rollout.deploy(namespace.settings, *namespace.publish(first))
     before = isvc(namespace)["metadata"]["annotations"]
     with pytest.raises(EndpointError, match=second.version) as failure:
-        rollout.deploy(namespace.settings, second.manifest, releases.uri_of(namespace.store, second.version))
+        rollout.deploy(namespace.settings, second.manifest, releases.release_uri(namespace.store, second.version))
     print(failure.value)
     assert "storage-initializer" in str(failure.value)
     assert isvc(namespace)["metadata"]["annotations"] == before
@@ -237,7 +237,7 @@ def test_corrupt_release(namespace: Namespace, small_releases: list[Release]) ->
     first, second = small_releases
     rollout.deploy(namespace.settings, *namespace.publish(first))
     manifest, uri = namespace.publish(second)
-    key = releases.prefix_of(second.version) + "model.onnx"
+    key = releases.release_prefix(second.version) + "model.onnx"
     content = namespace.store.get(key)
     namespace.store.put(key, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(EndpointError, match="is damaged: expected SHA-256") as failure:

@@ -81,7 +81,7 @@ def test_a_cut_data_set_in_the_cache_is_refused(world: World, fault: Fault) -> N
 def test_a_damaged_manifest_of_the_champion(world: World, fault: Fault) -> None:
     """A run says which manifest is damaged and keeps its own release, which can be promoted; the list goes on."""
     world.before("publish")
-    key = releases.prefix_of(world.earlier) + releases.MANIFEST
+    key = releases.release_prefix(world.earlier) + releases.MANIFEST
     content = world.store.get(key)
     world.store.put(key, content[:-30])
     answer = world.digits(*RUN, code=1)

@@ -62,7 +62,7 @@ class Namespace:
     def publish(self, release: Release) -> tuple[dict[str, Any], str]:
         """Put a release into the namespace's store. Returns its manifest and address."""
         manifest = releases.publish(self.store, release.folder, release.manifest)
-        return manifest, releases.uri_of(self.store, manifest["version"])
+        return manifest, releases.release_uri(self.store, manifest["version"])
 
     def kubectl(self, *args: str, seconds: float = 120) -> str:
         config = kubeconfig_path(self.settings)
@@ -161,7 +161,7 @@ def small_release(folder: Path, digits: np.ndarray, labels: np.ndarray, seed: in
     digest = sha256_of(weights.tobytes())
     manifest = {
         "name": "digits",
-        "version": releases.version_of(digest),
+        "version": releases.version_from_digest(digest),
         "digest": digest,
         "signature": {},
         "weights": digest,

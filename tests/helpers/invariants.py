@@ -129,5 +129,5 @@ class Invariants:
 def _whole(world: World, version: str) -> bool:
     """Whether each file of a release is what its manifest says."""
     for name, digest in releases.load(world.store, version)["files"].items():
-        world.store.get(releases.prefix_of(version) + name, sha256=digest)
+        world.store.get(releases.release_prefix(version) + name, sha256=digest)
     return True

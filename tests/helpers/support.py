@@ -130,7 +130,7 @@ def another_release(store: ObjectStore, version: str, **parameters: Any) -> rele
             code=changed["code"],
             parameters=changed["parameters"],
         )
-        changed["version"] = releases.version_of(changed["digest"])
+        changed["version"] = releases.version_from_digest(changed["digest"])
         return releases.publish(store, folder, changed)
 
 

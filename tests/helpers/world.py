@@ -77,7 +77,7 @@ class World(Home):
         shutil.copytree(home / "cache", self.kept / "cache")
         earlier = another_release(self.store, answer["release"], seed=4242)["version"]
         for key in reversed(self.store.keys()):
-            if not key.startswith(releases.prefix_of(earlier)):
+            if not key.startswith(releases.release_prefix(earlier)):
                 self.store.delete(key)
         ledger.promote(self.store, earlier, "made before")
         self.earlier_objects.update(self._objects())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digits.errors import DigitsError
-from digits.files import canonical_json, folder_of, sha256_of, whole_file, write_json, write_whole
+from digits.files import canonical_json, folder_from_url, sha256_of, whole_file, write_json, write_whole
 
 
 @pytest.fixture
@@ -78,11 +78,11 @@ def test_digests_of_bytes_and_files_agree(tmp_path: Path) -> None:
 def test_a_folders_address_and_its_path_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL's escapes are read, one slash is as good as three, and a plain path may begin with ~ or be relative."""
     odd = tmp_path / "a b#c%"
-    assert folder_of(odd.as_uri(), "X") == folder_of(str(odd), "X") == odd
-    assert folder_of("file:/data", "X") == folder_of("FILE:///data", "X") == Path("/data")
+    assert folder_from_url(odd.as_uri(), "X") == folder_from_url(str(odd), "X") == odd
+    assert folder_from_url("file:/data", "X") == folder_from_url("FILE:///data", "X") == Path("/data")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert folder_of("~/data", "X") == tmp_path / "data"
-    assert folder_of("data", "X") == Path("data")
+    assert folder_from_url("~/data", "X") == tmp_path / "data"
+    assert folder_from_url("data", "X") == Path("data")
 
 
 def test_json_has_one_text_for_a_value(tmp_path: Path) -> None:

@@ -408,7 +408,7 @@ def test_a_rollback_that_ends_half_way_says_so(
     settings = finished.copy(tmp_path / "home")
     store = FileStore(settings.home / "store")
     first, second = finished.version, "f" * 12
-    for key in store.keys(releases.prefix_of(first)):
+    for key in store.keys(releases.release_prefix(first)):
         store.put(key.replace(first, second), store.get(key).replace(first.encode(), second.encode()))
     assert digits("promote", second, on=settings).code == 0
 
@@ -556,7 +556,7 @@ def test_verify_says_each_hop(digits: Digits, finished: Finished, tmp_path: Path
     said = digits("verify", "--json", on=settings)
     assert (said.code, [hop["hop"] for hop in said.json["hops"] if not hop["holds"]]) == (1, ["endpoint"])
     store = FileStore(settings.home / "store")
-    store.put(releases.prefix_of(finished.version) + "model.keras", b"x")
+    store.put(releases.release_prefix(finished.version) + "model.keras", b"x")
     said = digits("verify", finished.version, "--json", on=settings)
     assert said.code == 1
     assert [hop["hop"] for hop in said.json["hops"] if not hop["holds"]] == ["files"]

@@ -37,7 +37,7 @@ def manifest_of(seed: int) -> dict[str, Any]:
     """A manifest without its files."""
     parts: dict[str, Any] = {"weights": "w", "data": DATA, "code": "c", "parameters": {"seed": seed}}
     digest = releases.identity(**parts)
-    return parts | {"digest": digest, "version": releases.version_of(digest), "metrics": {"accuracy": 0.99}}
+    return parts | {"digest": digest, "version": releases.version_from_digest(digest), "metrics": {"accuracy": 0.99}}
 
 
 def publish(store: FileStore, folder: Path, seed: int = 0) -> str:
@@ -77,7 +77,7 @@ def test_what_is_not_the_releases_never_gets_into_a_manifest(
     """Another content in a file's place is refused with both digests, and once it is removed publishing goes on."""
     monkeypatch.setattr(releases, "OTHERS_SECONDS", 0)
     folder, manifest = folder_of(tmp_path / "a"), manifest_of(0)
-    prefix = releases.prefix_of(manifest["version"])
+    prefix = releases.release_prefix(manifest["version"])
     store.put(prefix + name, b"garbage")
     ours, theirs = sha256_of(folder / name), sha256_of(b"garbage")
     with pytest.raises(ReleaseError, match=rf"{prefix}{name}: expected SHA-256 {ours}, found {theirs}") as refused:
@@ -93,7 +93,7 @@ def test_what_is_not_the_releases_never_gets_into_a_manifest(
 def test_no_manifest_no_release(store: FileStore, tmp_path: Path) -> None:
     """Files without a manifest are not listed, not loaded and not promoted, and publishing again completes them."""
     version = publish(store, tmp_path)
-    store.delete(releases.prefix_of(version) + releases.MANIFEST)
+    store.delete(releases.release_prefix(version) + releases.MANIFEST)
     assert releases.versions(store) == []
     for refused in (
         lambda: releases.load(store, version),
@@ -114,14 +114,14 @@ def test_the_version_names_the_content() -> None:
     assert digest == releases.identity(**parts | {"parameters": {"b": 2, "a": 1}})
     for change in ({"weights": "x"}, {"data": DATA | {"train": "u"}}, {"code": "d"}, {"parameters": {"a": 1, "b": 3}}):
         assert releases.identity(**parts | change) != digest
-    assert len(releases.version_of(digest)) == 12
+    assert len(releases.version_from_digest(digest)) == 12
 
 
 @pytest.mark.parametrize("damage", ["cut", "other version", "no files", "a list"])
 def test_a_damaged_manifest_is_refused(damage: str, store: FileStore, tmp_path: Path) -> None:
     """What is no manifest of this version is a ReleaseError that says so."""
     version = publish(store, tmp_path)
-    key = releases.prefix_of(version) + releases.MANIFEST
+    key = releases.release_prefix(version) + releases.MANIFEST
     manifest = json.loads(store.get(key))
     changed = {
         "cut": json.dumps(manifest)[:-20],
@@ -138,11 +138,11 @@ def test_a_changed_file_is_found(store: FileStore, tmp_path: Path) -> None:
     """One changed byte refuses the download, names the file, and leaves no such file behind."""
     version = publish(store, tmp_path)
     releases.download(store, version, tmp_path / "good")
-    store.put(releases.prefix_of(version) + "model.onnx", b"tampered")
+    store.put(releases.release_prefix(version) + "model.onnx", b"tampered")
     with pytest.raises(ReleaseError, match=r"model\.onnx is damaged: expected SHA-256"):
         releases.download(store, version, tmp_path / "bad")
     assert not (tmp_path / "bad" / "model.onnx").exists()
-    store.delete(releases.prefix_of(version) + "model.onnx")
+    store.delete(releases.release_prefix(version) + "model.onnx")
     with pytest.raises(ReleaseError, match=r"model\.onnx"):
         releases.download(store, version, tmp_path / "bad")
 
@@ -151,7 +151,7 @@ def test_a_changed_file_is_found(store: FileStore, tmp_path: Path) -> None:
 def test_a_manifest_cannot_write_elsewhere(name: str, store: FileStore, tmp_path: Path) -> None:
     """A path that leads out of the release is refused, in a store and in a folder."""
     version = publish(store, tmp_path)
-    key = releases.prefix_of(version) + releases.MANIFEST
+    key = releases.release_prefix(version) + releases.MANIFEST
     manifest = json.loads(store.get(key))
     manifest["files"][name] = manifest["files"]["model.onnx"]
     store.put(key, json.dumps(manifest).encode())
@@ -365,9 +365,9 @@ def test_a_release_that_came_back_is_gone_back_through_once(store: FileStore, tm
 def test_a_damaged_release_is_listed_apart(store: FileStore, tmp_path: Path) -> None:
     """One manifest that cannot be read hides no other release, and is named with the reason."""
     intact, cut, bare = (publish(store, tmp_path, seed) for seed in range(3))
-    store.put(releases.prefix_of(cut) + releases.MANIFEST, b'{"version": ')
+    store.put(releases.release_prefix(cut) + releases.MANIFEST, b'{"version": ')
     manifest = releases.load(store, bare)
-    store.put(releases.prefix_of(bare) + releases.MANIFEST, json.dumps(manifest | {"metrics": {}}).encode())
+    store.put(releases.release_prefix(bare) + releases.MANIFEST, json.dumps(manifest | {"metrics": {}}).encode())
     found, damaged = releases.listed(store)
     assert [manifest["version"] for manifest in found] == [intact]
     assert set(damaged) == {cut, bare}
@@ -394,7 +394,7 @@ def test_a_real_release_holds_what_it_should(finished: Finished, tmp_path: Path)
     assert manifest["metrics"]["accuracy"] == finished.facts["accuracy"]
     assert str(tmp_path) not in json.dumps(manifest)
     assert ledger.champion(finished.store) == finished.version
-    assert releases.uri_of(finished.store, finished.version).endswith(f"{finished.version}/")
+    assert releases.release_uri(finished.store, finished.version).endswith(f"{finished.version}/")
 
 
 def test_another_release_is_listed_after_the_first(finished: Finished, tmp_path: Path) -> None:
@@ -412,14 +412,14 @@ def test_a_release_is_copied_as_it_is(store: FileStore, tmp_path: Path) -> None:
     version = publish(store, tmp_path)
     assert releases.copy(store, other, version) == releases.load(store, version)
     assert {key: other.get(key) for key in other.keys()} == {  # noqa: SIM118 # a method of ours
-        key: store.get(key) for key in store.keys(releases.prefix_of(version))
+        key: store.get(key) for key in store.keys(releases.release_prefix(version))
     }
-    store.put(f"{releases.prefix_of(version)}model.onnx", b"something else")
+    store.put(f"{releases.release_prefix(version)}model.onnx", b"something else")
     assert releases.copy(store, other, version) == releases.load(store, version)
     third = FileStore(tmp_path / "third")
     with pytest.raises(ReleaseError, match="SHA-256"):
         releases.copy(store, third, version)
-    assert not third.exists(f"{releases.prefix_of(version)}{releases.MANIFEST}")
+    assert not third.exists(f"{releases.release_prefix(version)}{releases.MANIFEST}")
     with pytest.raises(ReleaseError, match="no release"):
         releases.copy(store, third, "nothing")
 
@@ -432,7 +432,7 @@ def test_a_copy_writes_no_manifest_over_anothers_files(
     monkeypatch.setattr(releases, "OTHERS_SECONDS", 0)
     target = FileStore(tmp_path / "target")
     version = publish(store, tmp_path)
-    prefix, ours, theirs = releases.prefix_of(version), sha256_of(f"model {name}".encode()), sha256_of(b"theirs")
+    prefix, ours, theirs = releases.release_prefix(version), sha256_of(f"model {name}".encode()), sha256_of(b"theirs")
     target.put(prefix + name, b"theirs")
     with pytest.raises(ReleaseError, match=rf"{prefix}{name}: expected SHA-256 {ours}, found {theirs}") as refused:
         releases.copy(store, target, version)
@@ -447,7 +447,7 @@ def test_a_copy_that_was_cut_off_goes_on(store: FileStore, tmp_path: Path) -> No
     """The release's own files, left by an earlier copy, are taken as they are."""
     target = FileStore(tmp_path / "target")
     version = publish(store, tmp_path)
-    key = f"{releases.prefix_of(version)}model.onnx"
+    key = f"{releases.release_prefix(version)}model.onnx"
     target.put(key, store.get(key))
     releases.copy(store, target, version)
     releases.download(target, version, tmp_path / "got")

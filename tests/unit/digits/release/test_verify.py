@@ -41,7 +41,7 @@ def broken(settings: Settings, store: FileStore, version: str, endpoint: str = "
 
 def change(store: FileStore, version: str, **changes: Any) -> None:
     """Change a manifest."""
-    key = releases.prefix_of(version) + releases.MANIFEST
+    key = releases.release_prefix(version) + releases.MANIFEST
     store.put(key, json.dumps(json.loads(store.get(key)) | changes).encode())
 
 
@@ -53,7 +53,7 @@ def test_an_intact_chain_holds(finished: Finished, place: tuple[Settings, FileSt
 def test_a_changed_file_breaks_files_alone(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """A model that was exchanged is found by its digest."""
     settings, store = place
-    store.put(releases.prefix_of(finished.version) + "model.onnx", b"another model")
+    store.put(releases.release_prefix(finished.version) + "model.onnx", b"another model")
     found = broken(settings, store, finished.version)
     assert list(found) == ["files"]
     assert "model.onnx is damaged" in found["files"]
@@ -101,7 +101,7 @@ def test_another_logged_manifest_breaks_the_run(finished: Finished, place: tuple
     """A model and manifest that were exchanged together still differ from the manifest that MLflow keeps."""
     settings, store = place
     content = b"another model"
-    key = releases.prefix_of(finished.version)
+    key = releases.release_prefix(finished.version)
     files = releases.load(store, finished.version)["files"] | {"model.onnx": sha256_of(content)}
     store.put(key + "model.onnx", content)
     change(store, finished.version, files=files)
@@ -167,7 +167,7 @@ def _away(*_: object) -> None:
 def test_a_missing_file_breaks_files_alone(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """A file that was removed is found and named."""
     settings, store = place
-    store.delete(releases.prefix_of(finished.version) + "model.keras")
+    store.delete(releases.release_prefix(finished.version) + "model.keras")
     found = broken(settings, store, finished.version)
     assert list(found) == ["files"]
     assert "model.keras" in found["files"]

@@ -385,7 +385,7 @@ def test_a_promotion_switches_without_a_failed_request(
     predictor = start_predictor(settings)
     second = another_release(store, finished.version, seed=2)["version"]
     third = another_release(store, finished.version, seed=3)["version"]
-    store.put(releases.prefix_of(third) + "model.onnx", b"damaged")
+    store.put(releases.release_prefix(third) + "model.onnx", b"damaged")
     with Load(predictor, asked[0]) as load:
         ledger.promote(store, second, "next")
         predictor.wait_for(lambda p: p.about()["release"] == second, "the second release")
