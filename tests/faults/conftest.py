@@ -15,7 +15,7 @@ from tests.helpers.support import cleaned_environment, free_port
 from tests.helpers.table import PAGE, Fault, Row, current, rendered, replaced
 from tests.helpers.world import Remote, World, folder_world
 
-HERE = Path(__file__).parents[1] / "helpers"
+HERE = Path(__file__).parent
 ROWS = pytest.StashKey[dict[str, Row]]()
 
 

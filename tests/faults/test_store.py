@@ -115,7 +115,7 @@ def test_a_clock_that_is_wrong_is_named(mended: Remote, fault: Fault) -> None:
 PROMOTE = """
 import sys, time
 from pathlib import Path
-from digits import ledger
+from digits.release import ledger
 from digits.settings import Settings
 from digits.store import open_store
 version, gate = sys.argv[1:]

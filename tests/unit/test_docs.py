@@ -96,16 +96,16 @@ def test_a_data_set_is_added_as_the_text_says(tmp_path: Path) -> None:
 
         checkout = tmp_path / "checkout"
         shutil.copytree(ROOT / "digits", checkout / "digits", ignore=shutil.ignore_patterns("__pycache__"))
-        module = checkout / "digits" / "sources.py"
+        module = checkout / "digits" / "data" / "catalog.py"
         source = module.read_text(encoding="utf-8")
         assert source.count("SOURCES = {\n") == 1
         module.write_text(source.replace("SOURCES = {\n", f"SOURCES = {{\n{entry}"), encoding="utf-8")
 
         environment["PYTHONPATH"] = str(checkout)
         fetch = (
-            "import json, pathlib, sys; from digits import sources, steps;"
+            "import json, pathlib, sys; from digits import steps; from digits.data import catalog;"
             " facts = steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]));"
-            " print(json.dumps(facts | {'digits': sources.are_digits('fashion-mnist')}))"
+            " print(json.dumps(facts | {'digits': catalog.are_digits('fashion-mnist')}))"
         )
         facts = json.loads(_python(["-c", fetch, str(tmp_path / "out")], environment))
         server.shutdown()

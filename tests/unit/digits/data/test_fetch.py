@@ -310,9 +310,9 @@ def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
 def test_a_dripping_mirror_does_not_hold_a_program_up(mirror: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
     """A mirror that sends a byte now and then for ever is given up, and the program can end."""
     script = (
-        "import sys; from pathlib import Path; from digits import mnist, sources; s = sources.SOURCES['mnist']\n"
-        "sources.SOURCES['mnist'] = sources.Source(s.files, (sys.argv[1],))\n"
-        "print(mnist.resolve('auto', '', Path(sys.argv[2])))"
+        "import sys; from pathlib import Path; from digits.data import catalog, fetch; s = catalog.SOURCES['mnist']\n"
+        "catalog.SOURCES['mnist'] = catalog.Source(s.files, (sys.argv[1],))\n"
+        "print(fetch.resolve('auto', '', Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", script, at(mirror, "dripping"), str(tmp_path)]
     # Eight seconds to decide, and as much again for a slow machine to start Python and to let go of the connection.

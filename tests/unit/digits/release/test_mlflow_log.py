@@ -131,9 +131,9 @@ def test_a_database_of_another_version_is_refused(copied: Settings) -> None:
 MAKING = """
 import sys
 from pathlib import Path
-from digits import tracking
+from digits.release import mlflow_log
 from digits.settings import Settings
-tracking.check(Settings(home=Path(sys.argv[1])))
+mlflow_log.check(Settings(home=Path(sys.argv[1])))
 """
 
 
