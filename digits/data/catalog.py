@@ -1,4 +1,4 @@
-"""The data sets that are known, by name: which files they have, and where those can be had. It needs no NumPy."""
+"""The catalogue of data sets: names, files with their digests, and mirrors. It imports no NumPy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in MNIST's four IDX files: {file name: (SHA-256 of the content, its size in bytes)}.
+    """A data set in MNIST's form, of four IDX files.
 
-    `digits`: whether its images are handwritten digits. To those the training adds some that are drawn
-    (digits.training.pen_styles).
+    Attributes:
+        files: {file name: (hex SHA-256 of the decompressed content, its size in bytes)}.
+        mirrors: URLs of folders that hold the files, compressed as `NAME.gz`.
+        digits: whether its images are handwritten digits. Training then adds generated ones, see
+            digits.training.pen_styles.
     """
 
     files: dict[str, tuple[str, int]]
@@ -24,14 +27,14 @@ class Source:
     digits: bool = True
 
     def digest(self) -> str:
-        """One digest of all four files."""
+        """Return the hex SHA-256 over the names and digests of the files."""
         return sha256_of(canonical_json({name: sha for name, (sha, _) in self.files.items()}))
 
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
-# To add a data set of the same form (Fashion-MNIST, say), add its entry; its name is then a value of --dataset.
+# A data set of the same form, such as Fashion-MNIST, needs an entry here; its name is then a value of --dataset.
 SOURCES = {
     "mnist": Source(
         files={
@@ -49,16 +52,16 @@ SOURCES = {
 
 
 def are_digits(name: str) -> bool:
-    """Whether the images of a data set that was fetched are handwritten digits."""
+    """Return whether the images of a fetched data set are handwritten digits."""
     return name == FALLBACK or SOURCES[name].digits
 
 
 def names() -> tuple[str, ...]:
-    """What --dataset may be."""
+    """Return the values of --dataset."""
     return (AUTO, *SOURCES, FALLBACK)
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError, which lists the data sets, unless `name` is one of them or "auto"."""
+    """Raise UsageError, which lists the data sets, if `name` is neither one of them nor "auto"."""
     if name not in names():
         raise UsageError(f"expected a data set of {', '.join(names())}, got {name!r}")

@@ -1,0 +1,87 @@
+"""An HTTP server on this machine that serves the tiny data set, correctly or not."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.helpers.mnist_files import tiny_files
+
+CONTENT = tiny_files()
+
+
+class Mirror(http.server.ThreadingHTTPServer):
+    """The server. `requests` lists the paths that were requested."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[str] = []
+        self.over = threading.Event()
+
+    def url(self, behaviour: str) -> str:
+        """Return the address below which the files are served with that behaviour."""
+        return f"http://127.0.0.1:{self.server_address[1]}/{behaviour}/"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Serve the tiny files; the first part of the path selects the behaviour."""
+
+    server: Mirror
+
+    def do_GET(self) -> None:
+        behaviour, name = self.path.strip("/").split("/")
+        self.server.requests.append(self.path)
+        content = CONTENT[name.removesuffix(".gz")]
+        body = gzip.compress(content)
+        if behaviour == "missing":
+            self.send_error(404)
+            return
+        if behaviour == "web-page":
+            body = b"<!doctype html><title>503, come back later</title>"
+        if behaviour == "truncated":
+            body = body[:-9]
+        if behaviour == "other":
+            body = gzip.compress(bytes(len(content)))
+        if behaviour == "bomb":
+            body = gzip.compress(bytes(200_000_000), compresslevel=1)[:9000]
+        self.send_response(200)
+        if behaviour == "encoded":
+            self.send_header("Content-Encoding", "gzip")
+        if behaviour == "cut":
+            self.send_header("Content-Length", str(len(body) + 50))
+        self.end_headers()
+        if behaviour == "dripping":
+            self._repeat(b"x", 0.05)
+        elif behaviour == "endless":
+            self._repeat(bytes(1 << 16), 0)
+        else:
+            self.wfile.write(body)
+
+    def _repeat(self, block: bytes, pause: float) -> None:
+        """Send until the client closes the connection or the test is over."""
+        try:
+            while not self.server.over.wait(pause):
+                self.wfile.write(block)
+        except OSError:
+            return
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name of its base class
+        """Print nothing."""
+
+
+@contextmanager
+def running_mirror() -> Iterator[Mirror]:
+    """Run the server in a thread."""
+    server = Mirror()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
