@@ -14,15 +14,30 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from digits import events, files
 from digits.errors import MASK, UsageError, mask_url
-from digits.files import folder_from_url
 
 BACKENDS = ("process", "docker", "kubeflow")
-OTHERS = ("DIGITS_ENDPOINT", "DIGITS_EVENTS", "DIGITS_RUN", "DIGITS_REQUIRE")  # a backend's to its steps; a test's
+ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"  # address of the predictor that the deploy step waits for
+# Variables that are not settings: backends set the first three for the steps, the tests read the last.
+INTERNAL_VARIABLES = (ENDPOINT_VARIABLE, events.VARIABLE, files.WRITER_VARIABLE, "DIGITS_REQUIRE")
 
 
-def _setting(name: str, default: Any, doc: str, *, secret: bool = False, most: int = 65535) -> Any:
-    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret, "most": most})
+def _setting(
+    name: str, default: Any, doc: str, *, secret: bool = False, steps: bool = False, maximum: int = 65535
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        name: its environment variable.
+        default: the value if the variable is unset; its type is the setting's.
+        doc: its meaning, for `digits doctor` and docs/configuration.md.
+        secret: whether its value is masked wherever settings are shown.
+        steps: whether pipeline steps read it. Backends pass only these settings into a container or pod.
+        maximum: largest value of a number.
+    """
+    metadata = {"name": name, "doc": doc, "secret": secret, "steps": steps, "maximum": maximum}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,22 +45,31 @@ class Settings:
     """The settings of one installation. Make one with `Settings.load()`, or directly in a test."""
 
     home: Path = _setting(
-        "DIGITS_HOME", Path.home() / ".digits", "folder that holds runs, cache, the local store and MLflow's database"
+        "DIGITS_HOME",
+        Path.home() / ".digits",
+        "folder that holds runs, cache, the local store and MLflow's database",
+        steps=True,
     )
-    data: str = _setting("DIGITS_DATA", "", "folder, URL or s3:// place with MNIST's files; empty: cache, then mirrors")
-    store: str = _setting("DIGITS_STORE", "", "file:///folder or s3://bucket; empty: a folder in DIGITS_HOME")
+    data: str = _setting(
+        "DIGITS_DATA", "", "folder, URL or s3:// place with MNIST's files; empty: cache, then mirrors", steps=True
+    )
+    store: str = _setting(
+        "DIGITS_STORE", "", "file:///folder or s3://bucket; empty: a folder in DIGITS_HOME", steps=True
+    )
     backend: str = _setting("DIGITS_BACKEND", "process", f"where the pipeline runs: {', '.join(BACKENDS)}")
     tracking_uri: str = _setting(
-        "MLFLOW_TRACKING_URI", "", "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME"
+        "MLFLOW_TRACKING_URI", "", "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME", steps=True
     )
-    minio_endpoint: str = _setting("MINIO_ENDPOINT", "", "host:port or URL of the S3 server behind s3:// addresses")
-    minio_access_key: str = _setting("MINIO_ACCESS_KEY", "", "access key of that server", secret=True)
-    minio_secret_key: str = _setting("MINIO_SECRET_KEY", "", "secret key of that server", secret=True)
+    minio_endpoint: str = _setting(
+        "MINIO_ENDPOINT", "", "host:port or URL of the S3 server behind s3:// addresses", steps=True
+    )
+    minio_access_key: str = _setting("MINIO_ACCESS_KEY", "", "access key of that server", secret=True, steps=True)
+    minio_secret_key: str = _setting("MINIO_SECRET_KEY", "", "secret key of that server", secret=True, steps=True)
     minio_region: str = _setting(
-        "MINIO_REGION", "", "region that requests are signed for; empty: asked from that server"
+        "MINIO_REGION", "", "region that requests are signed for; empty: asked from that server", steps=True
     )
     minio_session_token: str = _setting(
-        "MINIO_SESSION_TOKEN", "", "session token of temporary keys (AWS STS)", secret=True
+        "MINIO_SESSION_TOKEN", "", "session token of temporary keys (AWS STS)", secret=True, steps=True
     )
     port: int = _setting("DIGITS_PORT", 8080, "REST port of the predictor that this machine runs")
     grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
@@ -53,9 +77,13 @@ class Settings:
     endpoints: str = _setting(
         "DIGITS_ENDPOINTS", "", "endpoints the page may ask, [name=]url[@host] by space; empty: the predictor here"
     )
-    deployer: str = _setting("DIGITS_DEPLOYER", "", "entry point by which the last step deploys; empty: the backend's")
+    deployer: str = _setting(
+        "DIGITS_DEPLOYER", "", "entry point by which the last step deploys; empty: the backend's", steps=True
+    )
     endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
-    namespace: str = _setting("K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService")
+    namespace: str = _setting(
+        "K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService", steps=True
+    )
     base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: a public one")
     minio_image: str = _setting("DIGITS_MINIO_IMAGE", "", "MinIO image of the docker backend; empty: built from source")
     kind_node_image: str = _setting("DIGITS_KIND_NODE_IMAGE", "", "node image of the kind cluster; empty: kind's own")
@@ -71,17 +99,19 @@ class Settings:
     kfp_ca: str = _setting("DIGITS_KFP_CA", "", "file with the certificate authorities of that API")
     kfp_service_account: str = _setting("DIGITS_KFP_SERVICE_ACCOUNT", "", "account of a run's pods; empty: Kubeflow's")
     kfp_mlflow: int = _setting(
-        "DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin tells the steps where MLflow is", most=1
+        "DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin tells the steps where MLflow is", maximum=1
     )
     steps_image: str = _setting("DIGITS_STEPS_IMAGE", "", "image that the steps run in; empty: ours of this version")
     pull_policy: str = _setting("DIGITS_PULL_POLICY", "IfNotPresent", "the steps' image: Always, IfNotPresent or Never")
     pull_secret: str = _setting("DIGITS_PULL_SECRET", "", "Kubernetes Secret for the registry of the steps' image")
     secret_name: str = _setting("DIGITS_SECRET", "minio-kserve-secret", "Kubernetes Secret with the S3 credentials")
     config_map: str = _setting("DIGITS_CONFIG_MAP", "digits-settings", "Kubernetes ConfigMap with the steps' settings")
-    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how often Kubeflow tries a failed step again", most=100)
+    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how often Kubeflow tries a failed step again", maximum=100)
     train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "most CPUs of the train step on Kubeflow")
     train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "most memory of the train step on Kubeflow")
-    train_gpus: int = _setting("DIGITS_TRAIN_GPUS", 0, "GPUs (nvidia.com/gpu) of the train step on Kubeflow", most=100)
+    train_gpus: int = _setting(
+        "DIGITS_TRAIN_GPUS", 0, "GPUs (nvidia.com/gpu) of the train step on Kubeflow", maximum=100
+    )
     train_node: str = _setting("DIGITS_TRAIN_NODE", "", "node labels of the train step on Kubeflow: key=value by space")
 
     @classmethod
@@ -107,16 +137,16 @@ class Settings:
         if not self.tracking_uri:
             object.__setattr__(self, "tracking_uri", f"sqlite:///{self.home / 'mlflow.db'}")
         for field in dataclasses.fields(self):
-            value, most = getattr(self, field.name), field.metadata["most"]
-            if isinstance(value, int) and not 0 <= value <= most:
-                raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {most}, got {value}")
+            value, maximum = getattr(self, field.name), field.metadata["maximum"]
+            if isinstance(value, int) and not 0 <= value <= maximum:
+                raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         for name in ("store", "tracking_uri", "minio_endpoint", "data", "kfp_host"):
             _check_address(name, getattr(self, name))
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
-                folder_from_url(value, name)
+                files.folder_from_url(value, name)
         scheme = urlsplit(self.tracking_uri).scheme
         if scheme in {"", "file"}:
             raise UsageError(
@@ -147,10 +177,15 @@ class Settings:
         return rows
 
 
+STEP_VARIABLES = tuple(field.metadata["name"] for field in dataclasses.fields(Settings) if field.metadata["steps"])
+
+
 def unknown(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> dict[str, str]:
     """{variable that begins as ours and is none: the setting that was probably meant, or ''}, where `load` looks."""
     known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
-    strange = sorted(n for n in _given(environ, dotenv) if n.startswith("DIGITS_") and n not in {*known, *OTHERS})
+    strange = sorted(
+        n for n in _given(environ, dotenv) if n.startswith("DIGITS_") and n not in {*known, *INTERNAL_VARIABLES}
+    )
     return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), "") for name in strange}
 
 

@@ -8,25 +8,17 @@ from urllib.parse import urlsplit
 from backends.docker import minio, predictor
 from digits import events
 from digits.files import WRITER_VARIABLE
-from digits.release import deploy, mlflow_log
-from digits.settings import Settings
-from digits.store import get_scheme
+from digits.release import mlflow_log
+from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
+from digits.store import get_scheme, schemes
 
-SETTINGS = (
-    "DIGITS_HOME",
-    "DIGITS_DATA",
-    "DIGITS_STORE",
-    "DIGITS_DEPLOYER",
-    "MLFLOW_TRACKING_URI",
-    "K8S_NAMESPACE",
-)
 # Of the engine's environment.
 PASSED = (
     events.VARIABLE,
     WRITER_VARIABLE,
     mlflow_log.RUN_VARIABLE,
     *mlflow_log.CREDENTIALS,
-    deploy.ENDPOINT_VARIABLE,
+    ENDPOINT_VARIABLE,
     "TF_CPP_MIN_LOG_LEVEL",
     "PYTHONUNBUFFERED",
 )
@@ -45,8 +37,10 @@ def local_host(address: str) -> str:
 def of_step(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a step's container, from the steps' settings and the environment of the engine."""
     everything = settings.environ()
+    used = get_scheme(settings.store).variables
+    other_stores = {name for scheme in schemes().values() for name in scheme.variables if name not in used}
     return {
-        **{name: everything[name] for name in (*SETTINGS, *get_scheme(settings.store).variables)},
+        **{name: everything[name] for name in STEP_VARIABLES if name not in other_stores},
         **{name: environ[name] for name in PASSED if name in environ},
         **_proxies(environ),
         "HOME": "/tmp",  # noqa: S108 # in there

@@ -14,7 +14,7 @@ from typing import Any
 from digits import __version__, events
 from digits.errors import UsageError
 from digits.release import mlflow_log
-from digits.settings import Settings
+from digits.settings import STEP_VARIABLES, Settings
 from digits.store import schemes
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
@@ -22,11 +22,8 @@ USER = 1000  # of our images
 HOME = "/tmp/digits"  # noqa: S108 # in the pod: the one place that any user may write to
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
-# Keys of the ConfigMap and of the Secret, and the variables they become. KServe reads the same Secret.
+# Keys of the Secret, and the variables they become. KServe reads the same Secret.
 SECRET_KEYS = {key: name for scheme in schemes().values() for key, name in scheme.secrets.items()}
-_STORES = [name for scheme in schemes().values() for name in scheme.variables if name not in SECRET_KEYS.values()]
-CONFIG_KEYS = {name: name for name in ("DIGITS_STORE", *_STORES, "DIGITS_DATA")}
-MLFLOW_CONFIG = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
 MLFLOW_SECRET = {name: name for name in mlflow_log.CREDENTIALS}
 
 
@@ -120,7 +117,8 @@ def _environment(task: Any, settings: Settings) -> None:
     # No variable may come from two places: Kubeflow merges the two into one that Kubernetes refuses.
     ours = not settings.kfp_mlflow
     secret = SECRET_KEYS | (MLFLOW_SECRET if ours else {})
-    config = CONFIG_KEYS | (MLFLOW_CONFIG if ours else {})
+    elsewhere = {*variables, *SECRET_KEYS.values(), *(() if ours else ("MLFLOW_TRACKING_URI",))}
+    config = {name: name for name in STEP_VARIABLES if name not in elsewhere}
     kubernetes.use_secret_as_env(task, settings.secret_name, secret, optional=True)
     kubernetes.use_config_map_as_env(task, settings.config_map, config, optional=True)
 

@@ -21,7 +21,7 @@ from digits import events
 from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.release import ledger
-from digits.settings import Settings
+from digits.settings import ENDPOINT_VARIABLE, Settings
 from digits.store import open_store
 
 POLL_SECONDS = 0.03
@@ -170,7 +170,7 @@ class LocalBackend(ABC):
 
     def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = os.environ | self.step_settings().environ()
-        environment |= {"DIGITS_ENDPOINT": deployment["endpoint"]}
+        environment |= {ENDPOINT_VARIABLE: deployment["endpoint"]}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         environment.pop("MLFLOW_RUN_ID", None)
         engine = subprocess.Popen(

@@ -17,11 +17,10 @@ from digits.errors import EndpointError, MissingError
 from digits.http import ask, bearer
 from digits.release.golden import Golden
 from digits.release.releases import Manifest
-from digits.settings import Settings
+from digits.settings import ENDPOINT_VARIABLE, Settings
 
 GROUP = "digits.deployers"
 FOLLOW = "follow"
-ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
 READY_SECONDS = 60.0
 REQUEST_SECONDS = 5.0
 

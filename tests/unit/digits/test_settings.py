@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from digits.errors import DigitsError, UsageError, mask_url
-from digits.settings import Settings, unknown
-from digits.store import open_store
+from digits.settings import STEP_VARIABLES, Settings, unknown
+from digits.store import open_store, schemes
 
 SECRETS = {
     "MINIO_ACCESS_KEY": "canary-access",
@@ -99,6 +99,11 @@ def test_an_address_that_cannot_be_read_is_refused(name: str, tmp_path: Path) ->
     with pytest.raises(UsageError, match=name) as refused:
         Settings.load({"DIGITS_HOME": str(tmp_path), name: "http://me:canary@[::1"}, dotenv=None)
     assert "canary" not in str(refused.value)
+
+
+def test_a_store_needs_only_settings_that_reach_the_steps() -> None:
+    """Each variable of a kind of store is passed into a step's container or pod."""
+    assert {name for scheme in schemes().values() for name in scheme.variables} <= set(STEP_VARIABLES)
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
