@@ -33,8 +33,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from digits.data import corrections
-from digits.data.preprocessing import Ink, ink_of, judge, to_mnist
+from digits.data.pictures import read_ink
+from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import DataError, DigitsError
+from digits.evaluation.verdict import judge
 from digits.store import ObjectStore
 from web_app.endpoints import Endpoint, EndpointClient, EndpointTrouble, http_client
 from web_app.guard import Guard, Metrics, RateLimit
@@ -184,7 +186,7 @@ class _Gateway:
         png = await request.body()
         if most_bytes is not None and len(png) > most_bytes:
             raise HTTPException(413, f"expected a drawing of at most {most_bytes} bytes")
-        look = functools.partial(ink_of, io.BytesIO(png), formats=("PNG",), most_pixels=MOST_PIXELS)
+        look = functools.partial(read_ink, io.BytesIO(png), formats=("PNG",), max_pixels=MOST_PIXELS)
         return await anyio.to_thread.run_sync(look, limiter=self.at_once), png
 
     def _client(self, request: Request) -> EndpointClient:

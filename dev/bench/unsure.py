@@ -16,7 +16,8 @@ import numpy as np
 from pens import Model
 from strokes import Stroke, mnist, painted, strokes_of
 
-from digits.data.preprocessing import count_digits, to_mnist
+from digits.data.preprocessing import to_mnist
+from digits.evaluation.verdict import count_digits
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 WAYS: list[dict[str, Any]] = [

@@ -13,8 +13,10 @@ import numpy as np
 from digits.cli import emit
 from digits.cli.common import json_option
 from digits.data.dataset import Images
-from digits.data.preprocessing import Ink, Verdict, ink_of, judge, named, to_mnist
+from digits.data.pictures import read_ink
+from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import EndpointError, UsageError
+from digits.evaluation.verdict import Verdict, judge, with_article
 from digits.settings import BACKENDS, Settings
 
 BLOCKS = " ▀▄█"
@@ -74,7 +76,9 @@ def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
     likely = sorted(enumerate(row["probabilities"]), key=lambda pair: -pair[1])[:3]
     others = "   ".join(f"{digit}: {share:.2%}" for digit, share in likely)
     doubt = verdict.text.removeprefix("Not sure: ").removesuffix(".")
-    said = f" is {named(row['class'])}" if verdict.state == "sure" else f": not sure: {doubt[0].lower()}{doubt[1:]}"
+    said = (
+        f" is {with_article(row['class'])}" if verdict.state == "sure" else f": not sure: {doubt[0].lower()}{doubt[1:]}"
+    )
     known = "" if picture.label is None else f" (label {picture.label})"
     click.echo(_drawn(picture.image))
     click.echo(f"{click.style(picture.name + said, bold=True)}{known}   ({others})\n")
@@ -87,7 +91,7 @@ def _is_number(picture: str) -> bool:
 def _file(picture: str) -> Picture:
     if not Path(picture).is_file():
         raise UsageError(f"no file {picture!r}", remedy="give a picture file, or the number of a test image")
-    ink = ink_of(Path(picture))
+    ink = read_ink(Path(picture))
     return Picture(picture, ink, to_mnist(ink))
 
 

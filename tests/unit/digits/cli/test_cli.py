@@ -23,7 +23,7 @@ from digits.cli import progress
 from digits.data import corrections
 from digits.data.catalog import names
 from digits.data.dataset import Dataset
-from digits.data.preprocessing import named
+from digits.evaluation.verdict import with_article
 from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store.file import FileStore
@@ -578,8 +578,8 @@ def test_a_picture_is_recognised(
     settings = Settings(home=tmp_path / "home", data=str(mnist_folder), port=free_port())
     said = digits("predict", "--endpoint", predictor.url, "photo.png", "0", on=settings)
     assert said.code == 0
-    assert f"photo.png is {named(test.labels[0])}" in said.out
-    assert f"test image 0 is {named(test.labels[0])} (label {test.labels[0]})" in said.out
+    assert f"photo.png is {with_article(test.labels[0])}" in said.out
+    assert f"test image 0 is {with_article(test.labels[0])} (label {test.labels[0]})" in said.out
     assert "test images of sklearn-digits" in said.err
     assert "█" in said.out
     answer = digits("predict", "--endpoint", predictor.url, "1", "photo.png", "--json", on=settings).json

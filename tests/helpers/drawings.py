@@ -1,0 +1,41 @@
+"""Drawings for tests: lines with a round pen, and how similar two images are."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from digits.data.preprocessing import Ink
+
+Line = list[tuple[float, float]]
+SEVEN: list[Line] = [[(0.2, 0.1), (0.8, 0.1), (0.4, 0.9)]]
+ONE: list[Line] = [[(0.5, 0.1), (0.5, 0.9)]]
+
+
+def draw(
+    lines: list[Line], *, side: int = 280, pen: float = 14, at: tuple[float, float] = (0, 0), size: float = 1
+) -> Ink:
+    """Return the ink, uint8 (side, side), of lines in 0..1."""
+    picture = Image.new("L", (4 * side, 4 * side))
+    brush = ImageDraw.Draw(picture)
+    for line in lines:
+        points = [(4 * side * (at[0] + x * size), 4 * side * (at[1] + y * size)) for x, y in line]
+        brush.line(points, fill=255, width=round(4 * pen), joint="curve")
+    return np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+
+
+def similarity(a: Ink, b: Ink) -> float:
+    """Return the cosine of two images, shifted by up to a pixel to fit best: 1 for the same."""
+    x, y = a.astype(float), b.astype(float)
+    shifted = [np.roll(x, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    return max(float((z * y).sum()) for z in shifted) / float(np.sqrt((x * x).sum() * (y * y).sum()))
+
+
+def png(picture: Image.Image) -> io.BytesIO:
+    """Return the picture as a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    file.seek(0)
+    return file

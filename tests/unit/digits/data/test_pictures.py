@@ -1,0 +1,85 @@
+"""Reading the ink of picture files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from digits.data.pictures import read_ink
+from digits.data.preprocessing import to_mnist
+from digits.errors import DataError
+from tests.helpers.drawings import SEVEN, draw, png, similarity
+
+
+@pytest.mark.parametrize("style", ["dark on light", "light on dark", "transparent", "grey", "palette"])
+def test_ink_is_found_on_any_background(style: str) -> None:
+    """The ink is the same if it is dark on light, light on dark or on transparency."""
+    ink = draw(SEVEN)
+    shown = Image.fromarray(ink if style == "light on dark" else 255 - ink)
+    if style == "transparent":
+        shown = Image.merge("RGBA", [*[Image.new("L", shown.size, 200)] * 3, Image.fromarray(ink)])
+    elif style == "grey":
+        shown = Image.fromarray((220 - ink * 0.6).astype(np.uint8))
+    elif style == "palette":
+        shown = shown.convert("P")
+    assert similarity(read_ink(png(shown)), ink) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+def test_a_photo_is_rotated_by_its_exif_data(kind: str, orientation: int, turns: int) -> None:
+    """The digit is upright for every orientation of the camera that EXIF states."""
+    ink, exif, file = draw(SEVEN), Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.rot90(255 - ink, turns)).save(file, kind, exif=exif)
+    assert similarity(read_ink(file), ink) > 0.99
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nothing", b"MM\0*\0"])
+def test_damaged_exif_data_is_ignored(exif: bytes) -> None:
+    """A picture with unreadable EXIF data can be read."""
+    ink, file = draw(SEVEN), io.BytesIO()
+    Image.fromarray(255 - ink).save(file, "PNG", exif=exif)
+    assert similarity(read_ink(file), ink) > 0.99
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "i4", "f4"])
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_a_scan_of_more_than_8_bits_is_read(dtype: str, white: int) -> None:
+    """Scanners write 12 or 16 bits, or floats: the brightest value is white, and empty paper has no ink."""
+    ink = draw(SEVEN)
+    for shown in (ink, np.zeros_like(ink)):
+        file = io.BytesIO()
+        Image.fromarray(((255 - shown) * (white / 255)).astype(dtype)).save(file, "TIFF")
+        assert np.abs(read_ink(file).astype(int) - shown).max() <= 1
+    Image.fromarray(np.zeros((9, 9), dtype)).save(file := io.BytesIO(), "TIFF")
+    assert not read_ink(file).any()
+
+
+def test_uneven_paper_has_no_ink() -> None:
+    """Shade and grain of a photographed sheet do not become ink."""
+    random = np.random.default_rng(0)
+    ink = draw(SEVEN)
+    shade = 200 + 20 * np.linspace(0, 1, 280)[:, None] + random.normal(0, 3, ink.shape)
+    photo = np.clip(shade - ink * 0.6, 0, 255).astype(np.uint8)
+    assert similarity(to_mnist(read_ink(png(Image.fromarray(photo)))), to_mnist(ink)) > 0.95
+
+
+def test_an_empty_sheet_has_no_ink() -> None:
+    """White, black or transparent paper without a drawing has no ink."""
+    for colour in ("white", "black", (0, 0, 0, 0)):
+        assert not read_ink(png(Image.new("RGBA", (50, 50), colour))).any()
+
+
+def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
+    """A file that is not a picture, and one with too many pixels, are rejected."""
+    file = tmp_path / "digit.png"
+    file.write_text("no picture")
+    with pytest.raises(DataError, match=r"digit\.png"):
+        read_ink(file)
+    with pytest.raises(DataError, match="at most"):
+        read_ink(png(Image.new("1", (8000, 4000))))
