@@ -42,13 +42,14 @@ class Result:
     seconds: float = 0.0
 
 
-def as_it_stands(outputs: dict[str, Any], champion: str) -> dict[str, Any]:
-    """A run's outputs, where `champion` is the champion: what publish and deploy said of it may be from the cache."""
+def with_champion(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's outputs with the champion that deploy found; publish may come from the cache and name another."""
+    champion = outputs["deployed"]["version"]
     published = outputs["published"] | {"champion": champion}
     if published["promoted"] and champion != published["version"]:
         why = f"it was promoted before; {champion} is the champion now (digits promote {published['version']})"
         published |= {"promoted": False, "why": why}
-    return outputs | {"published": published, "deployed": outputs["deployed"] | {"version": champion}}
+    return outputs | {"published": published}
 
 
 class Backend(Protocol):

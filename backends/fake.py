@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backends import runs
-from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
 from digits import events, provenance, steps
 from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError, Interrupted, StepFailed
@@ -52,7 +52,6 @@ class FakeBackend:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.served: Loaded | None = None
-        self._life = 0
 
     def check(self) -> None:
         """Nothing is needed."""
@@ -68,7 +67,6 @@ class FakeBackend:
     def redeploy(self) -> str:
         """See Backend."""
         if self.served:
-            self._life += 1
             self._serve()
         return self.endpoint()
 
@@ -98,7 +96,7 @@ class FakeBackend:
                 mlflow_log.end_run(self.settings, made, status)
             os.environ.clear()
             os.environ.update(before)
-        outputs = as_it_stands(outputs, ledger.champion(open_store(self.settings)))
+        outputs = with_champion(outputs)
         write_json(run.folder / "result.json", outputs)
         mlflow_run = outputs["published"]["mlflow_run"]
         return Result(run.id, state, going.states, outputs, mlflow_run, time.monotonic() - began)
@@ -177,8 +175,7 @@ class _Run:
                 {"report": out / "report.html"},
             ),
         )
-        life = self._backend._life  # noqa: SLF001 # the two classes are one
-        deployed, _ = self._step("deploy", [published["champion"], life, world], self._deploy)
+        deployed, _ = self._step("deploy", [published["champion"], world], self._deploy)
         shutil.copyfile(at_published / "report.html", self._run.folder / "report.html")
         return {
             "data": fetched,
@@ -199,7 +196,7 @@ class _Run:
 
         folder = self._cache / f"{name}-{sha256_of(canonical_json(inputs))[:16]}"
         done, state = folder / "facts.json", self.states[name]
-        if done.exists() and not (name == "deploy" and self._backend.served is None):
+        if done.exists() and name != "deploy":
             self._tell("cached", name)
             state.state = "cached"
             return json.loads(done.read_text()), folder

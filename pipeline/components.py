@@ -191,14 +191,12 @@ def deploy(
     trained: dict,
     published: dict,
     store: str,
-    deployment: str,
     code: str,
     served: Output[Artifact],
 ) -> NamedTuple("Outputs", [("facts", dict)]):
-    """Put the champion behind the endpoint, and tell what the run has come to.
+    """Put the champion behind the endpoint, and write the run's outputs as one event.
 
-    `deployment` names the endpoint's present life in the cache key. The facts of the steps before are told as one
-    event: an engine that hands no outputs back (Kubeflow's API does not) still has this step's log.
+    An engine that returns no outputs (Kubeflow's API does not) still has this step's log.
     """
     import json
     from pathlib import Path

@@ -51,7 +51,6 @@ def build(configure: Configure = unchanged) -> Any:
         dataset: str = "auto",
         store: str = "",
         feedback: str = "",
-        deployment: str = "",
         code: str = CODE,
     ) -> Outputs:
         """Train, judge, release and deploy a handwritten-digit classifier.
@@ -69,7 +68,6 @@ def build(configure: Configure = unchanged) -> Any:
             dataset: mnist or another of digits.data.catalog.SOURCES, sklearn-digits, or auto: MNIST if available.
             store: URI of the object store; empty: as the environment of the steps says.
             feedback: digest of the corrected drawings there, so that new ones miss the cache.
-            deployment: id of the endpoint's present life, so that a new one misses the cache.
             code: digest of our sources, so that changed ones miss the cache.
         """
         fetched = components.fetch_mnist(dataset=dataset, code=code)
@@ -125,9 +123,9 @@ def build(configure: Configure = unchanged) -> Any:
             trained=trained.outputs["facts"],
             published=published.outputs["facts"],
             store=store,
-            deployment=deployment,
             code=code,
         )
+        deployed.set_caching_options(enable_caching=False)  # the endpoint may have changed since the last run
         for task in (fetched, collected, prepared, trained, evaluated, published, deployed):
             configure(task)
         return Outputs(

@@ -22,9 +22,7 @@ from backends.locks import locked
 from digits import events
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.files import folder_from_url
-from digits.release import deploy, ledger, releases
 from digits.settings import Settings
-from digits.store import open_store
 
 KILLED_CODE = 137
 START_SECONDS = 600.0
@@ -39,7 +37,6 @@ class DockerBackend(LocalBackend):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._connected: Any = None
-        self._predictor: Any = None
 
     @property
     def _client(self) -> Any:
@@ -70,7 +67,7 @@ class DockerBackend(LocalBackend):
             if minio.is_ours(self.settings):
                 minio.ensure(client, self.settings, tell)
             self._remove_lost_steps()
-            self._predictor = predictor.ensure(client, self.settings, tell)
+            predictor.ensure(client, self.settings, tell)
         return self.here()
 
     def _remove_lost_steps(self) -> None:
@@ -93,9 +90,9 @@ class DockerBackend(LocalBackend):
             settings = dataclasses.replace(settings, data=str(_folder(settings.data)))
         return settings
 
-    def deployment(self) -> dict[str, str]:
+    def step_endpoint(self) -> str:
         """See LocalBackend."""
-        return {"life": predictor.life(self._predictor, self.settings), "endpoint": predictor.INSIDE}
+        return predictor.INSIDE
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend. The endpoint that the steps know by its name inside is told by its address here."""
@@ -108,16 +105,6 @@ class DockerBackend(LocalBackend):
         """See Backend."""
         found = predictor.running(self._client, self.settings)
         return predictor.url(found) if found else ""
-
-    def redeploy(self) -> str:
-        """The predictor follows the ledger; wait until it has. The next run's deploy step is not cached."""
-        found = predictor.running(self._client, self.settings)
-        if not found:
-            return ""
-        predictor.new_life(found, self.settings)
-        opened = open_store(self.here())
-        deploy.wait_for(predictor.url(found), releases.load(opened, ledger.champion(opened)))
-        return predictor.url(found)
 
     def release_leftovers(self, run: runs.Run) -> None:
         """Remove the step containers of a run."""

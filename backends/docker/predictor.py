@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 from typing import Any
 
 from backends.docker import containers, images, minio
 from backends.process.predictor import free_port
-from digits.files import sha256_of, write_json
+from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import get_scheme
 
@@ -43,24 +42,6 @@ def ensure(client: Any, settings: Settings, tell: images.Tell) -> Any:
             return found
         containers.remove(found, grace_seconds=STOP_SECONDS if found.status == "running" else 0)
     return _start(client, settings, image, environment, world)
-
-
-def life(container: Any, settings: Settings) -> str:
-    """The id of the predictor's present life; a run's deploy step is cached as long as it stays the same."""
-    path = settings.home / "predictor-container.json"
-    try:
-        kept: dict[str, str] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        kept = {}
-    if kept.get("container") != container.id:
-        kept = {"container": container.id, "life": secrets.token_hex(4)}
-        write_json(path, kept)
-    return kept["life"]
-
-
-def new_life(container: Any, settings: Settings) -> None:
-    """Make the next run deploy anew, because the champion was changed by hand."""
-    write_json(settings.home / "predictor-container.json", {"container": container.id, "life": secrets.token_hex(4)})
 
 
 def _environment(settings: Settings) -> dict[str, str]:

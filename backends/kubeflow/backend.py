@@ -12,7 +12,7 @@ from typing import Any
 import urllib3
 
 from backends import runs
-from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable
 from backends.kubeflow.submit import submission
@@ -212,7 +212,7 @@ class KubeflowBackend:
         """Return the run's outputs from the log of its deploy step; {} if the log is no longer available."""
         log = self._log(run, run_id, last, "deploy")
         outputs = [event["outputs"] for event in events_of(log, "deploy") if event["event"] == "outputs"]
-        return as_it_stands(outputs[-1], outputs[-1]["deployed"]["version"]) if outputs else {}
+        return with_champion(outputs[-1]) if outputs else {}
 
     def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
         """Get the report from MLflow's server, where one is reached from here; it is also on the run's page."""

@@ -77,12 +77,11 @@ def compile_version(settings: Settings, path: Path) -> str:
 def world(settings: Settings) -> Json:
     """Values for what the cache keys must know of the world, so that nothing stale is taken from the cache.
 
-    The endpoint is looked at in every run. The corrections' digest is known where the cluster's object store can be
-    reached from here (DIGITS_STORE is then its address); elsewhere they are collected anew.
+    The corrections' digest is known if the cluster's object store can be reached from here (DIGITS_STORE is then its
+    address); otherwise they are collected again.
     """
-    fresh = secrets.token_hex(8)
-    known = fresh
+    known = secrets.token_hex(8)
     if get_scheme(settings.store).remote:
         with contextlib.suppress(DigitsError):
             known = corrections.digest(open_store(settings))
-    return {"feedback": known, "deployment": fresh}
+    return {"feedback": known}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from backends import runs
-from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, as_it_stands
+from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
 from backends.programs import finding_us
 from digits import events
 from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError, Interrupted, StepFailed
-from digits.release import ledger
+from digits.release import deploy, ledger, releases
 from digits.settings import ENDPOINT_VARIABLE, Settings
 from digits.store import open_store
 
@@ -59,15 +60,11 @@ class LocalBackend(ABC):
         """The settings as the steps need them."""
 
     @abstractmethod
-    def deployment(self) -> dict[str, str]:
-        """{"life": id of the endpoint's present life, "endpoint": its address for the steps}."""
+    def step_endpoint(self) -> str:
+        """Return the address of the endpoint as the steps reach it."""
 
     @abstractmethod
     def endpoint(self) -> str:
-        """See Backend."""
-
-    @abstractmethod
-    def redeploy(self) -> str:
         """See Backend."""
 
     @abstractmethod
@@ -76,6 +73,13 @@ class LocalBackend(ABC):
 
     def close(self) -> None:  # noqa: B027 # nothing to close is the usual case
         """See Backend."""
+
+    def redeploy(self) -> str:
+        """See Backend. The predictor follows the ledger by itself; this waits until it has."""
+        if url := self.endpoint():
+            store = open_store(self.here())
+            deploy.wait_for(url, releases.load(store, ledger.champion(store)))
+        return url
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend."""
@@ -86,31 +90,28 @@ class LocalBackend(ABC):
         from pipeline import STEPS
 
         steps = {step: StepState() for step in STEPS}
-        deployment = self.deployment()
         # What the world refuses (damaged data, a store that is away) is refused before there is a run to resume.
-        parameters = request.parameters | self._resolved(request, reached, watch, deployment)
+        parameters = request.parameters | self._resolved(request, reached, watch)
         run = runs.create(self.settings.home, self.name, Request(parameters, request.use_cache), resume)
         run.update(cache_root=str(runs.cache_root(self.settings.home, run, "pipeline", request, resume)))
         started = time.monotonic()
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
         try:
-            code, mlflow_run, failure = self._watch_engine(run, deployment, steps, watch)
+            code, mlflow_run, failure = self._watch_engine(run, steps, watch)
         finally:
             runs.tidy(self.settings.home, run)
         seconds = time.monotonic() - started
         unfinished = [name for name, step in steps.items() if step.state not in {"done", "cached"}]
         if code == 0 and not unfinished:
             run.update(state=SUCCEEDED)
-            outputs = as_it_stands(_read(run.folder / "result.json"), ledger.champion(open_store(reached)))
+            outputs = with_champion(json.loads((run.folder / "result.json").read_text()))
             return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, seconds)
         run.update(state=FAILED)
         self.release_leftovers(run)
         raise _step_failed(run, steps, unfinished, failure, code)
 
-    def _resolved(
-        self, request: Request, reached: Settings, watch: Watch, deployment: dict[str, str]
-    ) -> dict[str, Any]:
-        """What the cache keys need to know of the world: which data, which corrections, which endpoint."""
+    def _resolved(self, request: Request, reached: Settings, watch: Watch) -> dict[str, Any]:
+        """Return the parameters that put external inputs into the cache keys: the data set, store and corrections."""
         dataset = fetch.resolve(
             request.parameters.get("dataset", catalog.AUTO), self.settings.data, self.settings.home / "data"
         )
@@ -122,18 +123,17 @@ class LocalBackend(ABC):
             "dataset": dataset,
             "store": self.step_settings().store,
             "feedback": corrections.digest(store),
-            "deployment": " ".join(filter(None, (deployment["life"], self.settings.deployer))),
         }
 
     def _watch_engine(
-        self, run: runs.Run, deployment: dict[str, str], steps: dict[str, StepState], watch: Watch
+        self, run: runs.Run, steps: dict[str, StepState], watch: Watch
     ) -> tuple[int, str, dict[str, Any]]:
         """Run the engine to its end. Returns (exit code, MLflow's run id, the first step failure's event)."""
         reader, mlflow_run = events.EventLog(run.events), ""
         failure: events.Event = {}
         began: dict[str, float] = {}
         with (run.logs / "engine.log").open("wb") as log:
-            engine = self._start_engine(run, deployment, log)
+            engine = self._start_engine(run, log)
             try:
                 deadline = time.monotonic() + RUN_SECONDS
                 over = False
@@ -168,9 +168,9 @@ class LocalBackend(ABC):
                     # Of a step whose shell alone was killed, the work would go on.
                     runs.end_group(engine.pid, run.record()["engine_started"])
 
-    def _start_engine(self, run: runs.Run, deployment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start_engine(self, run: runs.Run, log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = os.environ | self.step_settings().environ()
-        environment |= {ENDPOINT_VARIABLE: deployment["endpoint"]}
+        environment |= {ENDPOINT_VARIABLE: self.step_endpoint()}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         environment.pop("MLFLOW_RUN_ID", None)
         engine = subprocess.Popen(
@@ -254,10 +254,3 @@ def last_lines(log: Path, count: int = 5) -> str:
     lines = log.read_text(errors="replace").split("\n")[-200:] if log.exists() else []
     kept = [line.rstrip() for line in lines if line.strip()][-count:]
     return "; its last words:\n    " + "\n    ".join(kept) if kept else ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import json
-
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found

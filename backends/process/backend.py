@@ -11,9 +11,7 @@ from backends import runs
 from backends.base import Watch
 from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
 from backends.process import predictor
-from digits.release import deploy, ledger, releases
 from digits.settings import Settings
-from digits.store import open_store
 
 
 class ProcessBackend(LocalBackend):
@@ -38,25 +36,14 @@ class ProcessBackend(LocalBackend):
         """The same: everything is on this machine."""
         return self.settings
 
-    def deployment(self) -> dict[str, str]:
+    def step_endpoint(self) -> str:
         """See LocalBackend."""
-        state = predictor.ensure(self.settings)
-        return {"life": state.life, "endpoint": state.url}
+        return predictor.ensure(self.settings).url
 
     def endpoint(self) -> str:
         """See Backend."""
         state = predictor.running(self.settings)
         return state.url if state else ""
-
-    def redeploy(self) -> str:
-        """The predictor follows the ledger; wait until it has. The next run's deploy step is not cached."""
-        state = predictor.running(self.settings)
-        if not state:
-            return ""
-        predictor.new_life(self.settings)
-        store = open_store(self.settings)
-        deploy.wait_for(state.url, releases.load(store, ledger.champion(store)))
-        return state.url
 
     def release_leftovers(self, run: runs.Run) -> None:
         """Nothing beside processes."""

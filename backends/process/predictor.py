@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ LOCK_SECONDS = 60.0  # more than its holder takes: STOP_SECONDS, twice the five 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A predictor that runs: where, as which process, in which world, and an id of this life.
+    """A predictor that runs: where, as which process, in which world.
 
     `port` and `grpc_port` are those that were asked for; one that was taken is not where it listens.
     """
@@ -38,7 +37,6 @@ class Predictor:
     grpc: str
     pid: int
     started: float
-    life: str
     world: str = ""
     port: int = 0
     grpc_port: int = 0
@@ -74,13 +72,6 @@ def stop(settings: Settings) -> None:
         _file(settings).unlink(missing_ok=True)
 
 
-def new_life(settings: Settings) -> None:
-    """Make the next run deploy anew, because the champion was changed by hand."""
-    with _lock(settings):
-        if state := running(settings):
-            write_json(_file(settings), asdict(state) | {"life": secrets.token_hex(4)})
-
-
 def _start(settings: Settings) -> Predictor:
     http, grpc = free_port(settings.port), free_port(settings.grpc_port)
     log = settings.home / "logs" / "predictor.log"
@@ -100,7 +91,6 @@ def _start(settings: Settings) -> Predictor:
         grpc=f"127.0.0.1:{grpc}",
         pid=process.pid,
         started=runs.started_at(process.pid),
-        life=secrets.token_hex(4),
         world=_world(settings),
         port=settings.port,
         grpc_port=settings.grpc_port,

@@ -105,8 +105,8 @@ def main() -> None:
             rows.setdefault("cold run, s", []).append(seconds)
             rows.setdefault("cold run less training, s", []).append(seconds - answer["training_seconds"])
             seconds, answer = run(settings)
-            if {step["state"] for step in answer["steps"].values()} != {"cached"}:
-                raise SystemExit(f"expected all steps from the cache, got {answer['steps']}")
+            if [name for name, step in answer["steps"].items() if step["state"] != "cached"] != ["deploy"]:
+                raise SystemExit(f"expected all steps but deploy from the cache, got {answer['steps']}")
             rows.setdefault("cached run, s", []).append(seconds)
             rows.setdefault("predictor ready after, s", []).append(start(settings))
             predictor.stop(settings)

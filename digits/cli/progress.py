@@ -121,8 +121,7 @@ def summary(result: Result, settings: Settings, *, following: bool = True) -> di
         "digest": published["digest"],
         "promoted": published["promoted"],
         "why": published["why"],
-        # As deploy found it: the answer of publish may be from the cache, and another release champion since.
-        "champion": result.outputs["deployed"]["version"] or published["champion"],
+        "champion": published["champion"],
         "data": plain(result.outputs["data"] | {"feedback": result.outputs["feedback"]}),
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],

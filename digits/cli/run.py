@@ -101,7 +101,7 @@ def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: s
         record, resumed = run.record(), run.id
         if not quiet:
             click.echo(f"takes up run {resumed}", err=True)
-        world = {"store", "feedback", "deployment"}
+        world = {"store", "feedback"}
         given = {k: v for k, v in record["parameters"].items() if k not in world} | given
         settings = dataclasses.replace(settings, backend=record["backend"])
     backend = open_backend(settings)

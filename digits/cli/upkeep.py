@@ -16,10 +16,7 @@ from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import BACKENDS, Settings
 
 MADE = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "docker.lock", "cluster.lock")
-OF_CONTAINERS = (
-    "minio.json",
-    "predictor-container.json",
-)  # MinIO's keys, without which its objects are lost, and a life
+OF_CONTAINERS = ("minio.json",)  # MinIO's credentials; without them its objects are lost
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
 
 

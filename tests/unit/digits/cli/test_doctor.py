@@ -127,7 +127,7 @@ def test_a_port_is_told_as_it_is_recorded(asked: int, now: int, said: str, setti
     with answering(b'{"parameters": {"release": "r"}}') as address:
         ports = (int(address.split(":")[1]), free_port())
         state = predictor.Predictor(
-            f"http://{address}", "", os.getpid(), runs.started_at(os.getpid()), "", "w", ports[asked]
+            f"http://{address}", "", os.getpid(), runs.started_at(os.getpid()), "w", ports[asked]
         )
         write_json(settings.home / "endpoint.json", dataclasses.asdict(state))
         found = doctor._guarded("e", False, lambda: doctor._endpoint(dataclasses.replace(settings, port=ports[now])))
