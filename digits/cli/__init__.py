@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import difflib
 import importlib
-import json
 import os
 import signal
 import sys
@@ -20,27 +19,27 @@ import click
 from digits import __version__
 from digits.errors import DigitsError, mask_url
 
-# command: (module of digits.cli, one line of help)
+# {command: (module of digits.cli, with ":function" if it is not named as the command, one line of help)}
 COMMANDS = {
-    "up": ("run", "Run what is not cached, serve the model and open the drawing page."),
+    "up": ("up", "Run what is not cached, serve the model and open the drawing page."),
     "run": ("run", "Run the pipeline."),
-    "compile": ("run", "Write the pipeline as YAML for Kubeflow."),
+    "compile": ("compile:compile_command", "Write the pipeline as YAML for Kubeflow."),
     "predict": ("predict", "Recognise picture files, or test images by their number."),
     "serve": ("serve", "Serve the champion (or one release) over KServe's protocols."),
-    "web": ("serve", "Serve the drawing page for any KServe endpoint."),
-    "releases": ("releases", "List the releases."),
-    "promote": ("releases", "Make a release the champion."),
-    "rollback": ("releases", "Bring back the champion before this one."),
-    "verify": ("releases", "Check the chain from data to endpoint."),
-    "report": ("releases", "Open the report of a run."),
+    "web": ("web", "Serve the drawing page for any KServe endpoint."),
+    "releases": ("list_releases", "List the releases."),
+    "promote": ("champion", "Make a release the champion."),
+    "rollback": ("champion", "Bring back the champion before this one."),
+    "verify": ("verify_release", "Check the chain from data to endpoint."),
+    "report": ("open_report", "Open the report of a run."),
     "feedback": ("feedback", "List the corrections that the next run learns from, or take some back."),
-    "doctor": ("upkeep", "Say what is there, what is missing and how to get it."),
-    "clean": ("upkeep", "Stop what runs and remove what was made."),
-    "images": ("upkeep", "Build the container images."),
-    "cluster": ("cluster", "Make, use and remove a kind cluster with KServe."),
+    "doctor": ("doctor", "Say what is there, what is missing and how to get it."),
+    "clean": ("clean", "Stop what runs and remove what was made."),
+    "images": ("build_images", "Build the container images."),
+    "cluster": ("kind_cluster", "Make, use and remove a kind cluster with KServe."),
     "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
     "upload": ("kubeflow", "Upload the pipeline to Kubeflow Pipelines."),
-    "schedule": ("kubeflow", "Run the pipeline on Kubeflow at set times."),
+    "schedule": ("schedule", "Run the pipeline on Kubeflow at set times."),
 }
 
 
@@ -57,8 +56,8 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"digits.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, "compile_command" if cmd_name == "compile" else cmd_name)
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"digits.cli.{module}"), name or cmd_name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -135,10 +134,7 @@ def _fault(exc: Exception) -> DigitsError:
 def _fail(message: str, remedy: str, code: int) -> NoReturn:
     """End with an exit code and, where --json was asked for, the error as its one object."""
     if "--json" in sys.argv:
+        from digits.cli.common import emit
+
         emit({"error": message, "remedy": remedy, "exit_code": code})
     sys.exit(code)
-
-
-def emit(answer: Any) -> None:
-    """Write the one JSON object of `--json` to standard output."""
-    click.echo(json.dumps(answer))

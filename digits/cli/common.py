@@ -1,11 +1,15 @@
-"""What several commands share: options, and a backend with its store for as long as a command needs them."""
+"""Options and helpers that several commands share."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,25 +19,48 @@ if TYPE_CHECKING:
     from backends.base import Backend
     from digits.store import ObjectStore
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-backend_option = click.option("--backend", type=click.Choice(BACKENDS), help="Whose releases and endpoint.  [process]")
-# Those that serve on this machine: what Kubeflow serves, and its releases, may not be reached from here.
-HERE = tuple(name for name in BACKENDS if name != "kubeflow")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+backend_option = click.option(
+    "--backend", type=click.Choice(BACKENDS), help="Backend whose releases and endpoint are meant.  [process]"
+)
+# The backends that serve on this machine. Kubeflow's endpoint and releases may be unreachable from here.
+LOCAL_BACKENDS = tuple(name for name in BACKENDS if name != "kubeflow")
 
 
 @contextlib.contextmanager
-def opened(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
-    """(settings as this machine reaches things, the object store, the backend) of a backend, by name or the settings'.
+def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
+    """Open a backend and its object store.
 
-    Raises what `Backend.here` and `open_store` do.
+    Args:
+        backend: the backend's name, or None for the settings' backend.
+
+    Yields:
+        (the settings with which this machine reaches the store and the endpoint, the store, the backend).
+
+    Raises:
+        DigitsError: the backend or the store cannot be reached.
     """
     from backends import open_backend
     from digits.store import open_store
 
     settings = Settings.load()
-    chosen = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
+    opened = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
     try:
-        here = chosen.here()
-        yield here, open_store(here), chosen
+        here = opened.here()
+        yield here, open_store(here), opened
     finally:
-        chosen.close()
+        opened.close()
+
+
+def emit(answer: Any) -> None:
+    """Write the one JSON object of `--json` to standard output."""
+    click.echo(json.dumps(answer))
+
+
+def wrap(text: str, indent: int) -> str:
+    """Break `text` at the terminal's width and indent its further lines; without a terminal return it unchanged."""
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        return text
+    width = max(min(shutil.get_terminal_size().columns, 120) - indent, 20)
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return ("\n" + " " * indent).join(lines)

@@ -6,8 +6,7 @@ import dataclasses
 
 import click
 
-from digits.cli import emit
-from digits.cli.common import backend_option, json_option, opened
+from digits.cli.common import backend_option, emit, json_option, open_store_of
 from digits.data import corrections
 
 
@@ -22,7 +21,7 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     digits feedback
     digits feedback --remove 3f2a9c81d0b4
     """
-    with opened(backend) as (_, store, _):
+    with open_store_of(backend) as (_, store, _):
         for which in remove:
             click.echo(f"removed {_line(corrections.remove(store, which))}", err=as_json)
         found = corrections.list_current(store)

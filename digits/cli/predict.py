@@ -10,8 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from digits.cli import emit
-from digits.cli.common import json_option
+from digits.cli.common import emit, json_option
 from digits.data.dataset import Images
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import Ink, to_mnist

@@ -134,8 +134,8 @@ def test_every_backend_of_the_settings_is_opened(name: str, tmp_path: Path) -> N
 
 def test_a_local_backend_may_be_named_wherever_one_is_wanted() -> None:
     """`digits up` and `digits cluster deploy` take each backend that serves on this machine; none is written out."""
-    from digits.cli.cluster import deploy
-    from digits.cli.run import up
+    from digits.cli.kind_cluster import deploy
+    from digits.cli.up import up
 
     for command in (up, deploy):
         (option,) = (option for option in command.params if option.name == "backend")

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from backends.kserve.kube import RefusedError
-from digits.cli import progress
+from digits.cli import summary
 from digits.data import corrections
 from digits.data.catalog import names
 from digits.data.dataset import Dataset
@@ -388,17 +388,17 @@ def test_a_cluster_without_a_store_goes_at_once(
 
 def test_an_endpoint_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`digits cluster open` watches the endpoint beside the page, and names the one that no longer answers."""
-    from digits.cli import cluster
+    from digits.cli import open_cluster
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         del scope, receive
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(open_cluster, "LOOK_SECONDS", 0.2)
     gone = f"http://127.0.0.1:{free_port()}/v2/health/live"
     with serving(app, lifespan="off", log_config=None) as url:
-        assert cluster._watch(f"{url}/healthz", gone) == gone
+        assert open_cluster._watch(f"{url}/healthz", gone) == gone
 
 
 def test_a_rollback_that_ends_half_way_says_so(
@@ -435,8 +435,8 @@ def test_a_run_tells_of_a_misspelt_setting(digits: Digits, monkeypatch: pytest.M
 def test_an_endpoint_elsewhere_than_set_is_told(settings: Settings) -> None:
     """Where another program has the predictor's port, the summary's address comes with the reason; others without."""
     here, elsewhere = f"http://127.0.0.1:{settings.port}", "http://127.0.0.1:1"
-    assert [progress._moved(address, settings) for address in (here, "http://digits.example", "")] == ["", "", ""]
-    assert progress._moved(elsewhere, settings) == f"   (port {settings.port} was taken)"
+    assert [summary._moved(address, settings) for address in (here, "http://digits.example", "")] == ["", "", ""]
+    assert summary._moved(elsewhere, settings) == f"   (port {settings.port} was taken)"
 
 
 def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
@@ -458,7 +458,7 @@ def test_corrections_go_where_the_backends_runs_look(
     digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an endpoint of one's own too, the page of the docker backend keeps corrections in that backend's store."""
-    from digits.cli import serve as command
+    from digits.cli import web as command
 
     docker = dataclasses.replace(settings, backend="docker")
     served: list[tuple[str, list[str]]] = []
@@ -467,7 +467,7 @@ def test_corrections_go_where_the_backends_runs_look(
     def opened(_: object) -> Iterator[tuple[Settings, None, None]]:
         yield dataclasses.replace(docker, store="s3://digits"), None, None
 
-    monkeypatch.setattr(command, "opened", opened)
+    monkeypatch.setattr(command, "open_store_of", opened)
     monkeypatch.setattr("web_app.server.serve", lambda here, to, **_: served.append((here.store, to)))
     monkeypatch.setattr("web_app.server.listening", lambda *_: None)
     assert digits("web", "--endpoint", "http://127.0.0.1:1", on=docker).code == 0

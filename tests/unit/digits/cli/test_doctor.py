@@ -11,7 +11,8 @@ import pytest
 
 from backends import runs
 from backends.process import predictor
-from digits.cli import doctor
+from digits.cli import checks, engine_checks
+from digits.cli.doctor import run_check
 from digits.data import catalog
 from digits.data.catalog import SOURCES, Source
 from digits.files import sha256_of, write_json
@@ -76,7 +77,7 @@ def test_an_image_that_is_not_built_is_no_tick(
     monkeypatch.setattr(containers, "connect", Engine)
     monkeypatch.setattr(images, "reference", reference)
     monkeypatch.setattr(images, "present", lambda _, name: built or "predictor" not in name)
-    found = doctor._guarded("images", True, lambda: doctor._images(settings))
+    found = run_check("images", True, lambda: engine_checks.check_images(settings))
     if built:
         assert (found.ok, found.found) == (True, "digits-steps:1, digits-predictor:1")
     else:
@@ -87,7 +88,7 @@ def test_an_image_that_is_not_built_is_no_tick(
 def test_a_password_in_the_datas_address_is_masked(settings: Settings) -> None:
     """The data set's address is shown without its password, in the checks too."""
     placed = dataclasses.replace(settings, data="https://me:canary@host.example/mnist")
-    found = doctor._guarded("data", True, lambda: doctor._data(placed))
+    found = run_check("data", True, lambda: checks.check_data(placed))
     assert ("host.example" in found.found, "canary" in found.found) == (True, False)
 
 
@@ -100,25 +101,25 @@ def test_a_folder_with_another_data_set_is_named(
     for name, content in tiny_files().items():
         (tmp_path / name).write_bytes(content)
     placed = dataclasses.replace(settings, data=str(tmp_path))
-    found = doctor._guarded("data", True, lambda: doctor._data(placed))
+    found = run_check("data", True, lambda: checks.check_data(placed))
     assert (found.ok, found.found) == (True, f"fashion-mnist in {tmp_path}")
     (tmp_path / name).unlink()
-    found = doctor._guarded("data", True, lambda: doctor._data(placed))
+    found = run_check("data", True, lambda: checks.check_data(placed))
     assert (found.ok, "train-images-idx3-ubyte: expected 47040016 bytes" in found.found) == (False, True)
 
 
 @pytest.mark.parametrize("data", ["http://host.example/mnist", "s3://bucket/mnist"])
 def test_data_that_was_not_asked_for_is_no_tick(data: str, settings: Settings) -> None:
     """An address is not looked into here, and is not said to hold anything."""
-    found = doctor._guarded("data", True, lambda: doctor._data(dataclasses.replace(settings, data=data)))
-    assert (found.ok, found.found) == (None, f"{data}, which was not asked")
+    found = run_check("data", True, lambda: checks.check_data(dataclasses.replace(settings, data=data)))
+    assert (found.ok, found.found) == (None, f"{data} (not checked)")
 
 
 @pytest.mark.parametrize(
     ("asked", "now", "said"),
     [
         (0, 0, ""),
-        (1, 1, "; port {asked} was taken when it started"),
+        (1, 1, "; port {asked} was in use when it started"),
         (0, 1, "; it was started for port {asked}, the next run moves it to {now} (DIGITS_PORT)"),
     ],
 )
@@ -130,7 +131,9 @@ def test_a_port_is_told_as_it_is_recorded(asked: int, now: int, said: str, setti
             f"http://{address}", "", os.getpid(), runs.started_at(os.getpid()), "w", ports[asked]
         )
         write_json(settings.home / "endpoint.json", dataclasses.asdict(state))
-        found = doctor._guarded("e", False, lambda: doctor._endpoint(dataclasses.replace(settings, port=ports[now])))
+        found = run_check(
+            "e", False, lambda: engine_checks.check_endpoint(dataclasses.replace(settings, port=ports[now]))
+        )
     assert found.found == f"http://{address} serves release r" + said.format(asked=ports[asked], now=ports[now])
 
 
@@ -139,7 +142,7 @@ def test_an_endpoint_in_a_cluster_is_not_asked_from_here(settings: Settings, mon
     address = "http://digits-predictor.digits.svc.cluster.local"
     monkeypatch.setattr("backends.kubeflow.backend.KubeflowBackend.endpoint", lambda _: address)
     kubeflow = dataclasses.replace(settings, backend="kubeflow", kfp_host="http://127.0.0.1:9")
-    found = doctor._guarded("endpoint", False, lambda: doctor._endpoint(kubeflow))
+    found = run_check("endpoint", False, lambda: engine_checks.check_endpoint(kubeflow))
     assert (found.ok, address in found.found, found.remedy) == (True, True, "")
 
 
@@ -148,5 +151,5 @@ def test_a_server_that_is_no_store_is_no_tick(settings: Settings) -> None:
     with answering(b"<!doctype html><title>MinIO Console</title>") as endpoint:
         keys = {"minio_access_key": "access", "minio_secret_key": "a-secret-key"}
         placed = dataclasses.replace(settings, store="s3://digits", minio_endpoint=endpoint, **keys)
-        found = doctor._guarded("object store", True, lambda: doctor._store(placed))
+        found = run_check("object store", True, lambda: checks.check_store(placed))
     assert (found.ok, "MINIO_ENDPOINT" in found.remedy) == (False, True)

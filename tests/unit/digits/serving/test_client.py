@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from digits import http
-from digits.cli import doctor
+from digits.cli.doctor import run_check
+from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError
 from digits.release import deploy
 from digits.serving import client
@@ -99,5 +100,5 @@ def test_doctor_knows_a_stranger_on_the_endpoints_port(
     """Another program where the predictor should be is named as such, and nothing is thrown."""
     with answering(said) as address:
         monkeypatch.setattr("backends.process.backend.ProcessBackend.endpoint", lambda _: f"http://{address}")
-        found = doctor._guarded("endpoint", False, lambda: doctor._endpoint(settings))
-    assert (found.ok, found.found) == (None, f"what answers at http://{address} is no predictor of ours")
+        found = run_check("endpoint", False, lambda: check_endpoint(settings))
+    assert (found.ok, found.found) == (None, f"the server at http://{address} is not a predictor of digits")

@@ -1,0 +1,125 @@
+"""The checks of `digits doctor` that need no engine: Python, the working directory, data, store and MLflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from digits.data.catalog import AUTO, FALLBACK, SOURCES
+from digits.errors import DigitsError, mask_url
+from digits.settings import Settings
+
+PYTHONS = ((3, 11), (3, 12))
+MIN_GIGABYTES = 2
+# A file of one of these names in the working directory would be imported instead of the library.
+SHADOWED = (
+    "kfp",
+    "kserve",
+    "mlflow",
+    "keras",
+    "tensorflow",
+    "onnx",
+    "numpy",
+    "docker",
+    "minio",
+    "click",
+    "types",
+    "random",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check. `ok` is None if something is absent or unusual that the backend does not need."""
+
+    name: str
+    ok: bool | None
+    found: str
+    remedy: str = ""
+
+
+def check_python() -> Finding:
+    """Check that this Python is of a supported version."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    supported = sys.version_info[:2] in PYTHONS
+    return Finding("python", supported, f"{version} in {sys.prefix}", "" if supported else "use Python 3.11 or 3.12")
+
+
+def find_shadows(folder: Path) -> Iterator[Finding]:
+    """Yield a finding for each file or package in `folder` that would be imported instead of a library."""
+    for name in SHADOWED:
+        if (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file():
+            yield Finding(
+                "shadowed module",
+                False,
+                f"{folder / name} would be imported instead of the library {name}",
+                "rename it, or run digits in another directory",
+            )
+
+
+def check_home(settings: Settings) -> Finding:
+    """Check that DIGITS_HOME can be written and has free space."""
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    if not os.access(place, os.W_OK):
+        return Finding("home", False, f"{settings.home} is not writable", "set DIGITS_HOME to another folder")
+    return Finding(
+        "home",
+        free >= MIN_GIGABYTES,
+        f"{settings.home}, {free:.0f} GB free",
+        "" if free >= MIN_GIGABYTES else "free some space, or set DIGITS_HOME to another disk",
+    )
+
+
+def check_data(settings: Settings) -> str | Finding:
+    """Check that a data set is available; a remote DIGITS_DATA is not contacted."""
+    from digits.data import fetch
+
+    if settings.data:
+        if urlsplit(settings.data).scheme not in {"", "file"}:
+            return Finding("data", None, f"{mask_url(settings.data)} (not checked)")
+        problems = []
+        for name in SOURCES:
+            try:
+                fetch.check_place(name, settings.data)
+            except DigitsError as exc:
+                problems.append(exc)
+            else:
+                return f"{name} in {settings.data}"
+        raise problems[0]
+    if fetch.resolve(AUTO, "", settings.home / "data") == FALLBACK:
+        fallback = "no mirror of MNIST is reachable; a run would use scikit-learn's 1,797 digits"
+        return Finding("data", None, fallback, "set DIGITS_DATA to a folder with MNIST's four files")
+    return "MNIST from the cache or a public mirror"
+
+
+def check_store(settings: Settings) -> str:
+    """Check that the backend's object store answers as a store. Return its address."""
+    from backends import open_backend
+    from digits.store import open_store
+
+    backend = open_backend(settings)
+    try:
+        store = open_store(backend.here())
+        store.keys("promotions/digits/none/")  # a server of another kind may answer any request for a single object
+        return store.uri
+    finally:
+        backend.close()
+
+
+def check_mlflow(settings: Settings) -> str:
+    """Check that MLflow answers, if its database exists already. Return its address."""
+    from digits.release import mlflow_log
+
+    file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
+    if settings.tracking_uri.startswith("sqlite:") and not file.exists():
+        return f"{settings.tracking_uri} (the first run creates it)"
+    mlflow_log.check(settings)
+    return settings.tracking_uri

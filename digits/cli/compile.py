@@ -1,0 +1,51 @@
+"""`digits compile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from digits.cli.common import emit, json_option, wrap
+from digits.cli.parameters import load_settings
+from digits.settings import BACKENDS, Settings
+
+
+@click.command(name="compile")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("pipeline.yaml"),
+    help="File to write.  [pipeline.yaml]",
+)
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend whose settings go in.  [kubeflow]"
+)
+@json_option
+def compile_command(output: Path, backend: str, as_json: bool) -> None:
+    """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine.
+
+    \b
+    digits compile
+    digits compile --output /tmp/digits.yaml
+    """
+    write_pipeline(output, load_settings(None, backend), as_json, {})
+
+
+def write_pipeline(output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any]) -> None:
+    """Write the pipeline as YAML to `output`; `defaults` replace the definition's for parameters of these names."""
+    from pipeline.definition import compile_to, unchanged
+
+    configure: Any = unchanged
+    if settings.backend == "kubeflow":
+        from backends.kubeflow.tasks import STEPS_IMAGE, configure_task
+
+        configure = configure_task(settings)
+        hint = f"; its steps run in {settings.steps_image or STEPS_IMAGE} (DIGITS_STEPS_IMAGE)"
+    else:
+        hint = f" for the backend {settings.backend}; for Kubeflow: digits compile"
+    compile_to(output, configure, defaults)
+    click.echo(wrap(f"wrote {output}{hint}", 0), err=True)
+    if as_json:
+        emit({"output": str(output)})

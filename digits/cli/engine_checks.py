@@ -1,0 +1,136 @@
+"""The checks of `digits doctor` that ask an engine: Docker, an endpoint, Kubeflow, a kind cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import urlsplit
+
+from digits.cli.checks import Finding
+from digits.errors import DigitsError, MissingError
+from digits.settings import Settings
+
+
+def check_docker() -> str:
+    """Check that a Docker engine answers. Return its version and address."""
+    from backends.docker import containers
+
+    client = containers.connect()
+    try:
+        return f"{client.version()['Version']} at {containers.place()}"
+    finally:
+        client.close()
+
+
+def check_images(settings: Settings) -> str | Finding:
+    """Check that the images of a run on Docker are built."""
+    from backends.docker import containers, images
+
+    client = containers.connect()
+    try:
+        names = [images.reference(client, settings, which) for which in ("steps", "predictor")]
+        absent = [name for name in names if not images.present(client, name)]
+    finally:
+        client.close()
+    if absent:
+        hint = "digits images build; or the first run with --backend docker builds them"
+        return Finding("images", None, f"not built yet: {', '.join(absent)}", hint)
+    return ", ".join(names)
+
+
+def check_endpoint(settings: Settings) -> str:
+    """Check that the backend's endpoint answers. Return its address and its release."""
+    from backends import open_backend
+    from digits.release import deploy
+
+    backend = open_backend(settings)
+    try:
+        address = backend.endpoint()
+    finally:
+        backend.close()
+    if not address:
+        raise MissingError("nothing is served", remedy="digits run")
+    if address.endswith(".svc.cluster.local"):
+        return f"{address} is ready according to KServe; only the cluster can reach it"
+    try:
+        release = deploy.request(f"{address}/v2/models/digits")["parameters"]["release"]
+    except OSError as exc:
+        raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise MissingError(f"the server at {address} is not a predictor of digits", remedy="digits run") from exc
+    return f"{address} serves release {release or '(none yet)'}{_explain_port(settings, address)}"
+
+
+def _explain_port(settings: Settings, address: str) -> str:
+    """Return why the predictor process does not use the settings' port; '' if it does, or if nothing is recorded."""
+    from backends.process import predictor
+
+    state = predictor.running(settings) if settings.backend == "process" else None
+    if not state or not state.port:
+        return ""
+    if state.port != settings.port:
+        return f"; it was started for port {state.port}, the next run moves it to {settings.port} (DIGITS_PORT)"
+    return "" if urlsplit(address).port == state.port else f"; port {state.port} was in use when it started"
+
+
+def check_kubeflow(settings: Settings) -> str:
+    """Check that the Kubeflow Pipelines API answers. Return its address."""
+    from backends.kubeflow.backend import KubeflowBackend
+
+    if not settings.kfp_host and settings.backend != "kubeflow":
+        raise MissingError(
+            "DIGITS_KFP_HOST is not set; only the kubeflow backend needs it",
+            remedy="set it to the address of the Kubeflow Pipelines API",
+        )
+    backend = KubeflowBackend(settings)
+    try:
+        backend.check()
+    finally:
+        backend.close()
+    return settings.kfp_host
+
+
+def check_cluster(settings: Settings) -> str:
+    """Check that the kind cluster answers, if `digits cluster up` created one."""
+    from backends.kind import cluster
+    from backends.kserve.kube import kubeconfig_path
+
+    if not kubeconfig_path(settings).is_file():
+        return "none (digits cluster up creates one)"
+    status = cluster.status(settings)
+    if not status["answers"]:
+        raise MissingError(f"{status['cluster']} does not answer", remedy="digits cluster up, or digits cluster down")
+    served = ", ".join(f"{item['name']} serves {item['release']}" for item in status["endpoints"])
+    return f"{status['cluster']}, KServe {status['kserve']}; {served or 'nothing is served'}"
+
+
+def check_leftovers(settings: Settings) -> str:
+    """Check that no killed run left a record in state RUNNING or a step's container."""
+    from backends import runs
+
+    leftovers = []
+    for run in runs.all_runs(settings.home):
+        record = run.record()
+        if record["state"] == runs.RUNNING and not runs.alive(record["pid"], record["started"]):
+            leftovers.append(f"run {run.id}")
+    with contextlib.suppress(DigitsError):  # no engine, no containers
+        leftovers += _list_orphaned_containers(settings)
+    if leftovers:
+        raise MissingError(f"left by killed programs: {', '.join(leftovers)}", remedy="digits run or digits clean")
+    return "none"
+
+
+def _list_orphaned_containers(settings: Settings) -> list[str]:
+    """Return the step containers whose run is not running."""
+    from backends import runs
+    from backends.docker import containers
+
+    client = containers.connect()
+    try:
+        running = {run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING}
+        return [
+            f"container {container.name}"
+            for container in containers.ours(client, settings, "step")
+            if container.labels.get(containers.RUN_LABEL) not in running
+        ]
+    finally:
+        client.close()

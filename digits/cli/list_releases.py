@@ -1,0 +1,50 @@
+"""`digits releases`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from digits.cli.common import backend_option, emit, json_option, open_store_of
+from digits.errors import MissingError
+from digits.release import ledger
+from digits.release.releases import listed
+
+
+@click.command()
+@backend_option
+@json_option
+def releases(backend: str | None, as_json: bool) -> None:
+    """List the releases, oldest first, and say which is the champion, which one comes back, which one is damaged.
+
+    \b
+    digits releases
+    digits releases --backend docker --json
+    """
+    with open_store_of(backend) as (_, store, _):
+        champion, previous = ledger.champion(store), ledger.previous(store)
+        manifests, damaged = listed(store)
+    rows: list[dict[str, Any]] = [
+        {
+            "version": m["version"],
+            "created": m["created"],
+            "accuracy": m["metrics"]["accuracy"],
+            "dataset": m["data"]["dataset"],
+            "digest": m["digest"],
+            "champion": m["version"] == champion,
+            "previous": m["version"] == previous,
+        }
+        for m in manifests
+    ]
+    if as_json:
+        emit({"releases": rows, "damaged": damaged, "champion": champion, "previous": previous})
+        return
+    if not rows and not damaged:
+        raise MissingError("there are no releases yet", remedy="digits run")
+    for row in rows:
+        role = "champion" if row["champion"] else "comes back by digits rollback" if row["previous"] else ""
+        when = row["created"][:16].replace("T", " ")
+        click.echo(f"{row['version']}  {when}  {row['accuracy']:.2%}  {row['dataset']}  {role}".rstrip())
+    for version, why in damaged.items():
+        click.echo(f"{version}  damaged: {why}")

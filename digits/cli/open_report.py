@@ -1,0 +1,38 @@
+"""`digits report`."""
+
+from __future__ import annotations
+
+import webbrowser
+
+import click
+
+from digits.cli.common import emit, json_option
+from digits.errors import MissingError
+from digits.settings import Settings
+
+
+@click.command()
+@click.argument("run", default="")
+@click.option("--open/--no-open", "open_page", default=True, help="Open it in a browser.  [open]")
+@json_option
+def report(run: str, open_page: bool, as_json: bool) -> None:
+    """Open the report of the newest run that has one, or of RUN.
+
+    \b
+    digits report
+    digits report 20261123-063030-271828-6321
+    digits report --no-open     print its path
+    """
+    from backends import runs
+
+    home = Settings.load().home
+    found = [runs.find(home, run)] if run else runs.all_runs(home)
+    paths = [r.folder / "report.html" for r in found if (r.folder / "report.html").exists()]
+    if not paths:
+        raise MissingError(f"no report of {run or 'any run'}", remedy="digits run")
+    if as_json:
+        emit({"report": str(paths[-1])})
+    else:
+        click.echo(str(paths[-1]))
+    if open_page:
+        webbrowser.open(paths[-1].as_uri())

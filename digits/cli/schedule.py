@@ -1,0 +1,79 @@
+"""`digits schedule`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from digits.cli.common import emit, json_option
+from digits.cli.kubeflow import connect
+from digits.cli.parameters import chosen, parameter_options
+from digits.errors import UsageError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@click.command()
+@parameter_options
+@click.option("--cron", help="Cron expression of five or six fields (six: seconds first), in the server's time zone.")
+@click.option("--every", help="Time between runs: 30m, 24h, 7d.")
+@click.option("--list", "show", is_flag=True, help="List the schedules.")
+@click.option("--delete", metavar="ID", help="Remove a schedule; a run of it that goes on is cut off.")
+@json_option
+def schedule(
+    cron: str | None, every: str | None, show: bool, delete: str | None, as_json: bool, **options: Any
+) -> None:
+    """Run the pipeline on Kubeflow at set times.
+
+    \b
+    digits schedule --cron "0 3 * * *"        every night at three
+    digits schedule --every 12h --epochs 5
+    digits schedule --list
+    digits schedule --delete ID
+    """
+    if sum(map(bool, (cron, every, show, delete))) != 1:
+        raise UsageError("expected one of --cron, --every, --list and --delete", remedy="digits schedule --help")
+    from backends.kubeflow.submit import compiled
+    from pipeline import EXPERIMENT, NAME
+
+    trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}
+    settings, api = connect()
+    if show:
+        found = api.schedules(NAME)
+        for item in found:
+            click.echo(f"{item['id']}  {item['when']}  {item['status']}", err=as_json)
+        if as_json:
+            emit({"schedules": found})
+        return
+    if delete:
+        api.unschedule(delete)
+        click.echo(f"removed {delete}", err=True)
+        if as_json:
+            emit({"removed": delete})
+        return
+    parameters = chosen(options)
+    spec = compiled(settings)
+    made = api.schedule(spec, NAME, str(parameters.get("experiment", EXPERIMENT)), parameters, trigger)
+    click.echo(f"scheduled {made}", err=True)
+    if as_json:
+        emit({"schedule": made})
+
+
+def _cron(text: str) -> str:
+    """Kubeflow's six fields, of which the first is the second."""
+    fields = text.split()
+    if len(fields) not in {5, 6} and not text.startswith("@"):
+        raise UsageError(
+            f"--cron: expected five or six fields, got {text!r}", remedy='digits schedule --cron "0 3 * * *"'
+        )
+    return " ".join(["0", *fields] if len(fields) == 5 else fields)
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if seconds < 60:
+        raise UsageError(f"--every: expected at least 1m, as in 30m, 24h or 7d, got {text!r}")
+    return seconds
