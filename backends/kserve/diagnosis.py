@@ -1,4 +1,4 @@
-"""Why an InferenceService does not get ready, in the words of its pods."""
+"""The reason why an InferenceService does not become ready, as its pods and KServe report it."""
 
 from __future__ import annotations
 
@@ -8,77 +8,91 @@ from typing import Any
 from backends.kserve.kube import Json, Kube
 from digits.errors import DigitsError
 
-# States that waiting does not mend.
-HOPELESS = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}
-CRASHES = 2  # so many restarts; the first may have met a store that was just starting
-SAID = 1200
+# States of a container that do not change by waiting.
+PERMANENT = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}
+MAX_CRASHES = 2  # restarts of a container; the first crash may be due to a store that was just starting
+MAX_TEXT = 1200  # characters of a container's output
 
 
-def reasons(
-    kube: Kube, pods_path: str, name: str, live: Json | None, deployed: Json | None, revision: str
+def diagnose(
+    kube: Kube, pods_path: str, name: str, live: Json | None, deployment: Json | None, revision: str
 ) -> tuple[str, bool]:
-    """(what stands in the way, whether waiting is hopeless) for the pods of one revision of InferenceService `name`."""
-    found: list[str] = []
-    hopeless = False
-    template = deployed["spec"]["template"]["metadata"].get("annotations", {}) if deployed else {}
-    if deployed is None or template.get("digits/revision") != revision:
-        # KServe has not taken it up: it says on the InferenceService why.
-        return "; ".join(_conditions(live)) or "KServe has not taken it up (is its controller running?)", False
-    for condition in deployed.get("status", {}).get("conditions", []):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            found.append(f"no pod may be made: {condition['message']}")  # quota, pod security
-            hopeless = True
+    """Return why InferenceService `name` does not serve a revision, and whether waiting is of no use.
+
+    Args:
+        kube: the API server.
+        pods_path: the path of the namespace's pods on it.
+        name: the InferenceService's name.
+        live: the InferenceService, None if it does not exist.
+        deployment: the Deployment that KServe made for it, None if there is none yet.
+        revision: the id of the revision, which its pods have as an annotation.
+
+    Raises:
+        RefusedError, MissingError: as `Kube.request`.
+    """
+    template = deployment["spec"]["template"]["metadata"].get("annotations", {}) if deployment else {}
+    if deployment is None or template.get("digits/revision") != revision:
+        # KServe has not processed the revision; the InferenceService may have the reason.
+        return "; ".join(_conditions(live)) or "KServe has not processed it (is its controller running?)", False
+    reasons: list[str] = []
+    permanent = False
+    for condition in deployment.get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":  # a quota, or pod security
+            reasons.append(f"no pod can be created: {condition['message']}")
+            permanent = True
     query = {"labelSelector": f"serving.kserve.io/inferenceservice={name}"}
     for pod in kube.request("GET", pods_path, query=query)["items"]:
         current = pod["metadata"].get("annotations", {}).get("digits/revision") == revision
         if current and "deletionTimestamp" not in pod["metadata"]:
-            text, over = _pod(kube, pods_path, pod)
-            found += text
-            hopeless = hopeless or over
-    return "\n".join(found) or "its pods are starting", hopeless
+            texts, pod_permanent = _diagnose_pod(kube, pods_path, pod)
+            reasons += texts
+            permanent = permanent or pod_permanent
+    return "\n".join(reasons) or "its pods are starting", permanent
 
 
-def _pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
+def _diagnose_pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
     status = pod.get("status", {})
-    hopeless = False
-    found = [
-        f"pod {pod['metadata']['name']} finds no node: {condition.get('message', '')}"
+    permanent = False
+    reasons = [
+        f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"
         for condition in status.get("conditions", [])
         if condition["type"] == "PodScheduled" and condition["status"] == "False"
     ]
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         state = container.get("state", {})
         waiting = state.get("waiting", {})
-        ended = state.get("terminated") or (container.get("lastState", {}).get("terminated") if waiting else None) or {}
-        restarts = container.get("restartCount", 0)
-        if ended.get("exitCode"):
-            found.append(f"{container['name']} {_ended(ended)}")
-            hopeless = hopeless or restarts >= CRASHES
+        last_end = container.get("lastState", {}).get("terminated") if waiting else None
+        end = state.get("terminated") or last_end or {}
+        if end.get("exitCode"):
+            reasons.append(f"{container['name']} {_describe_end(end)}")
+            permanent = permanent or container.get("restartCount", 0) >= MAX_CRASHES
         elif waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
-            found.append(f"{container['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
-            hopeless = hopeless or waiting["reason"] in HOPELESS
+            reasons.append(f"{container['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
+            permanent = permanent or waiting["reason"] in PERMANENT
         elif "running" in state and not container.get("ready"):
-            found.append(f"{container['name']} runs but is not ready{_log(kube, pods_path, pod, container['name'])}")
-    return found, hopeless
+            reasons.append(f"{container['name']} runs but is not ready{_log(kube, pods_path, pod, container['name'])}")
+    return reasons, permanent
 
 
-def _ended(ended: dict[str, Any]) -> str:
-    killed = " (out of memory; raise its limit)" if ended.get("reason") == "OOMKilled" else ""
-    said = _without_frames(str(ended.get("message", "")))[-SAID:]
-    return f"ended with {ended['exitCode']}{killed}" + (f":\n{said}" if said else "")
+def _describe_end(end: dict[str, Any]) -> str:
+    memory = " (out of memory; raise its limit)" if end.get("reason") == "OOMKilled" else ""
+    output = _without_frames(str(end.get("message", "")))[-MAX_TEXT:]
+    return f"ended with {end['exitCode']}{memory}" + (f":\n{output}" if output else "")
 
 
 def _without_frames(text: str) -> str:
-    """A log's end without the frames of Python's tracebacks: what was raised is what tells the reason."""
-    kept = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Traceback", "The above"))]
-    return "\n".join(kept) or text.strip()
+    """Return a log without the frames of Python's tracebacks, because the last line names the error."""
+    lines = [
+        line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Traceback", "The above"))
+    ]
+    return "\n".join(lines) or text.strip()
 
 
 def _log(kube: Kube, pods_path: str, pod: Json, container: str) -> str:
-    with contextlib.suppress(DigitsError):  # the reason is worth having without the log too
+    with contextlib.suppress(DigitsError):  # the rest of the reason is useful without a log too
         text = kube.text(f"{pods_path}/{pod['metadata']['name']}/log", container=container, tailLines=10)
         if text.strip():
-            return f":\n{text.strip()[-SAID:]}"
+            return f":\n{text.strip()[-MAX_TEXT:]}"
     return ""
 
 

@@ -90,15 +90,15 @@ class KubeflowBackend:
 
     def endpoint(self) -> str:
         """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
-        from backends.kserve import rollout
         from backends.kserve.kube import Kube, is_ready
+        from backends.kserve.service import cluster_url, service_path
 
         namespace = self.settings.namespace
         try:
-            found = Kube.connect(self.settings).get(rollout.path_of(namespace)) or {}
+            service = Kube.connect(self.settings).get(service_path(namespace)) or {}
         except DigitsError:
             return ""
-        return rollout.address_of(namespace) if is_ready(found) else ""
+        return cluster_url(namespace) if is_ready(service) else ""
 
     def here(self) -> Settings:
         """See Backend. The cluster's store and tracking must be reachable by the same addresses from here."""

@@ -63,6 +63,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
     """
     from backends.kind.namespace import store
     from backends.kserve import rollout
+    from backends.kserve.service import NAME
 
     settings = Settings.load()
     with open_store_of(backend) as (_, source, _):
@@ -75,7 +76,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
             manifest = releases.copy(source, target, version)
             uri = releases.release_uri(target, version)
             bring(target, source)
-    report(f"InferenceService {rollout.NAME} in namespace {settings.namespace}; waiting until it answers")
+    report(f"InferenceService {NAME} in namespace {settings.namespace}; waiting until it answers")
     url = rollout.deploy(settings, manifest, uri)
     _told(version, url, as_json)
 
@@ -92,10 +93,11 @@ def rollback(as_json: bool) -> None:
     digits cluster rollback
     """
     from backends.kserve import rollout
+    from backends.kserve.service import cluster_url
 
     settings = Settings.load()
     version = rollout.rollback(settings)
-    _told(version, f"http://{rollout.NAME}-predictor.{settings.namespace}.svc.cluster.local", as_json)
+    _told(version, cluster_url(settings.namespace), as_json)
 
 
 def _told(version: str, url: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from backends.kind.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
-from backends.kserve.revision import ACCOUNT, Revision, inference_service
+from backends.kserve.revision import SERVICE_ACCOUNT, Revision, inference_service
 from digits.settings import Settings
 from web_app.server import DRAIN_SECONDS
 
@@ -176,7 +176,7 @@ def test_no_credential_is_kept() -> None:
 def test_kserve_finds_the_credentials(rendered: dict[str, list[Json]], overlay: str) -> None:
     """The InferenceService's account names the Secret, whose annotations say where the store is."""
     objects = rendered[f"overlays/{overlay}"]
-    (account,) = [a for a in of_kind(objects, "ServiceAccount") if a["metadata"]["name"] == ACCOUNT]
+    (account,) = [a for a in of_kind(objects, "ServiceAccount") if a["metadata"]["name"] == SERVICE_ACCOUNT]
     (secret,) = of_kind(objects, "Secret")
     (settings,) = of_kind(objects, "ConfigMap")
     assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
@@ -208,7 +208,7 @@ def test_the_code_deploys_what_the_manifest_says(rendered: dict[str, list[Json]]
     """`deploy` and `kubectl apply -k manifests/endpoint` make the same InferenceService but for the release."""
     (manifest,) = rendered["endpoint"]
     uri = manifest["spec"]["predictor"]["model"]["storageUri"]
-    made = inference_service("digits", Revision.of(RELEASE, uri, ""))
+    made = inference_service("digits", Revision.for_release(RELEASE, uri, ""))
     notes = made["metadata"]["annotations"]
     assert notes["digits/digest"] == RELEASE["digest"]
     made["metadata"]["annotations"] = {k: v for k, v in notes.items() if not k.startswith("digits/")}

@@ -34,6 +34,8 @@ from pipeline import STEPS
 from pipeline.definition import compile_to
 from tests.helpers.http_proxy import http_proxy
 from tests.helpers.kfp_api import WORKFLOW, Pipelines, node_of, serving, slow, task, tasks
+from tests.helpers.kubernetes_api import ServiceApi, write_kubeconfig
+from tests.helpers.kubernetes_api import serving as serving_api
 from tests.helpers.support import ROOT
 
 SECRETS = ("canary-access", "canary-secret", "canary-token", "canary-cookie", "canary-endpoint-token")
@@ -463,6 +465,19 @@ def test_a_run_that_was_deleted_is_not_recorded_as_running(settings: Settings, a
     record = runs.find(settings.home).record()
     assert record["state"] == "FAILED"
     assert "run not found" in record["why"]
+
+
+def test_the_endpoint_is_the_inference_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint is the InferenceService's address in the cluster, as long as it is ready."""
+    backend = KubeflowBackend(settings)
+    assert backend.endpoint() == ""
+    ready = {"type": "Ready", "status": "True"}
+    monkeypatch.setattr(ServiceApi, "live", {"status": {"conditions": [ready]}})
+    with serving_api(ServiceApi) as url:
+        write_kubeconfig(settings, url)
+        assert backend.endpoint() == "http://digits-predictor.digits.svc.cluster.local"
+        ready["status"] = "Unknown"
+        assert backend.endpoint() == ""
 
 
 # --- faults ---

@@ -1,0 +1,147 @@
+"""Small servers that stand for a Kubernetes API server and for a predictor's pod, and the objects they return."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, ClassVar
+
+import yaml
+
+from backends.kserve.kube import kubeconfig_path
+from digits.settings import Settings
+
+Json = dict[str, Any]
+PODS = "/api/v1/namespaces/digits/pods"
+RELEASE = {"version": "0123456789ab", "digest": "01" * 32, "mlflow_run": "run", "data": {"source": "x"}, "code": "c"}
+URI = "s3://b/models/digits/0123456789ab/"
+
+
+def write_kubeconfig(settings: Settings, server: str) -> None:
+    """Write our kubeconfig file for an API server, with the token `sesame`."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "sesame"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    kubeconfig_path(settings).write_text(yaml.safe_dump(config))
+
+
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a free port of 127.0.0.1 while the block runs, and yield the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """A handler that does not log requests."""
+
+    def respond(self, status: int, content: bytes) -> None:
+        """Send a whole response."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""
+
+
+class PodApi(Quiet):
+    """An API server with one list of pods, whose log is `log`; it refuses all other requests."""
+
+    pods: ClassVar[list[Json]] = []
+    log: ClassVar[bytes] = b"the last words"
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/none"):
+            self.respond(404, b'{"message": "not found"}')
+        elif not self.path.startswith(PODS) or self.headers["Authorization"] != "Bearer sesame":
+            self.respond(403, b'{"message": "pods is forbidden"}')
+        else:
+            self.respond(200, self.log if "/log" in self.path else json.dumps({"items": self.pods}).encode())
+
+
+class ServiceApi(Quiet):
+    """An API server with one InferenceService, whose Deployment is complete at the second request for it.
+
+    Attributes:
+        live: the InferenceService, None if there is none.
+        requests: {method and kind: (query, Content-Type)} of the last request of each.
+        faults: (method and kind, status), each met once; status 0 cuts the connection before the request is handled,
+            1 after it.
+    """
+
+    live: ClassVar[Json | None] = None
+    looks: ClassVar[int] = 0
+    pods: ClassVar[list[Json]] = []
+    requests: ClassVar[dict[str, tuple[str, str]]] = {}
+    faults: ClassVar[list[tuple[str, int]]] = []
+
+    def _handle(self) -> None:
+        cls, body = ServiceApi, json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        path, _, query = self.path.partition("?")
+        request = f"{self.command} {'pods' if 'pods' in path else path.split('/')[-2]}"
+        cls.requests[request] = query, self.headers.get("Content-Type", "")
+        fault = next((fault for fault in self.faults if fault[0] == request and cls.live), None)
+        if fault:
+            self.faults.remove(fault)
+        status, answer = (
+            self._answer(request, body) if not fault or fault[1] == 1 else (fault[1], {"message": "not now"})
+        )
+        if not status or (fault and fault[1] == 1):
+            self.close_connection = True
+            return
+        self.respond(status, json.dumps(answer).encode())
+
+    def _answer(self, request: str, body: Json) -> tuple[int, Json]:
+        cls = ServiceApi
+        if request.startswith("PATCH"):
+            cls.live = body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+            cls.live["metadata"] |= {"resourceVersion": "1", "uid": "u"}
+        elif request.startswith("DELETE"):
+            cls.live = None
+            return 200, {}
+        elif request == "GET pods":
+            return 200, {"items": self.pods}
+        elif request == "GET deployments" and cls.live:
+            cls.looks += 1
+            complete = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1}
+            template = {"metadata": {"annotations": cls.live["metadata"]["annotations"]}}
+            status = complete if cls.looks > 1 and not self.pods else {}
+            return 200, {"metadata": {"generation": 1}, "spec": {"template": template}, "status": status}
+        return (200, cls.live) if cls.live else (404, {"message": "not found"})
+
+    do_GET = do_PATCH = do_DELETE = _handle  # noqa: N815 # names that the library calls
+
+
+class Pod(Quiet):
+    """A predictor that gives one answer after the other; the last is repeated."""
+
+    answers: ClassVar[list[tuple[int, bytes]]] = []
+
+    def do_GET(self) -> None:
+        self.respond(*(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]))
+
+
+def pod(**status: Any) -> Json:
+    """Return a pod of revision `r`."""
+    return {"metadata": {"name": "p", "annotations": {"digits/revision": "r"}}, "status": status}
+
+
+def container(name: str = "kserve-container", restarts: int = 0, **state: Any) -> Json:
+    """Return the status of a container, which is not ready."""
+    last = state.pop("last", {})
+    return {"name": name, "restartCount": restarts, "ready": False, "state": state, "lastState": last}
