@@ -57,11 +57,11 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
             raise MissingError("there is no champion to verify", remedy="digits run")
         # Of an endpoint on Kubeflow a machine outside may know nothing; elsewhere the champion has one.
         lacks = not (target or endpoint or settings.backend == "kubeflow")
-        none = verify.Hop("endpoint", False, "nothing is served; digits serve, or digits run")
-        for hop in itertools.chain(verify.verify(settings, store, version, endpoint), [none] * lacks):
-            hops.append({"hop": hop.name, "holds": hop.holds, "found": hop.found})
-            mark = click.style("✓", fg="green") if hop.holds else click.style("✗", fg="red")
-            click.echo(f"  {mark} {hop.name:<10} {wrap(hop.found, 15)}", err=as_json)
+        none = verify.Check("endpoint", False, "nothing is served; digits serve, or digits run")
+        for check in itertools.chain(verify.verify(settings, store, version, endpoint), [none] * lacks):
+            hops.append({"hop": check.name, "holds": check.passed, "found": check.detail})
+            mark = click.style("✓", fg="green") if check.passed else click.style("✗", fg="red")
+            click.echo(f"  {mark} {check.name:<10} {wrap(check.detail, 15)}", err=as_json)
     broken = [hop["hop"] for hop in hops if not hop["holds"]]
     if as_json:
         emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})

@@ -231,7 +231,9 @@ def logged_manifest(settings: Settings, run_id: str, number: str) -> dict[str, A
                 content = Path(mlflow_client.download_artifacts(keeper, "manifest.json", folder)).read_bytes()
                 break
         else:
-            raise ReleaseError(f"MLflow's run {keeper} keeps no manifest.json; expected one of what registered it")
+            raise ReleaseError(
+                f"MLflow's run {keeper} has no manifest.json; expected the one of the registered release"
+            )
     try:
         return dict(json.loads(content))
     except (ValueError, TypeError) as exc:

@@ -1,9 +1,9 @@
-"""Walks the chain data -> run -> model -> endpoint and says where it breaks."""
+"""Checks of a release along the chain data -> run -> model -> endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from digits.data import catalog
 from digits.errors import DigitsError, ReleaseError
@@ -14,97 +14,109 @@ from digits.store import ObjectStore
 
 
 @dataclass(frozen=True)
-class Hop:
-    """One link of the chain: whether it holds, and what was found."""
+class Check:
+    """The result of one check: its name, whether it passed, and a sentence about what was found."""
 
     name: str
-    holds: bool
-    found: str
+    passed: bool
+    detail: str
 
 
-def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str = "") -> Iterator[Hop]:
-    """Check each hop for a release, in the order that data goes; all are tried, whatever breaks before.
+def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str = "") -> Iterator[Check]:
+    """Check a release, in the order in which data flows. Later checks run even if earlier ones fail.
 
-    Where there is no manifest to check the others by, the first is the only one.
+    Without a manifest only the first check runs.
 
     Args:
-        settings: say where MLflow is.
-        store: where the release is.
-        version: of the release.
-        endpoint: address that should serve it; '' leaves that hop out.
+        settings: the settings; they name MLflow's server or database.
+        store: the store of the release.
+        version: the version of the release.
+        endpoint: address of an endpoint that should serve the release; '' skips that check.
     """
-    manifest: releases.Manifest = {}
+    chain = Chain(settings, store, version, endpoint)
+    yield _result("release", chain.read_manifest)
+    if not chain.manifest:
+        return
+    yield _result("data", chain.check_data)
+    yield _result("identity", chain.check_identity)
+    yield _result("files", chain.check_files)
+    yield _result("run", chain.check_run)
+    yield _result("ledger", chain.check_ledger)
+    if endpoint:
+        yield _result("endpoint", chain.check_endpoint)
 
-    def read() -> str:
-        manifest.update(releases.load(store, version))
-        return f"manifest of {manifest['created']}"
 
-    def data() -> str:
-        name, source = manifest["data"]["dataset"], manifest["data"]["source"]
+def _result(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except DigitsError as exc:
+        return Check(name, False, exc.message)
+    except KeyError as exc:
+        return Check(name, False, f"the manifest lacks {exc}")
+    except Exception as exc:  # noqa: BLE001 # a check that cannot be made is not passed, whatever the reason
+        return Check(name, False, f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}")
+
+
+@dataclass
+class Chain:
+    """A release and what it is checked against. Each check returns a detail for the user, or raises."""
+
+    settings: Settings
+    store: ObjectStore
+    version: str
+    endpoint: str
+    manifest: releases.Manifest = field(default_factory=dict)  # empty before `read_manifest`
+
+    def read_manifest(self) -> str:
+        """Read the manifest, which the other checks need."""
+        self.manifest = releases.load(self.store, self.version)
+        return f"manifest of {self.manifest['created']}"
+
+    def check_data(self) -> str:
+        """Check that the data set is the published one, if it is one of the catalogue's."""
+        name, source = self.manifest["data"]["dataset"], self.manifest["data"]["source"]
         if name in catalog.SOURCES and catalog.SOURCES[name].digest() != source:
-            raise ReleaseError(f"it names another content of {name} than the published one: {source}")
-        return f"{name} {source[:12]}, training set {manifest['data']['train'][:12]}"
+            raise ReleaseError(f"its digest of {name} is not the published one: {source}")
+        return f"{name} {source[:12]}, training set {self.manifest['data']['train'][:12]}"
 
-    def identity() -> str:
+    def check_identity(self) -> str:
+        """Check that the release's digest is that of its data, code, parameters and weights."""
         expected = releases.identity(
-            weights=manifest["weights"],
-            data=manifest["data"],
-            code=manifest["code"],
-            parameters=manifest["parameters"],
+            **{name: self.manifest[name] for name in ("weights", "data", "code", "parameters")}
         )
-        if expected != manifest["digest"]:
-            raise ReleaseError(f"digest {manifest['digest'][:12]} is not that of its data, code, and weights")
+        if expected != self.manifest["digest"]:
+            raise ReleaseError(f"digest {self.manifest['digest'][:12]} is not that of its data, code, and weights")
         return f"digest {expected[:12]} over data, code, parameters and weights"
 
-    def files() -> str:
-        prefix = releases.release_prefix(version)
-        for name, expected in manifest["files"].items():
-            if (found := sha256_of(store.get(prefix + name))) != expected:
-                raise ReleaseError(f"{name} is damaged: expected SHA-256 {expected}, found {found}")
-        return f"{len(manifest['files'])} files"
+    def check_files(self) -> str:
+        """Check that each file has the digest that the manifest states."""
+        prefix = releases.release_prefix(self.version)
+        for name, expected in self.manifest["files"].items():
+            if (actual := sha256_of(self.store.get(prefix + name))) != expected:
+                raise ReleaseError(f"{name} is damaged: expected SHA-256 {expected}, found {actual}")
+        return f"{len(self.manifest['files'])} files"
 
-    def run() -> str:
-        client = mlflow_log.client(settings)
-        tags = client.get_run(manifest["mlflow_run"]).data.tags
-        if tags.get("release_digest") != manifest["digest"]:
+    def check_run(self) -> str:
+        """Check that MLflow's run and registry name this release, and MLflow's copy of the manifest is the same."""
+        run_id = self.manifest["mlflow_run"]
+        tags = mlflow_log.client(self.settings).get_run(run_id).data.tags
+        if tags.get("release_digest") != self.manifest["digest"]:
             raise ReleaseError(f"MLflow's run names release digest {tags.get('release_digest')}")
-        number = mlflow_log.registered(settings, version)
+        number = mlflow_log.registered(self.settings, self.version)
         if not number:
             raise ReleaseError("it is not registered in MLflow")
-        logged = mlflow_log.logged_manifest(settings, manifest["mlflow_run"], number)
-        if differing := [name for name in manifest if logged.get(name) != manifest[name]]:
-            raise ReleaseError(f"the manifest that MLflow keeps differs in: {', '.join(differing)}")
-        return f"MLflow run {manifest['mlflow_run'][:12]}, registered version {number}"
+        logged = mlflow_log.logged_manifest(self.settings, run_id, number)
+        if differing := [name for name in self.manifest if logged.get(name) != self.manifest[name]]:
+            raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
+        return f"MLflow run {run_id[:12]}, registered version {number}"
 
-    def promotions() -> str:
-        entries = ledger.entries(store)
-        numbers = [entry.n for entry in entries if entry.version == version]
+    def check_ledger(self) -> str:
+        """Check that the promotion ledger is an unbroken chain."""
+        entries = ledger.entries(self.store)
+        numbers = [entry.n for entry in entries if entry.version == self.version]
         return f"{len(entries)} linked entr{'y' if len(entries) == 1 else 'ies'}; this release in {numbers or 'none'}"
 
-    def served() -> str:
-        deploy.wait_for(endpoint, manifest, token=settings.endpoint_token, seconds=5)
-        return f"{endpoint} serves it and answers the golden image rightly"
-
-    hops: list[tuple[str, Callable[[], str]]] = [
-        ("release", read),
-        ("data", data),
-        ("identity", identity),
-        ("files", files),
-        ("run", run),
-        ("ledger", promotions),
-    ]
-    for name, check in [*hops, ("endpoint", served)] if endpoint else hops:
-        yield _hop(name, check)
-        if not manifest:
-            return
-
-
-def _hop(name: str, check: Callable[[], str]) -> Hop:
-    try:
-        return Hop(name, True, check())
-    except DigitsError as exc:
-        return Hop(name, False, exc.message)
-    except KeyError as exc:
-        return Hop(name, False, f"the manifest lacks {exc}")
-    except Exception as exc:  # noqa: BLE001 # a hop that cannot be checked does not hold, whatever the reason
-        return Hop(name, False, f"{type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else ''}")
+    def check_endpoint(self) -> str:
+        """Check that the endpoint serves the release and answers its golden image correctly."""
+        deploy.wait_for(self.endpoint, self.manifest, token=self.settings.endpoint_token, seconds=5)
+        return f"{self.endpoint} serves it and answers the golden image correctly"

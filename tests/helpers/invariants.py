@@ -118,8 +118,8 @@ class Invariants:
         assert answer["champion"] == answer["release"], answer
         assert self.world.newest().record()["state"] == "SUCCEEDED"
         with MLFLOW:
-            hops = verify.verify(self.world.direct, self.world.store, answer["release"], answer["endpoint"])
-            broken = [(hop.name, hop.found) for hop in hops if not hop.holds]
+            checks = verify.verify(self.world.direct, self.world.store, answer["release"], answer["endpoint"])
+            broken = [(check.name, check.detail) for check in checks if not check.passed]
         assert broken == [], broken
         for run in runs.all_runs(self.world.settings.home):
             assert run.record()["state"] != runs.RUNNING

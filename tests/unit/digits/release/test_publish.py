@@ -48,7 +48,7 @@ def test_a_cut_off_publication_is_made_good(
     assert ledger.champion(store) == ""
     publish_once()
     assert "experiment digits-tests" in (tmp_path / "report.html").read_text()
-    hops = {hop.name: hop.holds for hop in verify.verify(settings, store, finished.version)}
+    hops = {check.name: check.passed for check in verify.verify(settings, store, finished.version)}
     assert hops == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
 
 
