@@ -1,4 +1,4 @@
-"""What is handed to Kubeflow for one run: the compiled pipeline, and values of its parameters."""
+"""The compiled pipeline and the parameters of a run on Kubeflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Request
-from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
+from backends.kubeflow.tasks import UNCACHED_STEPS, configure_task
 from digits.data import corrections
 from digits.errors import DigitsError
 from digits.files import sha256_of
@@ -24,13 +24,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Submission:
-    """Ready to be sent.
+    """A run to be submitted.
 
     Attributes:
-        name: tells this run from all others.
-        spec: the compiled pipeline as the API takes it inline.
-        parameters: of the run.
-        experiment: Kubeflow's, of the same name as MLflow's.
+        name: a unique name.
+        spec: the compiled pipeline, as the API accepts it inline.
+        parameters: the run's parameters.
+        experiment: the name of Kubeflow's experiment, and of MLflow's.
     """
 
     name: str
@@ -40,20 +40,20 @@ class Submission:
 
 
 def submission(settings: Settings, request: Request) -> Submission:
-    """Compile the definition for this request."""
+    """Return the submission for a request, with the pipeline compiled."""
     from pipeline import EXPERIMENT, NAME, STEPS
 
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return Submission(
         f"{NAME}-{stamp}-{secrets.token_hex(3)}",
         compiled(settings, () if request.use_cache else STEPS),
-        request.parameters | world(settings),
+        request.parameters | external_inputs(settings),
         str(request.parameters.get("experiment") or EXPERIMENT),
     )
 
 
-def compiled(settings: Settings, uncached: Sequence[str] = OF_THE_WORLD) -> Json:
-    """The pipeline and its platform part; for `uncached` see `configure_task`."""
+def compiled(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS) -> Json:
+    """Return the compiled pipeline with its platform part; for `uncached` see `configure_task`."""
     import yaml
 
     from pipeline.definition import compile_to
@@ -61,27 +61,27 @@ def compiled(settings: Settings, uncached: Sequence[str] = OF_THE_WORLD) -> Json
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         compile_to(path, configure_task(settings, uncached))
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the loader in C is ten times as fast
         pipeline, platform = yaml.load_all(path.read_text(), loader)  # both are safe loaders
     return {"pipeline_spec": pipeline, "platform_spec": platform}
 
 
 def compile_version(settings: Settings, path: Path) -> str:
-    """Compile to `path`. Returns the name of this version: the digests of our code and of what was compiled."""
+    """Compile to `path` and return the version's name, made of the digests of our code and of the compiled file."""
     from pipeline.definition import CODE, compile_to
 
     compile_to(path, configure_task(settings))
     return f"{CODE[:12]}-{sha256_of(path.read_bytes())[:8]}"
 
 
-def world(settings: Settings) -> Json:
-    """Values for what the cache keys must know of the world, so that nothing stale is taken from the cache.
+def external_inputs(settings: Settings) -> Json:
+    """Return the parameters that put external inputs into the cache keys, so that no stale result is used.
 
-    The corrections' digest is known if the cluster's object store can be reached from here (DIGITS_STORE is then its
-    address); otherwise they are collected again.
+    The digest of the corrections is known if the cluster's object store is reachable from here by DIGITS_STORE;
+    otherwise a random value makes the run collect them again.
     """
-    known = secrets.token_hex(8)
+    digest = secrets.token_hex(8)
     if get_scheme(settings.store).remote:
         with contextlib.suppress(DigitsError):
-            known = corrections.digest(open_store(settings))
-    return {"feedback": known}
+            digest = corrections.digest(open_store(settings))
+    return {"feedback": digest}

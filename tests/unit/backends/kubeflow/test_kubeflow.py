@@ -24,8 +24,8 @@ from backends.kubeflow import backend as kubeflow
 from backends.kubeflow import connection as kubeflow_http
 from backends.kubeflow import submit as kubeflow_submit
 from backends.kubeflow.backend import KubeflowBackend
-from backends.kubeflow.submit import compile_version, compiled, world
-from backends.kubeflow.tasks import OF_THE_WORLD, configure_task
+from backends.kubeflow.submit import compile_version, compiled, external_inputs
+from backends.kubeflow.tasks import UNCACHED_STEPS, configure_task
 from backends.kubeflow.watch import events_of, pod_name
 from digits.cli import cli
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
@@ -56,7 +56,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other at once, and the same settings are compiled once for all tests."""
     monkeypatch.setattr(kubeflow, "POLL_SECONDS", 0.01)
 
-    def once(settings: Settings, uncached: tuple[str, ...] = OF_THE_WORLD) -> Any:
+    def once(settings: Settings, uncached: tuple[str, ...] = UNCACHED_STEPS) -> Any:
         same = {"home": Path("/"), "store": "file:///", "tracking_uri": "sqlite:////x", "kfp_host": "http://x"}
         key = (dataclasses.replace(settings, **same), uncached)
         if key not in MADE:
@@ -157,7 +157,7 @@ def test_every_step_has_what_kubernetes_should_hold_it_to(documents: Any) -> Non
         assert container["image"] == "registry.example.com/digits-python-steps:1"
         assert {"cpuRequest", "cpuLimit", "memoryRequest", "memoryLimit"} <= set(container["resources"])
         assert steps[step]["retryPolicy"]["maxRetryCount"] == 2
-        assert steps[step]["cachingOptions"] == ({} if step in {*OF_THE_WORLD, "deploy"} else {"enableCache": True})
+        assert steps[step]["cachingOptions"] == ({} if step in {*UNCACHED_STEPS, "deploy"} else {"enableCache": True})
         assert kubernetes["imagePullPolicy"] == "Always"
         assert kubernetes["imagePullSecret"][0]["secretName"] == "registry"
         assert kubernetes["securityContext"] == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
@@ -213,12 +213,12 @@ def test_a_version_is_named_by_what_is_in_it(tmp_path: Path) -> None:
     assert compile_version(Settings(home=tmp_path, steps_image="other:1"), tmp_path / "c.yaml") != first
 
 
-def test_the_cache_never_has_the_world(tmp_path: Path) -> None:
+def test_the_cache_never_has_the_external_inputs(tmp_path: Path) -> None:
     """The endpoint is looked at in each run; corrections are those of the store, and new where it is out of reach."""
     here = Settings(home=tmp_path)
-    assert world(here)["feedback"] != world(here)["feedback"]
+    assert external_inputs(here)["feedback"] != external_inputs(here)["feedback"]
     away = dataclasses.replace(here, store="s3://digits", minio_endpoint="http://127.0.0.1:9", minio_access_key="a")
-    assert world(away)["feedback"] != world(away)["feedback"]
+    assert external_inputs(away)["feedback"] != external_inputs(away)["feedback"]
 
 
 # --- events and nodes ---
@@ -697,7 +697,7 @@ def test_upload_makes_each_version_once(api: Pipelines, tmp_path: Path) -> None:
     assert "other:2" in content
     steps = next(yaml.safe_load_all(content[content.index("# PIPELINE") :]))["root"]["dag"]["tasks"]
     # Whoever starts a run on the page does not know that the world has changed.
-    assert {step for step in STEPS if not steps[step]["cachingOptions"]} == {*OF_THE_WORLD, "deploy"}
+    assert {step for step in STEPS if not steps[step]["cachingOptions"]} == {*UNCACHED_STEPS, "deploy"}
 
 
 def test_a_refused_upload_leaves_no_pipeline(api: Pipelines, tmp_path: Path) -> None:
