@@ -1,0 +1,208 @@
+"""Follow docs/extending.md: apply its examples to a copy of the packages, and use what they add."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digits.data import catalog
+from digits.settings import Settings
+from tests.helpers.mnist_files import tiny_files
+from tests.helpers.support import ROOT, child_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+# An example: the file that it changes, how, the line that it refers to, and the lines themselves.
+CHANGE = re.compile(
+    r"^```python\n# (\S+\.py), (new|at the end|below|instead of)(?:: ([^\n]+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
+HEADINGS = {
+    "an optimizer": "An optimizer",
+    "a network": "A network",
+    "a step": "A step",
+    "an object store": "An object store",
+    "a backend": "A backend",
+    "a protocol": "A protocol of the endpoint",
+}
+
+
+def run_python(arguments: list[str], environment: dict[str, str]) -> str:
+    """Run Python in the folder that comes first in PYTHONPATH. Return its standard output."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=environment["PYTHONPATH"].split(":")[0],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Extended:
+    """A copy of the packages with all examples applied.
+
+    Attributes:
+        folder: the copy.
+        changed: the files that each example changed, by the name of what it adds.
+    """
+
+    folder: Path
+    changed: dict[str, set[str]]
+
+    def python(self, home: Path, *arguments: str) -> str:
+        """Run Python in the copy, with a home and with the added object store. Return its standard output."""
+        # Not a field of Settings: in this process the scheme is unknown.
+        store = f"shared://{home / 'store'}"
+        environment = child_environment(Settings(home=home), DIGITS_STORE=store, PYTHONPATH=str(self.folder))
+        return run_python([*arguments], environment)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Extended:
+    """Copy the packages and apply every example."""
+    folder, changed = tmp_path_factory.mktemp("extended"), {}
+    for package in ("digits", "pipeline", "backends", "web_app", "tests"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name, heading in HEADINGS.items():
+        section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        changes = CHANGE.findall(section)
+        assert len(changes) == section.count("```python")
+        changed[name] = {file for file, *_ in changes}
+        for file, where, anchor, lines in changes:
+            apply(folder / file, where, anchor, lines)
+    return Extended(folder, changed)
+
+
+def apply(path: Path, where: str, anchor: str, lines: str) -> None:
+    """Make one change to a file."""
+    source = "" if where == "new" else path.read_text(encoding="utf-8")
+    if where == "below":
+        anchor, lines = f"{anchor}\n", f"{anchor}\n{lines}"
+    if anchor:
+        assert source.count(anchor) == 1, f"{path.name}: {anchor}"
+        path.write_text(source.replace(anchor, lines.removesuffix("\n") if where == "instead of" else lines))
+    else:
+        path.write_text(f"{source}\n\n{lines}" if source else lines)
+
+
+def test_the_examples_together_make_a_release(extended: Extended, tmp_path: Path) -> None:
+    """The added optimizer, network, step, store and backend make one release together."""
+    options = "--backend here --optimizer careful --preset plain --dataset sklearn-digits --min-accuracy 0.3 --json"
+    answer = json.loads(extended.python(tmp_path, "-m", "digits", "run", *options.split()))
+    assert answer["steps"]["weigh"]["state"] == "done"
+    manifest = json.loads((tmp_path / "store" / "models/digits" / answer["release"] / "manifest.json").read_text())
+    assert (manifest["parameters"]["optimizer"], manifest["parameters"]["preset"]) == ("careful", "plain")
+
+
+def test_an_added_step_is_compiled(extended: Extended, tmp_path: Path) -> None:
+    """The added step is in the pipeline that Kubeflow receives."""
+    extended.python(tmp_path, "-m", "digits", "compile", "--output", str(tmp_path / "pipeline.yaml"))
+    assert "exec-weigh" in (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
+
+
+def test_an_added_store_passes_the_contract(extended: Extended, tmp_path: Path) -> None:
+    """The contract's tests run for the added store, and pass."""
+    suite = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_stores.py", "-k", "shared")
+    output = extended.python(tmp_path, *suite)
+    assert int(re.findall(r"(\d+) passed", output)[0]) > 5
+
+
+PROTOCOL_CLIENT = """
+import sys, urllib.request
+import numpy as np
+from digits.serving.inline import Direct
+from digits.serving.app import Front
+from digits.serving.slot import Loaded, Served
+sys.path.insert(0, ".")
+from tests.helpers.serving import serving
+
+served = Served()
+served.exchange(Loaded({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
+Direct.front = Front(served, "digits", None)
+with serving(Direct.front, http=Direct, ws="none", lifespan="off") as url:
+    with urllib.request.urlopen(f"{url}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
+        print(list(answer.read()))
+"""
+
+
+def test_an_added_protocol_is_served(extended: Extended, tmp_path: Path) -> None:
+    """A request with two images in the added protocol returns two digits."""
+    assert extended.python(tmp_path, "-c", PROTOCOL_CLIENT).split("\n")[0] == "[3, 3]"
+
+
+def test_the_table_counts_the_files_that_an_addition_changes(extended: Extended) -> None:
+    """The page's table counts the files that each example changes, and how many of them are tests."""
+    rows = re.findall(r"^\| (an? [a-z ]+) \| (\d+) \| (\d+) \|$", TEXT, re.MULTILINE)
+    table = {name: (int(files), int(tests)) for name, files, tests in rows if name != "a data set"}
+    assert table == {
+        name: (len(files), sum(file.startswith("tests/") for file in files)) for name, files in extended.changed.items()
+    }
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder's files and logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder with a small data set's files, and the address of a web server for it."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name, content in tiny_files().items():
+        assert f"{name}.gz" in TEXT
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def test_an_added_data_set_is_fetched_from_its_mirror(mirror: tuple[Path, str], tmp_path: Path) -> None:
+    """The page's script prints an entry that, once pasted, lets the pipeline fetch the data set."""
+    folder, address = mirror
+    script = re.search(r"```python source-entry\n(.*?)```", TEXT, re.DOTALL)
+    command = re.search(r"^python (entry\.py) (\S+) \S+ \S+/$", TEXT, re.MULTILINE)
+    assert script
+    assert command
+    (tmp_path / command[1]).write_text(script[1], encoding="utf-8")
+    environment = child_environment(Settings(home=tmp_path / "home"))
+    entry = run_python([str(tmp_path / command[1]), command[2], str(folder), address], environment)
+
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "digits", checkout / "digits", ignore=shutil.ignore_patterns("__pycache__"))
+    apply(checkout / "digits" / "data" / "catalog.py", "below", "SOURCES = {", entry)
+
+    environment["PYTHONPATH"] = str(checkout)
+    fetch = (
+        "import json, pathlib, sys; from digits import steps; from digits.data import catalog;"
+        " fetched = steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]));"
+        " print(json.dumps(fetched | {'digits': catalog.are_digits('fashion-mnist')}))"
+    )
+    fetched = json.loads(run_python(["-c", fetch, str(tmp_path / "out")], environment))
+    assert (fetched["dataset"], fetched["train_count"], fetched["test_count"]) == ("fashion-mnist", 7, 3)
+    assert fetched["digits"] is False
+    with np.load(tmp_path / "out" / "test.npz") as written:
+        expected = np.frombuffer(tiny_files()[catalog.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
+        assert np.array_equal(written["images"], expected)
