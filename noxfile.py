@@ -2,30 +2,56 @@
 # /// script
 # dependencies = ["nox>=2025.11"]
 # ///
-"""`nox -l` is the developers' menu; plain `nox` needs no Docker, cluster or data host."""
+"""The developers' commands: `nox -l` lists them. Plain `nox` needs no Docker, no cluster and no download of data."""
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.11"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
 
 LOCKED = "requirements/all.txt"
 PACKAGES = ("digits", "pipeline", "backends", "web_app")
-# As pip does by itself: else the first run, and every one under PYTHONDONTWRITEBYTECODE, compiles all it imports.
+# The programs of the session `environment`, which most other sessions run.
+PROGRAMS = Path(".nox", "environment", "bin").absolute()
+# Compile when installing, as pip does. Otherwise the first test that imports a package compiles it.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 
+shared = functools.partial(nox.session, venv_backend="none", requires=["environment"])
 
-def install(session: nox.Session) -> None:
-    """Install the locked packages, checked by hash, and this project as it stands here."""
-    # uv would install all of it on a later Python too, for which some of the packages were never made.
+
+def run(session: nox.Session, program: str, *arguments: str, **options: Any) -> Any:
+    """Run a program of the shared environment, with the others on PATH."""
+    path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    return session.run(str(PROGRAMS / program), *arguments, env={"PATH": path}, external=True, **options)
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run tests. Each session remembers its own failures, so that `--last-failed` works if two run concurrently."""
+    run(session, "pytest", "-o", f"cache_dir=.pytest_cache/{session.name}", *arguments)
+
+
+def add(session: nox.Session, requirements: str) -> None:
+    """Install more locked packages into the shared environment."""
+    uv = ("uv", "pip", "install", "--quiet", "--python", str(PROGRAMS / "python"))
+    program = uv if shutil.which("uv") else (str(PROGRAMS / "pip"), "install")
+    session.run(*program, "--require-hashes", "-r", requirements, external=True)
+
+
+@nox.session(default=False)
+def environment(session: nox.Session) -> None:
+    """Install the locked packages, checked by hash, and this checkout; most other sessions share the result."""
+    # uv would also install on a later Python, for which some of the packages do not exist.
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
         session.error(f"needs Python 3.11 or 3.12, this is {sys.version.split()[0]}; make .venv with one of them")
     session.install("--require-hashes", "-r", LOCKED)
@@ -34,59 +60,58 @@ def install(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format; with `-- --fix`, mend what can be mended."""
+    """Check style and format; with `-- --fix`, correct what ruff can correct."""
     ruff = [line.split()[0] for line in Path(LOCKED).read_text().splitlines() if line.startswith("ruff==")]
     session.install(*ruff)
     session.run("ruff", "check", ".", *session.posargs)
     session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
 
 
-@nox.session
+@shared()
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
-    install(session)
-    session.run("mypy", *session.posargs)
+    run(session, "mypy", *session.posargs)
 
 
-@nox.session
+@shared()
 def unit(session: nox.Session) -> None:
-    """Run the tests that need nothing but Python."""
-    install(session)
-    # A worker for each core; more than eight would wait for each other's training.
-    parallel = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
-    session.run(
-        "pytest", *parallel, "tests/unit", "tests/contract", "-m", "not docker and not cluster", *session.posargs
-    )
+    """Run the tests that need only Python."""
+    # A worker per core; more than eight would wait for each other's training. The contract's tests take longest.
+    parallel = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadgroup", "--no-loadscope-reorder")
+    tests = ("tests/contract", "tests/unit", "-m", "not docker and not cluster")
+    pytest(session, *parallel, *tests, *session.posargs)
 
 
-@nox.session(default=False)
+@shared(default=False)
 def faults(session: nox.Session) -> None:
-    """Inject faults and hostile requests, and print what came of them; `-- --write` keeps the table in the docs."""
-    install(session)
-    session.run("pytest", "tests/faults", "tests/hostile", *session.posargs)
+    """Inject faults and print a table of the outcomes; with `-- --write`, also update the table in the docs."""
+    pytest(session, "tests/faults", *session.posargs)
 
 
-@nox.session(default=False)
+@shared(default=False)
+def hostile(session: nox.Session) -> None:
+    """Send hostile requests to the predictor and the gateway, and search a run for leaked secrets."""
+    pytest(session, "tests/hostile", *session.posargs)
+
+
+@shared(default=False)
 def integration(session: nox.Session) -> None:
     """Run the tests that need a Docker engine."""
-    install(session)
-    session.run("pytest", "tests/integration", "tests/contract", "-m", "docker", *session.posargs)
+    pytest(session, "tests/integration", "tests/contract", "-m", "docker", *session.posargs)
 
 
-@nox.session(default=False)
+@shared(default=False)
 def e2e(session: nox.Session) -> None:
     """Run the tests that need a browser or a kind cluster."""
-    install(session)
-    session.run("pytest", "tests/e2e", *session.posargs)
+    pytest(session, "tests/e2e", *session.posargs)
 
 
-@nox.session(default=False)
+@shared(default=False)
 def demo(session: nox.Session) -> None:
     """Run the pipeline on MNIST, serve the model, and recognise a real image."""
-    install(session)
-    session.run("digits", "run", *session.posargs)
-    session.run("digits", "predict", "0")
-    session.log(f"now draw one yourself: {session.bin}/digits up")
+    run(session, "digits", "run", *session.posargs)
+    run(session, "digits", "predict", "0")
+    session.log(f"now draw one yourself: {PROGRAMS / 'digits'} up")
 
 
 @nox.session(default=False)
@@ -105,53 +130,51 @@ def lock(session: nox.Session) -> None:
     session.run("dev/lock", *session.posargs, external=True)
 
 
-@nox.session(default=False)
+@shared(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure against the peers; `-- training docker` chooses parts of dev/bench."""
-    install(session)
+    """Measure against other software; `-- training docker` runs these parts of dev/bench only."""
     for part in session.posargs or ["training", "pipeline", "docker", "serving", "growth"]:
-        session.run("python", "-m", f"dev.bench.{part}")
+        run(session, "python", "-m", f"dev.bench.{part}")
 
 
 @nox.session(default=False)
 def audit(session: nox.Session) -> None:
-    """Look for unsafe code in ours, and, where an advisory service answers, for known faults of what is pinned."""
+    """Search the product for unsafe code and, if an advisory service is reachable, pinned packages for known flaws."""
     session.install("--require-hashes", "-r", "requirements/audit.txt")
     session.run("bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *PACKAGES)
     session.run("python", "dev/audit.py")
 
 
-@nox.session(default=False)
+@shared(default=False)
 def release(session: nox.Session) -> None:
-    """Build the wheel, the images, and an SBOM of each; dist/ has them, or with `-- no-images` the wheel alone."""
-    session.install("--require-hashes", "-r", "requirements/build.txt")
-    session.run("hatchling", "build", "--target", "wheel", "--directory", "dist")
+    """Build the wheel, the images and their SBOMs into dist/; with `-- no-images`, only the wheel."""
+    add(session, "requirements/build.txt")
+    run(session, "hatchling", "build", "--target", "wheel", "--directory", "dist")
     if "no-images" not in session.posargs:
-        session.install("--require-hashes", "-r", "requirements/audit.txt")
-        install(session)
-        built = session.run("digits", "images", "build", "--json", silent=True)
-        Path("dist", "images.json").write_text(str(built).splitlines()[-1] + "\n")
-        session.run("python", "-m", "dev.sbom", "dist")
+        add(session, "requirements/audit.txt")
+        images = run(session, "digits", "images", "build", "--json", silent=True)
+        Path("dist", "images.json").write_text(str(images).splitlines()[-1] + "\n")
+        run(session, "python", "-m", "dev.sbom", "dist")
 
 
-@nox.session(default=False)
+@nox.session(default=False, requires=["environment"])
 def docs(session: nox.Session) -> None:
-    """Build the documentation as a site, with every link within it checked; needs no network once installed."""
+    """Build the documentation's site with its links checked, and run the tests that follow docs/extending.md."""
     session.install("--require-hashes", "-r", "requirements/docs.txt")
     session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+    pytest(session, "tests/docs")
 
 
-@nox.session(default=False)
+@shared(default=False)
 def notebooks(session: nox.Session) -> None:
-    """Execute the notebooks; with `-- --write`, keep what they print."""
-    install(session)
-    session.install("--require-hashes", "-r", "requirements/notebooks.txt")
-    session.run("python", "dev/notebooks.py", *session.posargs)
+    """Execute the notebooks; with `-- --write`, save their output."""
+    add(session, "requirements/notebooks.txt")
+    run(session, "python", "dev/notebooks.py", *session.posargs)
 
 
 @nox.session(default=False)
 def review(session: nox.Session) -> None:
-    """Grade the repository by the Scientific Python guidelines; exceptions are in pyproject.toml, with reasons."""
+    """Check the repository by the Scientific Python guidelines; pyproject.toml lists exceptions with their reasons."""
     session.install("sp-repo-review[cli]")
     session.run("sp-repo-review", ".", *session.posargs)
 

@@ -26,6 +26,14 @@ from tests.helpers.support import (
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that share fixtures on one worker: those of a file, or of a file and a backend."""
+    for item in items:
+        file, _, test = item.nodeid.partition("::")
+        backend = next((name for name in ("fake", "process") if f"[{name}" in test), "")
+        item.add_marker(pytest.mark.xdist_group(f"{file} {backend}"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment() -> Iterator[None]:
     """Each test starts without our variables and leaves the environment as it found it."""

@@ -1,6 +1,6 @@
 """Half an hour of load: memory and descriptors of predictor and gateway do not grow, and no request fails.
 
-Left out unless asked for: `nox -s faults -- -m long`.
+Left out unless asked for: `nox -s hostile -- -m long`.
 """
 
 from __future__ import annotations
