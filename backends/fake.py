@@ -21,7 +21,7 @@ from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
 from digits.release import ledger, mlflow_log, releases
-from digits.serving.slot import Loaded, load
+from digits.serving.slot import LoadedModel, load
 from digits.settings import Settings
 from digits.store import open_store
 from pipeline import EXPERIMENT, STEPS
@@ -51,7 +51,7 @@ class FakeBackend:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.served: Loaded | None = None
+        self.served: LoadedModel | None = None
 
     def check(self) -> None:
         """Nothing is needed."""

@@ -71,7 +71,7 @@ class V2:
 
     def ask(self, model: str, image: Image) -> Question:
         """See InferenceProtocol."""
-        body, headers = client.question(image[None], binary_answer=False)
+        body, headers = client.encode_request(image[None], binary_answer=False)
         return Question(f"/v2/models/{model}/infer", body, headers)
 
     def probabilities(self, answer: bytes) -> list[float]:

@@ -10,7 +10,7 @@ import uvicorn
 
 from digits.errors import MissingError
 from digits.http import bracketed
-from digits.serving.limits import Bounded
+from digits.serving.limits import LimitedHttpProtocol
 from digits.settings import Settings
 from digits.store import open_store
 from web_app.endpoints import Endpoint
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # who may correct how often goes by the connection, not by what a client says
-                http=Bounded,
+                http=LimitedHttpProtocol,
                 ws="none",
                 # Longer than what is before it keeps a connection for further requests (ingresses: 60 s); else it would
                 # now and then send one just as we close. As KServe's server has it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -31,11 +32,11 @@ def serve(
     digits serve --release 3f2a9c81d0b4
     curl localhost:8080/v2/models/digits
     """
-    from digits.serving import start
-    from digits.serving.options import Options
+    sys.argv = sys.argv[:1]  # because kserve parses them when it is imported
+    from digits.serving import server
 
     settings = Settings.load()
-    options = Options(
+    options = server.Options(
         name=name,
         host=host,
         http_port=http_port or settings.port,
@@ -43,4 +44,4 @@ def serve(
         model_dir=model_dir,
         release=release,
     )
-    start.run(options, settings)
+    server.run(options, settings)

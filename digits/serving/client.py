@@ -1,4 +1,4 @@
-"""Asks an endpoint: Open Inference V2 with raw tensors, the quickest of the protocols that it speaks."""
+"""A client of the endpoint. It uses Open Inference V2 with raw tensors, the fastest of the endpoint's protocols."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from digits.data.dataset import Images
 from digits.errors import EndpointError
 from digits.http import ask, bearer
 
-SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint says of n images: digits int64 (n,), probabilities float32 (n, 10), and its release."""
+    """The answer to n images: classes int64 (n,), probabilities float32 (n, 10), and the release that predicted."""
 
     classes: np.ndarray
     probabilities: np.ndarray
     release: str
 
 
-def question(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[str, str]]:
-    """(body, headers) of the V2 request for images uint8 (n, 28, 28), which follow the JSON as raw bytes.
+def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[str, str]]:
+    """Return (body, headers) of the V2 request for images uint8 (n, 28, 28), which follow the JSON as raw bytes.
 
-    `binary_answer`: whether the probabilities shall come so too, not as JSON.
+    `binary_answer` requests the outputs as raw bytes too, instead of JSON.
     """
     raw = np.ascontiguousarray(images, np.uint8).tobytes()
     tensor = {
@@ -43,20 +43,20 @@ def question(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[str, s
 
 
 def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
-    """Ask for the digits of images uint8 (n, 28, 28), 0 paper to 255 ink.
+    """Request a prediction.
 
     Args:
-        endpoint: its address.
-        images: what to recognise.
-        token: bearer token, '' for none.
+        endpoint: its URL.
+        images: uint8 (n, 28, 28), 0 (paper) to 255 (ink).
+        token: bearer token; empty for none.
 
     Raises:
-        EndpointError: it did not answer, or not rightly; carries its own words.
+        EndpointError: there was no answer within TIMEOUT_SECONDS, or not a prediction; with the response's text.
     """
-    body, headers = question(images, binary_answer=True)
+    body, headers = encode_request(images, binary_answer=True)
     url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
     try:
-        answer = ask(url, body, headers | bearer(token), seconds=SECONDS)
+        answer = ask(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
         raise EndpointError(f"{url}: {exc}", remedy="digits up, or digits doctor") from exc
     content = answer.content
@@ -67,18 +67,18 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
         )
     try:
         size = int(answer.headers.get("Inference-Header-Content-Length", len(content)))
-        said, rest = json.loads(content[:size]), content[size:]
+        payload, rest = json.loads(content[:size]), content[size:]
         tensors = {}
-        for output in said["outputs"]:
+        for output in payload["outputs"]:
             dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
             count = output["parameters"]["binary_data_size"]
             tensors[output["name"]] = np.frombuffer(rest[:count], dtype).reshape(output["shape"])
             rest = rest[count:]
         n = len(images)
         classes, probabilities = tensors["class"].reshape(n), tensors["probabilities"].reshape(n, 10)
-        return Answer(classes, probabilities, said.get("model_version", ""))
+        return Answer(classes, probabilities, payload.get("model_version", ""))
     except (KeyError, TypeError, ValueError) as exc:
         raise EndpointError(
             f"{url}: expected a class and ten probabilities for each image, got {content[:80]!r}",
-            remedy="give the address of an endpoint of ours; digits doctor names the one here",
+            remedy="give the URL of a digits endpoint; digits doctor shows the local one",
         ) from exc

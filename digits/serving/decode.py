@@ -1,7 +1,7 @@
-"""From a request's bytes to images, for each protocol, and back; anything malformed is a BadRequest that says why.
+"""Decode requests of KServe V1 (`instances`) and Open Inference V2 (JSON, or JSON followed by raw tensors) to images.
 
-KServe V1 (`instances`) and Open Inference V2 (JSON, or JSON followed by raw tensors). Images come out as
-float32 (n, 28, 28, 1) in 0..1: FP32 is taken to be in 0..1, UINT8 in 0..255; the type says the scale.
+Images are float32 (n, 28, 28, 1) in 0..1, from 0 (paper) to 1 (ink). A request's datatype gives the range of its
+values: FP32 is 0..1, UINT8 is 0..255. Malformed requests raise BadRequest, with what was expected and what came.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 
 MAX_IMAGES = 1024
-# Of JSON: the most commas and brackets that as many images can have. Empty lists in their place would fill the memory.
+# Commas and brackets per JSON body, as many as MAX_IMAGES images can have. More, as empty lists, would exhaust memory.
 MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
 SHAPES = ([28, 28], [28, 28, 1], [784])
 EXPECTED = "expected images of 28 x 28 numbers"
@@ -26,22 +26,24 @@ _NUMBER = b"0123456789.eE+-" + _SPACE
 
 
 class BadRequest(ValueError):
-    """The request is malformed; the message says what was expected and what came."""
+    """A malformed request; the message states what was expected and what came."""
 
 
 def v1(body: bytes) -> Pixels:
-    """Images of a V1 request `{"instances": n x 28 x 28 or n x 28 x 28 x 1 numbers in 0..1}`."""
+    """Return the images of a V1 request `{"instances": ...}` with n x 28 x 28 (x 1) numbers in 0..1.
+
+    Raises:
+        BadRequest: the request is malformed.
+    """
     fast = _flat_v1(body)
     return fast if fast is not None else _slow_v1(body)
 
 
 def _flat_v1(body: bytes) -> Pixels | None:
-    """Decode the usual request without building nested lists.
+    """Decode the usual request without building nested lists, or return None.
 
-    What is left of it after its numbers are taken out must be exactly the brackets and commas of n images; then the
-    brackets go, and one flat list is parsed.
-
-    Returns None if it is anything but that; the slow way then finds out what is wrong with it.
+    Without its numbers, the array must be exactly the brackets and commas of n images. It is then parsed as one flat
+    list, without the inner brackets. `_slow_v1` decodes all other requests, and reports what is wrong with them.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if body[:start].translate(None, _SPACE) != b'{"instances":' or body[end:].translate(None, _SPACE) != b"}":
@@ -77,15 +79,18 @@ def _slow_v1(body: bytes) -> Pixels:
 
 
 def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
-    """(images, the request without its tensors) of a V2 request.
+    """Return (images, the request's JSON) of a V2 request.
 
     Args:
-        body: the request's body.
-        header_length: the header Inference-Header-Content-Length, if raw tensors follow the JSON.
+        body: JSON, followed by raw tensors if `header_length` is given.
+        header_length: the header Inference-Header-Content-Length: the number of bytes of the JSON.
+
+    Raises:
+        BadRequest: the request is malformed.
     """
     raw = b""
     if header_length is not None:
-        short = len(header_length) < 12  # Python refuses to convert thousands of digits
+        short = len(header_length) < 12  # because int() raises ValueError for thousands of digits
         if not (short and header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
             raise BadRequest(
                 f"Inference-Header-Content-Length: expected a number up to {len(body)}, got {header_length[:20]!r}"
@@ -97,9 +102,9 @@ def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
         raise BadRequest("expected exactly one input, {name, shape, datatype, data}")
     tensor = inputs[0]
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
-    if datatype not in ("FP32", "UINT8"):  # a tuple, because what came may not be hashable
-        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {_shown(datatype)}")
-    count = count_of(shape)
+    if datatype not in ("FP32", "UINT8"):  # a tuple, because `datatype` may not be hashable
+        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {shown(datatype)}")
+    count = parse_count(shape)
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is not None:
@@ -112,11 +117,14 @@ def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
 
 
 def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
-    """Images from a raw little-endian tensor of type FP32 or UINT8."""
+    """Return the images of a raw little-endian tensor of type FP32 or UINT8. Raises BadRequest.
+
+    `size` is the number of bytes that the request states, if any.
+    """
     expected = count * 784 * (4 if datatype == "FP32" else 1)
     if len(raw) != expected or (size is not None and size != expected):
         raise BadRequest(
-            f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)} (said {_shown(size)})"
+            f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)} (said {shown(size)})"
         )
     if datatype == "UINT8":
         return _scaled(np.frombuffer(raw, np.uint8), count)
@@ -124,7 +132,7 @@ def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
 
 
 def from_list(values: Any, datatype: str, count: int) -> Pixels:
-    """Images from JSON numbers, flat or nested, of type FP32 or UINT8."""
+    """Return the images of a list of JSON numbers, flat or nested, of type FP32 or UINT8. Raises BadRequest."""
     array = _array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
     if array.size != count * 784:
         raise BadRequest(f"expected {count * 784} numbers for {count} images, got {array.size}")
@@ -132,7 +140,7 @@ def from_list(values: Any, datatype: str, count: int) -> Pixels:
 
 
 def from_numbers(array: Pixels, datatype: str, count: int) -> Pixels:
-    """Images from count * 784 numbers of type FP32 or UINT8, flat."""
+    """Return the images of a flat array of count * 784 numbers of type FP32 or UINT8. Raises BadRequest."""
     if datatype == "UINT8":
         if not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
             raise BadRequest("UINT8: expected whole numbers from 0 to 255")
@@ -140,12 +148,12 @@ def from_numbers(array: Pixels, datatype: str, count: int) -> Pixels:
     return _in_range(array.reshape(count, 28, 28, 1))
 
 
-def count_of(shape: Any) -> int:
-    """The number of images that `shape` stands for, 1 to MAX_IMAGES. Raises BadRequest."""
+def parse_count(shape: Any) -> int:
+    """Return the number of images of a tensor's shape, 1 to MAX_IMAGES. Raises BadRequest."""
     whole = isinstance(shape, list) and all(type(n) is int for n in shape)
     if not whole or shape[1:] not in SHAPES or not 0 < shape[0] <= MAX_IMAGES:
         raise BadRequest(
-            f"expected shape [n, 28, 28], [n, 28, 28, 1] or [n, 784] with n from 1 to {MAX_IMAGES}, got {_shown(shape)}"
+            f"expected shape [n, 28, 28], [n, 28, 28, 1] or [n, 784] with n from 1 to {MAX_IMAGES}, got {shown(shape)}"
         )
     return int(shape[0])
 
@@ -160,7 +168,7 @@ def _images(array: Pixels, name: str) -> Pixels:
 
 def _array(values: list[Any], name: str) -> Pixels:
     try:
-        # Only numbers: NumPy would read true as 1 and "0.5" as 0.5.
+        # Because NumPy would convert true to 1 and "0.5" to 0.5.
         if not _types(values) <= {int, float}:
             raise ValueError
         return _floats(values)
@@ -169,23 +177,23 @@ def _array(values: list[Any], name: str) -> Pixels:
 
 
 def _types(values: list[Any], depth: int = 4) -> set[type]:
-    """The types of what is in nested lists; those below `depth` count as lists."""
-    found = set(map(type, values))
-    if list in found and depth > 1:
-        found.remove(list)
+    """Return the types of the items of nested lists; lists below `depth` are items."""
+    types = set(map(type, values))
+    if list in types and depth > 1:
+        types.remove(list)
         for inner in values:
             if type(inner) is list:
-                found |= _types(inner, depth - 1)
-    return found
+                types |= _types(inner, depth - 1)
+    return types
 
 
 def _floats(values: list[Any]) -> Pixels:
-    with np.errstate(over="ignore"):  # becomes infinite, which is out of range
+    with np.errstate(over="ignore"):  # too large numbers become infinite, which is out of range
         return np.asarray(values, np.float32)
 
 
 def _in_range(pixels: Pixels) -> Pixels:
-    # One comparison each way; NaN fails both.
+    # With `not`, because every comparison with NaN is false.
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise BadRequest("expected numbers from 0 (paper) to 1 (ink), got some outside that range or not finite")
     return pixels
@@ -207,56 +215,10 @@ def _json(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _shown(value: Any) -> str:
-    """Part of a value; what a caller sent may be nested too deep, and be too long, for `str`."""
+def shown(value: Any) -> str:
+    """Return a short text for a value of a request, which may be too long or too deeply nested for `str`."""
     return reprlib.repr(value)[:100]
 
 
 def _kind(value: Any) -> str:
     return "nothing" if value is None else type(value).__name__
-
-
-def v1_answer(probabilities: Pixels) -> bytes:
-    """`{"predictions": rows of ten probabilities}`, as TensorFlow Serving answers."""
-    return b'{"predictions":' + orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
-
-
-def v2_answer(probabilities: Pixels, request: dict[str, Any], name: str, version: str) -> tuple[bytes, int | None]:
-    """(body, length of its JSON part if raw tensors follow) with outputs `class` INT64 and `probabilities` FP32."""
-    count = len(probabilities)
-    tensors = {
-        "class": ("INT64", [count], probabilities.argmax(1).astype("<i8")),
-        "probabilities": ("FP32", [count, 10], np.ascontiguousarray(probabilities, "<f4")),
-    }
-    parameters = request.get("parameters")
-    binary = bool(isinstance(parameters, dict) and parameters.get("binary_data_output"))
-    asked = _asked(request.get("outputs"), tensors, binary)
-    outputs, raw = [], []
-    for output, as_bytes in asked.items():
-        datatype, shape, values = tensors[output]
-        tensor: dict[str, Any] = {"name": output, "datatype": datatype, "shape": shape}
-        if as_bytes:
-            raw.append(values.tobytes())
-            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
-        else:
-            tensor["data"] = values.reshape(-1)
-        outputs.append(tensor)
-    answer: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
-    if isinstance(request.get("id"), str):
-        answer["id"] = request["id"]
-    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    return head + b"".join(raw), len(head) if raw else None
-
-
-def _asked(outputs: Any, tensors: dict[str, Any], binary: bool) -> dict[str, bool]:
-    """{output name: whether as raw bytes}, of those asked for."""
-    if outputs is None:
-        return dict.fromkeys(tensors, binary)
-    asked = {}
-    for output in outputs if isinstance(outputs, list) else [None]:
-        name = output.get("name") if isinstance(output, dict) else None
-        if not isinstance(output, dict) or not isinstance(name, str) or name not in tensors:
-            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {_shown(output)}")
-        parameters = output.get("parameters")
-        asked[name] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
-    return asked

@@ -1,8 +1,7 @@
-"""One HTTP connection to a server of ours, predictor or gateway: nothing on it may last for ever or grow without end.
+"""An HTTP connection with limits, for the predictor and the gateway: on time, header size, pipelining and unread data.
 
-uvicorn waits for the rest of a request's head as long as it takes, keeps heads of any size, and closes a connection
-only after all that was answered on it has been fetched. A few slow or greedy clients would then keep everybody else
-away.
+uvicorn waits for the rest of a request's headers without a timeout, accepts headers of any size, and closes a
+connection only after the client has read every response. A few slow or greedy clients could block all others.
 """
 
 from __future__ import annotations
@@ -12,130 +11,131 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-# A request must have arrived whole within this time, from its first byte or, the first one, from the connection.
+# Seconds in which a whole request must arrive, from its first byte (for the first request: from the connection).
 REQUEST_SECONDS = 15.0
-# What was answered must be fetched within this time, or within twice of it if another answer was fetched meanwhile.
-ANSWER_SECONDS = 15.0
-MOST_CONNECTIONS = 512
-# gRPC's, which counts its own: both fit into the 1,024 descriptors that a process may usually have.
-MOST_GRPC_CONNECTIONS = 256
-MOST_PIPELINED = 16
-# Of a head, a trailer, or what else comes without being part of a body; measured to the block that was read.
-MOST_HEAD = 64 * 1024
+# Seconds in which the client must read a response; twice as long if it finished reading an earlier one meanwhile.
+RESPONSE_SECONDS = 15.0
+# Both together fit into the 1,024 file descriptors that a process usually may open; gRPC counts its own connections.
+MAX_CONNECTIONS = 512
+MAX_GRPC_CONNECTIONS = 256
+MAX_PIPELINED = 16  # requests per connection that wait for earlier responses
+# Bytes per request outside its body (headers, trailers, chunk extensions). Checked after each read, so that a request
+# may exceed it by one read.
+MAX_HEADER_BYTES = 64 * 1024
 
 
-class Bounded(HttpToolsProtocol):
-    """uvicorn's connection, which ends when its client is too slow, sends no request, or fetches no answer."""
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP connection, closed if the client sends too slowly, sends no request, or reads no response."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._arriving: asyncio.TimerHandle | None = None
-        self._leaving: asyncio.TimerHandle | None = None
-        self._fetched = True  # whether everything written has once left since that timer began
-        self._useless = 0
-        self._answering: Any = None  # uvicorn's `cycle` is the newest request's, which may wait behind this one's
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._drained = True  # whether the write buffer has been empty since the write timer started
+        self._header_bytes = 0
+        self._current_cycle: Any = None  # the one being answered; uvicorn's `cycle` is the newest, which may wait
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        """Begin to wait for a request; where there are too many connections already, say so and close."""
+        """Start the read timer, or reject the connection if there are too many."""
         super().connection_made(transport)
-        # As the event loops' own, but for the lower one, by which `resume_writing` says that everything has left.
+        # The event loops' own limits, except that `resume_writing` is called only when the buffer is empty.
         transport.set_write_buffer_limits(high=64 * 1024, low=0)
-        if len(self.connections) > MOST_CONNECTIONS:
-            self._refuse(503, "too many connections")
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._reject(503, "too many connections")
         else:
-            self._await_request()
+            self._start_read_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadlines, and the answer that is under way."""
-        self._give_up()
-        self._arrived()
-        if self._leaving:
-            self._leaving.cancel()
+        """Stop the timers and drop the response that is being sent."""
+        self._drop_responses()
+        self._stop_read_timer()
+        if self._write_timer:
+            self._write_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; bytes that bring neither a head to its end nor a body further are counted."""
-        if self._arriving is None:
-            self._await_request()
-        if not self._fetched:  # who asks on has usually fetched what was answered
-            self._fetched = not self.transport.get_write_buffer_size()
-        self._useless += len(data)
+        """Parse `data`, and count the bytes that complete neither headers nor a part of a body."""
+        if self._read_timer is None:
+            self._start_read_timer()
+        if not self._drained:  # a client that sends another request has usually read the last response
+            self._drained = not self.transport.get_write_buffer_size()
+        self._header_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():  # uvicorn refused what came
-            self._give_up()
-        elif self._useless > MOST_HEAD:
-            self._refuse(431, f"expected at most {MOST_HEAD} bytes of headers")
+        if self.transport.is_closing():  # uvicorn rejected the data
+            self._drop_responses()
+        elif self._header_bytes > MAX_HEADER_BYTES:
+            self._reject(431, f"expected at most {MAX_HEADER_BYTES} bytes of headers")
 
     def on_message_begin(self) -> None:
-        """A request's first byte: its time begins."""
+        """Restart the read timer at a request's first byte."""
         super().on_message_begin()
-        self._await_request()
+        self._start_read_timer()
 
     def on_headers_complete(self) -> None:
-        """A whole head."""
-        if len(self.pipeline) >= MOST_PIPELINED:
-            raise ValueError("too many requests sent ahead")  # uvicorn makes it a 400
-        self._useless = 0
+        """Start the request, or queue it behind the one being answered."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests sent ahead")  # uvicorn turns it into a 400
+        self._header_bytes = 0
         super().on_headers_complete()
         if not self.pipeline:
-            self._answering = self.cycle
+            self._current_cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body."""
-        self._useless = 0
+        """Pass on a part of the body."""
+        self._header_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A whole request."""
-        self._useless = 0
-        self._arrived()
+        """Stop the read timer: the whole request has arrived."""
+        self._header_bytes = 0
+        self._stop_read_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """A whole answer; uvicorn then begins to wait for the next request."""
+        """Start the write timer; uvicorn continues with the next request."""
         following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        self._answering = following
-        self._await_leaving()
+        self._current_cycle = following
+        self._start_write_timer()
 
     def pause_writing(self) -> None:
-        """So much of an answer waits to be fetched that no more is written."""
+        """Start the write timer: the write buffer is full."""
         super().pause_writing()
-        self._await_leaving()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
-        """Everything has been fetched."""
+        """Note that the client has read everything."""
         super().resume_writing()
-        self._fetched = True
+        self._drained = True
 
-    def _await_request(self) -> None:
-        self._arrived()
+    def _start_read_timer(self) -> None:
+        self._stop_read_timer()
         message = f"the request did not arrive within {REQUEST_SECONDS:.0f} s"
-        self._arriving = self.loop.call_later(REQUEST_SECONDS, self._refuse, 408, message)
+        self._read_timer = self.loop.call_later(REQUEST_SECONDS, self._reject, 408, message)
 
-    def _arrived(self) -> None:
-        if self._arriving:
-            self._arriving.cancel()
-            self._arriving = None
+    def _stop_read_timer(self) -> None:
+        if self._read_timer:
+            self._read_timer.cancel()
+            self._read_timer = None
 
-    def _await_leaving(self) -> None:
-        if self._leaving is None and self.transport.get_write_buffer_size():
-            self._fetched = False
-            self._leaving = self.loop.call_later(ANSWER_SECONDS, self._left)
+    def _start_write_timer(self) -> None:
+        if self._write_timer is None and self.transport.get_write_buffer_size():
+            self._drained = False
+            self._write_timer = self.loop.call_later(RESPONSE_SECONDS, self._on_write_timeout)
 
-    def _left(self) -> None:
-        self._leaving = None
-        if self._fetched:
-            self._await_leaving()  # what is written now has been for a shorter time
+    def _on_write_timeout(self) -> None:
+        self._write_timer = None
+        if self._drained:
+            self._start_write_timer()  # for a newer response, whose time has not passed
         elif self.transport.get_write_buffer_size():
             self.transport.abort()
 
-    def _refuse(self, status: int, message: str) -> None:
-        """Close the connection, with an answer unless one is under way."""
-        self._arrived()
+    def _reject(self, status: int, message: str) -> None:
+        """Close the connection, with an error response unless another response has started."""
+        self._stop_read_timer()
         if self.transport.is_closing():
             return
-        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's types say
+        cycle: Any = self.cycle  # None before the first request, although uvicorn's types exclude that
         if cycle is None or cycle.response_complete or not cycle.response_started:
             content = b'{"error":"%s"}' % message.encode()
             head = [
@@ -147,12 +147,12 @@ class Bounded(HttpToolsProtocol):
             ]
             self.transport.write(b"".join([*head, content]))
         self.transport.close()
-        self._give_up()
-        self._await_leaving()
+        self._drop_responses()
+        self._start_write_timer()
 
-    def _give_up(self) -> None:
-        """What is still being answered goes to nobody; uvicorn would write it all the same."""
-        for cycle in {self._answering, self.cycle} - {None}:
+    def _drop_responses(self) -> None:
+        """Mark unfinished responses as disconnected, because uvicorn would still write them."""
+        for cycle in {self._current_cycle, self.cycle} - {None}:
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()

@@ -1,47 +1,110 @@
-"""The REST protocols of the endpoint: where each is spoken, and how it answers a prediction."""
+"""The REST protocols of the endpoint: a table with the path of each and the function that answers a prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
 
 from digits.serving import decode
-from digits.serving.slot import Loaded
+from digits.serving.decode import BadRequest, Pixels
+from digits.serving.slot import LoadedModel
+from digits.signature import CLASS, PROBABILITIES
 
-Headers = list[tuple[bytes, bytes]]  # names in small letters
+Headers = list[tuple[bytes, bytes]]  # names in lower case
 JSON = (b"content-type", b"application/json")
+BINARY = (b"content-type", b"application/octet-stream")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How predictions are asked for.
+    """A REST protocol for predictions.
 
-    `path`: where, with {name} for the model's. `answer`: from the release that is served, the model's name, the
-    request's headers and its body to (number of images, headers, body); raises BadRequest.
+    `path` contains {name}, the model's name. `answer` gets the model, its name, the request's headers and its body. It
+    returns (number of images, the response's headers and body), or raises BadRequest:
+
+    >>> def answer(model, name, headers, body):
+    ...     pixels = decode.from_raw(body, "UINT8", count=1)
+    ...     return 1, [JSON], orjson.dumps(model.run(pixels).argmax(1).tolist())
+    >>> protocol = Protocol("/raw/{name}", answer)
+    >>> three = LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3]])
+    >>> protocol.answer(three, "digits", [], bytes(784))
+    (1, [(b'content-type', b'application/json')], b'[3]')
     """
 
     path: str
-    answer: Callable[[Loaded, str, Headers, bytes], tuple[int, Headers, bytes]]
+    answer: Callable[[LoadedModel, str, Headers, bytes], tuple[int, Headers, bytes]]
 
 
-def _v1(loaded: Loaded, name: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+def _v1(model: LoadedModel, name: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
     del name, headers
     pixels = decode.v1(body)
-    return len(pixels), [JSON], decode.v1_answer(loaded.run(pixels))
+    return len(pixels), [JSON], encode_v1(model.run(pixels))
 
 
-def _v2(loaded: Loaded, name: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+def _v2(model: LoadedModel, name: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
     length = next((value for key, value in headers if key == b"inference-header-content-length"), None)
     pixels, request = decode.v2(body, length.decode("latin-1") if length is not None else None)
-    content, head = decode.v2_answer(loaded.run(pixels), request, name, loaded.version)
+    content, head = encode_v2(model.run(pixels), request, name, model.version)
     if head is None:
         return len(pixels), [JSON], content
-    binary = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", b"%d" % head)]
-    return len(pixels), binary, content
+    return len(pixels), [BINARY, (b"inference-header-content-length", b"%d" % head)], content
 
 
-# By the name that the metrics show.
+# The keys are the values of the metrics' label `protocol`.
 PROTOCOLS = {
     "v1": Protocol("/v1/models/{name}:predict", _v1),
     "v2": Protocol("/v2/models/{name}/infer", _v2),
 }
+
+
+def encode_v1(probabilities: Pixels) -> bytes:
+    """Return the body `{"predictions": rows of ten probabilities}`, as TensorFlow Serving answers."""
+    return b'{"predictions":' + orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
+
+
+def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version: str) -> tuple[bytes, int | None]:
+    """Return (body, length of its JSON or None if no raw tensors follow) with the outputs that `request` selects.
+
+    Raises:
+        BadRequest: `request` selects an unknown output.
+    """
+    count = len(probabilities)
+    tensors = {
+        CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
+        PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
+    }
+    parameters = request.get("parameters")
+    binary = bool(isinstance(parameters, dict) and parameters.get("binary_data_output"))
+    outputs, raw = [], []
+    for output, as_bytes in _selected_outputs(request.get("outputs"), tensors, binary).items():
+        datatype, shape, values = tensors[output]
+        tensor: dict[str, Any] = {"name": output, "datatype": datatype, "shape": shape}
+        if as_bytes:
+            raw.append(values.tobytes())
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor["data"] = values.reshape(-1)
+        outputs.append(tensor)
+    response: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
+    if isinstance(request.get("id"), str):
+        response["id"] = request["id"]
+    head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    return head + b"".join(raw), len(head) if raw else None
+
+
+def _selected_outputs(outputs: Any, tensors: dict[str, Any], binary: bool) -> dict[str, bool]:
+    """Return {output name: whether as raw bytes} of the outputs that a request selects, by default all."""
+    if outputs is None:
+        return dict.fromkeys(tensors, binary)
+    selected = {}
+    for output in outputs if isinstance(outputs, list) else [None]:
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(output, dict) or not isinstance(name, str) or name not in tensors:
+            raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {decode.shown(output)}")
+        parameters = output.get("parameters")
+        selected[name] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
+    return selected

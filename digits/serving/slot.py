@@ -1,4 +1,4 @@
-"""The model behind the endpoint: one release at a time, exchanged whole, never served unchecked."""
+"""The model that the predictor serves: loading and checking a release, replacing it, and following the ledger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,44 +24,46 @@ if TYPE_CHECKING:
     from digits.settings import Settings
 
 log = logging.getLogger("digits.predictor")
-POLL_SECONDS = 0.3
-# A release that could not be had (store away) is tried again; a refused one too, should it have been repaired.
-RETRY_SECONDS = 5.0
-OTHER = "digits rollback to the champion before, or serve another release: digits releases"
+POLL_SECONDS = 0.3  # between two reads of the ledger
+RETRY_SECONDS = 5.0  # after a download failed or a release was rejected (it may be repaired)
+REMEDY = "digits rollback to the previous champion, or serve another release: digits releases"
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A release in memory that has answered its golden image rightly."""
+class LoadedModel:
+    """A release in memory that has passed its golden check.
+
+    `run` takes float32 (n, 28, 28, 1) in 0..1 and returns probabilities float32 (n, 10).
+    """
 
     manifest: releases.Manifest
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
     @property
     def version(self) -> str:
-        """The release's version."""
+        """Return the release's version."""
         return str(self.manifest["version"])
 
 
-def load(folder: Path) -> Loaded:
-    """Check a release folder's digests, load its ONNX model and ask it for the golden image.
+def load(folder: Path) -> LoadedModel:
+    """Check the digests of a release folder, load its ONNX model, and compare its answer to the golden image.
 
     Raises:
-        ReleaseError: a digest, the signature or the golden answer differs; says which.
+        ReleaseError: a digest, the signature or the golden answer differs; the message names it.
     """
     import onnxruntime
 
     manifest = releases.check_folder(folder)
     options = onnxruntime.SessionOptions()
-    # One thread a request: with more, requests that run side by side would fight for the cores.
+    # One thread per request, because concurrent requests with more threads would compete for the cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     except Exception as exc:
-        raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}", remedy=OTHER) from exc
+        raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}", remedy=REMEDY) from exc
     image = session.get_inputs()[0]
     if image.type != "tensor(float)" or tuple(image.shape[1:]) != IMAGE.shape[1:]:
-        raise ReleaseError(f"expected a model of float (n, 28, 28, 1), found {image.type} {image.shape}", remedy=OTHER)
+        raise ReleaseError(f"expected a model of float (n, 28, 28, 1), got {image.type} {image.shape}", remedy=REMEDY)
     name = image.name
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,28 +73,28 @@ def load(folder: Path) -> Loaded:
     golden = Golden.from_manifest(manifest)
     answer = run(golden.pixels)
     if answer.shape != (1, *PROBABILITIES.shape[1:]):
-        raise ReleaseError(f"expected probabilities (1, 10) for one image, found {answer.shape}", remedy=OTHER)
+        raise ReleaseError(f"expected probabilities (1, 10) for one image, got {answer.shape}", remedy=REMEDY)
     if difference := golden.difference(answer[0]):
-        raise ReleaseError(f"release {manifest['version']} {difference}", remedy=OTHER)
-    return Loaded(manifest, run)
+        raise ReleaseError(f"release {manifest['version']} {difference}", remedy=REMEDY)
+    return LoadedModel(manifest, run)
 
 
-class Served:
-    """What is served now. `current` is exchanged by one assignment, so a request sees one release, whole."""
+class ModelSlot:
+    """The model being served. It is replaced by one assignment, so that each request sees exactly one release."""
 
     def __init__(self) -> None:
-        self.current: Loaded | None = None
-        self.refused: dict[str, str] = {}
+        self.current: LoadedModel | None = None
+        self.rejected: dict[str, str] = {}  # "release" and "why" of the last one that could not be served
 
-    def exchange(self, loaded: Loaded) -> None:
-        """Serve `loaded` from the next request on."""
-        self.current, self.refused = loaded, {}
-        log.info("serving release %s", loaded.version)
+    def swap(self, model: LoadedModel) -> None:
+        """Serve `model` from the next request on."""
+        self.current, self.rejected = model, {}
+        log.info("serving release %s", model.version)
 
     def about(self) -> dict[str, Any]:
-        """Which release is served, for the metadata; {} where none is."""
+        """Return the release's description for the endpoint's metadata; without a release only what was rejected."""
         if self.current is None:
-            return {"release": "", "refused": self.refused}
+            return {"release": "", "refused": self.rejected}
         manifest = self.current.manifest
         return {
             "release": manifest["version"],
@@ -101,51 +104,45 @@ class Served:
             "data_digest": manifest["data"]["source"],
             "mlflow_run": manifest["mlflow_run"],
             "created": manifest.get("created", ""),
-            "refused": self.refused,
+            "refused": self.rejected,
         }
 
 
-class Follower(threading.Thread):
-    """Serves the champion of a store, and the next one as soon as the ledger names it."""
+class LedgerWatcher(threading.Thread):
+    """A thread that loads a store's champion, and the next one as soon as the ledger names it."""
 
-    def __init__(self, served: Served, settings: Settings, pinned: str = "") -> None:
-        super().__init__(name="follower", daemon=True)
-        self._served, self._settings, self._pinned = served, settings, pinned
-        self._over = threading.Event()
+    def __init__(self, slot: ModelSlot, settings: Settings, pinned: str = "") -> None:
+        super().__init__(name="ledger-watcher", daemon=True)
+        self._slot, self._settings, self._pinned = slot, settings, pinned
 
     def run(self) -> None:
-        """Poll until `stop`."""
-        wait = 0.0
-        while not self._over.wait(wait):
-            wait = POLL_SECONDS if self.step() else RETRY_SECONDS
+        """Poll until the process ends."""
+        while True:
+            time.sleep(POLL_SECONDS if self.poll() else RETRY_SECONDS)
 
-    def step(self) -> bool:
-        """Look once; returns False if something is amiss and should not be asked for too often."""
+    def poll(self) -> bool:
+        """Load the champion (or the pinned release) if it is not loaded. Returns False after a failure."""
         from digits.store import open_store
 
         version = ""
         try:
             store = open_store(self._settings)
             version = self._pinned or ledger.champion(store)
-            if version and (self._served.current is None or self._served.current.version != version):
+            if version and (self._slot.current is None or self._slot.current.version != version):
                 folder = Path(tempfile.mkdtemp(prefix="digits-release-"))
                 try:
                     releases.download(store, version, folder, only="model.onnx")
-                    self._served.exchange(load(folder))
+                    self._slot.swap(load(folder))
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
             else:
-                self._served.refused = {}  # what was refused is not asked for any more
+                self._slot.rejected = {}  # the rejected release is no longer the champion
         except DigitsError as exc:
-            self._served.refused = {"release": version, "why": exc.message}
-            log.error("release %s refused: %s", version or "?", exc.message)  # noqa: TRY400 # the message says it all
+            self._slot.rejected = {"release": version, "why": exc.message}
+            log.error("release %s rejected: %s", version or "?", exc.message)  # noqa: TRY400 # the message is complete
             return False
-        except Exception as exc:  # the thread must live on, whatever a damaged store makes of us
-            self._served.refused = {"release": version, "why": f"{type(exc).__name__}: {exc}"}
+        except Exception as exc:  # a damaged store must not end the thread
+            self._slot.rejected = {"release": version, "why": f"{type(exc).__name__}: {exc}"}
             log.exception("cannot follow the ledger")
             return False
         return True
-
-    def stop(self) -> None:
-        """End the polling."""
-        self._over.set()

@@ -55,7 +55,7 @@ def dripping(begun: bytes) -> Iterator[str]:
 @pytest.mark.parametrize("part", DRIPS)
 def test_an_answer_that_drips_is_not_waited_for(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that never ends, though something always comes, is an error in time: of a request and of waiting."""
-    monkeypatch.setattr(client, "SECONDS", 0.5)
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 0.5)
     with dripping(DRIPS[part]) as address:
         with pytest.raises(EndpointError, match=rf"{address}.*: timed out"):
             client.predict(f"http://{address}", IMAGE)

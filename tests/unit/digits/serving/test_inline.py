@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from digits.serving import limits
-from digits.serving.app import Front
-from digits.serving.inline import Direct
-from digits.serving.slot import Loaded, Served
+from digits.serving.app import PredictApp
+from digits.serving.inline import InlinePredictProtocol
+from digits.serving.slot import LoadedModel, ModelSlot
 from tests.helpers.serving import serving
 
 V1, V2 = "/v1/models/digits:predict", "/v2/models/digits/infer"
@@ -52,18 +52,18 @@ def run(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def front() -> Front:
-    """The application, with a model in it."""
-    served = Served()
-    served.exchange(Loaded({"version": "1"}, run))
-    return Front(served, "digits", inner)
+def app() -> PredictApp:
+    """Return the application, with a model in it."""
+    slot = ModelSlot()
+    slot.swap(LoadedModel({"version": "1"}, run))
+    return PredictApp(slot, "digits", inner)
 
 
 @pytest.fixture
-def client(front: Front) -> Iterator[socket.socket]:
+def client(app: PredictApp) -> Iterator[socket.socket]:
     """A connection to a server that answers small predictions directly."""
     options: Any = {"ws": "none", "lifespan": "off", "log_config": None, "date_header": False}
-    with serving(front, http=functools.partial(Direct, front), **options) as url:
+    with serving(app, http=functools.partial(InlinePredictProtocol, app), **options) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as one:
             yield one
@@ -95,13 +95,13 @@ def answers(client: socket.socket, count: int) -> list[bytes]:
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that went through the application."""
     seen: list[str] = []
-    whole = Front.__call__
+    whole = PredictApp.__call__
 
-    async def noted(self: Front, scope: Any, receive: Any, send: Any) -> None:
+    async def noted(self: PredictApp, scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["path"])
         await whole(self, scope, receive, send)
 
-    monkeypatch.setattr(Front, "__call__", noted)
+    monkeypatch.setattr(PredictApp, "__call__", noted)
     return seen
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from digits.serving import limits
-from digits.serving.limits import Bounded
+from digits.serving.limits import LimitedHttpProtocol
 from tests.helpers.serving import serving
 
 # Bytes that `/large` answers: more than a kernel keeps for a client that fetches nothing (4 MiB to send by default, and
@@ -52,7 +52,7 @@ ONE = HEAD + b"Content-Length: 3\r\n\r\nabc"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's patience ends after half a second: for tests of clients that are cut off, not of busy machines."""
     monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "RESPONSE_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -64,10 +64,12 @@ def loop() -> str:
 @pytest.fixture
 def connect(loop: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     """Connects to a server with at most four connections."""
-    monkeypatch.setattr(limits, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
     options = {"timeout_keep_alive": KEEP_ALIVE_SECONDS, "loop": loop}
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(serving(app, http=Bounded, ws="none", lifespan="off", log_config=None, **options))
+        url = stack.enter_context(
+            serving(app, http=LimitedHttpProtocol, ws="none", lifespan="off", log_config=None, **options)
+        )
         host, port = url.removeprefix("http://").split(":")
 
         def one() -> socket.socket:
@@ -222,7 +224,7 @@ def test_an_answer_that_is_fetched_too_slowly_is_thrown_away(connect: Connect) -
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_who_fetches_every_answer_is_not_cut_off(connect: Connect, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that fetches large answers all the time, also with requests sent ahead, goes on beyond the limit."""
-    monkeypatch.setattr(limits, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "RESPONSE_SECONDS", 1.0)
     client, request = connect(), HEAD.replace(b"/", b"/medium", 1) + b"\r\n"
     client.sendall(request * ahead)
     until = time.monotonic() + 3.5

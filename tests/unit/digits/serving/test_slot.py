@@ -68,11 +68,11 @@ def test_an_intact_release_is_loaded(tmp_path: Path) -> None:
     [
         (b"no ONNX at all", "ONNX Runtime cannot load release 000000000000: "),
         (RIGHT[:-100], "ONNX Runtime cannot load release 000000000000: "),
-        (onnx_of(["n", 784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), found tensor\(float\) .*784"),
-        (onnx_of(["n", 1, 28, 28], WEIGHTS), r"expected a model of float .*, found tensor\(float\) .*1, 28, 28"),
-        (onnx_of(["n", 28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, found tensor\(double"),
-        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, found \(1, 5\)"),
-        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, found \(1, 1\)"),
+        (onnx_of(["n", 784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), got tensor\(float\) .*784"),
+        (onnx_of(["n", 1, 28, 28], WEIGHTS), r"expected a model of float .*, got tensor\(float\) .*1, 28, 28"),
+        (onnx_of(["n", 28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, got tensor\(double"),
+        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, got \(1, 5\)"),
+        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, got \(1, 1\)"),
     ],
     ids=["no ONNX", "cut", "rows", "channels first", "double", "five classes", "one class"],
 )

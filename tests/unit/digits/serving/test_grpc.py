@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-from digits.serving import decode, grpc_message
+from digits.serving import decode, grpc
+from digits.serving.slot import LoadedModel, ModelSlot
 
 Tensor = pb.ModelInferRequest.InferInputTensor
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
@@ -38,7 +41,7 @@ def asked(
 )
 def test_images_are_read(content: bytes) -> None:
     """The id and the images of a request, raw and as numbers, of both types."""
-    identity, pixels = grpc_message.read(content, "digits")
+    identity, pixels = grpc.read(content, "digits")
     assert identity == "7"
     assert np.array_equal(pixels[..., 0], FLOATS)
 
@@ -46,14 +49,12 @@ def test_images_are_read(content: bytes) -> None:
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
 def test_the_most_images_fit(datatype: str) -> None:
     """As many images as a request may have are no larger, raw or as numbers, than a message may be."""
-    from digits.serving.server import GRPC_MAX_MESSAGE
-
     count, field = decode.MAX_IMAGES * 784, "fp32_contents" if datatype == "FP32" else "uint_contents"
     values = asked(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
     raw = asked(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(decode.MAX_IMAGES, 784))
     for content in (values, raw):
-        assert len(content) <= GRPC_MAX_MESSAGE
-        assert len(grpc_message.read(content, "digits")[1]) == decode.MAX_IMAGES
+        assert len(content) <= grpc.MAX_MESSAGE
+        assert len(grpc.read(content, "digits")[1]) == decode.MAX_IMAGES
 
 
 WHOLE = asked("UINT8", IMAGES.tobytes())
@@ -69,10 +70,10 @@ REFUSED = {
     "too many": (asked("FP32", fp32_contents=[0.5] * 9999), "expected 2352 numbers for 3 images, got 9999"),
     "out of range": (asked("UINT8", uint_contents=[256] * 2352), "whole numbers from 0 to 255"),
     "NaN": (asked("FP32", fp32_contents=[float("nan")] * 2352), "not finite"),
-    "empty inputs": (b"\x2a\x00" * 20_000, "beside the tensor's values"),
-    "empty raw tensors": (b"\x3a\x00" * 20_000, "beside the tensor's values"),
-    "empty texts": (asked("UINT8", bytes_contents=[b""] * 20_000), "beside the tensor's values"),
-    "a long name": (asked("UINT8", IMAGES.tobytes(), name="x" * 40_000), "beside the tensor's values"),
+    "empty inputs": (b"\x2a\x00" * 20_000, "outside the tensor's values"),
+    "empty raw tensors": (b"\x3a\x00" * 20_000, "outside the tensor's values"),
+    "empty texts": (asked("UINT8", bytes_contents=[b""] * 20_000), "outside the tensor's values"),
+    "a long name": (asked("UINT8", IMAGES.tobytes(), name="x" * 40_000), "outside the tensor's values"),
 }
 
 
@@ -81,10 +82,30 @@ def test_what_is_malformed_is_refused(what: str) -> None:
     """Whatever is wrong with a message is said; what two bytes each would make large is not decoded at all."""
     content, why = REFUSED[what]
     with pytest.raises(decode.BadRequest, match=why):
-        grpc_message.read(content, "digits")
+        grpc.read(content, "digits")
 
 
 def test_another_model_is_not_found() -> None:
     """A request for a model of another name is no bad request."""
     with pytest.raises(ModelNotFound):
-        grpc_message.read(asked("UINT8", IMAGES.tobytes(), name="other"), "digits")
+        grpc.read(asked("UINT8", IMAGES.tobytes(), name="other"), "digits")
+
+
+def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
+    """A few images are predicted at once, many in a thread, so that health probes are answered meanwhile."""
+    threads: list[threading.Thread] = []
+
+    def run(pixels: Any) -> Any:
+        threads.append(threading.current_thread())
+        return np.full((len(pixels), 10), 0.1, np.float32)
+
+    slot = ModelSlot()
+    slot.swap(LoadedModel({"version": "1"}, run))
+    servicer = grpc.Servicer(None, None, "digits", slot)
+    for count in (1, 64):
+        tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
+        raw = np.zeros((count, 28, 28), np.uint8).tobytes()
+        request = pb.ModelInferRequest(model_name="digits", inputs=[tensor], raw_input_contents=[raw])
+        answer = asyncio.run(servicer.ModelInfer([request.SerializeToString()], None))
+        assert list(answer.outputs[0].shape) == [count]
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]

@@ -1,0 +1,237 @@
+"""The predictor's gRPC service (Open Inference V2): its limits, and how it decodes and answers messages.
+
+Only the predictor imports this module, see `server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
+from kserve.errors import ModelNotFound
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
+from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from digits.http import bracketed
+from digits.serving import decode
+from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large
+from digits.serving.decode import BadRequest
+from digits.serving.limits import MAX_GRPC_CONNECTIONS
+from digits.serving.slot import ModelSlot
+from digits.signature import CLASS, PROBABILITIES
+
+MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; decode.MAX_IMAGES images fit, as raw bytes or as numbers
+MAX_WAITING = 32  # requests; gRPC reads each whole message before it calls our code
+# Bytes per request outside tensor values; decoded, they can take 45 times the memory.
+MAX_OVERHEAD = 32 * 1024
+CONNECTION_SECONDS = 300  # then a connection ends gracefully, so that a request that never arrives does too
+IDLE_SECONDS = 65  # for a connection without requests
+HANDSHAKE_SECONDS = 15
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+UNDECODABLE = "the message cannot be decoded"
+# Nested field numbers of the tensor values (None): ModelInferRequest's raw_input_contents, and its inputs' contents
+# of type uint32 and float, which every client sends packed.
+_VALUE_FIELDS: dict[int, Any] = {7: None, 5: {5: {4: None, 6: None}}}
+
+
+async def start(servicer: Servicer, host: str, port: int, grace_seconds: float) -> Any:
+    """Start a server for `servicer` on a host and port, and return it (a grpc.aio.Server)."""
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor()],
+        maximum_concurrent_rpcs=MAX_WAITING,
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            # Further requests of one client wait at the client instead of being rejected.
+            ("grpc.max_concurrent_streams", MAX_WAITING),
+            # Off, because each stream could send as much as the network takes before its request is accepted.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.max_allowed_incoming_connections", MAX_GRPC_CONNECTIONS),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+            ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
+            ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000),
+            ("grpc.max_connection_age_grace_ms", int(grace_seconds * 1000)),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    stubs.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    server.add_insecure_port(f"{bracketed(host)}:{port}")
+    await server.start()
+    return server
+
+
+class Servicer(InferenceServicer):
+    """KServe's gRPC service with our own prediction, and without loading and unloading of models."""
+
+    def __init__(self, data_plane: Any, repository: Any, name: str, slot: ModelSlot) -> None:
+        super().__init__(data_plane, repository)
+        self._name, self._slot, self._large = name, slot, asyncio.Lock()
+
+    async def ModelInfer(self, body_ref: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
+        """Predict. `body_ref` is a list with the message's bytes, which is emptied; see `ErrorInterceptor`."""
+        content, model = body_ref.pop(), self._slot.current
+        if model is None:
+            del content
+            return await context.abort(grpc.StatusCode.UNAVAILABLE, self._slot.rejected.get("why", "no release yet"))
+        error: tuple[Any, str] | None = None
+        try:
+            # Large messages are handled one at a time, because decoded they can take many times their size.
+            async with self._large if len(content) > SMALL_BODY else contextlib.nullcontext():
+                request_id, pixels = await offload_if_large(len(content), read, content, self._name)
+                probabilities = await offload_if_large(len(content), model.run, pixels)
+                del pixels
+        except ModelNotFound as exc:
+            error = grpc.StatusCode.NOT_FOUND, exc.reason
+        except BadRequest as exc:
+            error = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
+        del content
+        if error:  # outside the handlers, whose exceptions refer to the decoded tensors while abort() waits
+            await context.abort(*error)
+        IMAGES.inc(len(probabilities))
+        count = len(probabilities)
+        tensor = pb.ModelInferResponse.InferOutputTensor
+        return pb.ModelInferResponse(
+            model_name=self._name,
+            model_version=model.version,
+            id=request_id,
+            outputs=[
+                tensor(name=CLASS.name, datatype=CLASS.datatype, shape=[count]),
+                tensor(name=PROBABILITIES.name, datatype=PROBABILITIES.datatype, shape=[count, 10]),
+            ],
+            raw_output_contents=[
+                probabilities.argmax(1).astype("<i8").tobytes(),
+                np.ascontiguousarray(probabilities, "<f4").tobytes(),
+            ],
+        )
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
+        """Reject the call, as over REST."""
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        """Reject the call, as over REST."""
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
+
+
+class ErrorInterceptor(ExceptionToStatusInterceptor):
+    """Returns undecodable messages and KServe's errors as statuses, without a traceback in the log.
+
+    gRPC answers INTERNAL to bytes that it cannot decode; KServe logs a traceback for each error, even for a status.
+    """
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Return a handler that decodes messages itself; ModelInfer gets them undecoded."""
+
+        async def undecoded(details: Any) -> Any:
+            handler = await continuation(details)
+            if handler is None or handler.unary_unary is None:
+                return handler
+            if details.method == INFER:
+                # In a list, so that the bytes can be freed early: an aborted call forms a reference cycle, which
+                # would keep up to MAX_MESSAGE bytes until the next garbage collection.
+                return grpc.unary_unary_rpc_method_handler(
+                    handler.unary_unary, lambda content: [content], handler.response_serializer
+                )
+
+            async def answer(content: bytes, context: Any) -> Any:
+                if len(content) > SMALL_BODY:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {SMALL_BODY} bytes")
+                try:
+                    request = handler.request_deserializer(content)
+                except DecodeError:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNDECODABLE)
+                return await handler.unary_unary(request, context)
+
+            return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+        return await super().intercept_service(undecoded, handler_call_details)
+
+    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
+        """Return the caller's errors without logging them, and leave the others to KServe."""
+        if isinstance(ex, grpc.aio.AbortError):
+            raise ex
+        if isinstance(ex, ModelNotFound):
+            await context.abort(grpc.StatusCode.NOT_FOUND, ex.reason[:200])
+        await super().handle_exception(ex, request_or_iterator, context, method_name)
+
+
+def read(content: bytes, name: str) -> tuple[str, decode.Pixels]:
+    """Return the id and the images of a ModelInferRequest for the model `name`.
+
+    A function of its own, so that the decoded message is freed when it returns.
+
+    Raises:
+        ModelNotFound: the request is for another model.
+        BadRequest: the message is malformed.
+    """
+    _check_overhead(memoryview(content), _VALUE_FIELDS, MAX_OVERHEAD)
+    try:
+        request = pb.ModelInferRequest.FromString(content)
+    except DecodeError:
+        raise BadRequest(UNDECODABLE) from None
+    if request.model_name != name:
+        raise ModelNotFound(request.model_name[:100])
+    if len(request.inputs) != 1:
+        raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
+    tensor, raw = request.inputs[0], request.raw_input_contents
+    if tensor.datatype not in {"FP32", "UINT8"}:
+        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype[:100]!r}")
+    count = decode.parse_count(list(tensor.shape))
+    if raw:
+        if len(raw) != 1 or tensor.HasField("contents"):
+            raise BadRequest("expected either raw_input_contents of one tensor or contents, got both or more")
+        return request.id, decode.from_raw(raw[0], tensor.datatype, count)
+    values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
+    if len(values) != count * 784:
+        raise BadRequest(f"expected {count * 784} numbers for {count} images, got {len(values)}")
+    # Not through a list, which takes eight times as much memory.
+    return request.id, decode.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
+
+
+def _check_overhead(content: memoryview, value_fields: dict[int, Any], remaining: int) -> int:
+    """Subtract the bytes outside tensor values from `remaining`, and return it. Raises BadRequest if it is negative."""
+    for number, field_start, start, end in _fields(content):
+        inner = value_fields.get(number, {})
+        remaining -= (start if inner is None or inner else end) - field_start
+        if inner:
+            remaining = _check_overhead(content[start:end], inner, remaining)
+        if remaining < 0:
+            raise BadRequest(f"expected at most {MAX_OVERHEAD} bytes outside the tensor's values")
+    return remaining
+
+
+def _fields(content: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (number, start, start of the content, end) of each field of a protobuf message. Raises BadRequest."""
+    at = 0
+    try:
+        while at < len(content):
+            field_start = at
+            tag, start = _varint(content, at)
+            size = {1: 8, 5: 4}.get(tag & 7, 0)
+            if tag & 7 == 2:
+                size, start = _varint(content, start)
+            elif tag & 7 == 0:
+                _, end = _varint(content, start)
+                size = end - start
+            at = start + size
+            yield tag >> 3, field_start, start, at
+    except IndexError:
+        raise BadRequest(UNDECODABLE) from None
+
+
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
+    """Return (value, end) of the varint at `at`. Raises IndexError if it does not end."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = content[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise IndexError
