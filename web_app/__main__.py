@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, as its container starts it: `python -m web_app [host]`."""
+"""The gateway as a separate process, as its container starts it: `python -m web_app [host]`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sys
 
 from digits.errors import DigitsError
 from digits.settings import Settings
-from web_app.server import listening, serve
+from web_app.server import listen, serve
 
 
 def main(arguments: list[str]) -> int:
-    """Serve at the given host, 127.0.0.1 by default (0.0.0.0 in a container). Returns the exit code."""
+    """Serve on the host of the arguments, by default 127.0.0.1 (0.0.0.0 in a container). Returns the exit code."""
     try:
         settings = Settings.load()
-        serve(settings, listener=listening(settings, arguments[0] if arguments else "127.0.0.1"))
+        serve(settings, listener=listen(settings, arguments[0] if arguments else "127.0.0.1"))
     except DigitsError as exc:
         sys.stderr.write(f"{exc}\n")
         return exc.exit_code

@@ -1,4 +1,4 @@
-"""The KServe endpoints that the gateway may talk to: by name, in whichever protocol each speaks."""
+"""The KServe endpoints of the gateway: their configuration, and a client that detects the protocol of each."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from urllib.parse import urlsplit
 import httpx
 
 from digits.errors import EndpointError, UsageError
-from web_app.protocols import MODEL_FACTS, PROTOCOLS, Image, InferenceProtocol, NotDigits
+from web_app.protocols import MODEL_FIELDS, PROTOCOLS, Image, InferenceProtocol, NotDigits
 
 MODEL = "digits"
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 8.0
-WHOLE_SECONDS = 10.0  # for all requests that one question takes: less than the page waits
-FRESH_SECONDS = 5.0  # how old the model's description may be: a promotion shows within this time
+TOTAL_SECONDS = 10.0  # for all requests of one call; less than the page waits
+METADATA_SECONDS = 5.0  # for which the model's metadata is cached; the page shows a promotion within this time
 CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model answers.
+    """The address of a model.
 
     Attributes:
-        name: what the page calls it.
-        url: scheme, host, port and perhaps a path; without a trailing slash.
-        host: the Host header to send, for an ingress that routes by it; empty: the URL's own.
+        name: the name on the page.
+        url: scheme, host, port and optionally a path; without a trailing slash.
+        host: the Host header, for an ingress that routes by it; empty: the URL's host.
         model: the model's name in the inference protocol.
     """
 
@@ -41,18 +41,18 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `[name=]url[@host]`. A URL that goes on to `/v1/models/x` or `/v2/models/x` names the model too.
+        """Parse `[name=]url[@host]`. A URL with `/v1/models/x` or `/v2/models/x` also names the model.
 
         Raises:
-            UsageError: not of that form.
+            UsageError: the text has another form.
         """
-        name, given, rest = text.partition("=") if "=" in text.split("://")[0] else ("", "", text)
+        name, separator, rest = text.partition("=") if "=" in text.split("://")[0] else ("", "", text)
         url, _, host = rest.partition("@")
         try:
             parts = urlsplit(url)
-        except ValueError:  # what cannot be split is no URL
+        except ValueError:
             parts = urlsplit("")
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or (given and not name):
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or (separator and not name):
             raise UsageError(
                 f"expected an endpoint [name=]url[@host-header], got {text!r}",
                 remedy="digits web --endpoint http://127.0.0.1:8080",
@@ -66,19 +66,19 @@ class Endpoint:
 
     @classmethod
     def parse_all(cls, texts: Sequence[str]) -> tuple[Self, ...]:
-        """Read several; each name may be given once. Raises UsageError as `parse`."""
-        found = tuple(cls.parse(text) for text in texts)
-        names = [endpoint.name for endpoint in found]
-        if not found or len(set(names)) != len(names):
+        """Parse several endpoints. Raises UsageError if there is none, or if two have the same name."""
+        endpoints = tuple(cls.parse(text) for text in texts)
+        names = [endpoint.name for endpoint in endpoints]
+        if not endpoints or len(set(names)) != len(names):
             raise UsageError(
-                f"expected one or more endpoints with names of their own, got {', '.join(names) or 'none'}",
+                f"expected one or more endpoints with different names, got {', '.join(names) or 'none'}",
                 remedy="digits web --endpoint one=URL --endpoint two=URL",
             )
-        return found
+        return endpoints
 
 
-class EndpointTrouble(EndpointError):
-    """The endpoint gave no answer. `state` is one of starting, unreachable, busy, wrong model."""
+class EndpointStateError(EndpointError):
+    """The endpoint gave no usable answer. `state` is starting, unreachable, busy or wrong model."""
 
     def __init__(self, state: str, message: str) -> None:
         super().__init__(message)
@@ -87,84 +87,84 @@ class EndpointTrouble(EndpointError):
 
 @dataclass
 class EndpointClient:
-    """Talks to one endpoint; every wait is bounded and connections are reused."""
+    """A client of one endpoint. Every call has a deadline; connections are reused."""
 
     endpoint: Endpoint
     http: httpx.AsyncClient
     token: str = field(default="", repr=False)
     _protocol: InferenceProtocol = PROTOCOLS[0]
-    _about: dict[str, Any] = field(default_factory=dict)
-    _about_until: float = 0.0
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever comes meanwhile takes what was answered
+    _metadata: dict[str, Any] = field(default_factory=dict)
+    _metadata_expires: float = 0.0  # in time.monotonic()
+    _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)  # concurrent calls share one request for metadata
 
     async def recognise(self, image: Image) -> tuple[list[float], dict[str, Any]]:
-        """The ten probabilities for an image, and what is known of the release that gave them.
+        """Return the ten probabilities for an image, and the metadata of the release that predicted them.
 
         Raises:
-            EndpointTrouble: no answer, or not that of a model for digits.
+            EndpointStateError: there was no answer, or the model is not one for digits.
         """
-        async with self._in_time():
-            about = await self._described()  # tells which protocol is spoken, too
+        async with self._deadline():
+            metadata = await self._cached_metadata()  # first, because it also detects the protocol
             probabilities, release = await self._infer(image)
-        if release and release != about["release"]:  # another one has come since it was described
-            self._about_until = 0.0
-            about = dict.fromkeys(MODEL_FACTS) | {"name": about["name"], "release": release}
-        return probabilities, about
+        if release and release != metadata["release"]:  # the cached metadata is of an earlier release
+            self._metadata_expires = 0.0
+            metadata = dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
+        return probabilities, metadata
 
     async def _infer(self, image: Image) -> tuple[list[float], str]:
-        question = self._protocol.ask(self.endpoint.model, image)
-        answer = await self._send("POST", question.path, question.body, question.headers)
+        request = self._protocol.encode_request(self.endpoint.model, image)
+        answer = await self._send("POST", request.path, request.body, request.headers)
         if answer.status_code != 200:
-            raise await self._trouble(answer)
+            raise await self._state_error(answer)
         try:
-            probabilities = self._protocol.probabilities(answer.content)
-            release = self._protocol.release(answer.content)
+            probabilities = self._protocol.parse_probabilities(answer.content)
+            release = self._protocol.parse_release(answer.content)
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise self._wrong("its answer has no output 'probabilities'") from exc
+            raise self._wrong_model("its answer has no output 'probabilities'") from exc
         if len(probabilities) != 10 or not all(0 <= p <= 1 for p in probabilities):
-            raise self._wrong(f"expected ten probabilities, got {len(probabilities)} numbers")
+            raise self._wrong_model(f"expected ten probabilities, got {len(probabilities)} numbers")
         return probabilities, release
 
-    async def about(self) -> dict[str, Any]:
-        """The model's name, release, digest, accuracy, data set and MLflow run, once it is ready; seconds old at most.
+    async def model(self) -> dict[str, Any]:
+        """Return the name and MODEL_FIELDS of the model, at most METADATA_SECONDS old.
 
         Raises:
-            EndpointTrouble: no answer, not that of a model for digits, or not ready.
+            EndpointStateError: there was no answer, the model is not one for digits, or it is not ready.
         """
-        async with self._in_time():
-            about = await self._described()
+        async with self._deadline():
+            metadata = await self._cached_metadata()
             answer = await self._send("GET", self._protocol.ready_path(self.endpoint.model))
             if answer.status_code != 200:
-                raise await self._trouble(answer)
-        if not self._protocol.ready(answer.content):
+                raise await self._state_error(answer)
+        if not self._protocol.parse_ready(answer.content):
             raise self._starting()
-        return about
+        return metadata
 
-    async def _described(self) -> dict[str, Any]:
-        async with self._asking:
-            if time.monotonic() >= self._about_until:
-                self._protocol, self._about = await self._describe()
-                self._about_until = time.monotonic() + FRESH_SECONDS
-            return self._about
+    async def _cached_metadata(self) -> dict[str, Any]:
+        async with self._fetching:
+            if time.monotonic() >= self._metadata_expires:
+                self._protocol, self._metadata = await self._fetch_metadata()
+                self._metadata_expires = time.monotonic() + METADATA_SECONDS
+            return self._metadata
 
-    async def _describe(self) -> tuple[InferenceProtocol, dict[str, Any]]:
+    async def _fetch_metadata(self) -> tuple[InferenceProtocol, dict[str, Any]]:
         for protocol in PROTOCOLS:
-            answer = await self._send("GET", protocol.about_path(self.endpoint.model))
+            answer = await self._send("GET", protocol.metadata_path(self.endpoint.model))
             if answer.status_code != 404:
                 break
         if answer.status_code != 200:
-            raise await self._trouble(answer)
+            raise await self._state_error(answer)
         try:
-            return protocol, protocol.about(answer.content)
+            return protocol, protocol.parse_metadata(answer.content)
         except NotDigits as exc:
-            raise self._wrong(str(exc)) from exc
+            raise self._wrong_model(str(exc)) from exc
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise self._wrong("its description is not one of the inference protocols") from exc
+            raise self._wrong_model("its metadata is not that of an inference protocol") from exc
 
     async def _send(
         self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """One request as it is, with the Host header and the token. Raises EndpointTrouble where nothing answers."""
+        """Send one request with the Host header and the token. Raises EndpointStateError if there is no response."""
         headers = dict(headers or {})
         if self.endpoint.host:
             headers["Host"] = self.endpoint.host
@@ -174,49 +174,53 @@ class EndpointClient:
             async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
                 return await self.http.request(method, self.endpoint.url + path, content=content, headers=headers)
         except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError) as exc:
-            raise self._late(ANSWER_SECONDS) from exc
+            raise self._timed_out(ANSWER_SECONDS) from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise EndpointTrouble("unreachable", f"the endpoint {self.endpoint.name} cannot be reached") from exc
+            raise EndpointStateError("unreachable", f"the endpoint {self.endpoint.name} cannot be reached") from exc
 
-    async def _trouble(self, answer: httpx.Response) -> EndpointTrouble:
-        """What an answer other than 200 means. A 503 is 'starting' or 'busy': only the readiness tells which."""
+    async def _state_error(self, answer: httpx.Response) -> EndpointStateError:
+        """Return the error for a status other than 200. After a 503, readiness decides between starting and busy."""
         status, name = answer.status_code, self.endpoint.name
         if status in {401, 403}:
-            return EndpointTrouble("unreachable", f"the endpoint {name} refused our token (HTTP {status})")
+            return EndpointStateError("unreachable", f"the endpoint {name} rejected our token (HTTP {status})")
         if status in {429, 503}:
             ready_path = self._protocol.ready_path(self.endpoint.model)
             if not answer.url.path.endswith(ready_path):
                 check = await self._send("GET", ready_path)
-                if check.status_code == 200 and self._protocol.ready(check.content):
-                    return EndpointTrouble("busy", f"the endpoint {name} has too much to do just now")
+                if check.status_code == 200 and self._protocol.parse_ready(check.content):
+                    return EndpointStateError("busy", f"the endpoint {name} is overloaded")
             return self._starting()
         if status in {502, 504}:
-            return EndpointTrouble("unreachable", f"nothing answers behind the endpoint {name} (HTTP {status})")
+            return EndpointStateError(
+                "unreachable", f"the server behind the endpoint {name} does not answer (HTTP {status})"
+            )
         if status == 404:
-            return self._wrong(f"it has no model {self.endpoint.model!r}")
-        return self._wrong(f"it answered HTTP {status}")
+            return self._wrong_model(f"it has no model {self.endpoint.model!r}")
+        return self._wrong_model(f"it answered HTTP {status}")
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """A question may take several requests; together they take no longer than the page waits."""
+    async def _deadline(self) -> AsyncIterator[None]:
+        """Limit the requests within the block to TOTAL_SECONDS together."""
         try:
-            async with asyncio.timeout(WHOLE_SECONDS):
+            async with asyncio.timeout(TOTAL_SECONDS):
                 yield
         except TimeoutError as exc:
-            raise self._late(WHOLE_SECONDS) from exc
+            raise self._timed_out(TOTAL_SECONDS) from exc
 
-    def _late(self, seconds: float) -> EndpointTrouble:
-        return EndpointTrouble("busy", f"the endpoint {self.endpoint.name} gave no answer in {seconds:g} s")
+    def _timed_out(self, seconds: float) -> EndpointStateError:
+        return EndpointStateError("busy", f"the endpoint {self.endpoint.name} did not answer within {seconds:g} s")
 
-    def _starting(self) -> EndpointTrouble:
-        return EndpointTrouble("starting", f"the model at {self.endpoint.name} is starting")
+    def _starting(self) -> EndpointStateError:
+        return EndpointStateError("starting", f"the model at {self.endpoint.name} is starting")
 
-    def _wrong(self, why: str) -> EndpointTrouble:
-        return EndpointTrouble("wrong model", f"the endpoint {self.endpoint.name} does not serve our digits: {why}")
+    def _wrong_model(self, why: str) -> EndpointStateError:
+        return EndpointStateError(
+            "wrong model", f"the endpoint {self.endpoint.name} does not serve a digits model: {why}"
+        )
 
 
 def http_client() -> httpx.AsyncClient:
-    """The HTTP client that all endpoints share. Proxies of the environment are not meant for them."""
+    """Return an HTTP client for all endpoints. It ignores the proxies of the environment."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),

@@ -1,10 +1,10 @@
-"""The page's same-origin gateway: prepares drawings, asks the configured endpoints, stores corrections.
+"""The page's same-origin gateway: it prepares drawings, requests predictions from endpoints, and stores corrections.
 
 GET  /                          the page
 GET  /api/endpoints             the endpoints by name, and whether corrections can be stored
 GET  /api/model?endpoint=       the endpoint's state and the model it serves
 POST /api/recognise?endpoint=   a drawing (PNG) -> class, probabilities, verdict, the 28 x 28 picture
-POST /api/feedback?label=       a drawing (PNG) and what it is -> the record's key
+POST /api/feedback?label=       a drawing (PNG) and its label -> the record's key
 GET  /healthz, /metrics
 """
 
@@ -38,39 +38,39 @@ from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import judge
 from digits.store import ObjectStore
-from web_app.endpoints import Endpoint, EndpointClient, EndpointTrouble, http_client
+from web_app.endpoints import Endpoint, EndpointClient, EndpointStateError, http_client
 from web_app.guard import Guard, Metrics, RateLimit
 
 STATIC = Path(__file__).parent / "static"
-# A drawing of so many pixels takes 40 MB to look at, and a container has a few hundred: the page's have 78,400.
-MOST_PIXELS = 1_000_000
-MOST_AT_ONCE = 4
-MOST_STORED = 64 * 1024  # bytes of a drawing that is kept with its correction
-STORE_SECONDS = 10.0  # that a correction may take to be stored: less than the page waits
+# Per drawing. So many pixels take 40 MB to process, and a container has a few hundred; the page sends 78,400.
+MAX_PIXELS = 1_000_000
+MAX_CONCURRENT = 4  # drawings that are decoded, and corrections that are stored
+MAX_STORED = 64 * 1024  # bytes of a drawing that is stored with its correction
+STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """What one gateway serves.
+    """The configuration of a gateway.
 
     Attributes:
-        endpoints: the endpoints that may be asked; the first is the default.
-        store: where corrections go; None: they cannot be stored, and the page does not offer it.
-        token: bearer token towards the endpoints.
-        most_bytes: of a request's body.
-        feedback_per_minute: corrections that one caller may store.
+        endpoints: the endpoints that it may use; the first is the default.
+        store: where it stores corrections; None: the page does not offer them.
+        token: bearer token for the endpoints; empty for none.
+        max_body: bytes per request body.
+        feedback_per_minute: corrections per caller.
     """
 
     endpoints: tuple[Endpoint, ...]
     store: ObjectStore | None = None
     token: str = field(default="", repr=False)
-    most_bytes: int = 1 << 20
+    max_body: int = 1 << 20
     feedback_per_minute: int = 30
 
 
 def create_app(config: GatewayConfig) -> Starlette:
-    """The gateway as an ASGI application."""
+    """Return the gateway as an ASGI application."""
     metrics = Metrics()
     gateway = _Gateway(config, metrics)
 
@@ -87,45 +87,47 @@ def create_app(config: GatewayConfig) -> Starlette:
             Route("/api/recognise", gateway.recognise, methods=["POST"]),
             Route("/api/feedback", gateway.feedback, methods=["POST"]),
             Route("/healthz", _alive),
-            Route("/metrics", gateway.measurements),
+            Route("/metrics", gateway.counters),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
-        middleware=[Middleware(Guard, most_bytes=config.most_bytes, metrics=metrics)],
+        middleware=[Middleware(Guard, max_body=config.max_body, metrics=metrics)],
         exception_handlers={
-            HTTPException: _refused,
-            ClientDisconnect: _gone,
-            EndpointTrouble: _no_answer,
-            DigitsError: _failed,
+            HTTPException: _http_error,
+            ClientDisconnect: _client_disconnected,
+            EndpointStateError: _endpoint_error,
+            DigitsError: _digits_error,
         },
         lifespan=lifespan,
     )
 
 
 class _Gateway:
-    """The handlers, and what they share."""
+    """The request handlers and their shared state."""
 
     def __init__(self, config: GatewayConfig, metrics: Metrics) -> None:
         self.config, self.metrics = config, metrics
         self.clients: dict[str, EndpointClient] = {}
         self.rate = RateLimit(config.feedback_per_minute)
-        self.at_once = anyio.CapacityLimiter(MOST_AT_ONCE)
-        self.storing = anyio.CapacityLimiter(MOST_AT_ONCE)  # a store that hangs must not hold up recognition
+        self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
+        self.storing = anyio.CapacityLimiter(
+            MAX_CONCURRENT
+        )  # its own, because a store that hangs must not block recognition
 
     async def endpoints(self, _: Request) -> Response:
-        """The names only: addresses and Host headers are nobody's business."""
+        """Return the endpoints' names, but not their addresses and Host headers, which are internal."""
         return _json({"endpoints": list(self.clients), "feedback": self.config.store is not None})
 
     async def model(self, request: Request) -> Response:
-        """The state of an endpoint; always 200, for the state is what was asked."""
+        """Return the state of an endpoint, with status 200 in every state."""
         client = self._client(request)
         try:
-            model = await client.about()
-        except EndpointTrouble as trouble:
-            return _json({"state": trouble.state, "message": trouble.message})
+            model = await client.model()
+        except EndpointStateError as exc:
+            return _json({"state": exc.state, "message": exc.message})
         return _json({"state": "ready", "model": model})
 
     async def recognise(self, request: Request) -> Response:
-        """Answer a drawing."""
+        """Recognise a drawing."""
         client = self._client(request)
         started = time.perf_counter()
         ink, _ = await self._drawing(request)
@@ -148,7 +150,7 @@ class _Gateway:
         )
 
     async def feedback(self, request: Request) -> Response:
-        """Store a correction. The picture is made here, from the drawing: the page cannot slip in another."""
+        """Store a correction. The stored image is computed here, so that the page cannot send another one."""
         store = self.config.store
         if store is None:
             raise HTTPException(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
@@ -158,36 +160,39 @@ class _Gateway:
         release = request.query_params.get("release", "")[:100]
         if label is None or not release.isprintable():
             raise HTTPException(400, "expected label=0 to 9 and a printable release")
-        ink, png = await self._drawing(request, MOST_STORED)
+        ink, png = await self._drawing(request, MAX_STORED)
         image = await run_in_threadpool(to_mnist, ink)
         about = functools.partial(corrections.record, drawing_png=png, release=release, answer=answer)
         store_it = functools.partial(about, store, image, label)
         try:
-            with anyio.fail_after(STORE_SECONDS):  # a thread that is left behind ends when the store's own waits do
+            with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
                 key = await anyio.to_thread.run_sync(store_it, abandon_on_cancel=True, limiter=self.storing)
         except TimeoutError:
             raise HTTPException(
                 503,
-                f"expected the store to answer in {STORE_SECONDS:g} s, and it did not; the correction may be stored "
-                "all the same. Make it again in a while: it counts once",
+                f"the store did not answer within {STORE_SECONDS:g} s; the correction may be stored nevertheless. "
+                "Repeat it later: it counts once",
                 {"Retry-After": "10"},
             ) from None
         self.metrics.feedback.labels(str(label)).inc()
         return _json({"key": key, "label": label})
 
-    async def measurements(self, _: Request) -> Response:
-        """The counters in Prometheus' format."""
+    async def counters(self, _: Request) -> Response:
+        """Return the counters in Prometheus' format."""
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def _drawing(self, request: Request, most_bytes: int | None = None) -> tuple[Ink, bytes]:
-        """The drawing in a request's body, and its ink. Only image/png: another site's page cannot send it unasked."""
+    async def _drawing(self, request: Request, max_bytes: int | None = None) -> tuple[Ink, bytes]:
+        """Return the ink of the drawing in a request's body, and its PNG.
+
+        The content type must be image/png, which pages of other sites cannot send without a CORS preflight.
+        """
         if request.headers.get("content-type") != "image/png":
             raise HTTPException(415, "expected a drawing as image/png")
         png = await request.body()
-        if most_bytes is not None and len(png) > most_bytes:
-            raise HTTPException(413, f"expected a drawing of at most {most_bytes} bytes")
-        look = functools.partial(read_ink, io.BytesIO(png), formats=("PNG",), max_pixels=MOST_PIXELS)
-        return await anyio.to_thread.run_sync(look, limiter=self.at_once), png
+        if max_bytes is not None and len(png) > max_bytes:
+            raise HTTPException(413, f"expected a drawing of at most {max_bytes} bytes")
+        read = functools.partial(read_ink, io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
+        return await anyio.to_thread.run_sync(read, limiter=self.decoding), png
 
     def _client(self, request: Request) -> EndpointClient:
         name = request.query_params.get("endpoint") or next(iter(self.clients))
@@ -213,20 +218,20 @@ async def _alive(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _refused(_: Request, exc: Any) -> Response:
+async def _http_error(_: Request, exc: Any) -> Response:
     return _json({"error": exc.detail}, exc.status_code, exc.headers)
 
 
-async def _gone(_: Request, exc: Any) -> Response:
-    """Nobody is there to read this; it is counted."""
+async def _client_disconnected(_: Request, exc: Any) -> Response:
+    """Return a response for the counters; the client does not read it."""
     del exc
     return _json({"error": "the client went away, or was too slow"}, 400)
 
 
-async def _no_answer(_: Request, exc: Any) -> Response:
+async def _endpoint_error(_: Request, exc: Any) -> Response:
     return _json({"error": exc.message, "state": exc.state}, STATUS[exc.state])
 
 
-async def _failed(_: Request, exc: Any) -> Response:
-    """A refused drawing is the caller's fault; a store that does not answer is ours."""
+async def _digits_error(_: Request, exc: Any) -> Response:
+    """Return 400 for a drawing that cannot be read, and 503 if the store does not answer."""
     return _json({"error": exc.message}, 400 if isinstance(exc, DataError) else 503)

@@ -1,4 +1,4 @@
-"""What the gateway imposes on every exchange: limits on what comes in, security headers on what goes out, counts."""
+"""Middleware of the gateway: limits on requests, security headers on responses, counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS = {
-    # Nothing inline, nothing from elsewhere; the page may talk to this gateway only.
+    # No inline code, nothing from other hosts; the page may send requests to this gateway only.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,12 +27,12 @@ SECURITY_HEADERS = {
 
 log = logging.getLogger("digits.web")
 
-# Of all bodies that are being read or answered: a container's memory is small.
-MOST_HELD = 32 * 1024 * 1024
+# Bytes of all bodies that are being read or answered; a container has little memory.
+MAX_HELD = 32 * 1024 * 1024
 
 
 class Metrics:
-    """The gateway's counters, in a registry of its own."""
+    """The gateway's counters, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -48,80 +48,80 @@ class Metrics:
 
 
 class Guard:
-    """ASGI middleware: refuses large bodies before reading them, and too many; adds the headers, counts the answers.
+    """ASGI middleware that limits the size of bodies, adds the security headers and counts responses.
 
-    What no handler expected is answered here too: Starlette's own 500 would go past the headers and the counts.
+    It also answers unexpected exceptions, because Starlette's own 500 would bypass the headers and the counters.
     """
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int, metrics: Metrics) -> None:
-        self.app, self.most_bytes, self.metrics = app, most_bytes, metrics
+    def __init__(self, app: ASGIApp, *, max_body: int, metrics: Metrics) -> None:
+        self.app, self.max_body, self.metrics = app, max_body, metrics
         self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one exchange."""
+        """Handle one request (ASGI)."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        came, begun = 0, False
+        received, started = 0, False
 
         async def limited() -> Message:
-            nonlocal came
+            nonlocal received
             message = await receive()
             size = len(message.get("body", b""))
-            came += size
+            received += size
             self.held += size
-            if came > self.most_bytes:  # sent in chunks, without a length
+            if received > self.max_body:  # a chunked body, without a length
                 raise HTTPException(413, self._too_large())
-            if self.held > MOST_HELD:
+            if self.held > MAX_HELD:
                 raise HTTPException(503, "too many bytes are waiting", {"Retry-After": "1"})
             return message
 
         async def guarded(message: Message) -> None:
-            nonlocal begun
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
-                # The route's pattern, not the path: what people type must not grow the number of counters.
+                # The route's pattern, not the path, because the number of counters must not grow with the requests.
                 route = getattr(scope.get("route"), "path", "") or ("static" if message["status"] < 400 else "none")
                 self.metrics.requests.labels(route, str(message["status"])).inc()
             await send(message)
 
         length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdigit() or int(length) > self.most_bytes:
-            refusal = JSONResponse({"error": self._too_large()}, 413, {"Connection": "close"})
-            await refusal(scope, receive, guarded)
+        if not length.isdigit() or int(length) > self.max_body:
+            response = JSONResponse({"error": self._too_large()}, 413, {"Connection": "close"})
+            await response(scope, receive, guarded)
             return
         try:
             await self.app(scope, limited, guarded)
         except Exception:
-            if begun:
-                raise  # nothing else can be said any more: uvicorn logs it, and closes the connection
+            if started:
+                raise  # too late for another response: uvicorn logs the error and closes the connection
             log.exception("%s %r failed", scope["method"], scope["path"])
-            failure = JSONResponse({"error": "the page's server failed; its log says why"}, 500)
-            await failure(scope, receive, guarded)
+            response = JSONResponse({"error": "the page's server failed; its log says why"}, 500)
+            await response(scope, receive, guarded)
         finally:
-            self.held -= came
+            self.held -= received
 
     def _too_large(self) -> str:
-        return f"expected at most {self.most_bytes} bytes"
+        return f"expected at most {self.max_body} bytes"
 
 
 class RateLimit:
-    """So many a minute for each caller; a caller not heard of for long is forgotten."""
+    """A token bucket per caller; the least recently seen callers are evicted."""
 
     def __init__(self, per_minute: int, *, callers: int = 1000) -> None:
         self.per_minute, self.callers = per_minute, callers
-        self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller: (allowance, when)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller: (allowance, its time)
 
     def allows(self, caller: str, now: float | None = None) -> bool:
-        """Whether `caller` may do it once more; counts it if so."""
+        """Return whether `caller` may act now, and count it if so. `now` is a time of time.monotonic()."""
         now = time.monotonic() if now is None else now
-        allowance, before = self._known.pop(caller, (float(self.per_minute), now))
-        allowance = min(self.per_minute, allowance + (now - before) * self.per_minute / 60)
+        allowance, last = self._buckets.pop(caller, (float(self.per_minute), now))
+        allowance = min(self.per_minute, allowance + (now - last) * self.per_minute / 60)
         allowed = allowance >= 1
-        self._known[caller] = (allowance - allowed, now)
-        if len(self._known) > self.callers:
-            self._known.popitem(last=False)
+        self._buckets[caller] = (allowance - allowed, now)
+        if len(self._buckets) > self.callers:
+            self._buckets.popitem(last=False)
         return allowed

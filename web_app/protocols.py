@@ -1,7 +1,6 @@
-"""What KServe's two REST protocols ask and answer for a digit: the Open Inference protocol (V2), and V1.
+"""Requests and responses of KServe's two REST protocols for one image: Open Inference (V2), and V1.
 
-V1 is all that KServe's stock TensorFlow runtime speaks: TensorFlow Serving's own REST interface, which tells nothing of
-the release.
+KServe's stock TensorFlow runtime supports only V1: TensorFlow Serving's REST API, which does not describe the release.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from numpy.typing import NDArray
 
 from digits.serving import client
 
-Image = NDArray[np.uint8]  # (28, 28), paper 0 and ink 255
-MODEL_FACTS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
+Image = NDArray[np.uint8]  # (28, 28), 0 (paper) to 255 (ink)
+MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
 
 
 @dataclass(frozen=True)
-class Question:
-    """A request for one image's probabilities."""
+class PredictRequest:
+    """A request for the probabilities of one image."""
 
     path: str
     body: bytes
@@ -30,38 +29,38 @@ class Question:
 
 
 class NotDigits(Exception):
-    """The model takes or gives something else; the message says what."""
+    """The model has another input; the message names it."""
 
 
 class InferenceProtocol(Protocol):
-    """One protocol. Reading what is not of it raises KeyError, TypeError, AttributeError or ValueError."""
+    """A protocol. Parsing a body of another protocol raises KeyError, TypeError, AttributeError or ValueError."""
 
-    def about_path(self, model: str) -> str:
-        """Where the model is described."""
+    def metadata_path(self, model: str) -> str:
+        """Return the path of the model's metadata."""
 
     def ready_path(self, model: str) -> str:
-        """Where it says whether it is ready."""
+        """Return the path of the model's readiness."""
 
-    def ask(self, model: str, image: Image) -> Question:
-        """The request for an image's probabilities."""
+    def encode_request(self, model: str, image: Image) -> PredictRequest:
+        """Return the request for the probabilities of an image."""
 
-    def probabilities(self, answer: bytes) -> list[float]:
-        """What the model answered."""
+    def parse_probabilities(self, body: bytes) -> list[float]:
+        """Return the probabilities of a prediction."""
 
-    def release(self, answer: bytes) -> str:
-        """The release that answered a question, "" where the protocol does not say."""
+    def parse_release(self, body: bytes) -> str:
+        """Return the release that predicted; empty if the protocol does not state it."""
 
-    def about(self, answer: bytes) -> dict[str, Any]:
-        """{"name": …} and what is known of MODEL_FACTS. Raises NotDigits too."""
+    def parse_metadata(self, body: bytes) -> dict[str, Any]:
+        """Return "name" and MODEL_FIELDS, None if unknown. Raises NotDigits."""
 
-    def ready(self, answer: bytes) -> bool:
-        """Whether an answer with status 200 says that it is ready."""
+    def parse_ready(self, body: bytes) -> bool:
+        """Return whether a readiness response with status 200 reports that the model is ready."""
 
 
 class V2:
-    """The Open Inference protocol, with the image as raw bytes behind the JSON."""
+    """Open Inference V2, with the image as raw bytes after the JSON."""
 
-    def about_path(self, model: str) -> str:
+    def metadata_path(self, model: str) -> str:
         """See InferenceProtocol."""
         return f"/v2/models/{model}"
 
@@ -69,76 +68,76 @@ class V2:
         """See InferenceProtocol."""
         return f"/v2/models/{model}/ready"
 
-    def ask(self, model: str, image: Image) -> Question:
+    def encode_request(self, model: str, image: Image) -> PredictRequest:
         """See InferenceProtocol."""
         body, headers = client.encode_request(image[None], binary_answer=False)
-        return Question(f"/v2/models/{model}/infer", body, headers)
+        return PredictRequest(f"/v2/models/{model}/infer", body, headers)
 
-    def probabilities(self, answer: bytes) -> list[float]:
+    def parse_probabilities(self, body: bytes) -> list[float]:
         """See InferenceProtocol."""
-        outputs = {output["name"]: output["data"] for output in orjson.loads(answer)["outputs"]}
+        outputs = {output["name"]: output["data"] for output in orjson.loads(body)["outputs"]}
         return [float(p) for p in outputs["probabilities"]]
 
-    def release(self, answer: bytes) -> str:
+    def parse_release(self, body: bytes) -> str:
         """See InferenceProtocol."""
-        return str(orjson.loads(answer).get("model_version") or "")
+        return str(orjson.loads(body).get("model_version") or "")
 
-    def about(self, answer: bytes) -> dict[str, Any]:
+    def parse_metadata(self, body: bytes) -> dict[str, Any]:
         """See InferenceProtocol."""
-        said = orjson.loads(answer)
-        inputs = [tensor["name"] for tensor in said["inputs"]]
+        payload = orjson.loads(body)
+        inputs = [tensor["name"] for tensor in payload["inputs"]]
         if inputs != ["image"]:
-            raise NotDigits(f"expected one input 'image', it takes {', '.join(map(str, inputs)) or 'none'}")
-        parameters = said.get("parameters") or {}
-        about = {key: parameters.get(key) for key in MODEL_FACTS} | {"name": said.get("name")}
-        about["release"] = about["release"] or (said.get("versions") or [""])[-1]
-        return about
+            raise NotDigits(f"expected one input 'image', got {', '.join(map(str, inputs)) or 'none'}")
+        parameters = payload.get("parameters") or {}
+        metadata = {key: parameters.get(key) for key in MODEL_FIELDS} | {"name": payload.get("name")}
+        metadata["release"] = metadata["release"] or (payload.get("versions") or [""])[-1]
+        return metadata
 
-    def ready(self, answer: bytes) -> bool:
+    def parse_ready(self, body: bytes) -> bool:
         """See InferenceProtocol."""
-        return b"false" not in answer[:200].lower()
+        return b"false" not in body[:200].lower()
 
 
 class V1:
-    """KServe's V1, in the words of its own servers and in those of TensorFlow Serving."""
+    """V1, in the variants of KServe's own servers and of TensorFlow Serving."""
 
-    def about_path(self, model: str) -> str:
+    def metadata_path(self, model: str) -> str:
         """See InferenceProtocol."""
         return f"/v1/models/{model}"
 
-    ready_path = about_path
+    ready_path = metadata_path
 
-    def ask(self, model: str, image: Image) -> Question:
+    def encode_request(self, model: str, image: Image) -> PredictRequest:
         """See InferenceProtocol."""
         pixels = (image[..., None] / np.float32(255)).tolist()
         body = orjson.dumps({"instances": [pixels]})
-        return Question(f"/v1/models/{model}:predict", body, {"Content-Type": "application/json"})
+        return PredictRequest(f"/v1/models/{model}:predict", body, {"Content-Type": "application/json"})
 
-    def probabilities(self, answer: bytes) -> list[float]:
-        """See InferenceProtocol. A SavedModel with several outputs gives each by its name."""
-        (predicted,) = orjson.loads(answer)["predictions"]
+    def parse_probabilities(self, body: bytes) -> list[float]:
+        """See InferenceProtocol. A SavedModel with several outputs returns them by name."""
+        (predicted,) = orjson.loads(body)["predictions"]
         if isinstance(predicted, dict):
             predicted = predicted["probabilities"]
         return [float(p) for p in predicted]
 
-    def release(self, answer: bytes) -> str:
-        """See InferenceProtocol. It does not say."""
-        del answer
+    def parse_release(self, body: bytes) -> str:
+        """Return '': V1 does not state the release."""
+        del body
         return ""
 
-    def about(self, answer: bytes) -> dict[str, Any]:
-        """See InferenceProtocol. Of the release nothing is told but a number."""
-        said = orjson.loads(answer)
-        versions = self._available(said)
-        return dict.fromkeys(MODEL_FACTS) | {"name": said.get("name"), "release": versions[-1] if versions else ""}
+    def parse_metadata(self, body: bytes) -> dict[str, Any]:
+        """See InferenceProtocol. V1 states only a version number."""
+        payload = orjson.loads(body)
+        versions = self._available(payload)
+        return dict.fromkeys(MODEL_FIELDS) | {"name": payload.get("name"), "release": versions[-1] if versions else ""}
 
-    def ready(self, answer: bytes) -> bool:
+    def parse_ready(self, body: bytes) -> bool:
         """See InferenceProtocol."""
-        said = orjson.loads(answer)
-        return str(said.get("ready", "")).lower() == "true" or bool(self._available(said))
+        payload = orjson.loads(body)
+        return str(payload.get("ready", "")).lower() == "true" or bool(self._available(payload))
 
-    def _available(self, said: Any) -> list[str]:
-        states = said.get("model_version_status", [])
+    def _available(self, payload: Any) -> list[str]:
+        states = payload.get("model_version_status", [])
         return [str(state["version"]) for state in states if state["state"] == "AVAILABLE"]
 
 

@@ -28,10 +28,10 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
     digits up --backend docker
     digits up --epochs 5 --no-open --port 8001
     """
-    from web_app.server import listening, serve
+    from web_app.server import listen, serve
 
     settings = load_settings(data, backend)
-    listener = listening(settings, port=port)  # a port that is taken is said before the pipeline runs
+    listener = listen(settings, port=port)  # a port that is taken is said before the pipeline runs
     result = execute(settings, chosen(options), cache=True, resume=None, quiet=False)
     answer = summary(result, settings, following=False)
     if not answer["endpoint"]:

@@ -30,7 +30,7 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     digits web --endpoint http://localhost:8080
     digits web --endpoint cluster=http://10.0.0.7@digits.digits.example.com
     """
-    from web_app.server import listening
+    from web_app.server import listen
     from web_app.server import serve as serve_page
 
     settings = Settings.load()
@@ -48,4 +48,4 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
         if open_page:
             webbrowser.open(url)
 
-    serve_page(settings, chosen, listener=listening(settings, host, port), ready=announce)
+    serve_page(settings, chosen, listener=listen(settings, host, port), ready=announce)

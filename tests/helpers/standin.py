@@ -1,4 +1,4 @@
-"""A small server of the Open Inference protocol for the gateway's tests, whose state a test can change."""
+"""Small servers of the inference protocols for the gateway's tests, whose state a test can change."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+SURE_OF_3 = [0.01, 0.0, 0.0, 0.97, 0.0, 0.02, 0.0, 0.0, 0.0, 0.0]
+
+
+def always(probabilities: list[float]) -> Answer:
+    """Return a model that answers every image with these probabilities."""
+    return lambda _: np.array(probabilities, np.float32)
 
 
 class StandIn:
-    """Serves `digits`; `state` is ready, starting, busy, slow or wrong. Keeps the headers of the last request.
+    """A server of `digits` over V2 that keeps the images it gets and the headers of the last request.
 
-    `release` is the one that it describes, `answering` the one that answers; `delay` comes before each answer.
+    Attributes:
+        state: ready, starting, busy, slow or wrong.
+        release: the one that the metadata describes.
+        answering: the one that predicts.
+        delay: seconds before each answer.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -64,9 +74,9 @@ class StandIn:
         if self.state == "wrong":
             return JSONResponse({"outputs": [{"name": "scores", "data": [1, 2]}]})
         head = int(request.headers.get("inference-header-content-length", 0))
-        given = json.loads(body[:head] if head else body)["inputs"][0]
-        pixels = np.frombuffer(body[head:], np.uint8) if head else np.array(given["data"], np.uint8)
-        image = pixels.reshape(given["shape"])[0]
+        tensor = json.loads(body[:head] if head else body)["inputs"][0]
+        pixels = np.frombuffer(body[head:], np.uint8) if head else np.array(tensor["data"], np.uint8)
+        image = pixels.reshape(tensor["shape"])[0]
         self.images.append(image)
         values = [float(p) for p in self.answer(image)]
         outputs: list[dict[str, Any]] = [
@@ -77,7 +87,7 @@ class StandIn:
 
 
 class TensorFlowServing:
-    """V1 alone, in TensorFlow Serving's words; `state` is that of the model's version. Keeps the images it gets."""
+    """A server of V1 as TensorFlow Serving answers; `state` is the model version's. It keeps the images it gets."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.state = answer, "AVAILABLE"

@@ -1,10 +1,10 @@
 // The gateway's four calls. A failure is an Error whose `state` the page can name.
 
-const PATIENCE = 12_000; // milliseconds: longer than the gateway gives the endpoint, all its requests together, or the store
+const TIMEOUT = 12_000; // milliseconds; longer than the deadlines of the gateway for the endpoint and the store
 
 async function call(path, query, init = {}) {
   const ended = new AbortController(); // Safari before 17.4 cannot join two signals
-  const late = setTimeout(() => ended.abort(), PATIENCE);
+  const late = setTimeout(() => ended.abort(), TIMEOUT);
   init.signal?.addEventListener("abort", () => ended.abort());
   let answer, content;
   try {

@@ -1,0 +1,33 @@
+"""Requests to the gateway: drawings to be recognised, and corrections."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+from PIL import Image, ImageDraw
+
+PNG = {"Content-Type": "image/png"}
+
+
+def drawing(*lines: list[tuple[int, int]], side: int = 280) -> bytes:
+    """Return a PNG with lines through the given points, on transparent paper."""
+    picture = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    for line in lines:
+        ImageDraw.Draw(picture).line(line, fill="black", width=14)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+ONE = drawing([(140, 40), (140, 240)])
+
+
+def recognise(gateway: httpx.Client, png: bytes = ONE, endpoint: str = "here") -> httpx.Response:
+    """Send a drawing to be recognised."""
+    return gateway.post("/api/recognise", params={"endpoint": endpoint}, content=png, headers=PNG)
+
+
+def correct(gateway: httpx.Client, label: int = 1, png: bytes = ONE) -> httpx.Response:
+    """Send a correction."""
+    return gateway.post("/api/feedback", params={"label": label}, content=png, headers=PNG)

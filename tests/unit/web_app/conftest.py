@@ -1,0 +1,35 @@
+"""A gateway with an endpoint of the Open Inference protocol, each on a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from digits.store.file import FileStore
+from tests.helpers.serving import serving
+from tests.helpers.standin import SURE_OF_3, StandIn, always
+from web_app.endpoints import Endpoint
+from web_app.gateway import GatewayConfig, create_app
+
+
+@pytest.fixture
+def standin() -> StandIn:
+    return StandIn(always(SURE_OF_3))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path)
+
+
+@pytest.fixture
+def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
+    """A client of a gateway with the endpoints `here`, which answers, and `gone`, where nothing listens."""
+    with serving(standin.app) as url:
+        here, gone = Endpoint("here", url, host="digits.example.com"), Endpoint("gone", "http://127.0.0.1:1")
+        app = create_app(GatewayConfig((here, gone), store, token="secret", feedback_per_minute=3, max_body=100_000))
+        with serving(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            yield client

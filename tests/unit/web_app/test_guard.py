@@ -1,0 +1,70 @@
+"""The gateway's middleware: limits, security headers and counters."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.helpers.gateway_requests import ONE, PNG, correct, recognise
+from web_app import guard
+from web_app.guard import RateLimit
+
+
+@pytest.mark.parametrize("path", ["/api/recognise", "/api/feedback?label=1"])
+def test_large_bodies_are_rejected(gateway: httpx.Client, path: str) -> None:
+    """A body over the limit gets 413, with and without Content-Length."""
+    large = bytes(100_001)
+    assert gateway.post(path, content=large, headers=PNG).status_code == 413
+    assert gateway.post(path, content=iter([large[:60_000], large[:60_000]]), headers=PNG).status_code == 413
+
+
+def test_too_many_concurrent_bytes_are_rejected(gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request beyond the bytes that the process may hold gets 503 with Retry-After; later ones are answered."""
+    monkeypatch.setattr(guard, "MAX_HELD", len(ONE) - 1)
+    answer = recognise(gateway)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    monkeypatch.setattr(guard, "MAX_HELD", 2 * len(ONE) - 1)
+    assert [recognise(gateway).status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_the_rate_of_corrections_is_limited(gateway: httpx.Client) -> None:
+    """The corrections of a caller beyond the limit per minute get 429."""
+    codes = [correct(gateway, n).status_code for n in range(4)]
+    assert codes == [200, 200, 200, 429]
+
+
+def test_an_allowance_recovers_with_time() -> None:
+    """A caller's allowance recovers with time, separately for each caller; the number of known callers is bounded."""
+    limit = RateLimit(2, callers=2)
+    assert [limit.allows("a", now) for now in (0, 0, 0, 31)] == [True, True, False, True]
+    assert limit.allows("b", 0)
+    assert limit.allows("c", 0)
+    assert len(limit._buckets) == 2
+
+
+def test_every_response_has_the_security_headers(gateway: httpx.Client) -> None:
+    """Every response, also an error, forbids inline code and content from other hosts."""
+    for answer in (gateway.get("/"), gateway.get("/nowhere"), gateway.post("/api/recognise", content=bytes(200_000))):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_unexpected_error_is_answered_and_counted(
+    gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unexpected exception gives a JSON 500 with the security headers; it is logged and counted."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("an unexpected error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("web_app.gateway.judge", broken)
+        answer = recognise(gateway)
+    assert (answer.status_code, answer.json()["error"]) == (500, "the page's server failed; its log says why")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert "an unexpected error" in caplog.text
+    assert 'digits_web_requests_total{route="/api/recognise",status="500"} 1.0' in gateway.get("/metrics").text
+    assert recognise(gateway).status_code == 200
