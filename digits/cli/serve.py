@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -32,11 +31,10 @@ def serve(
     digits serve --release 3f2a9c81d0b4
     curl localhost:8080/v2/models/digits
     """
-    sys.argv = sys.argv[:1]  # because kserve parses them when it is imported
-    from digits.serving import server
+    from digits.serving import start
 
     settings = Settings.load()
-    options = server.Options(
+    options = start.Options(
         name=name,
         host=host,
         http_port=http_port or settings.port,
@@ -44,4 +42,4 @@ def serve(
         model_dir=model_dir,
         release=release,
     )
-    server.run(options, settings)
+    start.run(options, settings)

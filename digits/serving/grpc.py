@@ -1,7 +1,4 @@
-"""The predictor's gRPC service (Open Inference V2): its limits, and how it decodes and answers messages.
-
-Only the predictor imports this module, see `server`.
-"""
+"""The predictor's gRPC service (Open Inference V2): its limits, and how it decodes and answers messages."""
 
 from __future__ import annotations
 

@@ -1,87 +1,29 @@
-"""The predictor: KServe's ModelServer with our application, address, gRPC service and model.
+"""KServe's ModelServer with our application, address, gRPC service and model.
 
-Only the predictor imports this module. Clear `sys.argv` first: kserve parses it when it is imported (about a second).
+Only `start` imports this module, because importing kserve takes seconds and parses `sys.argv`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
-import socket
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kserve
 import kserve.model_server
 import uvloop
 
-from digits.errors import MissingError
 from digits.serving import grpc
 from digits.serving.app import PredictApp
 from digits.serving.inline import InlinePredictProtocol
-from digits.serving.slot import LedgerWatcher, ModelSlot, load
-from digits.settings import Settings
+from digits.serving.slot import ModelSlot
 from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
 
+if TYPE_CHECKING:
+    from digits.serving.start import Options
+
 GRACE_SECONDS = 30  # for requests in flight when the server stops
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to serve, and where.
-
-    Attributes:
-        name: the model's name in the paths.
-        host: an address, or a name, whose first IPv4 or IPv6 address is used; `::` is IPv6 only over REST.
-        http_port: the REST port.
-        grpc_port: the gRPC port.
-        model_dir: a release's folder; None: serve from the settings' store.
-        release: the version to serve from the store; empty: the champion, and each next one.
-    """
-
-    name: str = "digits"
-    host: str = "127.0.0.1"
-    http_port: int = 8080
-    grpc_port: int = 8081
-    model_dir: Path | None = None
-    release: str = ""
-
-
-def run(options: Options, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are answered first.
-
-    Raises:
-        ReleaseError: `model_dir` holds no intact release.
-        MissingError: a port is in use.
-    """
-    _check_ports(options)
-    slot = ModelSlot()
-    if options.model_dir:
-        slot.swap(load(options.model_dir))
-    else:
-        watcher = LedgerWatcher(slot, settings, options.release)
-        watcher.poll()
-        watcher.start()
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(options, slot).start([])
-
-
-def _check_ports(options: Options) -> None:
-    for variable, port in (("DIGITS_PORT", options.http_port), ("DIGITS_GRPC_PORT", options.grpc_port)):
-        try:
-            family, kind, _, _, address = socket.getaddrinfo(options.host, port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as exc:
-            raise MissingError(
-                f"port {port} on {options.host} cannot be used: {exc.strerror}",
-                remedy=f"stop the program that uses it (lsof -i :{port}, on Linux ss -ltnp; digits doctor lists your "
-                f"own), or set {variable}",
-            ) from exc
 
 
 class DigitsModel(kserve.Model):
