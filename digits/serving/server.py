@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kserve
 import kserve.model_server
@@ -19,9 +19,6 @@ from digits.serving.app import PredictApp
 from digits.serving.inline import InlinePredictProtocol
 from digits.serving.slot import ModelSlot
 from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
-
-if TYPE_CHECKING:
-    from digits.serving.start import Options
 
 GRACE_SECONDS = 30  # for requests in flight when the server stops
 
@@ -54,18 +51,18 @@ class Repository(kserve.ModelRepository):
 
 
 class Server(kserve.ModelServer):
-    """KServe's server on the host of the options; KServe always listens on 0.0.0.0 and [::]."""
+    """KServe's server on a chosen host; KServe always listens on 0.0.0.0 and [::]."""
 
-    def __init__(self, options: Options, slot: ModelSlot) -> None:
+    def __init__(self, slot: ModelSlot, name: str, host: str, http_port: int, grpc_port: int) -> None:
         super().__init__(
-            http_port=options.http_port,
+            http_port=http_port,
             enable_grpc=False,
             enable_latency_logging=False,
             registered_models=Repository(),
             grace_period=GRACE_SECONDS,
         )
-        self._options, self._slot = options, slot
-        self.register_model(DigitsModel(options.name, slot))
+        self._slot, self._name, self._host, self._grpc_port = slot, name, host, grpc_port
+        self.register_model(DigitsModel(name, slot))
         # KServe turns both on, but a log line per request costs more time than the request.
         logging.getLogger("uvicorn.access").handlers.clear()
         logging.getLogger("uvicorn.access").propagate = False
@@ -76,12 +73,12 @@ class Server(kserve.ModelServer):
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
     async def _serve(self) -> None:
-        app = PredictApp(self._slot, self._options.name, kserve.model_server.app)
+        app = PredictApp(self._slot, self._name, kserve.model_server.app)
         config = self._rest_server.config
-        config.host, config.app, config.ws = self._options.host, app, "none"
+        config.host, config.app, config.ws = self._host, app, "none"
         config.http = functools.partial(InlinePredictProtocol, app)
-        servicer = grpc.Servicer(self.dataplane, self.model_repository_extension, self._options.name, self._slot)
-        grpc_server = await grpc.start(servicer, self._options.host, self._options.grpc_port, GRACE_SECONDS)
+        servicer = grpc.Servicer(self.dataplane, self.model_repository_extension, self._name, self._slot)
+        grpc_server = await grpc.start(servicer, self._host, self._grpc_port, GRACE_SECONDS)
         # Stopped concurrently with REST, because one after the other would take the grace period twice.
         stopping = asyncio.create_task(self._stop_with_rest(grpc_server))
         try:

@@ -56,7 +56,7 @@ def run(options: Options, settings: Settings) -> None:
     from digits.serving.server import Server
 
     with contextlib.suppress(KeyboardInterrupt):
-        Server(options, slot).start([])
+        Server(slot, options.name, options.host, options.http_port, options.grpc_port).start([])
 
 
 def _check_ports(options: Options) -> None:

@@ -126,18 +126,18 @@ def test_an_added_store_passes_the_contract(extended: Extended, tmp_path: Path) 
 
 
 PROTOCOL_CLIENT = """
-import sys, urllib.request
+import functools, sys, urllib.request
 import numpy as np
-from digits.serving.inline import Direct
-from digits.serving.app import Front
-from digits.serving.slot import Loaded, Served
+from digits.serving.inline import InlinePredictProtocol
+from digits.serving.app import PredictApp
+from digits.serving.slot import LoadedModel, ModelSlot
 sys.path.insert(0, ".")
 from tests.helpers.serving import serving
 
-served = Served()
-served.exchange(Loaded({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
-Direct.front = Front(served, "digits", None)
-with serving(Direct.front, http=Direct, ws="none", lifespan="off") as url:
+slot = ModelSlot()
+slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
+app = PredictApp(slot, "digits", None)
+with serving(app, http=functools.partial(InlinePredictProtocol, app), ws="none", lifespan="off") as url:
     with urllib.request.urlopen(f"{url}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
         print(list(answer.read()))
 """
