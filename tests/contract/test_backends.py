@@ -17,6 +17,7 @@ from digits.errors import Interrupted, StepFailed
 from digits.release import ledger, releases
 from digits.store import open_store
 from pipeline import STEPS, definition
+from tests.helpers.engines import PARAMETERS
 
 # The fake runs the libraries in this process, and their warnings are theirs.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
@@ -158,8 +159,6 @@ def test_an_interrupted_run_is_cancelled_and_leaves_nothing_running(world, first
     def interrupt(event):
         if event["event"] == "started":
             raise KeyboardInterrupt
-
-    from conftest import PARAMETERS
 
     with pytest.raises(Interrupted) as interrupted:
         world.backend.run(Request(PARAMETERS, use_cache=False), interrupt)

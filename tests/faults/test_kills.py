@@ -20,10 +20,11 @@ import psutil
 import pytest
 
 from backends import runs
+from pipeline import STEPS
 from tests.helpers.homes import Home
 from tests.helpers.invariants import Invariants
 from tests.helpers.table import Fault
-from tests.helpers.world import ALL, RUN, World, folder_world
+from tests.helpers.world import RUN, World, folder_world
 
 # How many moments of each part; the long ones have more.
 PARTS = {
@@ -55,14 +56,14 @@ def moments() -> list[Moment]:
 
 def killed(world: World, moment: Moment) -> Invariants:
     """Kill a run at that moment, take it up, and check what holds in between and at the end."""
-    first = moment.part in {"start", *ALL[:2]}
-    world.before({"start": ALL[0], "end": ALL[-1]}.get(moment.part, moment.part), database=not first)
+    first = moment.part in {"start", *STEPS[:2]}
+    world.before({"start": STEPS[0], "end": STEPS[-1]}.get(moment.part, moment.part), database=not first)
     holds = Invariants(world)
     process = world.start(*RUN, "--json")
     if moment.part == "start":
-        time.sleep(moment.share * min(world.timeline[step][0] for step in ALL[:2]))
+        time.sleep(moment.share * min(world.timeline[step][0] for step in STEPS[:2]))
     else:
-        step = ALL[-1] if moment.part == "end" else moment.part
+        step = STEPS[-1] if moment.part == "end" else moment.part
         began, lasts = world.timeline[step]
         world.started([step], process)
         rest = world.timeline["end"][0] - began - lasts

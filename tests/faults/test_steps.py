@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from backends import runs
+from pipeline import STEPS
 from tests.helpers import starved
 from tests.helpers.homes import arguments_of, left
 from tests.helpers.table import Fault
-from tests.helpers.world import ALL, RUN, World
+from tests.helpers.world import RUN, World
 
 OUT_OF_MEMORY = r"MemoryError|Cannot allocate memory|failed to map segment|bad_alloc"
 
@@ -70,10 +71,10 @@ def test_a_step_that_dies_fails_the_run(
     do: Callable[[psutil.Process], None], said: str, code: int, world: World, fault: Fault
 ) -> None:
     """Whichever step dies, the run is FAILED with step and cause, nothing is left, and it is taken up at that step."""
-    world.before(ALL[0])
+    world.before(STEPS[0])
     holds = fault.watch(world)
-    command, spared = RUN, list(ALL)
-    for turn in range(len(ALL)):
+    command, spared = RUN, list(STEPS)
+    for turn in range(len(STEPS)):
         path = world.environment["PYTHONPATH"]
         hunger = starved.environment(world.kept / "starved", spared, path) if do is _wait else {}
         process = world.start(*command, "--json", **hunger)
@@ -87,7 +88,7 @@ def test_a_step_that_dies_fails_the_run(
         assert left(victims) == []
         command = ("run", "--resume")
         spared.remove(step)
-    fault.row.count += len(ALL) - 1
+    fault.row.count += len(STEPS) - 1
     answer = world.digits(*command)
     assert answer["steps"]["publish"]["state"] == "cached"
     holds.recovered(answer)
@@ -114,6 +115,6 @@ def test_a_command_that_is_told_to_end(step: str, world: World, fault: Fault) ->
     if step == "publish":  # which waits for MLflow's run
         assert world.status(run) == "KILLED"
     resumed = world.digits("run", "--resume")
-    assert {resumed["steps"][name]["state"] for name in ALL[: ALL.index(step)]} == {"cached"}
+    assert all(resumed["steps"][name]["state"] == "cached" for name in STEPS[: STEPS.index(step)])
     holds.recovered(resumed)
     fault.saw("exit code 130, CANCELED; resumed, the same digest")

@@ -24,13 +24,12 @@ from digits.files import sha256_of
 from digits.release import ledger, mlflow_log, releases
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
+from pipeline import STEPS
 from tests.helpers.homes import BASIC, Home
 from tests.helpers.proxy import Proxy
 from tests.helpers.support import another_release, free_port
 
 RUN = ("run", *BASIC)
-# As they run; the first two in either order.
-ALL = ("collect-feedback", "fetch-mnist", "prepare", "train", "evaluate", "publish", "deploy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +72,7 @@ class World(Home):
         self.environment["TMPDIR"] = str(self.temporary)
         mlflow_log.check(self.settings)  # makes the database
         shutil.copy2(home / "mlflow.db", self.kept / "earlier.db")
-        answer = self._timed(ALL)
+        answer = self._timed(STEPS)
         shutil.copytree(home / "cache", self.kept / "cache")
         earlier = another_release(self.store, answer["release"], seed=4242)["version"]
         for key in reversed(self.store.keys()):
@@ -115,7 +114,7 @@ class World(Home):
             gone = home / name
             shutil.rmtree(gone) if gone.is_dir() else gone.unlink(missing_ok=True)
         shutil.copytree(self.kept / "cache", home / "cache")
-        for unwanted in ALL[ALL.index(step) :] if step else ():
+        for unwanted in STEPS[STEPS.index(step) :] if step else ():
             for path in self.cached(unwanted):
                 path.unlink()
         over = step in {"", "deploy"}
