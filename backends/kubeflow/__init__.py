@@ -1,1 +1,1 @@
-"""Kubeflow Pipelines: the definition submitted to it, watched, and told of as on the laptop."""
+"""Kubeflow Pipelines: submit the definition, watch the run and return its result as the other backends do."""

@@ -1,6 +1,6 @@
-"""The kubeflow backend: a run of the compiled pipeline by a Kubeflow Pipelines API, submitted and watched from here.
+"""The kubeflow backend: submits the compiled pipeline to Kubeflow Pipelines and watches the run.
 
-See docs/kubeflow.md for what the cluster needs.
+docs/kubeflow.md has the requirements of the cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from digits.settings import Settings
 
 POLL_SECONDS = 2.0
 RUN_SECONDS = 24 * 3600.0
-OUTAGE_SECONDS = 300.0  # how long the API may be away while a run is watched
+OUTAGE_SECONDS = 300.0  # how long the API may be unreachable while a run is watched
 STOP_SECONDS = 60.0
 REPORT_SECONDS = 10.0
 CONTINUES = "CONTINUES"  # the state of a record whose run was no longer watched before it ended
@@ -44,11 +44,12 @@ class KubeflowBackend:
         self.api.check()
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
-        """See Backend. A run is resumed by another one: Kubeflow's cache has what was done.
+        """See Backend. A resumed run is a new run, which takes completed steps from Kubeflow's cache.
 
         Raises:
-            RunContinues: the run can no longer be watched: the token expired for good, the API stayed away, or it takes
-                longer than a day.
+            RunContinues: the run can no longer be watched: the token has expired, the API has not answered for five
+                minutes, or the run takes longer than a day.
+            UsageError: the run to resume continues on Kubeflow, or has succeeded there unwatched.
         """
         from pipeline import STEPS
 
@@ -58,9 +59,9 @@ class KubeflowBackend:
         run = runs.create(self.settings.home, self.name, request, resume)
         started = time.monotonic()
         try:
-            asked = submission(self.settings, request)
-            run.update(parameters=request.parameters | asked.parameters)
-            run_id = self.api.submit(asked.spec, asked.name, asked.experiment, asked.parameters)
+            new = submission(self.settings, request)
+            run.update(parameters=request.parameters | new.parameters)
+            run_id = self.api.submit(new.spec, new.name, new.experiment, new.parameters)
         except BaseException:
             run.update(state=FAILED)
             raise
@@ -89,7 +90,7 @@ class KubeflowBackend:
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
 
     def endpoint(self) -> str:
-        """See Backend. Without a kubeconfig in DIGITS_HOME none is known."""
+        """See Backend. Returns '' if there is no kubeconfig in DIGITS_HOME."""
         from backends.kserve.kube import Kube, is_ready
         from backends.kserve.service import cluster_url, service_path
 
@@ -101,7 +102,7 @@ class KubeflowBackend:
         return cluster_url(namespace) if is_ready(service) else ""
 
     def here(self) -> Settings:
-        """See Backend. The cluster's store and tracking must be reachable by the same addresses from here."""
+        """See Backend. This machine must reach the cluster's store and MLflow by the same addresses as the steps."""
         return self.settings
 
     def redeploy(self) -> str:
@@ -215,13 +216,13 @@ class KubeflowBackend:
         return with_champion(outputs[-1]) if outputs else {}
 
     def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
-        """Get the report from MLflow's server, where one is reached from here; it is also on the run's page."""
+        """Download the report if MLflow's server is reachable from here; it is also on the run's page."""
         if not mlflow_run or not self.settings.tracking_uri.startswith("http"):
             return
         address = f"{self.settings.tracking_uri.rstrip('/')}/get-artifact"
-        asked = {"path": "report.html", "run_uuid": mlflow_run}
+        fields = {"path": "report.html", "run_uuid": mlflow_run}
         with contextlib.suppress(urllib3.exceptions.HTTPError, DigitsError):
-            answer = pool_for(address).request("GET", address, fields=asked, timeout=REPORT_SECONDS, retries=False)
+            answer = pool_for(address).request("GET", address, fields=fields, timeout=REPORT_SECONDS, retries=False)
             if answer.status == 200:
                 write_whole(run.folder / "report.html", answer.data)
 

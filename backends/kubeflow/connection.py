@@ -1,4 +1,4 @@
-"""The generated client of the Pipelines API, given deadlines, our credentials and our errors."""
+"""The generated client of the Pipelines API, with deadlines, credentials and our errors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NOTEBOOK_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a p
 
 
 class Unreachable(MissingError):
-    """The API did not answer, or could not for now."""
+    """The API did not answer, or is temporarily unavailable."""
 
 
 class Refused(MissingError):
-    """The API answered, and refused who asked. `expired`: it no longer knows us, rather than forbids us something."""
+    """The API refused our credentials (`expired`), or they do not permit the request."""
 
     def __init__(self, message: str, *, expired: bool, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -31,16 +31,16 @@ class Refused(MissingError):
 
 
 class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no types
-    """The generated client with deadlines, our credentials and our errors."""
+    """The generated client; every request has a deadline and our credentials, and raises our errors."""
 
     def __init__(self, settings: Settings, host: str) -> None:
         configuration = kfp_server_api.Configuration(host=host)
-        # A login page would come as a redirect; and what is tried again is decided where it is known to be safe.
+        # Redirects lead to a login page; only the caller knows which requests are safe to repeat.
         configuration.retries = urllib3.Retry(0, redirect=False)
         if settings.kfp_ca:
             if not Path(settings.kfp_ca).is_file():
                 raise MissingError(
-                    f"DIGITS_KFP_CA: no file {settings.kfp_ca}", remedy="give it a file of certificates, or unset it"
+                    f"DIGITS_KFP_CA: no file {settings.kfp_ca}", remedy="set it to a file of certificates, or unset it"
                 )
             configuration.ssl_ca_cert = settings.kfp_ca
         configuration.proxy, configuration.proxy_headers = proxy_for(host)
@@ -57,7 +57,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         _request_timeout: Any = None,
         **more: Any,
     ) -> Any:
-        """One request; once again with the token read anew if the API no longer takes it."""
+        """Send a request; repeat it once with a newly read token if the API no longer accepts the current one."""
         limit = _request_timeout or (CONNECT_SECONDS, ANSWER_SECONDS)
         first = True
         while True:
@@ -76,7 +76,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
                 raise self._unreachable(in_words(exc)) from exc
 
     def deserialize(self, response: Any, response_type: str) -> Any:
-        """As generated, but a page of a login or of another service is no answer."""
+        """Parse a response as generated; raise Refused for a page of a login or of another service."""
         if not (response.getheader("content-type") or "").startswith("application/json"):
             raise self._login()
         return super().deserialize(response, response_type)
@@ -84,42 +84,42 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
     def _read_token(self) -> str:
         if self._settings.kfp_token:
             return self._settings.kfp_token
-        named = self._settings.kfp_token_file
-        path = Path(named or os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or NOTEBOOK_TOKEN)
+        file = self._settings.kfp_token_file
+        path = Path(file or os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or NOTEBOOK_TOKEN)
         try:
             return path.read_text().strip()
         except OSError as exc:
-            if named:
+            if file:
                 raise MissingError(
-                    f"DIGITS_KFP_TOKEN_FILE: cannot read {named}: {exc.strerror}",
-                    remedy="give it a file that holds the token, or unset it",
+                    f"DIGITS_KFP_TOKEN_FILE: cannot read {file}: {exc.strerror}",
+                    remedy="set it to a file that has the token, or unset it",
                 ) from exc
             return ""
 
     def _error(self, exc: kfp_server_api.ApiException) -> DigitsError:
-        said = _words(exc)
+        reason = _reason(exc)
         if exc.status in {301, 302, 303, 307, 308}:
             return self._login()
         if exc.status in {401, 403}:
-            what = "does not know who asks" if exc.status == 401 else "forbids this"
+            refusal = "rejects the credentials" if exc.status == 401 else "does not permit this"
             return Refused(
-                f"Kubeflow Pipelines at {self._host} {what} (namespace {self._settings.namespace}): {said}",
+                f"Kubeflow Pipelines at {self._host} {refusal} (namespace {self._settings.namespace}): {reason}",
                 expired=exc.status == 401,
                 remedy="check DIGITS_KFP_TOKEN, DIGITS_KFP_TOKEN_FILE or DIGITS_KFP_COOKIE, and K8S_NAMESPACE"
                 if exc.status == 401
-                else "check K8S_NAMESPACE, or ask for the role kubeflow-edit there",
+                else "check K8S_NAMESPACE, or ask its administrator for the role kubeflow-edit",
             )
         if exc.status == 0 or exc.status in {429, 502, 503, 504}:
-            return self._unreachable(said)
+            return self._unreachable(reason)
         if exc.status >= 500:
-            return Unreachable(f"Kubeflow Pipelines at {self._host} failed: {said}", remedy="try again later")
-        return DigitsError(f"Kubeflow Pipelines at {self._host} refused: {said}")
+            return Unreachable(f"Kubeflow Pipelines at {self._host} failed: {reason}", remedy="try again later")
+        return DigitsError(f"Kubeflow Pipelines at {self._host} refused: {reason}")
 
     def _login(self) -> Refused:
         return Refused(
-            f"{self._host} answers with a page, not as the Pipelines API: it asks to log in, or is another service",
+            f"{self._host} sent a web page instead of an API response: it is a login page or another service",
             expired=True,
-            remedy="set DIGITS_KFP_COOKIE or DIGITS_KFP_TOKEN_FILE, and give DIGITS_KFP_HOST the path, often /pipeline",
+            remedy="set DIGITS_KFP_COOKIE or DIGITS_KFP_TOKEN_FILE; DIGITS_KFP_HOST may need a path, often /pipeline",
         )
 
     def _unreachable(self, why: str) -> Unreachable:
@@ -129,12 +129,12 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         )
 
 
-def _words(exc: kfp_server_api.ApiException) -> str:
-    """The server's own words, one line."""
+def _reason(exc: kfp_server_api.ApiException) -> str:
+    """Return the server's message in one line."""
     body = exc.body if isinstance(exc.body, str) else (exc.body or b"").decode(errors="replace")
     try:
-        found = json.loads(body)
-        text = str(found.get("message") or found.get("error") or found)
+        content = json.loads(body)
+        text = str(content.get("message") or content.get("error") or content)
     except (ValueError, AttributeError):
         text = body or str(exc.reason)
     return f"HTTP {exc.status}: {' '.join(text.split())[:300]}" if exc.status else " ".join(text.split())[:300]

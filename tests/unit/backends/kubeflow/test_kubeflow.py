@@ -547,7 +547,7 @@ def test_an_expired_token_ends_the_watch_only(settings: Settings, api: Pipelines
         api.token = "new" if api.looks >= 1 else "old"
 
     api.fail = expire
-    with pytest.raises(RunContinues, match=r"does not know who asks.*/#/runs/details/") as raised:
+    with pytest.raises(RunContinues, match=r"rejects the credentials.*/#/runs/details/") as raised:
         run(dataclasses.replace(settings, kfp_token_file=str(file)))
     assert raised.value.exit_code == 4
     assert sum(bool(re.search("GET .*/runs/.", line)) for line in api.asked) == 2
@@ -569,7 +569,7 @@ def test_a_cookie_is_sent_and_a_login_page_is_no_answer(settings: Settings, api:
     assert api.cookies == {"authservice_session=abc"}
     for answer in ("page", (302, "log in there")):
         api.fail = lambda method, path, answer=answer: answer
-        with pytest.raises(MissingError, match="asks to log in") as raised:
+        with pytest.raises(MissingError, match="sent a web page") as raised:
             KubeflowBackend(session).check()
         assert "DIGITS_KFP_COOKIE" in raised.value.remedy
 
