@@ -1,155 +1,130 @@
-"""Requests over HTTP that end in time, whoever answers: the way to an address, and what is said where one failed.
+"""HTTP requests with a deadline for the whole request, and their errors in plain words.
 
-urllib3 knows nothing of the system's proxies, bounds each read and not the whole, and its errors name its own parts.
+urllib3 limits the time of each read, not of the request, and its error messages name its own classes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
-
-from digits.errors import UsageError
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3 import BaseHTTPResponse
 
-MOST_BYTES = 16 * 1024 * 1024  # of an answer of ours: a thousand times what it usually has
+MAX_BYTES = 16 * 1024 * 1024  # per response: about a thousand times the usual size
+SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a server answered, whatever its status is."""
+class Response:
+    """The response of a server, whatever its status is."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
 
 
-def ask(
-    url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, seconds: float = 10.0
-) -> Reply:
-    """GET, or POST `body`, within so many seconds in all, and at most MOST_BYTES of an answer. Follows no redirect.
+def request(
+    url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, seconds: float = SECONDS
+) -> Response:
+    """Send a GET request, or POST `body`, directly to the server. Follow no redirect.
+
+    The response must be complete within `seconds` and have at most MAX_BYTES.
 
     Raises:
-        OSError: no whole answer came; says what happened.
+        OSError: no complete response came; states why.
     """
     import urllib3
 
     until = time.monotonic() + seconds
-    made: list[Any] = []
+    try:
+        pool = urllib3.PoolManager().connection_from_url(url)
+        connection: Any = pool.ConnectionCls(host=pool.host, port=pool.port, timeout=seconds)
+        with contextlib.closing(connection):
+            connection.connect()
+            with _deadline(connection.sock, until):
+                path = urllib3.util.parse_url(url).request_uri
+                method = "GET" if body is None else "POST"
+                connection.request(method, path, body, headers, preload_content=False)
+                response = connection.getresponse()
+                return Response(response.status, response.headers, read_whole(response, until, MAX_BYTES))
+    except (urllib3.exceptions.HTTPError, HTTPException, OSError) as exc:
+        raise OSError("timed out" if time.monotonic() >= until else in_words(exc)) from exc
 
-    def cut() -> None:
-        for connection in made:
-            with contextlib.suppress(OSError, AttributeError):  # it may be closed, or not open yet
-                connection.sock.shutdown(socket.SHUT_RDWR)
 
-    # urllib3's own limit is for each read, so that a head of which a byte comes now and then would be read for ever.
-    timer = threading.Timer(seconds, cut)
+@contextlib.contextmanager
+def _deadline(connection: socket.socket, until: float) -> Iterator[None]:
+    """Shut a connection down at a time of time.monotonic(): a server may send a header byte by byte indefinitely."""
+
+    def shut_down() -> None:
+        with contextlib.suppress(OSError):  # it may be closed already
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, until - time.monotonic()), shut_down)
     timer.daemon = True
     timer.start()
     try:
-        with urllib3.PoolManager() as manager:
-            pool = manager.connection_from_url(url)
-            kind: Any = pool.ConnectionCls
-
-            def connection(**options: Any) -> Any:
-                made.append(kind(**options))
-                return made[-1]
-
-            pool.ConnectionCls = connection  # type: ignore[assignment]
-            answer = pool.urlopen(
-                "GET" if body is None else "POST",
-                urllib3.util.parse_url(url).request_uri,
-                body,
-                headers,
-                retries=False,
-                redirect=False,
-                timeout=seconds,
-                preload_content=False,
-            )
-            return Reply(answer.status, answer.headers, read_whole(answer, until, MOST_BYTES))
-    except (urllib3.exceptions.HTTPError, OSError) as exc:
-        raise OSError("timed out" if time.monotonic() >= until else in_words(exc)) from exc
+        yield
     finally:
         timer.cancel()
 
 
-def read_whole(answer: BaseHTTPResponse, until: float, most: int) -> bytes:
-    """The body of an answer that was not preloaded, until a time of time.monotonic().
+def request_json(url: str, body: Any = None, *, token: str = "", seconds: float = SECONDS) -> Any:
+    """Send a GET request, or POST `body` as JSON; return the parsed response.
 
     Raises:
-        OSError: it took longer, or is more than `most` bytes; says which.
-        urllib3.exceptions.HTTPError: it broke off.
+        OSError: no complete response came, or one with another status than 200; states the address and why.
+        ValueError: the response is not JSON.
     """
-    raw, block = bytearray(), b"-"
+    content = None if body is None else json.dumps(body).encode()
+    try:
+        response = request(url, content, {"Content-Type": "application/json"} | bearer(token), seconds=seconds)
+    except OSError as exc:
+        raise OSError(f"{url}: {exc}") from exc
+    if response.status != 200:
+        raise OSError(f"{url}: HTTP {response.status}: {response.content[:200].decode(errors='replace')}")
+    return json.loads(response.content)
+
+
+def read_whole(response: BaseHTTPResponse, until: float, max_bytes: int) -> bytes:
+    """Return the body of a response that was not preloaded, read until a time of time.monotonic().
+
+    Raises:
+        OSError: it took longer, or has more than `max_bytes`; states which.
+        urllib3.exceptions.HTTPError: the connection broke.
+    """
+    content, block = bytearray(), b"-"
     while block:
-        # read1, because a whole block from a server that sends a byte now and then may never be there.
-        block = answer.read1(1 << 16)
-        raw += block
-        if len(raw) > most:
-            raise OSError(f"sent more than {most} bytes")
-        if time.monotonic() >= until:  # also where it ended, for it may have been cut
+        # read1, because read would wait for a whole block from a server that sends a byte now and then.
+        block = response.read1(1 << 16)
+        content += block
+        if len(content) > max_bytes:
+            raise OSError(f"sent more than {max_bytes} bytes")
+        if time.monotonic() >= until:  # also after the last block: the deadline may have ended the response
             raise TimeoutError("timed out")
-    return bytes(raw)
+    return bytes(content)
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that shows a token; none where there is none."""
+    """Return the header that sends a bearer token; {} if there is no token."""
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands before a port: an IPv6 address in brackets."""
+    """Return a host as it is written before a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def pool_for(url: str) -> PoolManager:
-    """What asks for `url`, by way of its proxy if it has one. Raises UsageError as `proxy_for`."""
-    import urllib3
-
-    proxy, headers = proxy_for(url)
-    return urllib3.ProxyManager(proxy, proxy_headers=headers) if proxy else urllib3.PoolManager()
-
-
-def proxy_for(url: str) -> tuple[str, dict[str, str]]:
-    """The proxy that the system names for `url` and the headers that show our name there; ("", {}) for none.
-
-    It is named by HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also in small letters, else by the settings of macOS.
-
-    Raises:
-        UsageError: it is no address, or of another kind than http:// and https://.
-    """
-    from urllib.request import getproxies, proxy_bypass
-
-    from urllib3.exceptions import LocationParseError
-    from urllib3.util import make_headers, parse_url
-
-    parts = urlsplit(url)
-    named = getproxies().get(parts.scheme)
-    if not named or proxy_bypass(parts.hostname or ""):
-        return "", {}
-    try:
-        proxy = parse_url(named if "://" in named else f"http://{named}")
-    except LocationParseError:
-        proxy = parse_url("")
-    if proxy.scheme not in {"http", "https"} or not proxy.host:
-        # The value is not shown: it may hold a password.
-        raise UsageError(
-            f"{parts.scheme.upper()}_PROXY: expected http://host:port, got something else",
-            remedy="correct it, or name the host in NO_PROXY",
-        )
-    headers = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
-    return proxy._replace(auth=None).url, dict(headers)
-
-
 def in_words(error: Exception) -> str:
-    """What an error of urllib3 says happened: "connection refused", "name does not resolve", "timed out"."""
+    """Return the reason of a failed request in words: "connection refused" or "name does not resolve", for example."""
     from urllib3 import exceptions
 
     if isinstance(error, exceptions.MaxRetryError) and error.reason:
@@ -158,12 +133,12 @@ def in_words(error: Exception) -> str:
         return f"the proxy: {in_words(error.original_error)}"
     if isinstance(error, exceptions.NameResolutionError):
         return "name does not resolve"
-    if isinstance(error, exceptions.NewConnectionError):  # to urllib3 a timeout too, whatever the system said
+    if isinstance(error, exceptions.NewConnectionError):  # urllib3 calls it a timeout, whatever the system reported
         return (getattr(error.__cause__, "strerror", None) or "no connection").lower()
-    if isinstance(error, exceptions.TimeoutError):
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "timed out"
-    if isinstance(error, exceptions.SSLError):
+    if isinstance(error, exceptions.SSLError | ssl.SSLError):
         return f"TLS failed: {error}"
-    if isinstance(error, exceptions.ProtocolError):
-        return "the connection broke off, or what answers speaks no HTTP"
+    if isinstance(error, exceptions.ProtocolError | HTTPException | ConnectionError):
+        return "the connection broke off, or the server does not speak HTTP"
     return str(error)

@@ -217,7 +217,7 @@ def deploy(champion: str, store: str) -> Json:
         events.emit("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
         return {"endpoint": "", "version": ""}
     manifest = releases.load(opened, champion)
-    deployer = deploy.deployer(settings.deployer or deploy.FOLLOW)
+    deployer = deploy.find_deployer(settings.deployer or deploy.FOLLOW)
     return {"endpoint": deployer(settings, manifest, releases.release_uri(opened, champion)), "version": champion}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
 from digits.files import part_of
-from digits.http import in_words
+from digits.http import request
 from digits.settings import Settings
 from digits.store import get_scheme
 
@@ -160,8 +160,6 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
 
 def _wait(container: Any) -> None:
     """Wait until MinIO answers on its published port. Raises MissingError with its last words."""
-    import urllib3
-
     deadline, seen = time.monotonic() + START_SECONDS, "no answer"
     while time.monotonic() < deadline:
         container.reload()
@@ -169,10 +167,10 @@ def _wait(container: Any) -> None:
             break
         try:
             url = f"http://127.0.0.1:{containers.published(container, PORT)}/minio/health/live"
-            if urllib3.request("GET", url, timeout=1.0, retries=False).status == 200:
+            if request(url, seconds=1.0).status == 200:
                 return
-        except urllib3.exceptions.HTTPError as exc:
-            seen = in_words(exc)
+        except OSError as exc:
+            seen = str(exc)
         time.sleep(0.05)
     words = container.logs(tail=5).decode(errors="replace").strip()
     containers.remove(container)

@@ -19,7 +19,7 @@ from backends.kubeflow.submit import submission
 from backends.kubeflow.watch import Observed, events_of, observe, pod_name
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.files import write_whole
-from digits.http import pool_for
+from digits.proxies import pool_for
 from digits.settings import Settings
 
 POLL_SECONDS = 2.0

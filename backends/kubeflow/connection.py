@@ -11,7 +11,8 @@ import kfp_server_api
 import urllib3
 
 from digits.errors import DigitsError, MissingError
-from digits.http import in_words, proxy_for
+from digits.http import in_words
+from digits.proxies import proxy_for
 from digits.settings import Settings
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 60

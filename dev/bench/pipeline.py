@@ -26,7 +26,7 @@ from backends.process import predictor
 from backends.process.predictor import Predictor
 from dev.bench import kfp_way
 from digits.events import Event
-from digits.release import deploy
+from digits.http import request_json
 from digits.settings import Settings
 
 RUN_SECONDS = 1800
@@ -81,7 +81,7 @@ def start(settings: Settings) -> float:
     state: Predictor = predictor.ensure(settings)
     while time.perf_counter() - began < READY_SECONDS:
         try:
-            deploy.request(f"{state.url}/v2/models/digits/ready")
+            request_json(f"{state.url}/v2/models/digits/ready")
             return time.perf_counter() - began
         except OSError:
             time.sleep(0.02)

@@ -40,7 +40,7 @@ def check_images(settings: Settings) -> str | Finding:
 def check_endpoint(settings: Settings) -> str:
     """Check that the backend's endpoint answers. Return its address and its release."""
     from backends import open_backend
-    from digits.release import deploy
+    from digits.http import request_json
 
     backend = open_backend(settings)
     try:
@@ -52,7 +52,7 @@ def check_endpoint(settings: Settings) -> str:
     if address.endswith(".svc.cluster.local"):
         return f"{address} is ready according to KServe; only the cluster can reach it"
     try:
-        release = deploy.request(f"{address}/v2/models/digits")["parameters"]["release"]
+        release = request_json(f"{address}/v2/models/digits")["parameters"]["release"]
     except OSError as exc:
         raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
     except (KeyError, TypeError, ValueError) as exc:

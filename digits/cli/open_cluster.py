@@ -8,6 +8,7 @@ import time
 import click
 
 from digits.cli.cluster_corrections import bring_home_or_say
+from digits.http import request
 from digits.settings import Settings
 
 LOOK_SECONDS, MISSED_LOOKS = 5.0, 3
@@ -56,15 +57,13 @@ def open_command(open_page: bool) -> None:
 
 def _watch(*addresses: str) -> str:
     """Look at them now and then; return the one that has not answered several times in a row."""
-    import urllib3
-
     missed = dict.fromkeys(addresses, 0)
     while max(missed.values()) < MISSED_LOOKS:
         time.sleep(LOOK_SECONDS)
         for address in addresses:
             try:
-                urllib3.request("GET", address, timeout=LOOK_SECONDS, retries=False)
+                request(address, seconds=LOOK_SECONDS)
                 missed[address] = 0
-            except urllib3.exceptions.HTTPError:
+            except OSError:
                 missed[address] += 1
     return max(missed, key=lambda address: missed[address])

@@ -116,10 +116,10 @@ def _test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[
 def _dataset(settings: Settings, endpoint: str) -> str:
     """What the endpoint says that its release learned from; "auto" where it says nothing."""
     from digits.data import catalog
-    from digits.release import deploy
+    from digits.http import request_json
 
     try:
-        about = deploy.request(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
+        about = request_json(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
         return str(about["parameters"]["dataset"])
     except OSError as exc:
         raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc

@@ -76,9 +76,9 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
 
 def _served_by(address: str, token: str) -> str:
     """The release that an endpoint says it serves."""
-    from digits.release import deploy
+    from digits.http import request_json
 
     try:
-        return str(deploy.request(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
+        return str(request_json(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy=_ELSEWHERE) from exc

@@ -8,7 +8,8 @@ import time
 from digits.data.catalog import Source
 from digits.data.idx import unpack
 from digits.errors import DataError
-from digits.http import in_words, pool_for, read_whole
+from digits.http import in_words, read_whole
+from digits.proxies import pool_for
 
 MAX_OVERHEAD = 1024  # bytes by which a compressed file may exceed its content
 PROBE_SECONDS = 8.0

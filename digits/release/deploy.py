@@ -1,45 +1,59 @@
-"""Putting a release behind an endpoint: a deployer chosen by name, and the proof that the endpoint answers rightly.
+"""Deployment of a release: a deployer selected by name, and the check that the endpoint serves the release.
 
-DIGITS_DEPLOYER says which; a step that is told none takes FOLLOW. Others are found among the entry points of group
-`digits.deployers`, so that nothing here knows Docker or Kubernetes.
+DIGITS_DEPLOYER names the deployer, by default FOLLOW. Others are entry points of the group `digits.deployers`, so
+nothing here depends on Docker or Kubernetes.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, cast
 
 from digits.errors import EndpointError, MissingError
-from digits.http import ask, bearer
+from digits.http import SECONDS, request_json
 from digits.release.golden import Golden
 from digits.release.releases import Manifest
-from digits.settings import ENDPOINT_VARIABLE, Settings
+from digits.settings import Settings
 
 GROUP = "digits.deployers"
 FOLLOW = "follow"
+ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
 READY_SECONDS = 60.0
-REQUEST_SECONDS = 5.0
-
-Deployer = Callable[[Settings, Manifest, str], str]
 
 
-def deployer(name: str) -> Deployer:
-    """The deployer of that name. Raises MissingError that lists those installed."""
+class Deployer(Protocol):
+    """A function that makes an endpoint serve a release and returns the address of the endpoint.
+
+    It returns when the endpoint serves the release; `wait_for` checks that. Its errors are EndpointError.
+
+    >>> def deploy_nowhere(settings, manifest, uri):
+    ...     print(f"release {manifest['version']} from {uri}")
+    ...     return "http://127.0.0.1:8080"
+    >>> deployer: Deployer = deploy_nowhere
+    >>> deployer(None, {"version": "fb8e47d9ae35"}, "s3://digits/models/digits/fb8e47d9ae35/")
+    release fb8e47d9ae35 from s3://digits/models/digits/fb8e47d9ae35/
+    'http://127.0.0.1:8080'
+    """
+
+    def __call__(self, settings: Settings, manifest: Manifest, uri: str, /) -> str:
+        """Deploy the release of that manifest, which is stored at `uri`."""
+
+
+def find_deployer(name: str) -> Deployer:
+    """Return the deployer of that name. Raises MissingError, which lists those installed."""
     if name == FOLLOW:
         return follow
-    found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-    if name not in found:
-        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([FOLLOW, *found])}, got {name!r}")
-    loaded: Deployer = found[name].load()
-    return loaded
+    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if name not in points:
+        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([FOLLOW, *points])}, got {name!r}")
+    return cast(Deployer, points[name].load())
 
 
 def follow(settings: Settings, manifest: Manifest, uri: str) -> str:
-    """Wait for a predictor that follows the ledger by itself: started by the backend, on DIGITS_ENDPOINT."""
+    """Wait for the predictor at DIGITS_ENDPOINT, which the backend started and which follows the ledger by itself."""
     del uri
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or f"http://127.0.0.1:{settings.port}"
     wait_for(endpoint, manifest)
@@ -47,15 +61,21 @@ def follow(settings: Settings, manifest: Manifest, uri: str) -> str:
 
 
 def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = 0) -> None:
-    """Wait until `endpoint` serves that release and answers its golden image rightly.
+    """Wait until `endpoint` serves the release of that manifest and answers its golden image correctly.
+
+    Args:
+        endpoint: address of the endpoint.
+        manifest: the manifest of the release.
+        token: bearer token; '' for none.
+        seconds: how long to wait; 0 for READY_SECONDS.
 
     Raises:
-        EndpointError: it did not within `seconds`; says what it did instead.
+        EndpointError: it did not in time, or it rejected the release; states what it did instead.
     """
     wait_for_version(
         endpoint,
         manifest["version"],
-        lambda limit: check_golden(endpoint, manifest, token=token, seconds=limit),
+        lambda remaining: check_golden(endpoint, manifest, token=token, seconds=remaining),
         token=token,
         seconds=seconds,
     )
@@ -64,69 +84,52 @@ def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: flo
 def wait_for_version(
     endpoint: str,
     version: str,
-    proven: Callable[[float], None] = lambda _: None,
+    check: Callable[[float], None] = lambda _: None,
     *,
     token: str = "",
     seconds: float = 0,
 ) -> None:
-    """Wait until `endpoint` says that it serves the release `version`, and `proven` raises nothing that may pass.
+    """Wait until `endpoint` reports that it serves `version` and `check`, given the seconds it may take, succeeds.
 
-    `proven` is told how many seconds it has.
-
-    Raises:
-        EndpointError: as `wait_for`.
+    An OSError of `check`, or one of an unexpected response, leads to another attempt. Other arguments and errors are
+    those of `wait_for`.
     """
     limit = seconds or READY_SECONDS
     deadline = time.monotonic() + limit
-    seen = "no answer"
+    last_error = "no answer"
 
-    def left() -> float:
-        return max(0.1, min(REQUEST_SECONDS, deadline - time.monotonic()))
+    def remaining() -> float:
+        return max(0.1, min(SECONDS, deadline - time.monotonic()))
 
     while time.monotonic() < deadline:
         try:
-            about = request(f"{endpoint}/v2/models/digits", token=token, seconds=left())["parameters"]
+            about = request_json(f"{endpoint}/v2/models/digits", token=token, seconds=remaining())["parameters"]
             if about["release"] == version:
-                proven(left())
+                check(remaining())
                 return
-            seen = f"it serves release {about['release']}"
+            last_error = f"it serves release {about['release']}"
             if about.get("refused", {}).get("release") == version:
                 raise EndpointError(
-                    f"{endpoint} refused release {version} and still serves {about['release']}: "
+                    f"{endpoint} rejected release {version} and still serves {about['release']}: "
                     + about["refused"]["why"],
                     remedy=f"digits verify {version}",
                 )
         except OSError as exc:
-            seen = str(exc)
+            last_error = str(exc)
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
-            seen = f"an answer that is not ours ({exc!r})"
+            last_error = f"an unexpected response ({exc!r})"
         time.sleep(0.1)
     raise EndpointError(
-        f"{endpoint} does not serve release {version} after {limit:.0f} s: {seen}",
+        f"{endpoint} does not serve release {version} after {limit:.0f} s: {last_error}",
         remedy="digits doctor, or look into the predictor's log",
     )
 
 
-def check_golden(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = REQUEST_SECONDS) -> None:
+def check_golden(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = SECONDS) -> None:
     """Request a prediction for the release's golden image. Raises EndpointError if the answer differs."""
     golden = Golden.from_manifest(manifest)
     instances = golden.pixels[..., 0].tolist()
-    answer = request(f"{endpoint}/v1/models/digits:predict", {"instances": instances}, token=token, seconds=seconds)
+    url = f"{endpoint}/v1/models/digits:predict"
+    answer = request_json(url, {"instances": instances}, token=token, seconds=seconds)
     if difference := golden.difference(answer["predictions"][0]):
         raise EndpointError(f"{endpoint} {difference}", remedy=f"digits verify {manifest['version']}")
-
-
-def request(url: str, body: Any = None, *, token: str = "", seconds: float = REQUEST_SECONDS) -> Any:
-    """GET, or POST `body` as JSON, within `seconds`; returns the parsed answer.
-
-    Raises:
-        OSError: it did not answer, or not with 200; with its own words.
-    """
-    content = None if body is None else json.dumps(body).encode()
-    try:
-        answer = ask(url, content, {"Content-Type": "application/json"} | bearer(token), seconds=seconds)
-    except OSError as exc:
-        raise OSError(f"{url}: {exc}") from exc
-    if answer.status != 200:
-        raise OSError(f"{url}: HTTP {answer.status}: {answer.content[:200].decode(errors='replace')}")
-    return json.loads(answer.content)

@@ -9,7 +9,7 @@ import numpy as np
 
 from digits.data.dataset import Images
 from digits.errors import EndpointError
-from digits.http import ask, bearer
+from digits.http import bearer, request
 
 TIMEOUT_SECONDS = 10.0
 
@@ -56,7 +56,7 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
     body, headers = encode_request(images, binary_answer=True)
     url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
     try:
-        answer = ask(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
+        answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
         raise EndpointError(f"{url}: {exc}", remedy="digits up, or digits doctor") from exc
     content = answer.content

@@ -17,7 +17,7 @@ from backends.docker.backend import DockerBackend
 from backends.fake import FakeBackend
 from backends.process import predictor
 from backends.process.backend import ProcessBackend
-from digits.release import deploy
+from digits.http import request_json
 from digits.settings import Settings
 from tests.helpers.engines import PARAMETERS, cleaned, engine, settings_for
 
@@ -45,14 +45,14 @@ class World:
             assert self.backend.served
             return np.asarray(self.backend.served.run(pixels), np.float64)
         url = f"{self.backend.endpoint()}/v1/models/digits:predict"
-        return np.asarray(deploy.request(url, {"instances": pixels[..., 0].tolist()}, seconds=30)["predictions"])
+        return np.asarray(request_json(url, {"instances": pixels[..., 0].tolist()}, seconds=30)["predictions"])
 
     def served(self) -> str:
         """The release behind the endpoint."""
         if isinstance(self.backend, FakeBackend):
             assert self.backend.served
             return self.backend.served.version
-        about = deploy.request(f"{self.backend.endpoint()}/v2/models/digits")
+        about = request_json(f"{self.backend.endpoint()}/v2/models/digits")
         return str(about["parameters"]["release"])
 
 

@@ -11,7 +11,8 @@ import pytest
 from backends.base import Request
 from backends.docker.backend import DockerBackend
 from backends.kserve import rollout
-from digits.release import deploy, releases
+from digits.http import request_json
+from digits.release import releases
 from digits.serving import client
 from digits.store import open_store
 from tests.helpers.cluster_fixtures import Namespace
@@ -34,7 +35,7 @@ def test_what_docker_trained_the_cluster_serves(namespace: Namespace, digits_ima
         local = client.predict(backend.endpoint(), images)
         with rollout.connected(namespace.settings) as url:
             served = client.predict(url, images)
-            rows = deploy.request(f"{url}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
+            rows = request_json(f"{url}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
     assert served.release == local.release == version
     np.testing.assert_allclose(served.probabilities, local.probabilities, atol=1e-6)
     np.testing.assert_allclose(rows["predictions"], local.probabilities, atol=1e-5)

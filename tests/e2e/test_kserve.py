@@ -23,7 +23,8 @@ from backends.kserve.kube import kubeconfig_path
 from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import EndpointError
-from digits.release import deploy, releases
+from digits.http import request_json
+from digits.release import releases
 from digits.settings import Settings
 from tests.helpers.cluster_fixtures import Namespace, Release
 from tests.helpers.proxy import Proxy, proxy
@@ -54,7 +55,7 @@ print(found)
 def served(namespace: Namespace) -> str:
     """The version that the endpoint says it serves."""
     with rollout.connected(namespace.settings) as url:
-        return str(deploy.request(f"{url}/v2/models/digits")["parameters"]["release"])
+        return str(request_json(f"{url}/v2/models/digits")["parameters"]["release"])
 
 
 def isvc(namespace: Namespace) -> dict[str, Any]:
@@ -98,9 +99,9 @@ def test_predictions_equal_the_local_ones(
 
     expected = locally(release, images)
     with rollout.connected(namespace.settings) as reached:
-        v1 = deploy.request(f"{reached}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
+        v1 = request_json(f"{reached}/v1/models/digits:predict", {"instances": (images / 255).tolist()})
         tensor = {"name": "image", "datatype": "UINT8", "shape": [100, 28, 28], "data": images.reshape(-1).tolist()}
-        v2 = deploy.request(f"{reached}/v2/models/digits/infer", {"inputs": [tensor]})
+        v2 = request_json(f"{reached}/v2/models/digits/infer", {"inputs": [tensor]})
     outputs = {output["name"]: output["data"] for output in v2["outputs"]}
     service = "service/digits-predictor"
     with forwarded(kubeconfig_path(namespace.settings), namespace.name, service, 8081) as (port,):

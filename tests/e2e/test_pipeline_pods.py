@@ -17,7 +17,8 @@ from backends.kserve import rollout
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
 from digits.data import corrections
-from digits.release import deploy, ledger
+from digits.http import request_json
+from digits.release import ledger
 from digits.settings import Settings
 from digits.store.s3 import S3Store
 from pipeline import STEPS
@@ -88,8 +89,8 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
 
     images_, labels = digits_images[0][:100], digits_images[1][:100]
     with rollout.connected(namespace.settings) as url:
-        about = deploy.request(f"{url}/v2/models/digits")["parameters"]
-        answer = deploy.request(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
+        about = request_json(f"{url}/v2/models/digits")["parameters"]
+        answer = request_json(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
     found = np.argmax(answer["predictions"], axis=1)
     print("predictions", found.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
     assert about["release"] == facts["version"]
@@ -163,4 +164,4 @@ def test_an_account_without_rights_deploys_nothing(
     driver.step("deploy")
     assert driver.outputs["deploy"]["parameterValues"]["facts"]["version"] == manifest["version"]
     with rollout.connected(namespace.settings) as url:
-        assert deploy.request(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]
+        assert request_json(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]

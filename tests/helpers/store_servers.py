@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.docker import minio as docker_store
+from digits.http import request
 from digits.settings import Settings
 from tests.helpers.engines import cleaned, engine, settings_for, wait_until
 from tests.helpers.support import missing
@@ -70,13 +71,10 @@ def program(home: Path) -> Iterator[Settings]:
 
 
 def _healthy(port: int) -> bool:
-    import urllib3
-
     try:
-        answer = urllib3.request("GET", f"http://127.0.0.1:{port}/minio/health/live", timeout=1, retries=False)
-    except urllib3.exceptions.HTTPError:
+        return request(f"http://127.0.0.1:{port}/minio/health/live", seconds=1).status == 200
+    except OSError:
         return False
-    return bool(answer.status == 200)
 
 
 class Cable:

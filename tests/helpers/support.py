@@ -66,6 +66,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+DRIPS = {"head": b"HTTP/1.1 200 OK\r\nX-Drip: ", "body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"}
+
+
 @contextlib.contextmanager
 def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
     """The host:port of a server that answers every request alike, as programs do that are not what is looked for."""
@@ -89,6 +92,30 @@ def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@contextlib.contextmanager
+def dripping(start: bytes) -> Iterator[str]:
+    """Run a server that starts each response with `start` and then sends a byte every 50 ms; yield its host:port."""
+    stopped = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(start)
+            while not stopped.wait(0.05):
+                connection.sendall(b"x")
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=server.accept()[:1], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        stopped.set()
+        server.shutdown(socket.SHUT_RDWR)
 
 
 @dataclasses.dataclass(frozen=True)

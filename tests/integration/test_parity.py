@@ -10,7 +10,8 @@ from backends.docker.backend import DockerBackend
 from backends.process import predictor
 from backends.process.backend import ProcessBackend
 from digits.data import fetch
-from digits.release import deploy, releases
+from digits.http import request_json
+from digits.release import releases
 from digits.store import open_store
 from tests.helpers.engines import cleaned, engine, settings_for
 
@@ -37,7 +38,7 @@ def sides(tmp_path_factory):
                 test = fetch.fetch("sklearn-digits", "", settings.home / "data").test
                 instances = (test.images[:100].astype(np.float32) / 255).tolist()
                 url = f"{backend.endpoint()}/v1/models/digits:predict"
-                answers = np.asarray(deploy.request(url, {"instances": instances}, seconds=30)["predictions"])
+                answers = np.asarray(request_json(url, {"instances": instances}, seconds=30)["predictions"])
                 found[name] = (result, manifest, answers)
             finally:
                 predictor.stop(settings)

@@ -1,42 +1,49 @@
-"""A request goes by way of the system's proxy, and a failed one is told in words, whatever class urllib3 gave it."""
+"""Requests end in time, with limited memory, and the reason of a failure is in plain words."""
 
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from pathlib import Path
 
 import pytest
 import urllib3
 
-from digits.errors import UsageError
-from digits.http import in_words, pool_for, proxy_for
-from tests.helpers.http_proxy import http_proxy
-from tests.helpers.support import free_port
+from digits import http
+from digits.http import in_words, request, request_json
+from tests.helpers.support import DRIPS, answering, dripping, free_port
 
-RETRIES = [False, urllib3.Retry(total=1, backoff_factor=0)]
+RETRIES = [None, False, urllib3.Retry(total=1, backoff_factor=0)]
 
 
-def said(url: str, retries: urllib3.Retry | bool) -> str:
-    """What comes of asking `url`."""
+def failure(url: str, retries: urllib3.Retry | bool | None) -> str:
+    """Return why a request fails: one of ours (None), or one of urllib3 with or without retries."""
+    if retries is None:
+        try:
+            request(url, seconds=0.3)
+        except OSError as exc:
+            return str(exc)
+        pytest.fail("the request succeeded")
     with pytest.raises(urllib3.exceptions.HTTPError) as failed:
         urllib3.request("GET", url, retries=retries, timeout=0.3)
     return in_words(failed.value)
 
 
-@pytest.mark.parametrize("retries", RETRIES, ids=["once", "again"])
-def test_what_happened_is_said(retries: urllib3.Retry | bool) -> None:
-    """No name, nobody there, nobody answering, and nonsense for an answer each have words of their own."""
-    assert said("http://no-such-host.invalid/", retries) == "name does not resolve"
-    assert said(f"http://127.0.0.1:{free_port()}/", retries) == "connection refused"
+@pytest.mark.parametrize("retries", RETRIES, ids=["ours", "once", "again"])
+def test_each_reason_has_its_words(retries: urllib3.Retry | bool | None) -> None:
+    """An unknown name, a closed port, a silent server and one that does not speak HTTP have different messages."""
+    assert failure("http://no-such-host.invalid/", retries) == "name does not resolve"
+    assert failure(f"http://127.0.0.1:{free_port()}/", retries) == "connection refused"
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        assert said(url, retries) == "timed out"
+        assert failure(url, retries) == "timed out"
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
-        assert said(url, retries).startswith("the connection broke off")
+        assert failure(url, retries).startswith("the connection broke off")
 
 
 def _hang_up(server: socket.socket) -> None:
@@ -48,84 +55,53 @@ def _hang_up(server: socket.socket) -> None:
         connection.close()
 
 
-def test_a_setting_that_is_no_address_is_shown() -> None:
-    """What urllib3 cannot read as an address is said with the address."""
-    assert said("http://[bad/", False) == "Failed to parse: http://[bad/"
+@pytest.mark.parametrize("retries", [None, False], ids=["ours", "once"])
+def test_an_invalid_address_is_shown(retries: bool | None) -> None:
+    """The error shows an address that cannot be parsed."""
+    assert failure("http://[bad/", retries) == "Failed to parse: http://[bad/"
 
 
-@pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server; no proxy is set for it, and none ruled out."""
-    for name in ("http_proxy", "https_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Here) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/x"
-        server.shutdown()
-        thread.join()
+def test_an_address_of_another_scheme_is_refused() -> None:
+    """Only http:// and https:// addresses are requested."""
+    assert "ftp" in failure("ftp://127.0.0.1/", None)
 
 
-class Here(BaseHTTPRequestHandler):
-    """Says "here"."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"here")
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
-def got(url: str) -> tuple[int, bytes]:
-    answer = pool_for(url).request("GET", url, retries=False, timeout=5)
-    return answer.status, answer.data
+def test_an_unknown_certificate_is_refused(tmp_path: Path) -> None:
+    """A certificate that no authority signed fails with the reason."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", str(key)]
+    subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as plain, context.wrap_socket(plain, server_side=True) as server:
+        threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
+        with pytest.raises(OSError, match=r"TLS failed: .*CERTIFICATE_VERIFY_FAILED"):
+            request(f"https://127.0.0.1:{server.getsockname()[1]}/")
 
 
-def test_the_systems_proxy_is_asked(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP_PROXY is taken with and without its scheme; what NO_PROXY names is asked directly."""
-    with http_proxy() as between:
-        assert got(address) == (200, b"here")
-        assert between.asked == []
-        for named in (between.url, between.url.removeprefix("http://")):
-            monkeypatch.setenv("HTTP_PROXY", named)
-            assert got(address) == (200, b"here")
-        assert between.asked == [f"GET {address}"] * 2
-        monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
-        assert got(address) == (200, b"here")
-        assert len(between.asked) == 2
+def test_a_response_is_returned_whatever_its_status_is() -> None:
+    """A 404 is a response with its content; request_json makes an error of it that shows both."""
+    with answering(b'{"a": 1}', 404) as host:
+        response = request(f"http://{host}/x")
+        assert (response.status, response.content) == (404, b'{"a": 1}')
+        with pytest.raises(OSError, match=r'/x: HTTP 404: \{"a": 1\}'):
+            request_json(f"http://{host}/x")
+    with answering(b'{"a": 1}') as host:
+        assert request_json(f"http://{host}/x") == {"a": 1}
 
 
-def test_a_proxy_is_shown_the_name_in_its_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name and password of the proxy's address go to the proxy; a wrong one is refused in its own words."""
-    with http_proxy("anna:p@ss word") as between:
-        monkeypatch.setenv("HTTP_PROXY", between.url.replace("//", "//anna:p%40ss%20word@"))
-        assert got(address) == (200, b"here")
-        monkeypatch.setenv("HTTP_PROXY", between.url.replace("//", "//anna:wrong@"))
-        assert got(address)[0] == 407
-        monkeypatch.setenv("HTTPS_PROXY", between.url)
-        with pytest.raises(urllib3.exceptions.HTTPError) as failed:
-            got("https://kubeflow.invalid/")
-        assert in_words(failed.value) == "the proxy: Tunnel connection failed: 407 Proxy Authentication Required"
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", DRIPS)
+def test_a_response_that_never_ends_is_cut_at_the_deadline(part: str) -> None:
+    """A head or a body that arrives byte by byte is an error after the given seconds."""
+    start = time.monotonic()
+    with dripping(DRIPS[part]) as host, pytest.raises(OSError, match=rf"^http://{host}/x: timed out$"):
+        request_json(f"http://{host}/x", seconds=0.5)
+    assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("retries", RETRIES, ids=["once", "again"])
-def test_a_proxy_that_is_away_is_named(
-    retries: urllib3.Retry | bool, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That it was the proxy that could not be reached is said, and why."""
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(urllib3.exceptions.HTTPError) as failed:
-        pool_for(address).request("GET", address, retries=retries, timeout=5)
-    assert in_words(failed.value) == "the proxy: connection refused"
-
-
-@pytest.mark.parametrize("named", ["socks5://anna:canary@proxy:1080", "http://[canary", "http://", "http://canary:x"])
-def test_a_proxy_that_is_none_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no http address is refused by its variable's name, and not shown."""
-    monkeypatch.setenv("HTTPS_PROXY", named)
-    with pytest.raises(UsageError, match="HTTPS_PROXY: expected http://host:port") as refused:
-        proxy_for("https://example.com/")
-    assert "canary" not in str(refused.value)
+def test_a_response_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading stops at MAX_BYTES."""
+    monkeypatch.setattr(http, "MAX_BYTES", 1000)
+    with answering(bytes(5000)) as host, pytest.raises(OSError, match="sent more than 1000 bytes"):
+        request(f"http://{host}/x")

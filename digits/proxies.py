@@ -1,0 +1,50 @@
+"""The proxies of the system, which urllib3 does not use by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from digits.errors import UsageError
+
+if TYPE_CHECKING:
+    from urllib3 import PoolManager
+
+
+def pool_for(url: str) -> PoolManager:
+    """Return a urllib3 pool for `url`, through its proxy if it has one. Raises UsageError as `proxy_for`."""
+    import urllib3
+
+    proxy, headers = proxy_for(url)
+    return urllib3.ProxyManager(proxy, proxy_headers=headers) if proxy else urllib3.PoolManager()
+
+
+def proxy_for(url: str) -> tuple[str, dict[str, str]]:
+    """Return the system's proxy for `url` and the headers that authenticate us there; ("", {}) if there is none.
+
+    HTTP_PROXY, HTTPS_PROXY and NO_PROXY name it, in capital or small letters, else the settings of macOS.
+
+    Raises:
+        UsageError: its address is not valid or not of http:// or https://.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import make_headers, parse_url
+
+    parts = urlsplit(url)
+    address = getproxies().get(parts.scheme)
+    if not address or proxy_bypass(parts.hostname or ""):
+        return "", {}
+    try:
+        proxy = parse_url(address if "://" in address else f"http://{address}")
+    except LocationParseError:
+        proxy = parse_url("")
+    if proxy.scheme not in {"http", "https"} or not proxy.host:
+        # The value is not shown: it may hold a password.
+        raise UsageError(
+            f"{parts.scheme.upper()}_PROXY: expected http://host:port, got something else",
+            remedy="correct it, or name the host in NO_PROXY",
+        )
+    headers = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
+    return proxy._replace(auth=None).url, dict(headers)

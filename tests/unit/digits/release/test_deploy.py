@@ -1,0 +1,62 @@
+"""A deployer is found by its name, and an endpoint is waited for until it serves the release correctly."""
+
+from __future__ import annotations
+
+import doctest
+import json
+
+import pytest
+
+from digits.errors import EndpointError, MissingError
+from digits.release import deploy
+from tests.helpers.support import DRIPS, answering, dripping
+
+NOT_OURS = [b"<!doctype html><title>Welcome</title>", b"", b"[]", b'{"predictions": []}', b'{"outputs": []}']
+
+
+def test_the_example_of_the_contract_runs() -> None:
+    """The example in the docstring of Deployer does what it shows."""
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder(recurse=False).find(deploy.Deployer, globs=vars(deploy).copy()):
+        assert example.examples
+        assert runner.run(example).failed == 0
+
+
+def test_a_deployer_is_found_by_name() -> None:
+    """`follow` is built in, others are entry points, and an unknown name is refused with those installed."""
+    assert deploy.find_deployer("follow") is deploy.follow
+    with pytest.raises(MissingError, match=r"DIGITS_DEPLOYER of follow, .*got 'nowhere'"):
+        deploy.find_deployer("nowhere")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", DRIPS)
+def test_a_response_that_never_ends_does_not_delay_the_error(part: str) -> None:
+    """Waiting ends in time although the endpoint sends a byte now and then."""
+    with dripping(DRIPS[part]) as host, pytest.raises(EndpointError, match=r"after 0 s: .*: timed out"):
+        deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=0.4)
+
+
+@pytest.mark.parametrize("body", [*NOT_OURS, b'{"parameters": {"release": "v1", "refused": []}}'])
+def test_waiting_continues_while_another_program_answers(body: bytes) -> None:
+    """A response of any other form does not end the waiting early; the error reports it."""
+    with answering(body) as host, pytest.raises(EndpointError, match=r"after 0 s: an unexpected response"):
+        deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=0.2)
+
+
+def test_waiting_continues_without_an_answer_to_the_golden_image() -> None:
+    """The right release without a prediction for the golden image is an unexpected response."""
+    body = b'{"parameters": {"release": "v1"}, "predictions": []}'
+    golden = {"image": [[0] * 28] * 28, "probabilities": [0.1] * 10, "class": 0}
+    with answering(body) as host, pytest.raises(EndpointError, match=r"after 0 s: an unexpected response"):
+        deploy.wait_for(f"http://{host}", {"version": "v1", "golden": golden}, seconds=0.2)
+
+
+def test_a_rejected_release_ends_the_waiting() -> None:
+    """If the endpoint reports that it rejected the release, the error comes before the deadline, with the reason."""
+    about = {"release": "v1", "refused": {"release": "v2", "why": "its digest differs"}}
+    with (
+        answering(json.dumps({"parameters": about}).encode()) as host,
+        pytest.raises(EndpointError, match="rejected release v2 and still serves v1: its digest differs"),
+    ):
+        deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=30)

@@ -1,0 +1,71 @@
+"""Requests go through the proxy of the system, which may want a name and a password."""
+
+from __future__ import annotations
+
+import pytest
+import urllib3
+
+from digits.errors import UsageError
+from digits.http import in_words
+from digits.proxies import pool_for, proxy_for
+from tests.helpers.http_proxy import http_proxy
+from tests.helpers.support import answering, free_port
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy is set."""
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def get(url: str) -> tuple[int, bytes]:
+    response = pool_for(url).request("GET", url, retries=False, timeout=5)
+    return response.status, response.data
+
+
+def test_the_proxy_of_the_system_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY may have a scheme or not; hosts in NO_PROXY are requested directly."""
+    with http_proxy() as proxy, answering(b"here") as host:
+        url = f"http://{host}/x"
+        assert get(url) == (200, b"here")
+        assert proxy.asked == []
+        for value in (proxy.url, proxy.url.removeprefix("http://")):
+            monkeypatch.setenv("HTTP_PROXY", value)
+            assert get(url) == (200, b"here")
+        assert proxy.asked == [f"GET {url}"] * 2
+        monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
+        assert get(url) == (200, b"here")
+        assert len(proxy.asked) == 2
+
+
+def test_the_credentials_in_a_proxys_address_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name and password of the address go to the proxy; its refusal of wrong ones is reported."""
+    with http_proxy("anna:p@ss word") as proxy, answering(b"here") as host:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//anna:p%40ss%20word@"))
+        assert get(f"http://{host}/x") == (200, b"here")
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//anna:wrong@"))
+        assert get(f"http://{host}/x")[0] == 407
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(urllib3.exceptions.HTTPError) as failed:
+            get("https://kubeflow.invalid/")
+        assert in_words(failed.value) == "the proxy: Tunnel connection failed: 407 Proxy Authentication Required"
+
+
+@pytest.mark.parametrize("retries", [False, urllib3.Retry(total=1, backoff_factor=0)], ids=["once", "again"])
+def test_an_unreachable_proxy_is_named(retries: urllib3.Retry | bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error states that the proxy could not be reached, and why."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    with answering() as host, pytest.raises(urllib3.exceptions.HTTPError) as failed:
+        pool_for(f"http://{host}").request("GET", f"http://{host}/x", retries=retries, timeout=5)
+    assert in_words(failed.value) == "the proxy: connection refused"
+
+
+@pytest.mark.parametrize("value", ["socks5://anna:canary@proxy:1080", "http://[canary", "http://", "http://canary:x"])
+def test_an_address_that_is_no_http_proxy_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable and does not show its value, which may hold a password."""
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(UsageError, match="HTTPS_PROXY: expected http://host:port") as refused:
+        proxy_for("https://example.com/")
+    assert "canary" not in str(refused.value)
