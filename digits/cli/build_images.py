@@ -11,33 +11,33 @@ from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 
 
-@click.group()
+@click.group(name="images")
 def images() -> None:
-    """Build and list our container images."""
+    """Build and list the container images of digits."""
 
 
-@images.command(short_help="Build images that are missing.")
+@images.command(short_help="Build missing images.")
 @click.argument("names", nargs=-1)
 @json_option
 def build(names: tuple[str, ...], as_json: bool) -> None:
-    """Build NAMES (steps, predictor, web, minio), those that are missing; without NAMES all that a run needs.
+    """Build the images NAMES (steps, predictor, web, minio) that are missing; by default all that a run needs.
 
     \b
     digits images build
     digits images build predictor web
     """
-    from backends.docker import containers
-    from backends.docker import images as ours
+    from backends.docker import containers, images
 
     settings = Settings.load()
     for name in names:
-        if name not in ours.IMAGES:
-            raise UsageError(f"expected images of {', '.join(ours.IMAGES)}, got {name!r}")
-    wanted = names or ("steps", "predictor", "web", *(() if settings.minio_image else ("minio",)))
+        if name not in images.IMAGES:
+            raise UsageError(f"expected one of {', '.join(images.IMAGES)}, got {name!r}")
+    needed = names or ("steps", "predictor", "web", *(() if settings.minio_image else ("minio",)))
     client = containers.connect()
     try:
         built = {
-            name: ours.ensure(client, settings, name, lambda text: click.echo(f"  {text}", err=True)) for name in wanted
+            name: images.ensure(client, settings, name, lambda text: click.echo(f"  {text}", err=True))
+            for name in needed
         }
     finally:
         client.close()
@@ -47,27 +47,26 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
         emit({"images": built})
 
 
-@images.command(name="list", short_help="Say which images a run would use, and which are there.")
+@images.command(name="list", short_help="List the images of a run.")
 @json_option
 def list_images(as_json: bool) -> None:
-    """Say which images a run would use now, and which of them are there.
+    """List the images that a run would use now, and their sizes if they are built.
 
     \b
     digits images list
     """
-    from backends.docker import containers
-    from backends.docker import images as ours
+    from backends.docker import containers, images
 
     settings = Settings.load()
     client = containers.connect()
     rows: list[dict[str, Any]] = []
     try:
-        for name in ours.IMAGES:
+        for name in images.IMAGES:
             row: dict[str, Any] = {"name": name, "image": "", "present": False, "megabytes": 0}
             try:
-                given = settings.minio_image if name == "minio" else ""
-                row["image"] = given or ours.reference(client, settings, name)
-                row["present"] = ours.present(client, row["image"])
+                configured = settings.minio_image if name == "minio" else ""
+                row["image"] = configured or images.reference(client, settings, name)
+                row["present"] = images.present(client, row["image"])
                 if row["present"]:
                     row["megabytes"] = round(client.images.get(row["image"]).attrs["Size"] / 1e6)
             except DigitsError as exc:

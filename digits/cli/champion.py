@@ -1,4 +1,4 @@
-"""`digits promote` and `digits rollback`: another champion."""
+"""`digits promote` and `digits rollback`."""
 
 from __future__ import annotations
 
@@ -18,37 +18,39 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("version")
-@click.option("--why", default="promoted by hand", help="A sentence for the ledger.")
+@click.option("--why", default="promoted by hand", help="Reason to record in the ledger.")
 @backend_option
 @json_option
 def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
-    """Make the release VERSION, or the one that begins so, the champion, past the gate.
+    """Make a release the champion without asking the gate.
+
+    VERSION is the release's version or the first letters of it.
 
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
     """
-    with open_store_of(backend) as (settings, store, chosen):
+    with open_store_of(backend) as (settings, store, opened):
         ledger.promote(store, releases.find(store, version), why)
-        _follow_up(settings, store, chosen, as_json)
+        _apply(settings, store, opened, as_json)
 
 
 @click.command()
 @backend_option
 @json_option
 def rollback(backend: str | None, as_json: bool) -> None:
-    """Bring back the champion before this one; again, and the one before that.
+    """Make the previous champion the champion again. Each further rollback goes back by one more.
 
     \b
-    digits releases     says which one comes back
+    digits releases     shows which release a rollback restores
     digits rollback
     """
-    with open_store_of(backend) as (settings, store, chosen):
+    with open_store_of(backend) as (settings, store, opened):
         ledger.rollback(store)
-        _follow_up(settings, store, chosen, as_json)
+        _apply(settings, store, opened, as_json)
 
 
-def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
-    """What follows a change of the champion: TensorFlow Serving's layout, the endpoint, MLflow's aliases."""
+def _apply(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
+    """Update TensorFlow Serving's layout, the endpoint and MLflow's aliases to a new champion."""
     from digits.release import mlflow_log
 
     champion = ledger.champion(store)
@@ -57,7 +59,7 @@ def _follow_up(settings: Settings, store: ObjectStore, backend: Backend, as_json
         endpoint = backend.redeploy()
         mlflow_log.mirror(settings, store)
     except DigitsError as exc:
-        # The ledger has changed, so the same command once more would change it once more.
+        # The ledger has changed already, so repeating a rollback would go back one more.
         again = f"then digits promote {champion} --backend {settings.backend}"
         exc.message = f"{champion} is the champion now, but {exc.message}"
         exc.remedy = " and ".join(filter(None, (exc.remedy, again)))

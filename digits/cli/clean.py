@@ -11,70 +11,75 @@ from digits.cli.common import emit, json_option
 from digits.errors import MissingError, UsageError
 from digits.settings import Settings
 
-MADE = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "docker.lock", "cluster.lock")
-OF_CONTAINERS = ("minio.json",)  # MinIO's credentials; without them its objects are lost
-KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # what only --all removes
+# Files and folders of DIGITS_HOME.
+CREATED = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "docker.lock", "cluster.lock")
+CONTAINER_FILES = ("minio.json",)  # MinIO's credentials; without them its objects are lost
+KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Remove the local store, MLflow's database and downloaded data too."
+    "--all", "everything", is_flag=True, help="Also remove the local store, MLflow's database and downloaded data."
 )
 @json_option
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
-    """Stop the predictor; remove containers, network, volume, runs and cache of this DIGITS_HOME.
+    """Stop the predictor, and remove the containers, network, volume, runs and cache of this DIGITS_HOME.
 
     \b
     digits clean            asks first; releases in the local store are kept
-    digits clean --all      those, MLflow and downloaded data too
+    digits clean --all      also removes releases, MLflow's database and downloaded data
     """
     settings = Settings.load()
-    parts = [settings.home / name for name in MADE + OF_CONTAINERS + (KEPT if everything else ())]
+    parts = [settings.home / name for name in CREATED + CONTAINER_FILES + (KEPT if everything else ())]
     parts = [part for part in parts if part.exists()]
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise UsageError("without a terminal, or with --json, nothing can be asked", remedy="add --yes")
+            raise UsageError("cannot ask for confirmation with --json or without a terminal", remedy="add --yes")
         click.echo("this stops the predictor, and removes")
-        for what in ("containers, network and volume of the docker backend, its store among them", *map(str, parts)):
+        for what in ("containers, network and volume of the docker backend, with its object store", *map(str, parts)):
             click.echo(f"  {what}")
-        if not click.confirm("go on?"):
+        if not click.confirm("continue?"):
             click.echo("nothing removed", err=True)
             return
-    stopped = _stop(settings)
-    containers, left, unseen = _containers(settings)
+    stopped = _stop_predictor(settings)
+    containers, kept, engine_absent = _remove_containers(settings)
     removed = stopped + containers
     for part in parts:
-        if part.name in OF_CONTAINERS and unseen:
+        if part.name in CONTAINER_FILES and engine_absent:
             continue
         if part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
         removed.append(str(part))
-    if kept := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
-        left.append(f"{', '.join(kept)}, which --all removes")
+    if remaining := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
+        kept.append(f"{', '.join(remaining)} (--all removes them)")
     if (settings.home / "kubeconfig").exists():
-        left.append("the cluster: digits cluster down")
+        kept.append("the kind cluster (digits cluster down removes it)")
     for line in removed:
         click.echo(f"  removed {line}", err=True)
     if not removed:
         click.echo("  there was nothing to remove", err=True)
-    for line in left:
-        click.echo(f"  left {line}", err=True)
+    for line in kept:
+        click.echo(f"  kept {line}", err=True)
     if as_json:
-        emit({"removed": removed, "left": left})
+        emit({"removed": removed, "left": kept})
 
 
-def _stop(settings: Settings) -> list[str]:
-    """End the predictor process and what is left of runs that were killed. A run that goes on is refused."""
+def _stop_predictor(settings: Settings) -> list[str]:
+    """Stop the predictor process and what killed runs left. Return what was stopped.
+
+    Raises:
+        UsageError: a run is in progress.
+    """
     from backends import runs
     from backends.process import predictor
 
     runs.bury_dead(settings.home)
-    going = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
-    if going:
-        raise UsageError(f"run {going[0]} is going on", remedy="wait for it, or interrupt it (Ctrl-C) where it runs")
+    running = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
+    if running:
+        raise UsageError(f"run {running[0]} is in progress", remedy="wait until it ends, or stop it with Ctrl-C")
     state = predictor.running(settings)
     if state is None:
         return []
@@ -82,23 +87,24 @@ def _stop(settings: Settings) -> list[str]:
     return [f"predictor process {state.pid}"]
 
 
-def _containers(settings: Settings) -> tuple[list[str], list[str], bool]:
-    """Remove what is ours of the Docker engine but the images.
+def _remove_containers(settings: Settings) -> tuple[list[str], list[str], bool]:
+    """Remove the containers, network and volume of this DIGITS_HOME from the Docker engine; keep the images.
 
-    Returns (what was removed, what is left, in words; whether no engine answered, so that what there was stays).
+    Returns:
+        (descriptions of what was removed, of what was kept, whether no Docker engine answered).
     """
     from backends.docker import containers, images
 
     try:
         client = containers.connect()
     except MissingError as exc:
-        theirs = [str(path) for name in OF_CONTAINERS if (path := settings.home / name).exists()]
-        left = [f"containers as they are, and {', '.join(theirs)}: {exc.message}; digits clean again, once one does"]
-        return [], left if theirs else [], True
+        files = [str(path) for name in CONTAINER_FILES if (path := settings.home / name).exists()]
+        kept = [f"containers and {', '.join(files)}: {exc.message}; run digits clean again when it does"]
+        return [], kept if files else [], True
     try:
         removed = containers.clean(client, settings)
         count = images.built(client)
     finally:
         client.close()
     prune = f"docker image prune --all --filter label={containers.ROLE_LABEL}"
-    return removed, [f"images, {count}, which all installations share: {prune}"] if count else [], False
+    return removed, [f"{count} images, which all installations share ({prune})"] if count else [], False

@@ -1,4 +1,4 @@
-"""Corrections made on the page of a kind cluster, copied to this machine."""
+"""Copies corrections from the page of a kind cluster to this machine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ def report(text: str) -> None:
     click.echo(f"  {text}", err=True)
 
 
-def bring(cluster: ObjectStore, here: ObjectStore) -> None:
-    """Corrections made on the cluster's page, for the next run on this machine."""
+def copy_corrections(cluster: ObjectStore, here: ObjectStore) -> None:
+    """Copy the corrections in the cluster's store to this machine's store, for its next run."""
     if count := corrections.copy(cluster, here):
         them = "it" if count == 1 else "them"
-        report(f"{count} correction{'s' * (count > 1)} from the cluster's page; the next run here learns from {them}")
+        report(f"copied {count} correction{'s' * (count > 1)} from the cluster; the next run here trains on {them}")
 
 
-def bring_home(settings: Settings) -> None:
-    """As `bring`, where no store is open. Raises EndpointError if it can't be done."""
+def fetch_corrections(settings: Settings) -> None:
+    """Open both stores and copy the cluster's corrections.
+
+    Raises:
+        EndpointError: the corrections cannot be copied.
+    """
     from backends.kind.namespace import credentials, store
     from backends.kserve.kube import kubeconfig_path
 
@@ -32,17 +36,17 @@ def bring_home(settings: Settings) -> None:
         if kubeconfig_path(settings).is_file() and credentials(settings) is None:
             return  # without a store there are no corrections
         with open_store_of(None) as (_, here, _), store(settings) as reached:
-            bring(open_store(reached), here)
+            copy_corrections(open_store(reached), here)
     except DigitsError as exc:
         raise EndpointError(
-            f"corrections made on the cluster's page cannot be brought back: {exc.message}",
-            remedy=f"{exc.remedy or 'digits cluster up'}; or digits cluster down --yes, which gives them up",
+            f"cannot copy the corrections made on the cluster's page: {exc.message}",
+            remedy=f"{exc.remedy or 'digits cluster up'}; or digits cluster down --yes, which discards them",
         ) from exc
 
 
-def bring_home_or_say(settings: Settings) -> None:
-    """As `bring_home`, where the cluster stays, and they with it."""
+def try_to_fetch_corrections(settings: Settings) -> None:
+    """Copy the cluster's corrections; report a failure, which is harmless as long as the cluster exists."""
     try:
-        bring_home(settings)
+        fetch_corrections(settings)
     except EndpointError as exc:
         report(exc.message)

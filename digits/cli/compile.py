@@ -20,11 +20,14 @@ from digits.settings import BACKENDS, Settings
     help="File to write.  [pipeline.yaml]",
 )
 @click.option(
-    "--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend whose settings go in.  [kubeflow]"
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="kubeflow",
+    help="Backend to compile for.  [kubeflow]",
 )
 @json_option
 def compile_command(output: Path, backend: str, as_json: bool) -> None:
-    """Write the pipeline as YAML, with what a cluster needs; it holds no secret and no path of this machine.
+    """Write the pipeline as YAML with what the backend needs. It contains no secret and no path of this machine.
 
     \b
     digits compile
@@ -34,7 +37,14 @@ def compile_command(output: Path, backend: str, as_json: bool) -> None:
 
 
 def write_pipeline(output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any]) -> None:
-    """Write the pipeline as YAML to `output`; `defaults` replace the definition's for parameters of these names."""
+    """Write the pipeline as YAML.
+
+    Args:
+        output: the file.
+        settings: the backend and its configuration.
+        as_json: whether to print the file's name as the JSON object.
+        defaults: values of parameters that replace the definition's defaults.
+    """
     from pipeline.definition import compile_to, unchanged
 
     configure: Any = unchanged
@@ -42,7 +52,7 @@ def write_pipeline(output: Path, settings: Settings, as_json: bool, defaults: di
         from backends.kubeflow.tasks import STEPS_IMAGE, configure_task
 
         configure = configure_task(settings)
-        hint = f"; its steps run in {settings.steps_image or STEPS_IMAGE} (DIGITS_STEPS_IMAGE)"
+        hint = f"; its steps run in the image {settings.steps_image or STEPS_IMAGE} (DIGITS_STEPS_IMAGE)"
     else:
         hint = f" for the backend {settings.backend}; for Kubeflow: digits compile"
     compile_to(output, configure, defaults)

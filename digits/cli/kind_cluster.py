@@ -1,4 +1,4 @@
-"""`digits cluster up|deploy|rollback|open|status|down`."""
+"""`digits cluster up`, `deploy`, `rollback`, `status` and `down`; `open` is in `digits.cli.open_cluster`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from digits.cli.cluster_corrections import bring, bring_home, report
+from digits.cli.cluster_corrections import copy_corrections, fetch_corrections, report
 from digits.cli.common import LOCAL_BACKENDS, emit, json_option, open_store_of
 from digits.cli.open_cluster import open_command
 from digits.errors import EndpointError, MissingError
@@ -18,13 +18,13 @@ from digits.store import open_store
 
 @click.group()
 def cluster() -> None:
-    """Make and remove a kind cluster of our own, with KServe and MinIO; your kubectl context is not touched."""
+    """Create, use and remove a kind cluster with KServe and MinIO. Your kubectl context is not changed."""
 
 
-@cluster.command(short_help="Make what is missing of the cluster.")
+@cluster.command(short_help="Create the cluster, or what is missing of it.")
 @json_option
 def up(as_json: bool) -> None:
-    """Make the cluster, or what is missing of it, and wait until all of it is ready.
+    """Create the cluster, or what is missing of it, and wait until it is ready.
 
     \b
     digits cluster up && digits cluster deploy
@@ -33,29 +33,29 @@ def up(as_json: bool) -> None:
     from backends.kind import cluster
     from backends.kind.namespace import PREDICTOR_IMAGE, WEB_IMAGE
 
-    settings, began = Settings.load(), time.monotonic()
+    settings, start = Settings.load(), time.monotonic()
 
-    def timed(text: str) -> None:
-        report(f"{time.monotonic() - began:4.0f} s  {text}")
+    def report_time(text: str) -> None:
+        report(f"{time.monotonic() - start:4.0f} s  {text}")
 
     client = containers.connect()
     built = {
-        PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", timed),
-        WEB_IMAGE: images.ensure(client, settings, "web", timed),
+        PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", report_time),
+        WEB_IMAGE: images.ensure(client, settings, "web", report_time),
     }
-    cluster.up(settings, timed, images=built)
+    cluster.up(settings, report_time, images=built)
     if as_json:
         emit(cluster.status(settings))
     else:
         report("next  digits cluster deploy")
 
 
-@cluster.command(short_help="Serve a release of this machine behind KServe.")
+@cluster.command(short_help="Serve a release of this machine with KServe.")
 @click.argument("release", default="")
 @click.option("--backend", type=click.Choice(LOCAL_BACKENDS), help="Backend whose release is served.  [process]")
 @json_option
 def deploy(release: str, backend: str | None, as_json: bool) -> None:
-    """Serve RELEASE, or the champion of this machine, behind KServe; it is copied into the cluster's store.
+    """Copy RELEASE, by default the champion of this machine, to the cluster's store and serve it with KServe.
 
     \b
     digits run && digits cluster deploy
@@ -72,24 +72,22 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
             raise MissingError("there is no champion to deploy", remedy="digits run")
         with store(settings) as reached:
             target = open_store(reached)
-            report(f"release {version} to the cluster's store")
+            report(f"copying release {version} to the cluster's store")
             manifest = releases.copy(source, target, version)
             uri = releases.release_uri(target, version)
-            bring(target, source)
-    report(f"InferenceService {NAME} in namespace {settings.namespace}; waiting until it answers")
+            copy_corrections(target, source)
+    report(f"InferenceService {NAME} in namespace {settings.namespace}: waiting until it answers")
     url = rollout.deploy(settings, manifest, uri)
-    _told(version, url, as_json)
+    _print_deployed(version, url, as_json)
 
 
 @cluster.command()
 @json_option
 def rollback(as_json: bool) -> None:
-    """Serve again what the cluster served before.
-
-    Done twice, it is what it was.
+    """Serve the release again that the cluster served before. A second rollback undoes the first.
 
     \b
-    digits cluster status       what is served now
+    digits cluster status       shows what is served now
     digits cluster rollback
     """
     from backends.kserve import rollout
@@ -97,10 +95,10 @@ def rollback(as_json: bool) -> None:
 
     settings = Settings.load()
     version = rollout.rollback(settings)
-    _told(version, cluster_url(settings.namespace), as_json)
+    _print_deployed(version, cluster_url(settings.namespace), as_json)
 
 
-def _told(version: str, url: str, as_json: bool) -> None:
+def _print_deployed(version: str, url: str, as_json: bool) -> None:
     if as_json:
         emit({"release": version, "endpoint": url})
         return
@@ -111,7 +109,7 @@ def _told(version: str, url: str, as_json: bool) -> None:
 @cluster.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Say what there is of the cluster.
+    """Show the state of the cluster, its pods and its endpoints.
 
     \b
     digits cluster status
@@ -119,43 +117,43 @@ def status(as_json: bool) -> None:
     """
     from backends.kind import cluster
 
-    found = cluster.status(Settings.load())
+    state = cluster.status(Settings.load())
     if as_json:
-        emit(found)
+        emit(state)
         return
     rows: list[tuple[str, Any]] = [
-        ("cluster", found["cluster"] if found["exists"] else f"no cluster {found['cluster']} (digits cluster up)"),
-        ("answers", "yes" if found["answers"] else "no"),
-        ("kserve", found["kserve"]),
-        ("namespace", found["namespace"]),
+        ("cluster", state["cluster"] if state["exists"] else f"no cluster {state['cluster']} (digits cluster up)"),
+        ("answers", "yes" if state["answers"] else "no"),
+        ("kserve", state["kserve"]),
+        ("namespace", state["namespace"]),
     ]
-    rows += [("pod", f"{pod['name']}  {'ready' if pod['ready'] else pod['phase']}") for pod in found["pods"]]
+    rows += [("pod", f"{pod['name']}  {'ready' if pod['ready'] else pod['phase']}") for pod in state["pods"]]
     rows += [
         ("endpoint", f"{item['name']}  release {item['release']}  {'ready' if item['ready'] else 'not ready'}")
-        for item in found["endpoints"]
+        for item in state["endpoints"]
     ]
     for name, value in rows:
         click.echo(f"  {name:<10} {value}")
 
 
 @cluster.command()
-@click.option("--yes", is_flag=True, help="Also where corrections made on its page cannot be brought back first.")
+@click.option("--yes", is_flag=True, help="Remove the cluster even if its corrections cannot be copied first.")
 @json_option
 def down(yes: bool, as_json: bool) -> None:
-    """Remove the cluster and all that `up` made for it.
+    """Remove the cluster and everything that `up` created for it.
 
-    Corrections made on its page are copied to this machine's store first.
+    Corrections made on its page are first copied to this machine's store.
 
     \b
     digits cluster down
-    digits cluster down --yes     even if corrections are lost by it
+    digits cluster down --yes     even if corrections are lost
     """
     from backends.kind import cluster
 
     settings = Settings.load()
     if cluster.status(settings)["exists"]:
         try:
-            bring_home(settings)
+            fetch_corrections(settings)
         except EndpointError as exc:
             if not yes:
                 raise

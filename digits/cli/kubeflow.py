@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli.common import emit, json_option
-from digits.cli.parameters import chosen, parameter_options
+from digits.cli.parameters import chosen_parameters, parameter_options
 from digits.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def connect() -> tuple[Settings, Pipelines]:
-    """The settings for Kubeflow, and its API, which has answered."""
+    """Return the settings for Kubeflow, and its API after a successful request.
+
+    Raises:
+        DigitsError: the API cannot be reached or refuses access.
+    """
     from backends.kubeflow.api import Pipelines
 
     settings = dataclasses.replace(Settings.load(), backend="kubeflow")
@@ -29,10 +33,10 @@ def connect() -> tuple[Settings, Pipelines]:
 
 @click.command()
 @parameter_options
-@click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
+@click.option("--cache/--no-cache", default=True, help="Take unchanged steps from the cache.  [cache]")
 @json_option
 def submit(cache: bool, as_json: bool, **options: Any) -> None:
-    """Submit a run to Kubeflow Pipelines and return; `digits run --backend kubeflow` waits for it.
+    """Submit a run to Kubeflow Pipelines without waiting for it; `digits run --backend kubeflow` waits.
 
     \b
     digits submit --epochs 5 --experiment my-experiment
@@ -41,8 +45,8 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
     from backends.kubeflow.submit import submission
 
     settings, api = connect()
-    asked = submission(settings, Request(chosen(options), use_cache=cache))
-    run_id = api.submit(asked.spec, asked.name, asked.experiment, asked.parameters)
+    submitted = submission(settings, Request(chosen_parameters(options), use_cache=cache))
+    run_id = api.submit(submitted.spec, submitted.name, submitted.experiment, submitted.parameters)
     click.echo(f"submitted {run_id}\n{api.url(run_id)}", err=True)
     if as_json:
         emit({"run": run_id, "url": api.url(run_id)})
@@ -51,7 +55,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 @click.command()
 @json_option
 def upload(as_json: bool) -> None:
-    """Upload the pipeline as a new version, named by the digest of our code and of the settings that go in.
+    """Upload the pipeline as a new version, named after the digest of the code and of the compiled settings.
 
     \b
     DIGITS_KFP_HOST=http://127.0.0.1:8888 digits upload
@@ -63,7 +67,7 @@ def upload(as_json: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         version = compile_version(settings, path)
-        pipeline_id, version_id, made = api.upload(path, NAME, version)
-    click.echo(f"{'uploaded' if made else 'already there:'} {NAME} version {version}", err=True)
+        pipeline_id, version_id, created = api.upload(path, NAME, version)
+    click.echo(f"{'uploaded' if created else 'exists already:'} {NAME} version {version}", err=True)
     if as_json:
-        emit({"pipeline": pipeline_id, "version": version_id, "name": version, "made": made})
+        emit({"pipeline": pipeline_id, "version": version_id, "name": version, "made": created})

@@ -16,7 +16,7 @@ from digits.release.releases import listed
 @backend_option
 @json_option
 def releases(backend: str | None, as_json: bool) -> None:
-    """List the releases, oldest first, and say which is the champion, which one comes back, which one is damaged.
+    """List the releases, oldest first, with the champion, the one a rollback restores, and damaged ones marked.
 
     \b
     digits releases
@@ -43,8 +43,8 @@ def releases(backend: str | None, as_json: bool) -> None:
     if not rows and not damaged:
         raise MissingError("there are no releases yet", remedy="digits run")
     for row in rows:
-        role = "champion" if row["champion"] else "comes back by digits rollback" if row["previous"] else ""
-        when = row["created"][:16].replace("T", " ")
-        click.echo(f"{row['version']}  {when}  {row['accuracy']:.2%}  {row['dataset']}  {role}".rstrip())
+        role = "champion" if row["champion"] else "digits rollback restores it" if row["previous"] else ""
+        created = row["created"][:16].replace("T", " ")
+        click.echo(f"{row['version']}  {created}  {row['accuracy']:.2%}  {row['dataset']}  {role}".rstrip())
     for version, why in damaged.items():
         click.echo(f"{version}  damaged: {why}")

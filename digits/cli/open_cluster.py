@@ -7,20 +7,20 @@ import time
 
 import click
 
-from digits.cli.cluster_corrections import bring_home_or_say
+from digits.cli.cluster_corrections import try_to_fetch_corrections
 from digits.http import request
 from digits.settings import Settings
 
-LOOK_SECONDS, MISSED_LOOKS = 5.0, 3
+POLL_SECONDS, MAX_FAILURES = 5.0, 3
 
 
-@click.command(name="open", short_help="Bring the page and the endpoint to this machine.")
+@click.command(name="open", short_help="Forward the page and the endpoint to this machine.")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 def open_command(open_page: bool) -> None:
-    """Bring the cluster's page and endpoint to ports of this machine, until Ctrl-C.
+    """Forward the cluster's page and endpoint to ports of this machine until Ctrl-C.
 
-    A deployment or rollback meanwhile is followed within half a minute. Corrections made on that page are copied to
-    this machine's store at the end, for its next run.
+    After a deployment or rollback it reconnects within half a minute. At the end, corrections made on that page are
+    copied to this machine's store for its next run.
 
     \b
     digits cluster open
@@ -34,36 +34,36 @@ def open_command(open_page: bool) -> None:
     from backends.process.predictor import free_port
 
     settings = Settings.load()
-    page_at, endpoint_at = free_port(settings.web_port), free_port(settings.port)
-    page, gone = f"http://127.0.0.1:{page_at}", ""
-    with contextlib.ExitStack() as at_last, contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+    page_port, endpoint_port = free_port(settings.web_port), free_port(settings.port)
+    page, lost = f"http://127.0.0.1:{page_port}", ""
+    with contextlib.ExitStack() as at_exit, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal end
         while True:
             with (
-                rollout.connected(settings, local_port=endpoint_at) as endpoint,
-                forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_at),
+                rollout.connected(settings, local_port=endpoint_port) as endpoint,
+                forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_port),
             ):
-                if gone:
+                if lost:
                     click.echo("connected again", err=True)
                 else:
-                    at_last.callback(bring_home_or_say, settings)
+                    at_exit.callback(try_to_fetch_corrections, settings)
                     click.echo(f"endpoint {endpoint}", err=True)
-                    click.echo(f"draw at {page}   (Ctrl-C ends it)", err=True)
+                    click.echo(f"draw at {page}   (Ctrl-C closes the connection)", err=True)
                     if open_page:
                         webbrowser.open(page)
-                gone = _watch(f"{page}/healthz", f"{endpoint}/v2/health/live")
-            # A forwarded port is one pod's, and a deployment or rollback replaces the pod.
-            click.echo(f"{gone} no longer answers", err=True)
+                lost = wait_for_failure(f"{page}/healthz", f"{endpoint}/v2/health/live")
+            # A forwarded port belongs to one pod, which a deployment or rollback replaces.
+            click.echo(f"{lost} no longer answers", err=True)
 
 
-def _watch(*addresses: str) -> str:
-    """Look at them now and then; return the one that has not answered several times in a row."""
-    missed = dict.fromkeys(addresses, 0)
-    while max(missed.values()) < MISSED_LOOKS:
-        time.sleep(LOOK_SECONDS)
+def wait_for_failure(*addresses: str) -> str:
+    """Poll addresses until one fails MAX_FAILURES times in a row. Return that address."""
+    failures = dict.fromkeys(addresses, 0)
+    while max(failures.values()) < MAX_FAILURES:
+        time.sleep(POLL_SECONDS)
         for address in addresses:
             try:
-                request(address, seconds=LOOK_SECONDS)
-                missed[address] = 0
+                request(address, seconds=POLL_SECONDS)
+                failures[address] = 0
             except OSError:
-                missed[address] += 1
-    return max(missed, key=lambda address: missed[address])
+                failures[address] += 1
+    return max(failures, key=lambda address: failures[address])

@@ -13,23 +13,23 @@ from digits.settings import Settings
 
 @click.command()
 @click.argument("run", default="")
-@click.option("--open/--no-open", "open_page", default=True, help="Open it in a browser.  [open]")
+@click.option("--open/--no-open", "open_page", default=True, help="Open the report in a browser.  [open]")
 @json_option
 def report(run: str, open_page: bool, as_json: bool) -> None:
-    """Open the report of the newest run that has one, or of RUN.
+    """Open the report of RUN, by default of the newest run that has one.
 
     \b
     digits report
     digits report 20261123-063030-271828-6321
-    digits report --no-open     print its path
+    digits report --no-open     only print its path
     """
     from backends import runs
 
     home = Settings.load().home
-    found = [runs.find(home, run)] if run else runs.all_runs(home)
-    paths = [r.folder / "report.html" for r in found if (r.folder / "report.html").exists()]
+    candidates = [runs.find(home, run)] if run else runs.all_runs(home)
+    paths = [path for candidate in candidates if (path := candidate.folder / "report.html").exists()]
     if not paths:
-        raise MissingError(f"no report of {run or 'any run'}", remedy="digits run")
+        raise MissingError(f"{f'run {run} has' if run else 'there is'} no report", remedy="digits run")
     if as_json:
         emit({"report": str(paths[-1])})
     else:

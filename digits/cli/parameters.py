@@ -1,10 +1,11 @@
-"""The options that set the pipeline's parameters, which several commands take."""
+"""The options that set the pipeline's parameters. `run`, `up`, `submit` and `schedule` share them."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,12 +14,9 @@ from digits.errors import UsageError
 from digits.settings import Settings
 from digits.training.recipe import MODELS, OPTIMIZERS, PRESETS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 DATASETS = names()
 
-# The definition's parameters that a user sets, as options. Defaults are the definition's own.
+# No option has a default here: a parameter that is not given has the definition's default.
 PARAMETERS = (
     click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.  [3]"),
     click.option(
@@ -28,53 +26,59 @@ PARAMETERS = (
         help=f"One of {', '.join(OPTIMIZERS)}.  [adam]",
     ),
     click.option("--experiment", help="Name of the experiment in MLflow.  [digits-recognizer-kfp]"),
-    click.option("--preset", type=click.Choice(list(PRESETS)), help="A tuned way of training.  [fast]"),
+    click.option("--preset", type=click.Choice(list(PRESETS)), help="Tuned training settings.  [fast]"),
     click.option(
-        "--model", type=click.Choice(MODELS), help="Network to train; baseline is the earlier one.  [default]"
+        "--model",
+        type=click.Choice(MODELS),
+        help="Network to train; baseline is the network of the earlier designs.  [default]",
     ),
-    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images in a training step.  [the preset's]"),
+    click.option("--batch-size", type=click.IntRange(1, 60000), help="Images per training step.  [the preset's]"),
     click.option(
-        "--learning-rate",
-        type=click.FloatRange(0, 10, min_open=True),
-        help="Peak of the learning rate.  [the preset's]",
+        "--learning-rate", type=click.FloatRange(0, 10, min_open=True), help="Peak learning rate.  [the preset's]"
     ),
     click.option(
-        "--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the split, the first weights and the order.  [0]"
+        "--seed",
+        type=click.IntRange(0, 2**31 - 1),
+        help="Seed of the validation split, the initial weights and the order of images.  [0]",
     ),
-    click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Least accuracy for a promotion.  [0.95]"),
+    click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Lowest accuracy for a promotion.  [0.95]"),
     click.option(
         "--dataset",
         type=click.Choice(DATASETS),
         metavar="NAME",
-        help=f"One of {', '.join(DATASETS)}; auto is MNIST if it can be had.  [auto]",
+        help=f"One of {', '.join(DATASETS)}; auto is MNIST if it is available.  [auto]",
     ),
 )
 
 
 def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of PARAMETERS to a command."""
+    """Decorate a command with the options of PARAMETERS."""
     for option in reversed(PARAMETERS):
         command = option(command)
     return command
 
 
-def chosen(options: dict[str, Any]) -> dict[str, Any]:
-    """The definition's parameters that these options set."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if "preset" in given:
-        given.setdefault("epochs", 0)  # as many as the preset has, not the definition's default
-    return given
+def chosen_parameters(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the pipeline's parameters that these options set."""
+    parameters = {name: value for name, value in options.items() if value is not None}
+    if "preset" in parameters:
+        parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
+    return parameters
 
 
 def load_settings(data: str | None, backend: str | None) -> Settings:
-    """Load the settings, with the values of the options --data and --backend if given."""
+    """Load the settings, and replace them by the options --data and --backend if given.
+
+    Raises:
+        UsageError: --data is given for Kubeflow, whose steps read the address from a ConfigMap.
+    """
     settings = Settings.load()
     if backend:
         settings = dataclasses.replace(settings, backend=backend)
     if data and settings.backend == "kubeflow":
         raise UsageError(
-            f"--data {data}: steps on Kubeflow take the data from where the ConfigMap {settings.config_map} says",
-            remedy=f"set DIGITS_DATA there: kubectl -n {settings.namespace} edit configmap {settings.config_map}",
+            f"--data {data}: steps on Kubeflow read DIGITS_DATA from the ConfigMap {settings.config_map}",
+            remedy=f"set it there: kubectl -n {settings.namespace} edit configmap {settings.config_map}",
         )
     if data:
         settings = dataclasses.replace(settings, data=data if "://" in data else str(Path(data).absolute()))

@@ -1,4 +1,4 @@
-"""What a run looks like in the terminal, on standard error: a line a step while it goes, a summary at the end."""
+"""The progress of a run on standard error: one line per step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MARKS = {"cached": ("=", "cyan"), "finished": ("✓", "green"), "failed": ("✗"
 
 
 class Progress:
-    """Prints events as they come, a line each. In a terminal the steps that run tick in a region below those lines."""
+    """Prints one line per event. In a terminal a region below shows the running steps with their elapsed seconds."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._began: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self._running: dict[str, float] = {}
         self._failed: set[str] = set()
         self._live = None if quiet or not _terminal() else self._region()
@@ -37,36 +37,43 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for step, at in self._running.items():  # its process was ended before it could say anything
-            self._ended(click.style("✗", fg="red"), step, f"{time.monotonic() - at:6.1f} s  stopped")
+        for step, at in self._running.items():  # its process was killed, so no event ended it
+            self._step_line(click.style("✗", fg="red"), step, f"{time.monotonic() - at:6.1f} s  stopped")
         self._running.clear()
         if self._live:
             self._live.stop()
 
     def watch(self, event: Event) -> None:
-        """Show one event."""
+        """Print one event."""
         if self._quiet:
             return
         step, kind = event["step"], event["event"]
         if kind == "run":
             self._line(f"run {event['id']}", dim=True)
         elif kind == "fallback":
-            self._line("NO MNIST: nothing answered within seconds, and DIGITS_DATA is not set.", fg="yellow", bold=True)
-            self._line("The model learns from scikit-learn's 1,797 digits instead and is marked so.", fg="yellow")
+            self._line(
+                "MNIST is not available: no mirror answered within seconds, and DIGITS_DATA is not set.",
+                fg="yellow",
+                bold=True,
+            )
+            self._line(
+                "The model is trained on scikit-learn's 1,797 digits instead, and its release is marked so.",
+                fg="yellow",
+            )
         elif kind == "started":
-            self._began[step], self._running[step] = event["time"], time.monotonic()
+            self._started[step], self._running[step] = event["time"], time.monotonic()
         elif kind == "progress":
             self._line(f"    {event['text']}", dim=True)
         elif kind in MARKS:
             self._running.pop(step, None)
-            took = f"{event['time'] - self._began[step]:6.1f} s" if step in self._began else ""
-            if step and step not in self._failed:  # a step says why it failed, and then its process ends
-                self._ended(click.style(*MARKS[kind]), step, "cached" if kind == "cached" else took)
+            duration = f"{event['time'] - self._started[step]:6.1f} s" if step in self._started else ""
+            if step and step not in self._failed:  # one failure may give two events, failed and exited
+                self._step_line(click.style(*MARKS[kind]), step, "cached" if kind == "cached" else duration)
             if kind in {"failed", "exited"}:
                 self._failed.add(step)
 
-    def _ended(self, mark: str, step: str, how: str) -> None:
-        self._line(f"  {mark} {step:<18} {how}".rstrip())
+    def _step_line(self, mark: str, step: str, result: str) -> None:
+        self._line(f"  {mark} {step:<18} {result}".rstrip())
 
     def _line(self, text: str, **style: Any) -> None:
         text = click.style(text, **style) if style else text
@@ -84,8 +91,8 @@ class Progress:
 
         def running() -> Group:
             now = time.monotonic()
-            turn = SPINNER[int(now * 10) % len(SPINNER)]
-            return Group(*(Text(f"  {turn} {step:<18} {now - at:6.1f} s") for step, at in list(self._running.items())))
+            frame = SPINNER[int(now * 10) % len(SPINNER)]
+            return Group(*(Text(f"  {frame} {step:<18} {now - at:6.1f} s") for step, at in list(self._running.items())))
 
         return Live(console=Console(stderr=True), get_renderable=running, refresh_per_second=10, transient=True)
 

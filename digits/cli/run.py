@@ -10,7 +10,7 @@ import click
 
 from digits.cli.common import emit, json_option
 from digits.cli.compile import write_pipeline
-from digits.cli.parameters import chosen, load_settings, parameter_options
+from digits.cli.parameters import chosen_parameters, load_settings, parameter_options
 from digits.cli.progress import Progress
 from digits.cli.summary import summary
 from digits.errors import UsageError
@@ -20,28 +20,36 @@ if TYPE_CHECKING:
     from backends.base import Result
 
 
-def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
-    """Run the pipeline on the settings' backend with progress on standard error."""
+def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
+    """Run the pipeline on the settings' backend and print progress on standard error.
+
+    Args:
+        settings: those of the run.
+        parameters: the pipeline's parameters that differ from the definition's defaults.
+        cache: whether steps may be taken from the cache.
+        resume: id of a run to resume, "last" for the last one, or None.
+        quiet: whether to print nothing.
+    """
     from backends import open_backend, runs
     from backends.base import Request
 
-    for name, meant in unknown().items():
-        if meant and not quiet:
-            click.echo(f"{name} is no setting, and has no effect; was {meant} meant?", err=True)
+    for name, suggestion in unknown().items():
+        if suggestion and not quiet:
+            click.echo(f"{name} is not a setting and has no effect; did you mean {suggestion}?", err=True)
     resumed = ""
     if resume is not None:
         run = runs.to_resume(settings.home, "" if resume == "last" else resume)
         record, resumed = run.record(), run.id
         if not quiet:
-            click.echo(f"takes up run {resumed}", err=True)
-        world = {"store", "feedback"}
-        given = {k: v for k, v in record["parameters"].items() if k not in world} | given
+            click.echo(f"resuming run {resumed}", err=True)
+        current = {"store", "feedback"}  # the backend sets them for each run
+        parameters = {k: v for k, v in record["parameters"].items() if k not in current} | parameters
         settings = dataclasses.replace(settings, backend=record["backend"])
     backend = open_backend(settings)
     try:
         backend.check()
         with Progress(quiet=quiet) as progress:
-            return backend.run(Request(given, use_cache=cache), progress.watch, resume=resumed)
+            return backend.run(Request(parameters, use_cache=cache), progress.watch, resume=resumed)
     finally:
         backend.close()
 
@@ -49,18 +57,16 @@ def execute(settings: Settings, given: dict[str, Any], *, cache: bool, resume: s
 @click.command()
 @parameter_options
 @click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
-@click.option("--backend", type=click.Choice(BACKENDS), help="Where to run.  [process]")
-@click.option("--cache/--no-cache", default=True, help="Take steps that nothing changed for from the cache.  [cache]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Where to run the pipeline.  [process]")
+@click.option("--cache/--no-cache", default=True, help="Take unchanged steps from the cache.  [cache]")
 @click.option(
     "--resume",
     is_flag=False,
     flag_value="last",
     metavar="[RUN]",
-    help="Take up the last run that is over, if it failed or was canceled, where it did; or RUN.",
+    help="Resume RUN, by default the last run, at the step where it failed or was canceled.",
 )
-@click.option(
-    "--compile-only", is_flag=True, help="Write pipeline.yaml, with the given options as its defaults; run nothing."
-)
+@click.option("--compile-only", is_flag=True, help="Only write pipeline.yaml, with the given options as its defaults.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -89,14 +95,14 @@ def run(
     digits run --resume                              after a failure
     digits run --compile-only                        only write pipeline.yaml
     """
-    given = chosen(options)
+    parameters = chosen_parameters(options)
     settings = load_settings(data, backend)
     if compile_only:
-        write_pipeline(output or Path("pipeline.yaml"), settings, as_json, given)
+        write_pipeline(output or Path("pipeline.yaml"), settings, as_json, parameters)
         return
     if output:
         raise UsageError("--output is only for --compile-only", remedy="add --compile-only, or omit --output")
-    result = execute(settings, given, cache=cache, resume=resume, quiet=quiet)
+    result = execute(settings, parameters, cache=cache, resume=resume, quiet=quiet)
     answer = summary(result, settings)
     if as_json:
         emit(answer)

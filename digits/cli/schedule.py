@@ -9,7 +9,7 @@ import click
 
 from digits.cli.common import emit, json_option
 from digits.cli.kubeflow import connect
-from digits.cli.parameters import chosen, parameter_options
+from digits.cli.parameters import chosen_parameters, parameter_options
 from digits.errors import UsageError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -17,15 +17,15 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.command()
 @parameter_options
-@click.option("--cron", help="Cron expression of five or six fields (six: seconds first), in the server's time zone.")
-@click.option("--every", help="Time between runs: 30m, 24h, 7d.")
+@click.option("--cron", help="Cron expression with five fields, or six with seconds first, in the server's time zone.")
+@click.option("--every", help="Time between runs, such as 30m, 24h or 7d.")
 @click.option("--list", "show", is_flag=True, help="List the schedules.")
-@click.option("--delete", metavar="ID", help="Remove a schedule; a run of it that goes on is cut off.")
+@click.option("--delete", metavar="ID", help="Remove a schedule. A run of it that is in progress is terminated.")
 @json_option
 def schedule(
     cron: str | None, every: str | None, show: bool, delete: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Run the pipeline on Kubeflow at set times.
+    """Run the pipeline on Kubeflow on a schedule.
 
     \b
     digits schedule --cron "0 3 * * *"        every night at three
@@ -41,11 +41,11 @@ def schedule(
     trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}
     settings, api = connect()
     if show:
-        found = api.schedules(NAME)
-        for item in found:
+        schedules = api.schedules(NAME)
+        for item in schedules:
             click.echo(f"{item['id']}  {item['when']}  {item['status']}", err=as_json)
         if as_json:
-            emit({"schedules": found})
+            emit({"schedules": schedules})
         return
     if delete:
         api.unschedule(delete)
@@ -53,16 +53,20 @@ def schedule(
         if as_json:
             emit({"removed": delete})
         return
-    parameters = chosen(options)
+    parameters = chosen_parameters(options)
     spec = compiled(settings)
-    made = api.schedule(spec, NAME, str(parameters.get("experiment", EXPERIMENT)), parameters, trigger)
-    click.echo(f"scheduled {made}", err=True)
+    schedule_id = api.schedule(spec, NAME, str(parameters.get("experiment", EXPERIMENT)), parameters, trigger)
+    click.echo(f"scheduled {schedule_id}", err=True)
     if as_json:
-        emit({"schedule": made})
+        emit({"schedule": schedule_id})
 
 
 def _cron(text: str) -> str:
-    """Kubeflow's six fields, of which the first is the second."""
+    """Return the expression with Kubeflow's six fields, seconds first.
+
+    Raises:
+        UsageError: the expression has neither five nor six fields.
+    """
     fields = text.split()
     if len(fields) not in {5, 6} and not text.startswith("@"):
         raise UsageError(
@@ -72,8 +76,9 @@ def _cron(text: str) -> str:
 
 
 def _seconds(text: str) -> int:
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    """Return the seconds of a time such as 30m. Raises UsageError unless it is at least one minute."""
+    match = re.fullmatch(r"(\d+)([smhd])", text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if seconds < 60:
-        raise UsageError(f"--every: expected at least 1m, as in 30m, 24h or 7d, got {text!r}")
+        raise UsageError(f"--every: expected at least 1m, such as 30m, 24h or 7d, got {text!r}")
     return seconds

@@ -10,12 +10,12 @@ from digits.settings import Settings
 
 
 @click.command()
-@click.option("--name", default="digits", help="The model's name in the paths.  [digits]")
+@click.option("--name", default="digits", help="Name of the model in the paths.  [digits]")
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.  [127.0.0.1]")
 @click.option("--http-port", type=click.IntRange(1, 65535), help="REST port.  [8080]")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [8081]")
-@click.option("--model-dir", type=click.Path(path_type=Path), help="A release's folder, instead of the store.")
-@click.option("--release", default="", help="Pin this release instead of following the champion.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help="Serve the release in this folder.")
+@click.option("--release", default="", help="Serve this release, whatever the champion is.")
 def serve(
     name: str,
     host: str,
@@ -24,7 +24,7 @@ def serve(
     model_dir: Path | None,
     release: str,
 ) -> None:
-    """Serve the champion over KServe V1 and V2, REST and gRPC, and follow promotions.
+    """Serve the champion over KServe V1 and V2 (REST and gRPC), and switch to a new champion when there is one.
 
     \b
     digits serve

@@ -7,20 +7,20 @@ from urllib.parse import urlsplit
 
 import click
 
-from digits.cli.common import wrap
+from digits.cli.common import LOCAL_BACKENDS, wrap
+from digits.settings import Settings
 
 if TYPE_CHECKING:
     from backends.base import Result
-    from digits.settings import Settings
 
 
-def summary(result: Result, settings: Settings, *, following: bool = True) -> dict[str, Any]:
-    """Print how a run ended and, if it is `following`, what to do next; returns it as the object of `--json`."""
+def summary(result: Result, settings: Settings, *, with_next: bool = True) -> dict[str, Any]:
+    """Print the result of a run, and the next command unless `with_next` is false. Return the object of `--json`."""
     from digits.steps import plain
 
-    if not result.outputs:  # Kubeflow has them, and the pods that told them are gone
+    if not result.outputs:  # a Kubeflow run whose pods, with the outputs in their logs, are gone
         steps = {name: {"state": s.state, "seconds": round(s.seconds, 2)} for name, s in result.steps.items()}
-        click.echo("\n  succeeded; what the steps answered is on the run's page", err=True)
+        click.echo("\n  succeeded; its outputs are on the run's page", err=True)
         return {"run": result.run_id, "state": result.state, "backend": settings.backend, "steps": steps}
     published = result.outputs["published"]
     accuracy = published["accuracy"]
@@ -41,45 +41,43 @@ def summary(result: Result, settings: Settings, *, following: bool = True) -> di
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],
         "endpoint": result.outputs["deployed"]["endpoint"],
-        "report": str(report) if report.exists() else "",  # Kubeflow's is where MLflow's server can be reached
+        "report": str(report) if report.exists() else "",  # on Kubeflow it is in MLflow only
     }
-    draw = {
-        "kubeflow": f"kubectl -n {settings.namespace} port-forward svc/web 8000:80",
-        "docker": "digits up --backend docker",
-    }.get(settings.backend, "digits up")
-    standing = "champion" if answer["champion"] == answer["release"] else "kept, not promoted"
+    if settings.backend not in LOCAL_BACKENDS:
+        draw = f"kubectl -n {settings.namespace} port-forward svc/web 8000:80"
+    else:
+        draw = "digits up" if settings.backend == Settings.backend else f"digits up --backend {settings.backend}"
+    role = "champion" if answer["champion"] == answer["release"] else "kept, not promoted"
     corrections = int(answer["data"].get("feedback", {}).get("count", 0))
     cached = sum(step.state == "cached" for step in result.steps.values())
-    trained = (
-        "" if result.steps["train"].state == "cached" else f", {answer['training_seconds']:.1f} s of them training"
-    )
+    training = "" if result.steps["train"].state == "cached" else f", training {answer['training_seconds']:.1f} s"
     _table(
         ("accuracy", f"{accuracy:.2%} on {answer['data']['dataset']}"),
-        ("release", f"{published['version']}  {standing}"),
+        ("release", f"{published['version']}  {role}"),
         ("why", published["why"]),
         ("champion", answer["champion"] if answer["champion"] != answer["release"] else ""),
         ("feedback", f"{corrections} corrected drawing{'s' * (corrections > 1)} collected" if corrections else ""),
-        ("endpoint", answer["endpoint"] + _moved(answer["endpoint"], settings)),
+        ("endpoint", answer["endpoint"] + _note_port(answer["endpoint"], settings)),
         ("report", "digits report" if answer["report"] else "on the run's page"),
         (
             "time",
-            f"{result.seconds:.1f} s{trained}"
+            f"{result.seconds:.1f} s{training}"
             + (f"; {cached} of {len(result.steps)} steps from the cache" if cached else ""),
         ),
-        ("next", (f"{draw}   to draw" if answer["endpoint"] else "digits releases") if following else ""),
+        ("next", (f"{draw}   to draw" if answer["endpoint"] else "digits releases") if with_next else ""),
     )
     return answer
 
 
-def _moved(endpoint: str, settings: Settings) -> str:
-    """That the endpoint is not where DIGITS_PORT says, for another program is."""
+def _note_port(endpoint: str, settings: Settings) -> str:
+    """Return a note if the endpoint does not use DIGITS_PORT because another program does; else ''."""
     parts = urlsplit(endpoint)
     moved = parts.hostname == "127.0.0.1" and parts.port != settings.port
-    return f"   (port {settings.port} was taken)" if moved else ""
+    return f"   (port {settings.port} was in use)" if moved else ""
 
 
 def _table(*rows: tuple[str, str]) -> None:
-    """Rows of a name and a value; those without a value are left out."""
+    """Print rows of a name and a value, without those that have no value."""
     click.echo("", err=True)
     for name, value in rows:
         if value:

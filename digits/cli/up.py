@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from digits.cli.common import LOCAL_BACKENDS, open_store_of
-from digits.cli.parameters import chosen, load_settings, parameter_options
+from digits.cli.parameters import chosen_parameters, load_settings, parameter_options
 from digits.cli.run import execute
 from digits.cli.summary import summary
 from digits.errors import EndpointError
@@ -17,11 +17,13 @@ from digits.errors import EndpointError
 @click.command()
 @parameter_options
 @click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
-@click.option("--backend", type=click.Choice(LOCAL_BACKENDS), help="Where to run.  [process]")
+@click.option("--backend", type=click.Choice(LOCAL_BACKENDS), help="Where to run the pipeline.  [process]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")
 def up(data: str | None, backend: str | None, open_page: bool, port: int | None, **options: Any) -> None:
-    """Run what is not cached, serve the model and the drawing page until Ctrl-C.
+    """Run the pipeline, serve the model and open the drawing page; Ctrl-C stops the page.
+
+    Steps whose inputs are unchanged are taken from the cache.
 
     \b
     digits up
@@ -31,17 +33,17 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
     from web_app.server import listen, serve
 
     settings = load_settings(data, backend)
-    listener = listen(settings, port=port)  # a port that is taken is said before the pipeline runs
-    result = execute(settings, chosen(options), cache=True, resume=None, quiet=False)
-    answer = summary(result, settings, following=False)
+    listener = listen(settings, port=port)  # fails before the run if the port is in use
+    result = execute(settings, chosen_parameters(options), cache=True, resume=None, quiet=False)
+    answer = summary(result, settings, with_next=False)
     if not answer["endpoint"]:
         raise EndpointError(f"nothing is served: {answer['why']}", remedy="digits releases")
 
     def announce(url: str) -> None:
-        click.echo(f"\ndraw at {url}  (Ctrl-C ends the page; the model goes on serving)", err=True)
+        click.echo(f"\ndraw at {url}  (Ctrl-C stops the page; the model is still served)", err=True)
         if open_page:
             webbrowser.open(url)
 
-    with open_store_of(settings.backend) as (here, _, _):  # where corrections go
+    with open_store_of(settings.backend) as (here, _, _):  # corrections go to its store
         reached = here
     serve(reached, {"local": answer["endpoint"]}, listener=listener, ready=announce)

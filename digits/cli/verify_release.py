@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,18 +11,15 @@ from digits.cli.common import backend_option, emit, json_option, open_store_of, 
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.release import ledger, releases
 
-if TYPE_CHECKING:
-    pass
-
-# What mends a link of the chain; of the others: a release is never written again, so another takes its place.
-_MENDS = {
-    "release": "digits releases lists those that are whole; digits promote one of them",
-    "run": "give MLFLOW_TRACKING_URI the address that it had when the release was made",
+# The remedy for each check. A release is never rewritten, so for damaged files another release must take its place.
+_REMEDIES = {
+    "release": "digits releases lists the intact releases; digits promote one of them",
+    "run": "set MLFLOW_TRACKING_URI to the address that it had when the release was made",
     "ledger": "restore promotions/digits/ from a backup",
     "endpoint": "digits run, which serves the champion; or digits doctor",
 }
-_ELSEWHERE = "see that it is reached (digits cluster open, for the kind cluster's), and what is deployed there"
-_OTHERS_MEND = "digits rollback to the champion before, or digits run --seed 1 for another release"
+_OTHER_REMEDY = "digits rollback to the previous champion, or digits run --seed 1 for another release"
+_REMOTE_REMEDY = "check that the address is reachable (digits cluster open, for kind) and what is deployed there"
 
 
 @click.command()
@@ -31,10 +27,10 @@ _OTHERS_MEND = "digits rollback to the champion before, or digits run --seed 1 f
 @backend_option
 @json_option
 def verify(target: str, backend: str | None, as_json: bool) -> None:
-    """Walk the chain data -> run -> model -> endpoint of TARGET and say where it breaks.
+    """Check the digests of TARGET from its data to the endpoint, and report what does not match.
 
-    TARGET is a release's version or how it begins, an endpoint's address, or nothing: the champion and the endpoint
-    that serves it.
+    TARGET is the version of a release or the first letters of it, or the address of an endpoint; by default the
+    champion and its endpoint.
 
     \b
     digits verify
@@ -43,42 +39,46 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     """
     from digits.release import verify
 
-    hops = []
-    with open_store_of(backend) as (settings, store, chosen):
+    rows = []
+    with open_store_of(backend) as (settings, store, opened):
         version, endpoint = "", ""
         if "://" in target:
             endpoint = target.rstrip("/")
-            version = _served_by(endpoint, settings.endpoint_token)
+            version = _fetch_version(endpoint, settings.endpoint_token)
         elif target:
             version = releases.find(store, target)
         else:
-            version, endpoint = ledger.champion(store), chosen.endpoint()
+            version, endpoint = ledger.champion(store), opened.endpoint()
         if not version:
             raise MissingError("there is no champion to verify", remedy="digits run")
-        # Of an endpoint on Kubeflow a machine outside may know nothing; elsewhere the champion has one.
-        lacks = not (target or endpoint or settings.backend == "kubeflow")
-        none = verify.Check("endpoint", False, "nothing is served; digits serve, or digits run")
-        for check in itertools.chain(verify.verify(settings, store, version, endpoint), [none] * lacks):
-            hops.append({"hop": check.name, "holds": check.passed, "found": check.detail})
+        # The champion should have an endpoint. On Kubeflow it may be unreachable from here, so none is required.
+        absent = not (target or endpoint or settings.backend == "kubeflow")
+        no_endpoint = verify.Check("endpoint", False, "nothing is served; digits serve, or digits run")
+        for check in itertools.chain(verify.verify(settings, store, version, endpoint), [no_endpoint] * absent):
+            rows.append({"hop": check.name, "holds": check.passed, "found": check.detail})
             mark = click.style("✓", fg="green") if check.passed else click.style("✗", fg="red")
             click.echo(f"  {mark} {check.name:<10} {wrap(check.detail, 15)}", err=as_json)
-    broken = [hop["hop"] for hop in hops if not hop["holds"]]
+    failed = [str(row["hop"]) for row in rows if not row["holds"]]
     if as_json:
-        emit({"release": version, "endpoint": endpoint, "hops": hops, "holds": not broken})
-        sys.exit(1 if broken else 0)
-    if broken:
-        mend = _MENDS.get(str(broken[0]), _OTHERS_MEND)
+        emit({"release": version, "endpoint": endpoint, "hops": rows, "holds": not failed})
+        sys.exit(1 if failed else 0)
+    if failed:
+        remote = "://" in target and failed[0] == "endpoint"
         raise ReleaseError(
-            f"the chain of release {version} breaks at: {', '.join(map(str, broken))}",
-            remedy=_ELSEWHERE if "://" in target and broken[0] == "endpoint" else mend,
+            f"release {version} failed these checks: {', '.join(failed)}",
+            remedy=_REMOTE_REMEDY if remote else _REMEDIES.get(failed[0], _OTHER_REMEDY),
         )
 
 
-def _served_by(address: str, token: str) -> str:
-    """The release that an endpoint says it serves."""
+def _fetch_version(address: str, token: str) -> str:
+    """Return the version of the release that an endpoint serves.
+
+    Raises:
+        EndpointError: it does not answer, or does not report a release.
+    """
     from digits.http import request_json
 
     try:
         return str(request_json(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise EndpointError(f"{address} does not say which release it serves: {exc}", remedy=_ELSEWHERE) from exc
+        raise EndpointError(f"{address} does not report its release: {exc}", remedy=_REMOTE_REMEDY) from exc

@@ -17,10 +17,10 @@ from digits.settings import Settings
     "endpoints",
     multiple=True,
     metavar="[NAME=]URL[@HOST]",
-    help="A KServe endpoint; HOST is its Host header behind Istio. May be given several times.",
+    help="A KServe endpoint; HOST is the Host header to send, for Istio. Can be repeated.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.  [127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page, 0 for any.  [8000]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page; 0 chooses a free one.  [8000]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool) -> None:
     """Serve the drawing page for any KServe endpoint.
@@ -34,18 +34,19 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     from web_app.server import serve as serve_page
 
     settings = Settings.load()
-    chosen = list(endpoints) or settings.endpoints.split()
-    if not chosen or settings.backend == "docker":  # whose runs look for corrections in a store that only it can reach
+    addresses = list(endpoints) or settings.endpoints.split()
+    # The docker backend's runs read corrections from its own store, whose address only the backend knows.
+    if not addresses or settings.backend == "docker":
         with open_store_of(None) as (settings, _, backend):
-            chosen = chosen or [url for url in [backend.endpoint()] if url]
-        if not chosen and settings.backend != "process":  # of that one, a `digits serve` may be at the usual port
+            addresses = addresses or [url for url in [backend.endpoint()] if url]
+        if not addresses and settings.backend != "process":  # for that one, `digits serve` may use the default port
             raise EndpointError(
-                f"nothing is served by the {settings.backend} backend", remedy="digits run, or --endpoint URL"
+                f"the {settings.backend} backend serves nothing", remedy="digits run, or --endpoint URL"
             )
 
     def announce(url: str) -> None:
-        click.echo(f"draw at {url}   (Ctrl-C ends it)", err=True)
+        click.echo(f"draw at {url}   (Ctrl-C stops the page)", err=True)
         if open_page:
             webbrowser.open(url)
 
-    serve_page(settings, chosen, listener=listen(settings, host, port), ready=announce)
+    serve_page(settings, addresses, listener=listen(settings, host, port), ready=announce)

@@ -1,0 +1,78 @@
+"""The inputs of `digits predict`: picture files, and test images by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from digits.data.dataset import Images
+from digits.data.pictures import read_ink
+from digits.data.preprocessing import Ink, to_mnist
+from digits.errors import EndpointError, UsageError
+from digits.settings import Settings
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to recognise: its name, its ink, the image that the model receives, and its label if it is known."""
+
+    name: str
+    ink: Ink
+    image: Images
+    label: int | None = None
+
+
+def is_number(name: str) -> bool:
+    """Return whether `name` is the number of a test image rather than a file."""
+    return name.isdecimal() and not Path(name).exists()
+
+
+def read_file(name: str) -> Picture:
+    """Read a picture file.
+
+    Raises:
+        UsageError: there is no such file, or it is not a picture.
+    """
+    if not Path(name).is_file():
+        raise UsageError(f"no file {name!r}", remedy="give a picture file, or the number of a test image")
+    ink = read_ink(Path(name))
+    return Picture(name, ink, to_mnist(ink))
+
+
+def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:
+    """Return {number: test image} of the data set that the endpoint's release was trained on.
+
+    Raises:
+        UsageError: the data set has fewer test images.
+    """
+    from digits.data import fetch
+
+    if not numbers:
+        return {}
+    dataset = fetch.fetch(_find_dataset(settings, endpoint), fetch.place_of(settings), settings.home / "data")
+    if dataset.name != "mnist":
+        click.echo(f"test images of {dataset.name}, not of MNIST", err=True)
+    images, labels = dataset.test.images, dataset.test.labels
+    pictures = {}
+    for number in numbers:
+        index = int(number)
+        if index >= len(labels):
+            raise UsageError(f"expected a test image of {dataset.name} from 0 to {len(labels) - 1}, got {number}")
+        pictures[number] = Picture(f"test image {number}", images[index], images[index], int(labels[index]))
+    return pictures
+
+
+def _find_dataset(settings: Settings, endpoint: str) -> str:
+    """Return the data set that the endpoint's release was trained on; "auto" if the endpoint does not report it."""
+    from digits.data import catalog
+    from digits.http import request_json
+
+    try:
+        metadata = request_json(f"{endpoint.rstrip('/')}/v2/models/digits", token=settings.endpoint_token)
+        return str(metadata["parameters"]["dataset"])
+    except OSError as exc:
+        raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc
+    except (KeyError, TypeError, ValueError):
+        return catalog.AUTO

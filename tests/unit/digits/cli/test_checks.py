@@ -1,0 +1,55 @@
+"""The checks of `digits doctor` that need no engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from digits.cli import checks
+from digits.cli.doctor import run_check
+from digits.data.catalog import SOURCES, Source
+from digits.files import sha256_of
+from digits.settings import Settings
+from tests.helpers.mnist_files import tiny_files
+from tests.helpers.support import answering
+
+
+def test_a_password_in_the_address_of_data_is_masked(settings: Settings) -> None:
+    """The address of the data set is shown without its password."""
+    placed = dataclasses.replace(settings, data="https://me:canary@host.example/mnist")
+    finding = run_check("data", True, lambda: checks.check_data(placed))
+    assert ("host.example" in finding.found, "canary" in finding.found) == (True, False)
+
+
+def test_a_folder_with_another_data_set_is_accepted(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with a known data set other than MNIST passes; a folder without one fails."""
+    files = {name: (sha256_of(content), len(content)) for name, content in tiny_files().items()}
+    monkeypatch.setitem(SOURCES, "fashion-mnist", Source(files, ()))
+    for name, content in tiny_files().items():
+        (tmp_path / name).write_bytes(content)
+    placed = dataclasses.replace(settings, data=str(tmp_path))
+    finding = run_check("data", True, lambda: checks.check_data(placed))
+    assert (finding.ok, finding.found) == (True, f"fashion-mnist in {tmp_path}")
+    (tmp_path / name).unlink()
+    finding = run_check("data", True, lambda: checks.check_data(placed))
+    assert (finding.ok, "train-images-idx3-ubyte: expected 47040016 bytes" in finding.found) == (False, True)
+
+
+@pytest.mark.parametrize("data", ["http://host.example/mnist", "s3://bucket/mnist"])
+def test_a_remote_address_of_data_is_not_checked(data: str, settings: Settings) -> None:
+    """A remote address of data is not contacted, and is marked as not checked."""
+    finding = run_check("data", True, lambda: checks.check_data(dataclasses.replace(settings, data=data)))
+    assert (finding.ok, finding.found) == (None, f"{data} (not checked)")
+
+
+def test_a_server_that_is_not_a_store_fails(settings: Settings) -> None:
+    """MinIO's console, which answers every request with a page, is not accepted as the object store."""
+    with answering(b"<!doctype html><title>MinIO Console</title>") as endpoint:
+        keys = {"minio_access_key": "access", "minio_secret_key": "a-secret-key"}
+        placed = dataclasses.replace(settings, store="s3://digits", minio_endpoint=endpoint, **keys)
+        finding = run_check("object store", True, lambda: checks.check_store(placed))
+    assert (finding.ok, "MINIO_ENDPOINT" in finding.remedy) == (False, True)

@@ -1,0 +1,66 @@
+"""`digits clean`."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from digits.settings import Settings
+from tests.helpers.command import Digits
+from tests.helpers.support import free_port
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
+
+
+def test_a_declined_clean_removes_nothing(digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answering no is not an error; nothing is removed, and that is printed."""
+    (paths := settings.home / "runs" / "one").mkdir(parents=True)
+    monkeypatch.setattr(sys, "stdin", typed := io.StringIO("n\n"))
+    monkeypatch.setattr(typed, "isatty", lambda: True, raising=False)
+    result = digits("clean")
+    assert (result.code, result.err) == (0, "nothing removed\n")
+    assert str(settings.home / "runs") in result.out
+    assert paths.is_dir()
+
+
+def test_clean_needs_yes_without_a_terminal(digits: Digits, settings: Settings) -> None:
+    """Without a terminal and --yes it is a usage error, and nothing is removed."""
+    (paths := settings.home / "runs" / "one").mkdir(parents=True)
+    result = digits("clean")
+    assert (result.code, "--yes" in result.err, paths.is_dir()) == (2, True, True)
+
+
+def test_clean_keeps_releases(digits: Digits, settings: Settings) -> None:
+    """Releases are paths unless --all is given; their place and --all are printed."""
+    (store := settings.home / "store").mkdir(parents=True)
+    assert f"kept {store} (--all removes them)" in digits("clean", "--yes").err
+    assert store.is_dir()
+    result = digits("clean", "--all", "--yes")
+    assert (result.code, store.exists(), "--all removes" in result.err) == (0, False, False)
+
+
+def test_clean_without_an_engine_keeps_the_credentials_of_minio(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no Docker engine answers, MinIO's keys stay with its volume, the runs are removed, and both are reported."""
+    file = "minio.json"
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
+    (settings.home / "runs" / "one").mkdir(parents=True)
+    (settings.home / file).write_text("{}")
+    result = digits("clean", "--all", "--yes")
+    assert (result.code, sorted(path.name for path in settings.home.iterdir())) == (0, [file])
+    assert f"kept containers and {settings.home / file}: no Docker engine answers" in result.err
+    assert f"removed {settings.home / file}" not in result.err
+    (settings.home / file).unlink()
+    assert "kept containers" not in digits("clean", "--yes").err
+
+
+def test_clean_reports_that_nothing_was_removed(digits: Digits, settings: Settings) -> None:
+    """If there is nothing to remove, that is printed, and a remaining cluster is named with its command."""
+    result = digits("clean", "--yes")
+    assert (result.code, "nothing to remove" in result.err) == (0, True)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "kubeconfig").write_text("{}")
+    assert "kept the kind cluster (digits cluster down removes it)" in digits("clean", "--yes").err

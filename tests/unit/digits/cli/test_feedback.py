@@ -1,0 +1,39 @@
+"""`digits feedback`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from digits.data import corrections
+from digits.settings import Settings
+from digits.store.file import FileStore
+from tests.helpers.command import Digits
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
+
+
+def test_a_removed_correction_is_named(digits: Digits, settings: Settings) -> None:
+    """A removed correction is printed as in the list, with the model's answer only if there was one."""
+    store = FileStore(settings.home / "store")
+    corrections.record(store, np.full((28, 28), 9, np.uint8), 7, drawing_png=b"png", release="", answer=None)
+    corrections.record(store, np.full((28, 28), 8, np.uint8), 3, drawing_png=b"png", release="v1", answer=5)
+    listed = digits("feedback").out.splitlines()
+    assert sorted(line[14:] for line in listed) == ["a 3, read as 5 by v1", "a 7"]
+    result = digits("feedback", "--remove", listed[0][:12])
+    assert result.out.splitlines() == [f"removed {listed[0]}", listed[1]]
+
+
+def test_a_correction_is_listed_and_removed(digits: Digits, settings: Settings) -> None:
+    """`digits feedback` lists corrections and removes the given one."""
+    assert digits("feedback").out == "no corrections\n"
+    store = FileStore(settings.home / "store")
+    image = np.full((28, 28), 200, np.uint8)
+    key = corrections.record(store, image, 7, drawing_png=b"", release="v1", answer=1)
+    result = digits("feedback")
+    which = key.removeprefix("feedback/")[:12]
+    assert result.out == f"{which}  a 7, read as 1 by v1\n"
+    assert [one["label"] for one in digits("feedback", "--json").json["corrections"]] == [7]
+    assert digits("feedback", "--remove", which, "--json").json == {"corrections": [], "removed": 1}
+    result = digits("feedback", "--remove", which)
+    assert (result.code, "no corrections begin with" in result.err) == (3, True)

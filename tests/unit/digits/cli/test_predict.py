@@ -1,0 +1,80 @@
+"""`digits predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.data.dataset import Dataset
+from digits.evaluation.verdict import with_article
+from digits.settings import Settings
+from tests.helpers.command import Digits
+from tests.helpers.drawings import enlarge
+from tests.helpers.support import Finished, StartPredictor, free_port
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
+
+
+def test_a_picture_is_recognised(
+    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path, mnist_folder: Path
+) -> None:
+    """Picture files, and test images of the release's data set by number, are drawn and recognised."""
+    test = Dataset.load(finished.folder / "test.npz")
+    Image.fromarray(enlarge(test.images[0])).save(tmp_path / "photo.png")
+    predictor = start_predictor(finished.settings)
+    result = digits("predict", "--endpoint", predictor.url, "--json", "photo.png")
+    assert result.json["release"] == finished.version
+    assert result.json["predictions"][0]["class"] == test.labels[0]
+    assert sum(result.json["predictions"][0]["probabilities"]) == pytest.approx(1, abs=1e-4)
+    # MNIST is at hand, but the release learned from scikit-learn's digits.
+    settings = Settings(home=tmp_path / "home", data=str(mnist_folder), port=free_port())
+    result = digits("predict", "--endpoint", predictor.url, "photo.png", "0", on=settings)
+    assert result.code == 0
+    assert f"photo.png is {with_article(test.labels[0])}" in result.out
+    assert f"test image 0 is {with_article(test.labels[0])} (label {test.labels[0]})" in result.out
+    assert "test images of sklearn-digits" in result.err
+    assert "█" in result.out
+    answer = digits("predict", "--endpoint", predictor.url, "1", "photo.png", "--json", on=settings).json
+    assert answer["predictions"][0]["label"] == test.labels[1]
+    assert answer["predictions"][0]["verdict"] in {"sure", "unsure"}
+    assert "label" not in answer["predictions"][1]
+    too_far = digits("predict", "--endpoint", predictor.url, "360", on=settings)
+    assert too_far.code == 2
+    assert "0 to 359" in too_far.err
+
+
+def test_a_picture_without_a_single_digit_is_reported(
+    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path
+) -> None:
+    """A blank picture is empty and two digits are unsure, as on the page, whatever the model answers."""
+    test = Dataset.load(finished.folder / "test.npz")
+    predictor = start_predictor(finished.settings)
+    Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
+    Image.fromarray(enlarge(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
+    result = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png")
+    assert result.out.startswith("blank.png is empty\n")
+    assert "two.png: not sure: this looks like more than one digit   (" in result.out
+    answer = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png", "--json").json
+    assert [row["verdict"] for row in answer["predictions"]] == ["empty", "several"]
+    assert answer["predictions"][0]["class"] is None
+
+
+def test_a_champion_without_an_endpoint_can_be_served(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """If there is a champion but no endpoint, the remedy is to serve it."""
+    Image.fromarray(enlarge(np.eye(28, dtype=np.uint8) * 255)).save(tmp_path / "drawing.png")
+    settings = finished.copy(tmp_path / "home")
+    result = digits("predict", "drawing.png", on=settings)
+    assert result.code == 1
+    assert finished.version in result.err
+    assert "digits run, which serves it and reuses cached steps" in " ".join(result.err.split())
+
+
+def test_a_file_that_is_not_a_picture_is_named(digits: Digits, tmp_path: Path) -> None:
+    """A text file called .png is an error with its name."""
+    (tmp_path / "text.png").write_text("not a picture")
+    result = digits("predict", "--endpoint", "http://127.0.0.1:9", "text.png")
+    assert result.code in {1, 2}
+    assert "text.png" in result.err

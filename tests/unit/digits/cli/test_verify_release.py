@@ -1,0 +1,70 @@
+"""`digits verify`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digits.release import ledger, releases
+from digits.settings import Settings
+from digits.store.file import FileStore
+from tests.helpers.command import Digits
+from tests.helpers.serving import serving
+from tests.helpers.support import Finished
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
+
+
+@pytest.mark.parametrize(
+    ("part", "remedy"),
+    [
+        ("models/digits/{version}/model.onnx", "digits rollback"),
+        ("models/digits/{version}/manifest.json", "digits releases"),
+        ("promotions/digits/*.json", "restore promotions/digits/"),
+    ],
+)
+def test_each_failed_check_has_a_remedy(
+    part: str, remedy: str, digits: Digits, finished: Finished, tmp_path: Path
+) -> None:
+    """The error about a failed check has the remedy for that check."""
+    settings = finished.copy(tmp_path / "home")
+    version = ledger.champion(FileStore(settings.home / "store"))
+    damaged = next((settings.home / "store").glob(part.format(version=version)))
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    result = digits("verify", version, on=settings)
+    assert result.code == 1
+    assert "failed these checks" in result.err
+    assert f"try: {remedy}" in result.err
+
+
+def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
+    """`digits verify ADDRESS` sends the endpoint's token, and accepts an address with a trailing slash."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del receive
+        let_in = dict(scope["headers"]).get(b"authorization") == b"Bearer key"
+        known = let_in and scope["path"] == "/v2/models/digits"
+        await send({"type": "http.response.start", "status": 200 if known else 401, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"parameters": {"release": "000000000000"}}'})
+
+    with serving(app, lifespan="off", log_config=None) as url:
+        result = digits("verify", f"{url}/", "--json", on=dataclasses.replace(settings, endpoint_token="key"))
+    assert result.json["release"] == "000000000000"
+
+
+def test_a_failed_check_exits_with_1(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """Verifying exits with 0 if all checks pass and with 1 otherwise, with one JSON object in both cases."""
+    settings = finished.copy(tmp_path / "home")
+    result = digits("verify", finished.version, "--json", on=settings)
+    assert (result.code, result.json["holds"]) == (0, True)
+    result = digits("verify", "--json", on=settings)
+    assert (result.code, [hop["hop"] for hop in result.json["hops"] if not hop["holds"]]) == (1, ["endpoint"])
+    store = FileStore(settings.home / "store")
+    store.put(releases.release_prefix(finished.version) + "model.keras", b"x")
+    result = digits("verify", finished.version, "--json", on=settings)
+    assert result.code == 1
+    assert [hop["hop"] for hop in result.json["hops"] if not hop["holds"]] == ["files"]
+    assert "files" in digits("verify", on=settings).err
