@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import json
 import re
 import socket
@@ -16,7 +15,6 @@ import ssl
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +24,6 @@ from urllib.parse import parse_qs, urlsplit
 from kfp_server_api import models
 
 Json = dict[str, Any]
-WORKFLOW = "digits-recognizer-x7k2p"
-START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 @dataclass
@@ -163,33 +159,6 @@ class Pipelines:
         if node not in self.archive:
             return 404, f"artifact main-logs of {node} not found"
         return {"data": base64.b64encode(self.archive[node].encode()).decode()}
-
-
-def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = "") -> Json:
-    """A task as the API tells it: Argo's node of that name, `begin` seconds after START."""
-    moments = {"start_time": START + datetime.timedelta(seconds=begin)}
-    ended = state in {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
-    moments["end_time"] = (
-        moments["start_time"] + datetime.timedelta(seconds=seconds) if ended else datetime.datetime(1, 1, 1)
-    )
-    told: Json = {"display_name": name, "state": state, "task_id": str(uuid.uuid4())}
-    told |= {key: value.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") for key, value in moments.items()}
-    if error:
-        told["error"] = {"code": 13, "message": error}
-    return told
-
-
-def tasks(*of_steps: Json) -> list[Json]:
-    """The tasks of a run around those of its steps, and the tries of these, as Kubeflow's own defaults make them."""
-    root = [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5)]
-    tries = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
-    executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in tries]}
-    return [*root, *of_steps, executor, task(f"{WORKFLOW}(0)", "RUNNING"), task("root(0)", "RUNNING")]
-
-
-def node_of(step: str, attempt: int = 0) -> str:
-    """Return the id of the workflow's node for an attempt of a step; as in Argo it does not show the step."""
-    return f"{WORKFLOW}-{zlib.crc32(f'{step}({attempt})'.encode())}"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,79 @@
+"""Runs as the Pipelines API reports them, for the server in `kfp_api`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+import zlib
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from digits.cli import cli
+from pipeline import STEPS
+from tests.helpers.kfp_api import Pipelines
+
+Json = dict[str, Any]
+WORKFLOW = "digits-recognizer-x7k2p"
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+SECRETS = ("canary-access", "canary-secret", "canary-token", "canary-cookie", "canary-endpoint-token")
+OUTPUTS = {
+    "data": {"dataset": "mnist"},
+    "feedback": {"count": 0},
+    "trained": {"seconds": 3.0},
+    "published": {"version": "abc", "mlflow_run": "f00", "accuracy": 0.99, "promoted": True, "champion": "abc"},
+    "deployed": {"endpoint": "http://digits-predictor.digits.svc.cluster.local", "version": "abc"},
+}
+
+
+def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = "") -> Json:
+    """A task as the API tells it: Argo's node of that name, `begin` seconds after START."""
+    moments = {"start_time": START + datetime.timedelta(seconds=begin)}
+    ended = state in {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
+    moments["end_time"] = (
+        moments["start_time"] + datetime.timedelta(seconds=seconds) if ended else datetime.datetime(1, 1, 1)
+    )
+    told: Json = {"display_name": name, "state": state, "task_id": str(uuid.uuid4())}
+    told |= {key: value.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") for key, value in moments.items()}
+    if error:
+        told["error"] = {"code": 13, "message": error}
+    return told
+
+
+def tasks(*of_steps: Json) -> list[Json]:
+    """The tasks of a run around those of its steps, and the tries of these, as Kubeflow's own defaults make them."""
+    root = [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5)]
+    tries = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
+    executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in tries]}
+    return [*root, *of_steps, executor, task(f"{WORKFLOW}(0)", "RUNNING"), task("root(0)", "RUNNING")]
+
+
+def node_of(step: str, attempt: int = 0) -> str:
+    """Return the id of the workflow's node for an attempt of a step; as in Argo it does not show the step."""
+    return f"{WORKFLOW}-{zlib.crc32(f'{step}({attempt})'.encode())}"
+
+
+def pod(step: str, attempt: int = 0) -> str:
+    """Return the name of the pod of an attempt of a step."""
+    return node_of(step, attempt).replace(WORKFLOW, f"{WORKFLOW}-retry-system-container-impl")
+
+
+def succeeded(api: Pipelines, *cached: str) -> None:
+    """Make the next run succeed, with its outputs in the log of its deploy step."""
+    steps = [task(step, "SUCCEEDED", seconds=0 if step in cached else 20) for step in STEPS]
+    api.snapshots = [
+        ("PENDING", []),
+        ("RUNNING", tasks(task("fetch-mnist-driver", "RUNNING"))),
+        ("RUNNING", tasks(task("fetch-mnist-driver", "SUCCEEDED"), task("fetch-mnist", "RUNNING"))),
+        ("SUCCEEDED", tasks(*steps)),
+    ]
+    event = {"event": "outputs", "step": "deploy", "time": 1.0, "outputs": OUTPUTS}
+    api.logs[pod("deploy")] = f"I1123 launcher\n{json.dumps(event)}\nI1123 publish success.\n"
+
+
+def invoke(api: Pipelines, home: Path, *arguments: str, **environ: str) -> Any:
+    """Run `digits` with these arguments against the server; return click's result."""
+    variables = {"DIGITS_KFP_HOST": api.url, "DIGITS_HOME": str(home), **environ}
+    return CliRunner().invoke(cli, arguments, env=variables, catch_exceptions=True)

@@ -1,0 +1,85 @@
+"""`digits submit`, `digits upload` and `digits run --backend kubeflow` against a server of the Pipelines API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from backends.kubeflow.tasks import UNCACHED_STEPS
+from digits.errors import MissingError
+from pipeline import STEPS
+from tests.helpers.kfp_api import Pipelines, serving
+from tests.helpers.kfp_runs import OUTPUTS, invoke, pod, succeeded
+
+
+@pytest.fixture
+def api() -> Iterator[Pipelines]:
+    with serving(Pipelines()) as server:
+        yield server
+
+
+def test_submit_does_not_wait(api: Pipelines, tmp_path: Path) -> None:
+    """The run's id and address are printed, and the run is not watched."""
+    api.snapshots = [("RUNNING", [])]
+    answer = invoke(api, tmp_path, "submit", "--epochs", "7", "--json")
+    assert answer.exit_code == 0, answer.output
+    told = json.loads(answer.stdout)
+    assert told["run"] in api.runs
+    assert told["url"].endswith(told["run"])
+    assert api.runs[told["run"]]["runtime_config"]["parameters"]["epochs"] == 7
+    assert api.looks == 0
+
+
+@pytest.mark.parametrize("command", [("submit",), ("schedule", "--every", "12h")], ids=lambda words: words[0])
+def test_a_preset_sets_its_epochs(api: Pipelines, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A preset is trained for its own epochs, not for the definition's three, as with `digits run`."""
+    assert invoke(api, tmp_path, *command, "--preset", "accurate").exit_code == 0
+    (sent,) = [*api.runs.values(), *api.schedules.values()]
+    assert sent["runtime_config"]["parameters"]["preset"] == "accurate"
+    assert sent["runtime_config"]["parameters"]["epochs"] == 0
+
+
+def test_a_version_is_uploaded_once(api: Pipelines, tmp_path: Path) -> None:
+    """The same content is not uploaded twice; other settings make another version."""
+    first = json.loads(invoke(api, tmp_path, "upload", "--json").stdout)
+    again = json.loads(invoke(api, tmp_path, "upload", "--json").stdout)
+    other = json.loads(invoke(api, tmp_path, "upload", "--json", DIGITS_STEPS_IMAGE="other:2").stdout)
+    assert (first["made"], again["made"], other["made"]) == (True, False, True)
+    assert again["version"] == first["version"] != other["version"]
+    assert len(api.pipelines) == 1
+    assert len(api.versions) == 2
+    content = api.versions[other["version"]]["content"]
+    assert "other:2" in content
+    steps = next(yaml.safe_load_all(content[content.index("# PIPELINE") :]))["root"]["dag"]["tasks"]
+    # Whoever starts a run on the page does not know that the world has changed.
+    assert {step for step in STEPS if not steps[step]["cachingOptions"]} == {*UNCACHED_STEPS, "deploy"}
+
+
+def test_a_failed_upload_leaves_no_pipeline(api: Pipelines, tmp_path: Path) -> None:
+    """A pipeline whose first version could not be uploaded is removed again."""
+    api.fail = lambda method, path: "cut" if path.endswith("upload_version") else None
+    answer = invoke(api, tmp_path, "upload")
+    assert isinstance(answer.exception, MissingError)
+    assert api.pipelines == {}
+
+
+def test_a_run_has_the_same_answer_as_a_local_one(api: Pipelines, tmp_path: Path) -> None:
+    """`digits run --backend kubeflow --json` has the run's outputs, or less if the logs are gone."""
+    told = OUTPUTS["published"] | {"digest": "d", "promoted": True, "why": "first", "champion": "abc"}
+    succeeded(api)
+    api.logs[pod("deploy")] = api.logs[pod("deploy")].replace(json.dumps(OUTPUTS["published"]), json.dumps(told))
+    answer = invoke(api, tmp_path, "run", "--backend", "kubeflow", "--json")
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads(answer.stdout)
+    assert (facts["release"], facts["accuracy"]) == ("abc", 0.99)
+    assert facts["endpoint"] == OUTPUTS["deployed"]["endpoint"]
+    assert facts["report"] == ""  # no server of MLflow is reached from here
+    assert "on the run's page" in answer.stderr
+    assert "port-forward svc/web 8000:80" in answer.stderr
+    api.logs.clear()
+    facts = json.loads(invoke(api, tmp_path, "run", "--backend", "kubeflow", "--json").stdout)
+    assert (facts["state"], facts["steps"]["train"]["state"]) == ("SUCCEEDED", "done")
