@@ -1,4 +1,4 @@
-"""kubectl with the kubeconfig of our own cluster: what is asked, applied and waited for with it."""
+"""kubectl with the kubeconfig of our own cluster."""
 
 from __future__ import annotations
 
@@ -18,25 +18,36 @@ Report = Callable[[str], None]
 
 
 def kubectl(settings: Settings, *args: str, seconds: float = 60) -> str:
-    """What kubectl answers. Raises ProgramError."""
+    """Run kubectl and return its output. Raises ProgramError."""
     return program("kubectl", f"--kubeconfig={kubeconfig_path(settings)}", *args, seconds=seconds)
 
 
 def as_json(settings: Settings, *args: str) -> Any:
-    """What kubectl answers, as parsed JSON. Raises ProgramError."""
+    """Run kubectl with JSON output and return it parsed. Raises ProgramError."""
     return json.loads(kubectl(settings, *args, "--output=json"))
 
 
-def apply(settings: Settings, *what: str, manager: str = "kubectl") -> None:
-    """Server-side apply. A webhook or a kind that has only just been made is given time to come into effect."""
-    passing = ("failed calling webhook", "no matches for kind", "connection refused", "ensure CRDs are installed first")
+def apply(settings: Settings, *source: str, manager: str = "kubectl") -> None:
+    """Apply on the server, and retry while a new webhook or resource type is not in effect yet.
+
+    `source` is `-f FILE` or `-k FOLDER`; `manager` owns the fields.
+
+    Raises:
+        ProgramError: kubectl failed for another reason, or after READY_SECONDS.
+    """
+    temporary = (
+        "failed calling webhook",
+        "no matches for kind",
+        "connection refused",
+        "ensure CRDs are installed first",
+    )
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
             options = ("--server-side", "--force-conflicts", f"--field-manager={manager}")
-            kubectl(settings, "apply", *options, *what, seconds=READY_SECONDS)
+            kubectl(settings, "apply", *options, *source, seconds=READY_SECONDS)
         except ProgramError as exc:
-            if time.monotonic() > deadline or not any(text in str(exc) for text in passing):
+            if time.monotonic() > deadline or not any(text in str(exc) for text in temporary):
                 raise
             time.sleep(2)
         else:
@@ -44,21 +55,21 @@ def apply(settings: Settings, *what: str, manager: str = "kubectl") -> None:
 
 
 def wait(settings: Settings, deployment: str, namespace: str, report: Report) -> None:
-    """Wait until a Deployment is rolled out. Raises DigitsError with what its pods and events say."""
+    """Wait until a Deployment is rolled out. Raises DigitsError with the state of its pods and its events."""
     report(f"waiting for {deployment}")
-    where = f"--namespace={namespace}"
+    option = f"--namespace={namespace}"
     try:
-        kubectl(settings, "rollout", "status", f"deployment/{deployment}", where, f"--timeout={READY_SECONDS}s",
+        kubectl(settings, "rollout", "status", f"deployment/{deployment}", option, f"--timeout={READY_SECONDS}s",
                 seconds=READY_SECONDS + 30)  # fmt: skip
     except ProgramError as exc:
-        evidence = kubectl(settings, "get", "pods,events", where, "--sort-by=.metadata.creationTimestamp")
+        evidence = kubectl(settings, "get", "pods,events", option, "--sort-by=.metadata.creationTimestamp")
         raise DigitsError(
-            f"{deployment} did not get ready: {exc}\n{evidence[-3000:]}", remedy="digits cluster status"
+            f"{deployment} did not become ready: {exc}\n{evidence[-3000:]}", remedy="digits cluster status"
         ) from exc
 
 
 def answers(settings: Settings, within: float = 0) -> bool:
-    """Whether the API server is ready, or gets ready in so many seconds."""
+    """Return whether the API server is ready now, or becomes ready within `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         try:

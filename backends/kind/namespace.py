@@ -1,4 +1,4 @@
-"""Our namespace in a cluster: the object store, accounts, runtime and page that a release needs there."""
+"""Our namespace in a cluster: the object store, accounts, runtime and page for a release."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from digits.settings import Settings
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 BUCKET = "digits"
-# Named in the manifests; `install` puts in their place the images that were built.
+# Names in the manifests, which `install` replaces by the built images.
 PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
 
 
 def install(settings: Settings, images: Mapping[str, str] | None = None, report: Report = lambda _: None) -> None:
-    """Make our namespace: object store, accounts, runtime and, where its image is given, the page. Safe to repeat.
+    """Create or update our namespace: object store, accounts, runtime and, if `images` has its image, the page.
 
-    Credentials are made up the first time and kept in the namespace's Secret alone.
+    The first call generates credentials, which are stored only in the namespace's Secret.
     """
     report(f"namespace {settings.namespace}")
     images = dict(images or {})
@@ -52,33 +52,38 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
 
 
 def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
-    """The kind overlay in `namespace`, with the built images in place of the named ones."""
+    """Return a kustomization of the kind overlay in `namespace`, with the built images."""
     patches = []
     if WEB_IMAGE not in images:
-        gone = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "digits-web"}, "$patch": "delete"}
-        patches.append({"patch": json.dumps(gone)})
+        deployment = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "digits-web"},
+            "$patch": "delete",
+        }
+        patches.append({"patch": json.dumps(deployment)})
     replaced = []
     for name, image in images.items():
         repository, colon, tag = image.rpartition(":")
         if not colon or "/" in tag:
             repository, tag = image, "latest"
-        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # as the overlay has already renamed it
+        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # the overlay has already renamed it
         replaced.append({"name": original, "newName": repository, "newTag": tag})
     return {"namespace": namespace, "resources": ["../overlays/kind"], "images": replaced, "patches": patches}
 
 
 def manifests() -> Path:
-    """The folder of manifests, which a checkout has. Raises MissingError."""
+    """Return the folder of manifests. Raises MissingError outside a checkout."""
     folder = Path(__file__).resolve().parents[2] / "manifests"
     if not (folder / "base").is_dir():
         raise MissingError(
-            f"the manifests are applied from a checkout of digits; {folder.parent} is none", remedy="git clone"
+            f"the manifests are only in a checkout of digits, and {folder.parent} is none", remedy="git clone"
         )
     return folder
 
 
 def credentials(settings: Settings) -> tuple[str, str] | None:
-    """The access and secret key of the namespace's object store, or None where none were made yet."""
+    """Return the access and secret key of the namespace's object store, or None if there are none yet."""
     try:
         data = as_json(settings, "get", "secret", SECRET, "-n", settings.namespace)["data"]
     except ProgramError as exc:
@@ -91,10 +96,10 @@ def credentials(settings: Settings) -> tuple[str, str] | None:
 
 @contextlib.contextmanager
 def store(settings: Settings) -> Iterator[Settings]:
-    """These settings, with the cluster's object store as store while the block runs (through a forwarded port).
+    """Yield settings with the cluster's object store as store, which a forwarded port leads to while the block runs.
 
     Raises:
-        MissingError: the cluster or its store is not up.
+        MissingError: there is no cluster, or no object store in it.
     """
     if not kubeconfig_path(settings).is_file():
         raise unknown_cluster(kubeconfig_path(settings))

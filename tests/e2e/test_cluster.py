@@ -18,6 +18,7 @@ import pytest
 
 from backends.kind import cluster
 from backends.kind.namespace import credentials, install
+from backends.kind.node_images import load
 from backends.kserve import rollout
 from backends.kserve.kube import kubeconfig_path
 from backends.kserve.port_forward import forwarded
@@ -109,7 +110,7 @@ def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path:
 def test_missing_image(cluster_settings: Settings) -> None:
     """An image that is not on this machine is named, with how to get it."""
     with pytest.raises(MissingError, match="digits-nowhere:1") as missing:
-        cluster.load(["digits-nowhere:1"], name=NAME)
+        load(["digits-nowhere:1"], NAME)
     assert "docker pull" in missing.value.remedy
 
 

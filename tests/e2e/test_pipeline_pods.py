@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from backends.docker import containers, images
-from backends.kind import cluster
 from backends.kind.namespace import credentials
+from backends.kind.node_images import load
 from backends.kserve import rollout
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
@@ -39,7 +39,7 @@ OBJECTS = (
 def steps_image(cluster_settings: Settings) -> str:
     """The image of the steps, in the cluster's node."""
     image = images.ensure(containers.connect(), Settings.load(dotenv=None), "steps", print)
-    cluster.load([image], name=NAME, report=print)
+    load([image], NAME, print)
     return image
 
 
