@@ -1,4 +1,4 @@
-"""The cluster that `up` makes: what it leaves alone, what it mends, and the page in it."""
+"""The cluster that `up` creates: repeated and repaired, with the page in it."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 def test_up_again_changes_nothing(
     cluster_settings: Settings, cluster_images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second `up` keeps pods and credentials, and neither it nor anything else touches the user's kubeconfig."""
-    users = tmp_path / "users-kubeconfig"
-    users.write_text("apiVersion: v1\nkind: Config\ncurrent-context: mine\n")
-    monkeypatch.setenv("KUBECONFIG", str(users))
+    """A second `up` keeps pods and credentials, and the user's own kubeconfig is never changed."""
+    user_config = tmp_path / "users-kubeconfig"
+    user_config.write_text("apiVersion: v1\nkind: Config\ncurrent-context: mine\n")
+    monkeypatch.setenv("KUBECONFIG", str(user_config))
     before, keys = cluster.status(cluster_settings, name=NAME), credentials(cluster_settings)
     cluster.up(cluster_settings, print, name=NAME, images=cluster_images)
     assert cluster.status(cluster_settings, name=NAME) == before
     assert credentials(cluster_settings) == keys
-    assert users.read_text().endswith("current-context: mine\n")
+    assert user_config.read_text().endswith("current-context: mine\n")
     assert kubeconfig_path(cluster_settings).stat().st_mode & 0o777 == 0o600
 
 
 def test_status(cluster_settings: Settings) -> None:
-    """The status of a cluster that is up names its version of KServe and its pods; of none, that there is none."""
-    found = cluster.status(cluster_settings, name=NAME)
-    assert found["exists"]
-    assert found["answers"]
-    assert found["kserve"] == cluster.KSERVE_VERSION
-    assert {pod["name"].rsplit("-", 2)[0] for pod in found["pods"]} == {"minio", "digits-web"}
-    assert all(pod["ready"] for pod in found["pods"])
+    """The status has the version of KServe and the pods, or that the cluster does not exist."""
+    status = cluster.status(cluster_settings, name=NAME)
+    assert status["exists"]
+    assert status["answers"]
+    assert status["kserve"] == cluster.KSERVE_VERSION
+    assert {pod["name"].rsplit("-", 2)[0] for pod in status["pods"]} == {"minio", "digits-web"}
+    assert all(pod["ready"] for pod in status["pods"])
     assert not cluster.status(cluster_settings, name="digits-none")["exists"]
 
 
 def test_a_lost_kubeconfig_is_fetched_again(
     cluster_settings: Settings, cluster_images: dict[str, str], tmp_path: Path
 ) -> None:
-    """With another DIGITS_HOME, `up` takes up the cluster that is there."""
+    """With another DIGITS_HOME, `up` uses the existing cluster."""
     settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
     assert cluster.status(settings, name=NAME)["answers"] is False
     cluster.up(settings, print, name=NAME, images=cluster_images)
@@ -73,15 +73,15 @@ def test_a_lost_kubeconfig_is_fetched_again(
 
 
 def test_a_stopped_node_is_started(cluster_settings: Settings, cluster_images: dict[str, str]) -> None:
-    """After the machine has been restarted, `up` starts the node and waits until all is ready again."""
+    """After a restart of the machine, `up` starts the node and waits until all is ready again."""
     program("docker", "stop", f"{NAME}-control-plane", seconds=120)
     assert cluster.status(cluster_settings, name=NAME)["answers"] is False
     cluster.up(cluster_settings, print, name=NAME, images=cluster_images)
     assert cluster.status(cluster_settings, name=NAME)["answers"] is True
 
 
-def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path: Path) -> None:
-    """After `up` was killed while its node was starting, the next makes the cluster whole; `down` leaves no trace."""
+def test_an_incomplete_cluster_is_created_again(cluster_settings: Settings, tmp_path: Path) -> None:
+    """After `up` was killed while its node started, the next completes the cluster; `down` removes everything."""
     settings = dataclasses.replace(cluster_settings, home=tmp_path / "home")
     command = (
         "from backends.kind import cluster; from digits.settings import Settings; "
@@ -108,7 +108,7 @@ def test_a_half_made_cluster_is_made_again(cluster_settings: Settings, tmp_path:
 
 
 def test_missing_image(cluster_settings: Settings) -> None:
-    """An image that is not on this machine is named, with how to get it."""
+    """An image that is not on this machine is named, with the command that gets it."""
     with pytest.raises(MissingError, match="digits-nowhere:1") as missing:
         load(["digits-nowhere:1"], NAME)
     assert "docker pull" in missing.value.remedy
@@ -117,21 +117,21 @@ def test_missing_image(cluster_settings: Settings) -> None:
 def test_page_in_the_cluster(
     namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], browser: Any
 ) -> None:
-    """A digit drawn in a browser is read by the page in the cluster, and its correction lies in the cluster's store."""
+    """The page in the cluster recognises a digit drawn in a browser and stores its correction there."""
     rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     install(namespace.settings, cluster_images)
     with forwarded(kubeconfig_path(namespace.settings), namespace.name, "service/web", 80) as (port,):
         page = browser.new_context().new_page()
-        seen = Visit(page)
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        visit = Visit(page)
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
         page.goto(f"http://127.0.0.1:{port}/")
-        seen.state("")
-        seen.draw([(0.54, 0.15), (0.47, 0.85)])
-        assert seen.digit() == "1"
+        visit.state("")
+        visit.draw([(0.54, 0.15), (0.47, 0.85)])
+        assert visit.digit() == "1"
         assert small_releases[0].version in page.locator("#model").inner_text()
         page.locator("#labels button").nth(7).click()
         page.locator("#thanks", has_text="Stored as a 7").wait_for()
-        assert seen.errors == []
+        assert visit.errors == []
         page.context.close()
     assert corrections.collect(namespace.store, limit=10).labels.tolist() == [7]
 
@@ -139,7 +139,7 @@ def test_page_in_the_cluster(
 def test_a_user_deploys_opens_and_rolls_back(
     namespace: Namespace, cluster_images: dict[str, str], small_releases: list[Release], tmp_path: Path
 ) -> None:
-    """By commands alone the champion is served, its page opened, and the former one comes back; open ports follow."""
+    """The commands serve the champion, open its page and roll back; the opened ports follow the new pod."""
     install(namespace.settings, cluster_images)
     settings = dataclasses.replace(namespace.settings, store=(tmp_path / "store").as_uri())
     store, environment = open_store(settings), os.environ | settings.environ()
@@ -147,11 +147,11 @@ def test_a_user_deploys_opens_and_rolls_back(
 
     def digits(*arguments: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "digits", "cluster", *arguments, "--json"]
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
         )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
+        assert process.returncode == 0, process.stderr
+        answer: dict[str, Any] = json.loads(process.stdout)
         return answer
 
     for version in versions:
@@ -170,14 +170,14 @@ def test_a_user_deploys_opens_and_rolls_back(
         about = httpx.get(f"{endpoint[1]}/v2/models/digits", timeout=30).json()
         assert about["parameters"]["release"] == versions[0]
         deadline = time.monotonic() + 60  # the page's connection may still lead to the pod that is ending
-        while ((said := httpx.get(f"{page[2]}/api/model", timeout=30).json()).get("model") or {}).get(
+        while ((answer := httpx.get(f"{page[2]}/api/model", timeout=30).json()).get("model") or {}).get(
             "release"
         ) != versions[0]:
-            assert time.monotonic() < deadline, said
+            assert time.monotonic() < deadline, answer
             time.sleep(1)
         assert digits("rollback")["release"] == versions[1]  # replaces the pod behind the opened port
-        told = [opened.stderr.readline().strip() for _ in range(2)]
-        assert (told[0].endswith("no longer answers"), told[1]) == (True, "connected again")
+        lines = [opened.stderr.readline().strip() for _ in range(2)]
+        assert (lines[0].endswith("no longer answers"), lines[1]) == (True, "connected again")
         about = httpx.get(f"{endpoint[1]}/v2/models/digits", timeout=30).json()
         assert about["parameters"]["release"] == versions[1]
         image = np.full((28, 28), 200, np.uint8)

@@ -1,4 +1,4 @@
-"""From training in containers to serving on a cluster, with nothing between but the release."""
+"""A release that was trained in Docker containers is served on a cluster."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.helpers.engines import PARAMETERS, cleaned, engine, settings_for
 pytestmark = [pytest.mark.cluster, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_what_docker_trained_the_cluster_serves(namespace: Namespace, digits_images: Any, tmp_path: Path) -> None:
-    """A model trained by the docker backend answers 100 images on the cluster as its container does here."""
+def test_the_cluster_serves_a_release_from_docker(namespace: Namespace, digits_images: Any, tmp_path: Path) -> None:
+    """A model trained by the docker backend gives the same predictions on the cluster as in its container here."""
     engine().close()
     images = digits_images[0][:100]
     with cleaned(settings_for(tmp_path / "home", backend="docker")) as settings:
         backend = DockerBackend(settings)
         backend.check()
         version = backend.run(Request(PARAMETERS), lambda event: None).outputs["published"]["version"]
-        there = releases.copy(open_store(backend.here()), namespace.store, version)
+        manifest = releases.copy(open_store(backend.here()), namespace.store, version)
 
-        rollout.deploy(namespace.settings, there, releases.release_uri(namespace.store, version))
+        rollout.deploy(namespace.settings, manifest, releases.release_uri(namespace.store, version))
         local = client.predict(backend.endpoint(), images)
         with rollout.connected(namespace.settings) as url:
             served = client.predict(url, images)

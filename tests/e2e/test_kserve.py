@@ -1,4 +1,4 @@
-"""Releases behind KServe on a real cluster: what is served, what changes without harm, and what is refused."""
+"""Releases behind KServe on a real cluster: served, replaced without failed requests, and refused."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from tests.helpers.support import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 LOAD = ROOT / "tests" / "helpers" / "load.py"
-# The tests' own pods may reach what a pipeline's steps may, by the same policy: all else is denied in this namespace.
+# The label of a pipeline's steps, whose network policy permits egress; without it a pod reaches nothing.
 STEP = {"pipeline/runid": "e2e"}
-# Prints which of DNS's ports the pod reaches: 53, which pods of ours need, and 9153, its metrics, which they do not.
+# Prints which ports of DNS the pod reaches: 53, which our pods need, and 9153 (metrics), which they do not.
 PROBE = """
 import socket, sys, time
 
@@ -45,15 +45,15 @@ def reached(port):
     except OSError:
         return False
 
-for _ in range(5):  # a network may take a moment to know of a new pod
+for _ in range(5):  # a network may need a moment for a new pod
     time.sleep(1)
-    found = [port for port in (53, 9153) if reached(port)]
-print(found)
+    ports = [port for port in (53, 9153) if reached(port)]
+print(ports)
 """
 
 
 def served(namespace: Namespace) -> str:
-    """The version that the endpoint says it serves."""
+    """Return the version that the endpoint reports."""
     with rollout.connected(namespace.settings) as url:
         return str(request_json(f"{url}/v2/models/digits")["parameters"]["release"])
 
@@ -63,8 +63,8 @@ def isvc(namespace: Namespace) -> dict[str, Any]:
 
 
 def pods(namespace: Namespace) -> list[dict[str, Any]]:
-    found = namespace.kubectl("get", "pods", "-l", "serving.kserve.io/inferenceservice=digits", "--output=json")
-    return list(json.loads(found)["items"])
+    output = namespace.kubectl("get", "pods", "-l", "serving.kserve.io/inferenceservice=digits", "--output=json")
+    return list(json.loads(output)["items"])
 
 
 def locally(release: Release, images: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def over_grpc(port: int, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) ->
 def test_predictions_equal_the_local_ones(
     namespace: Namespace, small_releases: list[Release], digits_images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deployed release answers 100 images over V1, V2 and gRPC as ONNX Runtime does here."""
+    """A deployed release gives the same predictions for 100 images over V1, V2 and gRPC as ONNX Runtime here."""
     release, images = small_releases[0], digits_images[0][:100]
     manifest, uri = namespace.publish(release)
     url = rollout.deploy(namespace.settings, manifest, uri)
@@ -111,14 +111,14 @@ def test_predictions_equal_the_local_ones(
     assert outputs["class"] == expected.argmax(1).tolist()
     print("predictions over V1, V2 and gRPC agree; first ten:", outputs["class"][:10])
 
-    notes = isvc(namespace)["metadata"]["annotations"]
-    assert notes["digits/digest"] == manifest["digest"]
-    assert notes["digits/mlflow-run"] == "run-1"
-    assert json.loads(notes["digits/data"]) == manifest["data"]
+    annotations = isvc(namespace)["metadata"]["annotations"]
+    assert annotations["digits/digest"] == manifest["digest"]
+    assert annotations["digits/mlflow-run"] == "run-1"
+    assert json.loads(annotations["digits/data"]) == manifest["data"]
 
 
 def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]) -> None:
-    """The namespace enforces the restricted standard, and no pod holds a token of the API server."""
+    """The namespace enforces the restricted standard, and no pod has a token for the API server."""
     rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     labels = json.loads(namespace.kubectl("get", "namespace", namespace.name, "--output=json"))["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -130,8 +130,8 @@ def test_pods_are_restricted(namespace: Namespace, small_releases: list[Release]
             assert container["resources"]["limits"]
 
 
-def test_policies_keep_pods_in(namespace: Namespace, small_releases: list[Release]) -> None:
-    """Page and predictor reach what their policies allow, DNS, and nothing else; without one a pod reaches nobody."""
+def test_policies_limit_what_pods_reach(namespace: Namespace, small_releases: list[Release]) -> None:
+    """Page and predictor reach DNS but not its metrics; a pod without a policy reaches nothing."""
     dns = namespace.kube.request("GET", "/api/v1/namespaces/kube-system/services/kube-dns")["spec"]["clusterIP"]
     probe = ["python", "-c", PROBE, dns]
     probing = {"step": STEP, "page": {"app.kubernetes.io/name": "digits-web"}, "stranger": {}}
@@ -140,7 +140,7 @@ def test_policies_keep_pods_in(namespace: Namespace, small_releases: list[Releas
     reached = {name: finished(namespace, name) for name in probing}
     assert reached["step"] == "[53, 9153]"
     if reached["stranger"] != "[]":
-        pytest.skip("this cluster's network enforces no policies: a pod that none lets out reaches DNS")
+        pytest.skip("this cluster's network does not enforce policies: a pod without one reaches DNS")
     assert reached["page"] == "[53]"
     rollout.deploy(namespace.settings, *namespace.publish(small_releases[0]))
     (predictor,) = pods(namespace)
@@ -149,7 +149,7 @@ def test_policies_keep_pods_in(namespace: Namespace, small_releases: list[Releas
 
 
 def test_versions_change_without_a_failed_request(namespace: Namespace, small_releases: list[Release]) -> None:
-    """Under load, promotion, rollback and restart fail no request; every answer is one of the two releases'."""
+    """Under load no request fails during promotion, rollback and restart; each answer is of one of the releases."""
     first, second = small_releases
     rollout.deploy(namespace.settings, *namespace.publish(first))
     start_load(namespace)
@@ -162,7 +162,7 @@ def test_versions_change_without_a_failed_request(namespace: Namespace, small_re
     namespace.kubectl("patch", "inferenceservice", "digits", "--type=merge", f"--patch={json.dumps(patch)}")
     deadline = time.monotonic() + 120
     while before & {pod["metadata"]["uid"] for pod in pods(namespace)}:
-        assert time.monotonic() < deadline, "the pods of before are still there"
+        assert time.monotonic() < deadline, "the earlier pods still exist"
         time.sleep(1)
     assert served(namespace) == first.version
     result = stop_load(namespace)
@@ -174,12 +174,12 @@ def test_versions_change_without_a_failed_request(namespace: Namespace, small_re
     assert result["requests"] > 100
 
 
-def test_taking_over_what_was_applied_by_hand(namespace: Namespace, small_releases: list[Release]) -> None:
-    """`kubectl apply -k` serves a release without our code; `deploy` takes it from there, and can go back to it."""
+def test_a_manually_applied_release_is_replaced(namespace: Namespace, small_releases: list[Release]) -> None:
+    """A release that `kubectl apply -k` serves can be replaced by `deploy` and restored by `rollback`."""
     first, second = small_releases
     _, uri = namespace.publish(first)
-    by_hand = namespace.kubectl("kustomize", str(manifests() / "endpoint"))
-    service = yaml.safe_load(by_hand)
+    manifest = namespace.kubectl("kustomize", str(manifests() / "endpoint"))
+    service = yaml.safe_load(manifest)
     service["spec"]["predictor"]["model"]["storageUri"] = uri
     service["metadata"]["namespace"] = namespace.name
     path = f"/apis/serving.kserve.io/v1beta1/namespaces/{namespace.name}/inferenceservices"
@@ -193,7 +193,7 @@ def test_taking_over_what_was_applied_by_hand(namespace: Namespace, small_releas
 
 
 def test_deploying_again_changes_nothing(namespace: Namespace, small_releases: list[Release]) -> None:
-    """What is served already is left alone, and so is the number of replicas that an operator has set."""
+    """Deploying the same release keeps its pods, and the number of replicas that an operator has set."""
     manifest, uri = namespace.publish(small_releases[0])
     rollout.deploy(namespace.settings, manifest, uri)
     patch = {"spec": {"predictor": {"maxReplicas": 5}}}
@@ -205,7 +205,7 @@ def test_deploying_again_changes_nothing(namespace: Namespace, small_releases: l
 
 
 def test_wrong_s3_secret(namespace: Namespace, small_releases: list[Release]) -> None:
-    """With a wrong secret a first deployment fails with the store's reason and is withdrawn; mended, it works."""
+    """With a wrong secret the first deployment fails with the store's reason and is undone; corrected, it works."""
     manifest, uri = namespace.publish(small_releases[0])
     right = json.loads(namespace.kubectl("get", "secret", "minio-kserve-secret", "--output=json"))["data"]
     wrong = base64.b64encode(b"not-the-secret").decode()
@@ -221,7 +221,7 @@ def test_wrong_s3_secret(namespace: Namespace, small_releases: list[Release]) ->
 
 
 def test_missing_release(namespace: Namespace, small_releases: list[Release]) -> None:
-    """A release that is not in the store fails with that reason; the former one serves on."""
+    """A release that is not in the store fails with that reason; the former one is still served."""
     first, second = small_releases
     rollout.deploy(namespace.settings, *namespace.publish(first))
     before = isvc(namespace)["metadata"]["annotations"]
@@ -234,7 +234,7 @@ def test_missing_release(namespace: Namespace, small_releases: list[Release]) ->
 
 
 def test_corrupt_release(namespace: Namespace, small_releases: list[Release]) -> None:
-    """A model that differs from its digest never gets ready; the former one serves on."""
+    """A model that differs from its digest never becomes ready; the former one is still served."""
     first, second = small_releases
     rollout.deploy(namespace.settings, *namespace.publish(first))
     manifest, uri = namespace.publish(second)
@@ -278,16 +278,18 @@ def test_killed_pod_recovers(namespace: Namespace, small_releases: list[Release]
     assert before["metadata"]["uid"] not in [pod["metadata"]["uid"] for pod in pods(namespace)]
 
 
-def test_two_deployments_at_once(namespace: Namespace, small_releases: list[Release]) -> None:
-    """Of two deployments at once the later one is served; the other says that it was overtaken."""
+def test_two_concurrent_deployments(namespace: Namespace, small_releases: list[Release]) -> None:
+    """Of two concurrent deployments the later one is served; the other reports that it was overtaken."""
     prepared = [namespace.publish(release) for release in small_releases]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         runs = [pool.submit(rollout.deploy, namespace.settings, *args) for args in prepared]
     failures = [run.exception() for run in runs]
     live = isvc(namespace)["metadata"]["annotations"]["digits/release"]
     assert served(namespace) == live
-    won = [manifest["version"] for (manifest, _), failure in zip(prepared, failures, strict=True) if failure is None]
-    assert live in won
+    succeeded = [
+        manifest["version"] for (manifest, _), failure in zip(prepared, failures, strict=True) if failure is None
+    ]
+    assert live in succeeded
     for failure in filter(None, failures):
         assert isinstance(failure, EndpointError)
         assert "overtaken" in str(failure)
@@ -295,34 +297,34 @@ def test_two_deployments_at_once(namespace: Namespace, small_releases: list[Rele
 
 @contextlib.contextmanager
 def through_a_proxy(namespace: Namespace, home: Path) -> Iterator[tuple[Settings, Proxy]]:
-    """Settings that reach the namespace's API server by way of a proxy."""
+    """Yield settings that reach the namespace's API server through a proxy, and that proxy."""
     config = yaml.safe_load(kubeconfig_path(namespace.settings).read_text())
-    about = config["clusters"][0]["cluster"]
-    with proxy(about["server"].removeprefix("https://")) as between:
-        about["server"] = f"https://{between.address}"
+    cluster = config["clusters"][0]["cluster"]
+    with proxy(cluster["server"].removeprefix("https://")) as between:
+        cluster["server"] = f"https://{between.address}"
         settings = dataclasses.replace(namespace.settings, home=home)
         kubeconfig_path(settings).write_text(yaml.safe_dump(config))
         yield settings, between
 
 
-@pytest.mark.parametrize("away", ["for a while", "for good"])
-def test_the_api_server_is_cut_off_half_way(
-    namespace: Namespace, small_releases: list[Release], tmp_path: Path, away: str
+@pytest.mark.parametrize("outage", ["short", "permanent"])
+def test_the_api_server_is_cut_off_during_a_deployment(
+    namespace: Namespace, small_releases: list[Release], tmp_path: Path, outage: str
 ) -> None:
-    """A deployment outlasts a short outage; after a long one it says what it could not undo, and the next one works."""
+    """A deployment survives a short outage; after a long one the error says what was not undone, and the next works."""
     first, second = small_releases
     rollout.deploy(namespace.settings, *namespace.publish(first))
     manifest, uri = namespace.publish(second)
     with through_a_proxy(namespace, tmp_path) as (settings, between), concurrent.futures.ThreadPoolExecutor() as pool:
         deadline = time.monotonic() + 60
-        seconds = 20.0 if away == "for good" else 120.0
+        seconds = 20.0 if outage == "permanent" else 120.0
         deployed = pool.submit(rollout.deploy, settings, manifest, uri, seconds=seconds)
         while isvc(namespace)["metadata"]["annotations"]["digits/release"] != second.version:
             assert time.monotonic() < deadline, "it was not applied"
             time.sleep(0.1)
         between.cut()
-        if away == "for good":
-            with pytest.raises(EndpointError, match=r"did not answer.* could not be put back") as failure:
+        if outage == "permanent":
+            with pytest.raises(EndpointError, match=r"did not answer.* could not be restored") as failure:
                 deployed.result(120)
             print(failure.value)
         else:
@@ -335,14 +337,14 @@ def test_the_api_server_is_cut_off_half_way(
 
 
 def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) -> None:
-    """The pipeline's deploy step needs no more than its ServiceAccount's rights, and may do nothing else."""
+    """The permissions of the deploy step's ServiceAccount are sufficient, and permit nothing else."""
     manifest, uri = namespace.publish(small_releases[0])
     script = (
         "import json, sys; sys.path.append('/sources')\n"
         "from backends.kserve import rollout; from digits.settings import Settings\n"
         "print(rollout.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
     )
-    # The predictor's image lacks `backends`; the steps' image has it, but takes minutes to load into the node.
+    # The predictor's image has no `backends`; the image of the steps has it, but takes minutes to load into the node.
     package = Path(rollout.__file__).parents[1]
     sources = {
         str(path.relative_to(package.parent)): path for path in (*package.glob("*.py"), *package.glob("kserve/*.py"))
@@ -373,7 +375,7 @@ def run_pod(
     labels: dict[str, str] = STEP,
     sources: tuple[str, list[str]] | None = None,
 ) -> None:
-    """Start a pod of the predictor's image, with files from a ConfigMap, that passes the restricted standard."""
+    """Start a pod of the predictor's image under the restricted standard, with files from a ConfigMap."""
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     mounts = [{"name": "tmp", "mountPath": "/tmp"}]
     if sources:
@@ -404,7 +406,7 @@ def run_pod(
 
 
 def finished(namespace: Namespace, name: str) -> str:
-    """What a pod printed, once it has ended well."""
+    """Return the output of a pod after it has succeeded."""
     path = f"/api/v1/namespaces/{namespace.name}/pods/{name}"
     deadline = time.monotonic() + 180
     phase = ""

@@ -1,4 +1,4 @@
-"""The pipeline as Kubeflow gets it, step by step as real pods on the cluster, up to a served InferenceService."""
+"""The pipeline as compiled for Kubeflow, run step by step in real pods, up to a served InferenceService."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers.kfp_pods import Driver, StepError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 ACCOUNT = "digits-deployer"
-# Everything in a namespace but its Secrets.
+# All objects of a namespace except its Secrets.
 OBJECTS = (
     "pods,deployments,replicasets,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,events,"
     "inferenceservices,servingruntimes"
@@ -37,7 +37,7 @@ OBJECTS = (
 
 @pytest.fixture(scope="session")
 def steps_image(cluster_settings: Settings) -> str:
-    """The image of the steps, in the cluster's node."""
+    """Load the image of the steps into the cluster's node and return its name."""
     image = images.ensure(containers.connect(), Settings.load(dotenv=None), "steps", print)
     load([image], NAME, print)
     return image
@@ -45,16 +45,16 @@ def steps_image(cluster_settings: Settings) -> str:
 
 @pytest.fixture
 def driver(namespace: Namespace, steps_image: str) -> Driver:
-    """A run of the pipeline as `digits submit` compiles it for this namespace."""
+    """Return a run of the pipeline as `digits submit` compiles it for this namespace."""
     settings = dataclasses.replace(namespace.settings, steps_image=steps_image)
     client: Any = namespace.store._client
-    client.make_bucket("mlpipeline")  # Kubeflow's own, in which artifacts travel
+    client.make_bucket("mlpipeline")  # Kubeflow's bucket for artifacts
     root, run_id = S3Store(client, "mlpipeline", "v2"), f"run-{uuid.uuid4().hex[:6]}"
     return Driver(compiled(settings), run_id, namespace.kubectl, root, ACCOUNT, {"epochs": 1})
 
 
 def serve_mnist(namespace: Namespace) -> None:
-    """Put MNIST's files where the steps find them: in the cluster's object store, readable by anybody."""
+    """Put MNIST's files into a public bucket of the cluster's store, and set DIGITS_DATA to its address."""
     client: Any = namespace.store._client
     client.make_bucket("mnist")
     for file in MNIST.glob("*.gz"):
@@ -67,39 +67,39 @@ def serve_mnist(namespace: Namespace) -> None:
 
 
 def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driver: Driver, digits_images: Any) -> None:
-    """Seven pods under the restricted standard train on MNIST, release, and serve what recognises unseen digits."""
+    """Seven restricted pods train on MNIST, release and serve a model that recognises unseen digits."""
     serve_mnist(namespace)
     keys = credentials(namespace.settings)
     assert keys is not None
-    # kind's node is a container of this machine, so that the processes of its pods are seen.
+    # kind's node is a container of this machine, so the processes of its pods are visible.
     with canary.CommandLines(keys) as listed, canary.CommandLines(["--executor_input"]) as steps:
-        made = driver.run()
+        outputs = driver.run()
     assert steps.seen
     assert listed.seen == set()
 
-    assert set(made) == set(STEPS)
-    facts = made["publish"]["facts"]
-    assert (facts["promoted"], made["fetch-mnist"]["facts"]["dataset"]) == (True, "mnist")
-    assert made["collect-feedback"]["facts"]["digest"] == feedback_digest(namespace)
+    assert set(outputs) == set(STEPS)
+    facts = outputs["publish"]["facts"]
+    assert (facts["promoted"], outputs["fetch-mnist"]["facts"]["dataset"]) == (True, "mnist")
+    assert outputs["collect-feedback"]["facts"]["digest"] == feedback_digest(namespace)
     assert ledger.champion(namespace.store) == facts["version"]
-    (told,) = [event for event in events_of(driver.logs["deploy"], "deploy") if event["event"] == "outputs"]
-    assert told["outputs"]["published"]["version"] == facts["version"]
-    assert told["outputs"]["deployed"] == made["deploy"]["facts"]
+    (event,) = [event for event in events_of(driver.logs["deploy"], "deploy") if event["event"] == "outputs"]
+    assert event["outputs"]["published"]["version"] == facts["version"]
+    assert event["outputs"]["deployed"] == outputs["deploy"]["facts"]
     assert any(event["event"] == "progress" for event in events_of(driver.logs["train"], "train"))
 
     images_, labels = digits_images[0][:100], digits_images[1][:100]
     with rollout.connected(namespace.settings) as url:
         about = request_json(f"{url}/v2/models/digits")["parameters"]
         answer = request_json(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
-    found = np.argmax(answer["predictions"], axis=1)
-    print("predictions", found.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
+    classes = np.argmax(answer["predictions"], axis=1)
+    print("predictions", classes.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
     assert about["release"] == facts["version"]
-    assert np.mean(found == labels) > 0.9
+    assert np.mean(classes == labels) > 0.9
     secrets_stay_secret(namespace, driver)
 
 
 def secrets_stay_secret(namespace: Namespace, driver: Driver) -> None:
-    """After all that, the store's keys are in Secrets alone: in no other object, no log and no artifact."""
+    """Check that the store's keys are only in Secrets: in no other object, no log and no artifact."""
     keys = credentials(namespace.settings)
     assert keys is not None
     objects = namespace.kubectl("get", OBJECTS, "--output=json")
@@ -108,13 +108,13 @@ def secrets_stay_secret(namespace: Namespace, driver: Driver) -> None:
     assert driver.logs["train"]
     assert not canary.holds(json.dumps(driver.logs).encode(), keys)
     for store in (namespace.store, driver.store):
-        found = store.keys()
-        assert found
-        assert [key for key in found if canary.holds(store.get(key), keys)] == []
+        keys_of_store = store.keys()
+        assert keys_of_store
+        assert [key for key in keys_of_store if canary.holds(store.get(key), keys)] == []
 
 
 def feedback_digest(namespace: Namespace) -> str:
-    """The digest of no corrections, by the code that the step runs."""
+    """Return the digest of an empty set of corrections, by the code that the step runs."""
     from digits.data.dataset import empty
 
     assert len(corrections.collect(namespace.store, limit=10)) == 0
@@ -122,7 +122,7 @@ def feedback_digest(namespace: Namespace) -> str:
 
 
 def test_the_pods_hold_no_secret(namespace: Namespace, driver: Driver) -> None:
-    """Credentials are references in the pods, and in no value; the namespace enforces the restricted standard."""
+    """Pods refer to credentials and contain none; the namespace enforces the restricted standard."""
     keys = credentials(namespace.settings)
     assert keys is not None
     bodies = json.dumps([driver.pod(step) for step in ("fetch-mnist", "collect-feedback")])
@@ -131,15 +131,15 @@ def test_the_pods_hold_no_secret(namespace: Namespace, driver: Driver) -> None:
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_wrong_credentials_are_named_by_the_step(namespace: Namespace, driver: Driver) -> None:
-    """A Secret with another password fails the first step that needs the store, in our words."""
+def test_wrong_credentials_fail_the_first_step(namespace: Namespace, driver: Driver) -> None:
+    """With a wrong password the first step that needs the store fails, and its error names the setting."""
     patch = json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": "wrong-" + "x" * 20}})
     namespace.kubectl("patch", "secret", "minio-kserve-secret", "--type=merge", f"--patch={patch}")
     with pytest.raises(StepError) as raised:
         driver.step("collect-feedback")
-    (told,) = [e for e in events_of(str(raised.value), "collect-feedback") if e["event"] == "failed"]
-    assert "SignatureDoesNotMatch" in told["cause"]
-    assert "MINIO_SECRET_KEY" in told["remedy"]
+    (event,) = [e for e in events_of(str(raised.value), "collect-feedback") if e["event"] == "failed"]
+    assert "SignatureDoesNotMatch" in event["cause"]
+    assert "MINIO_SECRET_KEY" in event["remedy"]
     access, _ = credentials(namespace.settings) or ("", "")
     assert not canary.holds(str(raised.value).encode(), (access, "wrong-" + "x" * 20))
 
@@ -147,7 +147,7 @@ def test_wrong_credentials_are_named_by_the_step(namespace: Namespace, driver: D
 def test_an_account_without_rights_deploys_nothing(
     namespace: Namespace, driver: Driver, small_releases: list[Release]
 ) -> None:
-    """The deploy step needs the rights of manifests/base/rbac.yaml; without them it says so, with them it serves."""
+    """Without the permissions of manifests/base/rbac.yaml the deploy step fails and names them; with them it serves."""
     manifest, _ = namespace.publish(small_releases[0])
     facts = {"facts": {}, "champion": manifest["version"]}
     for step in ("fetch-mnist", "collect-feedback", "train", "publish"):
@@ -155,8 +155,8 @@ def test_an_account_without_rights_deploys_nothing(
     driver.account = "default"
     with pytest.raises(StepError) as raised:
         driver.step("deploy")
-    (told,) = [e for e in events_of(str(raised.value), "deploy") if e["event"] == "failed"]
-    assert "rbac.yaml" in told["remedy"]
+    (event,) = [e for e in events_of(str(raised.value), "deploy") if e["event"] == "failed"]
+    assert "rbac.yaml" in event["remedy"]
     assert namespace.kubectl("get", "inferenceservices", "--output=name") == ""
 
     namespace.kubectl("delete", "pod", f"{driver.run_id}-deploy")

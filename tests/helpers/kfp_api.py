@@ -1,7 +1,7 @@
 """A small server of the Pipelines API (v2beta1), with faults, for the tests of its client.
 
-Bodies of requests are held against the published models of `kfp_server_api`: a field that these do not have is
-refused. Runs go on by one look at a time: each `get` shows the next snapshot of a script.
+Fields of a request that the published models of `kfp_server_api` do not have are refused. A run advances with every
+request for it: each shows the next snapshot.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Json = dict[str, Any]
 
 @dataclass
 class Pipelines:
-    """What the server knows and how it misbehaves.
+    """The objects on the server, and its faults.
 
     Attributes:
-        snapshots: (state of a run, its tasks) for each look at it; the last stays.
+        snapshots: (state of a run, its tasks) for each request for it; the last is repeated.
         logs: {pod's name: its log}.
-        archive: {Argo's node: its pod's log, as Argo kept it}.
-        artifacts: {MLflow's run: its report}.
-        token: the one that is taken; '' takes any.
-        fail: asked before each answer: (status, message) to fail with, "cut" to cut the connection, "page" for a
-            login page, or None.
-        silent_create: a run is made, but the answer to its request is lost.
+        archive: {node of the workflow: its archived log}.
+        artifacts: {MLflow run: its report}.
+        token: the accepted token; '' accepts any.
+        fail: called before each response with method and path; returns (status, message) to fail with, "cut" to cut
+            the connection, "page" for a login page, or None.
+        silent_create: a run is created, but the response is lost.
     """
 
     snapshots: list[tuple[str, list[Json]]] = field(default_factory=lambda: [("SUCCEEDED", [])])
@@ -61,41 +61,41 @@ class Pipelines:
     url: str = ""
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """The answer to one request, or (status, message)."""
+        """Return the response to a request, or (status, message)."""
         route = path.removeprefix("/apis/v2beta1")
         handlers: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", "/healthz", lambda: {"multi_user": self.multi_user, "pipeline_store": "database"}),
-            ("GET", "/experiments", lambda: self._listed("experiments", query)),
+            ("GET", "/experiments", lambda: self._list("experiments", query)),
             (
                 "POST",
                 "/experiments",
-                lambda: self._made("experiments", "experiment_id", body, models.V2beta1Experiment),
+                lambda: self._create("experiments", "experiment_id", body, models.V2beta1Experiment),
             ),
-            ("DELETE", "/experiments/(.+)", lambda key: self._removed("experiments", key)),
-            ("GET", "/pipelines", lambda: self._listed("pipelines", query)),
-            ("POST", "/pipelines", lambda: self._made("pipelines", "pipeline_id", body, models.V2beta1Pipeline)),
-            ("DELETE", "/pipelines/([^/]+)", lambda key: self._removed("pipelines", key)),
-            ("GET", "/pipelines/([^/]+)/versions", lambda key: self._listed("versions", query, key)),
-            ("POST", "/pipelines/upload_version", lambda: self._uploaded(query, body)),
-            ("GET", "/runs", lambda: self._listed("runs", query)),
-            ("POST", "/runs", lambda: self._made("runs", "run_id", body, models.V2beta1Run)),
+            ("DELETE", "/experiments/(.+)", lambda key: self._remove("experiments", key)),
+            ("GET", "/pipelines", lambda: self._list("pipelines", query)),
+            ("POST", "/pipelines", lambda: self._create("pipelines", "pipeline_id", body, models.V2beta1Pipeline)),
+            ("DELETE", "/pipelines/([^/]+)", lambda key: self._remove("pipelines", key)),
+            ("GET", "/pipelines/([^/]+)/versions", lambda key: self._list("versions", query, key)),
+            ("POST", "/pipelines/upload_version", lambda: self._upload(query, body)),
+            ("GET", "/runs", lambda: self._list("runs", query)),
+            ("POST", "/runs", lambda: self._create("runs", "run_id", body, models.V2beta1Run)),
             ("GET", "/runs/([^/:]+)", self._look),
             ("POST", "/runs/([^/:]+):terminate", self._terminate),
-            ("GET", "/recurringruns", lambda: self._listed("schedules", query)),
-            ("POST", "/recurringruns", self._scheduled_by(body)),
-            ("DELETE", "/recurringruns/(.+)", lambda key: self._removed("schedules", key)),
+            ("GET", "/recurringruns", lambda: self._list("schedules", query)),
+            ("POST", "/recurringruns", self._schedule_by(body)),
+            ("DELETE", "/recurringruns/(.+)", lambda key: self._remove("schedules", key)),
             ("GET", "/get-artifact", lambda: self.artifacts.get(query["run_uuid"], (404, "none"))),  # MLflow's
             ("GET", "/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", self._log),
-            ("GET", "/runs/[^/]+/nodes/([^/]+)/artifacts/main-logs:read", self._archived),
+            ("GET", "/runs/[^/]+/nodes/([^/]+)/artifacts/main-logs:read", self._archived_log),
         ]
-        for wanted, pattern, handler in handlers:
-            if wanted == method and (found := re.fullmatch(pattern, route)):
-                return handler(*found.groups())
+        for verb, pattern, handler in handlers:
+            if verb == method and (match := re.fullmatch(pattern, route)):
+                return handler(*match.groups())
         return 404, f"no route {method} {path}"
 
-    def _listed(self, kind: str, query: dict[str, str], owner: str = "") -> Any:
+    def _list(self, kind: str, query: dict[str, str], owner: str = "") -> Any:
         if self.multi_user != bool(query.get("namespace")) and kind == "experiments":
-            return 400, "namespace is for multi-user mode, and needed there"
+            return 400, "a namespace is required in multi-user mode, and refused in single-user mode"
         items = list(getattr(self, kind).values())
         if owner:
             items = [item for item in items if item["pipeline_id"] == owner]
@@ -104,58 +104,58 @@ class Pipelines:
         name = {"versions": "pipeline_versions", "schedules": "recurringRuns"}.get(kind, kind)
         return {name: items} if items else {}
 
-    def _made(self, kind: str, key: str, body: Json, model: Any) -> Any:
+    def _create(self, kind: str, key: str, body: Json, model: Any) -> Any:
         unknown = set(body) - set(model.attribute_map.values())
         if unknown:
             return 400, f"unknown fields {sorted(unknown)}"
         if kind == "experiments" and self.multi_user != bool(body.get("namespace")):
             return 403, f"User may not create experiments in namespace {body.get('namespace')}"
-        made = body | {key: str(uuid.uuid4())}
-        getattr(self, kind)[made[key]] = made
+        created = body | {key: str(uuid.uuid4())}
+        getattr(self, kind)[created[key]] = created
         if kind == "runs" and self.silent_create:
             return "cut"
-        return made
+        return created
 
-    def _scheduled_by(self, body: Any) -> Callable[[], Any]:
-        def made() -> Any:
-            answer = self._made("schedules", "recurring_run_id", body, models.V2beta1RecurringRun)
+    def _schedule_by(self, body: Any) -> Callable[[], Any]:
+        def create() -> Any:
+            answer = self._create("schedules", "recurring_run_id", body, models.V2beta1RecurringRun)
             if isinstance(answer, dict):
                 answer["status"] = "ENABLED"
             return answer
 
-        return made
+        return create
 
-    def _removed(self, kind: str, key: str) -> Any:
+    def _remove(self, kind: str, key: str) -> Any:
         return {} if getattr(self, kind).pop(key, None) else (404, f"{key} not found")
 
-    def _uploaded(self, query: dict[str, str], body: str) -> Any:
+    def _upload(self, query: dict[str, str], body: str) -> Any:
         if "pipelineInfo" not in body:
             return 400, "no pipeline in the file"
-        made = {"pipeline_id": query["pipelineid"], "pipeline_version_id": str(uuid.uuid4())}
-        made |= {"display_name": query["name"], "content": body}
-        self.versions[made["pipeline_version_id"]] = made
-        return made
+        created = {"pipeline_id": query["pipelineid"], "pipeline_version_id": str(uuid.uuid4())}
+        created |= {"display_name": query["name"], "content": body}
+        self.versions[created["pipeline_version_id"]] = created
+        return created
 
     def _look(self, run_id: str) -> Any:
         state, tasks = self.snapshots[min(self.looks, len(self.snapshots) - 1)]
         self.looks += 1
         history = [{"state": earlier} for earlier, _ in self.snapshots[: self.looks]]
-        if run_id in self.terminated:  # as the real one: Argo ends it as failed
+        if run_id in self.terminated:  # as on the real server, a cancelled run has failed
             state = "FAILED"
             history = [{"state": "CANCELING"}, {"state": state}]
-        told = {"run_id": run_id, "state": state, "state_history": history}
-        return told | {"run_details": {"task_details": tasks}}
+        run = {"run_id": run_id, "state": state, "state_history": history}
+        return run | {"run_details": {"task_details": tasks}}
 
     def _terminate(self, run_id: str) -> Any:
         self.terminated.append(run_id)
         return {}
 
     def _log(self, pod: str) -> Any:
-        # As the real one: it has answered 200 before it looks for the pod.
+        # As the real server, which sends status 200 before it looks for the pod.
         missing = json.dumps({"error_message": f"Failed to read logs from pod {pod}"}, separators=(",", ":"))
         return self.logs.get(pod, missing)
 
-    def _archived(self, node: str) -> Any:
+    def _archived_log(self, node: str) -> Any:
         if node not in self.archive:
             return 404, f"artifact main-logs of {node} not found"
         return {"data": base64.b64encode(self.archive[node].encode()).decode()}
@@ -202,7 +202,7 @@ def serving(pipelines: Pipelines, tls: ssl.SSLContext | None = None) -> Iterator
             self.wfile.write(text.encode())
 
         def log_message(self, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -220,5 +220,5 @@ def serving(pipelines: Pipelines, tls: ssl.SSLContext | None = None) -> Iterator
 
 
 def slow(seconds: float) -> Callable[[str, str], None]:
-    """A fault: every answer takes that long."""
+    """Return a fault that delays every response."""
     return lambda method, path: time.sleep(seconds)

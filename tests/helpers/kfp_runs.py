@@ -29,24 +29,24 @@ OUTPUTS = {
 
 
 def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = "") -> Json:
-    """A task as the API tells it: Argo's node of that name, `begin` seconds after START."""
+    """Return a task as the API reports it: the workflow's node of that name, started `begin` seconds after START."""
     moments = {"start_time": START + datetime.timedelta(seconds=begin)}
     ended = state in {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
     moments["end_time"] = (
         moments["start_time"] + datetime.timedelta(seconds=seconds) if ended else datetime.datetime(1, 1, 1)
     )
-    told: Json = {"display_name": name, "state": state, "task_id": str(uuid.uuid4())}
-    told |= {key: value.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") for key, value in moments.items()}
+    details: Json = {"display_name": name, "state": state, "task_id": str(uuid.uuid4())}
+    details |= {key: value.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") for key, value in moments.items()}
     if error:
-        told["error"] = {"code": 13, "message": error}
-    return told
+        details["error"] = {"code": 13, "message": error}
+    return details
 
 
 def tasks(*of_steps: Json) -> list[Json]:
-    """The tasks of a run around those of its steps, and the tries of these, as Kubeflow's own defaults make them."""
+    """Return all tasks of a run with these tasks of steps, each with two attempts, as with Kubeflow's defaults."""
     root = [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5)]
-    tries = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
-    executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in tries]}
+    attempts = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
+    executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in attempts]}
     return [*root, *of_steps, executor, task(f"{WORKFLOW}(0)", "RUNNING"), task("root(0)", "RUNNING")]
 
 
