@@ -132,12 +132,12 @@ from digits.serving.inline import InlinePredictProtocol
 from digits.serving.app import PredictApp
 from digits.serving.slot import LoadedModel, ModelSlot
 sys.path.insert(0, ".")
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 
 slot = ModelSlot()
 slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
 app = PredictApp(slot, "digits", None)
-with serving(app, http=functools.partial(InlinePredictProtocol, app), ws="none", lifespan="off") as url:
+with asgi_server(app, http=functools.partial(InlinePredictProtocol, app), ws="none", lifespan="off") as url:
     with urllib.request.urlopen(f"{url}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
         print(list(answer.read()))
 """

@@ -27,7 +27,7 @@ from digits.http import request_json
 from digits.release import releases
 from digits.settings import Settings
 from tests.helpers.cluster_fixtures import Namespace, Release
-from tests.helpers.proxy import Proxy, proxy
+from tests.helpers.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.helpers.support import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -296,11 +296,11 @@ def test_two_concurrent_deployments(namespace: Namespace, small_releases: list[R
 
 
 @contextlib.contextmanager
-def through_a_proxy(namespace: Namespace, home: Path) -> Iterator[tuple[Settings, Proxy]]:
+def through_a_proxy(namespace: Namespace, home: Path) -> Iterator[tuple[Settings, FaultyProxy]]:
     """Yield settings that reach the namespace's API server through a proxy, and that proxy."""
     config = yaml.safe_load(kubeconfig_path(namespace.settings).read_text())
     cluster = config["clusters"][0]["cluster"]
-    with proxy(cluster["server"].removeprefix("https://")) as between:
+    with faulty_proxy(cluster["server"].removeprefix("https://")) as between:
         cluster["server"] = f"https://{between.address}"
         settings = dataclasses.replace(namespace.settings, home=home)
         kubeconfig_path(settings).write_text(yaml.safe_dump(config))
@@ -329,7 +329,7 @@ def test_the_api_server_is_cut_off_during_a_deployment(
             print(failure.value)
         else:
             time.sleep(5)
-            between.mend()
+            between.restore()
             deployed.result(180)
     assert served(namespace) in {first.version, second.version}
     rollout.deploy(namespace.settings, manifest, uri)

@@ -21,8 +21,8 @@ from starlette.routing import Route
 
 from digits.data import corrections
 from digits.store import open_store
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
-from tests.helpers.serving import serving
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
 
@@ -176,16 +176,16 @@ def test_a_busy_endpoint_is_not_hammered(visit: Open, site: Site) -> None:
 def test_endpoint_down_and_back(endpoint_url: str, browser: Any) -> None:
     """While the endpoint is down the page says so, untouched too; what was drawn is read when it is back."""
     between = Between(endpoint_url)
-    with serving(between.app) as url:
+    with asgi_server(between.app) as url:
         port = int(url.rsplit(":", 1)[1])
     gateway = create_app(GatewayConfig((Endpoint("local", url),)))
-    with serving(gateway) as address:
+    with asgi_server(gateway) as address:
         seen = Visit(browser.new_page())
         seen.page.goto(address)
         seen.state("unreachable")
         seen.draw(*DIGITS[3])
         seen.state("unreachable")
-        with serving(between.app, port):
+        with asgi_server(between.app, port):
             seen.state("")
             seen.page.wait_for_selector("#digit[data-class='3']", timeout=10_000)
         seen.state("unreachable")
@@ -286,7 +286,7 @@ def test_in_a_browser_of_2023(browser: Any, site: Site) -> None:
 
 def test_the_servers_end_is_said(browser: Any) -> None:
     """When the page's own server goes, the page says so and does not fail."""
-    with serving(create_app(GatewayConfig((Endpoint("nowhere", "http://127.0.0.1:1"),)))) as address:
+    with asgi_server(create_app(GatewayConfig((Endpoint("nowhere", "http://127.0.0.1:1"),)))) as address:
         seen = Visit(browser.new_page())
         seen.page.goto(address)
         seen.state("unreachable")
@@ -417,7 +417,7 @@ def test_the_policy_holds(visit: Open) -> None:
 
     seen = visit()
     elsewhere = Starlette(routes=[Route("/{path:path}", answer)])
-    with serving(elsewhere) as address, serving(elsewhere) as without_a_policy:
+    with asgi_server(elsewhere) as address, asgi_server(elsewhere) as without_a_policy:
         fetch = f"path => fetch('{address}/' + path).then(() => 'fetched', () => 'refused')"
         assert seen.page.evaluate(fetch, "from-ours") == "refused"
         another = seen.page.context.new_page()
@@ -447,7 +447,7 @@ def test_learns_from_corrections(browser: Any, lab: Lab) -> None:
     """Odd digits that the champion gets wrong, once corrected, are right after the next run; no accuracy is lost."""
     before = lab.run("--epochs", "2")
     store = open_store(lab.settings())
-    with serving(create_app(GatewayConfig((Endpoint("local", before["endpoint"]),), store))) as address:
+    with asgi_server(create_app(GatewayConfig((Endpoint("local", before["endpoint"]),), store))) as address:
         seen = Visit(browser.new_page())
         seen.page.goto(address)
 

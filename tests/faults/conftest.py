@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.proxy import proxy
+from tests.helpers.faulty_proxy import faulty_proxy
 from tests.helpers.store_servers import program
 from tests.helpers.support import cleaned_environment, free_port
 from tests.helpers.table import PAGE, Fault, Row, current, rendered, replaced
@@ -109,17 +109,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture
-def mended(remote: Remote) -> Iterator[Remote]:
+def restored(remote: Remote) -> Iterator[Remote]:
     """The world behind the proxy, whose faults end with the test."""
     yield remote
-    remote.proxy.mend()
+    remote.proxy.restore()
 
 
 @pytest.fixture(scope="session")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """A world behind a proxy."""
     folder = tmp_path_factory.mktemp("remote")
-    with program(folder / "minio") as direct, proxy(direct.minio_endpoint) as between:
+    with program(folder / "minio") as direct, faulty_proxy(direct.minio_endpoint) as between:
         own = {"home": folder / "home", "port": free_port(), "grpc_port": free_port()}
         direct = dataclasses.replace(direct, **own, tracking_uri="")
         made = World(dataclasses.replace(direct, minio_endpoint=between.address), folder / "kept", direct)

@@ -10,7 +10,7 @@ import pytest
 from backends.docker import containers
 from backends.docker.backend import DockerBackend
 from tests.helpers.engines import cleaned, engine, settings_for
-from tests.helpers.proxy import proxy
+from tests.helpers.faulty_proxy import faulty_proxy
 from tests.helpers.table import Fault
 from tests.helpers.world import RUN, World
 
@@ -26,7 +26,7 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
     socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     with (
         cleaned(settings_for(tmp_path / "home", backend="docker")) as settings,
-        proxy(socket, listen=tmp_path / "engine.sock") as between,
+        faulty_proxy(socket, listen=tmp_path / "engine.sock") as between,
     ):
         backend = DockerBackend(settings)
         world = World(settings, tmp_path / "kept", backend.prepare(lambda event: None)).make()
@@ -48,7 +48,7 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
         assert "engine" in answer["error"]
         holds.nothing_lost()
         assert containers.ours(client, settings, "step"), "what is tested is that this one is found again"
-        between.mend()
+        between.restore()
         resumed = world.digits("run", "--resume")
         assert resumed["steps"]["prepare"]["state"] == "cached"
         assert containers.ours(client, settings, "step") == []

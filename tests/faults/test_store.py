@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from digits.release import ledger
-from tests.helpers.proxy import proxy
+from tests.helpers.faulty_proxy import faulty_proxy
 from tests.helpers.support import ROOT, another_release, missing
 from tests.helpers.table import Fault
 from tests.helpers.world import RUN, Remote, World
@@ -21,7 +21,7 @@ NOWHERE = "no-such-host.invalid"
 @pytest.fixture(scope="module")
 def silent(remote: Remote) -> Iterator[subprocess.Popen[str]]:
     """`digits releases` on a store that takes what is sent and never answers: begun first, as it takes a while."""
-    with proxy("127.0.0.1:1") as hole:
+    with faulty_proxy("127.0.0.1:1") as hole:
         hole.swallow = True
         elsewhere = str(remote.world.kept / "silent")
         process = remote.world.start("releases", "--json", MINIO_ENDPOINT=hole.address, DIGITS_HOME=elsewhere)
@@ -32,83 +32,83 @@ def silent(remote: Remote) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.fault("object store away before the start", "exit code 3 with its address, before there is a run")
 def test_a_store_that_is_away_is_said_before_there_is_a_run(
-    mended: Remote, fault: Fault, silent: subprocess.Popen[str]
+    restored: Remote, fault: Fault, silent: subprocess.Popen[str]
 ) -> None:
     """Nothing listens there: exit code 3, the address and a remedy, no run that would have to be resumed."""
-    mended.world.before("deploy")
-    holds = fault.watch(mended.world)
-    mended.proxy.cut()
-    answer = mended.world.digits(*RUN, code=3)
+    restored.world.before("deploy")
+    holds = fault.watch(restored.world)
+    restored.proxy.cut()
+    answer = restored.world.digits(*RUN, code=3)
     holds.failed(answer, names="s3://digits did not answer", remedy="MINIO_ENDPOINT")
-    assert not (mended.world.settings.home / "runs").exists()
-    mended.proxy.mend()
-    holds.recovered(mended.world.digits(*RUN))
+    assert not (restored.world.settings.home / "runs").exists()
+    restored.proxy.restore()
+    holds.recovered(restored.world.digits(*RUN))
     fault.saw("exit code 3, no run made; the next one succeeded")
 
 
 @pytest.mark.fault(
     "object store cut off while a release is published", "step publish fails with exit code 3; `--resume` publishes"
 )
-def test_a_store_that_goes_away_while_publishing(mended: Remote, fault: Fault) -> None:
+def test_a_store_that_goes_away_while_publishing(restored: Remote, fault: Fault) -> None:
     """The connection is cut after some of the model's bytes: no half release, and the resumed run makes it whole."""
-    mended.world.before("publish")
-    holds = fault.watch(mended.world)
-    process = mended.world.start(*RUN, "--json")
-    assert mended.world.started(["publish"], process)
-    mended.proxy.budget = 400_000
-    answer = mended.world.answer(process, 3)
-    holds.failed(answer, names="step publish failed: the object store", run=mended.world.newest())
-    mended.proxy.mend()
-    holds.recovered(mended.world.digits("run", "--resume"))
+    restored.world.before("publish")
+    holds = fault.watch(restored.world)
+    process = restored.world.start(*RUN, "--json")
+    assert restored.world.started(["publish"], process)
+    restored.proxy.budget = 400_000
+    answer = restored.world.answer(process, 3)
+    holds.failed(answer, names="step publish failed: the object store", run=restored.world.newest())
+    restored.proxy.restore()
+    holds.recovered(restored.world.digits("run", "--resume"))
     fault.saw("FAILED, exit code 3; resumed, the same digest")
 
 
 @pytest.mark.fault("every fifth connection to the object store reset", "the run succeeds, by trying again")
-def test_dropped_connections_are_tried_again(mended: Remote, fault: Fault) -> None:
+def test_dropped_connections_are_tried_again(restored: Remote, fault: Fault) -> None:
     """A network that loses connections slows a run down and fails none."""
-    mended.world.before("publish")
-    holds = fault.watch(mended.world)
-    mended.proxy.drop = 5
-    answer = mended.world.digits(*RUN)
-    assert mended.proxy.seen > 5
+    restored.world.before("publish")
+    holds = fault.watch(restored.world)
+    restored.proxy.drop = 5
+    answer = restored.world.digits(*RUN)
+    assert restored.proxy.connections > 5
     holds.recovered(answer)
     fault.saw("succeeded, the same digest")
 
 
 @pytest.mark.fault("object store half a second away", "the run succeeds")
-def test_a_slow_store_is_waited_for(mended: Remote, fault: Fault) -> None:
+def test_a_slow_store_is_waited_for(restored: Remote, fault: Fault) -> None:
     """Each new connection takes half a second; nothing gives up."""
-    mended.world.before("publish")
-    holds = fault.watch(mended.world)
-    mended.proxy.delay = 0.5
-    holds.recovered(mended.world.digits(*RUN))
+    restored.world.before("publish")
+    holds = fault.watch(restored.world)
+    restored.proxy.delay = 0.5
+    holds.recovered(restored.world.digits(*RUN))
     fault.saw("succeeded, the same digest")
 
 
 @pytest.mark.fault("S3 host does not resolve", "exit code 3 with the store and MINIO_ENDPOINT, before there is a run")
-def test_a_store_whose_name_does_not_resolve(mended: Remote, fault: Fault) -> None:
+def test_a_store_whose_name_does_not_resolve(restored: Remote, fault: Fault) -> None:
     """A name that DNS does not know is the store's not answering."""
-    mended.world.before("deploy")
-    holds = fault.watch(mended.world)
-    answer = mended.world.digits(*RUN, code=3, MINIO_ENDPOINT=f"{NOWHERE}:9000")
+    restored.world.before("deploy")
+    holds = fault.watch(restored.world)
+    answer = restored.world.digits(*RUN, code=3, MINIO_ENDPOINT=f"{NOWHERE}:9000")
     holds.failed(answer, names="s3://digits did not answer", remedy="MINIO_ENDPOINT")
-    assert not (mended.world.settings.home / "runs").exists()
-    holds.recovered(mended.world.digits(*RUN))
+    assert not (restored.world.settings.home / "runs").exists()
+    holds.recovered(restored.world.digits(*RUN))
     fault.saw("exit code 3, no run made; the next one succeeded")
 
 
 @pytest.mark.fault("clock an hour slow", "the store's refusal is told as the clock's fault")
-def test_a_clock_that_is_wrong_is_named(mended: Remote, fault: Fault) -> None:
+def test_a_clock_that_is_wrong_is_named(restored: Remote, fault: Fault) -> None:
     """S3 refuses signatures of another hour; the remedy is the clock, not the keys."""
     if not (faketime := shutil.which("faketime")):
         missing("faketime", "it needs the program faketime on PATH (apt-get install faketime)")
     said = subprocess.run([faketime, "-f", "-1h", "env"], capture_output=True, text=True, check=True, timeout=20).stdout
     skewed = dict(line.split("=", 1) for line in said.splitlines() if line.startswith(("LD_PRELOAD=", "FAKETIME")))
-    mended.world.before("deploy")
-    holds = fault.watch(mended.world)
-    answer = mended.world.digits("releases", code=1, **skewed)
+    restored.world.before("deploy")
+    holds = fault.watch(restored.world)
+    answer = restored.world.digits("releases", code=1, **skewed)
     holds.failed(answer, names="RequestTimeTooSkewed", remedy="clock")
-    holds.recovered(mended.world.digits(*RUN))
+    holds.recovered(restored.world.digits(*RUN))
     fault.saw("exit code 1, the clock is named; the next run succeeded")
 
 
@@ -131,7 +131,7 @@ ledger.promote(store, version, "at once")
 @pytest.mark.fault("ten programs promote at the same moment", "ten entries, one unbroken chain, none lost")
 def test_promotions_at_once_lose_none(place: str, request: pytest.FixtureRequest, fault: Fault) -> None:
     """Ten processes promote ten releases at once: each is in the ledger once, in one chain."""
-    world: World = request.getfixturevalue("world") if place == "folder" else request.getfixturevalue("mended").world
+    world: World = request.getfixturevalue("world") if place == "folder" else request.getfixturevalue("restored").world
     world.before("publish")
     holds = fault.watch(world)
     made = [another_release(world.store, world.earlier, seed=n)["version"] for n in range(100, 110)]
@@ -158,11 +158,11 @@ def test_promotions_at_once_lose_none(place: str, request: pytest.FixtureRequest
 
 
 @pytest.mark.fault("object store takes requests and never answers", "given up after bounded tries, exit code 3")
-def test_a_store_that_never_answers_is_given_up(mended: Remote, fault: Fault, silent: subprocess.Popen[str]) -> None:
+def test_a_store_that_never_answers_is_given_up(restored: Remote, fault: Fault, silent: subprocess.Popen[str]) -> None:
     """A server that hangs is not waited for without end, and does no harm to a run that has another."""
-    mended.world.before("deploy")
-    holds = fault.watch(mended.world)
-    answer = mended.world.answer(silent, 3)
+    restored.world.before("deploy")
+    holds = fault.watch(restored.world)
+    answer = restored.world.answer(silent, 3)
     holds.failed(answer, names="s3://digits did not answer", remedy="MINIO_ENDPOINT")
-    holds.recovered(mended.world.digits(*RUN))
+    holds.recovered(restored.world.digits(*RUN))
     fault.saw("exit code 3; the next run succeeded")

@@ -34,7 +34,7 @@ def write_kubeconfig(settings: Settings, server: str) -> None:
 
 
 @contextlib.contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def kubernetes_api(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """Serve on a free port of 127.0.0.1 while the block runs, and yield the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from digits.settings import Settings
 from digits.store.file import FileStore
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.support import missing
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
@@ -122,10 +122,10 @@ class Site:
 @pytest.fixture
 def site(between: Between, tmp_path: Path) -> Iterator[Site]:
     store = FileStore(tmp_path / "store")
-    with serving(between.app) as endpoint:
+    with asgi_server(between.app) as endpoint:
         port = int(endpoint.rsplit(":", 1)[1])
         nowhere = Endpoint("nowhere", "http://127.0.0.1:1")
-        with serving(create_app(GatewayConfig((Endpoint("local", endpoint), nowhere), store))) as url:
+        with asgi_server(create_app(GatewayConfig((Endpoint("local", endpoint), nowhere), store))) as url:
             yield Site(url, store, port, between)
 
 

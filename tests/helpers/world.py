@@ -25,8 +25,8 @@ from digits.release import ledger, mlflow_log, releases
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 from pipeline import STEPS
+from tests.helpers.faulty_proxy import FaultyProxy
 from tests.helpers.homes import BASIC, Home
-from tests.helpers.proxy import Proxy
 from tests.helpers.support import another_release, free_port
 
 RUN = ("run", *BASIC)
@@ -196,7 +196,7 @@ class Remote:
     """A world whose store is MinIO, and the proxy between them."""
 
     world: World
-    proxy: Proxy
+    proxy: FaultyProxy
 
 
 def folder_world(folder: Path) -> World:

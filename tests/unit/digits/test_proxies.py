@@ -8,7 +8,7 @@ import urllib3
 from digits.errors import UsageError
 from digits.http import in_words
 from digits.proxies import pool_for, proxy_for
-from tests.helpers.http_proxy import http_proxy
+from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.support import answering, free_port
 
 
@@ -27,22 +27,22 @@ def get(url: str) -> tuple[int, bytes]:
 
 def test_the_proxy_of_the_system_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP_PROXY may have a scheme or not; hosts in NO_PROXY are requested directly."""
-    with http_proxy() as proxy, answering(b"here") as host:
+    with forward_proxy() as proxy, answering(b"here") as host:
         url = f"http://{host}/x"
         assert get(url) == (200, b"here")
-        assert proxy.asked == []
+        assert proxy.requests == []
         for value in (proxy.url, proxy.url.removeprefix("http://")):
             monkeypatch.setenv("HTTP_PROXY", value)
             assert get(url) == (200, b"here")
-        assert proxy.asked == [f"GET {url}"] * 2
+        assert proxy.requests == [f"GET {url}"] * 2
         monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
         assert get(url) == (200, b"here")
-        assert len(proxy.asked) == 2
+        assert len(proxy.requests) == 2
 
 
 def test_the_credentials_in_a_proxys_address_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name and password of the address go to the proxy; its refusal of wrong ones is reported."""
-    with http_proxy("anna:p@ss word") as proxy, answering(b"here") as host:
+    with forward_proxy("anna:p@ss word") as proxy, answering(b"here") as host:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//anna:p%40ss%20word@"))
         assert get(f"http://{host}/x") == (200, b"here")
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//anna:wrong@"))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from digits.store.file import FileStore
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.standin import SURE_OF_3, StandIn, always
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
@@ -28,8 +28,8 @@ def store(tmp_path: Path) -> FileStore:
 @pytest.fixture
 def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
     """A client of a gateway with the endpoints `here`, which answers, and `gone`, where nothing listens."""
-    with serving(standin.app) as url:
+    with asgi_server(standin.app) as url:
         here, gone = Endpoint("here", url, host="digits.example.com"), Endpoint("gone", "http://127.0.0.1:1")
         app = create_app(GatewayConfig((here, gone), store, token="secret", feedback_per_minute=3, max_body=100_000))
-        with serving(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+        with asgi_server(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
             yield client

@@ -16,8 +16,8 @@ from PIL import Image
 from digits.data import corrections
 from digits.data.preprocessing import to_mnist
 from digits.store.file import FileStore
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import ONE, PNG, correct, drawing, recognise
-from tests.helpers.serving import serving
 from tests.helpers.standin import SURE_OF_3, StandIn, always
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, GatewayConfig, create_app
@@ -122,10 +122,10 @@ def test_a_store_that_hangs_does_not_block_recognition(
     put = store.put
     monkeypatch.setattr(store, "put", lambda key, content: responds.wait(60) and put(key, content))
     monkeypatch.setattr("web_app.gateway.to_mnist", lambda ink: (prepared.release(), to_mnist(ink))[1])
-    with serving(standin.app) as url:
+    with asgi_server(standin.app) as url:
         app = create_app(GatewayConfig((Endpoint("here", url),), store, feedback_per_minute=many))
         with (
-            serving(app) as address,
+            asgi_server(app) as address,
             httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
             ThreadPoolExecutor(many) as pool,
         ):
@@ -177,7 +177,7 @@ def test_a_correction_with_appended_data_is_rejected(gateway: httpx.Client, stor
 
 def test_without_a_store_corrections_are_not_offered(standin: StandIn) -> None:
     """A gateway without a store reports that, and rejects corrections."""
-    with serving(standin.app) as url, serving(create_app(GatewayConfig((Endpoint("here", url),)))) as address:
+    with asgi_server(standin.app) as url, asgi_server(create_app(GatewayConfig((Endpoint("here", url),)))) as address:
         assert httpx.get(f"{address}/api/endpoints").json()["feedback"] is False
         assert httpx.post(f"{address}/api/feedback?label=1", content=ONE, headers=PNG).status_code == 404
 

@@ -9,7 +9,7 @@ import pytest
 
 from digits.errors import MissingError
 from digits.settings import Settings
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.standin import StandIn
 from tests.helpers.support import has_ipv6
 from web_app.server import listen
@@ -17,7 +17,7 @@ from web_app.server import listen
 
 def test_a_port_in_use_is_reported(standin: StandIn, tmp_path: Path) -> None:
     """A port in use is an error that names it."""
-    with serving(standin.app) as url:
+    with asgi_server(standin.app) as url:
         port = int(url.rsplit(":", 1)[1])
         with pytest.raises(MissingError, match=f"port {port}"):
             listen(Settings(home=tmp_path), port=port)

@@ -9,7 +9,7 @@ import pytest
 
 from backends.kserve.kube import Kube
 from digits.settings import Settings
-from tests.helpers.kubernetes_api import PodApi, serving, write_kubeconfig
+from tests.helpers.kubernetes_api import PodApi, kubernetes_api, write_kubeconfig
 
 
 @pytest.fixture
@@ -19,6 +19,6 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def api(settings: Settings) -> Iterator[Kube]:
-    with serving(PodApi) as url:
+    with kubernetes_api(PodApi) as url:
         write_kubeconfig(settings, url)
         yield Kube.connect(settings)

@@ -10,7 +10,7 @@ import pytest
 from backends.kserve.kube import Kube, RefusedError, is_ready, kubeconfig_path
 from digits.errors import MissingError
 from digits.settings import Settings
-from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, serving, write_kubeconfig
+from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, kubernetes_api, write_kubeconfig
 
 
 def test_an_unknown_cluster_is_reported_with_a_remedy(settings: Settings) -> None:
@@ -50,7 +50,7 @@ def test_objects_are_applied_on_the_server(settings: Settings, monkeypatch: pyte
     """`apply` sends the whole object as a server-side apply with our name as the owner of its fields."""
     monkeypatch.setattr(ServiceApi, "live", None)
     body: dict[str, Any] = {"metadata": {"name": "digits", "annotations": {}}, "spec": {"n": 1, "text": "ä"}}
-    with serving(ServiceApi) as url:
+    with kubernetes_api(ServiceApi) as url:
         write_kubeconfig(settings, url)
         applied = Kube.connect(settings).apply("/apis/serving.kserve.io/inferenceservices/digits", body)
     assert applied["spec"] == body["spec"]

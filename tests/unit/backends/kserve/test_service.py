@@ -16,7 +16,7 @@ from backends.kserve.revision import Revision
 from backends.kserve.service import Service
 from digits.errors import EndpointError, MissingError
 from digits.settings import Settings
-from tests.helpers.kubernetes_api import RELEASE, URI, Pod, ServiceApi, container, pod, serving, write_kubeconfig
+from tests.helpers.kubernetes_api import RELEASE, URI, Pod, ServiceApi, container, kubernetes_api, pod, write_kubeconfig
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def deploy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         monkeypatch.setattr(ServiceApi, name, value)
     monkeypatch.setattr(service, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(Service, "_check_answer", lambda *_: None)
-    with serving(ServiceApi) as url:
+    with kubernetes_api(ServiceApi) as url:
         write_kubeconfig(settings, url)
         yield lambda: rollout.deploy(settings, RELEASE, URI, seconds=20)
 
@@ -103,7 +103,7 @@ def test_a_rollback_waits_for_its_release(monkeypatch: pytest.MonkeyPatch) -> No
     """A proxy's page, an error, a foreign answer and the former release are ignored until the release is served."""
     earlier = [(200, b"<html>"), (503, b"later"), (200, b"[]"), (200, b"{}"), metadata("ba9876543210")]
     monkeypatch.setattr(Pod, "answers", [*earlier, metadata("0123456789ab")])
-    with serving(Pod) as url:
+    with kubernetes_api(Pod) as url:
         check_answer(url, 20)
     assert Pod.answers == [metadata("0123456789ab")]
 

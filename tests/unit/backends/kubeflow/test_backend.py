@@ -20,8 +20,7 @@ from digits.settings import Settings
 from pipeline import STEPS
 from tests.helpers.kfp_api import Pipelines
 from tests.helpers.kfp_runs import OUTPUTS, SECRETS, node_of, pod, succeeded, task, tasks
-from tests.helpers.kubernetes_api import ServiceApi, write_kubeconfig
-from tests.helpers.kubernetes_api import serving as serving_api
+from tests.helpers.kubernetes_api import ServiceApi, kubernetes_api, write_kubeconfig
 
 
 def run(settings: Settings, events: list[Any] | None = None, **parameters: Any) -> Result:
@@ -256,7 +255,7 @@ def test_the_endpoint_is_the_inference_service(settings: Settings, monkeypatch: 
     assert backend.endpoint() == ""
     ready = {"type": "Ready", "status": "True"}
     monkeypatch.setattr(ServiceApi, "live", {"status": {"conditions": [ready]}})
-    with serving_api(ServiceApi) as url:
+    with kubernetes_api(ServiceApi) as url:
         write_kubeconfig(settings, url)
         assert backend.endpoint() == "http://digits-predictor.digits.svc.cluster.local"
         ready["status"] = "Unknown"

@@ -15,7 +15,7 @@ from backends.kubeflow import connection as kubeflow_http
 from backends.kubeflow.backend import KubeflowBackend
 from digits.errors import MissingError, UsageError
 from digits.settings import Settings
-from tests.helpers.http_proxy import http_proxy
+from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.kfp_api import Pipelines, serving, slow
 
 
@@ -64,14 +64,14 @@ def test_an_own_certificate_authority_is_accepted(
             KubeflowBackend(there).check()
         there = dataclasses.replace(there, kfp_ca=str(certificate))
         KubeflowBackend(there).check()
-        with http_proxy("anna:canary") as between:
+        with forward_proxy("anna:canary") as between:
             monkeypatch.setenv("no_proxy", "")
             monkeypatch.setenv("HTTPS_PROXY", between.url.replace("//", "//anna:canary@"))
             KubeflowBackend(there).check()
             monkeypatch.setenv("HTTPS_PROXY", between.url)
             with pytest.raises(MissingError, match=r"does not answer: the proxy: .* 407"):
                 KubeflowBackend(there).check()
-            assert {*between.asked} == {f"CONNECT {urlsplit(api.url).netloc}"}
+            assert {*between.requests} == {f"CONNECT {urlsplit(api.url).netloc}"}
             monkeypatch.setenv("no_proxy", "127.0.0.1")
             KubeflowBackend(there).check()
 

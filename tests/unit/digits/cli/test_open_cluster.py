@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from digits.cli import open_cluster
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.support import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
@@ -23,5 +23,5 @@ def test_a_lost_endpoint_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(open_cluster, "POLL_SECONDS", 0.2)
     gone = f"http://127.0.0.1:{free_port()}/v2/health/live"
-    with serving(app, lifespan="off", log_config=None) as url:
+    with asgi_server(app, lifespan="off", log_config=None) as url:
         assert open_cluster.wait_for_failure(f"{url}/healthz", gone) == gone

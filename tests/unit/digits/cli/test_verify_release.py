@@ -11,8 +11,8 @@ import pytest
 from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store.file import FileStore
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.command import Digits
-from tests.helpers.serving import serving
 from tests.helpers.support import Finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
@@ -50,7 +50,7 @@ def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settin
         await send({"type": "http.response.start", "status": 200 if known else 401, "headers": []})
         await send({"type": "http.response.body", "body": b'{"parameters": {"release": "000000000000"}}'})
 
-    with serving(app, lifespan="off", log_config=None) as url:
+    with asgi_server(app, lifespan="off", log_config=None) as url:
         result = digits("verify", f"{url}/", "--json", on=dataclasses.replace(settings, endpoint_token="key"))
     assert result.json["release"] == "000000000000"
 

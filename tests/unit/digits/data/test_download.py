@@ -12,7 +12,7 @@ import pytest
 from digits.data import catalog, fetch
 from digits.data.download import download, find_mirror
 from digits.errors import DataError, MissingError
-from tests.helpers.http_proxy import http_proxy
+from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.support import ROOT
 
@@ -72,12 +72,12 @@ def test_downloads_use_the_proxy(
     use_mirrors(mirror.url("good"))
     monkeypatch.delenv("no_proxy")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with http_proxy() as between:
+    with forward_proxy() as between:
         monkeypatch.setenv("HTTP_PROXY", between.url)
         assert fetch.resolve("auto", "", tmp_path) == "mnist"
         assert len(fetch.fetch("auto", "", tmp_path).train) == 7
-    assert len(between.asked) >= 5  # one probe, and each of the four files
-    assert between.asked == [f"GET http://127.0.0.1:{mirror.server_address[1]}{path}" for path in mirror.requests]
+    assert len(between.requests) >= 5  # one probe, and each of the four files
+    assert between.requests == [f"GET http://127.0.0.1:{mirror.server_address[1]}{path}" for path in mirror.requests]
 
 
 @pytest.mark.slow

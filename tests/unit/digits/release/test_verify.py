@@ -18,7 +18,7 @@ from digits.files import sha256_of
 from digits.release import ledger, mlflow_log, releases, verify
 from digits.settings import Settings
 from digits.store.file import FileStore
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.support import Finished, another_release, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -210,7 +210,7 @@ def test_an_endpoint_with_another_model_fails_the_check_of_the_endpoint(
         )
 
     for release, detail in (("0" * 12, "serves release 000000000000"), (manifest["version"], "golden image")):
-        with serving(app(release)) as address:
+        with asgi_server(app(release)) as address:
             details = failed(settings, store, finished.version, address)
         assert list(details) == ["endpoint"]
         assert detail in details["endpoint"]

@@ -12,7 +12,7 @@ import pytest
 
 from digits.serving import app
 from digits.serving.slot import LoadedModel, ModelSlot
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 
 BODY = b'{"instances":' + json.dumps(np.zeros((1, 28, 28)).tolist()).encode() + b"}"
 
@@ -36,7 +36,7 @@ def test_bytes_of_waiting_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         return connection
 
     predict_app = app.PredictApp(slot, "digits", nothing)
-    with serving(predict_app, lifespan="off") as url:
+    with asgi_server(predict_app, lifespan="off") as url:
         address = url.removeprefix("http://")
         first = begin(address, len(BODY) - 1)
         deadline = time.monotonic() + 10

@@ -17,7 +17,7 @@ from digits.serving import limits
 from digits.serving.app import PredictApp
 from digits.serving.inline import InlinePredictProtocol
 from digits.serving.slot import LoadedModel, ModelSlot
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 
 V1, V2 = "/v1/models/digits:predict", "/v2/models/digits/infer"
 IMAGE = np.full((28, 28), 0.5).tolist()
@@ -63,7 +63,7 @@ def app() -> PredictApp:
 def client(app: PredictApp) -> Iterator[socket.socket]:
     """A connection to a server that answers small predictions directly."""
     options: Any = {"ws": "none", "lifespan": "off", "log_config": None, "date_header": False}
-    with serving(app, http=functools.partial(InlinePredictProtocol, app), **options) as url:
+    with asgi_server(app, http=functools.partial(InlinePredictProtocol, app), **options) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as one:
             yield one

@@ -14,7 +14,7 @@ import pytest
 
 from digits.serving import limits
 from digits.serving.limits import LimitedHttpProtocol
-from tests.helpers.serving import serving
+from tests.helpers.asgi_server import asgi_server
 
 # Bytes that `/large` answers: more than a kernel keeps for a client that fetches nothing (4 MiB to send by default, and
 # 32 MiB received at most, for a client that reads).
@@ -68,7 +68,7 @@ def connect(loop: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     options = {"timeout_keep_alive": KEEP_ALIVE_SECONDS, "loop": loop}
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(
-            serving(app, http=LimitedHttpProtocol, ws="none", lifespan="off", log_config=None, **options)
+            asgi_server(app, http=LimitedHttpProtocol, ws="none", lifespan="off", log_config=None, **options)
         )
         host, port = url.removeprefix("http://").split(":")
 

@@ -1,4 +1,4 @@
-"""A proxy between the program and a server (TCP or a unix socket) that drops, delays, swallows and cuts connections."""
+"""A proxy in front of a server (TCP or a Unix socket) that resets, delays, ignores and cuts connections."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from pathlib import Path
 from typing import Any
 
 
-class Proxy:
-    """Passes connections on to `target` (host:port, or a unix socket's path) with the faults that a test sets.
+class FaultyProxy:
+    """Forwards connections to `target` (host:port, or a Unix socket's path) with the faults that a test sets.
 
     Attributes:
-        delay: seconds before a connection is passed on.
-        drop: the share of connections, one in `drop`, that are reset at once; 0 for none.
-        swallow: take what is sent and answer nothing.
-        budget: bytes from the clients that still pass before everything is cut; None for no end.
-        seen: connections so far.
+        delay: seconds before a connection is forwarded.
+        drop: reset one in `drop` connections immediately; 0 for none.
+        swallow: read requests and never answer.
+        budget: bytes from the clients that still pass before everything is cut; None for no limit.
+        connections: the number of connections so target_writer.
     """
 
     def __init__(self, target: str, *, listen: Path | None = None) -> None:
-        self.delay, self.drop, self.swallow, self.seen = 0.0, 0, False, 0
+        self.delay, self.drop, self.swallow, self.connections = 0.0, 0, False, 0
         self.budget: int | None = None
         self._target, self._path, self._port = target, listen, 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self.mend()
+        self.restore()
 
     @property
     def address(self) -> str:
-        """Where it listens: host:port, or the unix socket's path."""
+        """The address that it listens at: host:port, or the Unix socket's path."""
         return str(self._path or f"127.0.0.1:{self._port}")
 
-    def mend(self) -> None:
-        """Pass everything on from now on, at the same address."""
+    def restore(self) -> None:
+        """End all faults; listen at the same address again if it was cut."""
         self.delay, self.drop, self.swallow, self.budget = 0.0, 0, False, None
-        self._do(self._listen())
+        self._run(self._listen())
 
     def cut(self) -> None:
-        """End all connections and let nobody in."""
-        self._do(self._cut())
+        """Reset all connections and refuse new ones."""
+        self._run(self._cut())
 
     def close(self) -> None:
-        """End for good."""
+        """Cut all connections and stop."""
         self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _do(self, what: Any) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
+    def _run(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _listen(self) -> None:
         if self._server is not None:
             return
         if self._path:
             self._path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._pass, self._path)
+            self._server = await asyncio.start_unix_server(self._forward, self._path)
         else:
-            self._server = await asyncio.start_server(self._pass, "127.0.0.1", self._port)
+            self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
             self._port = self._server.sockets[0].getsockname()[1]
 
     async def _cut(self) -> None:
@@ -69,13 +69,13 @@ class Proxy:
             self._server.close()
             self._server = None
         for writer in list(self._open):
-            writer.transport.abort()  # a reset, not a polite end
+            writer.transport.abort()  # a reset instead of an orderly close
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.seen += 1
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         self._open.add(writer)
         try:
-            if self.drop and self.seen % self.drop == 0:
+            if self.drop and self.connections % self.drop == 0:
                 writer.transport.abort()
                 return
             await asyncio.sleep(self.delay)
@@ -83,13 +83,13 @@ class Proxy:
                 while await reader.read(65536):
                     continue
                 return
-            far_reader, far = await self._connect()
-            self._open.add(far)
-            ends = [asyncio.ensure_future(self._copy(reader, far, counted=True))]
-            ends += [asyncio.ensure_future(self._copy(far_reader, writer, counted=False))]
+            target_reader, target_writer = await self._connect()
+            self._open.add(target_writer)
+            ends = [asyncio.ensure_future(self._copy(reader, target_writer, counted=True))]
+            ends += [asyncio.ensure_future(self._copy(target_reader, writer, counted=False))]
             await asyncio.wait(ends)
-            self._open.discard(far)
-            far.close()
+            self._open.discard(target_writer)
+            target_writer.close()
         except OSError:
             return
         finally:
@@ -117,10 +117,10 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(target: str, **options: Any) -> Iterator[Proxy]:
-    """A proxy that ends with the block."""
-    made = Proxy(target, **options)
+def faulty_proxy(target: str, **options: Any) -> Iterator[FaultyProxy]:
+    """Run a proxy while the block runs."""
+    proxy = FaultyProxy(target, **options)
     try:
-        yield made
+        yield proxy
     finally:
-        made.close()
+        proxy.close()

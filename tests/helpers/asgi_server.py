@@ -1,4 +1,4 @@
-"""ASGI applications on real sockets, for tests."""
+"""A server for ASGI applications on real sockets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import uvicorn
 
 
 @contextlib.contextmanager
-def serving(app: Any, port: int = 0, **options: Any) -> Iterator[str]:
-    """Serve an ASGI application on 127.0.0.1 while the block runs, with uvicorn's options; gives its address."""
+def asgi_server(app: Any, port: int = 0, **options: Any) -> Iterator[str]:
+    """Serve an ASGI application on 127.0.0.1 while the block runs, with uvicorn's options. Yields its address."""
     sock = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10
     while not server.started:
-        assert thread.is_alive(), "the server ended at once"
+        assert thread.is_alive(), "the server ended during its start"
         assert time.monotonic() < deadline, "the server did not start in 10 s"
         time.sleep(0.01)
     try:
