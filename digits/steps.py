@@ -124,7 +124,7 @@ def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, hi
         (validation.images, validation.labels),
         config,
         on_epoch,
-        styled=prepared["digits"],
+        add_styles=prepared["digits"],
     )
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -139,7 +139,7 @@ def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, hi
         "model": sha256_of_folder(out),
         "seconds": sum(result.seconds for result in trained.history),
         "count": int(trained.model.count_params()),
-        "parameters": parameters | config.in_force,
+        "parameters": parameters | config.resolved,
     }
 
 

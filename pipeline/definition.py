@@ -57,7 +57,7 @@ def build(configure: Configure = unchanged) -> Any:
 
         Args:
             epochs: passes over the training images, whatever the preset; 0: as many as the preset has.
-            optimizer: one of digits.training.recipe.OPTIMIZERS.
+            optimizer: one of digits.training.optimizers.OPTIMIZERS.
             experiment: of MLflow.
             preset: fast or accurate.
             model: default, or baseline: the earlier designs' network.

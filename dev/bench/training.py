@@ -83,7 +83,7 @@ def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
 
 def _keras_io(train: drawings.Labelled, seed: int) -> tuple[Any, float]:
     """keras.io's "Simple MNIST convnet", as its page has it: 15 epochs, a tenth held out."""
-    from digits.training.networks import keras
+    from digits.training.tensorflow import keras
 
     keras.utils.set_random_seed(seed)
     layers = keras.layers

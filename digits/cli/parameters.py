@@ -12,7 +12,8 @@ import click
 from digits.data.catalog import names
 from digits.errors import UsageError
 from digits.settings import Settings
-from digits.training.recipe import MODELS, OPTIMIZERS, PRESETS
+from digits.training.optimizers import OPTIMIZERS
+from digits.training.recipe import MODELS, PRESETS
 
 DATASETS = names()
 

@@ -1,32 +1,32 @@
-"""Random changes to training images, so that a network trained on MNIST's scans also reads drawings made with a pen."""
+"""Random changes to training images, so that a network trained on MNIST's scans also reads pen drawings."""
 
 from __future__ import annotations
 
-from digits.training.networks import tf
 from digits.training.recipe import Augmentation
+from digits.training.tensorflow import tf
 
 _MIDDLE = 13.5  # of an image of 28 x 28 pixels, counted from 0
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
-    """Changed copies of `images`, `float32 (n, 28, 28, 1)` in 0..1.
+def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tensor:
+    """Return changed copies of `images`, `float32 (n, 28, 28, 1)` in 0..1.
 
     The same `seed`, `int32 (2,)`, gives the same changes.
     """
-    if how.stroke:
-        images = _change_strokes(images, seed, how.stroke)
-    if how.rotation or how.slant or how.scale or how.shift:
-        images = _move(images, seed, how)
+    if ranges.stroke:
+        images = _change_strokes(images, seed, ranges.stroke)
+    if ranges.rotation or ranges.slant or ranges.scale or ranges.shift:
+        images = _move(images, seed, ranges)
     return images
 
 
-def _move(images: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
-    """Rotate, slant, stretch and shift each image, in one go through one interpolation."""
-    spread = [how.rotation * 0.0174533, how.slant, how.scale, how.scale, how.shift, how.shift]
+def _move(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tensor:
+    """Rotate, slant, stretch and shift each image with a single interpolation."""
+    spread = [ranges.rotation * 0.0174533, ranges.slant, ranges.scale, ranges.scale, ranges.shift, ranges.shift]
     draws = tf.random.stateless_uniform([tf.shape(images)[0], 6], seed, -1.0, 1.0) * tf.constant(spread)
     angle, slant, width, height, right, down = tf.unstack(draws, axis=1)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # The operation asks where each output pixel comes from; all turns about the middle of the image.
+    # The operation maps each output pixel to its source; rotations are about the middle of the image.
     a, b = cos * (1 + width), (slant * cos - sin) * (1 + width)
     c, d = sin * (1 + height), (slant * sin + cos) * (1 + height)
     x, y = _MIDDLE * (1 - a - b) + right, _MIDDLE * (1 - c - d) + down
@@ -41,12 +41,12 @@ def _move(images: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
 
 
 def _change_strokes(images: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
-    """Mix a share of the images with their dilation or their erosion by a cross of 3 x 3 pixels."""
+    """Blend a share of the images with their dilation or their erosion by a cross of 3 x 3 pixels."""
     padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
     thick = thin = images
     for neighbour in (padded[:, 1:-1, :-2], padded[:, 1:-1, 2:], padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]):
         thick, thin = tf.maximum(thick, neighbour), tf.minimum(thin, neighbour)
-    # Drawn from -1..1; the middle, where nothing is done, is as wide as the rest of the images.
+    # Drawn from -1..1: an image is thinned near -1, thickened near 1, and unchanged in between.
     draws = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], tf.add(seed, [0, 1]), -1.0, 1.0)
     thicken = tf.maximum(draws - (1 - share), 0.0) / share
     thin_by = tf.maximum(-draws - (1 - share), 0.0) / share

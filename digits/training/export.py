@@ -1,7 +1,7 @@
-"""Writes a trained model in the three forms that are served, and checks that they agree.
+"""Export of a trained model in the three formats that are served, and a check that they agree.
 
-The same weights give the same bytes of `model.keras` and `model.onnx`; of the SavedModel too, but for names that
-depend on what else the process did. Importing this module imports TensorFlow.
+The same weights give the same bytes of `model.keras` and `model.onnx`. In the SavedModel some names depend on what the
+process did before. Importing this module imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ import numpy.typing as npt
 
 from digits.errors import ReleaseError
 from digits.files import write_whole
-from digits.training.networks import CLASSES, IMAGE_SHAPE, keras, quiet, tf
+from digits.training.networks import CLASSES, IMAGE_SHAPE
+from digits.training.tensorflow import keras, quiet, tf
 
 TOLERANCE = 1e-5
-_OPSET = 17  # of ONNX: old enough for every runtime that KServe ships
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # a zip file's earliest time
+_OPSET = 17  # of ONNX; every runtime that KServe ships supports it
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file
 
 
 def export(model: keras.Model, folder: Path) -> None:
     """Write `model.keras`, `saved_model/` (TensorFlow's SavedModel) and `model.onnx` into `folder`.
 
-    Each takes `float32 (n, 28, 28, 1)` in 0..1 as `image` and gives `float32 (n, 10)` as `probabilities`.
+    Each takes `image`, `float32 (n, 28, 28, 1)` in 0..1, and returns `probabilities`, `float32 (n, 10)`.
 
     Raises:
-        ReleaseError: the three don't give the same probabilities.
+        ReleaseError: the three formats return different probabilities.
     """
     signature = [tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32, name="image")]
     serve = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
@@ -46,10 +47,10 @@ def export(model: keras.Model, folder: Path) -> None:
 
 
 def check(folder: Path, images: npt.NDArray[np.float32]) -> None:
-    """Check that the three forms in `folder` agree within 1e-5 on `images`, `float32 (n, 28, 28, 1)` in 0..1.
+    """Check that the three formats in `folder` agree within TOLERANCE on `images`, `float32 (n, 28, 28, 1)` in 0..1.
 
     Raises:
-        ReleaseError: they don't; says which and by how much.
+        ReleaseError: they differ; states which and by how much.
     """
     import onnxruntime
 
@@ -63,13 +64,13 @@ def check(folder: Path, images: npt.NDArray[np.float32]) -> None:
     for name, answer in answers.items():
         if answer.shape != (len(images), CLASSES):
             raise ReleaseError(f"{name}: expected {(len(images), CLASSES)} probabilities, got {answer.shape}")
-        apart = float(np.abs(answer - expected).max())
-        if not apart <= TOLERANCE:
-            raise ReleaseError(f"{name} and model.keras differ by {apart:.1e}, expected at most {TOLERANCE:.0e}")
+        difference = float(np.abs(answer - expected).max())
+        if not difference <= TOLERANCE:  # NaN differs too
+            raise ReleaseError(f"{name} and model.keras differ by {difference:.1e}, expected at most {TOLERANCE:.0e}")
 
 
 def weights_digest(model: keras.Model) -> str:
-    """Hex SHA-256 over the names, shapes and float32 bytes of the weights."""
+    """Return the hex SHA-256 over the names, shapes and float32 bytes of the weights."""
     digest = hashlib.sha256()
     for layer in model.layers:
         for weight in layer.weights:
@@ -80,24 +81,24 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def _keras_bytes(model: keras.Model) -> bytes:
-    """The model as Keras saves it, without times of day and addresses in memory."""
-    timeless = io.BytesIO()
+    """Return the model as Keras saves it, without times and memory addresses."""
+    buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "model.keras")
         model.save(saved)
-        with zipfile.ZipFile(saved) as old:
-            contents = {name: old.read(name) for name in old.namelist()}
-    about = json.loads(contents["metadata.json"])
-    contents["metadata.json"] = json.dumps({k: v for k, v in about.items() if k != "date_saved"}).encode()
-    contents["config.json"] = _count_ids(contents["config.json"])
-    with zipfile.ZipFile(timeless, "w") as new:
+        with zipfile.ZipFile(saved) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(contents["metadata.json"])
+    contents["metadata.json"] = json.dumps({k: v for k, v in metadata.items() if k != "date_saved"}).encode()
+    contents["config.json"] = _number_ids(contents["config.json"])
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in contents.items():
-            new.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
-    return timeless.getvalue()
+            archive.writestr(zipfile.ZipInfo(name, _EARLIEST), content)
+    return buffer.getvalue()
 
 
 def _remove_random_number(fingerprint: Path) -> None:
-    """TensorFlow puts a random number beside the digests of a SavedModel; nothing reads it."""
+    """Remove the random number that TensorFlow adds to the digests of a SavedModel; nothing reads it."""
     from tensorflow.core.protobuf import fingerprint_pb2
 
     proto = fingerprint_pb2.FingerprintDef.FromString(fingerprint.read_bytes())
@@ -105,22 +106,22 @@ def _remove_random_number(fingerprint: Path) -> None:
     write_whole(fingerprint, proto.SerializeToString(deterministic=True))
 
 
-def _count_ids(config: bytes) -> bytes:
-    """Keras marks objects that layers share by their address in memory; count them instead."""
+def _number_ids(config: bytes) -> bytes:
+    """Replace the memory addresses by which Keras identifies objects shared by layers with consecutive numbers."""
     ids: dict[bytes, bytes] = {}
     return re.sub(
-        rb'(?<="shared_object_id": )\d+', lambda found: ids.setdefault(found[0], b"%d" % (len(ids) + 1)), config
+        rb'(?<="shared_object_id": )\d+', lambda match: ids.setdefault(match[0], b"%d" % (len(ids) + 1)), config
     )
 
 
 def _onnx_bytes(serve: Any, signature: list[tf.TensorSpec]) -> bytes:
-    """The function as ONNX, with names counted within the graph: tf2onnx's depend on what else the process did."""
+    """Return the function as ONNX. Its names are numbered, as those of tf2onnx depend on what the process did."""
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=_OPSET)
     graph = proto.graph
-    kept = {value.name: value.name for value in (*graph.input, *graph.output)}
-    names: dict[str, str] = {"": "", **kept}  # an empty name is an optional input left out
+    names: dict[str, str] = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names[""] = ""  # an omitted optional input
 
     def rename(name: str) -> str:
         return names.setdefault(name, f"t{len(names)}")

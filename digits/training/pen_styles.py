@@ -1,11 +1,11 @@
-"""Digits as people write them whom MNIST does not know, drawn at random from the strokes of a pen.
+"""Generated digits in styles that MNIST lacks, drawn with random strokes of a pen.
 
-MNIST's writers are Americans of the 1990s. Elsewhere a 1 has a flag and perhaps a foot, a 7 a bar, a 9 a small head and
-a tail that curls, a 6 a small bowl, and a 4 stays open. A few thousand of these among the training images are what a
-network needs to read them; dev/bench/pens.py measures it on real pen drawings.
+MNIST's writers are Americans of the 1990s. Elsewhere a 1 has a flag and perhaps a foot, a 7 has a bar, a 9 a small head
+and a curled tail, a 6 a small bowl, and a 4 is open. A few thousand of these among the training images suffice for a
+network to read them; dev/bench/pens.py measures it on real pen drawings.
 
-A glyph is drawn in a box that is 1 high and about 1 wide, x to the right and y down, and then laid as MNIST's digits
-are: 20 pixels on the longer side, the centre of mass in the middle of 28 x 28.
+A glyph is drawn in a box that is 1 high and about 1 wide, x to the right and y down. It is then placed as MNIST's
+digits are: 20 pixels on the longer side, the centre of mass in the middle of 28 x 28.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from digits.data.preprocessing import BOX, FIELD
 Points = npt.NDArray[np.float64]  # (n, 2): x and y
 Random = np.random.Generator
 
-_FINE = 4  # steps per pixel while a glyph is drawn
-_PEN = (1.7, 2.9)  # pixels
-_WIDTH = (0.6, 1.0)  # of a glyph, as a share of its template's
-_SLANT = (-0.35, 0.15)  # to the right for each step down
+_FINE = 4  # samples per pixel while a glyph is drawn
+_PEN_WIDTH = (1.7, 2.9)  # range in pixels
+_WIDTH = (0.6, 1.0)  # range of a glyph's width, as a share of its template's
+_SLANT = (-0.35, 0.15)  # range of the shift to the right per unit down
 
 
-def drawn(count: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """`count` images, uint8 (count, 28, 28) in 0..255, and their labels, uint8 (count,): as many of each glyph.
+def generate(count: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return images, uint8 (count, 28, 28) in 0..255, and their labels, uint8 (count,).
 
-    The same `seed` gives the same images.
+    All glyphs are equally frequent. The same `seed` gives the same images.
     """
     rng = np.random.default_rng(seed)
-    chosen = [list(GLYPHS)[i % len(GLYPHS)] for i in range(count)]
-    images = [_painted(GLYPHS[label](rng), rng) for label in chosen]
-    return np.array(images, np.uint8).reshape(-1, FIELD, FIELD), np.array(chosen, np.uint8)
+    labels = [list(GLYPHS)[i % len(GLYPHS)] for i in range(count)]
+    images = [_paint(GLYPHS[label](rng), rng) for label in labels]
+    return np.array(images, np.uint8).reshape(-1, FIELD, FIELD), np.array(labels, np.uint8)
 
 
 def _one(rng: Random) -> list[Points]:
-    """With a flag, and now and then a foot."""
+    """Draw a 1 with a flag and sometimes a foot."""
     between = rng.uniform
     top, foot = (between(0.5, 0.8), 0.0), (between(0.3, 0.6), 1.0)
     flag = (top[0] - between(0.2, 0.75), between(0.15, 0.5))
@@ -52,7 +52,7 @@ def _one(rng: Random) -> list[Points]:
 
 
 def _four(rng: Random) -> list[Points]:
-    """Open, of two strokes; the first angular or round."""
+    """Draw an open 4 of two strokes; the first is angular or round."""
     between = rng.uniform
     y, width = between(0.45, 0.75), between(0.35, 0.9)
     if rng.random() < 0.6:
@@ -74,7 +74,7 @@ def _four(rng: Random) -> list[Points]:
 
 
 def _six(rng: Random) -> list[Points]:
-    """With a small bowl."""
+    """Draw a 6 with a small bowl."""
     between = rng.uniform
     wide, high = between(0.1, 0.28), between(0.1, 0.22)
     x, y = between(0.35, 0.5), 1 - high
@@ -87,7 +87,7 @@ def _six(rng: Random) -> list[Points]:
 
 
 def _seven(rng: Random) -> list[Points]:
-    """With a bar; in one stroke, or with the bar for itself."""
+    """Draw a 7 with a bar, in one stroke or with the bar as a second one."""
     between = rng.uniform
     left, right = between(0.05, 0.3), between(0.6, 0.95)
     top = _curve((left, between(0, 0.1)), ((left + right) / 2, between(-0.06, 0.05)), (right, between(-0.02, 0.06)))
@@ -108,7 +108,7 @@ def _seven(rng: Random) -> list[Points]:
 
 
 def _nine(rng: Random) -> list[Points]:
-    """With a small head and a tail that curls to the left."""
+    """Draw a 9 with a small head and a tail that curls to the left."""
     between = rng.uniform
     wide, high = between(0.15, 0.3), between(0.13, 0.25)
     start = between(-80, 10)
@@ -130,13 +130,13 @@ GLYPHS: dict[int, Callable[[Random], list[Points]]] = {1: _one, 4: _four, 6: _si
 
 
 def _arc(x: float, y: float, wide: float, high: float, start: float, end: float) -> Points:
-    """Of an ellipse, between two angles in degrees."""
+    """Return an arc of an ellipse around (x, y), between two angles in degrees."""
     angles = np.radians(np.linspace(start, end, 20))
     return np.stack([x + wide * np.cos(angles), y + high * np.sin(angles)], 1)
 
 
 def _curve(*through: tuple[float, float], steps: int = 5) -> Points:
-    """A Catmull-Rom spline."""
+    """Return a Catmull-Rom spline through the points, with `steps` points for each of its parts."""
     p = np.array(through)
     p = np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
     a, b, c, d = (p[i : len(p) - 3 + i, None] for i in range(4))
@@ -145,9 +145,9 @@ def _curve(*through: tuple[float, float], steps: int = 5) -> Points:
     return np.vstack([between.reshape(-1, 2), p[-2:-1]])
 
 
-def _painted(strokes: list[Points], rng: Random) -> npt.NDArray[np.uint8]:
-    """The strokes, made narrower and slanted, as an image, uint8 (28, 28)."""
-    pen = rng.uniform(*_PEN)
+def _paint(strokes: list[Points], rng: Random) -> npt.NDArray[np.uint8]:
+    """Return the strokes, narrowed and slanted at random, as an image, uint8 (28, 28)."""
+    pen = rng.uniform(*_PEN_WIDTH)
     shape = np.array([[rng.uniform(*_WIDTH), rng.uniform(*_SLANT)], [0, 1]])
     strokes = [stroke @ shape.T for stroke in strokes]
     points = np.vstack(strokes)

@@ -9,7 +9,7 @@ import yaml
 
 from digits.data.catalog import names
 from digits.settings import Settings
-from digits.training.recipe import OPTIMIZERS
+from digits.training.optimizers import OPTIMIZERS
 from tests.helpers.command import Digits
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow

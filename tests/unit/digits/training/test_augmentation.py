@@ -1,4 +1,4 @@
-"""Changes to training images."""
+"""Random changes to training images."""
 
 import numpy as np
 import pytest
@@ -11,18 +11,18 @@ BAR[:, 6:22, 12:16] = 1.0
 BARS = np.repeat(BAR, 200, axis=0)
 
 
-def _augment(how, seed=(0, 0), images=BARS):
-    return np.asarray(augment(images, np.array(seed, np.int32), how))
+def _augment(ranges, seed=(0, 0), images=BARS):
+    return np.asarray(augment(images, np.array(seed, np.int32), ranges))
 
 
-def test_no_change_is_no_change():
-    """An augmentation of nothing leaves the images as they are."""
+def test_empty_ranges_change_nothing():
+    """An augmentation whose ranges are all 0 returns the images unchanged."""
     assert np.array_equal(_augment(Augmentation()), BARS)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_images_stay_images(preset):
-    """Shape, type and range of the images hold, each is changed in its own way, and none is lost."""
+def test_augmented_images_are_valid(preset):
+    """Shape, type and range stay, each image is changed differently, and none becomes empty."""
     out = _augment(PRESETS[preset].augmentation)
     assert out.shape == BARS.shape
     assert out.dtype == np.float32
@@ -32,15 +32,15 @@ def test_images_stay_images(preset):
     assert out.sum((1, 2, 3)).min() > 10
 
 
-def test_the_seed_decides():
-    """The same seed gives the same changes, another seed others."""
-    how = PRESETS["fast"].augmentation
-    assert np.array_equal(_augment(how), _augment(how))
-    assert not np.array_equal(_augment(how), _augment(how, seed=(0, 2)))
+def test_the_seed_determines_the_changes():
+    """The same seed gives the same changes, another seed gives others."""
+    ranges = PRESETS["fast"].augmentation
+    assert np.array_equal(_augment(ranges), _augment(ranges))
+    assert not np.array_equal(_augment(ranges), _augment(ranges, seed=(0, 2)))
 
 
-def test_a_shift_moves_without_changing():
-    """A shift moves the centre of mass by at most its range, evenly to all sides."""
+def test_a_shift_moves_the_centre():
+    """A shift moves the centre of mass by at most its range, in all directions."""
     out = _augment(Augmentation(shift=2))[..., 0]
     pixels = np.arange(28)
     right = (out.sum(1) * pixels).sum(1) / out.sum((1, 2)) - 13.5
@@ -51,8 +51,8 @@ def test_a_shift_moves_without_changing():
         assert moved.max() > 1.5
 
 
-def test_a_rotation_turns_by_its_degrees():
-    """A rotation turns the bar's axis by at most its range, to both sides, and keeps the middle."""
+def test_a_rotation_turns_the_axis():
+    """A rotation turns the bar's axis by at most its range, in both directions, and keeps its centre."""
     out = _augment(Augmentation(rotation=20))[..., 0]
     y, x = np.mgrid[:28, :28] - 13.5
     ink = out.sum((1, 2))
@@ -65,7 +65,7 @@ def test_a_rotation_turns_by_its_degrees():
 
 
 def test_strokes_become_thicker_and_thinner():
-    """Of the images, about the share asked for changes: half of those gain ink, half lose it."""
+    """About the given share of the images changes: half of them gain ink, half lose it."""
     ink = _augment(Augmentation(stroke=0.6)).sum((1, 2, 3)) / BAR.sum()
     assert 0.1 < (ink > 1.001).mean() < 0.5
     assert 0.1 < (ink < 0.999).mean() < 0.5

@@ -1,4 +1,4 @@
-"""The three forms of a released model."""
+"""The three formats of a released model."""
 
 import hashlib
 import subprocess
@@ -14,7 +14,8 @@ from digits.data import fetch
 from digits.errors import ReleaseError
 from digits.files import sha256_of_folder
 from digits.training.export import TOLERANCE, check, export, weights_digest
-from digits.training.networks import NETWORKS, build, keras, tf, with_probabilities
+from digits.training.networks import NETWORKS, build, with_probabilities
+from digits.training.tensorflow import keras, tf
 from tests.helpers.support import Finished
 
 IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
@@ -22,26 +23,26 @@ IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
 
 @pytest.fixture(scope="module")
 def model():
-    """A model with random weights."""
+    """Return a model with random weights."""
     keras.utils.set_random_seed(0)
     return with_probabilities(build("small"))
 
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    """That model's exports."""
+    """Return the folder of that model's exports."""
     folder = tmp_path_factory.mktemp("export")
     export(model, folder)
     return folder
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_network_has_three_forms_that_agree(network, tmp_path):
-    """What is exported of each network is read back and gives the same answers, normalization and dropout included."""
-    made = build(network)
-    for weight in made.non_trainable_weights:  # the moving statistics, as training would leave them
+def test_the_formats_of_every_network_agree(network, tmp_path):
+    """The three formats return the same probabilities, also with normalization and dropout."""
+    built = build(network)
+    for weight in built.non_trainable_weights:  # the moving statistics, which training changes
         weight.assign(weight + 0.5)
-    export(with_probabilities(made), tmp_path)
+    export(with_probabilities(built), tmp_path)
     check(tmp_path, IMAGES)
 
 
@@ -49,44 +50,45 @@ def _digests(folder):
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.keras", "model.onnx")}
 
 
-def test_the_three_forms_agree(folder):
+def test_the_three_formats_agree(folder):
     """Keras, SavedModel and ONNX give the same probabilities within 1e-5."""
     check(folder, IMAGES)
 
 
-def test_onnx_has_the_promised_signature(folder):
-    """The ONNX form is valid, takes any number of images as `image` and gives `probabilities`."""
+def test_onnx_has_the_documented_signature(folder):
+    """The ONNX model is valid, takes any number of images as `image` and returns `probabilities`."""
     onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    (taken,), (given,) = session.get_inputs(), session.get_outputs()
-    assert (taken.name, taken.shape, taken.type) == ("image", ["n", 28, 28, 1], "tensor(float)")
-    assert (given.name, given.shape, given.type) == ("probabilities", ["n", 10], "tensor(float)")
+    (model_input,), (model_output,) = session.get_inputs(), session.get_outputs()
+    assert (model_input.name, model_input.shape, model_input.type) == ("image", ["n", 28, 28, 1], "tensor(float)")
+    assert (model_output.name, model_output.shape, model_output.type) == ("probabilities", ["n", 10], "tensor(float)")
     for count in (1, 3):
         assert session.run(None, {"image": IMAGES[:count]})[0].shape == (count, 10)
 
 
-def test_the_saved_model_has_the_promised_signature(folder):
+def test_the_saved_model_has_the_documented_signature(folder):
     """The SavedModel's serving_default takes float32 (n, 28, 28, 1) and its only output is `probabilities`."""
     signature = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
-    taken = signature.structured_input_signature[1]["image"]
-    assert (taken.shape.as_list(), taken.dtype) == ([None, 28, 28, 1], tf.float32)
+    model_input = signature.structured_input_signature[1]["image"]
+    assert (model_input.shape.as_list(), model_input.dtype) == ([None, 28, 28, 1], tf.float32)
     assert list(signature.structured_outputs) == ["probabilities"]
     assert signature.structured_outputs["probabilities"].shape.as_list() == [None, 10]
 
 
-def test_keras_can_load_its_form_in_safe_mode(model, folder):
-    """The Keras form loads with code execution forbidden, with the same weights."""
+def test_keras_loads_its_format_in_safe_mode(model, folder):
+    """The Keras file loads with code execution forbidden, with the same weights."""
     loaded = keras.saving.load_model(folder / "model.keras", safe_mode=True)
     assert weights_digest(loaded) == weights_digest(model)
 
 
 def test_the_same_weights_give_the_same_bytes(model, folder, tmp_path):
-    """Exported again, and in another process, Keras's and ONNX's files are the same to the last bit."""
+    """Exported again, and in another process, the Keras and ONNX files are identical."""
     export(model, tmp_path / "again")
     code = (
         "import sys, pathlib\n"
         "from digits.training.export import export\n"
-        "from digits.training.networks import build, keras, with_probabilities\n"
+        "from digits.training.networks import build, with_probabilities\n"
+        "from digits.training.tensorflow import keras\n"
         "build('large')\n"
         "keras.utils.set_random_seed(0)\n"
         "export(with_probabilities(build('small')), pathlib.Path(sys.argv[1]))\n"
@@ -97,11 +99,12 @@ def test_the_same_weights_give_the_same_bytes(model, folder, tmp_path):
 
 
 def test_training_again_gives_the_same_saved_model(tmp_path):
-    """Two processes that do the same write the same SavedModel, to the last bit: publishing may be done again."""
+    """Two processes that do the same write an identical SavedModel, so a repeated publication succeeds."""
     code = (
         "import sys, pathlib\n"
         "from digits.training.export import export\n"
-        "from digits.training.networks import build, keras, with_probabilities\n"
+        "from digits.training.networks import build, with_probabilities\n"
+        "from digits.training.tensorflow import keras\n"
         "keras.utils.set_random_seed(0)\n"
         "export(with_probabilities(build('small')), pathlib.Path(sys.argv[1]))\n"
     )
@@ -110,8 +113,8 @@ def test_training_again_gives_the_same_saved_model(tmp_path):
     assert sha256_of_folder(tmp_path / "once") == sha256_of_folder(tmp_path / "again")
 
 
-def test_the_digest_is_the_weights(model):
-    """A changed weight changes the digest, and undoing it brings the digest back."""
+def test_the_digest_follows_the_weights(model):
+    """A changed weight changes the digest; the old weight gives the old digest."""
     bias = model.get_layer("logits").bias
     before, value = weights_digest(model), bias.numpy()
     bias.assign(value + 1)
@@ -121,8 +124,8 @@ def test_the_digest_is_the_weights(model):
     assert weights_digest(model) == before
 
 
-def test_forms_that_differ_are_refused(folder, tmp_path):
-    """An ONNX form of other weights is refused, with how far it is off."""
+def test_formats_that_differ_are_rejected(folder, tmp_path):
+    """An ONNX file with other weights is rejected, with the largest difference."""
     other = with_probabilities(build("small"))
     export(other, tmp_path)
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
@@ -130,7 +133,7 @@ def test_forms_that_differ_are_refused(folder, tmp_path):
         check(tmp_path, IMAGES)
 
 
-def test_the_three_forms_agree_on_mnist(finished: Finished, mnist_folder: Path) -> None:
+def test_the_three_formats_agree_on_mnist(finished: Finished, mnist_folder: Path) -> None:
     """Keras, SavedModel and ONNX of a trained model agree within 1e-5 on MNIST's first 1,000 test images."""
     test = fetch.fetch("mnist", str(mnist_folder), mnist_folder).test
     images = test.images[:1000, ..., None].astype(np.float32) / np.float32(255)
