@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pkgutil
+from typing import TYPE_CHECKING, cast
+
+from digits.settings import BACKENDS
 
 if TYPE_CHECKING:
     from backends.base import Backend
@@ -10,17 +13,5 @@ if TYPE_CHECKING:
 
 
 def open_backend(settings: Settings) -> Backend:
-    """The backend that the settings name."""
-    if settings.backend == "process":
-        from backends.process.backend import ProcessBackend
-
-        return ProcessBackend(settings)
-    if settings.backend == "docker":
-        from backends.docker.backend import DockerBackend
-
-        return DockerBackend(settings)
-    if settings.backend == "kubeflow":
-        from backends.kubeflow.backend import KubeflowBackend
-
-        return KubeflowBackend(settings)
-    raise NotImplementedError(f"{settings.backend!r} is in digits.settings.BACKENDS, but nothing here opens it")
+    """Return the backend that the settings name, imported from `digits.settings.BACKENDS`."""
+    return cast("Backend", pkgutil.resolve_name(BACKENDS[settings.backend])(settings))

@@ -1,7 +1,8 @@
-"""One program at a time: a lock file in DIGITS_HOME, whose holder is not waited for without end."""
+"""Lock files in DIGITS_HOME. The kernel releases a lock when its process ends, however it ends."""
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,13 @@ from digits.files import cannot_write
 
 
 @contextmanager
-def locked(path: Path, seconds: float, what: str) -> Iterator[None]:
-    """Hold the lock `path` while the block runs. `what`: what it is held for, "start the predictor", for the message.
+def locked(path: Path, seconds: float, action: str) -> Iterator[None]:
+    """Hold the lock `path` while the block runs, so that one program at a time does `action`.
+
+    Args:
+        path: the lock file; its folder is created.
+        seconds: to wait for another program that holds it.
+        action: what is done under the lock ("start the predictor"), for the error message.
 
     Raises:
         DigitsError: another program has held it all those seconds, or the file system refused the lock file.
@@ -24,10 +30,22 @@ def locked(path: Path, seconds: float, what: str) -> Iterator[None]:
         lock = FileLock(path).acquire(timeout=seconds)
     except Timeout as exc:
         raise DigitsError(
-            f"cannot {what}: another `digits` has held {path} for {seconds:.0f} s",
+            f"cannot {action}: another `digits` has held {path} for {seconds:.0f} s",
             remedy=f"wait for it, or end it (fuser {path} shows which it is), then do this again",
         ) from exc
     except OSError as exc:
         raise cannot_write(path, exc) from exc
     with lock:
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock `path`."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such file
+        return False
+    return False

@@ -1,4 +1,4 @@
-"""Programs of the host, run with a deadline; what they said is in the error."""
+"""Other programs on this machine: whether they exist, and running them with a timeout."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ HOW_TO_GET = {
 
 
 class ProgramError(DigitsError):
-    """A program ended with an error or did not end in time."""
+    """A program ended with an error, or not within its timeout."""
 
 
-def finding_us(environment: Mapping[str, str]) -> dict[str, str]:
-    """That environment, so that a Python started in it finds our packages, from whichever folder."""
+def with_pythonpath(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` with a PYTHONPATH by which a Python finds our packages from any working directory."""
     root = str(Path(__file__).resolve().parents[1])
     return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))}
 
 
 def need(name: str) -> None:
-    """Raise MissingError unless the program is on PATH (and, for docker, its engine answers)."""
+    """Check that a program is on PATH, and for docker that its engine answers. Raises MissingError."""
     if shutil.which(name) is None:
         raise MissingError(f"{name} is not on PATH", remedy=HOW_TO_GET[name])
     if name == "docker":
@@ -42,17 +42,17 @@ def program(*command: str, seconds: float = 60) -> str:
     """Run a program and return its standard output.
 
     Raises:
-        ProgramError: it ended with an error, or not within `seconds`; carries the end of what it said.
+        ProgramError: it ended with an error, or not within `seconds`; holds the end of its output.
     """
     environ = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds,
             env=environ, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
         raise ProgramError(f"{' '.join(command[:3])} did not end within {seconds:.0f} s") from exc
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip())[-3000:]
-        raise ProgramError(f"{' '.join(command[:3])} ended with {done.returncode}: {said}")
-    return done.stdout
+    if process.returncode:
+        output = (process.stderr.strip() or process.stdout.strip())[-3000:]
+        raise ProgramError(f"{' '.join(command[:3])} ended with {process.returncode}: {output}")
+    return process.stdout

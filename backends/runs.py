@@ -1,50 +1,55 @@
-"""The record of each run on this machine: what was asked for, its events and logs, and how it ended.
+"""The record of each run on this machine: the request, its events and logs, and how it ended.
 
 runs/<id>/run.json        request, state, process ids
-runs/<id>/events.jsonl    what happened
-runs/<id>/logs/           a file a step, and the engine's
-runs/<id>/result.json     the definition's outputs
+runs/<id>/lock            held by the process that runs it, as long as that lives
+runs/<id>/events.jsonl    the events
+runs/<id>/logs/           a file for each step, and the engine's
+runs/<id>/result.json     the outputs of the definition
 runs/<id>/report.html
+runs/<id>/tmp, workspace  temporary files, removed at the end of the run
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
 import secrets
 import shutil
-import time
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from filelock import FileLock
 
+from backends import processes
 from backends.base import FAILED, SUCCEEDED, Request
+from backends.locks import is_held, locked
+from digits import events
 from digits.errors import MissingError, UsageError
-from digits.files import cannot_write, write_json, writer_of
+from digits.files import PART, cannot_write, remove_abandoned, write_json
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
-LISTED = 5  # runs, where one that is not known was asked for
+MAX_LISTED = 5  # runs, in the error for a run that does not exist
+LOCK_SECONDS = 60.0
 
-# Where runs write, alone or as other programs do too, and the names that files have until they are whole.
-OURS, SHARED = ("pipeline", "cache"), ("data", "store/models", "store/promotions")
-HALF_WRITTEN = ("*.part", "*.part-journal")
-CACHE_HALF_WRITTEN = ".kfp_cache_*.tmp"  # kfp.local's
+# Folders in DIGITS_HOME in which runs write, besides their own.
+WRITTEN = ("pipeline", "cache", "data", "store")
+CACHE_PARTS = ".kfp_cache_*.tmp"  # temporary files of kfp.local, which it does not lock
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder."""
+    """A run's folder. The object that `create` returned holds the run's lock."""
 
     folder: Path
+    lock: FileLock | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
-        """The run's id, its folder's name; sorts by time."""
+        """The run's id: the name of its folder. Ids sort by time."""
         return self.folder.name
 
     @property
@@ -58,72 +63,78 @@ class Run:
         return self.folder / "logs"
 
     def record(self) -> dict[str, Any]:
-        """The content of run.json; of one that cannot be read, the state DAMAGED alone: other runs go on."""
+        """Return the content of run.json; only {"state": DAMAGED} if it cannot be read, so that other runs work."""
         try:
-            found = json.loads((self.folder / "run.json").read_text())
-            found["state"], found["parameters"], found["pid"], found["started"]
+            content = json.loads((self.folder / "run.json").read_text())
+            content["state"], content["parameters"], content["pid"]
         except (OSError, ValueError, KeyError, TypeError):
             return {"state": DAMAGED}
-        return dict(found)
+        return dict(content)
 
     def update(self, **changes: Any) -> None:
-        """Change fields of run.json."""
+        """Change fields of run.json. Raises DigitsError if the file system refuses."""
         write_json(self.folder / "run.json", self.record() | changes)
+
+    def is_running(self) -> bool:
+        """Return whether the process of this run lives. The record of a killed run says RUNNING, too."""
+        return is_held(self.folder / "lock") and self.record()["state"] == RUNNING
 
 
 def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run:
-    """A new run. Ids sort by time, to the microsecond; the random tail keeps those of several programs apart.
+    """Create a run. It counts as running while the returned object lives and its record says RUNNING.
 
-    Raises DigitsError if the file system refuses.
+    Ids sort by time, to the microsecond; their random end distinguishes runs of several programs.
+
+    Raises:
+        DigitsError: the file system refused.
     """
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-    run = Run(home / "runs" / f"{stamp}-{secrets.token_hex(2)}")
-    # There is no run without a record: of a program killed before that, `bury_dead` knows the folder by its process id.
-    part = run.folder.with_name(f".{run.id}.{os.getpid()}.part")
-    try:
-        (part / "logs").mkdir(parents=True)
-        write_json(
-            part / "run.json",
-            {
-                "id": run.id,
-                "backend": backend,
-                "parameters": request.parameters,
-                "use_cache": request.use_cache,
-                "resumes": resumes,
-                "state": RUNNING,
-                "began": time.time(),
-                "pid": os.getpid(),
-                "started": started_at(os.getpid()),
-            },
-        )
-        part.rename(run.folder)
-    except OSError as exc:
-        raise cannot_write(run.folder, exc) from exc
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    folder = home / "runs" / f"{stamp}-{secrets.token_hex(2)}"
+    lock = FileLock(folder / "lock", thread_local=False)
+    run = Run(folder, lock)
+    record = {
+        "id": run.id,
+        "backend": backend,
+        "parameters": request.parameters,
+        "use_cache": request.use_cache,
+        "resumes": resumes,
+        "state": RUNNING,
+        "pid": os.getpid(),
+    }
+    with _changing(home):
+        try:
+            run.logs.mkdir(parents=True)
+            lock.acquire(timeout=0)
+            write_json(folder / "run.json", record)
+        except BaseException as exc:
+            lock.release()
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(exc, OSError):
+                raise cannot_write(folder, exc) from exc
+            raise
     return run
 
 
 def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) -> Path:
-    """Where a run keeps its steps' results: the shared cache `name`, or its own where that is not wanted.
+    """Return the folder for the results of a run's steps: the shared cache `name`, or one of its own with --no-cache.
 
-    A resumed run goes on with the cache of the run that it takes up.
+    A resumed run uses the cache of the run that it continues.
     """
-    # One that was killed before it could note its cache has nothing in it.
-    if resumes and (noted := find(home, resumes).record().get("cache_root")):
-        return Path(noted)
+    # A run that was killed before it recorded its cache has nothing in it.
+    if resumes and (recorded := find(home, resumes).record().get("cache_root")):
+        return Path(recorded)
     return home / "cache" / name if request.use_cache else run.folder / "cache"
 
 
 def find(home: Path, run_id: str = "") -> Run:
-    """The run of that id, or the newest. Raises MissingError."""
+    """Return the run of that id, or the newest. Raises MissingError if there is none."""
     known = all_runs(home)
-    found = [run for run in known if run_id in {"", run.id}]
-    if found:
-        return found[-1]
+    matches = [run for run in known if run_id in {"", run.id}]
+    if matches:
+        return matches[-1]
     if not known:
         raise MissingError(f"no run {run_id}".rstrip() + f" in {home / 'runs'}", remedy="digits run")
-    last = ", ".join(run.id for run in known[-LISTED:])
+    last = ", ".join(run.id for run in known[-MAX_LISTED:])
     raise MissingError(
         f"no run {run_id} in {home / 'runs'}; the last of {len(known)}: {last}",
         remedy="give one of those, or none for the newest",
@@ -131,156 +142,66 @@ def find(home: Path, run_id: str = "") -> Run:
 
 
 def all_runs(home: Path) -> list[Run]:
-    """All runs, oldest first."""
-    return [Run(path.parent) for path in sorted((home / "runs").glob("[!.]*/run.json"))]
+    """Return all runs, oldest first."""
+    return [Run(path.parent) for path in sorted((home / "runs").glob("*/run.json"))]
 
 
 def to_resume(home: Path, run_id: str = "") -> Run:
-    """The run to take up: that of the id, else the last one that is over, if it failed or was canceled.
-
-    If that one succeeded, whatever failed before it has been made good, or was given up.
+    """Return the run to resume: that of the id, else the last one that has ended, unless it succeeded.
 
     Raises:
         MissingError: there is no such run.
-        UsageError: it goes on, it succeeded though no id was given, or its record is damaged.
+        UsageError: it is still running, its record is damaged, or no id was given and the last run succeeded.
     """
-    over = [run for run in all_runs(home) if not _goes_on(run)]
-    found = over[-1] if over and not run_id else find(home, run_id)
-    if _goes_on(found):
-        raise UsageError(f"run {found.id} is going on", remedy="wait for it, or interrupt it (Ctrl-C) where it runs")
-    state = found.record()["state"]
-    if state == DAMAGED:
+    ended = [run for run in all_runs(home) if not run.is_running()]
+    run = ended[-1] if ended and not run_id else find(home, run_id)
+    record = run.record()
+    if run.is_running():
         raise UsageError(
-            f"the record {found.folder / 'run.json'} is damaged, so that run cannot be taken up", remedy="digits run"
+            f"run {run.id} is still running (process {record['pid']})",
+            remedy="wait for it, or interrupt it (Ctrl-C) where it runs",
         )
-    if not run_id and state == SUCCEEDED:
+    if record["state"] == DAMAGED:
         raise UsageError(
-            f"the last run {found.id} succeeded; there is nothing to resume",
+            f"the record {run.folder / 'run.json'} is damaged, so the run cannot be resumed", remedy="digits run"
+        )
+    if not run_id and record["state"] == SUCCEEDED:
+        raise UsageError(
+            f"the last run {run.id} succeeded; there is nothing to resume",
             remedy="digits run; or digits run --resume RUN, for one that failed before it",
         )
-    return found
+    return run
 
 
-def _goes_on(run: Run) -> bool:
-    """Whether a run's program is still there; the record of one that was killed says RUNNING too."""
-    record = run.record()
-    return bool(record["state"] == RUNNING and alive(record["pid"], record["started"]))
+def reap_dead_runs(home: Path) -> list[Run]:
+    """Clean up runs whose process died (killed, power cut), and mark them FAILED. Returns them."""
+    dead = []
+    with _changing(home):
+        for folder in (home / "runs").glob("*"):
+            if not (folder / "run.json").exists():  # its program was killed in `create`
+                shutil.rmtree(folder, ignore_errors=True)
+        for run in all_runs(home):
+            if run.record()["state"] != RUNNING or run.is_running():
+                continue
+            processes.end_with_variable(events.VARIABLE, str(run.events))
+            run.update(state=FAILED, why="the program that ran it was killed")
+            remove_temporary_files(home, run)
+            dead.append(run)
+    return dead
 
 
-def bury_dead(home: Path) -> list[Run]:
-    """End what is left of runs whose program is gone (killed, power cut); returns them. They are FAILED."""
-    buried = []
-    for part in (home / "runs").glob(".*.part"):
-        maker = part.name.split(".")[-2]
-        if maker.isdecimal() and not psutil.pid_exists(int(maker)):
-            shutil.rmtree(part, ignore_errors=True)
-    for run in all_runs(home):
-        record = run.record()
-        if record["state"] != RUNNING or _goes_on(run):
-            continue
-        if "engine" in record:
-            end_group(record["engine"], record["engine_started"])
-        run.update(state=FAILED, why="the program that ran it was killed")
-        tidy(home, run)
-        buried.append(run)
-    return buried
-
-
-def tidy(home: Path, run: Run) -> None:
-    """Remove the temporary and half-written files of a run whose processes have ended."""
+def remove_temporary_files(home: Path, run: Run) -> None:
+    """Remove the temporary files of a run whose processes have ended, and those of other programs that were killed."""
     for name in ("tmp", "workspace"):
         shutil.rmtree(run.folder / name, ignore_errors=True)
-    # Also of what lies where a promotion, a prediction or another run may be writing just now, the name says by whom.
-    beside = [path for folder in (home, run.folder) for pattern in HALF_WRITTEN for path in folder.glob(pattern)]
-    shared = [path for place in SHARED for pattern in HALF_WRITTEN for path in (home / place).rglob(pattern)]
-    for part in [*beside, *shared]:
-        if _given_up(part, run):
-            _remove(part)
-    if any(other.id != run.id and other.record()["state"] == RUNNING for other in all_runs(home)):
-        return  # what that one writes just now looks the same
-    record = run.record()
-    began = record.get("began", record.get("started", 0.0))  # an earlier version noted only when its process started
-    for pattern in (*HALF_WRITTEN, CACHE_HALF_WRITTEN):
-        for part in [path for place in OURS for path in (home / place).rglob(pattern)]:
-            with contextlib.suppress(OSError):
-                if part.stat().st_mtime >= began - 1:
-                    _remove(part)
+    folders = [run.folder, *(home / name for name in WRITTEN)]
+    remove_abandoned([*home.glob(f".*{PART}"), *(part for folder in folders for part in folder.rglob(f".*{PART}"))])
+    if not any(other.id != run.id and other.is_running() for other in all_runs(home)):
+        for folder in folders:
+            for part in folder.rglob(CACHE_PARTS):
+                part.unlink(missing_ok=True)
 
 
-def _given_up(part: Path, run: Run) -> bool:
-    """Whether nobody goes on writing a half-written file: it is of this run, which has ended, or of a dead process.
-
-    Engine and steps write under the run's id. A step in a container knows only its own process id, which outside is
-    another process's: by that, its files would stay for as long as that one lives, or go while it still writes.
-    Where a dead writer's id is another process's by now, the file stays until the next run has ended.
-    """
-    writer = writer_of(part)
-    return writer == run.id or (writer.isdecimal() and not psutil.pid_exists(int(writer)))
-
-
-def _remove(part: Path) -> None:
-    with contextlib.suppress(OSError):
-        shutil.rmtree(part) if part.is_dir() else part.unlink()
-
-
-def started_at(pid: int) -> float:
-    """The moment that tells a process from another one of the same id. Raises psutil.NoSuchProcess.
-
-    On Linux seconds after boot: there create_time() moves with the clock when that is set.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return float(psutil.Process(pid).create_time())
-    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def alive(pid: int, started: float) -> bool:
-    """Whether the process that had this id when it started is still there."""
-    try:
-        return _same(pid, started) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _same(pid: int, started: float) -> bool:
-    # An earlier version noted create_time().
-    return started_at(pid) == started or abs(psutil.Process(pid).create_time() - started) < 1
-
-
-def end_group(leader: int, started: float, seconds: float = 5) -> None:
-    """End the processes of a group that we made: ask, wait, then kill. A reused id is left alone."""
-    with contextlib.suppress(psutil.NoSuchProcess):  # its members may outlive the leader
-        if not _same(leader, started):
-            return
-    members = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == leader:
-                members.append(process)
-        except (psutil.Error, OSError):
-            continue
-    for process in members:
-        _signal(process, "terminate")
-    _, left = psutil.wait_procs(members, timeout=seconds)
-    for process in left:
-        _signal(process, "kill")
-    psutil.wait_procs(left, timeout=seconds)
-
-
-def end_children(pid: int, seconds: float = 5) -> None:
-    """End all descendants of a process: kill, and wait until they are gone."""
-    try:
-        children = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    for process in children:
-        _signal(process, "kill")
-    psutil.wait_procs(children, timeout=seconds)
-
-
-def _signal(process: psutil.Process, how: str) -> None:
-    try:
-        getattr(process, how)()
-    except psutil.Error:
-        return
+def _changing(home: Path) -> AbstractContextManager[None]:
+    """Return a lock for creating and reaping runs, so that a run that is being created is not reaped."""
+    return locked(home / "runs.lock", LOCK_SECONDS, "create or clean up a run")

@@ -100,7 +100,9 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for which, image in images.IMAGES.items():
         name = (
-            minio.image(client, settings, print) if which == "minio" else images.ensure(client, settings, which, print)
+            minio.ensure_image(client, settings, print)
+            if which == "minio"
+            else images.ensure_image(client, settings, which, print)
         )
         text = json.dumps(sbom(client, name), indent=1) + "\n"
         if wrong := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):

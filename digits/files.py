@@ -1,13 +1,15 @@
-"""Files written whole or not at all, and their digests."""
+"""Files that are written whole or not at all, and digests of files."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from digits.errors import DigitsError, MissingError, UsageError
 
-WRITER_VARIABLE = "DIGITS_RUN"  # the run that a process works for
+PART = ".part"  # ends the names of temporary files, .NAME.RANDOM.part
 
 
 def sha256_of(content: bytes | Path) -> str:
-    """Hex SHA-256 of some bytes or of a file's content."""
+    """Return the hex SHA-256 of bytes or of a file's content."""
     if isinstance(content, Path):
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -27,16 +29,20 @@ def sha256_of(content: bytes | Path) -> str:
 
 
 def sha256_of_folder(folder: Path) -> str:
-    """Hex SHA-256 over the names and the contents of all files below a folder."""
+    """Return the hex SHA-256 of the names and contents of all files below a folder."""
     files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
     return sha256_of(canonical_json(files))
 
 
 def folder_from_url(address: str, name: str) -> Path:
-    """The folder that a `file://` URL or a plain path stands for; `name` is the setting's, for the error.
+    """Return the folder of a `file://` URL or a plain path.
+
+    Args:
+        address: the URL or path.
+        name: of the setting, for the error message.
 
     Raises:
-        UsageError: a URL with a host, of a relative path, or with a part that a folder has not: it would be dropped.
+        UsageError: the URL has a host, a relative path, a query or a fragment.
     """
     if not address.lower().startswith("file:"):
         return Path(address).expanduser()
@@ -49,65 +55,87 @@ def folder_from_url(address: str, name: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def part_of(path: Path) -> Path:
-    """A name beside `path` for what becomes it once it is whole: `.NAME.WRITER.RANDOM.part`.
-
-    The writer is the run that this process works for, else its process id: by that, whoever finds the file later
-    knows whether anybody still writes it. Of a step in a container the process id would be another process's outside.
-    """
-    writer = os.environ.get(WRITER_VARIABLE) or os.getpid()
-    return path.with_name(f".{path.name}.{writer}.{secrets.token_hex(4)}.part")
-
-
-def writer_of(part: Path) -> str:
-    """The writer that `part_of` put into a name, the id of a run or of a process; of another name, any text."""
-    return ["", "", *part.name.split(".")][-3]
-
-
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` for writing; it becomes `path` only if the block succeeds.
+def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Open a temporary file next to `path` for writing. It becomes `path` only if the block succeeds.
+
+    It is locked until then: if this process is killed, the lock is free, and `remove_abandoned` removes the file.
+
+    Args:
+        path: the file; its folder is created.
+        replace: False lets exactly one of several writers succeed, by a hard link.
+        mode: permissions of the file.
 
     Raises:
-        DigitsError: the file system refused (full, read-only); names the path and removes the temporary file.
+        DigitsError: the file system refused (full, read-only).
+        OSError: the hard link failed; FileExistsError if `path` exists.
     """
-    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        opened = part.open("xb")
+        part, file = _open_locked(path)
     except OSError as exc:
         raise cannot_write(path, exc) from exc
     try:
-        with opened as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    except OSError as exc:
-        raise cannot_write(path, exc) from exc
+        with file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                part.chmod(mode)
+                if replace:
+                    part.replace(path)
+            except OSError as exc:
+                raise cannot_write(path, exc) from exc
+            if not replace:
+                os.link(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
+def _open_locked(path: Path) -> tuple[Path, IO[bytes]]:
+    """Create a temporary file for `path` and lock it. Returns its path and the open file."""
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+        file = open(part, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115 # returned
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()  # a clean-up locked it before us and removes it
+            continue
+        except OSError:
+            return part, file  # this file system has no locks, so that no clean-up removes anything there
+        if os.fstat(file.fileno()).st_nlink:
+            return part, file
+        file.close()
+
+
+def remove_abandoned(parts: Iterable[Path]) -> None:
+    """Remove those of the temporary files that no process has locked: their writers were killed."""
+    for part in parts:
+        with contextlib.suppress(OSError), part.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+            Path(f"{part}-journal").unlink(missing_ok=True)  # of a SQLite database
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file whole: a temporary name, then a rename. Raises DigitsError as `whole_file`."""
+    """Write a file by way of a temporary file. Raises DigitsError as `whole_file`."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole."""
+    """Write `value` as indented JSON. Raises DigitsError as `whole_file`."""
     write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one JSON text of `value` that digests are taken over: sorted keys, no spaces."""
+    """Return the JSON text of `value` for digests: sorted keys, no spaces. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def cannot_write(path: Path, exc: OSError) -> DigitsError:
-    """What to raise where the file system refused `path`: MissingError where space lacks, else DigitsError."""
+    """Return the error for a write to `path` that failed: MissingError if the disk is full, else DigitsError."""
     kind = MissingError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else DigitsError
     return kind(
         f"cannot write {path}: {exc.strerror or exc}", remedy="free some space, or set DIGITS_HOME to another place"

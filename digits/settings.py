@@ -17,10 +17,15 @@ from urllib.parse import urlsplit
 from digits import events, files
 from digits.errors import MASK, UsageError, mask_url
 
-BACKENDS = ("process", "docker", "kubeflow")
+# Each backend's module and class; `backends.open_backend` imports them.
+BACKENDS = {
+    "process": "backends.process.backend:ProcessBackend",
+    "docker": "backends.docker.backend:DockerBackend",
+    "kubeflow": "backends.kubeflow.backend:KubeflowBackend",
+}
 ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"  # address of the predictor that the deploy step waits for
-# Variables that are not settings: backends set the first three for the steps, the tests read the last.
-INTERNAL_VARIABLES = (ENDPOINT_VARIABLE, events.VARIABLE, files.WRITER_VARIABLE, "DIGITS_REQUIRE")
+# Variables that are not settings: backends set the first two for the steps, the tests read the last.
+INTERNAL_VARIABLES = (ENDPOINT_VARIABLE, events.VARIABLE, "DIGITS_REQUIRE")
 
 
 def _setting(

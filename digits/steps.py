@@ -126,12 +126,9 @@ def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, hi
         on_epoch,
         add_styles=prepared["digits"],
     )
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    export.export(trained.model, part)
-    write_whole(part / "architecture.json", trained.model.to_json())
     shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    export.export(trained.model, out)
+    write_whole(out / "architecture.json", trained.model.to_json())
     rows = [vars(result) for result in trained.history]
     write_json(history, rows)
     return {

@@ -1,4 +1,4 @@
-"""The Docker engine: reaching it (contexts included), its errors in our words, the labels of what is ours."""
+"""The Docker engine: connecting to it (contexts included), its errors, and our containers, found by their labels."""
 
 from __future__ import annotations
 
@@ -17,65 +17,60 @@ SECONDS = 60
 REMEDY = "start Docker (systemctl start docker, or Docker Desktop), or run with --backend process"
 
 
-def place() -> str:
-    """The address of the engine, as `docker` itself would take it."""
-    return _address() or "unix:///var/run/docker.sock"
-
-
-def connect() -> Any:
-    """A client of the engine that `docker` itself would use.
+def address() -> str:
+    """Return the engine's address as the command `docker` determines it: DOCKER_HOST, the context, or the default.
 
     Raises:
-        MissingError: the Python package is missing, or no engine answers; says where it was looked for.
+        MissingError: the context cannot be read, or is on another machine.
     """
-    try:
-        import docker
-        from docker.errors import DockerException
-    except ImportError as exc:
-        raise MissingError("the docker backend needs the Python package docker", remedy="pip install docker") from exc
-    address = _address()
-    try:
-        client = docker.DockerClient(base_url=address, timeout=SECONDS) if address else docker.from_env(timeout=SECONDS)
-        client.ping()
-    except (DockerException, OSError) as exc:
-        shown = place()
-        if "Permission denied" in str(exc):
-            raise MissingError(
-                f"this user may not use the Docker engine at {shown}",
-                remedy="add the user to the group docker, or use rootless Docker",
-            ) from exc
-        raise MissingError(f"no Docker engine answers at {shown}", remedy=REMEDY) from exc
-    return client
-
-
-def _address() -> str:
-    """The engine's address: DOCKER_HOST, else that of the chosen context; '' for the default one.
-
-    docker-py knows nothing of contexts, and neither do kfp and testcontainers: for them it is put into DOCKER_HOST.
-    """
-    if given := os.environ.get("DOCKER_HOST"):
-        return given
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
     from docker.context import ContextAPI
 
     try:
         context: Any = ContextAPI.get_current_context()
     except Exception as exc:
         raise MissingError(f"Docker's context cannot be read: {exc}", remedy="docker context use default") from exc
-    host = context.Host if context and context.Name != "default" else None
-    if not host:
-        return ""
-    if not host.startswith(("unix://", "npipe://")):
+    host = context.Host if context and context.Name != "default" else ""
+    if host and not host.startswith(("unix://", "npipe://")):
         raise MissingError(
             f"Docker's context {context.Name!r} is on another machine ({host}); its containers cannot see our files",
             remedy="docker context use default, or run with --backend kubeflow",
         )
-    os.environ["DOCKER_HOST"] = host
-    return str(host)
+    return host or "unix:///var/run/docker.sock"
+
+
+def connect() -> Any:
+    """Return a client of the engine that the command `docker` uses.
+
+    Raises:
+        MissingError: the Python package is missing, or no engine answers at `address`.
+    """
+    try:
+        import docker
+        from docker.errors import DockerException
+    except ImportError as exc:
+        raise MissingError("the docker backend needs the Python package docker", remedy="pip install docker") from exc
+    host = address()
+    try:
+        if os.environ.get("DOCKER_HOST"):  # with its TLS settings
+            client = docker.from_env(timeout=SECONDS)
+        else:
+            client = docker.DockerClient(base_url=host, timeout=SECONDS)
+        client.ping()
+    except (DockerException, OSError) as exc:
+        if "Permission denied" in str(exc):
+            raise MissingError(
+                f"this user may not use the Docker engine at {host}",
+                remedy="add the user to the group docker, or use rootless Docker",
+            ) from exc
+        raise MissingError(f"no Docker engine answers at {host}", remedy=REMEDY) from exc
+    return client
 
 
 @contextmanager
 def errors(doing: str) -> Iterator[None]:
-    """Turn the engine's errors into ours. `doing`: what was being done, "starting MinIO", for the message."""
+    """Turn the engine's errors into ours. `doing`: the action ("starting MinIO"), for the message."""
     import requests
     from docker.errors import DockerException
 
@@ -86,7 +81,7 @@ def errors(doing: str) -> Iterator[None]:
 
 
 def translate(doing: str, exc: Exception) -> DigitsError:
-    """One of the engine's errors as ours, with the remedy where one is known."""
+    """Return an error of the engine as one of ours, with its remedy."""
     text = str(getattr(exc, "explanation", None) or exc)
     if "no space left" in text.lower() or getattr(exc, "errno", None) == errno.ENOSPC:
         return MissingError(f"{doing}: the disk of the Docker engine is full", remedy="docker system prune")
@@ -98,26 +93,25 @@ def translate(doing: str, exc: Exception) -> DigitsError:
 
 
 def installation(settings: Settings) -> str:
-    """What marks the containers of this DIGITS_HOME: two homes on one machine don't touch each other's."""
+    """Return the label of this DIGITS_HOME, which keeps the containers of several installations apart."""
     return hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
 
 
 def labels(settings: Settings, role: str, **more: str) -> dict[str, str]:
-    """The labels of something of ours."""
+    """Return the labels of a container, network, volume or image of this installation."""
     return {INSTALLATION_LABEL: installation(settings), ROLE_LABEL: role} | more
 
 
-def ours(client: Any, settings: Settings, role: str = "", run: str = "") -> list[Any]:
-    """The containers of this installation, of all states; only those of a role or a run if one is given."""
-    wanted = [f"{INSTALLATION_LABEL}={installation(settings)}"]
-    wanted += [f"{ROLE_LABEL}={role}"] * bool(role) + [f"{RUN_LABEL}={run}"] * bool(run)
+def list_containers(client: Any, settings: Settings, role: str = "", run: str = "") -> list[Any]:
+    """Return the containers of this installation in any state; if given, only those of a role or a run."""
+    required = [f"{INSTALLATION_LABEL}={installation(settings)}"]
+    required += [f"{ROLE_LABEL}={role}"] * bool(role) + [f"{RUN_LABEL}={run}"] * bool(run)
     with errors("listing containers"):
-        found: list[Any] = client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
-    return found
+        return list(client.containers.list(all=True, filters={"label": required}, ignore_removed=True))
 
 
 def remove(container: Any, *, grace_seconds: int = 0) -> None:
-    """End and remove a container; nothing happens if it is gone already."""
+    """Stop and remove a container, if it still exists."""
     import requests
     from docker.errors import APIError, NotFound
 
@@ -128,14 +122,14 @@ def remove(container: Any, *, grace_seconds: int = 0) -> None:
     except NotFound:
         return
     except APIError as exc:
-        if exc.status_code != 409:  # its removal is under way
+        if exc.status_code != 409:  # it is being removed already
             raise translate("removing a container", exc) from exc
     except requests.exceptions.RequestException as exc:
         raise translate("removing a container", exc) from exc
 
 
 def network(client: Any, settings: Settings) -> str:
-    """The name of our network, made if there is none."""
+    """Return the name of our network; create it if it does not exist."""
     name = f"digits-{installation(settings)}"
     with errors("making a network"):
         if not client.networks.list(names=[name]):
@@ -144,23 +138,23 @@ def network(client: Any, settings: Settings) -> str:
 
 
 def published(container: Any, port: int) -> int:
-    """The port of 127.0.0.1 behind which a container's `port` is found; 0 where it is not (any more)."""
+    """Return the port of 127.0.0.1 that forwards to a container's `port`; 0 if there is none."""
     bindings = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp") or []
     return int(bindings[0]["HostPort"]) if bindings else 0
 
 
 def clean(client: Any, settings: Settings, *, volumes: bool = True) -> list[str]:
-    """Remove the containers, networks and volumes of this installation. Returns what was removed, in words."""
+    """Remove the containers, networks and volumes of this installation. Returns a description of each."""
     removed = []
-    for container in ours(client, settings):
+    for container in list_containers(client, settings):
         remove(container, grace_seconds=5 if container.status == "running" else 0)
         removed.append(f"container {container.name}")
-    wanted = {"label": f"{INSTALLATION_LABEL}={installation(settings)}"}
+    ours = {"label": f"{INSTALLATION_LABEL}={installation(settings)}"}
     with errors("removing networks and volumes"):
-        for found in client.networks.list(filters=wanted):
-            found.remove()
-            removed.append(f"network {found.name}")
-        for found in client.volumes.list(filters=wanted) if volumes else []:
-            found.remove()
-            removed.append(f"volume {found.name}")
+        for network in client.networks.list(filters=ours):
+            network.remove()
+            removed.append(f"network {network.name}")
+        for volume in client.volumes.list(filters=ours) if volumes else []:
+            volume.remove()
+            removed.append(f"volume {volume.name}")
     return removed

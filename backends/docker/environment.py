@@ -1,22 +1,26 @@
-"""What a step's container is told: what steps read, and no more. Other settings may hold secrets."""
+"""Settings inside a container: which variables a step gets, and which addresses and folders it can reach.
+
+A step gets only the variables that it reads, because other settings may hold credentials.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from backends.docker import minio, predictor
 from digits import events
-from digits.files import WRITER_VARIABLE
+from digits.errors import UsageError
+from digits.files import folder_from_url
 from digits.release import mlflow_log
 from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import get_scheme, schemes
 
-# Of the engine's environment.
+# Taken from the environment of the engine.
 PASSED = (
     events.VARIABLE,
-    WRITER_VARIABLE,
-    mlflow_log.RUN_VARIABLE,
     *mlflow_log.CREDENTIALS,
     ENDPOINT_VARIABLE,
     "TF_CPP_MIN_LOG_LEVEL",
@@ -26,32 +30,53 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 def local_host(address: str) -> str:
-    """The name by which an address, with or without a scheme, means each machine itself; '' where it does not."""
+    """Return the host of an address if it means the local machine (localhost), else ''. A scheme is optional."""
     try:
         host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    except ValueError:  # no address: refused where it is asked
+    except ValueError:  # not an address; reported where it is used
         return ""
     return host if host in {"localhost", "127.0.0.1", "::1"} else ""
 
 
-def of_step(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a step's container, from the steps' settings and the environment of the engine."""
-    everything = settings.environ()
+def check_reachable(settings: Settings, name: str) -> None:
+    """Refuse a setting whose address means another machine inside a container than outside. Raises UsageError."""
+    value = getattr(settings, name)
+    if (name != "data" or "://" in value) and (host := local_host(value)):
+        variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
+        raise UsageError(
+            f"{variable}={value}: inside a container {host} is the container, not this machine",
+            remedy=f"set {variable} to an address that both reach, or unset it",
+        )
+
+
+def data_folder(data: str) -> Path:
+    """Return the folder that DIGITS_DATA names, without `..` and links; a container sees only the folder itself."""
+    return folder_from_url(data, "DIGITS_DATA").resolve()
+
+
+def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a step's container.
+
+    Args:
+        settings: for the steps.
+        environ: the environment of the engine.
+    """
+    values = settings.environ()
     used = get_scheme(settings.store).variables
     other_stores = {name for scheme in schemes().values() for name in scheme.variables if name not in used}
     return {
-        **{name: everything[name] for name in STEP_VARIABLES if name not in other_stores},
+        **{name: values[name] for name in STEP_VARIABLES if name not in other_stores},
         **{name: environ[name] for name in PASSED if name in environ},
         **_proxies(environ),
-        "HOME": "/tmp",  # noqa: S108 # in there
+        "HOME": "/tmp",  # noqa: S108 # of the container
     }
 
 
 def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxies of this machine that a container reaches too, and what is asked without them."""
-    found = {name: environ[name] for name in PROXIES if environ.get(name) and not local_host(environ[name])}
-    if not found:
-        return {}  # then those of Docker's own configuration hold
+    """Return the proxy variables that also work in a container; our own containers are excepted from the proxies."""
+    proxies = {name: environ[name] for name in PROXIES if environ.get(name) and not local_host(environ[name])}
+    if not proxies:
+        return {}  # then Docker's own configuration applies
     direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    inside = ",".join(filter(None, [direct, minio.ALIAS, predictor.ALIAS]))
-    return found | {"NO_PROXY": inside, "no_proxy": inside}
+    hosts = ",".join(filter(None, [direct, minio.ALIAS, predictor.ALIAS]))
+    return proxies | {"NO_PROXY": hosts, "no_proxy": hosts}

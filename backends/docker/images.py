@@ -1,7 +1,7 @@
-"""Our container images: what goes into each, and its tag, which is the digest of exactly that.
+"""Our container images: the content of each, and its tag, which is a digest of that content.
 
-A changed source, lock, Dockerfile or base gives another tag, so that neither KFP's cache nor a cluster can mistake
-one build for another, and an image that is there never needs to be built again.
+A changed source, lock file, Dockerfile or base image gives another tag. KFP's cache and a cluster therefore never
+confuse two builds, and an image that exists never needs to be built again.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ PROJECT = ("pyproject.toml", "LICENSE")
 BUILD_SECONDS = 3600
 _DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of ours: its repository's name, its Dockerfile in dev/images, and what goes in beside that."""
+    """An image of ours: its repository's name, its Dockerfile in dev/images, and the files and folders in it."""
 
     name: str
     dockerfile: str
     parts: tuple[str, ...]
 
     def available(self) -> bool:
-        """Whether all that goes in is there; a checkout holds it, an installed package does not."""
+        """Return whether its content exists; a checkout has it, an installed package does not."""
         return all((ROOT / part).exists() for part in self.parts) and (FOLDER / self.dockerfile).is_file()
 
 
@@ -63,7 +63,7 @@ IMAGES = {
 
 
 def reference(client: Any, settings: Settings, which: str) -> str:
-    """`name:tag` of an image as it would be built now, whether it is there or not. Raises MissingError."""
+    """Return `name:tag` of an image as it would be built now. Raises MissingError outside a checkout."""
     image = _checked(which)
     hashed = hashlib.sha256(_base(client, settings, image)[1].encode())
     for path in _files(image):
@@ -72,7 +72,7 @@ def reference(client: Any, settings: Settings, which: str) -> str:
 
 
 def present(client: Any, name: str) -> bool:
-    """Whether the engine has an image of that name and tag."""
+    """Return whether the engine has an image of that name and tag."""
     from docker.errors import ImageNotFound
 
     with containers.errors(f"looking for image {name}"):
@@ -84,25 +84,25 @@ def present(client: Any, name: str) -> bool:
 
 
 def built(client: Any) -> int:
-    """How many images of ours the engine has, of whatever version."""
+    """Return the number of our images that the engine has, of all versions."""
     with containers.errors("looking for images"):
         return len(client.images.list(filters={"label": containers.ROLE_LABEL}))
 
 
-def ensure(client: Any, settings: Settings, which: str, tell: Tell) -> str:
-    """`name:tag` of an image, built now if the engine does not have it. Raises MissingError with the build's words."""
+def ensure_image(client: Any, settings: Settings, which: str, report: Report) -> str:
+    """Return `name:tag` of an image; build it if the engine lacks it. Raises MissingError with the end of the log."""
     name = reference(client, settings, which)
     if not present(client, name):
-        build(client, settings, which, name, tell)
+        build(client, settings, which, name, report)
     return name
 
 
-def build(client: Any, settings: Settings, which: str, name: str, tell: Tell) -> None:
-    """Build an image as `name`; each step of the Dockerfile is told."""
+def build(client: Any, settings: Settings, which: str, name: str, report: Report) -> None:
+    """Build an image as `name`, and report each step of the Dockerfile."""
     image = _checked(which)
     base = _base(client, settings, image)[0]
-    tell(f"building image {name} from {base}")
-    words: list[str] = []
+    report(f"building image {name} from {base}")
+    log: list[str] = []
     with containers.errors(f"building image {name}"):
         for message in client.api.build(
             fileobj=_context(image),
@@ -120,28 +120,28 @@ def build(client: Any, settings: Settings, which: str, name: str, tell: Tell) ->
         ):
             text = str(message.get("error") or message.get("stream") or "").strip()
             if text:
-                words.append(text)
+                log.append(text)
             if "error" in message:
                 break
             if text.startswith("Step "):
-                tell("  " + " ".join(text.split(" && ")[0].rstrip(" \\").split())[:72])
+                report("  " + " ".join(text.split(" && ")[0].rstrip(" \\").split())[:72])
         else:
-            tell(f"built image {name}")
+            report(f"built image {name}")
             return
     raise MissingError(
-        f"image {name} could not be built: " + " | ".join(line[:300] for line in words[-4:]),
+        f"image {name} could not be built: " + " | ".join(line[:300] for line in log[-4:]),
         remedy="check the network; or build it elsewhere, docker save it, and docker load -i it here",
     )
 
 
-def pull(client: Any, name: str, variable: str, tell: Tell) -> None:
-    """Get a public image if the engine does not have it. Raises MissingError that names it and its setting."""
+def pull(client: Any, name: str, variable: str, report: Report) -> None:
+    """Pull a public image if the engine lacks it. Raises MissingError that names the image and its setting."""
     from docker.errors import APIError
     from docker.utils import parse_repository_tag
 
     if present(client, name):
         return
-    tell(f"pulling image {name}")
+    report(f"pulling image {name}")
     repository, tag = parse_repository_tag(name)
     try:
         with containers.errors(f"pulling image {name}"):
@@ -165,7 +165,7 @@ def _checked(which: str) -> Image:
 
 
 def _base(client: Any, settings: Settings, image: Image) -> tuple[str, str]:
-    """(the base image, what stands for its content in the digest)."""
+    """Return (the base image, an identifier of its content for the digest)."""
     text = (FOLDER / image.dockerfile).read_text()
     default = _DEFAULT_BASE.search(text)
     base = settings.base_image or (default[1] if default else "")
@@ -176,20 +176,18 @@ def _base(client: Any, settings: Settings, image: Image) -> tuple[str, str]:
 
 
 def _files(image: Image) -> list[Path]:
-    """All files that go into an image, in a fixed order."""
-    found = {FOLDER / image.dockerfile}
-    for part in image.parts:
-        path = ROOT / part
-        found |= (
-            {p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts} if path.is_dir() else {path}
-        )
-    return sorted(found)
+    """Return all files of an image, in a fixed order."""
+    files = {FOLDER / image.dockerfile}
+    for path in (ROOT / part for part in image.parts):
+        below = path.rglob("*") if path.is_dir() else [path]
+        files |= {file for file in below if file.is_file() and "__pycache__" not in file.parts}
+    return sorted(files)
 
 
 def _context(image: Image) -> io.BytesIO:
-    """The build context: exactly the files of the digest, without times, owners or modes.
+    """Return the build context: exactly the files of the digest, without times, owners or modes.
 
-    The README is there, because the package names it, but empty: rewording it makes no other image.
+    The package needs a README. It is empty here, so that rewording it does not change the image.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:

@@ -1,20 +1,20 @@
-"""The MinIO container: the object store of the docker backend. It goes on running between runs, as the endpoint does.
+"""The MinIO container: the object store of the docker backend. Like the predictor, it keeps running between runs.
 
-Its data lie in a named volume, its credentials, random for each installation, in a file that only its user may read.
+Its data are in a named volume. Its credentials, random for each installation, are in a private file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 import secrets
 import time
 from typing import Any
 
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
-from digits.files import part_of
+from digits.files import whole_file
 from digits.http import request
 from digits.settings import Settings
 from digits.store import get_scheme
@@ -24,12 +24,12 @@ START_SECONDS = 30.0
 
 
 def is_ours(settings: Settings) -> bool:
-    """Whether runs use our MinIO; not if the user has named another store."""
+    """Return whether runs use our MinIO container, and not a store of the user."""
     return not get_scheme(settings.store).remote
 
 
 def check(settings: Settings) -> None:
-    """Refuse a store that our MinIO would silently take the place of. Raises UsageError."""
+    """Refuse settings of a store that our MinIO would silently replace. Raises UsageError."""
     if not is_ours(settings):
         return
     if settings.store != Settings(home=settings.home).store:
@@ -44,40 +44,38 @@ def check(settings: Settings) -> None:
         )
 
 
-def image(client: Any, settings: Settings, tell: images.Tell) -> str:
-    """The image to start: that of the settings, pulled if need be, else ours, built if need be."""
+def ensure_image(client: Any, settings: Settings, report: images.Report) -> str:
+    """Return the image of MinIO: that of the settings, or ours. It is pulled or built if the engine lacks it."""
     if not settings.minio_image:
-        return images.ensure(client, settings, "minio", tell)
-    images.pull(client, settings.minio_image, "DIGITS_MINIO_IMAGE", tell)
+        return images.ensure_image(client, settings, "minio", report)
+    images.pull(client, settings.minio_image, "DIGITS_MINIO_IMAGE", report)
     return settings.minio_image
 
 
-def ensure(client: Any, settings: Settings, tell: images.Tell) -> Any:
-    """The running MinIO container, started if there is none. It answers when this returns."""
-    name = image(client, settings, tell)
-    found = _running(client, settings, name)
-    if found is None:
-        found = _start(client, settings, name)
-    _wait(found)
-    return found
+def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
+    """Return the running MinIO container; start it if there is none, and wait until it answers."""
+    image = ensure_image(client, settings, report)
+    container = _running(client, settings, image) or _start(client, settings, image)
+    _wait(container)
+    return container
 
 
-def inside(settings: Settings) -> Settings:
-    """The settings by which a container on our network reaches the store."""
-    return _reached(settings, f"{ALIAS}:{PORT}") if is_ours(settings) else settings
+def container_settings(settings: Settings) -> Settings:
+    """Return the settings by which a container on our network reaches the store."""
+    return _with_endpoint(settings, f"{ALIAS}:{PORT}") if is_ours(settings) else settings
 
 
-def here(client: Any, settings: Settings) -> Settings:
-    """The settings by which this machine reaches the store. Raises MissingError if it is not running."""
+def host_settings(client: Any, settings: Settings) -> Settings:
+    """Return the settings by which this machine reaches the store. Raises MissingError if MinIO is not running."""
     if not is_ours(settings):
         return settings
-    for found in containers.ours(client, settings, "minio"):
-        if port := containers.published(found, PORT):
-            return _reached(settings, f"127.0.0.1:{port}")
+    for container in containers.list_containers(client, settings, "minio"):
+        if port := containers.published(container, PORT):
+            return _with_endpoint(settings, f"127.0.0.1:{port}")
     raise MissingError("the docker backend's MinIO is not running", remedy="digits run --backend docker")
 
 
-def _reached(settings: Settings, endpoint: str) -> Settings:
+def _with_endpoint(settings: Settings, endpoint: str) -> Settings:
     access, secret = credentials(settings)
     return dataclasses.replace(
         settings,
@@ -91,36 +89,28 @@ def _reached(settings: Settings, endpoint: str) -> Settings:
 
 
 def credentials(settings: Settings) -> tuple[str, str]:
-    """(access key, secret key) of this installation, made up once."""
+    """Return (access key, secret key) of this installation, generated at the first call."""
     path = settings.home / "minio.json"
     if not path.exists():
-        settings.home.mkdir(parents=True, exist_ok=True)
-        made = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(20)}
-        part = part_of(path)
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            json.dump(made, file)
-        try:
-            os.link(part, path)  # of two that start at once, the first one's are kept
-        except FileExistsError:
-            pass
-        finally:
-            part.unlink()
-    kept = json.loads(path.read_text())
-    return kept["access_key"], kept["secret_key"]
+        created = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(20)}
+        # If another program has created them meanwhile, those are used.
+        with contextlib.suppress(FileExistsError), whole_file(path, replace=False, mode=0o600) as file:
+            file.write(json.dumps(created).encode())
+    content = json.loads(path.read_text())
+    return content["access_key"], content["secret_key"]
 
 
 def volume(settings: Settings) -> str:
-    """The name of the volume that holds the objects."""
+    """Return the name of the volume with the objects."""
     return f"digits-{containers.installation(settings)}"
 
 
 def _running(client: Any, settings: Settings, name: str) -> Any | None:
-    """Our running container of that image; one that stopped, or of another image, is removed."""
-    for found in containers.ours(client, settings, "minio"):
-        if found.status == "running" and found.attrs["Config"]["Image"] == name:
-            return found
-        containers.remove(found, grace_seconds=5)
+    """Return our running container of that image. Containers that stopped or have another image are removed."""
+    for container in containers.list_containers(client, settings, "minio"):
+        if container.status == "running" and container.attrs["Config"]["Image"] == name:
+            return container
+        containers.remove(container, grace_seconds=5)
     return None
 
 
@@ -129,7 +119,7 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
 
-    # Ryuk would end the container with this process, and its image may not be had. Our label does its work.
+    # Ryuk would end the container with this process, and its image may be unavailable. Our labels replace it.
     testcontainers_config.ryuk_disabled = True
     network = containers.network(client, settings)
     access, secret = credentials(settings)
@@ -137,7 +127,7 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
         client.volumes.create(volume(settings), labels=containers.labels(settings, "store"))
         server = DockerContainer(name).with_command(["server", "/data", "--address", f":{PORT}"])
         server.with_envs(MINIO_ROOT_USER=access, MINIO_ROOT_PASSWORD=secret, MINIO_BROWSER="off", MINIO_UPDATE="off")
-        server.with_volume_mapping(volume(settings), "/data", "rw").with_tmpfs_mount("/tmp")  # noqa: S108 # in there
+        server.with_volume_mapping(volume(settings), "/data", "rw").with_tmpfs_mount("/tmp")  # noqa: S108 # of the container
         server.ports[f"{PORT}/tcp"] = ("127.0.0.1", None)
         server.with_kwargs(
             network=network,
@@ -150,17 +140,15 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
         try:
             server.start()
         except Exception:
-            for left in containers.ours(client, settings, "minio"):
-                containers.remove(left)
+            for container in containers.list_containers(client, settings, "minio"):
+                containers.remove(container)
             raise
-        found = server.get_wrapped_container()
-        found.reload()
-        return client.containers.get(found.id)
+        return client.containers.get(server.get_wrapped_container().id)
 
 
 def _wait(container: Any) -> None:
-    """Wait until MinIO answers on its published port. Raises MissingError with its last words."""
-    deadline, seen = time.monotonic() + START_SECONDS, "no answer"
+    """Wait until MinIO answers on its published port. Raises MissingError with the end of its log."""
+    deadline, last_error = time.monotonic() + START_SECONDS, "no answer"
     while time.monotonic() < deadline:
         container.reload()
         if container.status not in {"created", "running"}:
@@ -170,10 +158,10 @@ def _wait(container: Any) -> None:
             if request(url, seconds=1.0).status == 200:
                 return
         except OSError as exc:
-            seen = str(exc)
+            last_error = str(exc)
         time.sleep(0.05)
-    words = container.logs(tail=5).decode(errors="replace").strip()
+    log = container.logs(tail=5).decode(errors="replace").strip()
     containers.remove(container)
     raise MissingError(
-        f"MinIO is not ready: {seen}; its last words: {words}", remedy="digits clean --all, then run again"
+        f"MinIO is not ready: {last_error}; its log ends with: {log}", remedy="digits clean --all, then run again"
     )

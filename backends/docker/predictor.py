@@ -1,4 +1,4 @@
-"""The predictor container: it follows the ledger, serves on between runs, and listens on this machine only."""
+"""The predictor container. It follows the ledger, keeps running between runs, and listens on 127.0.0.1 only."""
 
 from __future__ import annotations
 
@@ -6,80 +6,81 @@ import json
 from typing import Any
 
 from backends.docker import containers, images, minio
-from backends.process.predictor import free_port
+from backends.ports import free_port
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import get_scheme
 
 ALIAS, HTTP, GRPC = "predictor", 8080, 8081
-INSIDE = f"http://{ALIAS}:{HTTP}"
-STOP_SECONDS = 35  # a little more than the predictor's own grace
-_WORLD_LABEL = "org.digits.world"
-_ATTEMPTS = 3
+CONTAINER_URL = f"http://{ALIAS}:{HTTP}"  # its address for containers on our network
+STOP_SECONDS = 35  # a little more than the predictor takes to answer the requests in flight
+MAX_ATTEMPTS = 3
+_FINGERPRINT_LABEL = "org.digits.fingerprint"
 
 
 def running(client: Any, settings: Settings) -> Any | None:
-    """The predictor container of this installation, if it runs."""
-    return next((c for c in containers.ours(client, settings, "predictor") if c.status == "running"), None)
+    """Return the predictor container of this installation, if it runs."""
+    return next((c for c in containers.list_containers(client, settings, "predictor") if c.status == "running"), None)
 
 
 def url(container: Any) -> str:
-    """The address at which this machine reaches the predictor."""
+    """Return the address at which this machine reaches the predictor."""
     return f"http://127.0.0.1:{containers.published(container, HTTP)}"
 
 
-def ensure(client: Any, settings: Settings, tell: images.Tell) -> Any:
-    """The running predictor on the present image, store and ports, started if there is none. It may not be ready yet.
+def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
+    """Return the predictor container; start it if there is none for the current image, store and ports.
 
-    Of a port that was taken when it started, another one does, for as long as the same is asked for.
+    It may not be ready yet. If a requested port was taken at the start, the substitute is kept as long as the settings
+    do not change.
     """
-    image = images.ensure(client, settings, "predictor", tell)
+    image = images.ensure_image(client, settings, "predictor", report)
     environment = _environment(settings)
     ports = (settings.port, settings.grpc_port)
-    world = sha256_of(json.dumps([image, environment, ports], sort_keys=True).encode())[:12]
-    for found in containers.ours(client, settings, "predictor"):
-        if found.status == "running" and found.labels.get(_WORLD_LABEL) == world:
-            return found
-        containers.remove(found, grace_seconds=STOP_SECONDS if found.status == "running" else 0)
-    return _start(client, settings, image, environment, world)
+    fingerprint = sha256_of(json.dumps([image, environment, ports], sort_keys=True).encode())[:12]
+    for container in containers.list_containers(client, settings, "predictor"):
+        if container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint:
+            return container
+        containers.remove(container, grace_seconds=STOP_SECONDS if container.status == "running" else 0)
+    return _start(client, settings, image, environment, fingerprint)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What the predictor is told: how to reach the store, and nothing else."""
-    reached = minio.inside(settings)
-    wanted = ("DIGITS_STORE", *get_scheme(reached.store).variables)
-    everything = reached.environ()
-    return {name: everything[name] for name in wanted} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # in there
+    """Return the variables of the container: those of the store, and nothing else."""
+    inside = minio.container_settings(settings)
+    values = inside.environ()
+    names = ("DIGITS_STORE", *get_scheme(inside.store).variables)
+    return {name: values[name] for name in names} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # of the container
 
 
-def _start(client: Any, settings: Settings, image: str, environment: dict[str, str], world: str) -> Any:
+def _start(client: Any, settings: Settings, image: str, environment: dict[str, str], fingerprint: str) -> Any:
     from docker.errors import APIError
 
     network = containers.network(client, settings)
-    wanted = {HTTP: settings.port, GRPC: settings.grpc_port}
-    for attempt in range(_ATTEMPTS):
-        ports = {f"{inner}/tcp": ("127.0.0.1", free_port(outer)) for inner, outer in wanted.items()}
+    requested = {HTTP: settings.port, GRPC: settings.grpc_port}
+    for attempt in range(MAX_ATTEMPTS):
+        ports = {f"{inner}/tcp": ("127.0.0.1", free_port(outer)) for inner, outer in requested.items()}
         with containers.errors("starting the predictor"):
-            made = client.containers.create(
+            container = client.containers.create(
                 image,
                 environment=environment,
-                labels=containers.labels(settings, "predictor", **{_WORLD_LABEL: world}),
+                labels=containers.labels(settings, "predictor", **{_FINGERPRINT_LABEL: fingerprint}),
                 ports=ports,
                 network=network,
                 networking_config={network: client.api.create_endpoint_config(aliases=[ALIAS])},
                 read_only=True,
-                tmpfs={"/tmp": "mode=1777,size=512m"},  # noqa: S108 # in there
+                tmpfs={"/tmp": "mode=1777,size=512m"},  # noqa: S108 # of the container
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
             )
             try:
-                made.start()
+                container.start()
             except APIError as exc:
-                containers.remove(made)
-                # Somebody was faster at the port that was free a moment ago.
-                if ("allocated" not in str(exc) and "in use" not in str(exc)) or attempt == _ATTEMPTS - 1:
+                containers.remove(container)
+                # Another program may have taken the port since `free_port` found it free.
+                if ("allocated" not in str(exc) and "in use" not in str(exc)) or attempt == MAX_ATTEMPTS - 1:
                     raise
                 continue
-            made.reload()
-            return made
+            container.reload()
+            return container
     raise AssertionError("unreachable")

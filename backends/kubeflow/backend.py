@@ -53,7 +53,7 @@ class KubeflowBackend:
         """
         from pipeline import STEPS
 
-        runs.bury_dead(self.settings.home)
+        runs.reap_dead_runs(self.settings.home)
         if resume:
             self._refuse_unless_ended(runs.find(self.settings.home, resume))
         run = runs.create(self.settings.home, self.name, request, resume)

@@ -1,15 +1,14 @@
-"""The embedded backend: steps as subprocesses of this interpreter, a predictor process, nothing but Python."""
+"""The process backend: steps are child processes of this interpreter, the predictor is a process. Needs only Python."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
-from backends import runs
+from backends import processes, runs
 from backends.base import Watch
-from backends.local.backend import STEP_SECONDS, LocalBackend, StartStep
+from backends.local.backend import STEP_SECONDS, EngineParts, LocalBackend
 from backends.process import predictor
 from digits.settings import Settings
 
@@ -20,10 +19,10 @@ class ProcessBackend(LocalBackend):
     name = "process"
 
     def check(self) -> None:
-        """Nothing is needed."""
+        """See Backend. Nothing is needed."""
 
     def prepare(self, watch: Watch) -> Settings:
-        """Start the predictor, if none serves, so that it imports its libraries while the steps run."""
+        """Start the predictor if there is none, so that it imports its libraries while the steps run."""
         del watch
         predictor.ensure(self.settings)
         return self.settings
@@ -33,7 +32,7 @@ class ProcessBackend(LocalBackend):
         return self.settings
 
     def step_settings(self) -> Settings:
-        """The same: everything is on this machine."""
+        """See LocalBackend. They are the same: everything is on this machine."""
         return self.settings
 
     def step_endpoint(self) -> str:
@@ -45,18 +44,17 @@ class ProcessBackend(LocalBackend):
         state = predictor.running(self.settings)
         return state.url if state else ""
 
-    def release_leftovers(self, run: runs.Run) -> None:
-        """Nothing beside processes."""
+    def engine_parts(self, run: runs.Run) -> EngineParts:
+        """See LocalBackend."""
+        del run
+        from kfp import local
 
+        from pipeline.definition import unchanged
 
-def engine_parts(settings: Settings, run: runs.Run) -> tuple[Any, StartStep, Any]:
-    """(kfp.local's runner, how a step is started, what is set on each task) for the engine."""
-    del settings, run
-    from kfp import local
+        return EngineParts(local.SubprocessRunner(use_venv=False), start_step, unchanged)
 
-    from pipeline.definition import unchanged
-
-    return local.SubprocessRunner(use_venv=False), start_step, unchanged
+    def remove_leftovers(self, run: runs.Run) -> None:
+        """See LocalBackend. There are only processes."""
 
 
 def start_step(step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
@@ -74,6 +72,6 @@ def start_step(step: str, command: list[str], environment: dict[str, str], log: 
             return process.wait(STEP_SECONDS)
         finally:
             if process.poll() is None:  # the engine is being ended, or the step took too long
-                runs.end_children(process.pid)  # the shell's child is the step itself
+                processes.kill_children(process.pid)  # the command is a shell; its child is the step itself
                 process.kill()
                 process.wait()

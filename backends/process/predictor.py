@@ -1,11 +1,10 @@
-"""The predictor process of this machine: started once, it follows the ledger and outlives the runs."""
+"""The predictor process of this machine. It follows the ledger and continues to run between runs of the pipeline."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -13,59 +12,66 @@ from pathlib import Path
 
 import psutil
 
-from backends import runs
+from backends import processes
 from backends.locks import locked
-from backends.programs import finding_us
+from backends.ports import free_port
+from backends.programs import with_pythonpath
 from digits import provenance
-from digits.errors import EndpointError
 from digits.files import canonical_json, sha256_of, write_json
 from digits.settings import Settings
 from digits.store import get_scheme
 
-STOP_SECONDS = 35.0  # a little more than the predictor's own grace
-LOCK_SECONDS = 60.0  # more than its holder takes: STOP_SECONDS, twice the five of end_group, and a start
+STOP_SECONDS = 35.0  # a little more than the predictor takes to answer the requests in flight
+KILL_SECONDS = 5.0
+LOCK_SECONDS = 60.0  # more than a holder needs: STOP_SECONDS, KILL_SECONDS and a start
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A predictor that runs: where, as which process, in which world.
+    """A predictor that this installation started.
 
-    `port` and `grpc_port` are those that were asked for; one that was taken is not where it listens.
+    Attributes:
+        url: address of its REST protocols.
+        grpc: address of its gRPC protocol, host:port.
+        pid: its process.
+        fingerprint: of the store, the credentials and the code that it was started with.
+        port: REST port as requested. If that was taken, the predictor listens on another one, see `url`.
+        grpc_port: gRPC port as requested.
     """
 
     url: str
     grpc: str
     pid: int
-    started: float
-    world: str = ""
+    fingerprint: str = ""
     port: int = 0
     grpc_port: int = 0
 
 
 def running(settings: Settings) -> Predictor | None:
-    """The predictor that this installation started, if it is alive."""
+    """Return the predictor that this installation started, if its process lives."""
     try:
-        found = json.loads(_file(settings).read_text())
-        # An earlier version's record has other fields, and no world, so that its predictor is replaced.
-        state = Predictor(**{name: found[name] for name in Predictor.__annotations__ if name in found})
-    except (OSError, ValueError, TypeError):
+        state = Predictor(**json.loads(_file(settings).read_text()))
+        process = psutil.Process(state.pid)
+        # The process id may belong to another process by now.
+        ours = processes.variable(process, "DIGITS_HOME") == str(settings.home) and "serve" in process.cmdline()
+    except (OSError, ValueError, TypeError, psutil.Error):
         return None
-    return state if runs.alive(state.pid, state.started) else None
+    return state if ours else None
 
 
 def ensure(settings: Settings) -> Predictor:
-    """The running predictor on the settings' store and ports, started if there is none. It may not be ready yet."""
-    wanted = (_world(settings), settings.port, settings.grpc_port)
+    """Return the predictor for the settings' store and ports. If there is none, start one; it may not be ready yet."""
+    expected = (_fingerprint(settings), settings.port, settings.grpc_port)
     with _lock(settings):
         state = running(settings)
-        if state and (state.world, state.port, state.grpc_port) != wanted:
+        if state and (state.fingerprint, state.port, state.grpc_port) != expected:
             _end(state)
             state = None
         return state or _start(settings)
 
 
 def stop(settings: Settings) -> None:
-    """End the predictor; requests in flight are answered first."""
+    """End the predictor. It answers the requests in flight first."""
     with _lock(settings):
         if state := running(settings):
             _end(state)
@@ -83,15 +89,14 @@ def _start(settings: Settings) -> Predictor:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=finding_us(environment),
+            env=with_pythonpath(environment),
             start_new_session=True,
         )
     state = Predictor(
         url=f"http://127.0.0.1:{http}",
         grpc=f"127.0.0.1:{grpc}",
         pid=process.pid,
-        started=runs.started_at(process.pid),
-        world=_world(settings),
+        fingerprint=_fingerprint(settings),
         port=settings.port,
         grpc_port=settings.grpc_port,
     )
@@ -99,12 +104,11 @@ def _start(settings: Settings) -> Predictor:
     return state
 
 
-def _world(settings: Settings) -> str:
-    """Stands for the store, the way to it and the code. A digest, because the keys are nobody else's business."""
-    given = settings.environ()
-    way = [given[name] for name in get_scheme(settings.store).variables]
-    world = [settings.store, *way, provenance.digest(serving=True)]
-    return sha256_of(canonical_json(world))[:12]
+def _fingerprint(settings: Settings) -> str:
+    """Return a digest of the store, its credentials and the code. A digest, so that no credential is written."""
+    values = settings.environ()
+    access = [values[name] for name in get_scheme(settings.store).variables]
+    return sha256_of(canonical_json([settings.store, *access, provenance.digest(serving=True)]))[:12]
 
 
 def _end(state: Predictor) -> None:
@@ -114,19 +118,9 @@ def _end(state: Predictor) -> None:
         try:
             process.wait(STOP_SECONDS)
         except psutil.TimeoutExpired:
+            processes.kill_children(state.pid)
             process.kill()
-    runs.end_group(state.pid, state.started)
-
-
-def free_port(wanted: int) -> int:
-    """`wanted` if it can be had, else a free port: who holds the wanted one is left alone."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise EndpointError("this machine has no free port", remedy="end what holds so many: lsof -i shows it")
+            process.wait(KILL_SECONDS)
 
 
 def _file(settings: Settings) -> Path:

@@ -36,7 +36,7 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
     client = containers.connect()
     try:
         built = {
-            name: images.ensure(client, settings, name, lambda text: click.echo(f"  {text}", err=True))
+            name: images.ensure_image(client, settings, name, lambda text: click.echo(f"  {text}", err=True))
             for name in needed
         }
     finally:

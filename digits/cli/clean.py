@@ -12,7 +12,8 @@ from digits.errors import MissingError, UsageError
 from digits.settings import Settings
 
 # Files and folders of DIGITS_HOME.
-CREATED = ("runs", "cache", "pipeline", "logs", "endpoint.json", "endpoint.lock", "docker.lock", "cluster.lock")
+LOCKS = ("runs.lock", "endpoint.lock", "docker.lock", "cluster.lock")
+CREATED = ("runs", "cache", "pipeline", "logs", "endpoint.json", *LOCKS)
 CONTAINER_FILES = ("minio.json",)  # MinIO's credentials; without them its objects are lost
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 
@@ -76,7 +77,7 @@ def _stop_predictor(settings: Settings) -> list[str]:
     from backends import runs
     from backends.process import predictor
 
-    runs.bury_dead(settings.home)
+    runs.reap_dead_runs(settings.home)
     running = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
     if running:
         raise UsageError(f"run {running[0]} is in progress", remedy="wait until it ends, or stop it with Ctrl-C")

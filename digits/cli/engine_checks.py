@@ -16,7 +16,7 @@ def check_docker() -> str:
 
     client = containers.connect()
     try:
-        return f"{client.version()['Version']} at {containers.place()}"
+        return f"{client.version()['Version']} at {containers.address()}"
     finally:
         client.close()
 
@@ -109,9 +109,7 @@ def check_leftovers(settings: Settings) -> str:
 
     leftovers = []
     for run in runs.all_runs(settings.home):
-        record = run.record()
-        if record["state"] == runs.RUNNING and not runs.alive(record["pid"], record["started"]):
-            leftovers.append(f"run {run.id}")
+        leftovers += [f"run {run.id}"] * (run.record()["state"] == runs.RUNNING and not run.is_running())
     with contextlib.suppress(DigitsError):  # no engine, no containers
         leftovers += _list_orphaned_containers(settings)
     if leftovers:
@@ -129,7 +127,7 @@ def _list_orphaned_containers(settings: Settings) -> list[str]:
         running = {run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING}
         return [
             f"container {container.name}"
-            for container in containers.ours(client, settings, "step")
+            for container in containers.list_containers(client, settings, "step")
             if container.labels.get(containers.RUN_LABEL) not in running
         ]
     finally:

@@ -40,8 +40,8 @@ def up(as_json: bool) -> None:
 
     client = containers.connect()
     built = {
-        PREDICTOR_IMAGE: images.ensure(client, settings, "predictor", report_time),
-        WEB_IMAGE: images.ensure(client, settings, "web", report_time),
+        PREDICTOR_IMAGE: images.ensure_image(client, settings, "predictor", report_time),
+        WEB_IMAGE: images.ensure_image(client, settings, "web", report_time),
     }
     cluster.up(settings, report_time, images=built)
     if as_json:

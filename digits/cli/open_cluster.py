@@ -31,7 +31,7 @@ def open_command(open_page: bool) -> None:
     from backends.kserve import rollout
     from backends.kserve.kube import kubeconfig_path
     from backends.kserve.port_forward import forwarded
-    from backends.process.predictor import free_port
+    from backends.ports import free_port
 
     settings = Settings.load()
     page_port, endpoint_port = free_port(settings.web_port), free_port(settings.port)

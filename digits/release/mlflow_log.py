@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import DigitsError, MissingError, ReleaseError, mask_url
-from digits.files import part_of
+from digits.files import whole_file
 from digits.release import ledger
 from digits.signature import IMAGE, PROBABILITIES
 
@@ -62,15 +62,12 @@ def _make_database(path: Path) -> None:
         return
     import mlflow
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
-        mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
-        with contextlib.suppress(FileExistsError):  # another run was faster
-            os.link(part, path)
-    finally:
-        for left in path.parent.glob(f"{part.name}*"):
-            left.unlink()
+    # If another program has created it meanwhile, that one is used.
+    with contextlib.suppress(FileExistsError), whole_file(path, replace=False) as part:
+        try:
+            mlflow.MlflowClient(f"sqlite:///{part.name}").search_experiments(max_results=1)
+        finally:
+            Path(f"{part.name}-journal").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

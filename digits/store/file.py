@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digits.errors import ObjectMissing, StoreError
-from digits.files import folder_from_url, part_of, whole_file, write_whole
+from digits.files import PART, folder_from_url, whole_file
 from digits.store import Scheme
 from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
 
@@ -40,12 +39,10 @@ class FileStore:
 
     def create(self, key: str, content: bytes) -> bool:
         """See ObjectStore. A hard link fails if the name exists, so exactly one writer succeeds."""
-        path = self._path(key)
-        part = part_of(path)
         with self._errors(key):
-            write_whole(part, content)
             try:
-                os.link(part, path)
+                with whole_file(self._path(key), replace=False) as file:
+                    file.write(content)
             except FileExistsError:
                 return False
             except OSError as exc:
@@ -56,8 +53,6 @@ class FileStore:
                     f"it refused one for {key}: {exc.strerror}",
                     remedy="put the store on a local disk or on NFS; for a bucket, use its address s3://bucket",
                 ) from exc
-            finally:
-                part.unlink(missing_ok=True)
         return True
 
     def get(self, key: str, *, sha256: str = "") -> bytes:
@@ -73,7 +68,7 @@ class FileStore:
     def keys(self, prefix: str = "") -> list[str]:
         """See ObjectStore. Temporary files are not objects."""
         folder = self.root / check_prefix(prefix)
-        files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(".part")))
+        files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(PART)))
         return sorted(p.relative_to(self.root).as_posix() for p in files)
 
     def exists(self, key: str) -> bool:

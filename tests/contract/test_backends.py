@@ -196,6 +196,6 @@ def _left(world):
     left = [p.info["pid"] for p in psutil.process_iter(["pid", "cmdline"]) if home in " ".join(p.info["cmdline"] or [])]
     if world.backend.name == "docker":
         client = containers.connect()
-        left += [c.name for c in containers.ours(client, world.settings, "step")]
+        left += [c.name for c in containers.list_containers(client, world.settings, "step")]
         client.close()
     return left

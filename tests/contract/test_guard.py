@@ -8,18 +8,16 @@ import pytest
 
 from backends import runs
 from backends.base import Request
-from backends.local import engine
+from backends.local import kfp_local
 from digits import events
 
 
 class NoMlflow:
-    """The engine's MLflow run, where none is wanted."""
+    """Stands in for the engine's MLflow run."""
 
-    def start(self):
-        """Nothing."""
-
-    def wait(self):
-        """Nothing."""
+    def environment_of(self, step):
+        """Return no variables."""
+        return {}
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def guarded(tmp_path, monkeypatch):
                 (tmp_path / file).write_text("{}")
             return 0
 
-        engine._guard_steps(start, run, NoMlflow())
+        kfp_local.guard_steps(start, run, NoMlflow())
         return docker_task_handler.run_docker_container(None, "image", command, {}, environment={})
 
     return events.EventLog(run.events), step

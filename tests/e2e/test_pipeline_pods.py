@@ -38,7 +38,7 @@ OBJECTS = (
 @pytest.fixture(scope="session")
 def steps_image(cluster_settings: Settings) -> str:
     """Load the image of the steps into the cluster's node and return its name."""
-    image = images.ensure(containers.connect(), Settings.load(dotenv=None), "steps", print)
+    image = images.ensure_image(containers.connect(), Settings.load(dotenv=None), "steps", print)
     load([image], NAME, print)
     return image
 

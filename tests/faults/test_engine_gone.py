@@ -39,7 +39,7 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
         def trains() -> bool:
             assert process.poll() is None, world.finish(process, 0)
             return any(c.labels.get("org.digits.step") == "train" and c.status == "running"
-                       for c in containers.ours(client, settings, "step"))  # fmt: skip
+                       for c in containers.list_containers(client, settings, "step"))  # fmt: skip
 
         world.wait_for(trains, "training")
         between.cut()
@@ -47,11 +47,11 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
         holds.told(answer, names="step train failed", run=world.newest())
         assert "engine" in answer["error"]
         holds.nothing_lost()
-        assert containers.ours(client, settings, "step"), "what is tested is that this one is found again"
+        assert containers.list_containers(client, settings, "step"), "what is tested is that this one is found again"
         between.restore()
         resumed = world.digits("run", "--resume")
         assert resumed["steps"]["prepare"]["state"] == "cached"
-        assert containers.ours(client, settings, "step") == []
+        assert containers.list_containers(client, settings, "step") == []
         holds.recovered(resumed)
     client.close()
     fault.saw("exit code 3; its container removed, resumed, the same digest")

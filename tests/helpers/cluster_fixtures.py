@@ -78,7 +78,7 @@ def cluster_images() -> dict[str, str]:
         except MissingError as exc:
             missing("cluster", f"the cluster tests need {tool}: {exc.message}")
     engine, settings = containers.connect(), Settings.load(dotenv=None)
-    built = {name: images.ensure(engine, settings, name, print) for name in ("predictor", "web")}
+    built = {name: images.ensure_image(engine, settings, name, print) for name in ("predictor", "web")}
     return {PREDICTOR_IMAGE: built["predictor"], WEB_IMAGE: built["web"]}
 
 

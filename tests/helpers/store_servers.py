@@ -34,7 +34,7 @@ def container(home: Path) -> Iterator[Settings]:
     client = engine()
     with cleaned(settings_for(home)) as settings:
         docker_store.ensure(client, settings, print)
-        yield docker_store.here(client, settings)
+        yield docker_store.host_settings(client, settings)
     client.close()
 
 

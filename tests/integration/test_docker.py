@@ -20,8 +20,7 @@ from PIL import Image, ImageDraw
 
 from backends import runs
 from backends.base import Request
-from backends.docker import backend as docker_backend
-from backends.docker import containers, images
+from backends.docker import containers, images, step_runner
 from backends.docker import minio as docker_store
 from backends.docker import predictor as docker_endpoint
 from backends.docker.backend import DockerBackend
@@ -95,8 +94,8 @@ def test_a_step_container_is_ours_and_may_do_little(client, settings, monkeypatc
 
     def look(event):
         if event["event"] == "started" and event["step"] == "prepare":
-            assert wait_until(lambda: containers.ours(client, settings, "step"))
-            seen.extend(c.attrs for c in containers.ours(client, settings))
+            assert wait_until(lambda: containers.list_containers(client, settings, "step"))
+            seen.extend(c.attrs for c in containers.list_containers(client, settings))
 
     with contextlib.closing(backend):
         result = backend.run(Request(PARAMETERS), look)
@@ -109,7 +108,7 @@ def test_a_step_container_is_ours_and_may_do_little(client, settings, monkeypatc
     assert step["HostConfig"]["CapDrop"] == ["ALL"]
     bindings = [b for a in seen for bound in a["NetworkSettings"]["Ports"].values() for b in bound or []]
     assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
-    assert containers.ours(client, settings, "step") == []
+    assert containers.list_containers(client, settings, "step") == []
     made = [p for p in settings.home.rglob("*") if p.is_file()]
     assert {p.stat().st_uid for p in made} == {os.getuid()}
 
@@ -117,7 +116,7 @@ def test_a_step_container_is_ours_and_may_do_little(client, settings, monkeypatc
 def test_no_container_may_do_more_than_it_must(client, settings, backend):
     """Store and predictor too: a read-only root, no capability, no new privileges; only MinIO's user is root."""
     backend.run(Request(PARAMETERS), lambda event: None)
-    found = {c.labels[containers.ROLE_LABEL]: c for c in containers.ours(client, settings)}
+    found = {c.labels[containers.ROLE_LABEL]: c for c in containers.list_containers(client, settings)}
     assert set(found) == {"minio", "predictor"}
     for role, container in found.items():
         held = container.attrs["HostConfig"]
@@ -128,7 +127,9 @@ def test_no_container_may_do_more_than_it_must(client, settings, backend):
         assert not held["CapAdd"]
         assert not held["Binds"] or role == "minio"
     for name in ("steps", "predictor", "web"):
-        assert client.images.get(images.ensure(client, settings, name, print)).attrs["Config"]["User"] == "1000:1000"
+        assert (
+            client.images.get(images.ensure_image(client, settings, name, print)).attrs["Config"]["User"] == "1000:1000"
+        )
 
 
 def test_no_secret_gets_out(client, tmp_path):
@@ -140,11 +141,11 @@ def test_no_secret_gets_out(client, tmp_path):
     with cleaned(settings), canary.CommandLines([stem]) as processes:
         for arguments in (("run", *BASIC), ("doctor",), ("verify",)):
             said.extend(Home(settings).start(*arguments).communicate(timeout=300))
-        opened = open_store(docker_store.here(client, settings))
+        opened = open_store(docker_store.host_settings(client, settings))
         objects = opened.keys()
         assert any(key.endswith("manifest.json") for key in objects)
         assert [key for key in objects if canary.holds(opened.get(key), [stem])] == []
-        found = containers.ours(client, settings)
+        found = containers.list_containers(client, settings)
         assert {c.labels[containers.ROLE_LABEL] for c in found} == {"minio", "predictor"}
         for container in found:
             attrs = container.attrs
@@ -162,8 +163,11 @@ def test_no_secret_gets_out(client, tmp_path):
     assert processes.looks > 20
     assert {"mlflow.db", "report.html", "train.log"} <= {p.name for p in settings.home.rglob("*")}
     assert canary.files_with(settings.home, [stem], but={"minio.json"}) == []
-    minio = docker_store.image(client, settings, print)
-    for name in (minio, *(images.ensure(client, settings, which, print) for which in ("steps", "predictor", "web"))):
+    minio = docker_store.ensure_image(client, settings, print)
+    for name in (
+        minio,
+        *(images.ensure_image(client, settings, which, print) for which in ("steps", "predictor", "web")),
+    ):
         image = client.images.get(name)
         made = json.dumps([image.attrs, image.history()]).encode()
         assert not canary.holds(made, [stem])
@@ -175,7 +179,10 @@ def test_the_credentials_are_the_users_alone(settings, backend):
     """The file with MinIO's credentials is of mode 0600, and their like of another home differ."""
     backend.prepare(lambda event: None)
     assert (settings.home / "minio.json").stat().st_mode & 0o777 == 0o600
-    assert docker_store.credentials(settings)[1] in docker_store.here(containers.connect(), settings).minio_secret_key
+    assert (
+        docker_store.credentials(settings)[1]
+        in docker_store.host_settings(containers.connect(), settings).minio_secret_key
+    )
 
 
 def test_the_bucket_holds_the_release_with_its_manifest(settings, backend):
@@ -202,7 +209,11 @@ def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backen
 
     def strike():
         def train():
-            return [c for c in containers.ours(client, settings, "step") if c.labels.get("org.digits.step") == "train"]
+            return [
+                c
+                for c in containers.list_containers(client, settings, "step")
+                if c.labels.get("org.digits.step") == "train"
+            ]
 
         assert wait_until(lambda: any(c.status == "running" for c in train()))
         for victim in train():
@@ -212,40 +223,40 @@ def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backen
         backend.run(Request(PARAMETERS | {"seed": 99}), attack)
     assert failure.value.step == "train"
     assert runs.find(settings.home).record()["state"] == "FAILED"
-    assert containers.ours(client, settings, "step") == []
+    assert containers.list_containers(client, settings, "step") == []
 
 
 def test_a_step_that_runs_out_of_memory_says_so(client, tmp_path, monkeypatch):
     """A container that is ended at its limit of memory is a failed step with that cause; nothing of it is left."""
-    create = docker_backend._Steps._create
+    create = step_runner.StepRunner._create
 
     def small(*arguments):
         made = create(*arguments)
         made.update(mem_limit="64m", memswap_limit="64m")
         return made
 
-    monkeypatch.setattr(docker_backend._Steps, "_create", small)
+    monkeypatch.setattr(step_runner.StepRunner, "_create", small)
     with cleaned(settings_for(tmp_path, backend="docker")) as settings:
         run = runs.create(settings.home, "docker", Request(PARAMETERS))
         monkeypatch.setenv(events.VARIABLE, str(run.events))
-        steps = docker_backend._Steps(client, settings, run, images.ensure(client, settings, "steps", print))
+        steps = step_runner.StepRunner(client, settings, run, images.ensure_image(client, settings, "steps", print))
         assert steps.start("train", ["python", "-c", "b'x' * (1 << 30)"], {}, run.logs / "train.log") == 137
         (told,) = events.EventLog(run.events).read_new()
         assert (told["event"], told["step"], told["remedy"]) == ("failed", "train", "digits run --resume")
         assert told["cause"] == "exit code 137: killed, because the container ran out of memory"
-        assert containers.ours(client, settings, "step") == []
+        assert containers.list_containers(client, settings, "step") == []
 
 
 def test_a_long_step_is_asked_after_anew(client, settings, monkeypatch):
     """No connection is waited on for longer than WAIT_SECONDS, and the container's own exit code comes of it."""
-    monkeypatch.setattr(docker_backend, "WAIT_SECONDS", 1)
-    image = images.ensure(client, settings, "steps", print)
+    monkeypatch.setattr(step_runner, "POLL_SECONDS", 1)
+    image = images.ensure_image(client, settings, "steps", print)
     waits, labels = [], containers.labels(settings, "step")
     made = client.containers.create(image, ["python", "-c", "import time; time.sleep(4); exit(3)"], labels=labels)
     try:
         made.start()
         monkeypatch.setattr(made, "wait", lambda real=made.wait, **given: waits.append(given) or real(**given))
-        assert docker_backend.ended(made) == 3
+        assert step_runner.wait_for_exit(made) == 3
     finally:
         containers.remove(made)
     assert len(waits) > 2
@@ -265,7 +276,7 @@ def test_a_taken_port_is_left_to_its_holder(client, settings):
 
 def test_the_predictor_image_is_small_and_holds_only_what_serves(client, settings):
     """At most 450 MB, not root, without TensorFlow, kfp, mlflow, pip or a compiler."""
-    name = images.ensure(client, settings, "predictor", print)
+    name = images.ensure_image(client, settings, "predictor", print)
     image = client.images.get(name)
     assert image.attrs["Size"] <= 450e6
     assert image.attrs["Config"]["User"] == "1000:1000"
@@ -367,7 +378,7 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
             done = digits(home, "run", "--backend", "docker", "--dataset", "sklearn-digits", "--epochs", "1")
             assert done.returncode == 3, done.stderr
             assert "No space left" in done.stderr
-            assert containers.ours(client, settings_for(home), "step") == []
+            assert containers.list_containers(client, settings_for(home), "step") == []
     finally:
         subprocess.run(["umount", str(home)], check=True)
 
@@ -427,6 +438,6 @@ def test_a_store_of_the_users_own_is_used_as_it_is(settings):
     """With s3:// in DIGITS_STORE no MinIO of ours is wanted."""
     theirs = dataclasses.replace(settings, store="s3://theirs", minio_endpoint="s3.example:9000")
     assert not docker_store.is_ours(theirs)
-    assert docker_store.inside(theirs) == theirs
+    assert docker_store.container_settings(theirs) == theirs
     with pytest.raises(MissingError):
-        docker_store.here(containers.connect(), dataclasses.replace(settings, home=settings.home / "other"))
+        docker_store.host_settings(containers.connect(), dataclasses.replace(settings, home=settings.home / "other"))

@@ -47,7 +47,7 @@ def said(client, settings, image, *command):
 def test_an_sbom_lists_what_the_image_holds(client, tmp_path):
     """The predictor's SBOM has the Python and Debian packages that a container of it finds, and no removed one."""
     settings = settings_for(tmp_path)
-    image = images.ensure(client, settings, "predictor", print)
+    image = images.ensure_image(client, settings, "predictor", print)
     held = json.loads(said(client, settings, image, "python", "-c", LOOK))
     made = sbom.sbom(client, image)
     for kind, packages in held.items():
@@ -60,7 +60,7 @@ def test_an_sbom_lists_what_the_image_holds(client, tmp_path):
 def test_the_sbom_of_minio_lists_its_modules(client, tmp_path):
     """MinIO's program says itself by which Go it was made; the SBOM has that, MinIO and the modules in it."""
     settings = settings_for(tmp_path)
-    image = docker_store.image(client, settings, print)
+    image = docker_store.ensure_image(client, settings, print)
     go = re.search(r"Runtime: go(\S+)", said(client, settings, image, "--version"))[1]
     found = dict(listed(sbom.sbom(client, image), "golang"))
     assert found["stdlib"] == go

@@ -52,7 +52,9 @@ def test_a_wait_that_is_too_long_says_for_what(
     monkeypatch.setattr(cluster, "READY_SECONDS", 0.1)
     monkeypatch.setattr(cluster, "need", lambda tool: tool)
     built: list[str] = []
-    monkeypatch.setattr(docker_backend.images, "ensure", lambda client, settings, which, tell: built.append(which))
+    monkeypatch.setattr(
+        docker_backend.images, "ensure_image", lambda client, settings, which, tell: built.append(which)
+    )
     path = tmp_path / "home" / lock
     with held(path), pytest.raises(DigitsError, match="another `digits` has held") as late:
         ask(Settings(home=path.parent))

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from backends.programs import ProgramError, finding_us, need, program
+from backends.programs import ProgramError, need, program, with_pythonpath
 from digits.errors import MissingError
 from tests.helpers.support import ROOT
 
@@ -22,9 +22,9 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_python_process_finds_our_packages() -> None:
     """Our packages come first on its path, the other entries stay, and the original environment is not changed."""
     original = {"PYTHONPATH": "/theirs", "LANG": "C"}
-    assert finding_us(original) == {"PYTHONPATH": f"{ROOT}{os.pathsep}/theirs", "LANG": "C"}
+    assert with_pythonpath(original) == {"PYTHONPATH": f"{ROOT}{os.pathsep}/theirs", "LANG": "C"}
     assert original["PYTHONPATH"] == "/theirs"
-    assert finding_us({}) == {"PYTHONPATH": str(ROOT)}
+    assert with_pythonpath({}) == {"PYTHONPATH": str(ROOT)}
 
 
 def test_programs_end_in_time() -> None:

@@ -1,4 +1,4 @@
-"""The records of runs: one that is damaged is nobody else's trouble, and the dead leave nothing."""
+"""The records of runs: a damaged one affects no other run, and killed runs are cleaned up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,75 +16,88 @@ from backends import runs
 from backends.base import Request
 from digits import events
 from digits.errors import MissingError, UsageError
-from digits.files import part_of
+from digits.files import whole_file
 from tests.helpers.support import ROOT
 
 
-def dead() -> dict[str, object]:
-    """The record's entries of a program that has ended."""
-    program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = psutil.Process(program.pid).create_time()
-    program.communicate()
-    return {"pid": program.pid, "started": started}
+def create(home: Path, state: str = runs.RUNNING) -> runs.Run:
+    """Create a run in a state. "killed": it says RUNNING, but the process that held its lock has ended."""
+    run = runs.create(home, "process", Request({}))
+    if state == "killed":
+        assert run.lock is not None
+        run.lock.release()
+    else:
+        run.update(state=state)
+    return run
 
 
-@pytest.fixture
-def group() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that leads a group of its own, and waits."""
-    program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
-    yield program
-    program.communicate()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system itself notes when a process started")
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_a_clock_that_is_set_buries_nobody(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: subprocess.Popen[bytes]
+def test_a_clock_change_does_not_mark_a_live_run_as_dead(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Set by an hour, which moves what psutil says of a start: a run goes on, and what is its own can be ended."""
-    run = runs.create(tmp_path, "process", Request({}))
+    """A clock that is set by an hour changes what psutil reports as the start of a process. The run stays alive."""
+    run = create(tmp_path)
     create_time = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + step)
-    assert runs.bury_dead(tmp_path) == []
-    assert run.record()["state"] == runs.RUNNING
-    started = runs.started_at(group.pid)
-    monkeypatch.undo()
-    runs.end_group(group.pid, started)
-    assert not psutil.pid_exists(group.pid)
+    assert runs.reap_dead_runs(tmp_path) == []
+    assert run.is_running()
 
 
-def test_an_id_that_is_another_processs_by_now_is_left_alone(group: subprocess.Popen[bytes]) -> None:
-    """A process that started at another moment than the recorded one is neither alive nor ended."""
-    now = runs.started_at(group.pid)
-    assert runs.alive(group.pid, now)
-    assert not runs.alive(group.pid, now - 5)
-    runs.end_group(group.pid, now - 5)
-    assert group.poll() is None
+RUNS = """
+import pathlib, sys
+from backends import runs
+from backends.base import Request
+run = runs.create(pathlib.Path(sys.argv[1]), "process", Request({}))
+print(run.id, flush=True)
+sys.stdin.read()
+"""
 
 
-def test_a_record_of_an_earlier_version_is_read(group: subprocess.Popen[bytes]) -> None:
-    """Its moments are the clock's; they still tell whether a process is there, and end its group."""
-    started = psutil.Process(group.pid).create_time()
-    assert runs.alive(group.pid, started + 0.5)
-    assert not runs.alive(group.pid, started + 5)
-    runs.end_group(group.pid, started)
-    assert not psutil.pid_exists(group.pid)
+def test_a_run_lives_as_long_as_its_process(tmp_path: Path) -> None:
+    """A run of another process is running until that process is killed; then the next program marks it FAILED."""
+    command = [sys.executable, "-c", RUNS, str(tmp_path)]
+    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    assert program.stdout is not None
+    run = runs.find(tmp_path, program.stdout.readline().decode().strip())
+    assert run.is_running()
+    assert runs.reap_dead_runs(tmp_path) == []
+    program.kill()
+    program.communicate()
+    assert not run.is_running()
+    assert runs.reap_dead_runs(tmp_path) == [run]
+    assert run.record()["state"] == "FAILED"
+
+
+def test_the_processes_of_a_killed_run_are_ended(tmp_path: Path) -> None:
+    """Processes that were started with the run's file of events end; those of another run do not."""
+    dead, live = create(tmp_path, "killed"), create(tmp_path)
+    steps = [
+        subprocess.Popen(
+            [sys.executable, "-c", "input()"],
+            stdin=subprocess.PIPE,
+            env=os.environ | {events.VARIABLE: str(run.events)},
+        )
+        for run in (dead, live)
+    ]
+    runs.reap_dead_runs(tmp_path)
+    assert [step.poll() is None for step in steps] == [False, True]
+    steps[1].communicate()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80", b'{"state": "RUNNING"}'])
-def test_a_damaged_record_stops_nobody(content: bytes, tmp_path: Path) -> None:
-    """It is listed as damaged, buried with nobody, and cannot be taken up."""
-    run = runs.create(tmp_path, "process", Request({}))
+def test_a_damaged_record_affects_no_other_run(content: bytes, tmp_path: Path) -> None:
+    """A run with a damaged record has the state DAMAGED, is not reaped, and cannot be resumed."""
+    run = create(tmp_path, "killed")
     (run.folder / "run.json").write_bytes(content)
     assert run.record() == {"state": runs.DAMAGED}
-    assert runs.bury_dead(tmp_path) == []
-    for asked in ("", run.id):
+    assert runs.reap_dead_runs(tmp_path) == []
+    for run_id in ("", run.id):
         with pytest.raises(UsageError, match="is damaged"):
-            runs.to_resume(tmp_path, asked)
+            runs.to_resume(tmp_path, run_id)
 
 
 @pytest.mark.parametrize(
-    ("states", "taken"),
+    ("states", "expected"),
     [
         (["SUCCEEDED", "FAILED"], 1),
         (["FAILED", "CANCELED"], 1),
@@ -94,92 +105,85 @@ def test_a_damaged_record_stops_nobody(content: bytes, tmp_path: Path) -> None:
         (["SUCCEEDED", "killed"], 1),
         (["FAILED", "SUCCEEDED"], "the last run .* succeeded"),
         (["SUCCEEDED", runs.RUNNING], "the last run .* succeeded"),
-        ([runs.RUNNING], "is going on"),
+        ([runs.RUNNING], "is still running"),
     ],
 )
-def test_the_last_run_that_is_over_is_taken_up(states: list[str], taken: int | str, tmp_path: Path) -> None:
-    """It is, if it did not succeed; one that goes on is neither taken up nor in the way."""
-    made = [runs.create(tmp_path, "process", Request({})) for _ in states]
-    for run, state in zip(made, states, strict=True):
-        run.update(**(dead() if state == "killed" else {"state": state}))
-    if isinstance(taken, int):
-        assert runs.to_resume(tmp_path) == made[taken]
+def test_the_last_ended_run_is_resumed(states: list[str], expected: int | str, tmp_path: Path) -> None:
+    """The last run that has ended is resumed unless it succeeded; a running one is skipped."""
+    created = [create(tmp_path, state) for state in states]
+    if isinstance(expected, int):
+        assert runs.to_resume(tmp_path) == created[expected]
     else:
-        with pytest.raises(UsageError, match=taken):
+        with pytest.raises(UsageError, match=expected):
             runs.to_resume(tmp_path)
 
 
-def test_a_run_is_taken_up_by_its_id_unless_it_goes_on(tmp_path: Path) -> None:
-    """Any run that is over can be named; one that goes on is refused, however it is asked for."""
-    failed, going = (runs.create(tmp_path, "process", Request({})) for _ in range(2))
-    failed.update(state="FAILED")
-    runs.create(tmp_path, "process", Request({})).update(state="SUCCEEDED")
+def test_a_run_is_resumed_by_its_id_unless_it_is_running(tmp_path: Path) -> None:
+    """Any run that has ended can be named; a running one is refused."""
+    failed, live = create(tmp_path, "FAILED"), create(tmp_path)
+    create(tmp_path, "SUCCEEDED")
     assert runs.to_resume(tmp_path, failed.id) == failed
-    with pytest.raises(UsageError, match=f"run {going.id} is going on"):
-        runs.to_resume(tmp_path, going.id)
+    with pytest.raises(UsageError, match=f"run {live.id} is still running"):
+        runs.to_resume(tmp_path, live.id)
 
 
-def test_a_run_that_died_before_it_noted_its_cache_is_taken_up(tmp_path: Path) -> None:
-    """It has done nothing, so the next one starts with the usual cache."""
-    run = runs.create(tmp_path, "process", Request({}))
+def test_a_run_that_died_before_it_recorded_its_cache_is_resumed(tmp_path: Path) -> None:
+    """No step of it has run, so the resumed run uses the shared cache."""
+    run = create(tmp_path)
     after = runs.create(tmp_path, "process", Request({}), run.id)
     assert runs.cache_root(tmp_path, after, "pipeline", Request({}), run.id) == tmp_path / "cache" / "pipeline"
 
 
-def test_the_dead_leave_no_half_written_file(tmp_path: Path) -> None:
-    """What a killed run was writing goes when it is buried; older files, whole ones and corrections stay."""
-    run = runs.create(tmp_path, "process", Request({}))
-    names = ("store/models/a", "store/models/.a.part", f"store/feedback/.b.{run.id}.1.part", "pipeline/old/.c.part")
-    kept = [tmp_path / name for name in names]
-    gone = [
+def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    """Unlocked temporary files and the run's own go when it is reaped; whole files and files being written stay."""
+    run = create(tmp_path, "killed")
+    whole = tmp_path / "store" / "models" / "a"
+    removed = [
         tmp_path / name
         for name in (
-            f"store/models/.a.{run.id}.2.part",
-            f"data/mnist/.t10k-images.{dead()['pid']}.3.part",
-            "pipeline/x/model.part/f",
+            "store/models/.a.2.part",
+            "data/mnist/.t10k-images.3.part",
+            "pipeline/x/.c.part",
             "cache/p/.kfp_cache_1.tmp",
-            f".db.{run.id}.1.part-journal",
+            ".mlflow.db.1.part",
+            ".mlflow.db.1.part-journal",
         )
     ]
-    for path in [*kept, *gone, run.folder / "tmp" / "x", run.folder / "workspace" / "y"]:
+    for path in [whole, *removed, run.folder / "tmp" / "x", run.folder / "workspace" / "y"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")
-    before = time.time() - 1e6
-    os.utime(kept[-1], (before, before))
-    run.update(**dead())
-    assert [buried.id for buried in runs.bury_dead(tmp_path)] == [run.id]
-    assert all(path.exists() for path in kept)
-    assert not any(path.exists() for path in gone)
-    assert sorted(path.name for path in run.folder.iterdir()) == ["logs", "run.json"]
+    with whole_file(tmp_path / "store" / "models" / "b") as written:
+        assert runs.reap_dead_runs(tmp_path) == [run]
+        assert Path(written.name).exists()
+    assert whole.exists()
+    assert not any(path.exists() for path in removed)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["lock", "logs", "run.json"]
 
 
 def test_a_run_killed_before_its_record_leaves_nothing(tmp_path: Path) -> None:
-    """There is no run without a record; what a program left that died before, the next burial removes."""
-    left, made = (tmp_path / "runs" / f".x.{pid}.part" / "run.json" for pid in (dead()["pid"], os.getpid()))
-    for file in (left, made):
-        file.parent.mkdir(parents=True)
-        file.write_text("{}")
+    """A folder without a record is not a run; the next clean-up removes it."""
+    folder = tmp_path / "runs" / "20260101-000000-000000-abcd"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "lock").touch()
     assert runs.all_runs(tmp_path) == []
-    runs.bury_dead(tmp_path)
-    assert not left.parent.exists()
-    assert made.exists()
+    runs.reap_dead_runs(tmp_path)
+    assert not folder.exists()
 
 
 def test_a_run_whose_record_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk is full there is no run, and nothing half-made."""
+    """On a full disk no run is created, and no files remain."""
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(MissingError, match="No space left"):
-        runs.create(tmp_path, "process", Request({}))
+        create(tmp_path)
     assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_run_killed_while_it_changed_its_record_leaves_nothing(tmp_path: Path) -> None:
-    """The half-written record of a dead run goes, the whole one is told as failed."""
-    run = runs.create(tmp_path, "process", Request({}))
-    run.update(**dead())
-    half = run.folder / f".run.json.{run.record()['pid']}.abc.part"
+    """The temporary record of a killed run is removed; the whole one is marked FAILED."""
+    run = create(tmp_path, "killed")
+    half = run.folder / ".run.json.abc.part"
     half.write_text("{")
-    runs.bury_dead(tmp_path)
+    runs.reap_dead_runs(tmp_path)
     assert not half.exists()
     assert run.record()["state"] == "FAILED"
 
@@ -197,9 +201,9 @@ with whole_file(pathlib.Path(sys.argv[1])) as file:
 
 @pytest.mark.parametrize("name", ["store/promotions/digits/1.json", "data/mnist/t10k-images", "mlflow.db"])
 @pytest.mark.parametrize("killed", [False, True])
-def test_the_end_of_a_run_takes_nothing_from_another_program(name: str, killed: bool, tmp_path: Path) -> None:
-    """A file that a promotion or prediction is writing becomes whole, though a run ends; a killed one's goes."""
-    run = runs.create(tmp_path, "process", Request({}))
+def test_the_end_of_a_run_removes_no_file_of_a_live_program(name: str, killed: bool, tmp_path: Path) -> None:
+    """A file that another program is writing when a run ends becomes whole; that of a killed program is removed."""
+    run = create(tmp_path)
     path = tmp_path / name
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
@@ -209,38 +213,29 @@ def test_the_end_of_a_run_takes_nothing_from_another_program(name: str, killed: 
     if killed:
         writer.kill()
         writer.communicate()
-    runs.tidy(tmp_path, run)
+    runs.remove_temporary_files(tmp_path, run)
     assert len(list(path.parent.glob(".*.part"))) == (not killed)
     writer.communicate()
     assert path.is_file() is not killed
 
 
-def test_what_a_step_in_a_container_left_goes_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process id is another process's outside; the run's id tells whose the file was, while another run goes on."""
-    run, going = (runs.create(tmp_path, "docker", Request({})) for _ in range(2))
-    parts = []
-    for one in (run, going):
-        monkeypatch.setenv("DIGITS_RUN", one.id)
-        parts.append(part_of(tmp_path / "data" / "mnist" / "train-images"))
-        parts[-1].parent.mkdir(parents=True, exist_ok=True)
-        parts[-1].write_text("half")
-    runs.tidy(tmp_path, run)
-    assert [part.exists() for part in parts] == [False, True]
+def test_files_of_a_run_that_continues_are_kept(tmp_path: Path) -> None:
+    """While another run lives, temporary files that are locked stay, and so do those of kfp.local, which locks none."""
+    live, dead = create(tmp_path), create(tmp_path, "killed")
+    cached = tmp_path / "cache" / "pipeline" / ".kfp_cache_1.tmp"
+    cached.parent.mkdir(parents=True)
+    cached.write_text("half")
+    with whole_file(tmp_path / "pipeline" / "a") as written:
+        runs.reap_dead_runs(tmp_path)
+        assert Path(written.name).exists()
+    assert live.is_running()
+    assert cached.exists()
+    live.update(state="SUCCEEDED")
+    runs.remove_temporary_files(tmp_path, dead)
+    assert not cached.exists()
 
 
-def test_a_run_that_goes_on_keeps_its_files(tmp_path: Path) -> None:
-    """While another run writes, its half-written files are left alone."""
-    going, run = (runs.create(tmp_path, "process", Request({})) for _ in range(2))
-    part = tmp_path / "pipeline" / ".a.part"
-    part.parent.mkdir()
-    part.write_text("half")
-    run.update(**dead())
-    runs.bury_dead(tmp_path)
-    assert going.record()["state"] == runs.RUNNING
-    assert part.exists()
-
-
-def test_an_event_that_was_cut_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_event_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk cuts a line; the events before and after it are read."""
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
     events.emit("started", "train")

@@ -9,7 +9,7 @@ import pytest
 
 from backends.docker import minio
 from backends.docker.backend import DockerBackend
-from backends.docker.environment import of_step
+from backends.docker.environment import step_environment
 from backends.kubeflow.tasks import MLFLOW_SECRET
 from digits.errors import UsageError
 from digits.release import mlflow_log
@@ -56,22 +56,24 @@ def test_a_step_is_told_what_it_needs_and_no_other_secret(tmp_path: Path) -> Non
     keys = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
     shown = {name: f"{stem}-{name}" for name in mlflow_log.CREDENTIALS}
     assert set(shown) == set(MLFLOW_SECRET)
-    told = of_step(settings, shown | {"DIGITS_KFP_TOKEN": stem, "AWS_SECRET_ACCESS_KEY": stem})
+    told = step_environment(settings, shown | {"DIGITS_KFP_TOKEN": stem, "AWS_SECRET_ACCESS_KEY": stem})
     assert {name for name, value in told.items() if stem in value} == {*shown, *keys}
     assert {name: told[name] for name in shown} == shown
     again = Settings.load(told, dotenv=None)
     assert (again.home, again.store, again.tracking_uri) == (settings.home, settings.store, settings.tracking_uri)
-    assert not {*shown} & {*of_step(settings, {})}
+    assert not {*shown} & {*step_environment(settings, {})}
 
 
 def test_a_step_is_told_the_proxies_that_it_reaches(tmp_path: Path) -> None:
     """The proxy of a network holds in a container too, but not for its own neighbours; one on this machine does not."""
     settings, away = Settings(home=tmp_path), "http://anna:word@proxy.example:3128"
-    told = of_step(settings, {"https_proxy": away, "HTTP_PROXY": "localhost:3128", "NO_PROXY": "intranet"})
+    told = step_environment(settings, {"https_proxy": away, "HTTP_PROXY": "localhost:3128", "NO_PROXY": "intranet"})
     assert told["https_proxy"] == away
-    assert of_step(settings, {"HTTP_PROXY": "http://[bad"})["HTTP_PROXY"] == "http://[bad"
+    assert step_environment(settings, {"HTTP_PROXY": "http://[bad"})["HTTP_PROXY"] == "http://[bad"
     assert "HTTP_PROXY" not in told
     assert told["NO_PROXY"] == told["no_proxy"] == "intranet,minio,predictor"
     assert not [
-        n for n in of_step(settings, {"HTTPS_PROXY": "http://[::1]:1", "no_proxy": "x"}) if "proxy" in n.lower()
+        n
+        for n in step_environment(settings, {"HTTPS_PROXY": "http://[::1]:1", "no_proxy": "x"})
+        if "proxy" in n.lower()
     ]

@@ -159,7 +159,7 @@ import os, sys
 from pathlib import Path
 from kfp import dsl, local
 from backends import runs
-from backends.local import engine
+from backends.local.kfp_local import guard_steps
 from backends.process.backend import start_step
 
 @dsl.component(base_image="digits-python:local", install_kfp_package=False)
@@ -177,12 +177,13 @@ def one(how: str):
     train(how=how)
 
 class NoMlflow:
-    start = wait = lambda self: None
+    def environment_of(self, step):
+        return {}
 
 folder = Path(sys.argv[1])
 run = runs.Run(folder)
 run.logs.mkdir(parents=True)
-engine._guard_steps(start_step, run, NoMlflow())
+guard_steps(start_step, run, NoMlflow())
 local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"))
 one(how=sys.argv[2])
 '''

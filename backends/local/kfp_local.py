@@ -1,0 +1,90 @@
+"""Changes to kfp.local: how a step is started, what counts as done, and events for cached steps.
+
+kfp.local's runners are used unchanged except for one function of each, the one that starts a step. Ours writes the
+step's log, keeps its exit code, and fails a step whose declared outputs are missing (kubeflow/pipelines#13332).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from backends import runs
+from backends.local.backend import StartStep
+from backends.local.mlflow_run import MlflowRun
+from digits import events
+
+_CACHED = re.compile(r"Task (\S+) cache hit")
+
+
+def guard_steps(start_step: StartStep, run: runs.Run, mlflow: MlflowRun) -> None:
+    """Replace the functions by which kfp.local starts a step in a subprocess or in a container.
+
+    Args:
+        start_step: starts a step in their place.
+        run: whose logs are written.
+        mlflow: started by the first step that is not cached, passed to `publish`.
+    """
+    from kfp.local import subprocess_task_handler
+
+    logging.getLogger().addHandler(_CacheHits())
+    logging.getLogger().setLevel(logging.INFO)
+
+    def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        step = full_command[full_command.index("--function_to_execute") + 1].replace("_", "-")
+        executor_input = json.loads(full_command[full_command.index("--executor_input") + 1])
+        environment = dict(env_vars or {}) | mlflow.environment_of(step)
+        events.emit("started", step)
+        code = start_step(step, full_command, environment, run.logs / f"{step}.log")
+        if code == 0 and (missing := _missing_outputs(executor_input)):
+            events.emit("failed", step, cause=f"it ended without writing {', '.join(missing)}", remedy="", exit_code=1)
+            return 1
+        events.emit("finished" if code == 0 else "exited", step, code=code)
+        return code
+
+    subprocess_task_handler.run_local_subprocess = run_step
+    try:
+        from kfp.local import docker_task_handler
+    except ImportError:  # the docker package is not installed, so that runner is not used
+        return
+
+    def run_container(client: Any, image: str, command: list[str], volumes: Any, **arguments: Any) -> int:
+        del client, image, volumes
+        return run_step(command, arguments.get("environment"))
+
+    docker_task_handler.run_docker_container = run_container
+
+
+def drop_damaged(cache: Path) -> None:
+    """Remove cache entries that are not JSON objects; kfp.local fails on them. Their steps run again."""
+    for entry in cache.glob("*.json"):
+        try:
+            intact = isinstance(json.loads(entry.read_bytes()), dict)
+        except ValueError:
+            intact = False
+        if not intact:
+            entry.unlink(missing_ok=True)
+
+
+def _missing_outputs(executor_input: dict[str, Any]) -> list[str]:
+    """Return the names of a step's declared outputs that do not exist."""
+    outputs = executor_input.get("outputs", {})
+    missing = [
+        name
+        for name, artifacts in outputs.get("artifacts", {}).items()
+        if not Path(artifacts["artifacts"][0]["uri"]).exists()
+    ]
+    if not Path(outputs["outputFile"]).is_file():
+        missing.append("executor_output.json")
+    return missing
+
+
+class _CacheHits(logging.Handler):
+    """Turns kfp.local's log line for a cached task, the only sign of it, into an event."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if match := _CACHED.match(record.getMessage()):
+            events.emit("cached", match[1])

@@ -1,0 +1,125 @@
+"""Starts the engine process of a run, follows its events, and ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO
+
+from backends import processes, runs
+from backends.base import CANCELED, StepState, Watch
+from backends.programs import with_pythonpath
+from digits import events
+from digits.errors import DigitsError, Interrupted
+from pipeline import STEPS
+
+POLL_SECONDS = 0.03
+STOP_SECONDS = 30.0
+RUN_SECONDS = 24 * 3600.0
+
+_STATES = {"started": "running", "finished": "done", "cached": "cached", "failed": "failed", "exited": "failed"}
+
+
+@dataclass
+class Outcome:
+    """The end of an engine: its exit code, the states of the steps, and the event of the first step that failed."""
+
+    code: int = 0
+    steps: dict[str, StepState] = field(default_factory=lambda: {step: StepState() for step in STEPS})
+    mlflow_run: str = ""
+    failure: events.Event = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The steps that are neither done nor cached."""
+        return [name for name, step in self.steps.items() if step.state not in {"done", "cached"}]
+
+
+def supervise(run: runs.Run, environment: Mapping[str, str], watch: Watch) -> Outcome:
+    """Run the engine of `run` to its end, with `environment` added to this process's own.
+
+    Raises:
+        Interrupted: Ctrl-C; the run is CANCELED, and all its processes have ended.
+        DigitsError: the run took longer than RUN_SECONDS.
+    """
+    log, outcome, started = events.EventLog(run.events), Outcome(), dict[str, float]()
+    with (run.logs / "engine.log").open("wb") as output:
+        engine = _start(run, environment, output)
+        try:
+            deadline = time.monotonic() + RUN_SECONDS
+            while True:
+                ended = engine.poll() is not None  # before the events are read, so that none is missed
+                for event in log.read_new():
+                    _note(event, outcome, started)
+                    watch(event)
+                if ended:
+                    outcome.code = engine.wait()
+                    return outcome
+                if time.monotonic() > deadline:
+                    raise DigitsError(f"run {run.id} took longer than {RUN_SECONDS / 3600:.0f} h; it was ended")
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"run {run.id} was interrupted; finished steps are kept", remedy="digits run --resume"
+            ) from None
+        finally:
+            if engine.poll() is None:
+                run.update(state=CANCELED)
+                _stop(engine)
+            if engine.returncode:  # if only the shell of a step was killed, the step itself still runs
+                processes.end_with_variable(events.VARIABLE, str(run.events))
+
+
+def _note(event: events.Event, outcome: Outcome, started: dict[str, float]) -> None:
+    """Update `outcome` and the start times of the steps by an event."""
+    name, kind = event["step"], event["event"]
+    step = outcome.steps.get(name, StepState())
+    step.state = _STATES.get(kind, step.state)
+    if kind == "started":
+        started[name] = event["time"]
+    elif kind in _STATES:
+        step.seconds = event["time"] - started.get(name, event["time"])
+    elif kind == "mlflow":
+        outcome.mlflow_run = event["run_id"]
+    if step.state == "failed" and not outcome.failure:
+        outcome.failure = event
+
+
+def _start(run: runs.Run, environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    own = {events.VARIABLE: str(run.events), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    engine = subprocess.Popen(
+        [sys.executable, "-m", "backends.local.engine", str(run.folder)],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=with_pythonpath({**inherited, **environment, **own}),
+        start_new_session=True,
+    )
+    run.update(engine=engine.pid)
+    return engine
+
+
+def _stop(engine: subprocess.Popen[bytes]) -> None:
+    """End the engine. A second Ctrl-C does not shorten this; STOP_SECONDS limits it."""
+    stopper = threading.Thread(target=_terminate, args=(engine,))
+    stopper.start()
+    while stopper.is_alive():
+        try:
+            stopper.join()
+        except KeyboardInterrupt:
+            continue
+
+
+def _terminate(engine: subprocess.Popen[bytes]) -> None:
+    engine.terminate()
+    try:
+        engine.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        engine.kill()
+        engine.wait()

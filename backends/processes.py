@@ -1,0 +1,44 @@
+"""Finding and ending processes, among them those of a run whose program was killed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import psutil
+
+
+def variable(process: psutil.Process, name: str) -> str | None:
+    """Return the value of a variable in the environment that a process was started with; None if it is not known.
+
+    A run's processes are recognised by such a variable and not by their ids, because ids are reused.
+    """
+    try:
+        return process.environ().get(name)
+    except (psutil.Error, OSError):  # it has ended, or belongs to another user
+        return None
+
+
+def end_with_variable(name: str, value: str, seconds: float = 5) -> None:
+    """End all processes that were started with the variable `name` set to `value`: SIGTERM, then SIGKILL.
+
+    Args:
+        name: of the variable.
+        value: of the variable.
+        seconds: to wait after each signal.
+    """
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        _signal([process for process in psutil.process_iter() if variable(process, name) == value], end, seconds)
+
+
+def kill_children(pid: int, seconds: float = 5) -> None:
+    """Kill all descendants of a process, and wait until they have ended, at most `seconds`."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        _signal(psutil.Process(pid).children(recursive=True), psutil.Process.kill, seconds)
+
+
+def _signal(processes: list[psutil.Process], end: Callable[[psutil.Process], None], seconds: float) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            end(process)
+    psutil.wait_procs(processes, timeout=seconds)
