@@ -1,4 +1,4 @@
-"""Where the pipeline runs: one contract and its implementations. The only code that knows an engine."""
+"""Backends run the pipeline: one contract, and its implementations. The only code that knows an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a backend: what a caller may ask, and what it is told."""
+"""The contract of a backend: requests, results, and the methods that every backend has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Watch = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Request:
-    """A run that is asked for: values of the definition's parameters, and whether earlier results may be used."""
+    """A request for a run: values of the definition's parameters, and whether earlier results may be used."""
 
     parameters: dict[str, Any]
     use_cache: bool = True
@@ -24,7 +24,7 @@ class Request:
 
 @dataclass
 class StepState:
-    """How far a step is: waiting, running, done, cached or failed."""
+    """The state of a step ("waiting", "running", "done", "cached" or "failed") and how long it took."""
 
     state: str = "waiting"
     seconds: float = 0.0
@@ -32,7 +32,16 @@ class StepState:
 
 @dataclass
 class Result:
-    """How a run ended. `outputs` are the definition's, {} unless it succeeded."""
+    """The result of a run.
+
+    Attributes:
+        run_id: id of the run, also the name of its folder.
+        state: SUCCEEDED; other ends raise an error.
+        steps: state of each step by its name.
+        outputs: the definition's outputs; {} if the engine no longer has them.
+        mlflow_run: id of the MLflow run, '' if there is none.
+        seconds: duration of the run.
+    """
 
     run_id: str
     state: str
@@ -55,27 +64,45 @@ def with_champion(outputs: dict[str, Any]) -> dict[str, Any]:
 class Backend(Protocol):
     """Runs the one definition somewhere.
 
-    A caller asks `check`, then `run`, any number of times, and `close` at the end. Implementations know nothing of
-    each other. Their engine's errors reach the caller as `digits.errors`; a run that failed raises StepFailed, one
-    that was stopped raises Interrupted, in both cases after everything it had started is gone.
+    Call `check` first, then `run` any number of times, and `close` at the end:
+
+        backend = open_backend(Settings.load())
+        backend.check()
+        try:
+            result = backend.run(Request({"epochs": 1}), watch=print)
+        finally:
+            backend.close()
+
+    Implementations do not depend on each other. They turn their engine's errors into `digits.errors`. A run that
+    fails raises StepFailed, and an interrupted one raises Interrupted; by then everything that it started has ended.
     """
 
     name: str
 
     def check(self) -> None:
-        """Raise MissingError if something that this backend needs is not there."""
+        """Check that this backend can run. Raises MissingError if something that it needs is missing."""
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
-        """Run to the end, telling `watch` what happens. `resume`: the id of a run to take up at its failed step."""
+        """Run the pipeline to its end.
+
+        Args:
+            request: the parameters.
+            watch: called with each event.
+            resume: id of a run to continue at the step that failed.
+
+        Raises:
+            StepFailed: a step failed.
+            Interrupted: Ctrl-C.
+        """
 
     def here(self) -> Settings:
-        """The settings by which this machine reaches the backend's object store and tracking."""
+        """Return the settings by which this machine reaches the backend's object store and MLflow."""
 
     def endpoint(self) -> str:
-        """The address of the endpoint that this backend deploys to, '' where none answers."""
+        """Return the address of the endpoint that this backend deploys to, '' if none answers."""
 
     def redeploy(self) -> str:
-        """Put the champion of now behind the endpoint, if one is there; returns its address or ''."""
+        """Put the current champion behind the endpoint, if one is running. Returns its address or ''."""
 
     def close(self) -> None:
-        """Let go of connections. The endpoint goes on serving."""
+        """Close connections. The endpoint continues to serve."""

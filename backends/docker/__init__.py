@@ -1,1 +1,1 @@
-"""The same with Docker: steps, object store and endpoint are containers of our own images."""
+"""The docker backend: steps, object store and endpoint are containers of our own images."""

@@ -1,1 +1,1 @@
-"""Runs on this machine by kfp.local: a child process as engine, its steps as processes, the endpoint as another."""
+"""The base of the backends that run kfp.local in a child process on this machine."""

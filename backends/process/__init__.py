@@ -1,1 +1,1 @@
-"""The backend `process`: steps and predictor as child processes of this interpreter."""
+"""The process backend: steps and predictor are child processes of this interpreter."""

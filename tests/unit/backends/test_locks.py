@@ -1,4 +1,4 @@
-"""Two programs that would change the same thing: the later one waits, and says for what when it has waited enough."""
+"""Lock files: a program waits for another one that holds the lock, and reports it after a timeout."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from backends.docker import backend as docker_backend
 from backends.docker.backend import DockerBackend
 from backends.kind import cluster
+from backends.locks import is_held
 from backends.process import predictor
 from digits.errors import DigitsError
 from digits.settings import Settings
@@ -23,7 +24,7 @@ HOLDER = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acqu
 
 @contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Another program holds the lock while the block runs."""
+    """Let another program hold the lock while the block runs."""
     lock.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-c", HOLDER, str(lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -43,10 +44,10 @@ def docker(settings: Settings) -> None:
     ("lock", "ask"),
     [("endpoint.lock", predictor.stop), ("docker.lock", docker), ("cluster.lock", cluster.down)],
 )
-def test_a_wait_that_is_too_long_says_for_what(
+def test_a_wait_for_a_lock_times_out(
     lock: str, ask: Callable[[Settings], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever would change what another program changes is told its lock and what to do; images are built before."""
+    """The error names the lock file in message and remedy. The docker backend builds its images before it waits."""
     for module, name in ((predictor, "LOCK_SECONDS"), (docker_backend, "START_SECONDS"), (cluster, "CREATE_SECONDS")):
         monkeypatch.setattr(module, name, 0.1)
     monkeypatch.setattr(cluster, "READY_SECONDS", 0.1)
@@ -63,6 +64,16 @@ def test_a_wait_that_is_too_long_says_for_what(
     assert built == (["steps", "predictor", "minio"] if ask is docker else [])
 
 
-def test_the_predictors_lock_is_waited_for_longer_than_its_holder_may_take() -> None:
-    """Ending a predictor takes STOP_SECONDS and then, for its group, twice five more."""
-    assert predictor.LOCK_SECONDS > predictor.STOP_SECONDS + 2 * 5
+def test_the_timeout_of_the_predictors_lock_exceeds_its_use() -> None:
+    """Ending a predictor takes at most STOP_SECONDS, and KILL_SECONDS each for its children and itself."""
+    assert predictor.LOCK_SECONDS > predictor.STOP_SECONDS + 2 * predictor.KILL_SECONDS
+
+
+def test_a_lock_is_held_until_its_process_ends(tmp_path: Path) -> None:
+    """`is_held` reports a lock of another program, and none before the file exists or after the program has ended."""
+    lock = tmp_path / "locks" / "lock"
+    assert not is_held(lock)
+    with held(lock):
+        assert is_held(lock)
+        assert is_held(lock)
+    assert not is_held(lock)

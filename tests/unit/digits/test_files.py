@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from digits.errors import DigitsError
-from digits.files import canonical_json, folder_from_url, sha256_of, whole_file, write_json, write_whole
+from digits.files import (
+    canonical_json,
+    folder_from_url,
+    remove_abandoned,
+    sha256_of,
+    whole_file,
+    write_json,
+    write_whole,
+)
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """Folders are made, an old content is replaced, and nothing else is left."""
+    """Folders are created, an old content is replaced, and no temporary file remains."""
     path = tmp_path / "a" / "b.txt"
     write_whole(path, "old")
     write_whole(path, b"new")
@@ -39,8 +47,8 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
-    """An error while writing leaves what was there, and no temporary file."""
-    path = tmp_path / "kept"
+    """An error while writing leaves the old file and no temporary file."""
+    path = tmp_path / "file"
     write_whole(path, "old")
     with pytest.raises(ZeroDivisionError), whole_file(path) as file:  # noqa: PT012 # the block is what is tested
         file.write(b"half")
@@ -49,8 +57,31 @@ def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_named_and_tidied(tiny_disk: Path) -> None:
-    """ENOSPC becomes our error with the path; the old file stays and the temporary one goes."""
+def test_one_of_two_writers_creates_a_file(tmp_path: Path) -> None:
+    """Without `replace` the first of two concurrent writers succeeds, and the other gets FileExistsError."""
+    path = tmp_path / "file"
+    with pytest.raises(FileExistsError), whole_file(path, replace=False, mode=0o600) as late:  # noqa: PT012
+        with whole_file(path, replace=False, mode=0o600) as early:
+            early.write(b"early")
+        late.write(b"late")
+    assert path.read_bytes() == b"early"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_unlocked_temporary_files_are_removed(tmp_path: Path) -> None:
+    """A temporary file is removed if its writer no longer holds its lock, with the journal of a database."""
+    names = (".a.1.part", ".b.2.part", ".b.2.part-journal")
+    for name in names:
+        (tmp_path / name).touch()
+    with whole_file(tmp_path / "c") as written:
+        remove_abandoned(sorted(tmp_path.glob(".*.part")))
+        assert [str(path) for path in tmp_path.iterdir()] == [written.name]
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_full_disk_is_reported(tiny_disk: Path) -> None:
+    """ENOSPC becomes an error with the path; the old file stays, and the temporary file is removed."""
     path = tiny_disk / "file"
     write_whole(path, "old")
     with pytest.raises(DigitsError, match="No space left") as refused:
@@ -62,21 +93,21 @@ def test_a_full_disk_is_named_and_tidied(tiny_disk: Path) -> None:
 
 
 def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
-    """A folder that cannot be made is an error that names the path."""
+    """A folder that cannot be created is an error that names the path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(DigitsError, match="cannot write"):
         write_whole(tmp_path / "file" / "below", "x")
 
 
 def test_digests_of_bytes_and_files_agree(tmp_path: Path) -> None:
-    """A file's digest is that of its content."""
+    """The digest of a file is the digest of its content."""
     content = os.urandom(3_000_000)
     write_whole(tmp_path / "f", content)
     assert sha256_of(tmp_path / "f") == sha256_of(content) == hashlib.sha256(content).hexdigest()
 
 
-def test_a_folders_address_and_its_path_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL's escapes are read, one slash is as good as three, and a plain path may begin with ~ or be relative."""
+def test_a_folder_can_be_given_by_url_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL may have escapes and one slash or three; a path may begin with ~ or be relative."""
     odd = tmp_path / "a b#c%"
     assert folder_from_url(odd.as_uri(), "X") == folder_from_url(str(odd), "X") == odd
     assert folder_from_url("file:/data", "X") == folder_from_url("FILE:///data", "X") == Path("/data")
@@ -85,8 +116,8 @@ def test_a_folders_address_and_its_path_are_one(tmp_path: Path, monkeypatch: pyt
     assert folder_from_url("data", "X") == Path("data")
 
 
-def test_json_has_one_text_for_a_value(tmp_path: Path) -> None:
-    """The order of keys does not change a digest, and a value that JSON lacks is refused."""
+def test_equal_values_have_the_same_json(tmp_path: Path) -> None:
+    """The order of keys does not change the text, and values that JSON lacks are refused."""
     assert canonical_json({"b": 1, "a": [1, 2.5]}) == canonical_json({"a": [1, 2.5], "b": 1}) == b'{"a":[1,2.5],"b":1}'
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json(float("nan"))

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from backends import runs
 from backends.process import predictor
 from digits.cli import engine_checks
 from digits.cli.doctor import run_check
-from digits.files import write_json
 from digits.settings import Settings
 from tests.helpers.support import answering, free_port
 
@@ -48,14 +46,14 @@ def test_an_image_that_is_not_built_is_named(built: bool, settings: Settings, mo
         (0, 1, "; it was started for port {asked}, the next run moves it to {now} (DIGITS_PORT)"),
     ],
 )
-def test_another_port_than_configured_is_explained(asked: int, now: int, note: str, settings: Settings) -> None:
+def test_another_port_than_configured_is_explained(
+    asked: int, now: int, note: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the predictor does not use DIGITS_PORT, doctor reports whether the port was in use or the setting changed."""
     with answering(b'{"parameters": {"release": "r"}}') as address:
         ports = (int(address.split(":")[1]), free_port())
-        state = predictor.Predictor(
-            f"http://{address}", "", os.getpid(), runs.started_at(os.getpid()), "w", ports[asked]
-        )
-        write_json(settings.home / "endpoint.json", dataclasses.asdict(state))
+        state = predictor.Predictor(f"http://{address}", "", os.getpid(), "w", ports[asked])
+        monkeypatch.setattr(predictor, "running", lambda _: state)
         finding = run_check(
             "e", False, lambda: engine_checks.check_endpoint(dataclasses.replace(settings, port=ports[now]))
         )
