@@ -39,7 +39,7 @@ def fetch_mnist(dataset: str, out: Path) -> Json:
     Returns {"dataset": name, "digest": of both parts' source, "train": digest, "test": digest, ...}.
     """
     settings = Settings.load()
-    fetched = fetch.fetch(dataset, fetch.place_of(settings), settings.home / "data")
+    fetched = fetch.fetch(dataset, fetch.open_place(settings), settings.home / "data")
     facts: Json = {"dataset": fetched.name, "digest": fetched.digest}
     facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
     facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}

@@ -51,7 +51,7 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
 
     if not numbers:
         return {}
-    dataset = fetch.fetch(_find_dataset(settings, endpoint), fetch.place_of(settings), settings.home / "data")
+    dataset = fetch.fetch(_find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data")
     if dataset.name != "mnist":
         click.echo(f"test images of {dataset.name}, not of MNIST", err=True)
     images, labels = dataset.test.images, dataset.test.labels

@@ -1,4 +1,4 @@
-"""Labelled digit images in memory and on disk, and how they are joined and split."""
+"""Labelled images in memory and on disk; joining and splitting them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Dataset:
     """Images `uint8 (n, 28, 28)`, 0 paper to 255 ink, and their labels `uint8 (n,)` in 0..9.
 
     Raises:
-        DataError: the arrays are not of that shape, type or range.
+        DataError: an array has another shape, type or range.
     """
 
     images: Images
@@ -42,7 +42,7 @@ class Dataset:
         return len(self.labels)
 
     def digest(self) -> str:
-        """Hex SHA-256 over count, images and labels: what was learned from, whatever file it lay in."""
+        """Return the hex SHA-256 over count, images and labels. It does not depend on the file's format."""
         hashed = hashlib.sha256(len(self).to_bytes(8, "big"))
         hashed.update(np.ascontiguousarray(self.images).data)
         hashed.update(np.ascontiguousarray(self.labels).data)
@@ -52,53 +52,52 @@ class Dataset:
         return Dataset(self.images[index], self.labels[index])
 
     def save(self, path: Path) -> str:
-        """Write as NumPy's `.npz` (whatever the name), whole. Returns the digest."""
+        """Write a NumPy `.npz` file, whatever the suffix of `path`. Returns the digest."""
         with whole_file(path) as file:
             np.savez(file, images=self.images, labels=self.labels)
         return self.digest()
 
     @staticmethod
     def load(path: Path, *, digest: str = "") -> Dataset:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            DataError: the file is missing, damaged, or its content has not the given digest.
+            DataError: the file is missing or damaged, or its content has another digest than `digest`.
         """
         try:
-            with zipfile.ZipFile(path) as packed:
-                # `save` compresses nothing, so a file cannot become larger than it is; and an array's head may claim
-                # any size, for which memory is taken before there is anything to put in it.
-                if any(part.compress_type != zipfile.ZIP_STORED for part in packed.infolist()):
+            with zipfile.ZipFile(path) as archive:
+                # `save` does not compress. A compressed file could be far larger in memory than on disk.
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                     raise ValueError("it is compressed")
             with np.load(path, allow_pickle=False) as file:
                 dataset = Dataset(file["images"], file["labels"])
-        except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as exc:
+        except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as exc:  # a header may claim any size
             raise DataError(
-                f"cannot read the data set {path}: {exc}", remedy="run again with --no-cache to make it anew"
+                f"cannot read the data set {path}: {exc}", remedy="run again with --no-cache to create it again"
             ) from exc
         if digest and dataset.digest() != digest:
             raise DataError(
                 f"the data set {path} changed: expected digest {digest}, found {dataset.digest()}",
-                remedy="run again with --no-cache to make it anew",
+                remedy="run again with --no-cache to create it again",
             )
         return dataset
 
 
 def empty() -> Dataset:
-    """A data set without images."""
+    """Return a data set without images."""
     return Dataset(np.empty((0, 28, 28), np.uint8), np.empty(0, np.uint8))
 
 
 def join(*parts: Dataset) -> Dataset:
-    """The data sets one after the other."""
+    """Return the data sets joined in order."""
     return Dataset(np.concatenate([p.images for p in parts]), np.concatenate([p.labels for p in parts]))
 
 
 def split(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
-    """(rest, `count` images chosen at random by `seed`), both in a random order.
+    """Return the rest and `count` images chosen by `seed`, both in random order.
 
     Raises:
-        DataError: there are not more than `count` images.
+        DataError: one of the parts would be empty.
     """
     if not 0 < count < len(dataset):
         raise DataError(f"cannot split {count} images off {len(dataset)}")
@@ -106,14 +105,17 @@ def split(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
     return dataset[order[count:]], dataset[order[:count]]
 
 
-# A handful of corrected drawings among tens of thousands would teach nothing, so each is shown several
-# times an epoch, but together they never make up more than this share of the training set.
+# A few corrections among tens of thousands of images would have no effect. Each is therefore repeated in an epoch, but
+# together they add at most this share to the training set.
 FEEDBACK_SHARE = 0.05
 FEEDBACK_REPEATS = 60
 
 
 def with_feedback(train: Dataset, feedback: Dataset) -> Dataset:
-    """`train` with corrected drawings repeated among it, at most FEEDBACK_SHARE of its size (the first ones)."""
+    """Return `train` followed by the corrections, repeated up to FEEDBACK_REPEATS times.
+
+    They add at most FEEDBACK_SHARE to its size; corrections beyond that are left out.
+    """
     room = int(len(train) * FEEDBACK_SHARE)
     if not len(feedback) or not room:
         return train

@@ -60,7 +60,7 @@ def resolve(name: str, place: Place, cache: Path) -> str:
     return "mnist" if find_mirror(SOURCES["mnist"]) else FALLBACK
 
 
-def place_of(settings: Settings) -> Place:
+def open_place(settings: Settings) -> Place:
     """Return the configured place of the files: a folder, a URL, an object store for an s3:// address, or ''."""
     scheme = find_scheme(settings.data)
     return open_store(settings, settings.data) if scheme and scheme.remote else settings.data
@@ -71,7 +71,7 @@ def fetch(name: str, place: Place, cache: Path) -> Fetched:
 
     Args:
         name: see `resolve`.
-        place: see `place_of`.
+        place: see `open_place`.
         cache: the folder for downloaded files; it is created if necessary.
 
     Raises:

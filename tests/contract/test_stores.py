@@ -214,7 +214,7 @@ def test_mnist_is_read_from_a_store_and_checked(store: ObjectStore, mnist_folder
 
 def test_the_store_of_the_data_is_opened_by_its_address(server: Settings) -> None:
     """An s3:// address in DIGITS_DATA is opened with the store's credentials; other places stay addresses."""
-    place = fetch.place_of(dataclasses.replace(server, data="s3://datasets/mnist"))
+    place = fetch.open_place(dataclasses.replace(server, data="s3://datasets/mnist"))
     assert not isinstance(place, str)
     assert place.uri == "s3://datasets/mnist"
-    assert fetch.place_of(dataclasses.replace(server, data="http://files/mnist")) == "http://files/mnist"
+    assert fetch.open_place(dataclasses.replace(server, data="http://files/mnist")) == "http://files/mnist"
