@@ -1,6 +1,6 @@
-"""The whole way on the process backend, run for real: what is cached, what fails, what is stopped and taken up again.
+"""Real runs on the process backend: success, failure, resumption, interruption and a killed program.
 
-The tests of this file share one installation and run in order, so that the training is paid for a few times only.
+The tests share one installation and run in order, so that they train only a few times.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def first(home: Home) -> dict[str, Any]:
-    """What the first run answers."""
+    """The result of the first run."""
     return home.digits("run", *BASIC)
 
 
 @pytest.fixture(scope="module")
 def resumed(home: Home, first: dict[str, Any]) -> dict[str, Any]:
-    """What a run answers that took up a failed one: the newest, or one that is made for it.
+    """The result of resuming a failed run: the newest run, or one that is made to fail.
 
-    Data that is there by now is not taken: a run goes on with the data set that it began with.
+    DIGITS_DATA is set by then; the resumed run still uses the data set of the failed one.
     """
     if home.newest().record()["state"] != "FAILED":
         kill_in_training(home)
@@ -89,8 +89,8 @@ def test_all_seven_steps_are_done(home: Home, first: dict[str, Any]) -> None:
     assert home.digits("verify")["holds"]
 
 
-def test_an_unknown_optimizer_lists_the_known(home: Home, first: dict[str, Any]) -> None:
-    """A name that Keras does not know is refused before anything runs, with the names that it knows."""
+def test_an_unknown_optimizer_is_refused(home: Home, first: dict[str, Any]) -> None:
+    """A name that Keras does not have is refused before anything runs; the error lists the names."""
     before = len(runs.all_runs(home.settings.home))
     answer = home.digits("run", *BASIC, "--optimizer", "magic", code=2)
     assert "adam" in answer["error"]
@@ -100,7 +100,7 @@ def test_an_unknown_optimizer_lists_the_known(home: Home, first: dict[str, Any])
 
 
 def test_a_killed_step_fails_the_run(home: Home, first: dict[str, Any]) -> None:
-    """After SIGKILL of the train step's shell the run is FAILED, says why, and leaves nothing running."""
+    """If the shell of the train step is killed, the run fails, the error names the signal, and all processes end."""
     answer, run, started = kill_in_training(home)
     assert "step train failed" in answer["error"]
     assert "SIGKILL" in answer["error"]
@@ -113,7 +113,7 @@ def test_a_killed_step_fails_the_run(home: Home, first: dict[str, Any]) -> None:
 
 
 def test_resume_starts_at_the_failed_step(home: Home, first: dict[str, Any], resumed: dict[str, Any]) -> None:
-    """`--resume` takes what was done before train from the cache, and once it succeeded there is nothing to resume."""
+    """`--resume` takes the steps before train from the cache; after its success there is nothing to resume."""
     cached = {"fetch-mnist", "collect-feedback", "prepare"}
     assert resumed["data"]["dataset"] == "sklearn-digits"
     assert states(resumed) == dict.fromkeys(cached, "cached") | dict.fromkeys(set(STEPS) - cached, "done")
@@ -122,7 +122,7 @@ def test_resume_starts_at_the_failed_step(home: Home, first: dict[str, Any], res
 
 
 def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:
-    """SIGINT ends with 130, tells where it stopped, leaves no process, and marks the run KILLED in MLflow."""
+    """SIGINT: exit code 130, the stopped step is shown, all processes end, and MLflow's run is KILLED."""
     before = len(runs.all_runs(home.settings.home))
     process = home.start("run", *BASIC[:2], "--epochs", "900", "--json")
     run, _ = home.started_at_train(before)
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_everything(home: Home, first: dict[str, Any]) -> None:
 
 
 def test_a_killed_program_leaves_nothing_running(home: Home, first: dict[str, Any]) -> None:
-    """After SIGKILL of the program itself its children end, and the next run marks the dead one."""
+    """If the program is killed, its child processes end, and the next run marks the killed one as FAILED and KILLED."""
     before = len(runs.all_runs(home.settings.home))
     process = home.start("run", *BASIC[:2], "--epochs", "901")
     run, _ = home.started_at_train(before)
@@ -164,7 +164,7 @@ from backends.process.backend import start_step
 
 @dsl.component(base_image="digits-python:local", install_kfp_package=False)
 def train(how: str, model: dsl.Output[dsl.Model]) -> str:
-    """A step that may end well and leave nothing."""
+    """A step that writes its output, or exits early, or returns without writing it."""
     import os
     if how == "silent":
         os._exit(0)
@@ -191,7 +191,7 @@ one(how=sys.argv[2])
 
 @pytest.mark.parametrize("how", ["good", "silent", "half"])
 def test_a_step_without_its_outputs_is_failed(how: str, tmp_path: Path) -> None:
-    """A step that ends with 0 but did not write what it declared counts as failed, and is named with what lacks."""
+    """A step that exits with 0 without writing its declared outputs fails, and the error names the outputs."""
     script, told = tmp_path / "one_step.py", tmp_path / "events.jsonl"
     script.write_text(SILENT_STEP)
     done = subprocess.run(
@@ -215,7 +215,7 @@ def test_a_step_without_its_outputs_is_failed(how: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_data_set_fails_before_anything_runs(home: Home, first: dict[str, Any], tmp_path: Path) -> None:
-    """A folder whose file is cut is refused with its name, expected and found, and no run is left half done."""
+    """A truncated file is refused by its name before a run is created."""
     name = f"{catalog.TEST_LABELS}.gz"
     for file in catalog.SOURCES["mnist"].files:
         (tmp_path / f"{file}.gz").write_bytes(b"\x1f\x8b" + bytes(20))

@@ -1,0 +1,43 @@
+"""The variables of a step's container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backends.docker.environment import step_environment
+from backends.kubeflow.tasks import MLFLOW_SECRET
+from digits.release import mlflow_log
+from digits.settings import Settings
+from tests.helpers import canary
+
+
+def test_a_step_gets_no_credentials_that_it_does_not_use(tmp_path: Path) -> None:
+    """A step gets the credentials of the store and of MLflow's server, as on Kubeflow, and no others."""
+    there = {"store": "s3://digits", "minio_endpoint": "http://minio:9000"}
+    settings, stem = canary.planted(Settings(home=tmp_path, **there))
+    keys = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
+    shown = {name: f"{stem}-{name}" for name in mlflow_log.CREDENTIALS}
+    assert set(shown) == set(MLFLOW_SECRET)
+    variables = step_environment(settings, shown | {"DIGITS_KFP_TOKEN": stem, "AWS_SECRET_ACCESS_KEY": stem})
+    assert {name for name, value in variables.items() if stem in value} == {*shown, *keys}
+    assert {name: variables[name] for name in shown} == shown
+    again = Settings.load(variables, dotenv=None)
+    assert (again.home, again.store, again.tracking_uri) == (settings.home, settings.store, settings.tracking_uri)
+    assert not {*shown} & {*step_environment(settings, {})}
+
+
+def test_a_step_gets_the_proxies_that_it_can_reach(tmp_path: Path) -> None:
+    """A proxy of the network is passed on, except for our own containers; a proxy on this machine is not."""
+    settings, away = Settings(home=tmp_path), "http://anna:word@proxy.example:3128"
+    variables = step_environment(
+        settings, {"https_proxy": away, "HTTP_PROXY": "localhost:3128", "NO_PROXY": "intranet"}
+    )
+    assert variables["https_proxy"] == away
+    assert step_environment(settings, {"HTTP_PROXY": "http://[bad"})["HTTP_PROXY"] == "http://[bad"
+    assert "HTTP_PROXY" not in variables
+    assert variables["NO_PROXY"] == variables["no_proxy"] == "intranet,minio,predictor"
+    assert not [
+        n
+        for n in step_environment(settings, {"HTTPS_PROXY": "http://[::1]:1", "no_proxy": "x"})
+        if "proxy" in n.lower()
+    ]
