@@ -162,11 +162,12 @@ class _Gateway:
             raise HTTPException(400, "expected label=0 to 9 and a printable release")
         ink, png = await self._drawing(request, MAX_STORED)
         image = await run_in_threadpool(to_mnist, ink)
-        about = functools.partial(corrections.record, drawing_png=png, release=release, answer=answer)
-        store_it = functools.partial(about, store, image, label)
+        record = functools.partial(
+            corrections.record, store, image, label, drawing_png=png, release=release, answer=answer
+        )
         try:
             with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
-                key = await anyio.to_thread.run_sync(store_it, abandon_on_cancel=True, limiter=self.storing)
+                key = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)
         except TimeoutError:
             raise HTTPException(
                 503,

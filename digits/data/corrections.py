@@ -94,7 +94,7 @@ def record(
 
 
 def remove(store: ObjectStore, prefix: str) -> Correction:
-    """Withdraw the correction whose id begins with `prefix`, and return it. Only a newer correction replaces that.
+    """Withdraw the correction whose id begins with `prefix`, and return it. The image may be corrected again later.
 
     Raises:
         MissingError: no correction begins with `prefix`, or more than one.
@@ -127,7 +127,7 @@ def list_current(store: ObjectStore) -> list[Correction]:
 
 
 def collect(store: ObjectStore, *, limit: int) -> Collected:
-    """Read and verify the newest corrections, at most `limit`. If it is damaged, no older one takes its place."""
+    """Read and verify the newest corrections, at most `limit`. An image whose newest entry is damaged is left out."""
     rejected: Counter[str] = Counter()
     images: list[bytes] = []
     labels: list[int] = []
