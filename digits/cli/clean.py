@@ -28,8 +28,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     """Stop the predictor, and remove the containers, network, volume, runs and cache of this DIGITS_HOME.
 
     \b
-    digits clean            asks first; releases in the local store are kept
-    digits clean --all      also removes releases, MLflow's database and downloaded data
+    digits clean            asks first, and keeps releases, MLflow's database and data
+    digits clean --all      removes these too
     """
     settings = Settings.load()
     parts = [settings.home / name for name in CREATED + CONTAINER_FILES + (KEPT if everything else ())]
