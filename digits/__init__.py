@@ -1,11 +1,12 @@
-"""A handwritten-digit classifier, from MNIST to a KServe endpoint: the domain, free of any engine.
+"""The library and the command `digits`: from a data set to a handwritten-digit classifier behind a KServe endpoint.
 
-Nothing here imports kfp, docker or kubernetes; those live behind `backends`.
+`digits.cli`, the command, is the top layer and imports `pipeline`, `backends` and `web_app`. Everything else in this
+package knows no engine: it imports neither kfp nor docker nor kubernetes.
 """
 
 import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime's official builds report their use to Microsoft as soon as they are imported, unless told before.
+# ONNX Runtime's official builds report usage to Microsoft on import unless this is set first.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

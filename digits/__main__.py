@@ -1,4 +1,4 @@
-"""`python -m digits` is the `digits` command."""
+"""Runs the `digits` command as `python -m digits`."""
 
 from digits.cli import main
 

@@ -28,7 +28,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     """Stop the predictor, and remove the containers, network, volume, runs and cache of this DIGITS_HOME.
 
     \b
-    digits clean            asks first, and keeps releases, MLflow's database and data
+    digits clean            asks first; keeps releases, MLflow's runs and data
     digits clean --all      removes these too
     """
     settings = Settings.load()

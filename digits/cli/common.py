@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from digits.store import ObjectStore
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-backend_option = click.option(
-    "--backend", type=click.Choice(BACKENDS), help="Backend to use.  [process]"
-)
+backend_option = click.option("--backend", type=click.Choice(BACKENDS), help="Backend to use.  [process]")
 # The backends that serve on this machine. Kubeflow's endpoint and releases may be unreachable from here.
 LOCAL_BACKENDS = tuple(name for name in BACKENDS if name != "kubeflow")
 

@@ -1,9 +1,10 @@
-"""Habits of the house that no linter checks."""
+"""Conventions of this repository that no linter checks."""
 
 from __future__ import annotations
 
 import ast
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,14 @@ PRODUCT = ("digits", "pipeline", "backends", "web_app")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
-def test_each_test_says_what_it_proves(path: Path) -> None:
-    """Every test's docstring is one sentence on one line."""
+def test_each_test_has_a_one_sentence_docstring(path: Path) -> None:
+    """The docstring of every test is one sentence on one line."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            said = ast.get_docstring(node)
-            assert said, f"{path.name}: {node.name} has no docstring"
-            assert "\n" not in said, f"{path.name}: {node.name} says more than a sentence"
-            assert said.endswith("."), f"{path.name}: {node.name}'s docstring is no sentence"
+            docstring = ast.get_docstring(node)
+            assert docstring, f"{path.name}: {node.name} has no docstring"
+            assert "\n" not in docstring, f"{path.name}: the docstring of {node.name} has several lines"
+            assert docstring.endswith("."), f"{path.name}: the docstring of {node.name} is not a sentence"
 
 
 def test_errors_that_ask_for_an_action_name_it() -> None:
@@ -39,22 +40,29 @@ def test_errors_that_ask_for_an_action_name_it() -> None:
     assert silent == []
 
 
-def test_each_package_of_the_wheel_says_that_it_is_typed() -> None:
-    """In each package that the wheel takes whole lies py.typed, without which a type checker passes it over."""
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    packages = told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+def test_each_package_of_the_wheel_is_typed() -> None:
+    """Each package of the wheel has the file py.typed, without which type checkers ignore its annotations."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert set(packages) == set(PRODUCT)
     assert [name for name in packages if not (ROOT / name / "py.typed").is_file()] == []
 
 
-ACTIONABLE = {"UsageError", "MissingError", "EndpointError"}
+# File names that mean the same thing in each folder that has them.
+SHARED_NAMES = {"__init__.py", "__main__.py", "backend.py", "predictor.py", "server.py"}
 
 
-@pytest.mark.parametrize("folder", PRODUCT)
-def test_an_error_that_a_user_can_act_on_says_how(folder: str) -> None:
-    """A usage, missing or endpoint error has a remedy, or its message states what was expected."""
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ACTIONABLE:
-                arguments = {keyword.arg for keyword in node.keywords}
-                assert "remedy" in arguments or "expected" in ast.unparse(node), f"{path}:{node.lineno}"
+def test_no_file_name_has_two_meanings() -> None:
+    """No file name occurs twice in the product, apart from those that mean the same in each folder."""
+    names = Counter(path.name for folder in PRODUCT for path in (ROOT / folder).rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} <= SHARED_NAMES
+
+
+def test_each_unit_test_mirrors_a_module() -> None:
+    """tests/unit/FOLDER/test_NAME.py tests FOLDER/NAME.py, or FOLDER/__init__.py if it is named after the folder."""
+    strays = []
+    for path in (ROOT / "tests" / "unit").rglob("*/**/test_*.py"):
+        name, folder = path.stem.removeprefix("test_"), ROOT / path.parent.relative_to(ROOT / "tests" / "unit")
+        if not (folder / f"{name}.py").is_file() and name != folder.name:
+            strays.append(path.relative_to(ROOT).as_posix())
+    assert strays == []

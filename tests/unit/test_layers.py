@@ -1,4 +1,4 @@
-"""Imports point one way, and heavy libraries are imported by those alone that need them."""
+"""Imports point one way, and only the modules that need a heavy library import it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,25 @@ from tests.helpers.support import ROOT, free_port
 
 ENGINES = {"kfp", "kfp_kubernetes", "docker", "kubernetes", "testcontainers"}
 HEAVY = {"tensorflow", "keras", "kfp", "mlflow", "kserve", "sklearn", "onnxruntime", "docker", "kubernetes", "numpy"}
-# What each layer may import of the others; `digits.cli` is the top and may import all.
+# What each layer may import of the others. `digits.cli` is the top layer: it may import all, and none imports it.
 ALLOWED = {
     "digits": {"digits"},
     "web_app": {"digits", "web_app"},
     "pipeline": {"digits", "pipeline"},
     "backends": {"digits", "pipeline", "backends"},
 }
+# The layers within `digits`, lowest first. A module may import its own folder and lower layers; the modules of the
+# lowest layer may import each other.
+LAYERS = (
+    {"errors", "events", "files", "http", "provenance", "proxies", "settings", "signature"},
+    {"store"},
+    {"data"},
+    {"training", "evaluation"},
+    {"release"},
+    {"serving", "steps"},
+    {"cli"},
+    {"__main__"},
+)
 
 
 def sources(folder: str) -> list[Path]:
@@ -32,7 +44,7 @@ def sources(folder: str) -> list[Path]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The full names of all modules that a file imports anywhere in it."""
+    """Yield the full names of all modules that a file imports, also within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -51,6 +63,21 @@ def test_imports_point_one_way(layer: str) -> None:
             assert name.split(".")[:2] != ["digits", "cli"], f"{path} imports {name}"
             top = name.split(".")[0]
             assert top not in ALLOWED or top in ALLOWED[layer], f"{path} imports {name}"
+
+
+def test_imports_within_digits_point_one_way() -> None:
+    """No module of `digits` imports a higher layer, nor another folder of its own layer."""
+    levels = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+    for path in (ROOT / "digits").rglob("*.py"):
+        unit = path.relative_to(ROOT / "digits").with_suffix("").parts[0]
+        if unit == "__init__":
+            continue
+        for name in imported(path):
+            package, _, rest = name.partition(".")
+            target = rest.partition(".")[0]
+            if package == "digits" and target not in {unit, "__version__"}:
+                lower = levels[target] < levels[unit]
+                assert lower or levels[target] == levels[unit] == 0, f"{path} imports {name}"
 
 
 def test_kserve_knows_no_kind_cluster() -> None:
