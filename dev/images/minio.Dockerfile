@@ -1,6 +1,6 @@
-# The MinIO server, made from source: its makers no longer publish images. One static program and nothing else.
+# The MinIO server, built from source because its makers no longer publish images. It holds one static program.
 # Built by `digits images build minio`, or:  docker build -f dev/images/minio.Dockerfile .
-# The version is one of the Go module registry, whose checksum database makes sure of its content.
+# The version is one of the Go module registry, whose checksum database verifies its content.
 ARG GO_IMAGE=golang:1.25-bookworm@sha256:3b4a11519ad929d1e1d261a12cff056f0c85b735253d7d861346b9c6f8b36437
 
 FROM ${GO_IMAGE} AS build

@@ -1,4 +1,4 @@
-# The predictor: KServe's server with ONNX Runtime. No TensorFlow, kfp or mlflow; no pip, compiler or cache.
+# The predictor: KServe's server with ONNX Runtime, without TensorFlow, kfp, mlflow, pip, a compiler or caches.
 # Built by `digits images build`, or:  docker build -f dev/images/predictor.Dockerfile .
 ARG BASE_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
@@ -9,8 +9,8 @@ RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r serve.txt
-# Left out: test suites, and what KServe and ONNX Runtime ask for but a predictor never imports. What it does import
-# is compiled, for a quick start on a read-only root.
+# Remove test suites, and dependencies of KServe and ONNX Runtime that a predictor never imports. The import compiles the
+# others, because the root file system is read-only at run time.
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf pandas/tests numpy/*/tests numpy/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
     && rm -rf PIL pillow* setuptools* _distutils_hack* distutils-precedence.pth grpc_tools/*.so grpc_tools/_proto \
@@ -23,7 +23,7 @@ COPY digits digits
 RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
     && tools/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-index --target /opt/digits wheels/*.whl
 
-# The base without documentation, translations, package manager and the parts of Python that a server never needs.
+# The base image without documentation, translations, package manager and unused parts of Python.
 FROM ${BASE_IMAGE} AS slim
 RUN rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/i18n /usr/share/perl* /usr/share/python-wheels \
         /usr/lib/*/gconv /usr/lib/*/perl-base /usr/bin/perl* /var/lib/apt/* /var/cache/* /usr/lib/apt /usr/bin/apt* \

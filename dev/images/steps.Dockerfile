@@ -1,4 +1,4 @@
-# What the pipeline's steps run in, locally and on Kubeflow. kfp.local wants "python" in the image's name.
+# The image of the pipeline's steps, in Docker and on Kubeflow. kfp.local requires "python" in its name.
 # Built by `digits images build`, or:  docker build -f dev/images/steps.Dockerfile .
 ARG BASE_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
@@ -9,7 +9,7 @@ RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r train.txt
-# What the steps import is compiled here, once, and not by every container anew.
+# The import compiles the modules once here, instead of in every container.
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf tensorflow/include mlflow/server/js pandas/tests scipy/*/tests sklearn/*/tests \
     && TF_CPP_MIN_LOG_LEVEL=2 /opt/venv/bin/python -c "import kfp.dsl.executor_main, tensorflow, keras, tf2onnx, mlflow, \

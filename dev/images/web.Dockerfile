@@ -27,7 +27,7 @@ ENV PATH=/opt/venv/bin:/opt/digits/bin:$PATH PYTHONPATH=/opt/digits PYTHONUNBUFF
 LABEL org.opencontainers.image.title="digits web" \
       org.opencontainers.image.description="The drawing page and its gateway" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Where the predictor is, if it shares the network; without any address the page would ask a backend, and none is in here.
+# The predictor's address if it shares the network. Without an address the page would import a backend, which is not installed.
 ENV DIGITS_ENDPOINTS=http://127.0.0.1:8080
 WORKDIR /tmp
 USER 1000:1000

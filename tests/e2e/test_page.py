@@ -1,4 +1,4 @@
-"""The page in a real browser, before the real predictor."""
+"""The page in a real browser, with the real predictor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Stroke = list[tuple[float, float]]
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float, steps: int = 24) -> Stroke:
-    """Part of an ellipse; degrees from three o'clock, clockwise."""
+    """Return a part of an ellipse, in degrees clockwise from three o'clock."""
     angles = [math.radians(start + (end - start) * i / steps) for i in range(steps + 1)]
     return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]
 
@@ -53,11 +53,11 @@ DIGITS: list[list[Stroke]] = [
 
 @pytest.mark.parametrize("digit", range(10))
 def test_reads_each_digit(visit: Open, digit: int) -> None:
-    """A digit drawn with the mouse is read, with its probabilities, its picture, the time and the model."""
-    seen = visit()
-    seen.draw(*DIGITS[digit])
-    assert seen.digit() == str(digit)
-    page = seen.page
+    """A digit drawn with the mouse is recognised, with its probabilities, its image, the time and the model."""
+    view = visit()
+    view.draw(*DIGITS[digit])
+    assert view.digit() == str(digit)
+    page = view.page
     assert page.locator("#bars .best").inner_text().split()[0] == str(digit)
     shares = [float(text.rstrip(" %")) for text in page.locator("#bars .share").all_inner_texts()]
     assert abs(sum(shares) - 100) < 1
@@ -65,28 +65,28 @@ def test_reads_each_digit(visit: Open, digit: int) -> None:
     assert "Accuracy" in page.locator("#model").inner_text()
     ink = page.evaluate("[...document.getElementById('seen').getContext('2d').getImageData(0,0,28,28).data]")
     assert max(ink[0::4]) > 200
-    assert seen.errors == []
+    assert view.errors == []
 
 
 def test_reads_while_drawing(visit: Open, site: Site) -> None:
-    """An answer appears before the pen is lifted, without a question for every movement."""
-    seen = visit()
-    box = seen.page.locator("#pad").bounding_box()
-    seen.page.mouse.move(box["x"] + 200, box["y"] + 60)
-    seen.page.mouse.down()
+    """An answer appears before the pen is lifted, without a request for every movement."""
+    view = visit()
+    box = view.page.locator("#pad").bounding_box()
+    view.page.mouse.move(box["x"] + 200, box["y"] + 60)
+    view.page.mouse.down()
     began = time.monotonic()
     while time.monotonic() - began < 2:
-        seen.page.mouse.move(box["x"] + 200, box["y"] + 60 + 270 * (time.monotonic() - began) / 2)
-    seen.page.wait_for_selector("#digit[data-class='1']")
+        view.page.mouse.move(box["x"] + 200, box["y"] + 60 + 270 * (time.monotonic() - began) / 2)
+    view.page.wait_for_selector("#digit[data-class='1']")
     assert 1 <= site.between.asked <= (time.monotonic() - began) / 0.12 + 1  # the pause between two (recogniser.js)
-    seen.page.mouse.up()
-    assert seen.digit() == "1"
+    view.page.mouse.up()
+    assert view.digit() == "1"
 
 
 def test_by_touch_on_a_phone(visit: Open) -> None:
-    """On a phone of 320 pixels a finger draws; nothing reaches beyond the screen and drawing does not scroll."""
-    seen = visit(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True, device_scale_factor=3)
-    page = seen.page
+    """On a phone 320 pixels wide a finger can draw; nothing is wider than the screen and drawing does not scroll."""
+    view = visit(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True, device_scale_factor=3)
+    page = view.page
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     touch = page.context.new_cdp_session(page)
     box = page.locator("#pad").bounding_box()
@@ -96,17 +96,17 @@ def test_by_touch_on_a_phone(visit: Open) -> None:
             point = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
             touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    assert seen.digit() == "4"
+    assert view.digit() == "4"
     assert page.evaluate("scrollY") == 0
-    # A click, not a tap: headless chromium makes no click of a tap that follows raw touches without a frame between.
+    # A click, not a tap: headless chromium creates no click from a tap that directly follows raw touches.
     page.locator("#labels button").last.click()
     page.locator("#thanks", has_text="Stored").wait_for()
 
 
 def test_by_keyboard_alone(visit: Open, site: Site) -> None:
-    """Without a mouse one can reach the pad, draw on it, hear the answer and correct it."""
-    seen = visit()
-    page = seen.page
+    """The keyboard alone can reach the pad, draw, have the answer read out and correct it."""
+    view = visit()
+    page = view.page
     for _ in range(5):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "pad":
@@ -114,7 +114,7 @@ def test_by_keyboard_alone(visit: Open, site: Site) -> None:
     for key, times in (("ArrowUp", 11), (" ", 1), ("ArrowDown", 22), (" ", 1)):
         for _ in range(times):
             page.keyboard.press(key)
-    assert seen.digit() == "1"
+    assert view.digit() == "1"
     assert page.locator("#heard[role=status]").inner_text() == "This is a 1."
     for _ in range(20):
         page.keyboard.press("Tab")
@@ -126,13 +126,13 @@ def test_by_keyboard_alone(visit: Open, site: Site) -> None:
 
 
 def test_undo_and_clear(visit: Open) -> None:
-    """Undo takes the last stroke back and asks again; Clear leaves an empty page."""
-    seen = visit()
-    page = seen.page
-    seen.draw(DIGITS[1][0], [(0.1, 0.9), (0.9, 0.9)], [(0.1, 0.1), (0.9, 0.1)])
+    """Undo removes the last stroke and requests a new answer; Clear empties the page."""
+    view = visit()
+    page = view.page
+    view.draw(DIGITS[1][0], [(0.1, 0.9), (0.9, 0.9)], [(0.1, 0.1), (0.9, 0.1)])
     page.click("#undo")
     page.click("#undo")
-    assert seen.digit() == "1"
+    assert view.digit() == "1"
     page.click("#clear")
     assert page.locator("#said").inner_text() == "Nothing is drawn yet."
     assert page.locator("#undo").is_disabled()
@@ -142,77 +142,77 @@ def test_undo_and_clear(visit: Open) -> None:
 
 
 def test_two_digits_are_not_guessed(visit: Open) -> None:
-    """Two digits side by side are said to be more than one."""
-    seen = visit()
-    seen.draw([(0.2, 0.2), (0.2, 0.8)], [(0.7, 0.2), (0.7, 0.8)])
-    seen.page.wait_for_selector("#digit[data-state='several']")
-    assert "more than one digit" in seen.page.locator("#said").inner_text()
+    """Two digits side by side are reported as more than one."""
+    view = visit()
+    view.draw([(0.2, 0.2), (0.2, 0.8)], [(0.7, 0.2), (0.7, 0.8)])
+    view.page.wait_for_selector("#digit[data-state='several']")
+    assert "more than one digit" in view.page.locator("#said").inner_text()
 
 
 @pytest.mark.parametrize("state", ["starting", "busy", "wrong model"])
 def test_names_the_state(visit: Open, site: Site, state: str) -> None:
-    """The page names what is wrong with its endpoint, and answers by itself once that has passed."""
+    """The page names the problem of its endpoint, and answers by itself after it has passed."""
     site.between.state = state
-    seen = visit()
-    seen.draw(*DIGITS[7])
-    seen.state(state)
+    view = visit()
+    view.draw(*DIGITS[7])
+    view.state(state)
     site.between.state = ""
-    assert seen.digit() == "7"
-    seen.state("")
+    assert view.digit() == "7"
+    view.state("")
 
 
 def test_a_busy_endpoint_is_not_hammered(visit: Open, site: Site) -> None:
-    """An endpoint that is ready but answers no drawing is asked again every other second, and named meanwhile."""
+    """An endpoint that is ready but refuses drawings gets a request every two seconds, and is named meanwhile."""
     site.between.state = "busy"
-    seen = visit()
-    seen.draw(*DIGITS[7])
-    seen.state("busy")
+    view = visit()
+    view.draw(*DIGITS[7])
+    view.state("busy")
     before = site.between.asked
-    seen.page.wait_for_timeout(5000)
+    view.page.wait_for_timeout(5000)
     assert 1 <= site.between.asked - before <= 4
-    seen.state("busy")
+    view.state("busy")
 
 
 def test_endpoint_down_and_back(endpoint_url: str, browser: Any) -> None:
-    """While the endpoint is down the page says so, untouched too; what was drawn is read when it is back."""
+    """The page shows that the endpoint is down, without a drawing too, and reads the drawing when it is back."""
     between = Between(endpoint_url)
     with asgi_server(between.app) as url:
         port = int(url.rsplit(":", 1)[1])
     gateway = create_app(GatewayConfig((Endpoint("local", url),)))
     with asgi_server(gateway) as address:
-        seen = Visit(browser.new_page())
-        seen.page.goto(address)
-        seen.state("unreachable")
-        seen.draw(*DIGITS[3])
-        seen.state("unreachable")
+        view = Visit(browser.new_page())
+        view.page.goto(address)
+        view.state("unreachable")
+        view.draw(*DIGITS[3])
+        view.state("unreachable")
         with asgi_server(between.app, port):
-            seen.state("")
-            seen.page.wait_for_selector("#digit[data-class='3']", timeout=10_000)
-        seen.state("unreachable")
-        seen.page.close()
+            view.state("")
+            view.page.wait_for_selector("#digit[data-class='3']", timeout=10_000)
+        view.state("unreachable")
+        view.page.close()
 
 
 def test_slow_endpoint(visit: Open, site: Site) -> None:
-    """While it waits the page says so and asks nothing else; an answer to a drawing that is gone is dropped."""
+    """The page shows that it waits and sends nothing else; an answer to a deleted drawing is dropped."""
 
     async def slowly() -> None:
         await asyncio.sleep(2)
 
-    seen = visit()
-    seen.state("")
+    view = visit()
+    view.state("")
     site.between.gate = slowly
-    seen.draw(*DIGITS[0])
-    seen.state("waiting")
-    seen.page.click("#clear")
+    view.draw(*DIGITS[0])
+    view.state("waiting")
+    view.page.click("#clear")
     site.between.gate = None
-    seen.draw(*DIGITS[1])
-    assert seen.digit() == "1"
-    seen.page.wait_for_timeout(2500)
-    assert seen.digit() == "1"
+    view.draw(*DIGITS[1])
+    assert view.digit() == "1"
+    view.page.wait_for_timeout(2500)
+    assert view.digit() == "1"
 
 
-def test_one_question_at_a_time(visit: Open, site: Site) -> None:
-    """However fast one draws, at most one request is in flight."""
+def test_one_request_at_a_time(visit: Open, site: Site) -> None:
+    """Even if the user draws fast, at most one request is in flight."""
     flying, most = 0, 0
 
     async def counted() -> None:
@@ -223,27 +223,27 @@ def test_one_question_at_a_time(visit: Open, site: Site) -> None:
         flying -= 1
 
     site.between.gate = counted
-    seen = visit()
-    box = seen.page.locator("#pad").bounding_box()
-    seen.page.mouse.move(box["x"] + 200, box["y"] + 60)
-    seen.page.mouse.down()
+    view = visit()
+    box = view.page.locator("#pad").bounding_box()
+    view.page.mouse.move(box["x"] + 200, box["y"] + 60)
+    view.page.mouse.down()
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
-        seen.page.mouse.move(box["x"] + 200, box["y"] + 60 + 250 * (2 - deadline + time.monotonic()) / 2)
-    seen.page.mouse.up()
-    assert seen.digit() == "1"
+        view.page.mouse.move(box["x"] + 200, box["y"] + 60 + 250 * (2 - deadline + time.monotonic()) / 2)
+    view.page.mouse.up()
+    assert view.digit() == "1"
     assert most == 1
 
 
-def test_a_late_thank_you_is_for_its_own_drawing(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A correction that is stored late is thanked for on its own drawing, be that read anew; not on the next one."""
+def test_a_late_confirmation_is_for_its_own_drawing(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A correction that is stored late is confirmed on its own drawing, even if that is read again; not on the next."""
     stored = threading.Event()
     create = site.store.create
     monkeypatch.setattr(site.store, "create", lambda key, content: stored.wait(10) and create(key, content))
-    seen = visit()
-    page = seen.page
-    seen.draw(*DIGITS[1])
-    seen.digit()
+    view = visit()
+    page = view.page
+    view.draw(*DIGITS[1])
+    view.digit()
     page.locator("#labels button").nth(3).click()
     with page.expect_response("**/api/recognise*"):
         page.click("#detect")
@@ -252,8 +252,8 @@ def test_a_late_thank_you_is_for_its_own_drawing(visit: Open, site: Site, monkey
     stored.clear()
     page.locator("#labels button").nth(4).click()
     page.click("#clear")
-    seen.draw(*DIGITS[1])
-    seen.digit()
+    view.draw(*DIGITS[1])
+    view.digit()
     with page.expect_response("**/api/feedback*"):
         stored.set()
     page.wait_for_timeout(200)
@@ -261,52 +261,52 @@ def test_a_late_thank_you_is_for_its_own_drawing(visit: Open, site: Site, monkey
     assert page.locator("#labels [aria-pressed=true]").count() == 0
 
 
-def test_a_store_that_hangs_is_said(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the store gives no answer in time, the page does not claim that the correction is lost."""
+def test_a_store_that_hangs_is_reported(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the store does not answer in time, the page does not claim that the correction is lost."""
     back = threading.Event()
     monkeypatch.setattr("web_app.gateway.STORE_SECONDS", 0.2)
     monkeypatch.setattr(site.store, "create", lambda key, content: back.wait(60))
-    seen = visit()
-    seen.draw(*DIGITS[1])
-    seen.digit()
-    seen.page.locator("#labels button").nth(3).click()
-    seen.page.locator("#thanks", has_text="Not confirmed: expected the store to answer").wait_for()
+    view = visit()
+    view.draw(*DIGITS[1])
+    view.digit()
+    view.page.locator("#labels button").nth(3).click()
+    view.page.locator("#thanks", has_text="Not confirmed: expected the store to answer").wait_for()
     back.set()
 
 
 def test_in_a_browser_of_2023(browser: Any, site: Site) -> None:
-    """A browser that cannot join two AbortSignals, as Safari before 17.4, reads a digit."""
-    seen = Visit(browser.new_page())
-    seen.page.add_init_script("delete AbortSignal.any")
-    seen.page.goto(site.url)
-    seen.draw(*DIGITS[3])
-    assert seen.digit() == "3"
-    seen.page.close()
+    """The page works in a browser without AbortSignal.any, such as Safari before 17.4."""
+    view = Visit(browser.new_page())
+    view.page.add_init_script("delete AbortSignal.any")
+    view.page.goto(site.url)
+    view.draw(*DIGITS[3])
+    assert view.digit() == "3"
+    view.page.close()
 
 
-def test_the_servers_end_is_said(browser: Any) -> None:
-    """When the page's own server goes, the page says so and does not fail."""
+def test_the_end_of_the_server_is_reported(browser: Any) -> None:
+    """If the page's own server ends, the page reports it and does not fail."""
     with asgi_server(create_app(GatewayConfig((Endpoint("nowhere", "http://127.0.0.1:1"),)))) as address:
-        seen = Visit(browser.new_page())
-        seen.page.goto(address)
-        seen.state("unreachable")
-    seen.state("gateway gone")
-    seen.page.close()
+        view = Visit(browser.new_page())
+        view.page.goto(address)
+        view.state("unreachable")
+    view.state("gateway gone")
+    view.page.close()
 
 
 def test_chooses_among_endpoints(visit: Open) -> None:
-    """The endpoints are offered by name; the one chosen is asked."""
-    seen = visit()
-    page = seen.page
+    """The endpoints are listed by name; requests go to the selected one."""
+    view = visit()
+    page = view.page
     assert page.locator("#endpoint option").all_inner_texts() == ["local", "nowhere"]
     page.select_option("#endpoint", "nowhere")
-    seen.state("unreachable")
+    view.state("unreachable")
     page.select_option("#endpoint", "local")
-    seen.state("")
+    view.state("")
 
 
 def axe() -> str:
-    """axe-core's source, as a Python package ships it."""
+    """Return the source of axe-core, which a Python package ships."""
     package = pytest.importorskip("axe_playwright_python", reason="the accessibility check needs axe-playwright-python")
     return (Path(package.__file__).parent / "axe.min.js").read_text()
 
@@ -316,47 +316,47 @@ def axe() -> str:
 def test_accessibility(visit: Open, scheme: str, width: int) -> None:
     """Axe-core finds no violation: empty, with an answer, with a correction, and with an endpoint that is down."""
     source = axe()
-    seen = visit(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=False)
-    page = seen.page
+    view = visit(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=False)
+    page = view.page
 
-    # What is not for screen readers is still seen, but axe-core leaves out whatever they do not get.
+    # Content hidden from screen readers is still visible, but axe-core skips it.
     seen_by_eye = "document.querySelectorAll('[aria-hidden]').forEach(e => e.removeAttribute('aria-hidden'))"
 
     def violations() -> list[str]:
         page.wait_for_timeout(200)  # the bars' transition
-        found = page.evaluate(source + "; axe.run().then(r => r.violations)")
+        violations = page.evaluate(source + "; axe.run().then(r => r.violations)")
         page.evaluate(seen_by_eye)
-        found += page.evaluate("axe.run({runOnly: ['color-contrast']}).then(r => r.violations)")
-        return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found]
+        violations += page.evaluate("axe.run({runOnly: ['color-contrast']}).then(r => r.violations)")
+        return [f"{v['id']}: {v['nodes'][0]['html']}" for v in violations]
 
-    seen.state("")
+    view.state("")
     assert violations() == []
-    seen.draw(*DIGITS[8])
-    seen.digit()
+    view.draw(*DIGITS[8])
+    view.digit()
     assert violations() == []
     page.locator("#labels button").nth(3).click()
     page.locator("#thanks", has_text="Stored").wait_for()
     assert violations() == []
     page.select_option("#endpoint", "nowhere")
-    seen.state("unreachable")
+    view.state("unreachable")
     assert violations() == []
 
 
-def test_the_states_region_is_there_before_its_text(visit: Open, site: Site) -> None:
-    """A screen reader knows the place where trouble is told while there is none, so that it reads it out."""
-    seen = visit()
-    seen.state("")
-    regions = seen.page.get_by_role("status")  # as the accessibility tree has them
+def test_the_status_region_exists_before_its_text(visit: Open, site: Site) -> None:
+    """The region for problems exists while it is empty, so that a screen reader reads its text out."""
+    view = visit()
+    view.state("")
+    regions = view.page.get_by_role("status")  # as the accessibility tree has them
     assert "state" in regions.evaluate_all("all => all.map(e => e.id)")
-    assert seen.page.locator("#state").bounding_box()["height"] == 0
+    assert view.page.locator("#state").bounding_box()["height"] == 0
     site.between.state = "starting"
-    seen.draw(*DIGITS[7])
-    seen.state("starting")
+    view.draw(*DIGITS[7])
+    view.state("starting")
     assert regions.first.inner_text().startswith("The model is starting.")
 
 
 def contrast(one: np.ndarray, other: np.ndarray) -> float:
-    """The contrast (WCAG 2.2) of two colours, RGB in 0..255."""
+    """Return the contrast (WCAG 2.2) of two colours, RGB in 0..255."""
     shares = np.array([one, other]) / 255
     linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
     dark, bright = sorted(linear @ [0.2126, 0.7152, 0.0722])
@@ -364,7 +364,7 @@ def contrast(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pad_can_be_made_out(visit: Open, scheme: str) -> None:
+def test_the_pad_has_enough_contrast(visit: Open, scheme: str) -> None:
     """The pad's border has a contrast of 3 to the page and to the paper (WCAG 1.4.11), its hint one of 4.5 (1.4.3)."""
     page = visit(color_scheme=scheme).page
 
@@ -375,20 +375,20 @@ def test_the_pad_can_be_made_out(visit: Open, scheme: str) -> None:
     paper, border = style("#pad", "backgroundColor"), style("#pad", "borderTopColor")
     assert contrast(border, paper) >= 3
     assert contrast(border, style("html", "backgroundColor")) >= 3
-    opacity = style("#hint", "opacity")  # axe-core does not judge it: it lies over a canvas
+    opacity = style("#hint", "opacity")  # axe-core does not check it, because it is above a canvas
     assert contrast(opacity * style("#hint", "color") + (1 - opacity) * paper, paper) >= 4.5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_forced_colors(visit: Open, scheme: str) -> None:
-    """Where the system's colours are forced, the bars are still seen, and the label that was chosen with its digit."""
-    seen = visit(forced_colors="active", color_scheme=scheme)
-    page = seen.page
-    seen.draw(*DIGITS[1])
-    assert seen.digit() == "1"
+    """With forced colours the bars are visible, and so is the selected label with its digit."""
+    view = visit(forced_colors="active", color_scheme=scheme)
+    page = view.page
+    view.draw(*DIGITS[1])
+    assert view.digit() == "1"
 
     def painted(selector: str) -> tuple[np.ndarray, float]:
-        """The colour in the middle of an element's left half, and the share of its middle that has another one."""
+        """Return the colour in the middle of an element's left half, and the share of other colours in its middle."""
         page.wait_for_timeout(200)  # the bars' transition
         picture = np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")).astype(int)
         height, width = picture.shape[:2]
@@ -407,72 +407,72 @@ def test_forced_colors(visit: Open, scheme: str) -> None:
     assert digit / 2 < still < digit * 2
 
 
-def test_the_policy_holds(visit: Open) -> None:
-    """The browser refuses inline script and other origins on this page: a server that would answer is never asked."""
-    asked = []
+def test_the_content_policy_is_enforced(visit: Open) -> None:
+    """The browser refuses inline scripts and other origins: a server that would answer gets no request."""
+    paths = []
 
     async def answer(request: Request) -> Response:
-        asked.append(request.url.path)
+        paths.append(request.url.path)
         return Response("here", headers={"Access-Control-Allow-Origin": "*"}, media_type="text/html")
 
-    seen = visit()
+    view = visit()
     elsewhere = Starlette(routes=[Route("/{path:path}", answer)])
     with asgi_server(elsewhere) as address, asgi_server(elsewhere) as without_a_policy:
         fetch = f"path => fetch('{address}/' + path).then(() => 'fetched', () => 'refused')"
-        assert seen.page.evaluate(fetch, "from-ours") == "refused"
-        another = seen.page.context.new_page()
+        assert view.page.evaluate(fetch, "from-ours") == "refused"
+        another = view.page.context.new_page()
         another.goto(without_a_policy)
         assert another.evaluate(fetch, "from-another") == "fetched"
-    assert "/from-another" in asked
-    assert "/from-ours" not in asked
+    assert "/from-another" in paths
+    assert "/from-ours" not in paths
     assert (
-        seen.page.evaluate(
+        view.page.evaluate(
             "() => { const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
             " document.body.append(s); return window.ran ?? 0; }"
         )
         == 0
     )
-    seen.errors.clear()
-    seen.origins.discard(address)
+    view.errors.clear()
+    view.origins.discard(address)
 
 
 def mirrored_three(number: int) -> list[Stroke]:
-    """A 3 the wrong way round, somewhat different each time: no digit that MNIST knows."""
+    """Return a mirrored 3, slightly different for each number, which is not in MNIST."""
     lean, wide = 0.02 * (number % 4), 1 + 0.06 * (number % 3)
     return [[(0.5 - (x - 0.5) * wide + lean * (y - 0.5), y) for x, y in stroke] for stroke in DIGITS[3]]
 
 
 @pytest.mark.slow
 def test_learns_from_corrections(browser: Any, lab: Lab) -> None:
-    """Odd digits that the champion gets wrong, once corrected, are right after the next run; no accuracy is lost."""
+    """Unusual digits that the champion misreads are read correctly after corrections and a run; accuracy stays."""
     before = lab.run("--epochs", "2")
     store = open_store(lab.settings())
     with asgi_server(create_app(GatewayConfig((Endpoint("local", before["endpoint"]),), store))) as address:
-        seen = Visit(browser.new_page())
-        seen.page.goto(address)
+        view = Visit(browser.new_page())
+        view.page.goto(address)
 
         def read(correct: bool) -> int:
-            right = 0
+            successes = 0
             for number in range(12):
                 if number:
-                    seen.page.click("#clear")
-                seen.draw(*mirrored_three(number))
-                said = seen.digit()
-                right += said == "3"
-                if correct and said != "3":
-                    seen.page.locator("#labels button").nth(3).click()
-                    seen.page.locator("#thanks", has_text="Stored").wait_for()
-            seen.page.click("#clear")
-            return right
+                    view.page.click("#clear")
+                view.draw(*mirrored_three(number))
+                digit = view.digit()
+                successes += digit == "3"
+                if correct and digit != "3":
+                    view.page.locator("#labels button").nth(3).click()
+                    view.page.locator("#thanks", has_text="Stored").wait_for()
+            view.page.click("#clear")
+            return successes
 
         wrong = 12 - read(correct=True)
-        assert wrong >= 3, "the champion reads these already: draw odder ones"
+        assert wrong >= 3, "the champion already reads these drawings correctly"
         assert len(corrections.collect(store, limit=100)) >= 3
         after = lab.run("--epochs", "2")
         assert after["data"]["feedback"]["count"] >= 3
         assert after["accuracy"] >= before["accuracy"] - 0.005
         assert after["promoted"]
-        # A page that nobody touches tells of the new release by itself.
-        seen.page.locator("#model", has_text=after["release"]).wait_for(timeout=20_000)
+        # The page shows the new release without any input.
+        view.page.locator("#model", has_text=after["release"]).wait_for(timeout=20_000)
         assert read(correct=False) == 12
-        seen.page.close()
+        view.page.close()
