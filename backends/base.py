@@ -95,7 +95,7 @@ class Backend(Protocol):
             Interrupted: Ctrl-C.
         """
 
-    def here(self) -> Settings:
+    def host_settings(self) -> Settings:
         """Return the settings by which this machine reaches the backend's object store and MLflow."""
 
     def endpoint(self) -> str:

@@ -56,7 +56,7 @@ class FakeBackend:
     def check(self) -> None:
         """Nothing is needed."""
 
-    def here(self) -> Settings:
+    def host_settings(self) -> Settings:
         """See Backend."""
         return self.settings
 

@@ -62,7 +62,7 @@ class DockerBackend(LocalBackend):
                 minio.ensure(client, self.settings, report)
             self._remove_lost_steps()
             predictor.ensure(client, self.settings, report)
-        return self.here()
+        return self.host_settings()
 
     def _remove_lost_steps(self) -> None:
         """Remove the step containers of runs that have ended; they stay if the Docker engine goes away during a run."""
@@ -71,7 +71,7 @@ class DockerBackend(LocalBackend):
             if container.labels.get(containers.RUN_LABEL) not in running:
                 containers.remove(container)
 
-    def here(self) -> Settings:
+    def host_settings(self) -> Settings:
         """See Backend."""
         minio.check(self.settings)
         return minio.host_settings(self._client, self.settings)

@@ -101,7 +101,7 @@ class KubeflowBackend:
             return ""
         return cluster_url(namespace) if is_ready(service) else ""
 
-    def here(self) -> Settings:
+    def host_settings(self) -> Settings:
         """See Backend. This machine must reach the cluster's store and MLflow by the same addresses as the steps."""
         return self.settings
 

@@ -53,7 +53,7 @@ class LocalBackend(ABC):
         """Start what a run needs (object store, endpoint). Returns the settings by which this machine reaches them."""
 
     @abstractmethod
-    def here(self) -> Settings:
+    def host_settings(self) -> Settings:
         """See Backend."""
 
     @abstractmethod
@@ -82,7 +82,7 @@ class LocalBackend(ABC):
     def redeploy(self) -> str:
         """See Backend. The predictor follows the ledger by itself; this waits until it has."""
         if url := self.endpoint():
-            store = open_store(self.here())
+            store = open_store(self.host_settings())
             deploy.wait_for(url, releases.load(store, ledger.champion(store)))
         return url
 
@@ -95,11 +95,11 @@ class LocalBackend(ABC):
         reachable = self.prepare(watch)
         # Damaged data or an unreachable store is refused here, before there is a run that could be resumed.
         parameters = request.parameters | self._external_inputs(request, reachable, watch)
+        environment = self.step_settings().environ() | {ENDPOINT_VARIABLE: self.step_endpoint()}
         run = runs.create(home, self.name, Request(parameters, request.use_cache), resume)
         run.update(cache_root=str(runs.cache_root(home, run, "pipeline", request, resume)))
         started = time.monotonic()
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
-        environment = self.step_settings().environ() | {ENDPOINT_VARIABLE: self.step_endpoint()}
         try:
             outcome = supervise(run, environment, watch)
         except BaseException:

@@ -27,7 +27,7 @@ class ProcessBackend(LocalBackend):
         predictor.ensure(self.settings)
         return self.settings
 
-    def here(self) -> Settings:
+    def host_settings(self) -> Settings:
         """See Backend."""
         return self.settings
 

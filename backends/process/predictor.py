@@ -120,7 +120,7 @@ def _end(state: Predictor) -> None:
         except psutil.TimeoutExpired:
             processes.kill_children(state.pid)
             process.kill()
-            process.wait(KILL_SECONDS)
+            psutil.wait_procs([process], timeout=KILL_SECONDS)  # on an overloaded machine its end may take longer
 
 
 def _file(settings: Settings) -> Path:

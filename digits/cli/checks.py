@@ -107,7 +107,7 @@ def check_store(settings: Settings) -> str:
 
     backend = open_backend(settings)
     try:
-        store = open_store(backend.here())
+        store = open_store(backend.host_settings())
         store.keys("promotions/digits/none/")  # a server of another kind may answer any request for a single object
         return store.uri
     finally:

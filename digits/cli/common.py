@@ -44,7 +44,7 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
     settings = Settings.load()
     opened = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
     try:
-        here = opened.here()
+        here = opened.host_settings()
         yield here, open_store(here), opened
     finally:
         opened.close()

@@ -97,7 +97,9 @@ def _find_endpoint(settings: Settings) -> str:
     backend = open_backend(settings)
     try:
         endpoint = backend.endpoint()
-        champion = not endpoint and settings.backend == "process" and ledger.champion(open_store(backend.here()))
+        champion = (
+            not endpoint and settings.backend == "process" and ledger.champion(open_store(backend.host_settings()))
+        )
     finally:
         backend.close()
     if champion:

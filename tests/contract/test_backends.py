@@ -46,7 +46,7 @@ def test_outputs_are_the_declared_ones_and_the_report_is_there(world, first):
 
 def test_the_release_is_whole_and_made_with_the_parameters_given(world, first):
     """Parameters reach the steps, and the release in the store has every file that its manifest names."""
-    store = open_store(world.backend.here())
+    store = open_store(world.backend.host_settings())
     version = first[0].outputs["published"]["version"]
     manifest = releases.load(store, version)
     assert manifest["parameters"]["epochs"] == 1
@@ -58,8 +58,8 @@ def test_the_release_is_whole_and_made_with_the_parameters_given(world, first):
 def test_the_endpoint_serves_the_champion_and_answers_its_golden_image(world, first):
     """What was deployed is the champion, and it answers as the release says."""
     version = first[0].outputs["published"]["version"]
-    assert world.served() == version == ledger.champion(open_store(world.backend.here()))
-    golden = releases.load(open_store(world.backend.here()), version)["golden"]
+    assert world.served() == version == ledger.champion(open_store(world.backend.host_settings()))
+    golden = releases.load(open_store(world.backend.host_settings()), version)["golden"]
     got = world.ask(np.asarray([golden["image"]], np.uint8).reshape(1, 28, 28))
     np.testing.assert_allclose(got[0], golden["probabilities"], atol=1e-4)
 
@@ -116,7 +116,7 @@ def test_a_failed_step_fails_the_run_and_a_resumed_run_goes_on_from_there(world,
 
 def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
     """After a promotion the endpoint serves the new release, after a rollback the old one, with the old answers."""
-    store = open_store(world.backend.here())
+    store = open_store(world.backend.host_settings())
     images = fetch.fetch("sklearn-digits", "", world.settings.home / "data").test.images[:20]
     old = first[0].outputs["published"]["version"]
     new = next(m["version"] for m in releases.versions(store) if m["version"] != old)
@@ -136,7 +136,7 @@ def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
 
 def test_a_run_does_not_undo_a_promotion_or_a_rollback(world, first):
     """A release that was replaced is not promoted again by the run that made it, from the cache or not."""
-    store = open_store(world.backend.here())
+    store = open_store(world.backend.host_settings())
     old, new = ledger.champion(store), ledger.entries(store)[-2].version
     assert old == first[0].outputs["published"]["version"] != new
     ledger.promote(store, new, "a test")
@@ -169,7 +169,7 @@ def test_an_interrupted_run_is_cancelled_and_leaves_nothing_running(world, first
 
 def test_no_secret_is_in_anything_that_was_written(world, first):
     """Neither runs, logs, cache, MLflow's database nor the store's objects hold a credential."""
-    reached = world.backend.here()
+    reached = world.backend.host_settings()
     secrets = [s.encode() for s in (reached.endpoint_token, reached.minio_secret_key) if s]
     assert secrets
     for path in world.settings.home.rglob("*"):

@@ -29,7 +29,7 @@ def test_the_cluster_serves_a_release_from_docker(namespace: Namespace, digits_i
         backend = DockerBackend(settings)
         backend.check()
         version = backend.run(Request(PARAMETERS), lambda event: None).outputs["published"]["version"]
-        manifest = releases.copy(open_store(backend.here()), namespace.store, version)
+        manifest = releases.copy(open_store(backend.host_settings()), namespace.store, version)
 
         rollout.deploy(namespace.settings, manifest, releases.release_uri(namespace.store, version))
         local = client.predict(backend.endpoint(), images)

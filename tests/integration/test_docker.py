@@ -188,7 +188,7 @@ def test_the_credentials_are_the_users_alone(settings, backend):
 def test_the_bucket_holds_the_release_with_its_manifest(settings, backend):
     """Looked at with the MinIO client alone: the release is there, and each digest in its manifest is right."""
     result = backend.run(Request(PARAMETERS), lambda event: None)
-    reached = backend.here()
+    reached = backend.host_settings()
     bucket = s3_client(reached)
     prefix = f"models/digits/{result.outputs['published']['version']}/"
     found = {o.object_name for o in bucket.list_objects("digits", prefix=prefix, recursive=True)}
@@ -387,7 +387,7 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
 def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, command, digit):
     """What `digits up` and `digits web` store for this backend lies in its store, and its next run takes it."""
     backend.run(Request(PARAMETERS), lambda event: None)
-    before = len(corrections.collect(open_store(backend.here()), limit=10))
+    before = len(corrections.collect(open_store(backend.host_settings()), limit=10))
     basic = ("--dataset", "sklearn-digits", "--epochs", "1") if command == "up" else ()
     page = subprocess.Popen(
         [sys.executable, "-m", "digits", command, "--no-open", "--port", "0", *basic],

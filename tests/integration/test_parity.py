@@ -34,7 +34,7 @@ def sides(tmp_path_factory):
             backend = kind(settings)
             try:
                 result = backend.run(Request(PARAMETERS), lambda event: None)
-                manifest = releases.load(open_store(backend.here()), result.outputs["published"]["version"])
+                manifest = releases.load(open_store(backend.host_settings()), result.outputs["published"]["version"])
                 test = fetch.fetch("sklearn-digits", "", settings.home / "data").test
                 instances = (test.images[:100].astype(np.float32) / 255).tolist()
                 url = f"{backend.endpoint()}/v1/models/digits:predict"

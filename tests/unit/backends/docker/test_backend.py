@@ -29,7 +29,7 @@ def backend(home: Path, **values: str) -> DockerBackend:
 )
 def test_a_store_that_would_be_ignored_is_refused(values: dict[str, str], named: str, tmp_path: Path) -> None:
     """A local folder, and an S3 server without a bucket, cannot be the store of this backend."""
-    for method in (backend(tmp_path, **values).check, backend(tmp_path, **values).here):
+    for method in (backend(tmp_path, **values).check, backend(tmp_path, **values).host_settings):
         with pytest.raises(UsageError, match=named) as refused:
             method()
         assert "MinIO in a container" in refused.value.remedy
@@ -43,4 +43,4 @@ def test_our_store_is_used_until_an_s3_store_is_named(tmp_path: Path) -> None:
         assert ours.step_settings().minio_endpoint == f"{minio.ALIAS}:{minio.PORT}"
     theirs = backend(tmp_path, store="s3://theirs", minio_endpoint="s3.example:9000")
     theirs.check()
-    assert theirs.here() == theirs.step_settings() == theirs.settings
+    assert theirs.host_settings() == theirs.step_settings() == theirs.settings
