@@ -1,8 +1,8 @@
-"""The errors a user can meet; each says what was expected, what came, and what to do next.
+"""The errors of digits. Each states what failed, why, and what to try.
 
 DigitsError                 exit code 1: the run failed
-├── UsageError              2: the request makes no sense
-├── MissingError            3: something needed is absent; the message says how to get it
+├── UsageError              2: the request is invalid
+├── MissingError            3: something required is absent
 │   └── StoreUnreachable    the object store did not answer
 ├── DataError               a data set is damaged or is not what it claims to be
 ├── StoreError              the object store refused
@@ -25,15 +25,21 @@ _USER = re.compile(r"://[^/\s]+@")
 
 
 def mask_url(text: str) -> str:
-    """`text` with what stands before the @ of each URL in it replaced, so that it can be shown.
+    """Return `text` with the credentials of every URL in it masked.
 
-    All of it, since a token may stand where the user does; a / in one is to be written %2F.
+    Everything before the @ is masked, because a token may be given as the user name. A / in it must be written as %2F.
     """
     return _USER.sub(f"://{MASK}@", text)
 
 
 class DigitsError(Exception):
-    """Something failed. `remedy` is the next thing to try, in one sentence or command. No URL's password shows."""
+    """The base of all errors.
+
+    Attributes:
+        message: what failed and why, with the credentials of URLs masked.
+        remedy: what to try next, as a sentence or a command; may be empty. Masked in the same way.
+        exit_code: of the command.
+    """
 
     exit_code = 1
 
@@ -47,13 +53,13 @@ class DigitsError(Exception):
 
 
 class UsageError(DigitsError):
-    """The request makes no sense as given."""
+    """The request or a setting is invalid."""
 
     exit_code = 2
 
 
 class MissingError(DigitsError):
-    """Something needed is not there."""
+    """Something required is absent."""
 
     exit_code = 3
 

@@ -1,6 +1,6 @@
-"""Everything that can be configured: one frozen class, read once from an environment that is passed in.
+"""The settings: one frozen class, read from environment variables and the file `.env`.
 
-`describe()` is the reference that `digits doctor` prints and the docs hold; there is no second table.
+Each setting is declared once. `digits doctor`, docs/configuration.md and the environment of a step derive from it.
 """
 
 from __future__ import annotations
@@ -47,16 +47,19 @@ def _setting(
 
 @dataclass(frozen=True, repr=False)
 class Settings:
-    """The settings of one installation. Make one with `Settings.load()`, or directly in a test."""
+    """The settings of one installation: `Settings.load()` reads them, tests pass them to the constructor."""
 
     home: Path = _setting(
         "DIGITS_HOME",
         Path.home() / ".digits",
-        "folder that holds runs, cache, the local store and MLflow's database",
+        "folder of runs, cache, the local store and MLflow's database",
         steps=True,
     )
     data: str = _setting(
-        "DIGITS_DATA", "", "folder, URL or s3:// place with MNIST's files; empty: cache, then mirrors", steps=True
+        "DIGITS_DATA",
+        "",
+        "folder, URL or s3:// address of the data set's files; empty: cache, then mirrors",
+        steps=True,
     )
     store: str = _setting(
         "DIGITS_STORE", "", "file:///folder or s3://bucket; empty: a folder in DIGITS_HOME", steps=True
@@ -71,7 +74,7 @@ class Settings:
     minio_access_key: str = _setting("MINIO_ACCESS_KEY", "", "access key of that server", secret=True, steps=True)
     minio_secret_key: str = _setting("MINIO_SECRET_KEY", "", "secret key of that server", secret=True, steps=True)
     minio_region: str = _setting(
-        "MINIO_REGION", "", "region that requests are signed for; empty: asked from that server", steps=True
+        "MINIO_REGION", "", "region that requests are signed for; empty: that server reports it", steps=True
     )
     minio_session_token: str = _setting(
         "MINIO_SESSION_TOKEN", "", "session token of temporary keys (AWS STS)", secret=True, steps=True
@@ -80,57 +83,74 @@ class Settings:
     grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
     web_port: int = _setting("DIGITS_WEB_PORT", 8000, "port of the drawing page")
     endpoints: str = _setting(
-        "DIGITS_ENDPOINTS", "", "endpoints the page may ask, [name=]url[@host] by space; empty: the predictor here"
+        "DIGITS_ENDPOINTS",
+        "",
+        "endpoints of the page, [name=]url[@host] separated by spaces; empty: the local predictor",
     )
     deployer: str = _setting(
-        "DIGITS_DEPLOYER", "", "entry point by which the last step deploys; empty: the backend's", steps=True
+        "DIGITS_DEPLOYER", "", "entry point that deploys a release; empty: the backend's", steps=True
     )
     endpoint_token: str = _setting("DIGITS_ENDPOINT_TOKEN", "", "bearer token sent to the endpoint", secret=True)
     namespace: str = _setting(
         "K8S_NAMESPACE", "digits", "Kubernetes namespace of runs and of the InferenceService", steps=True
     )
-    base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python image that ours are built from; empty: a public one")
+    base_image: str = _setting("DIGITS_BASE_IMAGE", "", "Python base image of our images; empty: a public one")
     minio_image: str = _setting("DIGITS_MINIO_IMAGE", "", "MinIO image of the docker backend; empty: built from source")
     kind_node_image: str = _setting("DIGITS_KIND_NODE_IMAGE", "", "node image of the kind cluster; empty: kind's own")
     kind_config: str = _setting("DIGITS_KIND_CONFIG", "", "kind's configuration file; empty: kind's defaults")
-    kserve_manifest: str = _setting("DIGITS_KSERVE_MANIFEST", "", "file or URL of KServe's manifest; empty: a release")
-    kserve_images: str = _setting("DIGITS_KSERVE_IMAGES", "", "images to load into kind before KServe, by space")
+    kserve_manifest: str = _setting(
+        "DIGITS_KSERVE_MANIFEST", "", "file or URL of KServe's manifest; empty: KServe's release"
+    )
+    kserve_images: str = _setting(
+        "DIGITS_KSERVE_IMAGES", "", "images to load into kind before KServe, separated by spaces"
+    )
     kfp_host: str = _setting("DIGITS_KFP_HOST", "", "address of the Kubeflow Pipelines API")
     kfp_token: str = _setting("DIGITS_KFP_TOKEN", "", "bearer token for that API", secret=True)
     kfp_token_file: str = _setting(
-        "DIGITS_KFP_TOKEN_FILE", "", "file with that token, read again when it expires; empty: a notebook's, if any"
+        "DIGITS_KFP_TOKEN_FILE",
+        "",
+        "file with that token, read again when it expires; empty: the one of a Kubeflow notebook",
     )
     kfp_cookie: str = _setting("DIGITS_KFP_COOKIE", "", "session cookie for that API, name=value", secret=True)
     kfp_ca: str = _setting("DIGITS_KFP_CA", "", "file with the certificate authorities of that API")
-    kfp_service_account: str = _setting("DIGITS_KFP_SERVICE_ACCOUNT", "", "account of a run's pods; empty: Kubeflow's")
-    kfp_mlflow: int = _setting(
-        "DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin tells the steps where MLflow is", maximum=1
+    kfp_service_account: str = _setting(
+        "DIGITS_KFP_SERVICE_ACCOUNT", "", "service account of a run's pods; empty: Kubeflow's"
     )
-    steps_image: str = _setting("DIGITS_STEPS_IMAGE", "", "image that the steps run in; empty: ours of this version")
-    pull_policy: str = _setting("DIGITS_PULL_POLICY", "IfNotPresent", "the steps' image: Always, IfNotPresent or Never")
+    kfp_mlflow: int = _setting(
+        "DIGITS_KFP_MLFLOW", 0, "1: Kubeflow's MLflow plugin sets MLFLOW_TRACKING_URI for the steps", maximum=1
+    )
+    steps_image: str = _setting("DIGITS_STEPS_IMAGE", "", "image of the steps; empty: ours of this version")
+    pull_policy: str = _setting(
+        "DIGITS_PULL_POLICY", "IfNotPresent", "pull policy of the steps' image: Always, IfNotPresent or Never"
+    )
     pull_secret: str = _setting("DIGITS_PULL_SECRET", "", "Kubernetes Secret for the registry of the steps' image")
     secret_name: str = _setting("DIGITS_SECRET", "minio-kserve-secret", "Kubernetes Secret with the S3 credentials")
     config_map: str = _setting("DIGITS_CONFIG_MAP", "digits-settings", "Kubernetes ConfigMap with the steps' settings")
-    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how often Kubeflow tries a failed step again", maximum=100)
-    train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "most CPUs of the train step on Kubeflow")
-    train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "most memory of the train step on Kubeflow")
+    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how many times Kubeflow retries a failed step", maximum=100)
+    train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "CPU limit of the train step on Kubeflow")
+    train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "memory limit of the train step on Kubeflow")
     train_gpus: int = _setting(
         "DIGITS_TRAIN_GPUS", 0, "GPUs (nvidia.com/gpu) of the train step on Kubeflow", maximum=100
     )
-    train_node: str = _setting("DIGITS_TRAIN_NODE", "", "node labels of the train step on Kubeflow: key=value by space")
+    train_node: str = _setting(
+        "DIGITS_TRAIN_NODE", "", "node labels of the train step on Kubeflow, key=value separated by spaces"
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Self:
-        """Read the settings from `environ` (default: the process's), over those in the file `dotenv` if it exists.
+        """Read the settings.
+
+        Args:
+            environ: environment variables, by default the process's. They override the file.
+            dotenv: a file with lines NAME=value. It may be absent.
 
         Raises:
-            UsageError: a value is not of its kind; names the variable, what was expected and what came. Or the file
-                cannot be read.
+            UsageError: a value is invalid, or the file cannot be read.
         """
-        given = _given(environ, dotenv)
+        variables = _read_variables(environ, dotenv)
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
-            raw = given.get(field.metadata["name"], "").strip()
+            raw = variables.get(field.metadata["name"], "").strip()
             if raw:
                 values[field.name] = _convert(field.metadata["name"], raw, type(field.default))
         return cls(**values)
@@ -155,12 +175,14 @@ class Settings:
         scheme = urlsplit(self.tracking_uri).scheme
         if scheme in {"", "file"}:
             raise UsageError(
-                f"MLFLOW_TRACKING_URI: MLflow 3 no longer takes a plain folder, got {self.tracking_uri!r}",
+                "MLFLOW_TRACKING_URI: expected a server or sqlite:////file, because MLflow 3 refuses folders, "
+                f"got {self.tracking_uri!r}",
                 remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
             )
         if scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
             raise UsageError(
-                f"MLFLOW_TRACKING_URI: a relative file would differ from step to step, got {self.tracking_uri!r}",
+                "MLFLOW_TRACKING_URI: expected an absolute path (four slashes), because steps run in other folders, "
+                f"got {self.tracking_uri!r}",
                 remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
             )
 
@@ -168,11 +190,11 @@ class Settings:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value, _ in self.describe())})"
 
     def environ(self) -> dict[str, str]:
-        """The settings as environment variables, for a child process. Holds secrets: never print or store it."""
+        """Return {variable: value}, the environment of a child process. It holds secrets: never print or store it."""
         return {f.metadata["name"]: str(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def describe(self) -> list[tuple[str, str, str]]:
-        """(variable, value with secrets masked, meaning) for each setting."""
+        """Return (variable, value with secrets masked, meaning) for each setting."""
         rows = []
         for field in dataclasses.fields(self):
             value = str(getattr(self, field.name))
@@ -186,28 +208,27 @@ STEP_VARIABLES = tuple(field.metadata["name"] for field in dataclasses.fields(Se
 
 
 def unknown(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> dict[str, str]:
-    """{variable that begins as ours and is none: the setting that was probably meant, or ''}, where `load` looks."""
-    known = [field.metadata["name"] for field in dataclasses.fields(Settings)]
-    strange = sorted(
-        n for n in _given(environ, dotenv) if n.startswith("DIGITS_") and n not in {*known, *INTERNAL_VARIABLES}
-    )
-    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), "") for name in strange}
+    """Return {variable DIGITS_... that is not a setting: the most similar setting, or ''}. Arguments as for `load`."""
+    settings = [field.metadata["name"] for field in dataclasses.fields(Settings)]
+    names = {name for name in _read_variables(environ, dotenv) if name.startswith("DIGITS_")}
+    names -= {*settings, *INTERNAL_VARIABLES}
+    return {name: next(iter(difflib.get_close_matches(name, settings, 1, 0.8)), "") for name in sorted(names)}
 
 
-def _given(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
-    """The variables of the environment over those of the file."""
-    given = dict(os.environ if environ is None else environ)
+def _read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
+    """Return the variables of the file, overridden by those of the environment."""
+    variables = dict(os.environ if environ is None else environ)
     if dotenv is not None and dotenv.is_file():
         from dotenv import dotenv_values
 
         try:
-            found = dotenv_values(dotenv)
+            lines = dotenv_values(dotenv)
         except (OSError, UnicodeError) as exc:
             raise UsageError(
-                f"{dotenv}: expected text in UTF-8 that this user may read: {exc}", remedy="mend it, or remove it"
+                f"{dotenv}: expected a readable text file in UTF-8: {exc}", remedy="correct it, or remove it"
             ) from exc
-        given = {k: v for k, v in found.items() if v is not None} | given
-    return given
+        variables = {name: value for name, value in lines.items() if value is not None} | variables
+    return variables
 
 
 def _check_address(name: str, value: str) -> None:
@@ -215,8 +236,8 @@ def _check_address(name: str, value: str) -> None:
         urlsplit(value)
     except ValueError as exc:
         variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
-        # The value is not shown: where it cannot be read, its password may not be found either.
-        raise UsageError(f"{variable}: expected an address, got one that cannot be read: {exc}") from None
+        # The value is not shown, because its password cannot be masked if it cannot be parsed.
+        raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
 
 
 def _convert(name: str, raw: str, kind: type[Any]) -> Any:

@@ -66,7 +66,7 @@ def test_an_env_file_in_another_encoding_exits_with_2(digits: Digits, tmp_path: 
     """A .env file that is not UTF-8 is named together with the expected encoding."""
     (tmp_path / ".env").write_bytes("DIGITS_DATA=/prüfung".encode("latin-1"))
     result = digits("releases", "--json")
-    assert (result.code, "expected text in UTF-8" in result.json["error"]) == (2, True)
+    assert (result.code, "expected a readable text file in UTF-8" in result.json["error"]) == (2, True)
     assert ".env" in result.err
 
 

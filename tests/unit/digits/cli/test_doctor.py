@@ -28,7 +28,7 @@ def test_the_output_can_be_redirected(digits: Digits, installed: Settings) -> No
         "✓ data",
         "leftovers",
         "DIGITS_HOME=",
-        "folder that holds runs",
+        "folder of runs",
         f"{unset} settings are not set",
     ]
     places = [result.out.index(part) for part in order]

@@ -29,7 +29,7 @@ def test_corrections_go_to_the_store_of_the_backend(
 
     monkeypatch.setattr(command, "open_store_of", opened)
     monkeypatch.setattr("web_app.server.serve", lambda here, to, **_: served.append((here.store, to)))
-    monkeypatch.setattr("web_app.server.listening", lambda *_: None)
+    monkeypatch.setattr("web_app.server.listen", lambda *_: None)
     assert digits("web", "--endpoint", "http://127.0.0.1:1", on=docker).code == 0
     assert served == [("s3://digits", ["http://127.0.0.1:1"])]
 
