@@ -14,14 +14,14 @@ from backends.docker import minio, predictor
 from digits import events
 from digits.errors import UsageError
 from digits.files import folder_from_url
-from digits.release import mlflow_log
+from digits.release import mlflow_client
 from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import get_scheme, schemes
 
 # Taken from the environment of the engine.
 PASSED = (
     events.VARIABLE,
-    *mlflow_log.CREDENTIALS,
+    *mlflow_client.CREDENTIALS,
     ENDPOINT_VARIABLE,
     "TF_CPP_MIN_LOG_LEVEL",
     "PYTHONUNBUFFERED",

@@ -13,7 +13,7 @@ from typing import Any
 
 from digits import __version__, events
 from digits.errors import UsageError
-from digits.release import mlflow_log
+from digits.release import mlflow_client
 from digits.settings import STEP_VARIABLES, Settings
 from digits.store import schemes
 
@@ -24,7 +24,7 @@ PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 # Keys of the Secret and their environment variables. KServe reads the same Secret.
 SECRET_KEYS = {key: name for scheme in schemes().values() for key, name in scheme.secrets.items()}
-MLFLOW_SECRET = {name: name for name in mlflow_log.CREDENTIALS}
+MLFLOW_SECRET = {name: name for name in mlflow_client.CREDENTIALS}
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,14 @@ def rollback(backend: str | None, as_json: bool) -> None:
 
 def _apply(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
     """Update TensorFlow Serving's layout, the endpoint and MLflow's aliases to a new champion."""
-    from digits.release import mlflow_log
+    from digits.release import mlflow_registry
+    from digits.release.serving_layout import write_serving_layout
 
     champion = ledger.champion(store)
     try:
-        ledger.write_serving_layout(store)
+        write_serving_layout(store)
         endpoint = backend.redeploy()
-        mlflow_log.mirror(settings, store)
+        mlflow_registry.mirror_ledger(settings, store)
     except DigitsError as exc:
         # The ledger has changed already, so repeating a rollback would go back one more.
         again = f"then digits promote {champion} --backend {settings.backend}"

@@ -116,10 +116,10 @@ def check_store(settings: Settings) -> str:
 
 def check_mlflow(settings: Settings) -> str:
     """Check that MLflow answers, if its database exists already. Return its address."""
-    from digits.release import mlflow_log
+    from digits.release import mlflow_client
 
     file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
     if settings.tracking_uri.startswith("sqlite:") and not file.exists():
         return f"{settings.tracking_uri} (the first run creates it)"
-    mlflow_log.check(settings)
+    mlflow_client.check_connection(settings)
     return settings.tracking_uri

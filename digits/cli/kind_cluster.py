@@ -12,6 +12,7 @@ from digits.cli.common import LOCAL_BACKENDS, emit, json_option, open_store_of
 from digits.cli.open_cluster import open_command
 from digits.errors import EndpointError, MissingError
 from digits.release import ledger, releases
+from digits.release.write import copy_release
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -73,7 +74,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
         with store(settings) as reached:
             target = open_store(reached)
             report(f"copying release {version} to the cluster's store")
-            manifest = releases.copy(source, target, version)
+            manifest = copy_release(source, target, version)
             uri = releases.release_uri(target, version)
             copy_corrections(target, source)
     report(f"InferenceService {NAME} in namespace {settings.namespace}: waiting until it answers")

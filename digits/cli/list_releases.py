@@ -9,7 +9,7 @@ import click
 from digits.cli.common import backend_option, emit, json_option, open_store_of
 from digits.errors import MissingError
 from digits.release import ledger
-from digits.release.releases import listed
+from digits.release.releases import list_releases
 
 
 @click.command()
@@ -24,7 +24,7 @@ def releases(backend: str | None, as_json: bool) -> None:
     """
     with open_store_of(backend) as (_, store, _):
         champion, previous = ledger.champion(store), ledger.previous(store)
-        manifests, damaged = listed(store)
+        manifests, damaged = list_releases(store)
     rows: list[dict[str, Any]] = [
         {
             "version": m["version"],

@@ -20,7 +20,9 @@ from digits.data import catalog
 from digits.data.dataset import Dataset
 from digits.evaluation import metrics, report
 from digits.files import canonical_json, write_whole
-from digits.release import gate, golden, ledger, mlflow_log, releases
+from digits.release import gate, golden, ledger, mlflow_log, mlflow_registry, releases
+from digits.release.serving_layout import write_serving_layout
+from digits.release.write import write_release
 from digits.settings import Settings
 from digits.signature import MODEL_SIGNATURE
 from digits.store import ObjectStore
@@ -47,10 +49,10 @@ def publish(
         weights=digests["weights"], data=about["data"], code=about["code"], parameters=about["parameters"]
     )
     version = releases.version_from_digest(digest)
-    with mlflow_log.run_of(settings, experiment, version) as run_id:
+    with mlflow_log.current_run(settings, experiment, version) as run_id:
         # The run names the release before the release names the run: whenever this ends, the chain holds.
         mlflow_log.name_release(settings, run_id, version, digest)
-        manifest = releases.publish(
+        manifest = write_release(
             store, inputs["model"], _manifest(version, digest, about, figures, inputs["model"], test, right, run_id)
         )
 
@@ -68,8 +70,8 @@ def publish(
         write_whole(report_path, html)
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
         if decision.promote:
-            ledger.write_serving_layout(store)
-        mlflow_log.mirror(settings, store)
+            write_serving_layout(store)
+        mlflow_registry.mirror_ledger(settings, store)
         champion = ledger.champion(store)
         return {
             "version": version,
@@ -124,14 +126,14 @@ def _gate(
     """Promote `version` if it passes; judged again should another promotion come between."""
     decided: list[gate.Decision] = []
 
-    def still(champion: str) -> str | None:
+    def recheck(champion: str) -> str | None:
         decision = _judge(store, champion, manifest, right, test, min_accuracy)
         decided.append(decision)
         return decision.why if decision.promote else None
 
     if ledger.champion(store) == version:
         return gate.Decision(True, "it is the champion already")
-    ledger.promote(store, version, "", still=still)
+    ledger.promote(store, version, "", recheck=recheck)
     return decided[-1] if decided else gate.Decision(True, "promoted by another run of the same release")
 
 
@@ -190,5 +192,5 @@ def _log(
             },
             folder=folder,
         )
-    if not mlflow_log.registered(settings, manifest["version"]):
-        mlflow_log.register(settings, run_id, model / "model.onnx", manifest)
+    if not mlflow_registry.find_registered(settings, manifest["version"]):
+        mlflow_registry.register(settings, run_id, model / "model.onnx", manifest)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from digits.data import catalog
 from digits.errors import DigitsError, ReleaseError
 from digits.files import sha256_of
-from digits.release import deploy, ledger, mlflow_log, releases
+from digits.release import deploy, ledger, mlflow_registry, releases
+from digits.release.mlflow_client import connect
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -99,13 +100,14 @@ class Chain:
     def check_run(self) -> str:
         """Check that MLflow's run and registry name this release, and MLflow's copy of the manifest is the same."""
         run_id = self.manifest["mlflow_run"]
-        tags = mlflow_log.client(self.settings).get_run(run_id).data.tags
+        with connect(self.settings) as client:
+            tags = client.get_run(run_id).data.tags
         if tags.get("release_digest") != self.manifest["digest"]:
             raise ReleaseError(f"MLflow's run names release digest {tags.get('release_digest')}")
-        number = mlflow_log.registered(self.settings, self.version)
+        number = mlflow_registry.find_registered(self.settings, self.version)
         if not number:
             raise ReleaseError("it is not registered in MLflow")
-        logged = mlflow_log.logged_manifest(self.settings, run_id, number)
+        logged = mlflow_registry.logged_manifest(self.settings, run_id, number)
         if differing := [name for name in self.manifest if logged.get(name) != self.manifest[name]]:
             raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
         return f"MLflow run {run_id[:12]}, registered version {number}"

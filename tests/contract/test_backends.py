@@ -119,7 +119,7 @@ def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
     store = open_store(world.backend.host_settings())
     images = fetch.fetch("sklearn-digits", "", world.settings.home / "data").test.images[:20]
     old = first[0].outputs["published"]["version"]
-    new = next(m["version"] for m in releases.versions(store) if m["version"] != old)
+    new = next(m["version"] for m in releases.list_releases(store)[0] if m["version"] != old)
     answers = {}
     for version in (old, new):
         if ledger.champion(store) != version:

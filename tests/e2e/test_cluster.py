@@ -26,6 +26,7 @@ from backends.programs import program
 from digits.data import corrections
 from digits.errors import MissingError
 from digits.release import ledger, releases
+from digits.release.write import write_release
 from digits.settings import Settings
 from digits.store import open_store
 from tests.helpers.cluster_fixtures import NAME, Namespace, Release
@@ -143,7 +144,7 @@ def test_a_user_deploys_opens_and_rolls_back(
     install(namespace.settings, cluster_images)
     settings = dataclasses.replace(namespace.settings, store=(tmp_path / "store").as_uri())
     store, environment = open_store(settings), os.environ | settings.environ()
-    versions = [releases.publish(store, r.folder, r.manifest)["version"] for r in small_releases]
+    versions = [write_release(store, r.folder, r.manifest)["version"] for r in small_releases]
 
     def digits(*arguments: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "digits", "cluster", *arguments, "--json"]

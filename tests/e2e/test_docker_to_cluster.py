@@ -13,6 +13,7 @@ from backends.docker.backend import DockerBackend
 from backends.kserve import rollout
 from digits.http import request_json
 from digits.release import releases
+from digits.release.write import copy_release
 from digits.serving import client
 from digits.store import open_store
 from tests.helpers.cluster_fixtures import Namespace
@@ -29,7 +30,7 @@ def test_the_cluster_serves_a_release_from_docker(namespace: Namespace, digits_i
         backend = DockerBackend(settings)
         backend.check()
         version = backend.run(Request(PARAMETERS), lambda event: None).outputs["published"]["version"]
-        manifest = releases.copy(open_store(backend.host_settings()), namespace.store, version)
+        manifest = copy_release(open_store(backend.host_settings()), namespace.store, version)
 
         rollout.deploy(namespace.settings, manifest, releases.release_uri(namespace.store, version))
         local = client.predict(backend.endpoint(), images)

@@ -24,6 +24,7 @@ from backends.programs import need, program
 from digits.errors import MissingError
 from digits.files import sha256_of
 from digits.release import releases
+from digits.release.write import write_release
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 from tests.helpers.support import missing
@@ -61,7 +62,7 @@ class Namespace:
 
     def publish(self, release: Release) -> tuple[dict[str, Any], str]:
         """Put a release into the namespace's store. Returns its manifest and address."""
-        manifest = releases.publish(self.store, release.folder, release.manifest)
+        manifest = write_release(self.store, release.folder, release.manifest)
         return manifest, releases.release_uri(self.store, manifest["version"])
 
     def kubectl(self, *args: str, seconds: float = 120) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from backends import runs
 from digits import events
-from digits.release import mlflow_log
+from digits.release.mlflow_client import connect
 from digits.settings import Settings
 from tests.helpers.support import child_environment
 
@@ -119,7 +119,8 @@ class Home:
     def status(self, run: runs.Run) -> str:
         """How MLflow says that a run ended."""
         made = [e["run_id"] for e in self.events(run) if e["event"] == "mlflow"]
-        return str(mlflow_log.client(self.settings).get_run(made[-1]).info.status)
+        with connect(self.settings) as client:
+            return str(client.get_run(made[-1]).info.status)
 
 
 def arguments_of(process: psutil.Process) -> list[str]:

@@ -18,13 +18,18 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from digits.release import releases
+from digits.release.mlflow_client import connect
+from digits.release.write import write_release
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[2]
 # CI has everything: what it names here (docker, cluster, browser) must be there, elsewhere its tests are skipped.
@@ -94,6 +99,12 @@ def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
         server.shutdown()
 
 
+def open_mlflow(settings: Settings) -> MlflowClient:
+    """Return a client of the MLflow that the settings name."""
+    with connect(settings) as client:
+        return client
+
+
 @contextlib.contextmanager
 def dripping(start: bytes) -> Iterator[str]:
     """Run a server that starts each response with `start` and then sends a byte every 50 ms; yield its host:port."""
@@ -158,7 +169,7 @@ def another_release(store: ObjectStore, version: str, **parameters: Any) -> rele
             parameters=changed["parameters"],
         )
         changed["version"] = releases.version_from_digest(changed["digest"])
-        return releases.publish(store, folder, changed)
+        return write_release(store, folder, changed)
 
 
 @dataclasses.dataclass

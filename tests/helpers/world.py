@@ -21,7 +21,7 @@ import psutil
 from backends import runs
 from backends.process import predictor
 from digits.files import sha256_of
-from digits.release import ledger, mlflow_log, releases
+from digits.release import ledger, mlflow_client, releases
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 from pipeline import STEPS
@@ -70,7 +70,7 @@ class World(Home):
         home.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir(parents=True)
         self.environment["TMPDIR"] = str(self.temporary)
-        mlflow_log.check(self.settings)  # makes the database
+        mlflow_client.check_connection(self.settings)  # creates the database
         shutil.copy2(home / "mlflow.db", self.kept / "earlier.db")
         answer = self._timed(STEPS)
         shutil.copytree(home / "cache", self.kept / "cache")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backends.docker.environment import step_environment
 from backends.kubeflow.tasks import MLFLOW_SECRET
-from digits.release import mlflow_log
+from digits.release import mlflow_client
 from digits.settings import Settings
 from tests.helpers import canary
 
@@ -16,7 +16,7 @@ def test_a_step_gets_no_credentials_that_it_does_not_use(tmp_path: Path) -> None
     there = {"store": "s3://digits", "minio_endpoint": "http://minio:9000"}
     settings, stem = canary.planted(Settings(home=tmp_path, **there))
     keys = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
-    shown = {name: f"{stem}-{name}" for name in mlflow_log.CREDENTIALS}
+    shown = {name: f"{stem}-{name}" for name in mlflow_client.CREDENTIALS}
     assert set(shown) == set(MLFLOW_SECRET)
     variables = step_environment(settings, shown | {"DIGITS_KFP_TOKEN": stem, "AWS_SECRET_ACCESS_KEY": stem})
     assert {name for name, value in variables.items() if stem in value} == {*shown, *keys}

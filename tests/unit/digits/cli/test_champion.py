@@ -44,7 +44,7 @@ def test_a_partial_rollback_names_the_remaining_step(
         raise RefusedError("the database is locked", 403, remedy="close it")
 
     with monkeypatch.context() as patched:
-        patched.setattr("digits.release.mlflow_log.mirror", locked)
+        patched.setattr("digits.release.mlflow_registry.mirror_ledger", locked)
         result = digits("rollback", on=settings)
     assert result.code == 1
     assert f"{first} is the champion now, but the database is locked" in result.err

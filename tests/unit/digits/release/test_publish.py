@@ -14,7 +14,7 @@ from tests.helpers.support import Finished
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, of the libraries below it
 
 
-@pytest.mark.parametrize("at", ["_log", "mlflow_log.register", "_gate"])
+@pytest.mark.parametrize("at", ["_log", "mlflow_registry.register", "_gate"])
 def test_a_cut_off_publication_is_made_good(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from digits.files import sha256_of
-from digits.release import ledger, mlflow_log, releases, verify
+from digits.release import ledger, mlflow_log, mlflow_registry, releases, verify
 from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
-from tests.helpers.support import Finished, another_release, free_port
+from tests.helpers.support import Finished, another_release, free_port, open_mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CHECKS = ["release", "data", "identity", "files", "run", "ledger"]
@@ -81,9 +81,9 @@ def test_a_changed_run_fails_the_check_of_the_run(finished: Finished, place: tup
     """A run in MLflow that names another release is detected, and so is a missing run."""
     settings, store = place
     run = finished.facts["published"]["mlflow_run"]
-    mlflow_log.client(settings).set_tag(run, "release_digest", "0" * 64)
+    open_mlflow(settings).set_tag(run, "release_digest", "0" * 64)
     assert list(failed(settings, store, finished.version)) == ["run"]
-    mlflow_log.client(settings).set_tag(run, "release_digest", finished.facts["published"]["digest"])
+    open_mlflow(settings).set_tag(run, "release_digest", finished.facts["published"]["digest"])
     change(store, finished.version, mlflow_run="0" * 32)
     assert list(failed(settings, store, finished.version)) == ["run"]
 
@@ -93,7 +93,7 @@ def test_an_unregistered_release_fails_the_check_of_the_run(
 ) -> None:
     """A release that is not in MLflow's registry is detected."""
     settings, store = place
-    mlflow_log.client(settings).delete_registered_model(mlflow_log.MODEL)
+    open_mlflow(settings).delete_registered_model(mlflow_registry.MODEL)
     details = failed(settings, store, finished.version)
     assert list(details) == ["run"]
     assert "not registered" in details["run"]
@@ -120,7 +120,7 @@ def test_stores_that_share_an_mlflow_are_both_verified(finished: Finished, place
     manifest = releases.load(store, finished.version)
     own = mlflow_log.start_run(settings, "another", "the second backend's", {"release_digest": manifest["digest"]})
     change(store, finished.version, mlflow_run=own, created="later")
-    mlflow_log.client(settings).log_dict(own, releases.load(store, finished.version), "manifest.json")
+    open_mlflow(settings).log_dict(own, releases.load(store, finished.version), "manifest.json")
     assert failed(settings, store, finished.version) == {}
 
 
@@ -142,13 +142,13 @@ def test_an_unreadable_logged_manifest_fails_the_check_of_the_run(
 ) -> None:
     """The check fails if MLflow's manifest is truncated, not an object, missing or unreachable."""
     settings, store = place
-    client = mlflow_log.client(settings)
+    client = open_mlflow(settings)
     manifest = releases.load(store, finished.version)
     run = mlflow_log.start_run(settings, "another", "with artifacts", {"release_digest": manifest["digest"]})
     change(store, finished.version, mlflow_run=run)
     client.log_dict(run, releases.load(store, finished.version), "manifest.json")
-    client.delete_model_version(mlflow_log.MODEL, mlflow_log.registered(settings, finished.version))
-    client.create_model_version(mlflow_log.MODEL, f"runs:/{run}/model", run, tags={"version": finished.version})
+    client.delete_model_version(mlflow_registry.MODEL, mlflow_registry.find_registered(settings, finished.version))
+    client.create_model_version(mlflow_registry.MODEL, f"runs:/{run}/model", run, tags={"version": finished.version})
     assert failed(settings, store, finished.version) == {}
     (file,) = settings.home.glob(f"mlartifacts/**/{run}/artifacts/manifest.json")
     if damage == "cut":

@@ -1,0 +1,97 @@
+"""The client of MLflow's server or SQLite database, and its errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digits.errors import DigitsError, MissingError, mask_url
+from digits.files import whole_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from digits.settings import Settings
+
+# MLflow's client reads them and sends them to the server.
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+DEFAULTS = {
+    # Requests to a server fail early; writes to a locked SQLite file wait half a minute, which is MLflow's default.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
+
+@contextlib.contextmanager
+def connect(settings: Settings) -> Iterator[MlflowClient]:
+    """Yield a client of the MLflow that the settings name. Create the SQLite database if there is none.
+
+    Raises:
+        MissingError: a request failed within the block: the server does not answer, the database is locked or of
+            another version … Errors of ours and out-of-disk errors (from writing artifacts) are not translated.
+    """
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # At the end of a run MLflow prints the server's address, with its password, into the step's log.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    for library in ("alembic", "mlflow"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    import mlflow
+
+    try:
+        if settings.tracking_uri.startswith("sqlite:"):
+            _create_database(Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]))
+        mlflow.set_tracking_uri(settings.tracking_uri)
+        yield mlflow.MlflowClient(settings.tracking_uri)
+    except DigitsError:
+        raise
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        # Not chained, because MLflow's message may hold the password, and a traceback prints the cause too.
+        raise _translate(settings.tracking_uri, exc) from None
+
+
+def check_connection(settings: Settings) -> None:
+    """Make a request to the configured MLflow. Raises MissingError as `connect`."""
+    with connect(settings) as client:
+        client.search_experiments(max_results=1)
+
+
+def _create_database(path: Path) -> None:
+    """Create MLflow's database whole or not at all, because MLflow cannot use one whose creation was interrupted."""
+    if path.exists():
+        return
+    import mlflow
+
+    # If another process creates it at the same time, the first one is used.
+    with contextlib.suppress(FileExistsError), whole_file(path, replace=False) as part:
+        try:
+            mlflow.MlflowClient(f"sqlite:///{part.name}").search_experiments(max_results=1)
+        finally:
+            Path(f"{part.name}-journal").unlink(missing_ok=True)
+
+
+def _translate(address: str, exc: Exception) -> MissingError:
+    text = mask_url(str(exc))  # before it is shortened, which could cut a password in two
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return MissingError(
+            f"the MLflow database {address} was made by another version of MLflow",
+            remedy=f"copy the file, then: mlflow db upgrade {address}",
+        )
+    if "database is locked" in text:
+        return MissingError(
+            f"the MLflow database {address} is locked by another program", remedy="close it, then digits run --resume"
+        )
+    if "database or disk is full" in text:
+        return MissingError(f"no space is left for the MLflow database {address}", remedy="free some space")
+    reason = text.splitlines()[0][:200] if text else type(exc).__name__
+    return MissingError(f"MLflow at {address} cannot be used: {reason}", remedy="check MLFLOW_TRACKING_URI")

@@ -1,0 +1,81 @@
+"""Writing of a release: its files first, its manifest last, and no file is ever replaced.
+
+All writers upload in the same order and stop at the first foreign file, so exactly one of several finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from digits import provenance
+from digits.errors import DigestMismatch, ObjectMissing, ReleaseError
+from digits.files import sha256_of
+from digits.release.releases import MANIFEST, Manifest, load, release_prefix
+from digits.store import ObjectStore
+
+OTHER_WRITER_SECONDS = 60.0  # how long another writer, whose files are in the store, may take to finish
+
+
+def write_release(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
+    """Write the release whose files are in `folder`; add their digests to the manifest and write it last.
+
+    Returns the stored manifest; of a release that was written before, the earlier one, unchanged.
+
+    Raises:
+        ReleaseError: the store has another file in the place of one, and no other writer completes the release.
+    """
+    version, prefix = manifest["version"], release_prefix(manifest["version"])
+    if store.exists(prefix + MANIFEST):
+        return load(store, version)
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+        files[name] = sha256_of(content)
+        if foreign := _write_file(store, prefix + name, content, files[name]):
+            return _wait_for_other_writer(store, version, name, files[name], foreign)
+    complete = manifest | {"schema": 1, "created": provenance.timestamp(), "files": files}
+    store.create(prefix + MANIFEST, json.dumps(complete, indent=2, sort_keys=True).encode())
+    return load(store, version)
+
+
+def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
+    """Copy a release from store to store; check each file and write the manifest last. Return the manifest.
+
+    Raises:
+        ReleaseError: the release in `source` is missing or damaged; or `target` has another file in the place of one,
+            and no other writer completes the release.
+    """
+    prefix = release_prefix(version)
+    if not target.exists(prefix + MANIFEST):
+        for name, digest in load(source, version)["files"].items():
+            try:
+                content = source.get(prefix + name, sha256=digest)
+            except (ObjectMissing, DigestMismatch) as exc:
+                raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
+            if foreign := _write_file(target, prefix + name, content, digest):
+                return _wait_for_other_writer(target, version, name, digest, foreign)
+        target.create(prefix + MANIFEST, source.get(prefix + MANIFEST))
+    return load(target, version)
+
+
+def _write_file(store: ObjectStore, key: str, content: bytes, digest: str) -> str:
+    """Write a file if there is none. Return the digest of a different file that is there, else ''."""
+    if store.create(key, content):
+        return ""
+    actual = sha256_of(store.get(key))
+    return "" if actual == digest else actual
+
+
+def _wait_for_other_writer(store: ObjectStore, version: str, name: str, expected: str, actual: str) -> Manifest:
+    prefix, deadline = release_prefix(version), time.monotonic() + OTHER_WRITER_SECONDS
+    while not store.exists(prefix + MANIFEST):
+        if time.monotonic() > deadline:
+            raise ReleaseError(
+                f"{store.uri} has another {prefix}{name}: expected SHA-256 {expected}, found {actual}; "
+                f"no other writer completed the release with it",
+                remedy=f"delete {store.uri}/{prefix}, which is no release without a manifest, and repeat this",
+            )
+        time.sleep(0.1)
+    return load(store, version)

@@ -1,0 +1,164 @@
+"""The ledger loses no promotion, detects tampering, and is rolled back step by step."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from digits.errors import ReleaseError
+from digits.release import ledger
+from digits.store.file import FileStore
+from tests.helpers.small_releases import small_release
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """An empty store."""
+    return FileStore(tmp_path / "store")
+
+
+def test_the_ledger_is_a_chain(store: FileStore, tmp_path: Path) -> None:
+    """Each entry holds the digest of the one before, and promoting the champion again adds none."""
+    versions = [small_release(store, tmp_path, seed) for seed in range(3)]
+    for version in [*versions, versions[-1]]:
+        ledger.promote(store, version, f"because of {version}")
+    entries = ledger.entries(store)
+    assert [entry.version for entry in entries] == versions
+    assert [entry.n for entry in entries] == [1, 2, 3]
+    assert [entry.previous for entry in entries] == ["", *versions[:2]]
+    assert (ledger.champion(store), ledger.previous(store)) == (versions[2], versions[1])
+
+
+@pytest.mark.parametrize("how", ["changed", "removed", "replaced", "not JSON"])
+def test_tampering_with_the_ledger_is_detected(how: str, store: FileStore, tmp_path: Path) -> None:
+    """A changed, deleted or replaced entry breaks the chain, and the error names it."""
+    for seed in range(3):
+        ledger.promote(store, small_release(store, tmp_path, seed), "good")
+    assert len(ledger.entries(store)) == 3
+    keys = store.keys(ledger.LEDGER)
+    if how == "changed":
+        store.put(keys[1], store.get(keys[1]).replace(b"good", b"evil"))
+    elif how == "removed":
+        store.delete(keys[1])
+    elif how == "replaced":
+        store.put(keys[1], store.get(keys[0]))
+    else:
+        store.put(keys[1], b"{")
+    with pytest.raises(ReleaseError, match="ledger entry"):
+        ledger.entries(store)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "notes.txt", "00000001.json~"])
+def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path, name: str) -> None:
+    """The files that a file manager or an editor leaves next to the entries change nothing."""
+    version = small_release(store, tmp_path)
+    ledger.promote(store, version, "good")
+    store.put(ledger.LEDGER + name, b"\xff\xfe")
+    assert (ledger.champion(store), len(ledger.entries(store))) == (version, 1)
+    ledger.promote(store, small_release(store, tmp_path, 1), "better")
+    assert ledger.rollback(store).version == version
+
+
+def test_a_damaged_newest_entry_is_an_error(store: FileStore, tmp_path: Path) -> None:
+    """Reading the champion fails with the name of the entry."""
+    ledger.promote(store, small_release(store, tmp_path), "good")
+    store.put(store.keys(ledger.LEDGER)[-1], b'{"n": 1}')
+    with pytest.raises(ReleaseError, match=r"ledger entry .*00000001"):
+        ledger.champion(store)
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_an_occupied_key_ends_the_promotion(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A folder or a broken link under the next entry's key ends promotion and rollback with an error that names it."""
+    monkeypatch.setattr(ledger, "LISTING_SECONDS", 0)
+    versions = [small_release(store, tmp_path, seed) for seed in range(3)]
+    for version in versions[:2]:
+        ledger.promote(store, version, "good")
+    occupied = store.root / ledger.LEDGER / "00000003.json"
+    if what == "folder":
+        (occupied / "x").mkdir(parents=True)
+    else:
+        occupied.symlink_to("nowhere")
+    for attempt in (lambda: ledger.promote(store, versions[2], "better"), lambda: ledger.rollback(store)):
+        with pytest.raises(ReleaseError, match=r"00000003\.json in file://.* its name is taken"):
+            attempt()
+    assert ledger.champion(store) == versions[1]
+
+
+def test_an_entry_with_another_number_ends_the_promotion(store: FileStore, tmp_path: Path) -> None:
+    """A newest entry that was replaced by an earlier one is damaged, because its own number would come next again."""
+    for seed in range(2):
+        ledger.promote(store, small_release(store, tmp_path, seed), "good")
+    first, second = store.keys(ledger.LEDGER)
+    store.put(second, store.get(first))
+    with pytest.raises(ReleaseError, match=r"00000002\.json is damaged: its number is 1"):
+        ledger.promote(store, small_release(store, tmp_path, 2), "better")
+
+
+def test_concurrent_promotions_are_all_kept(store: FileStore, tmp_path: Path) -> None:
+    """Eight threads promote eight releases: eight entries, one chain, each release once."""
+    versions = [small_release(store, tmp_path, seed) for seed in range(8)]
+    barrier = threading.Barrier(8)
+
+    def promote(version: str) -> None:
+        barrier.wait(10)
+        ledger.promote(store, version, "concurrent")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(promote, versions))
+    entries = ledger.entries(store)
+    assert sorted(entry.version for entry in entries) == sorted(versions)
+    assert ledger.champion(store) == entries[-1].version
+
+
+def test_a_promotion_is_checked_again_after_another_one(store: FileStore, tmp_path: Path) -> None:
+    """The check gets the champion that would be replaced, and may give up."""
+    first, second, third = (small_release(store, tmp_path, seed) for seed in range(3))
+    ledger.promote(store, first, "first")
+    champions = []
+
+    def recheck(champion: str) -> str | None:
+        champions.append(champion)
+        if len(champions) == 1:
+            ledger.promote(store, second, "came first")
+            return "better than the first"
+        return None
+
+    assert ledger.promote(store, third, "", recheck=recheck) is None
+    assert champions == [first, second]
+    assert [entry.version for entry in ledger.entries(store)] == [first, second]
+
+
+def test_each_rollback_goes_one_champion_back(store: FileStore, tmp_path: Path) -> None:
+    """The first champion has none before it."""
+    versions = [small_release(store, tmp_path, seed) for seed in range(3)]
+    with pytest.raises(ReleaseError, match="no earlier champion"):
+        ledger.rollback(store)
+    for version in versions:
+        ledger.promote(store, version, "good")
+    assert ledger.rollback(store).version == versions[1]
+    assert ledger.previous(store) == versions[0]
+    assert ledger.rollback(store).version == versions[0]
+    with pytest.raises(ReleaseError, match="no earlier champion"):
+        ledger.rollback(store)
+    assert [entry.action for entry in ledger.entries(store)] == ["promote"] * 3 + ["rollback"] * 2
+    ledger.promote(store, versions[2], "again")
+    assert (ledger.champion(store), ledger.previous(store)) == (versions[2], versions[0])
+
+
+def test_rollbacks_after_a_repeated_promotion_end_at_the_first_champion(store: FileStore, tmp_path: Path) -> None:
+    """After A, B, A two rollbacks restore B and then the first A, and a third is refused."""
+    a, b = (small_release(store, tmp_path, seed) for seed in range(2))
+    for version in (a, b, a):
+        ledger.promote(store, version, "good")
+    assert (ledger.rollback(store).version, ledger.previous(store)) == (b, a)
+    assert (ledger.rollback(store).version, ledger.previous(store)) == (a, "")
+    with pytest.raises(ReleaseError, match="no earlier champion"):
+        ledger.rollback(store)
+    ledger.promote(store, b, "again")
+    assert (ledger.rollback(store).version, ledger.previous(store)) == (a, "")

@@ -1,0 +1,124 @@
+"""MLflow's database is created whole, and a server or database that cannot be used is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from digits import events
+from digits.errors import MissingError
+from digits.release import mlflow_client, mlflow_log
+from digits.settings import Settings
+from tests.helpers.support import ROOT, Finished, child_environment, free_port
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path) -> Settings:
+    """A copy of a finished installation, to be changed."""
+    return finished.copy(tmp_path / "home")
+
+
+def test_a_database_of_another_version_is_refused(copied: Settings) -> None:
+    """The error names the command that upgrades the database, which is not changed."""
+    database = copied.home / "mlflow.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
+    connection.close()
+    before = database.read_bytes()
+    with pytest.raises(MissingError, match="made by another version of MLflow") as refused:
+        mlflow_log.start_run(copied, "x", "x", {})
+    assert "mlflow db upgrade" in str(refused.value)
+    assert str(database) in str(refused.value)
+    assert database.read_bytes() == before
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from digits.release import mlflow_client
+from digits.settings import Settings
+mlflow_client.check_connection(Settings(home=Path(sys.argv[1])))
+"""
+
+
+def test_a_process_killed_while_it_creates_the_database_leaves_none(tmp_path: Path) -> None:
+    """MLflow cannot use a database with half of its tables, so there is a whole one or none."""
+    settings = Settings(home=tmp_path / "home")
+    command = [sys.executable, "-c", CREATE, str(settings.home)]
+    program = subprocess.Popen(command, env=child_environment(settings), cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_size for part in settings.home.glob(".mlflow.db.*.part")):
+        assert time.monotonic() < deadline
+        assert program.poll() is None
+        time.sleep(0.001)
+    program.kill()
+    program.wait()
+    assert not (settings.home / "mlflow.db").exists()
+    mlflow_client.check_connection(settings)
+    assert (settings.home / "mlflow.db").is_file()
+
+
+def test_a_file_that_is_not_a_database_is_refused(copied: Settings) -> None:
+    """Another file under the database's name is an error that names the place."""
+    (copied.home / "mlflow.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(MissingError, match="cannot be used") as refused:
+        mlflow_log.start_run(copied, "x", "x", {})
+    assert str(copied.home) in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "request_", [mlflow_client.check_connection, lambda settings: mlflow_log.link(settings, "r")], ids=["check", "link"]
+)
+def test_the_password_of_a_silent_server_is_not_shown(
+    request_: Callable[[Settings], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names a server that does not answer; no message, traceback or event holds its password."""
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
+    settings = Settings(home=tmp_path, tracking_uri=f"http://user:canary@127.0.0.1:{free_port()}")
+    with pytest.raises(MissingError, match="MLFLOW_TRACKING_URI") as refused, events.reported("publish"):
+        request_(settings)
+    (event,) = events.EventLog(tmp_path / "events.jsonl").read_new()
+    printed = "".join(traceback.format_exception(refused.value))  # as kfp does into the step's log
+    assert ("127.0.0.1" in printed, "127.0.0.1" in event["cause"], event["exit_code"]) == (True, True, 3)
+    assert "canary" not in printed
+    assert "canary" not in (tmp_path / "events.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_the_password_of_a_server_is_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """MLflow's own server stores a run; neither the output nor the link to the run holds the password."""
+    port, command = free_port(), [sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1"]
+    command += [f"--port={port}", f"--backend-store-uri=sqlite:///{tmp_path}/server.db"]
+    settings = Settings(home=tmp_path / "home", tracking_uri=f"http://user:canary@127.0.0.1:{port}/")
+    with (tmp_path / "server.log").open("wb") as log:
+        environment = child_environment(settings)
+        server = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "startup complete" not in (tmp_path / "server.log").read_text():
+            assert time.monotonic() < deadline
+            assert server.poll() is None
+            time.sleep(0.2)
+        run = mlflow_log.start_run(settings, "kept", "run", {})
+        mlflow_log.end_run(settings, run, mlflow_log.FINISHED)
+        link = mlflow_log.link(settings, run)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    assert link.startswith(f"http://<SECRET>@127.0.0.1:{port}/#/experiments/")
+    assert link.endswith(f"/runs/{run}")
+    assert [part for part in capfd.readouterr() if "canary" in part] == []
