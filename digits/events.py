@@ -1,7 +1,8 @@
 """The events by which a run reports its progress: one JSON object per line, appended to the file DIGITS_EVENTS.
 
-    {"event": "started" | "cached" | "finished" | "failed" | "progress" | "mlflow" | "outputs", "step": …, "time": …, …}
+    {"event": KIND, "step": …, "time": …, …}
 
+KIND is started, entered, cached, finished, failed, progress, mlflow or outputs.
 On a cluster that file is the step's standard output, so the events are lines of its pod's log.
 """
 
@@ -42,7 +43,11 @@ def emit(event: str, step: str = "", **details: Any) -> None:
 
 @contextlib.contextmanager
 def reported(step: str) -> Iterator[None]:
-    """Emit a "failed" event with cause, remedy and exit code if the block, or the decorated function, raises."""
+    """Emit an event "entered", and "failed" with cause, remedy and exit code if the block or function raises.
+
+    The first event shows to which step a log belongs, even if the step is killed.
+    """
+    emit("entered", step)
     try:
         yield
     except DigitsError as exc:

@@ -30,7 +30,8 @@ def test_lack_of_memory_or_space_is_reported_with_a_remedy(
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
     with pytest.raises(type(error)), events.reported("train"):
         raise error
-    (event,) = events.EventLog(tmp_path / "events.jsonl").read_new()
+    entered, event = events.EventLog(tmp_path / "events.jsonl").read_new()
+    assert (entered["event"], entered["step"]) == ("entered", "train")
     assert (event["event"], event["step"], event["exit_code"]) == ("failed", "train", exit_code)
     assert event["cause"].startswith(cause)
     assert not event["cause"].endswith(": ")
@@ -43,5 +44,5 @@ def test_events_mask_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
     with pytest.raises(OSError, match="canary"), events.reported("publish"):
         raise OSError("cannot reach http://user:canary@127.0.0.1:9/api")
-    (event,) = events.EventLog(tmp_path / "events.jsonl").read_new()
+    _, event = events.EventLog(tmp_path / "events.jsonl").read_new()
     assert event["cause"] == "OSError: cannot reach http://<SECRET>@127.0.0.1:9/api"

@@ -143,6 +143,19 @@ def test_a_failed_step_has_its_own_message(settings: Settings, api: Pipelines) -
     assert runs.find(settings.home).record()["state"] == "FAILED"
 
 
+def test_a_killed_step_has_its_log(settings: Settings, api: Pipelines) -> None:
+    """The log of a step that was killed is found by its first event; the error has Kubeflow's reason."""
+    killed = task("train", "FAILED", error="OOMKilled")
+    api.snapshots = [("FAILED", tasks(task("fetch-mnist", "SUCCEEDED"), killed))]
+    for step, attempt in (("fetch-mnist", 0), ("train", 0), ("train", 1)):
+        entered = {"event": "entered", "step": step, "time": 1.0 + attempt}
+        api.archive[node_of(step, attempt)] = f"{json.dumps(entered)}\n{step}, attempt {attempt}\n"
+    with pytest.raises(StepFailed, match="step train failed: OOMKilled") as raised:
+        run(settings)
+    assert raised.value.log is not None
+    assert "train, attempt 1" in raised.value.log.read_text()
+
+
 def test_a_failure_without_a_log_has_kubeflows_message(settings: Settings, api: Pipelines) -> None:
     """A pod that never started has no log, so the error has the task's message."""
     api.snapshots = [("FAILED", tasks(task("train-driver", "FAILED", error="quota exceeded")))]
