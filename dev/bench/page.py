@@ -24,7 +24,7 @@ WATCH = """() => {
   window.answers = 0;
   pad.addEventListener("pointerup", () => { window.lifted = performance.now(); }, true);
   new MutationObserver(() => { window.took = performance.now() - window.lifted; window.answers += 1; })
-    .observe(document.getElementById("said").parentNode, { subtree: true, childList: true, characterData: true });
+    .observe(document.getElementById("verdict").parentNode, { subtree: true, childList: true, characterData: true });
 }"""
 
 

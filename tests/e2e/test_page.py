@@ -115,7 +115,7 @@ def test_by_keyboard_alone(visit: Open, site: Site) -> None:
         for _ in range(times):
             page.keyboard.press(key)
     assert view.digit() == "1"
-    assert page.locator("#heard[role=status]").inner_text() == "This is a 1."
+    assert page.locator("#announced[role=status]").inner_text() == "This is a 1."
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.textContent") == "7":
@@ -134,11 +134,11 @@ def test_undo_and_clear(visit: Open) -> None:
     page.click("#undo")
     assert view.digit() == "1"
     page.click("#clear")
-    assert page.locator("#said").inner_text() == "Nothing is drawn yet."
+    assert page.locator("#verdict").inner_text() == "Nothing is drawn yet."
     assert page.locator("#undo").is_disabled()
     assert page.locator("#correction").is_hidden()
     page.click("#detect")
-    assert page.locator("#said").inner_text() == "Nothing is drawn yet."
+    assert page.locator("#verdict").inner_text() == "Nothing is drawn yet."
 
 
 def test_two_digits_are_not_guessed(visit: Open) -> None:
@@ -146,7 +146,7 @@ def test_two_digits_are_not_guessed(visit: Open) -> None:
     view = visit()
     view.draw([(0.2, 0.2), (0.2, 0.8)], [(0.7, 0.2), (0.7, 0.8)])
     view.page.wait_for_selector("#digit[data-state='several']")
-    assert "more than one digit" in view.page.locator("#said").inner_text()
+    assert "more than one digit" in view.page.locator("#verdict").inner_text()
 
 
 @pytest.mark.parametrize("state", ["starting", "busy", "wrong model"])
@@ -290,7 +290,7 @@ def test_the_end_of_the_server_is_reported(browser: Any) -> None:
         view = Visit(browser.new_page())
         view.page.goto(address)
         view.state("unreachable")
-    view.state("gateway gone")
+    view.state("gateway unreachable")
     view.page.close()
 
 

@@ -1,25 +1,25 @@
-// Wires the pad, the gateway and the view together.
+// Connects the pad, the gateway and the view.
 
 import * as gateway from "./gateway.js";
 import { Pad } from "./pad.js";
 import { Recogniser } from "./recogniser.js";
 import * as view from "./view.js";
 
-const SLOW = 800; // milliseconds after which the page says that it waits
-const AGAIN = 2000; // milliseconds between looks at an endpoint in trouble
-const STILL = 10_000; // milliseconds between looks at a ready one, which may serve another release by then
+const SLOW = 800; // milliseconds until the page shows that it waits
+const RETRY = 2000; // milliseconds between checks of an endpoint with a problem
+const REFRESH = 10_000; // milliseconds between checks of a ready endpoint, whose release may change
 
 const $ = (id) => document.getElementById(id);
 const pad = new Pad($("pad"));
 let endpoint = new URLSearchParams(location.search).get("endpoint") ?? "";
 let corrections = false;
 let penUp = true;
-let answered = null; // the last settled answer with its drawing: what a correction is about; one object for one drawing
-let looking = 0;
+let answered = null; // the last settled answer with its drawing, for corrections; one object per drawing
+let checkTimer = 0;
 
 const recogniser = new Recogniser({
   settled: () => penUp,
-  async ask(signal) {
+  async request(signal) {
     const slow = setTimeout(() => view.showState("waiting"), SLOW);
     try {
       const drawing = pad.png();
@@ -40,28 +40,28 @@ const recogniser = new Recogniser({
     view.showNothing("No answer.");
     view.showCorrection(false);
     view.showState(error.state, error.message);
-    clearTimeout(looking);
-    looking = setTimeout(look, AGAIN); // not at once: an endpoint that refuses this may still call itself ready
+    clearTimeout(checkTimer);
+    checkTimer = setTimeout(check, RETRY); // not immediately, because an endpoint that rejects requests may report ready
   },
 });
 
-/** Look at the endpoint, again and again while the page is seen; once it is back, ask about what is drawn. */
-async function look() {
-  clearTimeout(looking);
+/** Check the endpoint, repeatedly while the page is visible; when it is ready again, recognise the drawing. */
+async function check() {
+  clearTimeout(checkTimer);
   if (document.hidden) return;
-  const asked = endpoint;
-  const found = await gateway.model(asked).catch((error) => ({ state: error.state, message: error.message }));
-  if (asked !== endpoint) return;
-  const waited = view.troubled();
-  if (found.state === "ready") {
+  const name = endpoint;
+  const result = await gateway.model(name).catch((error) => ({ state: error.state, message: error.message }));
+  if (name !== endpoint) return;
+  const hadProblem = view.hasProblem();
+  if (result.state === "ready") {
     if ($("state").dataset.state !== "waiting") view.showState("");
-    view.showModel(found.model);
-    if (waited && !pad.empty) recogniser.now();
+    view.showModel(result.model);
+    if (hadProblem && !pad.empty) recogniser.now();
   } else {
-    view.showState(found.state, found.message);
+    view.showState(result.state, result.message);
   }
-  clearTimeout(looking); // two looks may have been under way
-  looking = setTimeout(look, found.state === "ready" ? STILL : AGAIN);
+  clearTimeout(checkTimer); // two checks may have run concurrently
+  checkTimer = setTimeout(check, result.state === "ready" ? REFRESH : RETRY);
 }
 
 function refresh() {
@@ -72,12 +72,12 @@ function refresh() {
 pad.addEventListener("start", () => {
   penUp = false;
   answered = null;
-  recogniser.drop();
+  recogniser.cancel();
   view.showCorrection(false);
   refresh();
 });
 pad.addEventListener("move", () => {
-  if (!view.troubled()) recogniser.soon(); // an endpoint in trouble is asked when it is back, not at every move
+  if (!view.hasProblem()) recogniser.soon(); // an endpoint with a problem gets requests only when it is ready again
 });
 pad.addEventListener("end", () => {
   penUp = true;
@@ -86,7 +86,7 @@ pad.addEventListener("end", () => {
 pad.addEventListener("change", () => {
   penUp = true;
   answered = null;
-  recogniser.drop();
+  recogniser.cancel();
   view.showCorrection(false);
   refresh();
   if (pad.empty) view.showNothing();
@@ -94,41 +94,41 @@ pad.addEventListener("change", () => {
 });
 pad.addEventListener("detect", () => recogniser.now());
 $("detect").addEventListener("click", () => recogniser.now());
-document.addEventListener("visibilitychange", look);
+document.addEventListener("visibilitychange", check);
 $("undo").addEventListener("click", () => pad.undo());
 $("clear").addEventListener("click", () => pad.clear());
 $("pen").addEventListener("input", (event) => (pad.penWidth = event.target.valueAsNumber / 100));
 $("endpoint").addEventListener("change", (event) => {
   endpoint = event.target.value;
-  recogniser.drop();
-  look();
+  recogniser.cancel();
+  check();
   if (!pad.empty) recogniser.now();
 });
 
 view.makeLabels(async (label) => {
   if (!answered) return;
-  const about = answered;
-  const { drawing, model, class: answer } = about;
-  const said = await gateway.correct(endpoint, drawing, { label, answer, release: model.release }).then(
-    () => [label, `Thank you. Stored as ${view.named(label)}; the next run learns from it.`],
-    (error) => [null, `Not confirmed: ${error.message}`], // whoever gives up waiting knows no more
+  const current = answered;
+  const { drawing, model, class: answer } = current;
+  const result = await gateway.correct(endpoint, drawing, { label, answer, release: model.release }).then(
+    () => [label, `Thank you. Stored as ${view.withArticle(label)}; the next run learns from it.`],
+    (error) => [null, `Not confirmed: ${error.message}`], // after a timeout it may be stored nevertheless
   );
-  if (answered === about) view.showCorrection(true, ...said);
+  if (answered === current) view.showCorrection(true, ...result);
 });
 
 async function start() {
   try {
-    const known = await gateway.endpoints();
-    corrections = known.feedback;
-    if (!known.endpoints.includes(endpoint)) endpoint = known.endpoints[0];
-    $("endpoint").replaceChildren(...known.endpoints.map((name) => new Option(name, name, false, name === endpoint)));
-    $("choice").hidden = known.endpoints.length < 2;
+    const available = await gateway.endpoints();
+    corrections = available.feedback;
+    if (!available.endpoints.includes(endpoint)) endpoint = available.endpoints[0];
+    $("endpoint").replaceChildren(...available.endpoints.map((name) => new Option(name, name, false, name === endpoint)));
+    $("choice").hidden = available.endpoints.length < 2;
   } catch (error) {
     view.showState(error.state, error.message);
-    setTimeout(start, AGAIN);
+    setTimeout(start, RETRY);
     return;
   }
-  look();
+  check();
 }
 
 refresh();

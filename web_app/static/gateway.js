@@ -1,24 +1,24 @@
-// The gateway's four calls. A failure is an Error whose `state` the page can name.
+// The gateway's four calls. A failure is an Error whose `state` selects the page's message.
 
 const TIMEOUT = 12_000; // milliseconds; longer than the deadlines of the gateway for the endpoint and the store
 
 async function call(path, query, init = {}) {
-  const ended = new AbortController(); // Safari before 17.4 cannot join two signals
-  const late = setTimeout(() => ended.abort(), TIMEOUT);
-  init.signal?.addEventListener("abort", () => ended.abort());
-  let answer, content;
+  const controller = new AbortController(); // because Safari before 17.4 has no AbortSignal.any
+  const timer = setTimeout(() => controller.abort(), TIMEOUT);
+  init.signal?.addEventListener("abort", () => controller.abort());
+  let response, content;
   try {
-    answer = await fetch(`${path}?${new URLSearchParams(query)}`, { ...init, signal: ended.signal });
-    content = await answer.json();
+    response = await fetch(`${path}?${new URLSearchParams(query)}`, { ...init, signal: controller.signal });
+    content = await response.json();
   } catch (cause) {
     throw Object.assign(new Error("This page's server does not answer.", { cause }), {
-      state: init.signal?.aborted ? "dropped" : "gateway gone",
+      state: init.signal?.aborted ? "cancelled" : "gateway unreachable",
     });
   } finally {
-    clearTimeout(late);
+    clearTimeout(timer);
   }
-  if (answer.ok) return content;
-  throw Object.assign(new Error(content.error ?? `HTTP ${answer.status}`), { state: content.state ?? "refused" });
+  if (response.ok) return content;
+  throw Object.assign(new Error(content.error ?? `HTTP ${response.status}`), { state: content.state ?? "rejected" });
 }
 
 const png = (body, signal) => ({ method: "POST", body, signal, headers: { "Content-Type": "image/png" } });
@@ -26,4 +26,4 @@ const png = (body, signal) => ({ method: "POST", body, signal, headers: { "Conte
 export const endpoints = () => call("api/endpoints", {});
 export const model = (endpoint) => call("api/model", { endpoint });
 export const recognise = (endpoint, drawing, signal) => call("api/recognise", { endpoint }, png(drawing, signal));
-export const correct = (endpoint, drawing, said) => call("api/feedback", { endpoint, ...said }, png(drawing));
+export const correct = (endpoint, drawing, correction) => call("api/feedback", { endpoint, ...correction }, png(drawing));

@@ -1,8 +1,8 @@
-// The drawing pad: strokes in 0..1 of the side, so that they survive a resize; ink on transparent paper.
+// The drawing pad. Strokes are in 0..1 of its side, so that they survive a resize; the paper is transparent.
 
-const SENT_SIDE = 280; // pixels of the picture that is sent: enough for 28 x 28, and quick to encode
-const MOST_SIDE = 1000; // pixels of the canvas, however dense the screen
-const STEP = 1 / 32; // of the side: one press of an arrow key
+const SENT_SIDE = 280; // pixels of the image sent to the gateway: enough for 28 x 28, and fast to encode
+const MAX_SIDE = 1000; // pixels of the canvas, also on a high-density screen
+const STEP = 1 / 32; // of the side, per press of an arrow key
 
 export class Pad extends EventTarget {
   #strokes = [];
@@ -45,7 +45,7 @@ export class Pad extends EventTarget {
     this.#changed();
   }
 
-  /** The drawing as a PNG, paper transparent. Not by toBlob: Chromium encodes that when idle, up to a second later. */
+  /** Return the drawing as a PNG. Without toBlob, which Chromium runs when idle, up to a second later. */
   png() {
     this.scratchContext.clearRect(0, 0, SENT_SIDE, SENT_SIDE);
     this.scratchContext.imageSmoothingQuality = "high";
@@ -55,7 +55,7 @@ export class Pad extends EventTarget {
     return new Blob([bytes], { type: "image/png" });
   }
 
-  #tell(type) {
+  #emit(type) {
     this.dispatchEvent(new Event(type));
   }
 
@@ -63,27 +63,27 @@ export class Pad extends EventTarget {
     this.#current = this.#pointer = null;
     this.#down = false;
     this.#paint();
-    this.#tell("change");
+    this.#emit("change");
   }
 
   #begin(point) {
     this.#current = { width: this.penWidth, points: [point] };
     this.#strokes.push(this.#current);
     this.#line(this.#current, 0);
-    this.#tell("start");
+    this.#emit("start");
   }
 
-  #go(point) {
+  #extend(point) {
     this.#current.points.push(point);
     this.#line(this.#current, this.#current.points.length - 2);
   }
 
   #end() {
     this.#current = null;
-    this.#tell("end");
+    this.#emit("end");
   }
 
-  // By mouse, pen or finger: one at a time.
+  // Input by mouse, pen or finger: one pointer at a time.
 
   #at(event) {
     const box = this.canvas.getBoundingClientRect();
@@ -101,8 +101,8 @@ export class Pad extends EventTarget {
   #moved(event) {
     if (event.pointerId !== this.#pointer) return;
     const events = event.getCoalescedEvents?.() ?? [];
-    for (const each of events.length ? events : [event]) this.#go(this.#at(each));
-    this.#tell("move");
+    for (const each of events.length ? events : [event]) this.#extend(this.#at(each));
+    this.#emit("move");
   }
 
   #lifted(event) {
@@ -111,7 +111,7 @@ export class Pad extends EventTarget {
     this.#end();
   }
 
-  // By keyboard.
+  // Input by keyboard.
 
   #key(event) {
     const step = event.shiftKey ? STEP / 4 : STEP;
@@ -120,16 +120,16 @@ export class Pad extends EventTarget {
     if (way) {
       const [x, y] = this.#cursor ?? [0.5, 0.5];
       this.#cursor = [Math.min(1, Math.max(0, x + way[0])), Math.min(1, Math.max(0, y + way[1]))];
-      if (this.#down) this.#go(this.#cursor);
+      if (this.#down) this.#extend(this.#cursor);
       this.#mark();
-      if (this.#down) this.#tell("move");
+      if (this.#down) this.#emit("move");
     } else if (event.key === " ") {
       this.#cursor ??= [0.5, 0.5];
       this.#down = !this.#down;
       if (this.#down) this.#begin(this.#cursor);
       else this.#end();
       this.#mark();
-    } else if (event.key === "Enter") this.#tell("detect");
+    } else if (event.key === "Enter") this.#emit("detect");
     else if (event.key === "Backspace") this.undo();
     else if (event.key === "Escape") this.clear();
     else return;
@@ -146,7 +146,7 @@ export class Pad extends EventTarget {
   }
 
   #mark() {
-    // Beside the canvas, not on it: the model must not see the pen.
+    // An element next to the canvas, because the drawing sent to the model must not contain the marker.
     if (!this.marker.isConnected) this.canvas.after(this.marker);
     this.marker.className = this.#down ? "marker down" : "marker";
     this.marker.hidden = this.#cursor === null;
@@ -156,10 +156,10 @@ export class Pad extends EventTarget {
     }
   }
 
-  // Painting.
+  // Drawing on the canvas.
 
   #fit() {
-    const side = Math.min(MOST_SIDE, Math.round(this.canvas.clientWidth * devicePixelRatio)) || SENT_SIDE;
+    const side = Math.min(MAX_SIDE, Math.round(this.canvas.clientWidth * devicePixelRatio)) || SENT_SIDE;
     if (this.canvas.width === side) return;
     this.canvas.width = this.canvas.height = side;
     this.#paint();
@@ -170,7 +170,7 @@ export class Pad extends EventTarget {
     for (const stroke of this.#strokes) this.#line(stroke, 0);
   }
 
-  /** Paint a stroke from its point number `from` on. */
+  /** Draw a stroke, starting at its point number `from`. */
   #line({ width, points }, from) {
     const side = this.canvas.width;
     const pen = this.context;

@@ -1,48 +1,51 @@
-// Asks while the pen moves: not too often, one request at a time, and an answer to an older drawing is dropped.
+// Requests predictions while the pen moves: at a limited rate, one at a time, without answers to older drawings.
 
-const PAUSE = 120; // milliseconds between questions while drawing
+const PAUSE = 120; // milliseconds between requests while drawing
 
 export class Recogniser {
   #timer = 0;
   #busy = null; // the AbortController of the request in flight
-  #wanted = false;
+  #pending = false; // whether another request follows the one in flight
 
-  /** `ask(signal)` resolves to an answer; `show(answer, settled)`, `fail(error)` tell of it; `settled()`: is the pen up? */
-  constructor({ ask, show, fail, settled }) {
-    Object.assign(this, { ask, show, fail, settled });
+  /**
+   * `request(signal)` resolves to an answer, shown by `show(answer, settled)`, or else `fail(error)` is called.
+   * `settled()` returns whether the pen is up.
+   */
+  constructor({ request, show, fail, settled }) {
+    Object.assign(this, { request, show, fail, settled });
   }
 
-  /** The drawing changed a little: ask soon. */
+  /** Request a prediction soon, after a small change of the drawing. */
   soon() {
     this.#timer ||= setTimeout(() => this.now(), PAUSE);
   }
 
-  /** Ask at once, or as soon as the request in flight is answered. */
+  /** Request a prediction now, or when the request in flight is answered. */
   now() {
     clearTimeout(this.#timer);
     this.#timer = 0;
-    this.#wanted = true;
+    this.#pending = true;
     if (!this.#busy) this.#run();
   }
 
-  /** The drawing is another one: whatever was asked is of no interest. */
-  drop() {
+  /** Cancel all requests, because the drawing is another one. */
+  cancel() {
     clearTimeout(this.#timer);
     this.#timer = 0;
-    this.#wanted = false;
+    this.#pending = false;
     this.#busy?.abort();
   }
 
   async #run() {
-    while (this.#wanted) {
-      this.#wanted = false;
+    while (this.#pending) {
+      this.#pending = false;
       const settled = this.settled();
-      const request = (this.#busy = new AbortController());
+      const controller = (this.#busy = new AbortController());
       try {
-        const answer = await this.ask(request.signal);
-        if (!request.signal.aborted) this.show(answer, settled && !this.#wanted);
+        const answer = await this.request(controller.signal);
+        if (!controller.signal.aborted) this.show(answer, settled && !this.#pending);
       } catch (error) {
-        if (!request.signal.aborted) this.fail(error);
+        if (!controller.signal.aborted) this.fail(error);
       }
     }
     this.#busy = null;

@@ -1,15 +1,15 @@
-// What the page shows. Text goes in as text, never as markup.
+// The page's output. Text is inserted as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
-export const named = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`; // as it is spoken
+export const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)}%`;
 
 const STATES = {
-  starting: "The model is starting. This page asks again by itself.",
+  starting: "The model is starting. This page tries again automatically.",
   unreachable: "The model cannot be reached. This page keeps trying.",
-  busy: "The model has too much to do. This page tries again in a moment.",
-  "wrong model": "This endpoint serves another model, not one for digits.",
-  "gateway gone": "The server of this page does not answer. This page keeps trying.",
+  busy: "The model is overloaded. This page tries again in a moment.",
+  "wrong model": "This endpoint serves a model that is not for digits.",
+  "gateway unreachable": "The server of this page does not answer. This page keeps trying.",
   waiting: "Waiting for the model …",
 };
 
@@ -27,10 +27,11 @@ const rows = Array.from({ length: 10 }, (_, digit) => {
   return { row, bar, share };
 });
 
-export const troubled = () => $("state").dataset.state !== "";
+export const hasProblem = () => $("state").dataset.state !== "";
 
 export function showState(state, detail = "") {
-  $("state").dataset.state = state; // never hidden: a region that appears with its text is not read out
+  // Never hidden, because screen readers skip a live region that appears together with its text.
+  $("state").dataset.state = state;
   const text = state ? (STATES[state] ?? detail) : "";
   if ($("state").textContent !== text) $("state").textContent = text;
   $("state").title = detail;
@@ -42,8 +43,8 @@ export function showAnswer(answer, settled) {
   $("digit").textContent = known ? answer.class : state === "several" ? "?" : "";
   $("digit").dataset.state = state;
   $("digit").dataset.class = answer.class ?? "";
-  $("said").textContent = settled ? text : "Reading along …";
-  if (settled) $("heard").textContent = text; // while drawing, a screen reader stays quiet
+  $("verdict").textContent = settled ? text : "Recognising …";
+  if (settled) $("announced").textContent = text; // only then, so that a screen reader is quiet while drawing
   $("time").textContent = answer.probabilities ? `${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms` : "";
   showPicture(answer.picture, answer.class);
   rows.forEach(({ row, bar, share }, digit) => {
@@ -72,7 +73,7 @@ export function showModel(model) {
   const data = { mnist: "MNIST's test set", "sklearn-digits": "scikit-learn's digits (not MNIST)" }[model.dataset];
   const facts = [
     ["Model", [model.name, model.release].filter(Boolean).join(" ")],
-    ["Digest", model.digest && `sha256:${model.digest.slice(0, 16)}…`], // a release's name is how its digest begins
+    ["Digest", model.digest && `sha256:${model.digest.slice(0, 16)}…`], // longer than the release's name, which is a prefix of the digest
     ["Accuracy", model.accuracy != null && `${percent(model.accuracy, 2)}${data ? ` on ${data}` : ""}`],
     ["MLflow run", model.mlflow_run?.slice(0, 8)],
   ];
@@ -93,7 +94,7 @@ export function makeLabels(choose) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = digit;
-    button.setAttribute("aria-label", `That was ${named(digit)}`);
+    button.setAttribute("aria-label", `That was ${withArticle(digit)}`);
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => choose(digit));
     $("labels").append(button);
