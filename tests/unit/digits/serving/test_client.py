@@ -12,7 +12,7 @@ from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError
 from digits.serving import client
 from digits.settings import Settings
-from tests.helpers.support import DRIPS, answering, dripping
+from tests.helpers.support import DRIPS, Finished, Predictor, answering, dripping
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
 PAGE = b"<!doctype html><title>Welcome</title>"
@@ -46,3 +46,14 @@ def test_doctor_knows_a_stranger_on_the_endpoints_port(
         monkeypatch.setattr("backends.process.backend.ProcessBackend.endpoint", lambda _: f"http://{address}")
         found = run_check("endpoint", False, lambda: check_endpoint(settings))
     assert (found.ok, found.found) == (None, f"the server at http://{address} is not a predictor of digits")
+
+
+def test_the_client_returns_a_prediction(
+    predictor: Predictor, expected: tuple[np.ndarray, np.ndarray], finished: Finished
+) -> None:
+    """The client returns classes, probabilities and the release that predicted."""
+    images, probabilities = expected
+    answer = client.predict(predictor.url, images)
+    assert answer.classes.tolist() == probabilities.argmax(1).tolist()
+    assert np.abs(answer.probabilities - probabilities).max() < 1e-5
+    assert answer.release == finished.version

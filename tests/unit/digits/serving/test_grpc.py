@@ -6,14 +6,20 @@ import asyncio
 import threading
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from kserve import InferenceGRPCClient, InferInput, InferRequest
 from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
-from digits.serving import decode, grpc
+from digits.serving import decode
+from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
+from tests.helpers.support import Finished, Predictor
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
 Tensor = pb.ModelInferRequest.InferInputTensor
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 FLOATS = IMAGES * np.float32(1 / 255)
@@ -41,7 +47,7 @@ def asked(
 )
 def test_images_are_read(content: bytes) -> None:
     """The id and the images of a request, raw and as numbers, of both types."""
-    identity, pixels = grpc.read(content, "digits")
+    identity, pixels = service.read(content, "digits")
     assert identity == "7"
     assert np.array_equal(pixels[..., 0], FLOATS)
 
@@ -53,8 +59,8 @@ def test_the_most_images_fit(datatype: str) -> None:
     values = asked(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
     raw = asked(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(decode.MAX_IMAGES, 784))
     for content in (values, raw):
-        assert len(content) <= grpc.MAX_MESSAGE
-        assert len(grpc.read(content, "digits")[1]) == decode.MAX_IMAGES
+        assert len(content) <= service.MAX_MESSAGE
+        assert len(service.read(content, "digits")[1]) == decode.MAX_IMAGES
 
 
 WHOLE = asked("UINT8", IMAGES.tobytes())
@@ -82,13 +88,13 @@ def test_what_is_malformed_is_refused(what: str) -> None:
     """Whatever is wrong with a message is said; what two bytes each would make large is not decoded at all."""
     content, why = REFUSED[what]
     with pytest.raises(decode.BadRequest, match=why):
-        grpc.read(content, "digits")
+        service.read(content, "digits")
 
 
 def test_another_model_is_not_found() -> None:
     """A request for a model of another name is no bad request."""
     with pytest.raises(ModelNotFound):
-        grpc.read(asked("UINT8", IMAGES.tobytes(), name="other"), "digits")
+        service.read(asked("UINT8", IMAGES.tobytes(), name="other"), "digits")
 
 
 def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
@@ -101,7 +107,7 @@ def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
 
     slot = ModelSlot()
     slot.swap(LoadedModel({"version": "1"}, run))
-    servicer = grpc.Servicer(None, None, "digits", slot)
+    servicer = service.Servicer(None, None, "digits", slot)
     for count in (1, 64):
         tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
         raw = np.zeros((count, 28, 28), np.uint8).tobytes()
@@ -109,3 +115,65 @@ def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
         answer = asyncio.run(servicer.ModelInfer([request.SerializeToString()], None))
         assert list(answer.outputs[0].shape) == [count]
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+def test_kserves_client_over_grpc(
+    predictor: Predictor, expected: tuple[np.ndarray, np.ndarray], finished: Finished
+) -> None:
+    """kserve.InferenceGRPCClient gets the release's probabilities (raw and typed contents), and errors as statuses."""
+    images, probabilities = expected
+
+    async def infer() -> None:
+        async with InferenceGRPCClient(predictor.grpc, timeout=30) as grpc_client:
+            assert await grpc_client.is_server_ready()
+            assert await grpc_client.is_model_ready("digits")
+            for values, datatype in (((images / 255).astype(np.float32), "FP32"), (images, "UINT8")):
+                for binary in (True, False):
+                    tensor = InferInput("image", list(values.shape), datatype)
+                    tensor.set_data_from_numpy(values, binary_data=binary)
+                    answer = await grpc_client.infer(InferRequest("digits", [tensor], request_id="r1"))
+                    outputs = {output.name: output.as_numpy() for output in answer.outputs}
+                    assert np.abs(outputs["probabilities"] - probabilities).max() < 1e-5
+                    assert outputs["class"].tolist() == probabilities.argmax(1).tolist()
+                    assert (answer.id, answer.model_version) == ("r1", finished.version)
+            bad = InferInput("image", [1, 28, 28], "FP32")
+            bad.set_data_from_numpy(np.full((1, 28, 28), np.nan, np.float32), binary_data=True)
+            with pytest.raises(grpc.aio.AioRpcError) as malformed:
+                await grpc_client.infer(InferRequest("digits", [bad]))
+            assert malformed.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            good = InferInput("image", [1, 28, 28], "UINT8")
+            good.set_data_from_numpy(images[:1], binary_data=True)
+            with pytest.raises(grpc.aio.AioRpcError) as unknown:
+                await grpc_client.infer(InferRequest("other", [good]))
+            assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+
+    asyncio.run(infer())
+
+
+def test_models_cannot_be_loaded_over_grpc(predictor: Predictor) -> None:
+    """Loading and unloading a model over gRPC is rejected."""
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        stub = stubs.GRPCInferenceServiceStub(channel)
+        for call, request in (
+            (stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="digits")),
+            (stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="digits")),
+        ):
+            with pytest.raises(grpc.RpcError) as rejected:
+                call(request, timeout=30)
+            assert rejected.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_errors_over_grpc_are_not_logged(predictor: Predictor) -> None:
+    """A caller's error is a status, and is not logged."""
+    before = predictor.log.stat().st_size
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        for method, message, code in (
+            ("ModelInfer", b"\xff\xff", "INVALID_ARGUMENT"),
+            ("ModelInfer", b"", "NOT_FOUND"),
+            ("ModelReady", b"", "NOT_FOUND"),
+            ("Nothing", b"", "UNIMPLEMENTED"),
+        ):
+            with pytest.raises(grpc.RpcError) as rejected:
+                channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(message, timeout=30)
+            assert rejected.value.code().name == code
+    assert predictor.log.stat().st_size == before

@@ -12,6 +12,8 @@ import pytest
 
 from digits.serving import rest
 from digits.serving.decode import BadRequest
+from tests.helpers.predict import post, v1_body
+from tests.helpers.support import Predictor
 
 DEEP = b"[" * 1000 + b"0" + b"]" * 1000
 
@@ -59,3 +61,42 @@ def test_v1_answers_are_rows_of_ten() -> None:
     """A V1 answer is what TensorFlow Serving's clients expect."""
     said = json.loads(rest.encode_v1(np.eye(10, dtype=np.float32)[:2]))
     assert said == {"predictions": np.eye(10)[:2].tolist()}
+
+
+MALFORMED = {
+    "empty": b"",
+    "no JSON": b"instances",
+    "a list": b"[]",
+    "nothing in it": b"{}",
+    "text": b'{"instances": "x"}',
+    "wrong shape": b'{"instances": [[1, 2], [3, 4]]}',
+    "ragged": b'{"instances": [[[0], [0, 0]]]}',
+    "NaN": v1_body(np.zeros((1, 28, 28))).replace(b"0.0", b"NaN", 1),
+    "out of range": v1_body(np.full((1, 28, 28), 510)),
+    "huge number": v1_body(np.zeros((1, 28, 28))).replace(b"0.0", b"9" * 5000, 1),
+    "deep": b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "datatype a list": b'{"inputs": [{"name": "image", "datatype": [], "shape": [1, 784], "data": []}]}',
+    "datatype text": b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1, 784], "data": []}]}',
+    "shape": b'{"inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 784], "data": []}]}',
+    "binary": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
+@pytest.mark.parametrize("path", ["v1/models/digits:predict", "v2/models/digits/infer"])
+def test_a_malformed_request_gets_400(body: bytes, path: str, predictor: Predictor) -> None:
+    """A malformed request gets 400 with a JSON error and no traceback, for every content type."""
+    for content_type in ("application/json", "text/plain", "application/octet-stream"):
+        status, headers, answer = post(f"{predictor.url}/{path}", body, Content_Type=content_type)
+        assert status == 400
+        assert headers["content-type"] == "application/json"
+        error = json.loads(answer)["error"]
+        assert error
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "99999"])
+def test_a_wrong_header_length_gets_400(length: str, predictor: Predictor) -> None:
+    """A JSON length that is not a number, or exceeds the body, gets 400."""
+    status, _, _ = post(f"{predictor.url}/v2/models/digits/infer", b"{}", Inference_Header_Content_Length=length)
+    assert status == 400

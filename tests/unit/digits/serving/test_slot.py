@@ -13,8 +13,11 @@ from onnx import helper, numpy_helper
 
 from digits.errors import ReleaseError
 from digits.files import sha256_of
-from digits.release import releases
+from digits.release import ledger, releases
 from digits.serving.slot import load
+from digits.store.file import FileStore
+from tests.helpers.predict import Load
+from tests.helpers.support import Finished, StartPredictor, another_release, get_json
 
 IMAGE = (np.arange(784) % 256).reshape(28, 28)
 WEIGHTS = np.random.default_rng(0).random((784, 10), np.float32) / 100
@@ -102,3 +105,29 @@ def test_a_golden_image_that_is_not_answered_is_refused(golden: Any, said: str, 
     """A golden image that is none, or that the model answers otherwise, by its class too, refuses the release."""
     with pytest.raises(ReleaseError, match=said):
         load(release(tmp_path, RIGHT, golden))
+
+
+def test_a_promotion_replaces_the_model_without_a_failed_request(
+    start_predictor: StartPredictor, finished: Finished, expected: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Under load, the next champion replaces the model without a restart, and a damaged one does not."""
+    settings = finished.copy(tmp_path / "home")
+    store = FileStore(settings.home / "store")
+    predictor = start_predictor(settings)
+    second = another_release(store, finished.version, seed=2)["version"]
+    third = another_release(store, finished.version, seed=3)["version"]
+    store.put(releases.release_prefix(third) + "model.onnx", b"damaged")
+    with Load(predictor, expected[0]) as load:
+        ledger.promote(store, second, "next")
+        predictor.wait_for(lambda p: p.about()["release"] == second, "the second release")
+        ledger.promote(store, third, "damaged")
+        predictor.wait_for(lambda p: p.about()["refused"].get("release") == third, "the rejection of the third")
+        assert predictor.about()["release"] == second
+        assert "model.onnx" in predictor.about()["refused"]["why"]
+        assert get_json(f"{predictor.url}/v2/models/digits/ready")
+        ledger.rollback(store)
+        predictor.wait_for(lambda p: p.about()["refused"] == {}, "the rollback")
+    assert load.failures == []
+    assert load.count > 0
+    assert load.releases <= {finished.version, second}
+    assert predictor.about()["release"] == second

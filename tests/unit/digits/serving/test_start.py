@@ -1,0 +1,109 @@
+"""Starting and stopping the predictor, as a real process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digits.release import releases
+from digits.serving import client
+from digits.settings import Settings
+from tests.helpers.support import (
+    Finished,
+    Predictor,
+    StartPredictor,
+    child_environment,
+    free_port,
+    get_json,
+    has_ipv6,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
+
+
+@pytest.mark.parametrize(
+    "damage", ["changed model", "no golden image", "wrong golden image", "NaN in it", "no manifest"]
+)
+def test_a_damaged_folder_is_an_error(damage: str, finished: Finished, tmp_path: Path) -> None:
+    """`--model-dir` with a damaged release ends with an error and its reason."""
+    folder = tmp_path / "release"
+    manifest = releases.download(finished.store, finished.version, folder)
+    if damage == "changed model":
+        (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-1] + b"x")
+    elif damage == "no manifest":
+        (folder / releases.MANIFEST).unlink()
+    else:
+        golden = manifest.pop("golden")
+        if damage != "no golden image":
+            wrong = golden["probabilities"][::-1] if damage == "wrong golden image" else [float("nan")] * 10
+            manifest["golden"] = golden | {"probabilities": wrong}
+        (folder / releases.MANIFEST).write_text(json.dumps(manifest))
+    ports = ["--http-port", str(free_port()), "--grpc-port", str(free_port())]
+    done = subprocess.run(
+        [sys.executable, "-m", "digits", "serve", "--model-dir", str(folder), *ports],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=child_environment(Settings(home=tmp_path)),
+        check=False,
+    )
+    reason = {
+        "changed model": "model.onnx is damaged",
+        "no golden image": "golden",
+        "wrong golden image": "answers its golden image with",
+        "NaN in it": "answers its golden image with",
+        "no manifest": "holds no manifest.json",
+    }[damage]
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_is_served_without_a_store(
+    start_predictor: StartPredictor, finished: Finished, tmp_path: Path
+) -> None:
+    """A release's folder is served without a store, as in a KServe container."""
+    releases.download(finished.store, finished.version, tmp_path / "model", only="model.onnx")
+    settings = Settings(home=tmp_path / "none")
+    predictor = start_predictor(settings, "--model-dir", str(tmp_path / "model"))
+    assert predictor.about()["release"] == finished.version
+
+
+def test_it_listens_on_ipv6(
+    start_predictor: StartPredictor, finished: Finished, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """With `--host ::1` REST and gRPC listen there."""
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
+
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    predictor = start_predictor(finished.settings, "--host", "::1", ready=False)
+    predictor.url, predictor.grpc = (at.replace("127.0.0.1", "[::1]") for at in (predictor.url, predictor.grpc))
+    predictor.wait_for(lambda p: bool(get_json(f"{p.url}/v2/models/digits/ready")), "readiness")
+    assert client.predict(predictor.url, expected[0]).release == finished.version
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        assert stubs.GRPCInferenceServiceStub(channel).ServerReady(pb.ServerReadyRequest(), timeout=30).ready
+
+
+def test_a_port_in_use_is_reported(predictor: Predictor, finished: Finished) -> None:
+    """A port in use is an error with exit code 3 that names it; the other process continues."""
+    port = predictor.url.rsplit(":", 1)[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "digits", "serve", "--http-port", port, "--grpc-port", str(free_port())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=child_environment(finished.settings),
+        check=False,
+    )
+    assert done.returncode == 3
+    assert f"port {port}" in done.stderr
+    assert "DIGITS_PORT" in done.stderr
+    assert predictor.about()["release"] == finished.version
