@@ -1,4 +1,4 @@
-"""The application in front of KServe's, on a real socket: what it holds of requests is bounded."""
+"""The application in front of KServe's: limits, paths, metadata and metrics."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ BODY = b'{"instances":' + json.dumps(np.zeros((1, 28, 28)).tolist()).encode() + 
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
-    """KServe's application, which these requests don't reach."""
+    """Stand in for KServe's application, which these requests do not reach."""
     del scope, receive, send
 
 
-def test_bytes_of_waiting_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body for which there is no room is a 503; those that are being read are answered, and then there is room."""
+def test_the_bytes_of_waiting_requests_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body over the bytes that may be held gets 503; the others are answered, and then new ones are accepted."""
     monkeypatch.setattr(app, "MAX_HELD", 2 * len(BODY) - 2)
     slot = ModelSlot()
     slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)))

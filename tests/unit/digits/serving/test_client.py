@@ -1,4 +1,4 @@
-"""Programs that are taken for an endpoint and are none."""
+"""The client with the predictor, and with programs that are not an endpoint."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def test_a_response_that_never_ends_is_an_endpoint_error(part: str, monkeypatch:
         client.predict(f"http://{address}", IMAGE)
 
 
-@pytest.mark.parametrize("said", NOT_OURS)
-def test_what_is_no_prediction_is_an_endpoint_error(said: bytes) -> None:
-    """An answer that holds no prediction is said to be none, with what came instead."""
-    with answering(said) as address, pytest.raises(EndpointError, match="expected a class and ten") as error:
+@pytest.mark.parametrize("body", NOT_OURS)
+def test_a_response_without_a_prediction_is_an_error(body: bytes) -> None:
+    """A response without a prediction is an EndpointError that quotes it."""
+    with answering(body) as address, pytest.raises(EndpointError, match="expected a class and ten") as error:
         client.predict(f"http://{address}", IMAGE)
-    assert repr(said[:80]) in error.value.message
+    assert repr(body[:80]) in error.value.message
 
 
-@pytest.mark.parametrize("said", NOT_OURS)
-def test_doctor_knows_a_stranger_on_the_endpoints_port(
-    said: bytes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("body", NOT_OURS)
+def test_doctor_reports_another_program_on_the_port(
+    body: bytes, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another program where the predictor should be is named as such, and nothing is thrown."""
-    with answering(said) as address:
+    """`digits doctor` reports another program on the predictor's port."""
+    with answering(body) as address:
         monkeypatch.setattr("backends.process.backend.ProcessBackend.endpoint", lambda _: f"http://{address}")
         found = run_check("endpoint", False, lambda: check_endpoint(settings))
     assert (found.ok, found.found) == (None, f"the server at http://{address} is not a predictor of digits")

@@ -1,4 +1,4 @@
-"""Requests are understood or refused with a reason; the fast way and the slow way are one."""
+"""Requests decode to images or a BadRequest; the fast and the slow decoder of V1 agree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def v1_body(images: Any) -> bytes:
 
 
 def slow(body: bytes) -> Any:
-    """What the slow way says of a body: its images, or that it is refused."""
+    """Return the images that the slow decoder reads, or None if it rejects the body."""
     try:
         return decode._slow_v1(body)
     except BadRequest:
@@ -31,15 +31,15 @@ def slow(body: bytes) -> Any:
 
 
 def with_pixel(text: str, deep: bool = False) -> bytes:
-    """A V1 request of zeros with one pixel written as `text`."""
+    """Return a V1 request of zeros with one pixel written as `text`."""
     body = v1_body([np.zeros((28, 28, 1) if deep else (28, 28), int).tolist()]).decode()
     return body.replace("0", text, 1).encode()
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 28, 28, 1), (5, 28, 28), (3, 28, 28, 1)])
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n\t", " :\r\n")])
-def test_the_usual_request_goes_the_fast_way(shape: tuple[int, ...], separators: tuple[str, str]) -> None:
-    """Images of either nesting and any spacing are read fast, to the same floats as the slow way's."""
+def test_the_fast_decoder_reads_usual_requests(shape: tuple[int, ...], separators: tuple[str, str]) -> None:
+    """The fast decoder reads images of either nesting and any spacing to the same floats as the slow one."""
     images = np.random.default_rng(0).random(shape, np.float32)
     body = json.dumps({"instances": images.tolist()}, separators=separators).encode()
     fast = decode._flat_v1(body)
@@ -92,8 +92,8 @@ NUMBERS = st.one_of(
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=NUMBERS, deep=st.booleans())
 @example(text="true", deep=False)
-def test_fast_and_slow_agree_on_any_number(text: str, deep: bool) -> None:
-    """What the fast way accepts the slow way reads the same; what it refuses the slow way refuses too."""
+def test_both_decoders_agree_on_any_number(text: str, deep: bool) -> None:
+    """For any number, the slow decoder agrees with what the fast one reads or rejects."""
     body = with_pixel(text, deep)
     try:
         fast = decode._flat_v1(body)
@@ -108,8 +108,8 @@ def test_fast_and_slow_agree_on_any_number(text: str, deep: bool) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_fast_and_slow_agree_on_damaged_requests(data: st.DataObject) -> None:
-    """A byte lost, doubled or exchanged anywhere in a request never makes the fast way read another picture."""
+def test_both_decoders_agree_on_damaged_requests(data: st.DataObject) -> None:
+    """With one byte lost, added or replaced, the fast decoder never reads another image than the slow one."""
     body = v1_body([ZEROS])
     at = data.draw(st.integers(0, len(body) - 1))
     body = body[:at] + data.draw(st.sampled_from([b"", b"[", b"]", b",", b"0", b" ", b"}", b"."])) + body[at + 1 :]
@@ -129,8 +129,8 @@ JSON = st.recursive(
 )
 
 
-def serious(body: bytes, length: str | None = None) -> None:
-    """Decode by both protocols; anything but images or a BadRequest is an error of ours."""
+def decode_all(body: bytes, length: str | None = None) -> None:
+    """Decode by both protocols, and fail on anything but images or a BadRequest."""
     for read in (lambda: decode.v1(body), lambda: decode.v2(body, length)[0]):
         try:
             pixels = read()
@@ -160,23 +160,23 @@ def serious(body: bytes, length: str | None = None) -> None:
 @example(tensor={}, rest=None, length="9" * 5000)
 @example(tensor={}, rest=None, length="²")
 def test_any_json_is_images_or_a_bad_request(tensor: Any, rest: Any, length: str | None) -> None:
-    """No JSON value in any place makes the decoder fail in another way than by BadRequest."""
-    serious(json.dumps({"inputs": [tensor], "instances": rest, "outputs": rest}).encode(), length)
-    serious(json.dumps(rest).encode(), length)
+    """No JSON value in any place makes the decoder fail other than with BadRequest."""
+    decode_all(json.dumps({"inputs": [tensor], "instances": rest, "outputs": rest}).encode(), length)
+    decode_all(json.dumps(rest).encode(), length)
 
 
 @settings(max_examples=200, deadline=None)
 @given(body=st.binary(max_size=200))
 def test_any_bytes_are_a_bad_request(body: bytes) -> None:
-    """Bytes that are no request are refused by both protocols."""
-    serious(body)
+    """Bytes that are not a request are rejected by both protocols."""
+    decode_all(body)
     with pytest.raises(BadRequest):
         decode.v1(body)
 
 
 @pytest.mark.parametrize("depth", [5, 70, 900, 1100, 100_000])
-def test_deep_nesting_is_refused(depth: int) -> None:
-    """However deep the lists go, the answer is a BadRequest."""
+def test_deep_nesting_is_rejected(depth: int) -> None:
+    """Nested lists of any depth are a BadRequest."""
     nested = b"[" * depth + b"0" + b"]" * depth
     with pytest.raises(BadRequest):
         decode.v1(b'{"instances":' + nested + b"}")
@@ -197,24 +197,24 @@ DEEP = b"[" * 1000 + b"0" + b"]" * 1000
         b'{"inputs":[{"datatype":"FP32","shape":[1,784],"parameters":{"binary_data_size":%s}}]}',
     ],
 )
-def test_what_came_is_said_in_short(value: bytes, request_with: bytes) -> None:
-    """However deep or long a wrong value is, the message is short, and nothing but a BadRequest."""
-    with pytest.raises(BadRequest) as refused:
+def test_error_messages_are_short(value: bytes, request_with: bytes) -> None:
+    """A deep or long value gives a BadRequest with a short message."""
+    with pytest.raises(BadRequest) as rejected:
         decode.v2(request_with % value, None)
-    assert len(str(refused.value)) < 300
+    assert len(str(rejected.value)) < 300
 
 
 @pytest.mark.parametrize("item", [b"[]", b"{}", b"0"])
 def test_json_of_too_many_values_is_never_parsed(item: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body within the limit of bytes, full of small values, would take hundreds of megabytes once parsed."""
+    """A body within the size limit, but with too many values for the memory, is not parsed."""
     body = b'{"instances":[' + b",".join([item] * 4_000_000) + b"]}"
     monkeypatch.setattr(decode.orjson, "loads", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(BadRequest, match="far more values"):
         decode.v1(body)
 
 
-def test_the_largest_request_is_within_the_bound() -> None:
-    """1024 images in the longest form, every pixel a list of its own, are taken by both protocols."""
+def test_the_largest_request_is_accepted() -> None:
+    """1024 images in the longest form, with a list per pixel, are accepted by both protocols."""
     images = orjson.dumps(np.zeros((1024, 28, 28, 1)).tolist())
     assert decode._slow_v1(b'{"instances":' + images + b"}").shape == (1024, 28, 28, 1)
     tensor = b'{"inputs":[{"shape":[1024,28,28,1],"datatype":"FP32","data":' + images + b"}]}"
@@ -222,8 +222,8 @@ def test_the_largest_request_is_within_the_bound() -> None:
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e400", "-0.01", "1.01", "255", "9" * 400, "true", "null", '"0"'])
-def test_v1_pixels_out_of_range_are_refused(text: str) -> None:
-    """One pixel that is not a number from 0 to 1 refuses the request."""
+def test_v1_pixels_out_of_range_are_rejected(text: str) -> None:
+    """One pixel that is not a number from 0 to 1 makes the request a BadRequest."""
     decode.v1(with_pixel("1"))
     with pytest.raises(BadRequest):
         decode.v1(with_pixel(text))
@@ -246,14 +246,14 @@ def test_v1_pixels_out_of_range_are_refused(text: str) -> None:
         None,
     ],
 )
-def test_v1_shapes_that_are_no_images_are_refused(images: Any) -> None:
-    """Only n x 28 x 28 and n x 28 x 28 x 1 are images."""
+def test_v1_shapes_of_no_images_are_rejected(images: Any) -> None:
+    """Shapes other than n x 28 x 28 and n x 28 x 28 x 1 are a BadRequest."""
     with pytest.raises(BadRequest):
         decode.v1(v1_body(images))
 
 
-def test_too_many_images_are_refused() -> None:
-    """The largest batch passes, one more is refused, by each protocol."""
+def test_too_many_images_are_rejected() -> None:
+    """Each protocol accepts MAX_IMAGES images, and rejects one more."""
     most = decode.MAX_IMAGES
     row = b"[" + b",".join([b"0"] * 28) + b"]"
     image = b"[" + b",".join([row] * 28) + b"]"
@@ -269,24 +269,24 @@ def test_too_many_images_are_refused() -> None:
     "shape",
     [[0, 784], [-1, 28, 28], [1, 783], [784], [], None, "1", [True, 784], [1.0, 784], [1, 1, 28, 28], [10**30, 784]],
 )
-def test_v2_shapes_that_are_no_images_are_refused(shape: Any) -> None:
-    """The shape must be one of the three, of at least one image, in whole numbers."""
+def test_v2_shapes_of_no_images_are_rejected(shape: Any) -> None:
+    """Shapes other than the three forms with at least one image are a BadRequest."""
     with pytest.raises(BadRequest, match="expected shape"):
         decode.parse_count(shape)
 
 
 def v2_body(datatype: str, shape: list[int], data: Any = None, **tensor: Any) -> bytes:
-    given_tensor = {"name": "image", "datatype": datatype, "shape": shape} | tensor
+    body = {"name": "image", "datatype": datatype, "shape": shape} | tensor
     if data is not None:
-        given_tensor["data"] = data
-    return orjson.dumps({"inputs": [given_tensor]})
+        body["data"] = data
+    return orjson.dumps({"inputs": [body]})
 
 
 @pytest.mark.parametrize("shape", [[1, 28, 28], [1, 28, 28, 1], [1, 784]])
 @pytest.mark.parametrize("form", ["flat", "nested", "binary"])
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
-def test_v2_forms_are_one(shape: list[int], form: str, datatype: str) -> None:
-    """Flat, nested and raw, as floats and as bytes, are the same picture."""
+def test_v2_forms_decode_to_the_same_image(shape: list[int], form: str, datatype: str) -> None:
+    """Flat, nested and raw data, as floats and as bytes, decode to the same image."""
     dtype = np.float32 if datatype == "FP32" else np.uint8
     values = (IMAGE if datatype == "FP32" else np.round(IMAGE * 255)).astype(dtype).reshape(shape)
     if form == "binary":
@@ -314,8 +314,8 @@ def test_v2_forms_are_one(shape: list[int], form: str, datatype: str) -> None:
         ("UINT8", True),
     ],
 )
-def test_v2_values_out_of_range_are_refused(datatype: str, value: Any) -> None:
-    """One value that its type does not hold refuses the request."""
+def test_v2_values_out_of_range_are_rejected(datatype: str, value: Any) -> None:
+    """One value outside the range of its datatype makes the request a BadRequest."""
     values = [0.25 if datatype == "FP32" else 0] * 783
     decode.v2(v2_body(datatype, [1, 784], [*values, 1]), None)
     tensor = {"name": "image", "datatype": datatype, "shape": [1, 784], "data": [*values, value]}
@@ -324,8 +324,8 @@ def test_v2_values_out_of_range_are_refused(datatype: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("nan", [np.nan, np.inf, -np.inf, 1.5])
-def test_raw_floats_out_of_range_are_refused(nan: float) -> None:
-    """A raw tensor with NaN, infinity or ink beyond 1 is refused."""
+def test_raw_floats_out_of_range_are_rejected(nan: float) -> None:
+    """A raw tensor with NaN, infinity or a value over 1 is a BadRequest."""
     values = np.zeros(784, "<f4")
     decode.from_raw(values.tobytes(), "FP32", 1)
     values[5] = nan
@@ -334,8 +334,8 @@ def test_raw_floats_out_of_range_are_refused(nan: float) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 783, 785, 784 * 4, "784", None, -1, 784.5, [784]])
-def test_raw_tensors_of_another_size_are_refused(size: Any) -> None:
-    """The stated size must be that of the shape and type."""
+def test_raw_tensors_of_another_size_are_rejected(size: Any) -> None:
+    """A stated size that differs from that of shape and datatype is a BadRequest."""
     raw = bytes(784)
     head = v2_body("UINT8", [1, 784], parameters={"binary_data_size": size})
     with pytest.raises(BadRequest):
@@ -343,14 +343,14 @@ def test_raw_tensors_of_another_size_are_refused(size: Any) -> None:
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "", "1e3", "99999", " 5", "٣", "9" * 5000])
-def test_a_wrong_header_length_is_refused(length: str) -> None:
-    """The length of the JSON part must be a number within the body."""
+def test_a_wrong_header_length_is_rejected(length: str) -> None:
+    """A JSON length that is not a number within the body is a BadRequest."""
     with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
         decode.v2(v2_body("UINT8", [1, 784], [0] * 784), length)
 
 
 @pytest.mark.parametrize("inputs", [None, [], {}, [1], [{}, {}], [None], "x"])
 def test_v2_needs_exactly_one_input(inputs: Any) -> None:
-    """No, several or strange inputs are refused."""
+    """Requests without exactly one valid input are a BadRequest."""
     with pytest.raises(BadRequest):
         decode.v2(json.dumps({"inputs": inputs}).encode(), None)

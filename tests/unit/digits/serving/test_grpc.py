@@ -1,4 +1,4 @@
-"""From the bytes of a gRPC message to images: what is right is read, and what would fill the memory is not decoded."""
+"""The gRPC service: decoding messages within bounded memory, and the running predictor's statuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 FLOATS = IMAGES * np.float32(1 / 255)
 
 
-def asked(
+def encode(
     datatype: str, raw: bytes = b"", name: str = "digits", shape: tuple[int, ...] = (3, 28, 28), **contents: Any
 ) -> bytes:
     tensor = Tensor(name="image", datatype=datatype, shape=shape)
@@ -38,67 +38,67 @@ def asked(
 @pytest.mark.parametrize(
     "content",
     [
-        asked("UINT8", IMAGES.tobytes()),
-        asked("FP32", FLOATS.tobytes()),
-        asked("UINT8", uint_contents=IMAGES.reshape(-1).tolist()),
-        asked("FP32", fp32_contents=FLOATS.reshape(-1).tolist()),
+        encode("UINT8", IMAGES.tobytes()),
+        encode("FP32", FLOATS.tobytes()),
+        encode("UINT8", uint_contents=IMAGES.reshape(-1).tolist()),
+        encode("FP32", fp32_contents=FLOATS.reshape(-1).tolist()),
     ],
     ids=["raw UINT8", "raw FP32", "UINT8", "FP32"],
 )
-def test_images_are_read(content: bytes) -> None:
-    """The id and the images of a request, raw and as numbers, of both types."""
-    identity, pixels = service.read(content, "digits")
-    assert identity == "7"
+def test_images_are_decoded(content: bytes) -> None:
+    """The id and the images of a request are decoded, from raw and typed contents of both datatypes."""
+    request_id, pixels = service.read(content, "digits")
+    assert request_id == "7"
     assert np.array_equal(pixels[..., 0], FLOATS)
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
 def test_the_most_images_fit(datatype: str) -> None:
-    """As many images as a request may have are no larger, raw or as numbers, than a message may be."""
+    """MAX_IMAGES images fit into MAX_MESSAGE bytes, as raw and as typed contents."""
     count, field = decode.MAX_IMAGES * 784, "fp32_contents" if datatype == "FP32" else "uint_contents"
-    values = asked(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
-    raw = asked(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(decode.MAX_IMAGES, 784))
+    values = encode(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
+    raw = encode(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(decode.MAX_IMAGES, 784))
     for content in (values, raw):
         assert len(content) <= service.MAX_MESSAGE
         assert len(service.read(content, "digits")[1]) == decode.MAX_IMAGES
 
 
-WHOLE = asked("UINT8", IMAGES.tobytes())
-REFUSED = {
-    "cut": (WHOLE[:-1], "cannot be decoded"),
+COMPLETE = encode("UINT8", IMAGES.tobytes())
+MALFORMED = {
+    "cut": (COMPLETE[:-1], "cannot be decoded"),
     "no message": (b"\xff" * 20, "cannot be decoded"),
     "no end": (b"\x80", "cannot be decoded"),
     "none": (b"\x0a\x06digits", "exactly one input, got 0"),
-    "two": (WHOLE + asked("UINT8"), "exactly one input, got 2"),
-    "both": (asked("UINT8", b"x", uint_contents=[1]), "either raw_input_contents"),
-    "type": (asked("BYTES", b"x"), "expected datatype FP32"),
-    "too few": (asked("FP32", fp32_contents=[0.5]), "expected 2352 numbers for 3 images, got 1"),
-    "too many": (asked("FP32", fp32_contents=[0.5] * 9999), "expected 2352 numbers for 3 images, got 9999"),
-    "out of range": (asked("UINT8", uint_contents=[256] * 2352), "whole numbers from 0 to 255"),
-    "NaN": (asked("FP32", fp32_contents=[float("nan")] * 2352), "not finite"),
+    "two": (COMPLETE + encode("UINT8"), "exactly one input, got 2"),
+    "both": (encode("UINT8", b"x", uint_contents=[1]), "either raw_input_contents"),
+    "type": (encode("BYTES", b"x"), "expected datatype FP32"),
+    "too few": (encode("FP32", fp32_contents=[0.5]), "expected 2352 numbers for 3 images, got 1"),
+    "too many": (encode("FP32", fp32_contents=[0.5] * 9999), "expected 2352 numbers for 3 images, got 9999"),
+    "out of range": (encode("UINT8", uint_contents=[256] * 2352), "whole numbers from 0 to 255"),
+    "NaN": (encode("FP32", fp32_contents=[float("nan")] * 2352), "not finite"),
     "empty inputs": (b"\x2a\x00" * 20_000, "outside the tensor's values"),
     "empty raw tensors": (b"\x3a\x00" * 20_000, "outside the tensor's values"),
-    "empty texts": (asked("UINT8", bytes_contents=[b""] * 20_000), "outside the tensor's values"),
-    "a long name": (asked("UINT8", IMAGES.tobytes(), name="x" * 40_000), "outside the tensor's values"),
+    "empty texts": (encode("UINT8", bytes_contents=[b""] * 20_000), "outside the tensor's values"),
+    "a long name": (encode("UINT8", IMAGES.tobytes(), name="x" * 40_000), "outside the tensor's values"),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_is_malformed_is_refused(what: str) -> None:
-    """Whatever is wrong with a message is said; what two bytes each would make large is not decoded at all."""
-    content, why = REFUSED[what]
-    with pytest.raises(decode.BadRequest, match=why):
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_message_is_rejected(case: str) -> None:
+    """A malformed message is rejected with a reason; one that would need much memory is not decoded."""
+    content, reason = MALFORMED[case]
+    with pytest.raises(decode.BadRequest, match=reason):
         service.read(content, "digits")
 
 
 def test_another_model_is_not_found() -> None:
-    """A request for a model of another name is no bad request."""
+    """A request for a model of another name raises ModelNotFound."""
     with pytest.raises(ModelNotFound):
-        service.read(asked("UINT8", IMAGES.tobytes(), name="other"), "digits")
+        service.read(encode("UINT8", IMAGES.tobytes(), name="other"), "digits")
 
 
-def test_large_predictions_over_grpc_leave_the_loop_alone() -> None:
-    """A few images are predicted at once, many in a thread, so that health probes are answered meanwhile."""
+def test_a_large_request_does_not_block_the_event_loop() -> None:
+    """A small request is computed on the event loop, a large one in a thread, so that probes are answered."""
     threads: list[threading.Thread] = []
 
     def run(pixels: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Predictions answered on the connection: nobody can tell them from those that go through the application."""
+"""Predictions answered on the connection, which must equal those of the application."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ CASES = {
 
 
 async def inner(scope: Any, receive: Any, send: Any) -> None:
-    """In KServe's place."""
+    """Answer in place of KServe's application."""
     del scope, receive
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"inner"})
 
 
 def run(pixels: np.ndarray) -> np.ndarray:
-    """A model that can't bear a quarter."""
+    """Return the mean pixel as each probability; fail for images of 0.25."""
     if (pixels == 0.25).all():
-        raise RuntimeError("a quarter")
+        raise RuntimeError("the model failed")
     return np.full((len(pixels), 10), pixels.mean(), np.float32)
 
 
@@ -61,7 +61,7 @@ def app() -> PredictApp:
 
 @pytest.fixture
 def client(app: PredictApp) -> Iterator[socket.socket]:
-    """A connection to a server that answers small predictions directly."""
+    """A connection to a server with InlinePredictProtocol."""
     options: Any = {"ws": "none", "lifespan": "off", "log_config": None, "date_header": False}
     with asgi_server(app, http=functools.partial(InlinePredictProtocol, app), **options) as url:
         host, port = url.removeprefix("http://").split(":")
@@ -70,52 +70,52 @@ def client(app: PredictApp) -> Iterator[socket.socket]:
 
 
 def request(path: str, body: bytes, headers: str = "", version: str = "1.1") -> bytes:
-    """An HTTP request."""
+    """Return an HTTP request."""
     return f"POST {path} HTTP/{version}\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def answers(client: socket.socket, count: int) -> list[bytes]:
-    """So many whole answers."""
-    came, found = b"", []
-    while len(found) < count:
-        head, end, rest = came.partition(b"\r\n\r\n")
+    """Return `count` whole responses."""
+    received, responses = b"", []
+    while len(responses) < count:
+        head, end, rest = received.partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0] or 0)
         if end and len(rest) >= length:
-            found.append(head + end + rest[:length])
-            came = rest[length:]
+            responses.append(head + end + rest[:length])
+            received = rest[length:]
         else:
             block = client.recv(65536)
-            assert block, f"closed after {came!r}"
-            came += block
-    assert came == b"", "more than was asked for"
-    return found
+            assert block, f"closed after {received!r}"
+            received += block
+    assert received == b"", "more than the expected responses"
+    return responses
 
 
 @pytest.fixture
-def passed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that went through the application."""
-    seen: list[str] = []
-    whole = PredictApp.__call__
+def app_paths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the requests that reached the application."""
+    paths: list[str] = []
+    original = PredictApp.__call__
 
-    async def noted(self: PredictApp, scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["path"])
-        await whole(self, scope, receive, send)
+    async def recorded(self: PredictApp, scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await original(self, scope, receive, send)
 
-    monkeypatch.setattr(PredictApp, "__call__", noted)
-    return seen
+    monkeypatch.setattr(PredictApp, "__call__", recorded)
+    return paths
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_both_ways_give_the_same_answer(case: str, client: socket.socket, passed: list[str]) -> None:
-    """A request answered directly gets, byte for byte, what the application answers."""
+def test_the_response_equals_that_of_the_application(case: str, client: socket.socket, app_paths: list[str]) -> None:
+    """The response on the connection and that of the application are equal, byte for byte."""
     path, body, headers = CASES[case]
     client.sendall(request(path, body, headers))
-    (direct,) = answers(client, 1)
-    assert passed == []
-    client.sendall(request(f"{path}?the-usual-way", body, headers))
-    assert answers(client, 1) == [direct]
-    assert passed == [path]
-    status = direct.split()[1]
+    (inline,) = answers(client, 1)
+    assert app_paths == []
+    client.sendall(request(f"{path}?through-the-application", body, headers))
+    assert answers(client, 1) == [inline]
+    assert app_paths == [path]
+    status = inline.split()[1]
     expected = {"no body": b"400", "no JSON": b"400", "out of range": b"400", "failing": b"500"}
     assert status == expected.get(case, b"200")
 
@@ -124,8 +124,8 @@ def test_both_ways_give_the_same_answer(case: str, client: socket.socket, passed
     "headers",
     ["Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n", "Content-Encoding: identity\r\n", "large"],
 )
-def test_unusual_requests_go_the_usual_way(headers: str, client: socket.socket, passed: list[str]) -> None:
-    """What is chunked, expects, is encoded or large goes through the application, and is answered as well."""
+def test_uncommon_requests_reach_the_application(headers: str, client: socket.socket, app_paths: list[str]) -> None:
+    """Chunked, expecting, encoded and large requests are answered by the application."""
     body = ONE.replace(b",", b"," + b" " * 50) if headers == "large" else ONE
     if "chunked" in headers:
         chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
@@ -136,48 +136,48 @@ def test_unusual_requests_go_the_usual_way(headers: str, client: socket.socket, 
     *first, last = answers(client, count)
     assert [answer.split()[1] for answer in first] == [b"100"] * (count - 1)
     assert last.startswith(b"HTTP/1.1 200 ")
-    assert passed == [V1]
+    assert app_paths == [V1]
 
 
-def test_answers_keep_the_order_of_the_requests(client: socket.socket, passed: list[str]) -> None:
-    """Of requests sent ahead, whichever way each goes, the first is answered first."""
+def test_pipelined_requests_are_answered_in_order(client: socket.socket, app_paths: list[str]) -> None:
+    """Pipelined requests are answered in order, whether on the connection or by the application."""
     probe = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
     client.sendall(request(V1, ONE) + request(V1, b"{") + probe + request(V1, ONE) + request(V1, b"{"))
-    found = answers(client, 5)
-    assert [answer.split()[1] for answer in found] == [b"200", b"400", b"200", b"200", b"400"]
-    assert found[2].endswith(b"inner")
-    assert passed[0] == "/v2/health/live"
+    responses = answers(client, 5)
+    assert [answer.split()[1] for answer in responses] == [b"200", b"400", b"200", b"200", b"400"]
+    assert responses[2].endswith(b"inner")
+    assert app_paths[0] == "/v2/health/live"
 
 
-def test_a_request_in_small_pieces(client: socket.socket, passed: list[str]) -> None:
-    """A request that comes in pieces is put together, and so is the next one on the connection."""
+def test_a_request_in_small_pieces(client: socket.socket, app_paths: list[str]) -> None:
+    """A request that arrives in pieces is answered on the connection, and so is the next one."""
     whole = request(V1, ONE)
     for _ in range(2):
         for start in range(0, len(whole), 700):
             client.sendall(whole[start : start + 700])
             time.sleep(0.005)
         assert answers(client, 1)[0].startswith(b"HTTP/1.1 200 ")
-    assert passed == []
+    assert app_paths == []
 
 
 @pytest.mark.parametrize(("headers", "version"), [("Connection: close\r\n", "1.1"), ("", "1.0")])
-def test_a_connection_ends_where_the_client_says_so(headers: str, version: str, client: socket.socket) -> None:
-    """After the answer to an HTTP/1.0 request, or with Connection: close, the server closes."""
+def test_the_client_can_close_the_connection(headers: str, version: str, client: socket.socket) -> None:
+    """After HTTP/1.0 or Connection: close, the server closes the connection."""
     client.sendall(request(V1, ONE, headers, version))
     assert answers(client, 1)[0].startswith(b"HTTP/1.1 200 ")
     assert client.recv(1) == b""
 
 
-def test_a_prediction_that_does_not_come_is_given_up(client: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request half sent is a 408 when its time is over."""
+def test_an_incomplete_prediction_gets_408(client: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An incomplete prediction request gets 408 after the timeout."""
     monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.3)
     client.sendall(request(V1, ONE)[:-1])
     assert answers(client, 1)[0].startswith(b"HTTP/1.1 408 ")
     assert client.recv(1) == b""
 
 
-def test_a_client_that_fetches_nothing_is_not_answered_for_ever(client: socket.socket) -> None:
-    """Requests sent ahead by a client that reads no answer stop being answered, and the connection ends."""
+def test_a_client_that_reads_nothing_is_disconnected(client: socket.socket) -> None:
+    """A client that pipelines requests and reads no response is disconnected."""
     client.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError, ConnectionError):

@@ -26,23 +26,23 @@ def test_the_example_of_a_protocol_runs() -> None:
 @pytest.mark.parametrize(
     "value", [DEEP, b'{"name":%s}' % DEEP, b'{"name":["class"]}', b'{"name":"%s"}' % (b"x" * 9999)]
 )
-def test_wrong_outputs_are_said_in_short(value: bytes) -> None:
-    """The same holds for the outputs that are asked for."""
+def test_error_messages_are_short(value: bytes) -> None:
+    """An invalid output gives a BadRequest with a short message."""
     request = orjson.loads(b'{"outputs":[%s]}' % value)
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as rejected:
         rest.encode_v2(np.zeros((1, 10), np.float32), request, "digits", "1")
-    assert len(str(refused.value)) < 300
+    assert len(str(rejected.value)) < 300
 
 
-def test_answers_carry_what_was_asked_for() -> None:
-    """Both outputs by default, one when asked for, raw when asked for, and the request's id."""
+def test_a_response_has_the_selected_outputs() -> None:
+    """A response has both outputs, or the selected ones, as JSON or raw bytes, and the request's id."""
     probabilities = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype(np.float32)
     body, head = rest.encode_v2(probabilities, {"id": "a1"}, "digits", "v")
-    said = json.loads(body)
+    response = json.loads(body)
     assert head is None
-    assert (said["id"], said["model_name"], said["model_version"]) == ("a1", "digits", "v")
-    assert said["outputs"][0]["data"] == probabilities.argmax(1).tolist()
-    assert np.allclose(said["outputs"][1]["data"], probabilities.reshape(-1))
+    assert (response["id"], response["model_name"], response["model_version"]) == ("a1", "digits", "v")
+    assert response["outputs"][0]["data"] == probabilities.argmax(1).tolist()
+    assert np.allclose(response["outputs"][1]["data"], probabilities.reshape(-1))
     request = {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}
     body, head = rest.encode_v2(probabilities, request, "digits", "v")
     assert head is not None
@@ -51,16 +51,16 @@ def test_answers_carry_what_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("outputs", [[{"name": "scores"}], ["class"], {}, "class", [None], [{"name": ["class"]}]])
-def test_unknown_outputs_are_refused(outputs: Any) -> None:
-    """Asking for what there is not is an error that lists what there is."""
+def test_unknown_outputs_are_rejected(outputs: Any) -> None:
+    """An unknown output is a BadRequest that lists the outputs."""
     with pytest.raises(BadRequest, match="class, probabilities"):
         rest.encode_v2(np.zeros((1, 10), np.float32), {"outputs": outputs}, "digits", "v")
 
 
-def test_v1_answers_are_rows_of_ten() -> None:
-    """A V1 answer is what TensorFlow Serving's clients expect."""
-    said = json.loads(rest.encode_v1(np.eye(10, dtype=np.float32)[:2]))
-    assert said == {"predictions": np.eye(10)[:2].tolist()}
+def test_a_v1_response_has_rows_of_ten() -> None:
+    """A V1 response has the form of TensorFlow Serving's."""
+    response = json.loads(rest.encode_v1(np.eye(10, dtype=np.float32)[:2]))
+    assert response == {"predictions": np.eye(10)[:2].tolist()}
 
 
 MALFORMED = {

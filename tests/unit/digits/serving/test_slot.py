@@ -1,4 +1,4 @@
-"""What the predictor serves is checked when it is loaded: the form of the model, and its golden answer."""
+"""Loading and replacing the predictor's model: signature, golden check and promotions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ GOLDEN = {
 }
 
 
-def onnx_of(shape: list[Any], weights: np.ndarray) -> bytes:
-    """A model of one layer that takes images of `shape`, of the weights' type."""
+def onnx_model(shape: list[Any], weights: np.ndarray) -> bytes:
+    """Return a model of one layer for images of `shape`, with the datatype of the weights."""
     kind = helper.np_dtype_to_tensor_dtype(weights.dtype)
     graph = helper.make_graph(
         [
@@ -48,11 +48,11 @@ def onnx_of(shape: list[Any], weights: np.ndarray) -> bytes:
     return bytes(model.SerializeToString())
 
 
-RIGHT = onnx_of(["n", 28, 28, 1], WEIGHTS)
+INTACT = onnx_model(["n", 28, 28, 1], WEIGHTS)
 
 
 def release(folder: Path, model: bytes, golden: Any) -> Path:
-    """A folder with a release of that model and golden image, whose digests are right."""
+    """Return a folder with a release of that model and golden image, and correct digests."""
     manifest = {"version": "0" * 12, "files": {"model.onnx": sha256_of(model)}, "golden": golden}
     (folder / "model.onnx").write_bytes(model)
     (folder / releases.MANIFEST).write_text(json.dumps(manifest))
@@ -60,33 +60,33 @@ def release(folder: Path, model: bytes, golden: Any) -> Path:
 
 
 def test_an_intact_release_is_loaded(tmp_path: Path) -> None:
-    """The small model of these tests is one that is taken, so what is refused below is what each test changes."""
-    loaded = load(release(tmp_path, RIGHT, GOLDEN))
+    """The small model of these tests is accepted, so that each rejection below is due to the change it makes."""
+    loaded = load(release(tmp_path, INTACT, GOLDEN))
     assert loaded.version == "0" * 12
     assert loaded.run(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, 10)
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (b"no ONNX at all", "ONNX Runtime cannot load release 000000000000: "),
-        (RIGHT[:-100], "ONNX Runtime cannot load release 000000000000: "),
-        (onnx_of(["n", 784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), got tensor\(float\) .*784"),
-        (onnx_of(["n", 1, 28, 28], WEIGHTS), r"expected a model of float .*, got tensor\(float\) .*1, 28, 28"),
-        (onnx_of(["n", 28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, got tensor\(double"),
-        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, got \(1, 5\)"),
-        (onnx_of(["n", 28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, got \(1, 1\)"),
+        (INTACT[:-100], "ONNX Runtime cannot load release 000000000000: "),
+        (onnx_model(["n", 784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), got tensor\(float\) .*784"),
+        (onnx_model(["n", 1, 28, 28], WEIGHTS), r"expected a model of float .*, got tensor\(float\) .*1, 28, 28"),
+        (onnx_model(["n", 28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, got tensor\(double"),
+        (onnx_model(["n", 28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, got \(1, 5\)"),
+        (onnx_model(["n", 28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, got \(1, 1\)"),
     ],
     ids=["no ONNX", "cut", "rows", "channels first", "double", "five classes", "one class"],
 )
-def test_a_model_of_another_form_is_refused(model: bytes, said: str, tmp_path: Path) -> None:
-    """What ONNX Runtime cannot load, and a model that takes or gives something else, is a ReleaseError that says so."""
-    with pytest.raises(ReleaseError, match=said):
+def test_a_model_of_another_signature_is_rejected(model: bytes, message: str, tmp_path: Path) -> None:
+    """A file that ONNX Runtime cannot load, and a model of another signature, raise ReleaseError."""
+    with pytest.raises(ReleaseError, match=message):
         load(release(tmp_path, model, GOLDEN))
 
 
 @pytest.mark.parametrize(
-    ("golden", "said"),
+    ("golden", "message"),
     [
         (None, "has no usable golden image: TypeError"),
         ({}, "has no usable golden image: KeyError"),
@@ -101,10 +101,10 @@ def test_a_model_of_another_form_is_refused(model: bytes, said: str, tmp_path: P
     ],
     ids=["null", "empty", "small image", "nine probabilities", "no class", "wrong class", "other probabilities"],
 )
-def test_a_golden_image_that_is_not_answered_is_refused(golden: Any, said: str, tmp_path: Path) -> None:
-    """A golden image that is none, or that the model answers otherwise, by its class too, refuses the release."""
-    with pytest.raises(ReleaseError, match=said):
-        load(release(tmp_path, RIGHT, golden))
+def test_a_failed_golden_check_is_rejected(golden: Any, message: str, tmp_path: Path) -> None:
+    """A missing or malformed golden image, and a different class or probability, raise ReleaseError."""
+    with pytest.raises(ReleaseError, match=message):
+        load(release(tmp_path, INTACT, golden))
 
 
 def test_a_promotion_replaces_the_model_without_a_failed_request(
