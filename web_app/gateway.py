@@ -109,9 +109,8 @@ class _Gateway:
         self.clients: dict[str, EndpointClient] = {}
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
-        self.storing = anyio.CapacityLimiter(
-            MAX_CONCURRENT
-        )  # its own, because a store that hangs must not block recognition
+        # Separate limits, because a store that hangs must not block recognition.
+        self.storing = anyio.CapacityLimiter(MAX_CONCURRENT)
 
     async def endpoints(self, _: Request) -> Response:
         """Return the endpoints' names, but not their addresses and Host headers, which are internal."""

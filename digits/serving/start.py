@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What to serve, and where.
+    """The model that the predictor serves, and its addresses.
 
     Attributes:
         name: the model's name in the paths.
