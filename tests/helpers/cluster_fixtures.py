@@ -1,4 +1,4 @@
-"""A kind cluster for the session, made by the `up` that a user types, and a fresh namespace for each test."""
+"""A kind cluster for the session, created as by `digits cluster up`, and a new namespace for each test."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A fresh namespace with everything a release needs there, and its object store within reach."""
+    """A new namespace with everything that a release needs, and a connection to its object store."""
 
     settings: Settings  # as a user of the cluster has them
     store: ObjectStore
@@ -61,7 +61,7 @@ class Namespace:
         return self.settings.namespace
 
     def publish(self, release: Release) -> tuple[dict[str, Any], str]:
-        """Put a release into the namespace's store. Returns its manifest and address."""
+        """Put a release into the namespace's store, and return its manifest and address."""
         manifest = write_release(self.store, release.folder, release.manifest)
         return manifest, releases.release_uri(self.store, manifest["version"])
 
@@ -72,7 +72,7 @@ class Namespace:
 
 @pytest.fixture(scope="session")
 def cluster_images() -> dict[str, str]:
-    """Our own images for the cluster, built if the engine does not have them."""
+    """Return our own images for the cluster, which are built if needed."""
     for tool in ("docker", "kind", "kubectl"):
         try:
             need(tool)
@@ -85,22 +85,22 @@ def cluster_images() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def cluster_settings(cluster_images: dict[str, str]) -> Iterator[Settings]:
-    """The settings of a cluster that is up; it goes away afterwards unless DIGITS_KEEP_CLUSTER=1."""
+    """Yield the settings of a running cluster, which is removed afterwards unless DIGITS_KEEP_CLUSTER=1."""
     home = Path(tempfile.gettempdir()) / NAME
     settings = dataclasses.replace(Settings.load(dotenv=None), home=home, store="")
     cluster.up(settings, print, name=NAME, images=cluster_images)
     yield settings
     if not KEEP:
         cluster.down(settings, print, name=NAME)
-        left = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={NAME}")
-        assert left == ""
+        remaining = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={NAME}")
+        assert remaining == ""
         assert not kubeconfig_path(settings).exists()
         shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
 def namespace(cluster_settings: Settings, cluster_images: dict[str, str]) -> Iterator[Namespace]:
-    """A fresh namespace that enforces the restricted Pod Security Standard."""
+    """Yield a new namespace that enforces the restricted Pod Security Standard."""
     settings = dataclasses.replace(cluster_settings, namespace=f"digits-{uuid.uuid4().hex[:8]}")
     predictor = cluster_images[PREDICTOR_IMAGE]
     install(settings, {PREDICTOR_IMAGE: predictor})
@@ -114,7 +114,7 @@ def namespace(cluster_settings: Settings, cluster_images: dict[str, str]) -> Ite
 
 @pytest.fixture(scope="session")
 def digits_images() -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's test images uint8 (10000, 28, 28) and labels uint8 (10000,)."""
+    """Return MNIST's test images, uint8 (10000, 28, 28), and labels, uint8 (10000,)."""
     with gzip.open(MNIST / "t10k-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(MNIST / "t10k-labels-idx1-ubyte.gz") as file:
@@ -124,7 +124,7 @@ def digits_images() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def small_releases(digits_images: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Release]:
-    """Two releases of a linear classifier, trained for seconds on different images."""
+    """Return two releases of a linear classifier, trained within seconds on different images."""
     return [small_release(tmp_path_factory.mktemp("release"), *digits_images, seed) for seed in (1, 2)]
 
 

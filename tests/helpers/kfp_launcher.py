@@ -1,4 +1,4 @@
-"""Stands for Kubeflow's launcher in a step's pod: fetches input artifacts, runs the step, stores its outputs.
+"""A replacement for Kubeflow's launcher in a step's pod: fetch the inputs, run the step, store the outputs.
 
 launcher.py EXECUTOR_INPUT COMMAND…
 """
@@ -14,25 +14,25 @@ from minio import Minio
 
 
 def place(uri: str) -> tuple[str, str, Path]:
-    """(bucket, key, local path) of an artifact, as KFP's executor reckons the path."""
+    """Return (bucket, key, local path) of an artifact; KFP's executor derives the same path from the URI."""
     bucket, _, key = uri.removeprefix("minio://").partition("/")
     return bucket, key, Path("/minio", bucket, key)
 
 
 def main() -> int:
-    """Run the step; returns its exit code."""
-    given, command = json.loads(sys.argv[1]), sys.argv[2:]
+    """Run the step and return its exit code."""
+    executor_input, command = json.loads(sys.argv[1]), sys.argv[2:]
     endpoint = urlsplit(os.environ["MINIO_ENDPOINT"])
     keys = os.environ["MINIO_ACCESS_KEY"], os.environ["MINIO_SECRET_KEY"]
     client = Minio(endpoint.netloc, access_key=keys[0], secret_key=keys[1], secure=endpoint.scheme == "https")
-    for artifacts in given["inputs"]["artifacts"].values():
+    for artifacts in executor_input["inputs"]["artifacts"].values():
         bucket, key, path = place(artifacts["artifacts"][0]["uri"])
-        for found in client.list_objects(bucket, prefix=key, recursive=True):
-            rest = found.object_name.removeprefix(key)
+        for item in client.list_objects(bucket, prefix=key, recursive=True):
+            rest = item.object_name.removeprefix(key)
             if not rest or rest.startswith("/"):
-                client.fget_object(bucket, found.object_name, f"{path}{rest}")
-    outputs = [item["artifacts"][0]["uri"] for item in given["outputs"]["artifacts"].values()]
-    metadata = Path(given["outputs"]["outputFile"])
+                client.fget_object(bucket, item.object_name, f"{path}{rest}")
+    outputs = [item["artifacts"][0]["uri"] for item in executor_input["outputs"]["artifacts"].values()]
+    metadata = Path(executor_input["outputs"]["outputFile"])
     for folder in (metadata.parent, *(place(uri)[2].parent for uri in outputs)):
         folder.mkdir(parents=True, exist_ok=True)
     code = subprocess.run(command, check=False).returncode

@@ -1,8 +1,8 @@
-"""Runs a compiled pipeline as real pods, one step after the other, as Kubeflow Pipelines 2.17 would.
+"""Run a compiled pipeline as real pods, one step after the other, as Kubeflow Pipelines 2.17 does.
 
-The pods are made of what the compiled pipeline and its platform part say, plus what Kubeflow's compiler adds to every
-step: no privilege escalation, no capabilities, the runtime's seccomp profile, scratch folders. Artifacts travel
-through the object store; `kfp_launcher.py` stands in a pod for Kubeflow's launcher.
+A pod has what the compiled pipeline and its platform part specify, and what Kubeflow's compiler adds to every step: no
+privilege escalation, no capabilities, the runtime's seccomp profile, scratch folders. Artifacts pass through the object
+store; `kfp_launcher.py` replaces Kubeflow's launcher in the pod.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POD_SECONDS = 900
 
 
 class StepError(Exception):
-    """A step's pod failed; carries its log."""
+    """A step's pod failed; the message has its log."""
 
 
 @dataclass
@@ -62,14 +62,14 @@ class Driver:
         )
 
     def run(self) -> dict[str, Json]:
-        """Run all steps; returns {step: its output parameters}. Raises StepError at the first that fails."""
+        """Run all steps and return {step: its output parameters}. Raises StepError at the first that fails."""
         order = {name: step.get("dependentTasks", []) for name, step in self.steps.items()}
         for name in graphlib.TopologicalSorter(order).static_order():
             self.step(name)
-        return {name: made["parameterValues"] for name, made in self.outputs.items()}
+        return {name: output["parameterValues"] for name, output in self.outputs.items()}
 
     def step(self, name: str) -> None:
-        """Run one step in a pod of its own."""
+        """Run one step in its own pod. Raises StepError."""
         body = self.pod(name)
         pod = body["metadata"]["name"]
         path = Path(f"/tmp/{pod}.json")
@@ -82,20 +82,20 @@ class Driver:
         print(f"{name:<18} {phase:<10} {time.monotonic() - began:6.1f} s")
         if phase != "Succeeded":
             raise StepError(f"{name}: {phase}\n{self.logs[name]}\n{self.kubectl('describe', 'pod', pod)[-3000:]}")
-        made = json.loads(self.store.get(f"{self._folder(name)}/output_metadata.json"), parse_constant=_refuse)
-        self.outputs[name] = {"parameterValues": {}, "artifacts": {}} | made
+        output = json.loads(self.store.get(f"{self._folder(name)}/output_metadata.json"), parse_constant=_refuse)
+        self.outputs[name] = {"parameterValues": {}, "artifacts": {}} | output
 
     def pod(self, name: str) -> Json:
-        """The pod of a step."""
+        """Return the pod of a step."""
         executor = self.pipeline["components"][self.steps[name]["componentRef"]["name"]]["executorLabel"]
         container = self.pipeline["deploymentSpec"]["executors"][executor]["container"]
         extra = self.platform[executor]
-        given = json.dumps(plain(self._executor_input(name)))  # Kubeflow writes 3.0 as 3
-        command = [part.replace("{{$}}", given) for part in [*container["command"], *container["args"]]]
+        executor_input = json.dumps(plain(self._executor_input(name)))  # Kubeflow writes 3.0 as 3
+        command = [part.replace("{{$}}", executor_input) for part in [*container["command"], *container["args"]]]
         main = {
             "name": "main",
             "image": container["image"],
-            "command": ["python3", "/kfp-launcher/launcher.py", given],
+            "command": ["python3", "/kfp-launcher/launcher.py", executor_input],
             "args": command,
             "env": [*container["env"], *_from(extra, "secret"), *_from(extra, "configMap")],
             "resources": _resources(container["resources"]),
@@ -134,7 +134,7 @@ class Driver:
         return f"artifacts/{self.run_id}/{name}"
 
     def _executor_input(self, name: str) -> Json:
-        """What KFP's executor is told: values and places of the inputs, places of the outputs."""
+        """Return the input of KFP's executor: values and addresses of the inputs, addresses of the outputs."""
         step = self.steps[name]
         component = self.pipeline["components"][step["componentRef"]["name"]]
         inputs, outputs = step.get("inputs", {}), component.get("outputDefinitions", {})
@@ -162,14 +162,14 @@ class Driver:
         if "componentInputParameter" in source:
             return self.parameters[source["componentInputParameter"]]
         if "taskOutputParameter" in source:
-            made = source["taskOutputParameter"]
-            return self.outputs[made["producerTask"]]["parameterValues"][made["outputParameterKey"]]
+            output = source["taskOutputParameter"]
+            return self.outputs[output["producerTask"]]["parameterValues"][output["outputParameterKey"]]
         return source["runtimeValue"]["constant"]
 
     def _artifact(self, source: Json) -> Json:
-        made = source["taskOutputArtifact"]
-        found: Json = self.outputs[made["producerTask"]]["artifacts"][made["outputArtifactKey"]]
-        return found
+        output = source["taskOutputArtifact"]
+        artifact: Json = self.outputs[output["producerTask"]]["artifacts"][output["outputArtifactKey"]]
+        return artifact
 
     def _ended(self, pod: str) -> str:
         deadline = time.monotonic() + POD_SECONDS
@@ -182,12 +182,12 @@ class Driver:
 
 
 def _refuse(constant: str) -> None:
-    """Kubeflow cannot read NaN or Infinity."""
+    """Raise ValueError, because Kubeflow cannot read NaN or Infinity."""
     raise ValueError(f"{constant} in the outputs of a step")
 
 
 def _from(extra: Json, kind: str) -> list[Json]:
-    """The variables that come from a Secret or a ConfigMap."""
+    """Return the variables that come from a Secret or a ConfigMap."""
     return [
         {
             "name": item["envVar"],
@@ -204,11 +204,11 @@ def _from(extra: Json, kind: str) -> list[Json]:
     ]
 
 
-def _resources(asked: Json) -> Json:
-    limits = {"cpu": asked["resourceCpuLimit"], "memory": asked["resourceMemoryLimit"]}
-    if "accelerator" in asked:
-        limits[asked["accelerator"]["resourceType"]] = asked["accelerator"]["resourceCount"]
+def _resources(resources: Json) -> Json:
+    limits = {"cpu": resources["resourceCpuLimit"], "memory": resources["resourceMemoryLimit"]}
+    if "accelerator" in resources:
+        limits[resources["accelerator"]["resourceType"]] = resources["accelerator"]["resourceCount"]
     return {
         "limits": limits,
-        "requests": {"cpu": asked["resourceCpuRequest"], "memory": asked["resourceMemoryRequest"]},
+        "requests": {"cpu": resources["resourceCpuRequest"], "memory": resources["resourceMemoryRequest"]},
     }

@@ -43,9 +43,9 @@ def test_a_run_is_watched_to_its_end(settings: Settings, api: Pipelines) -> None
     assert {name: step.state for name, step in result.steps.items()} == {
         step: "cached" if step == "train" else "done" for step in STEPS
     }
-    told = [(event["event"], event["step"]) for event in events]
-    assert told.index(("started", "fetch-mnist")) < told.index(("finished", "fetch-mnist"))
-    assert ("cached", "train") in told
+    changes = [(event["event"], event["step"]) for event in events]
+    assert changes.index(("started", "fetch-mnist")) < changes.index(("finished", "fetch-mnist"))
+    assert ("cached", "train") in changes
     (sent,) = api.runs.values()
     assert sent["runtime_config"]["parameters"]["epochs"] == 5
     assert set(sent["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
@@ -87,8 +87,8 @@ def test_the_report_is_downloaded(settings: Settings, api: Pipelines, there: boo
     if there:
         api.artifacts["f00"] = "<html>report</html>"
     run(dataclasses.replace(settings, tracking_uri=api.url))
-    kept = runs.find(settings.home).folder / "report.html"
-    assert (kept.read_text() if kept.exists() else "") == api.artifacts.get("f00", "")
+    report = runs.find(settings.home).folder / "report.html"
+    assert (report.read_text() if report.exists() else "") == api.artifacts.get("f00", "")
 
 
 def test_an_experiment_is_created_once(settings: Settings, api: Pipelines) -> None:
@@ -365,5 +365,5 @@ def test_no_secret_is_recorded(settings: Settings, api: Pipelines) -> None:
         KubeflowBackend(secret).check()
     api.token = ""
     run(secret)
-    kept = runs.find(settings.home).folder / "run.json"
-    assert all(value not in str(raised.value) + kept.read_text() + repr(secret) for value in SECRETS)
+    record = runs.find(settings.home).folder / "run.json"
+    assert all(value not in str(raised.value) + record.read_text() + repr(secret) for value in SECRETS)

@@ -74,12 +74,12 @@ def test_every_step_has_its_limits_and_identity(documents: Any) -> None:
         assert kubernetes["securityContext"] == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
         assert int(kubernetes["activeDeadlineSeconds"]) > 0
         secret, config = kubernetes["secretAsEnv"][0], kubernetes["configMapAsEnv"][0]
-        assert (secret["secretName"], config["configMapName"]) == ("keys", "places")
-        wanted = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
-        assert wanted <= {entry["envVar"] for entry in secret["keyToEnv"]}
-        places = {entry["envVar"] for entry in config["keyToEnv"]}
-        assert {"DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_REGION"} <= places
-        assert not wanted & places
+        assert (secret["secretName"], config["configMapName"]) == ("keys", "config_variables")
+        expected = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
+        assert expected <= {entry["envVar"] for entry in secret["keyToEnv"]}
+        config_variables = {entry["envVar"] for entry in config["keyToEnv"]}
+        assert {"DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_REGION"} <= config_variables
+        assert not expected & config_variables
 
 
 @pytest.mark.parametrize("plugin", [0, 1])

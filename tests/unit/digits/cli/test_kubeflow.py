@@ -27,10 +27,10 @@ def test_submit_does_not_wait(api: Pipelines, tmp_path: Path) -> None:
     api.snapshots = [("RUNNING", [])]
     answer = invoke(api, tmp_path, "submit", "--epochs", "7", "--json")
     assert answer.exit_code == 0, answer.output
-    told = json.loads(answer.stdout)
-    assert told["run"] in api.runs
-    assert told["url"].endswith(told["run"])
-    assert api.runs[told["run"]]["runtime_config"]["parameters"]["epochs"] == 7
+    output = json.loads(answer.stdout)
+    assert output["run"] in api.runs
+    assert output["url"].endswith(output["run"])
+    assert api.runs[output["run"]]["runtime_config"]["parameters"]["epochs"] == 7
     assert api.looks == 0
 
 
@@ -69,9 +69,9 @@ def test_a_failed_upload_leaves_no_pipeline(api: Pipelines, tmp_path: Path) -> N
 
 def test_a_run_has_the_same_answer_as_a_local_one(api: Pipelines, tmp_path: Path) -> None:
     """`digits run --backend kubeflow --json` has the run's outputs, or less if the logs are gone."""
-    told = OUTPUTS["published"] | {"digest": "d", "promoted": True, "why": "first", "champion": "abc"}
+    published = OUTPUTS["published"] | {"digest": "d", "promoted": True, "why": "first", "champion": "abc"}
     succeeded(api)
-    api.logs[pod("deploy")] = api.logs[pod("deploy")].replace(json.dumps(OUTPUTS["published"]), json.dumps(told))
+    api.logs[pod("deploy")] = api.logs[pod("deploy")].replace(json.dumps(OUTPUTS["published"]), json.dumps(published))
     answer = invoke(api, tmp_path, "run", "--backend", "kubeflow", "--json")
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
