@@ -38,7 +38,8 @@ from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import judge
 from digits.store import ObjectStore
-from web_app.endpoints import Endpoint, EndpointClient, EndpointStateError, http_client
+from web_app.endpoint_client import EndpointClient, EndpointStateError, http_client
+from web_app.endpoints import Endpoint
 from web_app.guard import Guard, Metrics, RateLimit
 
 STATIC = Path(__file__).parent / "static"

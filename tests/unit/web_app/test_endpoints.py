@@ -1,18 +1,11 @@
-"""The endpoints of the gateway: parsing them, their states, deadlines and metadata."""
+"""The addresses of endpoints."""
 
 from __future__ import annotations
 
-import re
-from concurrent.futures import ThreadPoolExecutor
-
-import httpx
 import pytest
 
 from digits.errors import UsageError
-from tests.helpers.gateway_requests import ONE, PNG, recognise
-from tests.helpers.standin import StandIn
-from web_app.endpoints import TOTAL_SECONDS, Endpoint
-from web_app.gateway import STATIC, STORE_SECONDS
+from web_app.endpoints import Endpoint
 
 
 @pytest.mark.parametrize(
@@ -45,80 +38,3 @@ def test_endpoint_names_must_differ() -> None:
     for texts in (["a=http://h:1", "a=http://h:2"], []):
         with pytest.raises(UsageError, match="different names"):
             Endpoint.parse_all(texts)
-
-
-def test_sends_the_host_and_the_token(gateway: httpx.Client, standin: StandIn) -> None:
-    """Every request to the endpoint has the configured Host header and the bearer token."""
-    for send in (lambda: recognise(gateway), lambda: gateway.get("/api/model")):
-        send()
-        assert standin.headers["host"] == "digits.example.com"
-        assert standin.headers["authorization"] == "Bearer secret"
-
-
-@pytest.mark.parametrize(
-    ("state", "status", "reported"),
-    [("starting", 503, "starting"), ("busy", 503, "busy"), ("wrong", 502, "wrong model")],
-)
-def test_each_endpoint_state_has_its_status(
-    gateway: httpx.Client, standin: StandIn, state: str, status: int, reported: str
-) -> None:
-    """Starting, busy and wrong model are different states, and none is a success."""
-    standin.state = state
-    answer = recognise(gateway)
-    assert (answer.status_code, answer.json()["state"]) == (status, reported)
-    model_state = gateway.get("/api/model", params={"endpoint": "here"}).json()["state"]
-    assert model_state == ("ready" if state == "busy" else reported)
-
-
-def test_an_endpoint_where_nothing_listens_is_unreachable(gateway: httpx.Client) -> None:
-    """An endpoint where nothing listens is unreachable, and the response does not show its address."""
-    answer = recognise(gateway, endpoint="gone")
-    assert (answer.status_code, answer.json()["state"]) == (502, "unreachable")
-    assert "127.0.0.1" not in answer.text
-    assert gateway.get("/api/model", params={"endpoint": "gone"}).json()["state"] == "unreachable"
-
-
-def test_an_endpoint_is_used_again_once_it_is_ready(gateway: httpx.Client, standin: StandIn) -> None:
-    """An endpoint that was starting is used again as soon as it is ready."""
-    standin.state = "starting"
-    assert recognise(gateway).status_code == 503
-    standin.state = "ready"
-    assert recognise(gateway).status_code == 200
-
-
-@pytest.mark.parametrize("path", ["/api/recognise", "/api/model"])
-def test_the_gateway_times_out_before_the_page(
-    gateway: httpx.Client, standin: StandIn, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    """All requests of one call share one deadline, which is shorter than the page's timeout."""
-    monkeypatch.setattr("web_app.endpoints.TOTAL_SECONDS", 0.5)
-    standin.delay = 0.4  # one request is in time, two are not
-    answer = gateway.post(path, content=ONE, headers=PNG) if path == "/api/recognise" else gateway.get(path)
-    assert answer.json()["state"] == "busy"
-    assert "0.5 s" in answer.text
-    monkeypatch.undo()
-    (timeout,) = re.findall(r"TIMEOUT = ([\d_]+);", (STATIC / "gateway.js").read_text())
-    assert max(TOTAL_SECONDS, STORE_SECONDS) + 1 < int(timeout) / 1000
-
-
-def test_concurrent_calls_share_the_metadata(
-    gateway: httpx.Client, standin: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Concurrent calls fetch the model's metadata once."""
-    monkeypatch.setattr("web_app.endpoints.METADATA_SECONDS", 60.0)
-    standin.delay = 0.1
-    with ThreadPoolExecutor(6) as pool:
-        calls = [pool.submit(recognise, gateway) for _ in range(4)]
-        calls += [pool.submit(gateway.get, "/api/model") for _ in range(2)]
-    assert [call.result().status_code for call in calls] == [200] * 6
-    assert standin.described == 1
-
-
-def test_an_answer_has_the_release_that_predicted(gateway: httpx.Client, standin: StandIn) -> None:
-    """After a promotion an answer has its own release, without metadata of the earlier one; the next has all."""
-    assert recognise(gateway).json()["model"]["release"] == "v1"
-    standin.release = standin.answering = "v2"
-    model = recognise(gateway).json()["model"]
-    assert (model["name"], model["release"], model["digest"], model["accuracy"]) == ("digits", "v2", None, None)
-    model = recognise(gateway).json()["model"]
-    assert (model["release"], model["accuracy"]) == ("v2", 0.99)
