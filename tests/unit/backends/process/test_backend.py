@@ -192,18 +192,18 @@ one(how=sys.argv[2])
 @pytest.mark.parametrize("how", ["good", "silent", "half"])
 def test_a_step_without_its_outputs_is_failed(how: str, tmp_path: Path) -> None:
     """A step that exits with 0 without writing its declared outputs fails, and the error names the outputs."""
-    script, told = tmp_path / "one_step.py", tmp_path / "events.jsonl"
+    script, log = tmp_path / "one_step.py", tmp_path / "events.jsonl"
     script.write_text(SILENT_STEP)
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "run"), how],
-        env=child_environment(Settings(home=tmp_path), DIGITS_EVENTS=str(told)),
+        env=child_environment(Settings(home=tmp_path), DIGITS_EVENTS=str(log)),
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
-    ended = [event for event in events.EventLog(told).read_new() if event["event"] != "started"]
+    ended = [event for event in events.EventLog(log).read_new() if event["event"] != "started"]
     assert len(ended) == 1, done.stderr
     if how == "good":
         assert done.returncode == 0
