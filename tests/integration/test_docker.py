@@ -1,4 +1,4 @@
-"""The docker backend against a real engine: what it makes, what it leaves, and how it fails."""
+"""The docker backend on a real Docker engine: its containers, its failures, and what remains afterwards."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ NO_IMAGE = "registry.invalid/no-such-python:1"
 
 @pytest.fixture(scope="module")
 def client():
-    """The engine."""
-    found = engine()
-    yield found
-    found.close()
+    """A client of the engine."""
+    client = engine()
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def digits(home, *arguments, **environment):
 
 
 def nothing_of(client, settings):
-    """Whether the engine has no container, network or volume of that home."""
+    """Return whether the engine has no container, network or volume of that home."""
     label = {"label": f"{containers.INSTALLATION_LABEL}={containers.installation(settings)}"}
     return not (
         client.containers.list(all=True, filters=label)
@@ -85,8 +85,8 @@ def nothing_of(client, settings):
     )
 
 
-def test_a_step_container_is_ours_and_may_do_little(client, settings, monkeypatch):
-    """Label, calling user, read-only root, no capability, no secret but its own; nothing listens beyond here."""
+def test_a_step_container_is_labelled_and_restricted(client, settings, monkeypatch):
+    """It has our labels, the calling user, a read-only root, no capability, and only the credentials it needs."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary-mlflow")
     secrets = {"kfp_token": "canary-token", "kfp_cookie": "canary-cookie", "endpoint_token": "canary-endpoint"}
     backend = DockerBackend(dataclasses.replace(settings, **secrets))
@@ -113,8 +113,8 @@ def test_a_step_container_is_ours_and_may_do_little(client, settings, monkeypatc
     assert {p.stat().st_uid for p in made} == {os.getuid()}
 
 
-def test_no_container_may_do_more_than_it_must(client, settings, backend):
-    """Store and predictor too: a read-only root, no capability, no new privileges; only MinIO's user is root."""
+def test_other_containers_are_restricted_too(client, settings, backend):
+    """MinIO and predictor have a read-only root, no capability and no new privileges; only MinIO runs as root."""
     backend.run(Request(PARAMETERS), lambda event: None)
     found = {c.labels[containers.ROLE_LABEL]: c for c in containers.list_containers(client, settings)}
     assert set(found) == {"minio", "predictor"}
@@ -132,8 +132,8 @@ def test_no_container_may_do_more_than_it_must(client, settings, backend):
         )
 
 
-def test_no_secret_gets_out(client, tmp_path):
-    """No declared secret is in a run's files, MLflow, bucket, logs, arguments, outputs, error texts and images."""
+def test_no_secret_leaks(client, tmp_path):
+    """No secret setting is in a run's files, MLflow, bucket, logs, arguments, outputs, error texts or images."""
     settings, stem = canary.planted(settings_for(tmp_path, backend="docker"))
     kept = {"access_key": settings.minio_access_key, "secret_key": settings.minio_secret_key}
     (settings.home / "minio.json").write_text(json.dumps(kept))
@@ -175,8 +175,8 @@ def test_no_secret_gets_out(client, tmp_path):
         assert not canary.stream_holds(image.save(chunk_size=1 << 24), [stem])
 
 
-def test_the_credentials_are_the_users_alone(settings, backend):
-    """The file with MinIO's credentials is of mode 0600, and their like of another home differ."""
+def test_only_the_user_can_read_the_credentials(settings, backend):
+    """The file with MinIO's credentials has mode 0600, and another home has other credentials."""
     backend.prepare(lambda event: None)
     assert (settings.home / "minio.json").stat().st_mode & 0o777 == 0o600
     assert (
@@ -186,7 +186,7 @@ def test_the_credentials_are_the_users_alone(settings, backend):
 
 
 def test_the_bucket_holds_the_release_with_its_manifest(settings, backend):
-    """Looked at with the MinIO client alone: the release is there, and each digest in its manifest is right."""
+    """Read with the MinIO client alone, the release is complete, and each digest in its manifest is correct."""
     result = backend.run(Request(PARAMETERS), lambda event: None)
     reached = backend.host_settings()
     bucket = s3_client(reached)
@@ -200,8 +200,8 @@ def test_the_bucket_holds_the_release_with_its_manifest(settings, backend):
 
 
 @pytest.mark.parametrize("how", ["kill", "remove"])
-def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backend, how):
-    """Neither a killed nor a vanished container counts as done (kubeflow/pipelines#13332); nothing of it is left."""
+def test_a_killed_or_removed_step_fails(client, settings, backend, how):
+    """A killed or removed container does not count as done (kubeflow/pipelines#13332), and no container remains."""
 
     def attack(event):
         if event["event"] == "started" and event["step"] == "train":
@@ -226,8 +226,8 @@ def test_a_step_that_is_killed_at_once_is_a_failed_step(client, settings, backen
     assert containers.list_containers(client, settings, "step") == []
 
 
-def test_a_step_that_runs_out_of_memory_says_so(client, tmp_path, monkeypatch):
-    """A container that is ended at its limit of memory is a failed step with that cause; nothing of it is left."""
+def test_a_step_that_runs_out_of_memory_is_reported(client, tmp_path, monkeypatch):
+    """A container that is killed at its memory limit is a failed step with that cause; no container remains."""
     create = step_runner.StepRunner._create
 
     def small(*arguments):
@@ -241,14 +241,14 @@ def test_a_step_that_runs_out_of_memory_says_so(client, tmp_path, monkeypatch):
         monkeypatch.setenv(events.VARIABLE, str(run.events))
         steps = step_runner.StepRunner(client, settings, run, images.ensure_image(client, settings, "steps", print))
         assert steps.start("train", ["python", "-c", "b'x' * (1 << 30)"], {}, run.logs / "train.log") == 137
-        (told,) = events.EventLog(run.events).read_new()
-        assert (told["event"], told["step"], told["remedy"]) == ("failed", "train", "digits run --resume")
-        assert told["cause"] == "exit code 137: killed, because the container ran out of memory"
+        (event,) = events.EventLog(run.events).read_new()
+        assert (event["event"], event["step"], event["remedy"]) == ("failed", "train", "digits run --resume")
+        assert event["cause"] == "exit code 137: killed, because the container ran out of memory"
         assert containers.list_containers(client, settings, "step") == []
 
 
-def test_a_long_step_is_asked_after_anew(client, settings, monkeypatch):
-    """No connection is waited on for longer than WAIT_SECONDS, and the container's own exit code comes of it."""
+def test_a_long_step_is_polled(client, settings, monkeypatch):
+    """A step that outlasts POLL_SECONDS is waited for by several requests; the result is its own exit code."""
     monkeypatch.setattr(step_runner, "POLL_SECONDS", 1)
     image = images.ensure_image(client, settings, "steps", print)
     waits, labels = [], containers.labels(settings, "step")
@@ -262,8 +262,8 @@ def test_a_long_step_is_asked_after_anew(client, settings, monkeypatch):
     assert len(waits) > 2
 
 
-def test_a_taken_port_is_left_to_its_holder(client, settings):
-    """With DIGITS_PORT taken the predictor serves on another port, and who holds the port keeps it."""
+def test_a_taken_port_is_replaced(client, settings):
+    """If DIGITS_PORT is taken, the predictor serves on another port."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = dataclasses.replace(settings, port=holder.getsockname()[1])
         found = docker_endpoint.ensure(client, taken, print)
@@ -274,8 +274,8 @@ def test_a_taken_port_is_left_to_its_holder(client, settings):
     assert moved.id != found.id
 
 
-def test_the_predictor_image_is_small_and_holds_only_what_serves(client, settings):
-    """At most 450 MB, not root, without TensorFlow, kfp, mlflow, pip or a compiler."""
+def test_the_predictor_image_is_small_and_minimal(client, settings):
+    """It has at most 450 MB, does not run as root, and lacks TensorFlow, kfp, mlflow, pip and a compiler."""
     name = images.ensure_image(client, settings, "predictor", print)
     image = client.images.get(name)
     assert image.attrs["Size"] <= 450e6
@@ -297,8 +297,8 @@ def test_the_predictor_image_is_small_and_holds_only_what_serves(client, setting
     assert said.decode().strip() == "[] []"
 
 
-def test_a_tag_follows_what_goes_in(client, settings, monkeypatch, tmp_path):
-    """The same sources give the same tag, one changed byte another one."""
+def test_a_tag_depends_on_the_content(client, settings, monkeypatch, tmp_path):
+    """The same sources give the same tag; one changed byte gives another."""
     before = images.reference(client, settings, "predictor")
     assert images.reference(client, settings, "predictor") == before
     for part in ("dev", "requirements", "digits", "pyproject.toml", "LICENSE"):
@@ -312,7 +312,7 @@ def test_a_tag_follows_what_goes_in(client, settings, monkeypatch, tmp_path):
 
 
 def test_no_engine_is_exit_code_3_with_a_remedy(tmp_path):
-    """One line of cause, one of remedy, nothing made."""
+    """The error has one line of cause and one of remedy, and nothing is created."""
     done = digits(tmp_path, "run", "--backend", "docker", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
     assert done.returncode == 3
     assert "no Docker engine answers" in done.stderr
@@ -320,8 +320,8 @@ def test_no_engine_is_exit_code_3_with_a_remedy(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_context_that_names_no_engine_is_followed_and_said(tmp_path):
-    """`docker context` is honoured: a context whose engine is away is where the error says it looked."""
+def test_the_docker_context_is_used(tmp_path):
+    """If the engine of the current `docker context` is unreachable, the error names its address."""
     context = {"Name": "away", "Metadata": {}, "Endpoints": {"docker": {"Host": f"unix://{tmp_path}/away.sock"}}}
     folder = tmp_path / "config" / "contexts" / "meta" / "5f2a1f0bd9b7c1ab8b3c9c0b3d3a1f6f"
     from hashlib import sha256
@@ -336,8 +336,8 @@ def test_a_context_that_names_no_engine_is_followed_and_said(tmp_path):
 
 
 @pytest.mark.parametrize("variable", ["DIGITS_BASE_IMAGE", "DIGITS_MINIO_IMAGE"])
-def test_an_image_that_cannot_be_had_is_exit_code_3_and_leaves_nothing(client, tmp_path, variable):
-    """The error names the image and how to bring it; no container, network or volume is left."""
+def test_an_unavailable_image_is_exit_code_3_and_leaves_nothing(client, tmp_path, variable):
+    """The error names the image and how to load it; no container, network or volume remains."""
     done = digits(tmp_path, "run", "--backend", "docker", **{variable: NO_IMAGE})
     assert done.returncode == 3, done.stderr
     assert NO_IMAGE in done.stderr
@@ -345,15 +345,15 @@ def test_an_image_that_cannot_be_had_is_exit_code_3_and_leaves_nothing(client, t
     assert nothing_of(client, settings_for(tmp_path))
 
 
-def test_an_address_that_means_another_machine_inside_is_refused(client, settings):
-    """Localhost in a setting would silently be the container; it is refused before anything starts."""
+def test_localhost_in_a_setting_is_refused(client, settings):
+    """Inside a container localhost is the container itself, so it is refused before anything starts."""
     for value in ({"minio_endpoint": "localhost:9000"}, {"tracking_uri": "http://127.0.0.1:5000"}):
         with pytest.raises(UsageError, match="inside a container"):
             DockerBackend(dataclasses.replace(settings, **value)).check()
 
 
-def test_paths_with_dots_and_links_mean_the_same_inside(settings):
-    """DIGITS_HOME and DIGITS_DATA given by `..` or a link reach the steps as the one path that is mounted."""
+def test_paths_with_dots_and_links_work_in_containers(settings):
+    """DIGITS_HOME and DIGITS_DATA may contain `..` or links; the steps get the path that is mounted."""
     real = settings.home / "real"
     real.mkdir()
     (settings.home / "link").symlink_to(real)
@@ -365,7 +365,7 @@ def test_paths_with_dots_and_links_mean_the_same_inside(settings):
 
 
 def test_a_full_disk_is_exit_code_3(client, tmp_path):
-    """A step that cannot write for want of space says so, and how much that needs is not guessed at."""
+    """A step that cannot write because the disk is full reports that."""
     home = tmp_path / "small"
     home.mkdir()
     if (
@@ -385,7 +385,7 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
 
 @pytest.mark.parametrize(("command", "digit"), [("up", 2), ("web", 4)])
 def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, command, digit):
-    """What `digits up` and `digits web` store for this backend lies in its store, and its next run takes it."""
+    """`digits up` and `digits web` write corrections to the store of this backend, and its next run uses them."""
     backend.run(Request(PARAMETERS), lambda event: None)
     before = len(corrections.collect(open_store(backend.host_settings()), limit=10))
     basic = ("--dataset", "sklearn-digits", "--epochs", "1") if command == "up" else ()
@@ -420,8 +420,8 @@ def test_a_correction_on_its_page_reaches_its_next_run(settings, backend, comman
     assert not list(settings.home.glob("store/feedback/*"))
 
 
-def test_clean_leaves_nothing_of_ours_in_the_engine(client, settings, backend):
-    """After `digits clean --yes` there is no container, network or volume of this home; doctor agrees."""
+def test_clean_removes_everything_from_the_engine(client, settings, backend):
+    """After `digits clean --yes` no container, network or volume of this home remains; doctor reports the same."""
     backend.prepare(lambda event: None)
     assert not nothing_of(client, settings)
     done = digits(settings.home, "clean", "--yes", "--json")
@@ -434,8 +434,8 @@ def test_clean_leaves_nothing_of_ours_in_the_engine(client, settings, backend):
     assert findings["leftovers"]["found"] == "none"
 
 
-def test_a_store_of_the_users_own_is_used_as_it_is(settings):
-    """With s3:// in DIGITS_STORE no MinIO of ours is wanted."""
+def test_a_store_of_the_user_is_used_unchanged(settings):
+    """With s3:// in DIGITS_STORE our MinIO is not used."""
     theirs = dataclasses.replace(settings, store="s3://theirs", minio_endpoint="s3.example:9000")
     assert not docker_store.is_ours(theirs)
     assert docker_store.container_settings(theirs) == theirs
