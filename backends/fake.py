@@ -1,44 +1,34 @@
-"""The shipped fake: the steps by plain calls in this process, without kfp, kserve, containers or a server.
+"""The fake backend: it runs the definition's components in this process, without an engine, containers or a server.
 
-For tests of what stands on a backend, and as the limit in benchmarks: a run cannot cost less than its steps.
-Each step's outputs lie in a folder named for its inputs, so that the cache and a resumed run work as elsewhere.
+It serves tests of code that uses a backend, and is the lower bound in benchmarks. The definition tells it the steps, so
+a new step needs nothing here. Each step's outputs are in a folder named after its inputs; these folders are the cache.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
-from digits import events, provenance, steps
-from digits.data import catalog, corrections, fetch
+from digits import events
+from digits.data import corrections, fetch
+from digits.data.catalog import AUTO
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
-from digits.release import ledger, mlflow_log, releases
+from digits.provenance import step_digest
+from digits.release import deploy, ledger, releases
 from digits.serving.slot import LoadedModel, load
 from digits.settings import Settings
 from digits.store import open_store
-from pipeline import EXPERIMENT, STEPS
+from pipeline import STEPS
 
-DEFAULTS = {
-    "epochs": 3,
-    "optimizer": "adam",
-    "experiment": EXPERIMENT,
-    "preset": "fast",
-    "model": "default",
-    "batch_size": 0,
-    "learning_rate": 0.0,
-    "seed": 0,
-    "min_accuracy": 0.95,
-    "dataset": catalog.AUTO,
-}
-TRAINING = ("preset", "model", "epochs", "optimizer", "batch_size", "learning_rate", "seed")
 ENDPOINT = "memory:digits"
 
 Json = dict[str, Any]
@@ -54,7 +44,7 @@ class FakeBackend:
         self.served: LoadedModel | None = None
 
     def check(self) -> None:
-        """Nothing is needed."""
+        """See Backend. Nothing is needed."""
 
     def host_settings(self) -> Settings:
         """See Backend."""
@@ -66,159 +56,118 @@ class FakeBackend:
 
     def redeploy(self) -> str:
         """See Backend."""
-        if self.served:
-            self._serve()
-        return self.endpoint()
+        return self._serve(ledger.champion(open_store(self.settings))) if self.served else ""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """See Backend. Nothing is open."""
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend."""
-        run = runs.create(self.settings.home, self.name, request, resume)
-        cache = runs.cache_root(self.settings.home, run, "fake", request, resume)
+        settings, started = self.settings, time.monotonic()
+        dataset = fetch.resolve(request.parameters.get("dataset", AUTO), settings.data, settings.home / "data")
+        fetch.check_place(dataset, settings.data)
+        external = {"dataset": dataset, "store": settings.store, "feedback": corrections.digest(open_store(settings))}
+        run = runs.create(settings.home, self.name, request, resume)
+        cache = runs.cache_root(settings.home, run, "fake", request, resume)
         run.update(cache_root=str(cache))
-        going = _Run(self, run, cache, watch)
-        began, state, status = time.monotonic(), FAILED, mlflow_log.FAILED
-        before = dict(os.environ)
-        os.environ.update(self.settings.environ() | {events.VARIABLE: str(run.events)})
-        os.environ.pop(mlflow_log.RUN_VARIABLE, None)
+        tasks, state, environment = _Tasks(cache, watch), FAILED, dict(os.environ)
+        os.environ |= settings.environ() | {
+            events.VARIABLE: str(run.events),
+            "DIGITS_DEPLOYER": settings.deployer or "fake",
+        }
+        deploy.DEPLOYERS["fake"] = lambda *release: self._serve(release[1]["version"])
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
         try:
-            outputs = going.all_steps(DEFAULTS | request.parameters)
-            state, status = SUCCEEDED, mlflow_log.FINISHED
+            outputs = tasks.run(request.parameters | external)
+            state = SUCCEEDED
         except KeyboardInterrupt:
-            state, status = CANCELED, mlflow_log.KILLED
+            state = CANCELED
             raise Interrupted(f"run {run.id} was interrupted", remedy="digits run --resume") from None
         finally:
             run.update(state=state)
-            if made := os.environ.get(mlflow_log.RUN_VARIABLE):
-                mlflow_log.end_run(self.settings, made, status)
             os.environ.clear()
-            os.environ.update(before)
+            os.environ.update(environment)
+        shutil.copyfile(outputs.pop("report"), run.folder / "report.html")
         outputs = with_champion(outputs)
         write_json(run.folder / "result.json", outputs)
         mlflow_run = outputs["published"]["mlflow_run"]
-        return Result(run.id, state, going.states, outputs, mlflow_run, time.monotonic() - began)
+        return Result(run.id, state, tasks.states, outputs, mlflow_run, time.monotonic() - started)
 
-    def _serve(self) -> str:
-        """Load the champion as the predictor would; returns its version, '' where there is none."""
-        store = open_store(self.settings)
-        version = ledger.champion(store)
-        if version and (self.served is None or self.served.version != version):
-            folder = Path(tempfile.mkdtemp(prefix="digits-release-"))
-            try:
-                releases.download(store, version, folder, only="model.onnx")
-                self.served = load(folder)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        return version
+    def _serve(self, version: str) -> str:
+        """Load a release as the predictor would. Returns the endpoint."""
+        if self.served is None or self.served.version != version:
+            with tempfile.TemporaryDirectory(prefix="digits-release-") as folder:
+                releases.download(open_store(self.settings), version, Path(folder), only="model.onnx")
+                self.served = load(Path(folder))
+        return ENDPOINT
 
 
-class _Run:
-    """One run: the wiring of `pipeline.definition`, by hand."""
+@dataclass(frozen=True)
+class _Task:
+    outputs: Json
 
-    def __init__(self, backend: FakeBackend, run: runs.Run, cache: Path, watch: Watch) -> None:
-        self._backend, self._run, self._cache, self._watch = backend, run, cache, watch
+
+class _Tasks:
+    """Runs each task as soon as the definition adds it."""
+
+    def __init__(self, cache: Path, watch: Watch) -> None:
+        self._cache, self._watch = cache, watch
         self.states = {name: StepState() for name in STEPS}
 
-    def all_steps(self, given: Json) -> Json:
-        settings = self._backend.settings
-        name = fetch.resolve(given["dataset"], settings.data, settings.home / "data")
-        fetch.check_place(name, settings.data)
-        corrected = corrections.digest(open_store(settings))
-        world = {"code": provenance.digest(), "store": settings.store}
-        fetched, at_data = self._step("fetch-mnist", [name], lambda out: steps.fetch_mnist(name, out / "fetched"))
-        collected, at_feedback = self._step(
-            "collect-feedback", [corrected, world], lambda out: steps.collect_feedback("", out / "corrections")
-        )
-        digests = {"fetched": fetched["digest"], "feedback": collected["digest"]}
-        sets = ("train", "validation", "test")
-        prepared, at_sets = self._step(
-            "prepare",
-            [digests, given["seed"], world],
-            lambda out: steps.prepare(
-                at_data / "fetched", at_feedback / "corrections", digests, given["seed"], {s: out / s for s in sets}
-            ),
-        )
-        parameters = {key: given[key] for key in TRAINING}
-        trained, at_model = self._step(
-            "train",
-            [prepared, parameters, world],
-            lambda out: steps.train(
-                {s: at_sets / s for s in sets}, prepared, parameters, out / "model", out / "history"
-            ),
-        )
-        about = steps.about_run(fetched, collected, prepared, trained)
+    def run(self, parameters: Json) -> Json:
+        """Run the definition with these parameters. Returns its outputs."""
+        from pipeline import definition
 
-        def evaluate(out: Path) -> Json:
-            files = {"evaluation": out / "evaluation", "report": out / "report.html"}
-            judged = {"test": prepared["test"], "model": trained["model"]}
-            steps.evaluate(at_model / "model", at_sets / "test", judged, at_model / "history", about, files)
-            return {}
+        return dict(definition.define(self._add)(**parameters)._asdict())
 
-        _, at_evaluation = self._step("evaluate", [about, world], evaluate)
-        if mlflow_log.RUN_VARIABLE not in os.environ and self.states["train"].state == "done":
-            tags = {"digits.run": self._run.id, "digits.backend": "fake"}
-            made = mlflow_log.start_run(settings, given["experiment"], self._run.id, tags)
-            os.environ[mlflow_log.RUN_VARIABLE] = made
-        inputs = {"model": at_model / "model", "test": at_sets / "test", "history": at_model / "history"}
-        published, at_published = self._step(
-            "publish",
-            [about, given["experiment"], given["min_accuracy"], world],
-            lambda out: steps.publish(
-                inputs | {"evaluation": at_evaluation / "evaluation"},
-                {"test": prepared["test"], "weights": trained["weights"], "model": trained["model"]},
-                given["experiment"],
-                given["min_accuracy"],
-                "",
-                {"report": out / "report.html"},
-            ),
-        )
-        deployed, _ = self._step("deploy", [published["champion"], world], self._deploy)
-        shutil.copyfile(at_published / "report.html", self._run.folder / "report.html")
-        return {
-            "data": fetched,
-            "feedback": collected,
-            "trained": trained,
-            "published": published,
-            "deployed": deployed,
-        }
-
-    def _deploy(self, out: Path) -> Json:
-        del out
-        version = self._backend._serve()  # noqa: SLF001 # the two classes are one
-        return {"endpoint": self._backend.endpoint(), "version": version}
-
-    def _step(self, name: str, inputs: Any, call: Callable[[Path], Json]) -> tuple[Json, Path]:
-        """(what a step says, the folder of its outputs), from the cache if it was done on these inputs before."""
-        import json
-
+    def _add(self, component: Any, *, cached: bool = True, **inputs: Any) -> _Task:
+        name = component.name
+        inputs |= {"code": step_digest(name)}
         folder = self._cache / f"{name}-{sha256_of(canonical_json(inputs))[:16]}"
-        done, state = folder / "facts.json", self.states[name]
-        if done.exists() and name != "deploy":
-            self._tell("cached", name)
-            state.state = "cached"
-            return json.loads(done.read_text()), folder
+        record, state = folder / "outputs.json", self.states[name]
+        if cached and record.exists():
+            self._set(name, "cached")
+            return _Task(json.loads(record.read_text()))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._tell("started", name)
-        state.state, began = "running", time.monotonic()
+        self._set(name, "started")
+        started = time.monotonic()
         try:
-            facts = call(folder)
+            outputs = _call(component.python_func, inputs, folder)
         except Exception as exc:
-            state.state = "failed"
-            cause, remedy = (exc.message, exc.remedy) if isinstance(exc, DigitsError) else (repr(exc), "")
-            self._tell("failed", name)
-            failed = StepFailed(name, cause, remedy=remedy or "digits run --resume")
-            failed.exit_code = exc.exit_code if isinstance(exc, DigitsError) else 1
-            raise failed from exc
+            self._set(name, "failed")
+            raise _step_failed(name, exc) from exc
         finally:
-            state.seconds = time.monotonic() - began
-        write_json(done, facts)
-        state.state = "done"
-        self._tell("finished", name)
-        return facts, folder
+            state.seconds = time.monotonic() - started
+        write_json(record, outputs)
+        self._set(name, "finished")
+        return _Task(json.loads(record.read_text()))
 
-    def _tell(self, event: Literal["started", "cached", "finished", "failed"], step: str) -> None:
+    def _set(self, step: str, event: str) -> None:
+        self.states[step].state = {"started": "running", "finished": "done"}.get(event, event)
         self._watch({"event": event, "step": step, "time": time.time()})
+
+
+def _call(function: Any, inputs: Json, folder: Path) -> Json:
+    """Call a component's function as KFP would, with its artifacts in `folder`. Returns its outputs."""
+    artifacts: Json = {}
+    values: Json = {}
+    for name, kind in function.__annotations__.items():
+        if hasattr(kind, "__metadata__"):  # Input[…] or Output[…]
+            path = inputs.get(name, str(folder / name))
+            values[name] = kind.__origin__(name=name, uri=path)
+            artifacts |= {} if name in inputs else {name: path}
+        elif name != "return":
+            # KFP passes each number of a dict as a double.
+            values[name] = json.loads(json.dumps(inputs[name]), parse_int=float) if kind is dict else inputs[name]
+    results = function(**values) or ()
+    names = getattr(function.__annotations__["return"], "_fields", ())
+    return artifacts | dict(zip(names, results, strict=True))
+
+
+def _step_failed(step: str, exc: Exception) -> StepFailed:
+    if not isinstance(exc, DigitsError):
+        return StepFailed(step, repr(exc), remedy="digits run --resume")
+    error = StepFailed(step, exc.message, remedy=exc.remedy or "digits run --resume")
+    error.exit_code = exc.exit_code
+    return error

@@ -1,30 +1,66 @@
-"""Which code made something: the digest of our own sources and the versions of the libraries that matter."""
+"""Which code and which libraries produced something.
+
+`step_digest` is part of a step's cache key, and the training's is part of a release's identity. It covers the code that
+determines the step's output: the step's function in `digits.steps`, what that uses there, and every module of `digits`
+that these import, directly or not. Comments and docstrings do not count; neither do the modules in NEUTRAL.
+"""
 
 from __future__ import annotations
 
+import ast
 import datetime
 import functools
 import hashlib
 import importlib.metadata
 import platform
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow", "kfp")
+ROOT = Path(__file__).parent.parent
+# They move, store and report content without changing it. A result's fields change only with its step's function.
+# `digits.steps` imports nothing else at its top.
+NEUTRAL = {"errors", "events", "files", "http", "provenance", "results", "settings", "store"}
+
+# By regular expressions, because syntax trees of all modules would cost each run 0.2 s.
+_IMPORT = re.compile(r"^ *(?:from (digits[\w.]*) import (\([^)]*\)|[^\n]*)|import (digits[\w.]*))", re.MULTILINE)
+_STRING = r'"""(?:\\.|[^\\])*?"""|"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'"
+_PROSE = re.compile(
+    r'^(?P<docstring> *)"""(?:\\.|[^\\])*?""" *$|(?P<comment> *#[^\n]*)|' + _STRING, re.MULTILINE | re.DOTALL
+)
 
 
 @functools.cache
-def digest(*, serving: bool = False) -> str:
-    """Hex SHA-256 over the sources that decide a step's outputs: `digits` without the command line and the server.
+def step_digest(step: str, root: Path = ROOT) -> str:
+    """Return the hex SHA-256 over the code that determines the output of a step of the pipeline, such as "train".
 
-    It is part of every step's cache key, so that changed code is never answered from the cache. With `serving` the
-    server's sources count too.
+    `root` is the folder that holds the package `digits`.
     """
-    left_out = ("cli/",) if serving else ("cli/", "serving/")
-    root = Path(__file__).parent
+    definitions, parts = _definitions(root / "digits" / "steps.py"), dict[str, str]()
+    names = [step.replace("-", "_")]
+    while names:
+        if (name := names.pop()) in definitions and name not in parts:
+            parts[name], used = definitions[name]
+            names += used
+    modules = [module for part in parts.values() for module in _imports(part)]
+    while modules:
+        name = modules.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        if name not in parts and path.exists() and name.split(".")[1] not in NEUTRAL:
+            source, template = path.read_text(encoding="utf-8"), path.with_suffix(".html")  # the report has one
+            parts[name] = without_prose(source) + (template.read_text(encoding="utf-8") if template.exists() else "")
+            modules += _imports(source)
+    return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()
+
+
+@functools.cache
+def source_digest() -> str:
+    """Return the hex SHA-256 over all sources of `digits` except the command line."""
     hashed = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.suffix in {".py", ".html"} and not name.startswith(left_out):
+    for path in sorted((ROOT / "digits").rglob("*")):
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix in {".py", ".html"} and not name.startswith("digits/cli/"):
             hashed.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return hashed.hexdigest()
 
@@ -34,12 +70,46 @@ def timestamp() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def versions() -> dict[str, str]:
-    """{library: version} of what is installed of LIBRARIES, and Python's own."""
-    found = {"python": platform.python_version()}
+def library_versions() -> dict[str, str]:
+    """Return {library: version} for the installed ones of LIBRARIES, and Python's own."""
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
+
+
+@functools.cache
+def _definitions(path: Path) -> dict[str, tuple[str, set[str]]]:
+    """Return {name: (source, names that it uses)} of the functions, classes and variables of a module."""
+    text, definitions = path.read_text(encoding="utf-8"), dict[str, tuple[str, set[str]]]()
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+        assigned = {inner.id for inner in names if isinstance(inner.ctx, ast.Store)}
+        source = without_prose("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+        used = {inner.id for inner in names} - assigned
+        for name in [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else assigned:
+            definitions[name] = source, used
+    return definitions
+
+
+def _imports(source: str) -> Iterator[str]:
+    """Yield the modules of `digits` that `source` imports, and names in them, which need not be modules."""
+    for module, names, whole in _IMPORT.findall(source):
+        yield module or whole
+        yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))
+
+
+def _replacement(match: re.Match[str]) -> str:
+    if match["docstring"] is not None:
+        return f'{match["docstring"]}""'
+    return "" if match["comment"] else match[0]
+
+
+def without_prose(source: str) -> str:
+    """Return Python code with docstrings emptied, and without comments and blank lines."""
+    code = _PROSE.sub(_replacement, source)
+    return "\n".join(line for line in code.splitlines() if line.strip())

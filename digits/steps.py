@@ -1,24 +1,31 @@
 """The seven steps of the pipeline as plain functions on paths and parameters.
 
-A component of `pipeline` calls one of these and declares its outputs; `backends.fake` calls them without any
-engine. Each may run twice: it reads its inputs, never changes them, and writes its outputs whole.
+A component of `pipeline` calls one of these with the local paths of its artifacts. Each may run twice: it reads its
+inputs, never changes them, and replaces its outputs whole. Each imports what it needs inside, because that is what its
+digest covers (`digits.provenance`), and because most of it is slow to import.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from digits import events, provenance
-from digits.data import catalog, corrections, dataset, fetch
-from digits.data.dataset import Dataset
 from digits.errors import DataError
+from digits.events import reported
 from digits.files import sha256_of_folder, write_json, write_whole
-from digits.release import ledger, releases
+from digits.results import (
+    CollectedFeedback,
+    DeployedRelease,
+    FetchedData,
+    Lineage,
+    PreparedData,
+    PublishedRelease,
+    TrainedModel,
+)
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -26,235 +33,245 @@ if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
 
 VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
-# A small data set is shown several times an epoch, so that an epoch has enough steps to learn something.
-LEAST_EPOCH = 20_000
-MAX_FEEDBACK = 3_000
-
-Json = dict[str, Any]
+# A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
+MIN_EPOCH_IMAGES = 20_000
+MAX_FEEDBACK = 3_000  # corrected drawings, the first ones
 
 
-def fetch_mnist(dataset: str, out: Path) -> Json:
-    """Get the data set and write its training and test parts to the folder `out`.
+@reported("fetch-mnist")
+def fetch_mnist(dataset: str, fetched: Path) -> FetchedData:
+    """Get and verify the data set, and write its two parts to the folder `fetched`."""
+    from digits.data import catalog, fetch
 
-    Returns {"dataset": name, "digest": of both parts' source, "train": digest, "test": digest, ...}.
-    """
     settings = Settings.load()
-    fetched = fetch.fetch(dataset, fetch.open_place(settings), settings.home / "data")
-    facts: Json = {"dataset": fetched.name, "digest": fetched.digest}
-    facts |= {"train": fetched.train.save(out / "train.npz"), "test": fetched.test.save(out / "test.npz")}
-    facts |= {"train_count": len(fetched.train), "test_count": len(fetched.test)}
-    if fetched.name == catalog.FALLBACK:
-        events.emit(
-            "progress", "fetch-mnist", text=f"NO MNIST: using scikit-learn's {len(fetched.train)} digits instead"
-        )
-    write_json(out / "facts.json", facts)
-    return facts
+    source = fetch.fetch(dataset, fetch.open_place(settings), settings.home / "data")
+    if source.name == catalog.FALLBACK:
+        text = f"NO MNIST: using scikit-learn's {len(source.train)} digits instead"
+        events.emit("progress", "fetch-mnist", text=text)
+    return FetchedData(
+        dataset=source.name,
+        digest=source.digest,
+        train=source.train.save(fetched / "train.npz"),
+        test=source.test.save(fetched / "test.npz"),
+        train_count=len(source.train),
+        test_count=len(source.test),
+    )
 
 
-def collect_feedback(store: str, out: Path) -> Json:
-    """Write the corrected drawings of the object store as a data set. Returns {"digest", "count", "rejected"}."""
-    collected = corrections.collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
-    digest = collected.save(out)
-    return {"digest": digest, "count": len(collected), "rejected": sum(collected.rejected.values())}
+@reported("collect-feedback")
+def collect_feedback(store: str, corrections: Path) -> CollectedFeedback:
+    """Write the corrected drawings in the object store `store` (a URI) to the data set `corrections`."""
+    from digits.data.corrections import collect
+
+    collected = collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
+    digest = collected.save(corrections)
+    return CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
 
 
-def prepare(fetched: Path, corrections: Path, digests: Json, seed: int, out: dict[str, Path]) -> Json:
-    """Split a validation set off, join the corrections to the rest, and write train, validation and test sets.
+@reported("prepare")
+def prepare(
+    fetched: Path,
+    corrections: Path,
+    data: FetchedData,
+    feedback: CollectedFeedback,
+    seed: int,
+    *,
+    train_set: Path,
+    validation_set: Path,
+    test_set: Path,
+) -> PreparedData:
+    """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets.
 
     Args:
         fetched: the folder that `fetch_mnist` wrote.
-        corrections: the file that `collect_feedback` wrote.
-        digests: {"fetched": what fetch_mnist said, "feedback": what collect_feedback said}; content is checked.
+        corrections: the data set that `collect_feedback` wrote.
+        data: describes `fetched`.
+        feedback: describes `corrections`.
         seed: of the split.
-        out: where to write {"train", "validation", "test"}.
+        train_set: where to write the training set.
+        validation_set: where to write the validation set.
+        test_set: where to write the test set.
 
-    Returns the three digests, the count of corrections used, and whether the images are handwritten digits.
+    Raises:
+        DataError: an input is not what `data` and `feedback` describe.
     """
-    facts = json.loads((fetched / "facts.json").read_text())
-    if facts["digest"] != digests["fetched"]:
-        raise DataError(
-            f"{fetched} changed: expected digest {digests['fetched']}, found {facts['digest']}",
-            remedy="run again with --no-cache to make it anew",
-        )
-    train = Dataset.load(fetched / "train.npz", digest=facts["train"])
-    test = Dataset.load(fetched / "test.npz", digest=facts["test"])
-    corrected = Dataset.load(corrections, digest=digests["feedback"])
+    from digits.data import catalog, dataset
+    from digits.data.dataset import Dataset
+
+    train = Dataset.load(fetched / "train.npz", digest=data.train)
+    test = Dataset.load(fetched / "test.npz", digest=data.test)
+    corrected = Dataset.load(corrections, digest=feedback.digest)
     rest, validation = dataset.split(train, len(train) // VALIDATION_SHARE, seed)
-    everything = dataset.with_feedback(rest, corrected)
-    return {
-        "train": everything.save(out["train"]),
-        "validation": validation.save(out["validation"]),
-        "test": test.save(out["test"]),
-        "feedback_used": min(len(corrected), len(everything) - len(rest)),
-        "digits": catalog.are_digits(facts["dataset"]),
-    }
+    combined = dataset.with_feedback(rest, corrected)
+    return PreparedData(
+        train=combined.save(train_set),
+        validation=validation.save(validation_set),
+        test=test.save(test_set),
+        feedback_used=min(len(corrected), len(combined) - len(rest)),
+        are_digits=catalog.are_digits(data.dataset),
+    )
 
 
-def train(sets: dict[str, Path], prepared: Json, parameters: Json, out: Path, history: Path) -> Json:
-    """Fit the network and export it. The only step that imports TensorFlow.
+@reported("train")
+def train(
+    train_set: Path,
+    validation_set: Path,
+    prepared: PreparedData,
+    parameters: dict[str, Any],
+    model: Path,
+    history: Path,
+) -> TrainedModel:
+    """Fit the network and export it. This is the only step that imports TensorFlow.
 
     Args:
-        sets: the "train" and "validation" files that `prepare` wrote.
-        prepared: what `prepare` said of them; content is checked.
-        parameters: preset, model, epochs, optimizer, batch_size, learning_rate, seed.
-        out: folder for model.keras, saved_model/, model.onnx and architecture.json.
-        history: file for the list of {epoch, loss, accuracy, val_loss, val_accuracy, seconds}.
+        train_set: the training set that `prepare` wrote.
+        validation_set: the validation set that `prepare` wrote.
+        prepared: describes both sets.
+        parameters: values of `digits.training.recipe.TrainingConfig`.
+        model: folder for model.keras, saved_model/, model.onnx and architecture.json.
+        history: JSON file for one {epoch, loss, accuracy, val_loss, val_accuracy, seconds} per epoch.
 
-    Returns {"weights": their digest, "model": digest of its files, "count": of weights, "seconds": of training alone,
-    "parameters": those given, with what the preset has for 0}.
+    Raises:
+        DataError: a set is not what `prepared` describes.
+        UsageError: a parameter is unknown or out of range.
     """
+    from digits.data import dataset
+    from digits.data.dataset import Dataset
     from digits.training import export, fit
 
     config = fit.TrainingConfig(**parameters)
-    train_set = Dataset.load(sets["train"], digest=prepared["train"])
-    validation = Dataset.load(sets["validation"], digest=prepared["validation"])
-    if len(train_set) < LEAST_EPOCH:
-        train_set = dataset.join(*[train_set] * -(-LEAST_EPOCH // len(train_set)))
+    images = Dataset.load(train_set, digest=prepared.train)
+    validation = Dataset.load(validation_set, digest=prepared.validation)
+    if len(images) < MIN_EPOCH_IMAGES:
+        images = dataset.join(*[images] * -(-MIN_EPOCH_IMAGES // len(images)))
 
     def on_epoch(result: fit.EpochResult) -> None:
-        events.emit(
-            "progress",
-            "train",
-            text=f"epoch {result.epoch}  accuracy {result.accuracy:.2%}  "
-            f"validation {result.val_accuracy:.2%}  {result.seconds:.1f} s",
-        )
+        text = f"epoch {result.epoch}  accuracy {result.accuracy:.2%}  validation {result.val_accuracy:.2%}"
+        events.emit("progress", "train", text=f"{text}  {result.seconds:.1f} s")
 
     trained = fit.train(
-        (train_set.images, train_set.labels),
+        (images.images, images.labels),
         (validation.images, validation.labels),
         config,
         on_epoch,
-        add_styles=prepared["digits"],
+        add_styles=prepared.are_digits,
     )
-    shutil.rmtree(out, ignore_errors=True)
-    export.export(trained.model, out)
-    write_whole(out / "architecture.json", trained.model.to_json())
-    rows = [vars(result) for result in trained.history]
-    write_json(history, rows)
-    return {
-        "weights": export.weights_digest(trained.model),
-        "model": sha256_of_folder(out),
-        "seconds": sum(result.seconds for result in trained.history),
-        "count": int(trained.model.count_params()),
-        "parameters": parameters | config.resolved,
-    }
+    shutil.rmtree(model, ignore_errors=True)
+    export.export(trained.model, model)
+    write_whole(model / "architecture.json", trained.model.to_json())
+    write_json(history, [vars(result) for result in trained.history])
+    return TrainedModel(
+        weights=export.weights_digest(trained.model),
+        files=sha256_of_folder(model),
+        weight_count=int(trained.model.count_params()),
+        seconds=sum(result.seconds for result in trained.history),
+        parameters=asdict(config) | config.resolved,
+        code=provenance.step_digest("train"),
+        libraries=provenance.library_versions(),
+    )
 
 
-def evaluate(model: Path, test: Path, digests: Json, history: Path, about: Json, out: dict[str, Path]) -> Evaluation:
-    """Judge the model on the test set with ONNX Runtime.
+@reported("evaluate")
+def evaluate(
+    model: Path, test_set: Path, history: Path, lineage: Lineage, *, evaluation: Path, report: Path
+) -> Evaluation:
+    """Evaluate the model on the test set with ONNX Runtime.
 
     Args:
         model: the folder that `train` wrote.
-        test: the test set.
-        digests: {"test": its digest, "model": digest of the model's files}; content is checked.
+        test_set: the test set that `prepare` wrote.
         history: the file that `train` wrote.
-        about: what the report says of the run: parameters, data, weights, code.
-        out: where to write {"evaluation": JSON, "report": HTML}.
-    """
-    from digits.evaluation import metrics, report
+        lineage: describes them.
+        evaluation: JSON file for the evaluation.
+        report: HTML file for the report.
 
-    check_model(model, digests["model"])
-    test_set = Dataset.load(test, digest=digests["test"])
-    probabilities = metrics.predict(model / "model.onnx", test_set.images)
-    result = metrics.evaluate(probabilities, test_set)
-    right = probabilities.argmax(1) == test_set.labels
-    write_json(
-        out["evaluation"],
-        {"evaluation": result.as_dict(), "right": np.packbits(right).tobytes().hex(), "about": about},
-    )
-    write_whole(out["report"], report.render(result.as_dict(), json.loads(history.read_text()), about))
+    Raises:
+        DataError: the model or the test set is not what `lineage` describes.
+    """
+    from digits.data.dataset import Dataset
+    from digits.evaluation import metrics
+    from digits.evaluation.report import render
+
+    check_model(model, lineage.trained.files)
+    test = Dataset.load(test_set, digest=lineage.prepared.test)
+    result = metrics.evaluate(metrics.predict(model / "model.onnx", test.images), test)
+    write_json(evaluation, result.as_dict())
+    write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))
     return result
 
 
+@reported("publish")
 def publish(
-    inputs: dict[str, Path], digests: Json, experiment: str, min_accuracy: float, store: str, out: dict[str, Path]
-) -> Json:
+    model: Path,
+    test_set: Path,
+    history: Path,
+    evaluation: Path,
+    lineage: Lineage,
+    *,
+    experiment: str,
+    min_accuracy: float,
+    store: str,
+    report: Path,
+) -> PublishedRelease:
     """Write the release, log it to MLflow, register it, and promote it if it passes the gate.
 
     Args:
-        inputs: "model", "test", "history" and "evaluation", as the steps before wrote them.
-        digests: "test", "model" and "weights"; the content of the first two is checked.
-        experiment: MLflow's experiment.
-        min_accuracy: least accuracy in 0..1 for the gate.
+        model: the folder that `train` wrote.
+        test_set: the test set that `prepare` wrote.
+        history: the file that `train` wrote.
+        evaluation: the file that `evaluate` wrote.
+        lineage: describes the model and the test set.
+        experiment: name of the MLflow experiment.
+        min_accuracy: least accuracy for a promotion, in 0..1.
         store: URI of the object store.
-        out: where to write {"report": HTML, with the decision}.
+        report: HTML file for the report, now with the decision.
 
-    Returns {"version", "digest", "uri", "promoted", "why", "champion", "champion_uri", "mlflow_run", ...}.
+    Raises:
+        DataError: the model or the test set is not what `lineage` describes.
     """
-    from digits.release import publish
+    from digits.data.dataset import Dataset
+    from digits.evaluation.metrics import Evaluation
+    from digits.release.publish import Candidate, publish_candidate
 
-    check_model(inputs["model"], digests["model"])
-    return publish.publish(
-        Settings.load(),
-        open_store(Settings.load(), store),
-        inputs=inputs,
-        digests=digests,
-        experiment=experiment,
+    check_model(model, lineage.trained.files)
+    candidate = Candidate(
+        model=model,
+        test=Dataset.load(test_set, digest=lineage.prepared.test),
+        history=json.loads(history.read_text()),
+        evaluation=Evaluation.load(evaluation),
+        about=lineage.describe(),
         min_accuracy=min_accuracy,
-        report_path=out["report"],
     )
+    settings = Settings.load()
+    published, html = publish_candidate(settings, open_store(settings, store), candidate, experiment)
+    write_whole(report, html)
+    return published
 
 
-def deploy(champion: str, store: str) -> Json:
-    """Put the champion behind the endpoint and wait until it answers its golden image rightly.
+@reported("deploy")
+def deploy(store: str) -> DeployedRelease:
+    """Put the champion behind the endpoint and wait until it answers its golden image correctly.
 
-    Args:
-        champion: the champion that `publish` saw. Its answer may come from the cache, so the ledger is asked again:
-            a rollback or another run's promotion since then counts.
-        store: URI of the object store.
-
-    Returns {"endpoint": its address, "version": of the champion}, both '' where no release has passed the gate yet.
+    The ledger names the champion: a rollback or another run's promotion may have come after this run's publication.
     """
-    from digits.release import deploy
+    from digits.release import deploy, ledger, releases
 
     settings = Settings.load()
     opened = open_store(settings, store)
-    champion = ledger.champion(opened) or champion
+    champion = ledger.champion(opened)
     if not champion:
         events.emit("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
-        return {"endpoint": "", "version": ""}
+        return DeployedRelease(endpoint="", version="")
     manifest = releases.load(opened, champion)
     deployer = deploy.find_deployer(settings.deployer or deploy.FOLLOW)
-    return {"endpoint": deployer(settings, manifest, releases.release_uri(opened, champion)), "version": champion}
+    endpoint = deployer(settings, manifest, releases.release_uri(opened, champion))
+    return DeployedRelease(endpoint=endpoint, version=champion)
 
 
 def check_model(folder: Path, expected: str) -> None:
-    """Raise DataError unless the model's files are those that `train` wrote."""
-    if (found := sha256_of_folder(folder)) != expected:
+    """Raise DataError unless the model's files have the digest `expected`."""
+    if (actual := sha256_of_folder(folder)) != expected:
         raise DataError(
-            f"the model {folder} changed: expected digest {expected}, found {found}",
-            remedy="run again with --no-cache to make it anew",
+            f"the model {folder} changed: expected digest {expected}, found {actual}",
+            remedy="run again with --no-cache to train it again",
         )
-
-
-def plain(value: Any) -> Any:
-    """`value` with 3.0 as 3: KFP hands every number of a dict on as a double, and digests are taken over the text."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def about_run(fetched: Json, collected: Json, prepared: Json, trained: Json) -> Json:
-    """What a release and its report say of the run that made them."""
-    about = {
-        "parameters": trained["parameters"],
-        "data": {
-            "dataset": fetched["dataset"],
-            "source": fetched["digest"],
-            "feedback": collected["digest"],
-            "feedback_count": collected["count"],
-            "feedback_rejected": collected["rejected"],
-            "feedback_used": prepared["feedback_used"],
-            "train": prepared["train"],
-            "validation": prepared["validation"],
-            "test": prepared["test"],
-        },
-        "weights": trained["weights"],
-        "training_seconds": trained["seconds"],
-        "parameter_count": trained["count"],
-        "code": provenance.digest(),
-        "libraries": provenance.versions(),
-    }
-    return cast(Json, plain(about))

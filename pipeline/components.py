@@ -1,7 +1,8 @@
-"""The seven components. Each calls one function of `digits.steps` and declares what it writes.
+"""The seven components. Each calls one function of `digits.steps` and declares its outputs.
 
-KFP ships a component as its source text, so each imports what it needs inside. Nothing is installed at start:
-the image (or this interpreter) holds everything. `code` is a parameter of each only to be part of its cache key.
+KFP ships a component as its source text, so each imports what it needs inside. Nothing is installed at start: the image
+(or this interpreter) has everything. An output that is a step's result is a dict of the fields of its class in
+`digits.results`. `code` and `feedback_digest` are parameters only to be part of the cache key.
 """
 
 from typing import NamedTuple
@@ -9,36 +10,36 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
-# Replaced by the backend's own image; kfp.local wants "python" in the name, and a tag keeps it from pulling.
+# Backends replace it by their own image. kfp.local requires "python" in the name, and never pulls an image with a tag.
 IMAGE = "digits-python:local"
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def fetch_mnist(dataset: str, code: str, fetched: Output[Dataset]) -> NamedTuple("Outputs", [("facts", dict)]):
-    """Get the data set from the configured place and check its content."""
+def fetch_mnist(dataset: str, code: str, fetched: Output[Dataset]) -> NamedTuple("Outputs", [("data", dict)]):
+    """Get the data set from the configured place and verify its content."""
+    from dataclasses import asdict
     from pathlib import Path
 
-    from digits import events, steps
+    from digits import steps
 
-    with events.reported("fetch-mnist"):
-        facts = steps.fetch_mnist(dataset, Path(fetched.path))
-    fetched.metadata.update(facts)
-    return (facts,)
+    data = asdict(steps.fetch_mnist(dataset, Path(fetched.path)))
+    fetched.metadata.update(data)
+    return (data,)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def collect_feedback(store: str, feedback: str, code: str, corrections: Output[Dataset]) -> NamedTuple(
-    "Outputs", [("facts", dict)]
+def collect_feedback(store: str, feedback_digest: str, code: str, corrections: Output[Dataset]) -> NamedTuple(
+    "Outputs", [("feedback", dict)]
 ):
-    """Get the corrected drawings from the object store. `feedback` stands for their content in the cache key."""
+    """Get the corrected drawings from the object store."""
+    from dataclasses import asdict
     from pathlib import Path
 
-    from digits import events, steps
+    from digits import steps
 
-    with events.reported("collect-feedback"):
-        facts = steps.collect_feedback(store, Path(corrections.path))
-    corrections.metadata.update(facts)
-    return (facts,)
+    feedback = asdict(steps.collect_feedback(store, Path(corrections.path)))
+    corrections.metadata.update(feedback)
+    return (feedback,)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -52,24 +53,27 @@ def prepare(
     train_set: Output[Dataset],
     validation_set: Output[Dataset],
     test_set: Output[Dataset],
-) -> NamedTuple("Outputs", [("facts", dict)]):
-    """Split off a validation set and join the corrections to the training set."""
+) -> NamedTuple("Outputs", [("prepared", dict)]):
+    """Split off a validation set and add the corrections to the training set."""
+    from dataclasses import asdict
     from pathlib import Path
 
-    from digits import events, steps
+    from digits import results, steps
 
-    outputs = {"train": train_set, "validation": validation_set, "test": test_set}
-    with events.reported("prepare"):
-        facts = steps.prepare(
-            Path(fetched.path),
-            Path(corrections.path),
-            {"fetched": data["digest"], "feedback": feedback["digest"]},
-            seed,
-            {name: Path(output.path) for name, output in outputs.items()},
-        )
-    for name, output in outputs.items():
-        output.metadata["digest"] = facts[name]
-    return (facts,)
+    prepared = steps.prepare(
+        Path(fetched.path),
+        Path(corrections.path),
+        results.read(results.FetchedData, data),
+        results.read(results.CollectedFeedback, feedback),
+        seed,
+        train_set=Path(train_set.path),
+        validation_set=Path(validation_set.path),
+        test_set=Path(test_set.path),
+    )
+    train_set.metadata["digest"] = prepared.train
+    validation_set.metadata["digest"] = prepared.validation
+    test_set.metadata["digest"] = prepared.test
+    return (asdict(prepared),)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -87,30 +91,31 @@ def train(
     code: str,
     model: Output[Model],
     history: Output[Artifact],
-) -> NamedTuple("Outputs", [("facts", dict)]):
+) -> NamedTuple("Outputs", [("trained", dict)]):
     """Fit the network and export it as Keras, SavedModel and ONNX."""
+    from dataclasses import asdict
     from pathlib import Path
 
-    from digits import events, steps
+    from digits import results, steps
 
-    with events.reported("train"):
-        facts = steps.train(
-            {"train": Path(train_set.path), "validation": Path(validation_set.path)},
-            prepared,
-            {
-                "preset": preset,
-                "model": network,
-                "epochs": epochs,
-                "optimizer": optimizer,
-                "batch_size": batch_size,
-                "learning_rate": learning_rate,
-                "seed": seed,
-            },
-            Path(model.path),
-            Path(history.path),
-        )
-    model.metadata.update({"framework": "keras", "weights": facts["weights"]})
-    return (facts,)
+    trained = steps.train(
+        Path(train_set.path),
+        Path(validation_set.path),
+        results.read(results.PreparedData, prepared),
+        {
+            "preset": preset,
+            "model": network,
+            "epochs": epochs,
+            "optimizer": optimizer,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        },
+        Path(model.path),
+        Path(history.path),
+    )
+    model.metadata.update({"framework": "keras", "weights": trained.weights})
+    return (asdict(trained),)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -128,25 +133,24 @@ def evaluate(
     report: Output[HTML],
     evaluation: Output[Artifact],
 ) -> None:
-    """Judge the model on the test set."""
+    """Evaluate the model on the test set."""
     from pathlib import Path
 
-    from digits import events, files, steps
+    from digits import files, results, steps
 
-    with events.reported("evaluate"):
-        result = steps.evaluate(
-            Path(model.path),
-            Path(test_set.path),
-            {"test": prepared["test"], "model": trained["model"]},
-            Path(history.path),
-            steps.about_run(data, feedback, prepared, trained),
-            {"evaluation": Path(evaluation.path), "report": Path(report.path)},
-        )
-    for name in ("accuracy", "loss", "auc"):
-        metrics.log_metric(name, getattr(result, name))
-    confusion.log_confusion_matrix([str(digit) for digit in range(10)], result.confusion)
+    result = steps.evaluate(
+        Path(model.path),
+        Path(test_set.path),
+        Path(history.path),
+        results.Lineage.read(data, feedback, prepared, trained),
+        evaluation=Path(evaluation.path),
+        report=Path(report.path),
+    )
+    for name, value in result.metrics.items():
+        metrics.log_metric(name, value)
+    confusion.log_confusion_matrix([str(label) for label in range(len(result.confusion))], result.confusion)
     confusion.log_roc_curve(*(list(column) for column in zip(*result.roc, strict=True)))
-    # KFP keeps these figures in metadata alone; its local cache trusts only artifacts that are files.
+    # KFP keeps these values in metadata only, but its local cache accepts only artifacts that are files.
     files.write_json(Path(metrics.path), metrics.metadata)
     files.write_json(Path(confusion.path), confusion.metadata)
 
@@ -157,6 +161,8 @@ def publish(
     test_set: Input[Dataset],
     history: Input[Artifact],
     evaluation: Input[Artifact],
+    data: dict,
+    feedback: dict,
     prepared: dict,
     trained: dict,
     experiment: str,
@@ -164,49 +170,40 @@ def publish(
     store: str,
     code: str,
     report: Output[HTML],
-) -> NamedTuple("Outputs", [("facts", dict), ("champion", str)]):
+) -> NamedTuple("Outputs", [("published", dict)]):
     """Write the release, register it, and promote it if it passes the gate."""
+    from dataclasses import asdict
     from pathlib import Path
 
-    from digits import events, steps
+    from digits import results, steps
 
-    inputs = {"model": model, "test": test_set, "history": history, "evaluation": evaluation}
-    with events.reported("publish"):
-        facts = steps.publish(
-            {name: Path(value.path) for name, value in inputs.items()},
-            {name: trained[name] for name in ("weights", "model")} | {"test": prepared["test"]},
-            experiment,
-            min_accuracy,
-            store,
-            {"report": Path(report.path)},
-        )
-    return (facts, facts["champion"])
+    published = steps.publish(
+        Path(model.path),
+        Path(test_set.path),
+        Path(history.path),
+        Path(evaluation.path),
+        results.Lineage.read(data, feedback, prepared, trained),
+        experiment=experiment,
+        min_accuracy=min_accuracy,
+        store=store,
+        report=Path(report.path),
+    )
+    return (asdict(published),)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def deploy(
-    champion: str,
-    data: dict,
-    feedback: dict,
-    trained: dict,
-    published: dict,
-    store: str,
-    code: str,
-    served: Output[Artifact],
-) -> NamedTuple("Outputs", [("facts", dict)]):
-    """Put the champion behind the endpoint, and write the run's outputs as one event.
+def deploy(data: dict, feedback: dict, trained: dict, published: dict, store: str, code: str) -> NamedTuple(
+    "Outputs", [("deployed", dict)]
+):
+    """Put the champion behind the endpoint, and emit the run's outputs as one event.
 
-    An engine that returns no outputs (Kubeflow's API does not) still has this step's log.
+    The event is for engines that do not return outputs, such as Kubeflow's API: they still have this step's log.
     """
-    import json
-    from pathlib import Path
+    from dataclasses import asdict
 
-    from digits import events, files, steps
+    from digits import events, steps
 
-    with events.reported("deploy"):
-        facts = steps.deploy(champion, store)
-    files.write_whole(Path(served.path), json.dumps(facts))
-    served.metadata.update(facts)
-    outputs = {"data": data, "feedback": feedback, "trained": trained, "published": published, "deployed": facts}
+    deployed = asdict(steps.deploy(store))
+    outputs = {"data": data, "feedback": feedback, "trained": trained, "published": published, "deployed": deployed}
     events.emit("outputs", "deploy", outputs=outputs)
-    return (facts,)
+    return (deployed,)

@@ -1,90 +1,87 @@
-"""The one definition: seven steps, the same wherever they run."""
+"""The one definition: seven steps, the same on every engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kfp import compiler, dsl
 from kfp.dsl import HTML
 
-from digits.provenance import digest as code_digest
-from pipeline import EXPERIMENT, NAME, components
+from digits.provenance import step_digest
+from digits.results import RunOutputs
+from pipeline import DEFAULTS, NAME, components
 
-CODE = code_digest()
+DESCRIPTION = "From MNIST to a handwritten-digit classifier behind an endpoint"
 
 Configure = Callable[[dsl.PipelineTask], Any]
 
-
-class Outputs(NamedTuple):
-    """What a run answers: facts of its steps, and the report."""
-
-    data: dict
-    feedback: dict
-    trained: dict
-    published: dict
-    deployed: dict
-    report: HTML
+Outputs = NamedTuple("Outputs", [*((field.name, dict) for field in fields(RunOutputs)), ("report", HTML)])  # type: ignore[misc]
 
 
-def unchanged(task: dsl.PipelineTask) -> None:
-    """Configure nothing."""
+class Task(Protocol):
+    """A step with its inputs."""
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """Return its results and artifacts by name."""
 
 
-def build(configure: Configure = unchanged) -> Any:
-    """The pipeline as KFP's component.
+class AddTask(Protocol):
+    """Adds a step to a pipeline, or runs it."""
 
-    Args:
-        configure: called with each task; a backend sets there what only its engine has (image, secrets, limits).
-    """
+    def __call__(self, component: Any, *, cached: bool = True, **inputs: Any) -> Task:
+        """Add `component` with these inputs. Unless it is `cached`, it runs even if nothing changed."""
 
-    @dsl.pipeline(name=NAME, description="From MNIST to a handwritten-digit classifier behind an endpoint")
+
+def define(add: AddTask) -> Callable[..., Any]:
+    """Return the pipeline as a function of its parameters, which adds its steps by `add`."""
+
     def digits_recognizer(
-        epochs: int = 3,
-        optimizer: str = "adam",
-        experiment: str = EXPERIMENT,
-        preset: str = "fast",
-        model: str = "default",
-        batch_size: int = 0,
-        learning_rate: float = 0.0,
-        seed: int = 0,
-        min_accuracy: float = 0.95,
-        dataset: str = "auto",
+        epochs: int = DEFAULTS.epochs,
+        optimizer: str = DEFAULTS.optimizer,
+        experiment: str = DEFAULTS.experiment,
+        preset: str = DEFAULTS.preset,
+        model: str = DEFAULTS.model,
+        batch_size: int = DEFAULTS.batch_size,
+        learning_rate: float = DEFAULTS.learning_rate,
+        seed: int = DEFAULTS.seed,
+        min_accuracy: float = DEFAULTS.min_accuracy,
+        dataset: str = DEFAULTS.dataset,
         store: str = "",
         feedback: str = "",
-        code: str = CODE,
     ) -> Outputs:
-        """Train, judge, release and deploy a handwritten-digit classifier.
+        """Train, evaluate, release and deploy a handwritten-digit classifier.
 
         Args:
             epochs: passes over the training images, whatever the preset; 0: as many as the preset has.
             optimizer: one of digits.training.optimizers.OPTIMIZERS.
-            experiment: of MLflow.
+            experiment: name of the experiment in MLflow.
             preset: fast or accurate.
             model: default, or baseline: the earlier designs' network.
-            batch_size: images a step of training; 0: the preset's.
+            batch_size: images per training step; 0: the preset's.
             learning_rate: its peak; 0: the preset's.
             seed: of the split, the weights and the order.
-            min_accuracy: least accuracy, 0..1, for a promotion.
+            min_accuracy: least accuracy for a promotion, in 0..1.
             dataset: mnist or another of digits.data.catalog.SOURCES, sklearn-digits, or auto: MNIST if available.
-            store: URI of the object store; empty: as the environment of the steps says.
+            store: URI of the object store; empty: from the environment of the steps.
             feedback: digest of the corrected drawings there, so that new ones miss the cache.
-            code: digest of our sources, so that changed ones miss the cache.
         """
-        fetched = components.fetch_mnist(dataset=dataset, code=code)
-        collected = components.collect_feedback(store=store, feedback=feedback, code=code)
-        data, corrected = fetched.outputs["facts"], collected.outputs["facts"]
-        prepared = components.prepare(
+        fetched = add(components.fetch_mnist, dataset=dataset)
+        collected = add(components.collect_feedback, store=store, feedback_digest=feedback)
+        prepared = add(
+            components.prepare,
             fetched=fetched.outputs["fetched"],
             corrections=collected.outputs["corrections"],
-            data=data,
-            feedback=corrected,
+            data=fetched.outputs["data"],
+            feedback=collected.outputs["feedback"],
             seed=seed,
-            code=code,
         )
-        trained = components.train(
+        trained = add(
+            components.train,
             train_set=prepared.outputs["train_set"],
             validation_set=prepared.outputs["validation_set"],
-            prepared=prepared.outputs["facts"],
+            prepared=prepared.outputs["prepared"],
             preset=preset,
             network=model,
             epochs=epochs,
@@ -92,61 +89,73 @@ def build(configure: Configure = unchanged) -> Any:
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
-            code=code,
         )
-        evaluated = components.evaluate(
+        lineage = {
+            "data": fetched.outputs["data"],
+            "feedback": collected.outputs["feedback"],
+            "prepared": prepared.outputs["prepared"],
+            "trained": trained.outputs["trained"],
+        }
+        evaluated = add(
+            components.evaluate,
             model=trained.outputs["model"],
             test_set=prepared.outputs["test_set"],
             history=trained.outputs["history"],
-            data=data,
-            feedback=corrected,
-            prepared=prepared.outputs["facts"],
-            trained=trained.outputs["facts"],
-            code=code,
+            **lineage,
         )
-        published = components.publish(
+        published = add(
+            components.publish,
             model=trained.outputs["model"],
             test_set=prepared.outputs["test_set"],
             history=trained.outputs["history"],
             evaluation=evaluated.outputs["evaluation"],
-            prepared=prepared.outputs["facts"],
-            trained=trained.outputs["facts"],
+            **lineage,
             experiment=experiment,
             min_accuracy=min_accuracy,
             store=store,
-            code=code,
         )
-        deployed = components.deploy(
-            champion=published.outputs["champion"],
-            data=data,
-            feedback=corrected,
-            trained=trained.outputs["facts"],
-            published=published.outputs["facts"],
-            store=store,
-            code=code,
-        )
-        deployed.set_caching_options(enable_caching=False)  # the endpoint may have changed since the last run
-        for task in (fetched, collected, prepared, trained, evaluated, published, deployed):
-            configure(task)
-        return Outputs(
-            data,
-            corrected,
-            trained.outputs["facts"],
-            published.outputs["facts"],
-            deployed.outputs["facts"],
-            published.outputs["report"],
-        )
+        outputs = {
+            "data": fetched.outputs["data"],
+            "feedback": collected.outputs["feedback"],
+            "trained": trained.outputs["trained"],
+            "published": published.outputs["published"],
+        }
+        # Not cached, because the endpoint may have changed since the last run.
+        deployed = add(components.deploy, **outputs, store=store, cached=False)
+        report = published.outputs["report"]
+        return Outputs(**outputs | {"deployed": deployed.outputs["deployed"], "report": report})
 
     return digits_recognizer
 
 
+def unchanged(task: dsl.PipelineTask) -> None:
+    """Configure nothing."""
+
+
+def build(configure: Configure = unchanged) -> Any:
+    """Return the pipeline as KFP's component.
+
+    Args:
+        configure: called with each task; a backend sets there what only its engine has (image, secrets, limits).
+    """
+
+    def add(component: Any, *, cached: bool = True, **inputs: Any) -> dsl.PipelineTask:
+        task = component(**inputs, code=step_digest(component.name))
+        configure(task)
+        if not cached:
+            task.set_caching_options(enable_caching=False)
+        return task
+
+    return dsl.pipeline(name=NAME, description=DESCRIPTION)(define(add))
+
+
 def compile_to(path: Path, configure: Configure = unchanged, defaults: dict[str, Any] | None = None) -> None:
-    """Write the compiled pipeline (and what the cluster alone needs, its platform spec) as YAML.
+    """Write the compiled pipeline, and the platform spec that only a cluster needs, to `path` as YAML.
 
     Args:
         path: the file.
-        configure: as `build` takes it.
-        defaults: of parameters, in place of the definition's.
+        configure: as for `build`.
+        defaults: of parameters, in the place of the definition's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part.yaml")

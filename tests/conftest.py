@@ -60,6 +60,7 @@ def settings(tmp_path: Path) -> Settings:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One run of the steps on scikit-learn's digits, one epoch, as plain function calls."""
     from digits import steps
+    from digits.results import Lineage
 
     folder = tmp_path_factory.mktemp("finished")
     settings = Settings(home=folder / "home")
@@ -70,37 +71,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
                 patch.delenv(name)
         for name, value in settings.environ().items():
             patch.setenv(name, value)
-        sets = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
-        fetched = steps.fetch_mnist("sklearn-digits", folder / "fetched")
-        collected = steps.collect_feedback("", folder / "corrections.npz")
-        digests = {"fetched": fetched["digest"], "feedback": collected["digest"]}
-        prepared = steps.prepare(folder / "fetched", folder / "corrections.npz", digests, 0, sets)
-        parameters = {"preset": "fast", "model": "default", "epochs": 1, "optimizer": "adam"}
-        parameters |= {"batch_size": 0, "learning_rate": 0.0, "seed": 0}
-        trained = steps.train(sets, prepared, parameters, folder / "model", folder / "history.json")
-        judged = steps.evaluate(
-            folder / "model",
-            sets["test"],
-            prepared | {"model": trained["model"]},
-            folder / "history.json",
-            steps.about_run(fetched, collected, prepared, trained),
-            {"evaluation": folder / "evaluation.json", "report": folder / "evaluated.html"},
-        )
+        sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
+        model, history, test_set = folder / "model", folder / "history.json", sets["test_set"]
+        data = steps.fetch_mnist("sklearn-digits", folder / "fetched")
+        feedback = steps.collect_feedback("", folder / "corrections.npz")
+        prepared = steps.prepare(folder / "fetched", folder / "corrections.npz", data, feedback, 0, **sets)
+        trained = steps.train(sets["train_set"], sets["validation_set"], prepared, {"epochs": 1}, model, history)
+        lineage = Lineage(data, feedback, prepared, trained)
+        evaluation = folder / "evaluation.json"
+        steps.evaluate(model, test_set, history, lineage, evaluation=evaluation, report=folder / "evaluated.html")
         published = steps.publish(
-            {
-                "model": folder / "model",
-                "test": sets["test"],
-                "history": folder / "history.json",
-                "evaluation": folder / "evaluation.json",
-            },
-            {"test": prepared["test"], "weights": trained["weights"], "model": trained["model"]},
-            "digits-tests",
-            0.9,
-            "",
-            {"report": folder / "report.html"},
+            model,
+            test_set,
+            history,
+            evaluation,
+            lineage,
+            experiment="digits-tests",
+            min_accuracy=0.9,
+            store="",
+            report=folder / "report.html",
         )
-    facts = {"fetched": fetched, "prepared": prepared, "trained": trained, "accuracy": judged.accuracy}
-    return Finished(settings, folder, facts | {"published": published})
+    return Finished(settings, folder, lineage, published)
 
 
 @pytest.fixture

@@ -41,14 +41,14 @@ class Submission:
 
 def submission(settings: Settings, request: Request) -> Submission:
     """Return the submission for a request, with the pipeline compiled."""
-    from pipeline import EXPERIMENT, NAME, STEPS
+    from pipeline import DEFAULTS, NAME, STEPS
 
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return Submission(
         f"{NAME}-{stamp}-{secrets.token_hex(3)}",
         compiled(settings, () if request.use_cache else STEPS),
         request.parameters | external_inputs(settings),
-        str(request.parameters.get("experiment") or EXPERIMENT),
+        str(request.parameters.get("experiment") or DEFAULTS.experiment),
     )
 
 
@@ -68,10 +68,10 @@ def compiled(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS) -> Js
 
 def compile_version(settings: Settings, path: Path) -> str:
     """Compile to `path` and return the version's name, made of the digests of our code and of the compiled file."""
-    from pipeline.definition import CODE, compile_to
+    from pipeline.definition import compile_to
 
     compile_to(path, configure_task(settings))
-    return f"{CODE[:12]}-{sha256_of(path.read_bytes())[:8]}"
+    return sha256_of(path.read_bytes())[:16]
 
 
 def external_inputs(settings: Settings) -> Json:

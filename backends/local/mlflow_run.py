@@ -46,10 +46,10 @@ class MlflowRun:
             return ""
 
     def _make(self, future: Future[str]) -> None:
-        from pipeline import EXPERIMENT
+        from pipeline import DEFAULTS
 
         run_id = ""
-        experiment = self._record["parameters"].get("experiment") or EXPERIMENT
+        experiment = self._record["parameters"].get("experiment") or DEFAULTS.experiment
         tags = {"digits.run": self._run_id, "digits.backend": self._record["backend"]}
         try:
             run_id = mlflow_log.start_run(self._settings, experiment, self._run_id, tags)

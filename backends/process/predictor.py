@@ -108,7 +108,7 @@ def _fingerprint(settings: Settings) -> str:
     """Return a digest of the store, its credentials and the code. A digest, so that no credential is written."""
     values = settings.environ()
     access = [values[name] for name in get_scheme(settings.store).variables]
-    return sha256_of(canonical_json([settings.store, *access, provenance.digest(serving=True)]))[:12]
+    return sha256_of(canonical_json([settings.store, *access, provenance.source_digest()]))[:12]
 
 
 def _end(state: Predictor) -> None:

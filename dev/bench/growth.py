@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 from dev.bench import load, results, servers, serving, training
 from digits.data.dataset import Dataset, empty
 from digits.files import write_json
+from digits.results import CollectedFeedback, FetchedData, Lineage, PreparedData, Result, TrainedModel, read
 
 STEPS = ("prepare", "train", "evaluate")
 STEP_SECONDS, REST_SECONDS, LOAD_SECONDS = 900, 2, 5
@@ -46,8 +48,9 @@ def write_fetched(folder: Path, data: Path, count: int) -> None:
     """What the first two steps leave, with `count` training images and as many more test images."""
     fetched, times = folder / "fetched", count // 60_000
     train, test = (grow(Dataset(*training.mnist(data, part)), times) for part in ("train", "test"))
-    facts = {"digest": "", "train": train.save(fetched / "train.npz"), "test": test.save(fetched / "test.npz")}
-    write_json(fetched / "facts.json", facts)
+    digests = {"train": train.save(fetched / "train.npz"), "test": test.save(fetched / "test.npz")}
+    data = FetchedData("mnist", "", **digests, train_count=len(train), test_count=len(test))
+    write_json(folder / "data.json", asdict(data))
     empty().save(folder / "feedback.npz")
 
 
@@ -55,25 +58,30 @@ def one(step: str, folder: Path) -> dict[str, float]:
     """Run one step in this process. Gives its seconds without imports and the most bytes that it took."""
     from digits import steps
 
-    sets = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
-    said = {name: json.loads(file.read_text()) for name in STEPS if (file := folder / f"{name}.json").exists()}
-    history, collected = folder / "history.json", {"digest": empty().digest(), "count": 0, "rejected": 0}
+    sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
+    history, feedback = folder / "history.json", CollectedFeedback(empty().digest(), count=0, rejected=0)
+    data = _read(FetchedData, folder / "data.json")
     if step == "train":
         import digits.training.export
         import digits.training.fit  # noqa: F401 # imported before the clock runs
     began = time.perf_counter()
     if step == "prepare":
-        given = {"fetched": "", "feedback": collected["digest"]}
-        said[step] = steps.prepare(folder / "fetched", folder / "feedback.npz", given, 1, sets)
-    elif step == "train":
-        said[step] = steps.train(sets, said["prepare"], {"epochs": 1, "seed": 1}, folder / "model", history)
+        result: Any = steps.prepare(folder / "fetched", folder / "feedback.npz", data, feedback, 1, **sets)
     else:
-        outputs = {"evaluation": folder / "evaluation.json", "report": folder / "report.html"}
-        about = steps.about_run({"dataset": "mnist", "digest": ""}, collected, said["prepare"], said["train"])
-        digests = {"test": said["prepare"]["test"], "model": said["train"]["model"]}
-        said[step] = steps.evaluate(folder / "model", sets["test"], digests, history, about, outputs).as_dict()
-    write_json(folder / f"{step}.json", said[step])
+        prepared = _read(PreparedData, folder / "prepare.json")
+        if step == "train":
+            chosen = {"epochs": 1, "seed": 1}
+            result = steps.train(sets["train_set"], sets["validation_set"], prepared, chosen, folder / "model", history)
+        else:
+            lineage = Lineage(data, feedback, prepared, _read(TrainedModel, folder / "train.json"))
+            outputs = {"evaluation": folder / "evaluation.json", "report": folder / "report.html"}
+            result = steps.evaluate(folder / "model", sets["test_set"], history, lineage, **outputs)
+    write_json(folder / f"{step}.json", asdict(result))
     return {"seconds": time.perf_counter() - began, "bytes": servers.peak(os.getpid())}
+
+
+def _read(kind: type[Result], path: Path) -> Result:
+    return read(kind, json.loads(path.read_text()))
 
 
 def data_growth(data: Path, counts: list[int]) -> dict[str, dict[str, dict[str, float]]]:

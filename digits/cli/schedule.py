@@ -36,7 +36,7 @@ def schedule(
     if sum(map(bool, (cron, every, show, delete))) != 1:
         raise UsageError("expected one of --cron, --every, --list and --delete", remedy="digits schedule --help")
     from backends.kubeflow.submit import compiled
-    from pipeline import EXPERIMENT, NAME
+    from pipeline import DEFAULTS, NAME
 
     trigger = {"cron": _cron(cron)} if cron else {"every": _seconds(every)} if every else {}
     settings, api = connect()
@@ -55,7 +55,7 @@ def schedule(
         return
     parameters = chosen_parameters(options)
     spec = compiled(settings)
-    schedule_id = api.schedule(spec, NAME, str(parameters.get("experiment", EXPERIMENT)), parameters, trigger)
+    schedule_id = api.schedule(spec, NAME, str(parameters.get("experiment", DEFAULTS.experiment)), parameters, trigger)
     click.echo(f"scheduled {schedule_id}", err=True)
     if as_json:
         emit({"schedule": schedule_id})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def summary(result: Result, settings: Settings, *, with_next: bool = True) -> dict[str, Any]:
     """Print the result of a run, and the next command unless `with_next` is false. Return the object of `--json`."""
-    from digits.steps import plain
+    from digits.results import normalize_numbers
 
     if not result.outputs:  # a Kubeflow run whose pods, with the outputs in their logs, are gone
         steps = {name: {"state": s.state, "seconds": round(s.seconds, 2)} for name, s in result.steps.items()}
@@ -37,7 +37,7 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
         "promoted": published["promoted"],
         "why": published["why"],
         "champion": published["champion"],
-        "data": plain(result.outputs["data"] | {"feedback": result.outputs["feedback"]}),
+        "data": normalize_numbers(result.outputs["data"] | {"feedback": result.outputs["feedback"]}),
         "training_seconds": result.outputs["trained"]["seconds"],
         "mlflow_run": published["mlflow_run"],
         "endpoint": result.outputs["deployed"]["endpoint"],

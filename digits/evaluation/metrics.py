@@ -1,8 +1,10 @@
-"""How good a model is on a test set, in plain NumPy: everything that the gate, MLflow, KFP and the report show."""
+"""Metrics of a model on a test set, in plain NumPy. The gate, MLflow, KFP's page and the report show them."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,63 +14,73 @@ from numpy.typing import NDArray
 
 from digits.data.dataset import Dataset, Images, Labels
 
-Probabilities = NDArray[np.float32]
-WORST = 24
+Probabilities = NDArray[np.float32]  # (n, 10)
+MAX_MISTAKES = 24
 ROC_POINTS = 60
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one model on one test set; rates and probabilities are in 0..1."""
+    """The metrics of one model on one test set. Rates and probabilities are in 0..1."""
 
-    count: int
-    accuracy: float
-    interval: tuple[float, float]  # 95 % confidence
-    loss: float  # mean cross-entropy, in nats
-    auc: float  # mean area under the ten one-against-the-rest ROC curves
-    confusion: list[list[int]]  # [true digit][answer]
-    precision: list[float]
-    recall: list[float]
+    count: int  # test images
+    metrics: dict[str, float]  # by the names of METRICS
+    interval: tuple[float, float]  # 95 % confidence interval of the accuracy
+    confusion: list[list[int]]  # [label][predicted class]
+    precision: list[float]  # per class
+    recall: list[float]  # per class
     roc: list[list[float]]  # micro-averaged: [false positive rate, true positive rate, threshold]
     mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image (28 x 28)
+    correct_bits: str  # hex: one bit per test image, set if the model recognises it
+
+    @property
+    def accuracy(self) -> float:
+        """Return the share of test images that the model recognises."""
+        return self.metrics["accuracy"]
+
+    def correct(self) -> NDArray[np.bool_]:
+        """Return bool (count,): which test images the model recognises."""
+        bits = np.frombuffer(bytes.fromhex(self.correct_bits), np.uint8)
+        return np.unpackbits(bits, count=self.count).astype(bool)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the evaluation as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read the JSON file that holds `as_dict`."""
+        return cls(**json.loads(path.read_text()))
 
 
 def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
-    """Probabilities float32 (n, 10) that the ONNX model gives to images uint8 (n, 28, 28)."""
+    """Return the probabilities float32 (n, 10) of an ONNX model for images uint8 (n, 28, 28)."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [
-        session.run(None, {name: images[at : at + batch, ..., None].astype(np.float32) / 255})[0]
-        for at in range(0, len(images), batch)
+        session.run(None, {name: images[start : start + batch, ..., None].astype(np.float32) / 255})[0]
+        for start in range(0, len(images), batch)
     ]
     result: Probabilities = np.concatenate(parts) if parts else np.empty((0, 10), np.float32)
     return result
 
 
 def evaluate(probabilities: Probabilities, test: Dataset) -> Evaluation:
-    """Judge `probabilities` float32 (n, 10) against the labels of the n test images."""
+    """Compare `probabilities` float32 (n, 10) with the labels of the n test images."""
     labels, answers = test.labels.astype(int), probabilities.argmax(1)
     confusion = np.bincount(labels * 10 + answers, minlength=100).reshape(10, 10)
-    right = int(np.trace(confusion))
-    columns, rows = confusion.sum(0), confusion.sum(1)
-    given = probabilities[np.arange(len(labels)), labels]
-    wrong = np.flatnonzero(answers != labels)
-    worst = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")][:WORST]
+    correct = answers == labels
+    wrong = np.flatnonzero(~correct)
+    worst = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")][:MAX_MISTAKES]
     return Evaluation(
         count=len(labels),
-        accuracy=right / len(labels),
-        interval=wilson(right, len(labels)),
-        loss=float(-np.log(np.clip(given, 1e-12, 1)).mean()),
-        auc=_auc(probabilities, test.labels),
+        metrics={metric.name: metric.compute(probabilities, test.labels) for metric in METRICS},
+        interval=wilson(int(correct.sum()), len(labels)),
         confusion=confusion.tolist(),
-        precision=(np.diag(confusion) / np.maximum(columns, 1)).tolist(),
-        recall=(np.diag(confusion) / np.maximum(rows, 1)).tolist(),
+        precision=(np.diag(confusion) / np.maximum(confusion.sum(0), 1)).tolist(),
+        recall=(np.diag(confusion) / np.maximum(confusion.sum(1), 1)).tolist(),
         roc=_roc(probabilities, labels),
         mistakes=[
             {
@@ -80,19 +92,34 @@ def evaluate(probabilities: Probabilities, test: Dataset) -> Evaluation:
             }
             for i in worst
         ],
+        correct_bits=np.packbits(correct).tobytes().hex(),
     )
 
 
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a proportion. Wilson, Probable inference, JASA 22 (1927)."""
-    p, square = right / count, z * z
+def accuracy(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the share of images whose most likely class is their label."""
+    return float((probabilities.argmax(1) == labels).mean())
+
+
+def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the mean cross-entropy, in nats."""
+    return float(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1)).mean())
+
+
+def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a proportion. Wilson, Probable inference, JASA 22 (1927)."""
+    p, square = correct / count, z * z
     middle = (p + square / (2 * count)) / (1 + square / count)
     half = z * math.sqrt(p * (1 - p) / count + square / (4 * count * count)) / (1 + square / count)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _auc(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean over the digits of P(score of a positive > score of a negative), by the Mann-Whitney rank sum."""
+def mean_auc(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the mean area under the ten one-against-the-rest ROC curves, by the Mann-Whitney rank sum.
+
+    Mann and Whitney, On a test of whether one of two random variables is stochastically larger than the other,
+    Ann. Math. Statist. 18 (1947). Classes without images are left out; 0.5 if no class can be compared.
+    """
     areas = []
     for digit in range(10):
         positive = labels == digit
@@ -104,11 +131,33 @@ def _auc(probabilities: Probabilities, labels: Labels) -> float:
     return float(np.mean(areas)) if areas else 0.5
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a model: its name, and how the report shows it.
+
+    `name` is its key in the evaluation, in manifests and on KFP's page; MLflow has it as `test_NAME`.
+    """
+
+    name: str
+    label: str
+    format: str
+    compute: Callable[[Probabilities, Labels], float]  # from (n, 10) and (n,)
+
+
+# To add a metric, add an entry here: every place that shows metrics reads this tuple.
+METRICS = (
+    Metric("accuracy", "accuracy", "{:.2%}", accuracy),
+    Metric("loss", "loss", "{:.4f}", cross_entropy),
+    Metric("auc", "mean AUC", "{:.5f}", mean_auc),
+)
+
+
 def _roc(probabilities: Probabilities, labels: NDArray[np.int_]) -> list[list[float]]:
+    """Return at most ROC_POINTS points of the micro-averaged ROC curve, from low to high false positive rates."""
     truth = np.eye(10, dtype=bool)[labels].ravel()
     scores = probabilities.ravel()
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(truth[order])
-    at = np.unique(np.geomspace(1, len(order), ROC_POINTS).astype(int)) - 1
-    false, true = (at + 1 - hits[at]) / max((~truth).sum(), 1), hits[at] / max(truth.sum(), 1)
-    return [[float(f), float(t), float(scores[order[i]])] for f, t, i in zip(false, true, at, strict=True)]
+    cuts = np.unique(np.geomspace(1, len(order), ROC_POINTS).astype(int)) - 1
+    false, true = (cuts + 1 - hits[cuts]) / max((~truth).sum(), 1), hits[cuts] / max(truth.sum(), 1)
+    return [[float(f), float(t), float(scores[order[i]])] for f, t, i in zip(false, true, cuts, strict=True)]

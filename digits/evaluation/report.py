@@ -1,58 +1,68 @@
-"""The report of a run: one self-contained HTML file, light and dark, with everything inlined."""
+"""The report of a run: one self-contained HTML file, light and dark."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from digits.data import catalog
+from digits.evaluation.metrics import METRICS
+
+if TYPE_CHECKING:
+    from digits.evaluation.metrics import Evaluation
 
 TEMPLATE = Path(__file__).parent / "report.html"
 
-CORNER = 0.1  # of the ROC curve's square: nothing happens in the rest of it
+CORNER = 0.1  # the part of the ROC curve that is drawn: false positive rates up to this, true ones from 1 - this
 
 
 def render(
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     history: list[dict[str, float]],
     about: dict[str, Any],
     decision: dict[str, Any] | None = None,
 ) -> str:
-    """The report as HTML.
+    """Return the report as HTML.
 
     Args:
-        evaluation: `Evaluation.as_dict()`.
-        history: the epochs' figures.
-        about: `steps.about_run()`, with version, digest and MLflow's link once it is published.
-        decision: the gate's, with the time `at` which it was made.
+        evaluation: of the model on the test set.
+        history: loss, accuracy and time of each epoch.
+        about: `Lineage.describe()`; once published, with version, digest, experiment and MLflow's link.
+        decision: the gate's decision, with the time `at` which it was made.
     """
     import jinja2
 
-    # Everything shown is escaped: experiment names and labels come from people.
+    # Everything is escaped, because users choose experiment names and labels.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": lambda value, places=2: f"{value:.{places}%}"}
-    mistakes = [m | {"picture": _png(m["image"])} for m in evaluation["mistakes"]]
-    most_wrong = max(
-        (n for t, row in enumerate(evaluation["confusion"]) for a, n in enumerate(row) if a != t), default=0
-    )
+    environment.filters |= {"percent": _percent, "picture": _picture}
+    off_diagonal = np.array(evaluation.confusion) * (1 - np.eye(10, dtype=int))
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        e=evaluation | {"mistakes": mistakes},
+        e=evaluation,
+        metrics=[
+            f"{metric.label} {metric.format.format(evaluation.metrics[metric.name])}"
+            for metric in METRICS
+            if metric.name != "accuracy"  # the headline
+        ],
         history=history,
         about=about,
+        is_fallback=about["data"]["dataset"] == catalog.FALLBACK,
         decision=decision,
-        most_wrong=max(most_wrong, 1),
-        curves=_curves(history) if len(history) > 1 else [],  # one epoch is no line; the table has it
+        most_frequent_mistake=max(int(off_diagonal.max()), 1),
+        curves=_curves(history) if len(history) > 1 else [],  # one epoch gives no line, and the table has it
         corner=CORNER,
         roc=" ".join(
             f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"
-            for x, y, _ in _corner([[0, 0, 1], *evaluation["roc"]])
+            for x, y, _ in _corner([[0, 0, 1], *evaluation.roc])
         ),
     )
 
 
 def _corner(roc: list[list[float]]) -> list[list[float]]:
-    """The points within the corner that is drawn, and the one where the line leaves it."""
+    """Return the points within the corner, and the point at which the line leaves it."""
     within = [point for point in roc if point[0] <= CORNER]
     for x, y, threshold in roc[len(within) : len(within) + 1]:
         share = (CORNER - within[-1][0]) / (x - within[-1][0])
@@ -61,7 +71,7 @@ def _corner(roc: list[list[float]]) -> list[list[float]]:
 
 
 def _curves(history: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """Loss and accuracy over the epochs, as points of a drawing 300 wide and 100 high."""
+    """Return loss and accuracy by epoch as points of a drawing 300 wide and 100 high."""
     panels = []
     for title, keys in (("loss", ("loss", "val_loss")), ("accuracy", ("accuracy", "val_accuracy"))):
         values = [row[key] for row in history for key in keys]
@@ -76,14 +86,14 @@ def _curves(history: list[dict[str, float]]) -> list[dict[str, Any]]:
     return panels
 
 
-def _png(image: list[list[int]]) -> str:
-    """A 28 x 28 grey picture as a data: URL. PNG (ISO/IEC 15948), so that no imaging library is needed here."""
-    rows = b"".join(b"\0" + bytes(255 - value for value in row) for row in image)
+def _percent(value: float, places: int = 2) -> str:
+    return f"{value:.{places}%}"
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        body = kind + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
-    head = struct.pack(">IIBBBBB", len(image[0]), len(image), 8, 0, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _picture(image: list[list[int]]) -> str:
+    """Return an image, 0 paper to 255 ink, as the data: URL of a PNG with dark ink."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(255 - np.asarray(image, np.uint8)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -42,10 +42,13 @@ class Deployer(Protocol):
         """Deploy the release of that manifest, which is stored at `uri`."""
 
 
+DEPLOYERS: dict[str, Deployer] = {}  # those of this process, by name
+
+
 def find_deployer(name: str) -> Deployer:
     """Return the deployer of that name. Raises MissingError, which lists those installed."""
-    if name == FOLLOW:
-        return follow
+    if deployer := ({FOLLOW: follow} | DEPLOYERS).get(name):
+        return deployer
     points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if name not in points:
         raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([FOLLOW, *points])}, got {name!r}")

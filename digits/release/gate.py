@@ -1,4 +1,4 @@
-"""The promotion gate: good enough, and not significantly worse than the champion on the same images."""
+"""The promotion gate: accurate enough, and not significantly worse than the champion on the same images."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.05  # level of the one-sided test
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a release becomes the champion, and why, in one sentence."""
+    """The gate's decision on a release, with its reason in one sentence."""
 
     promote: bool
     why: str
     p_value: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the decision as JSON values."""
         return asdict(self)
 
 
 def decide(
-    right: NDArray[np.bool_], champion_right: NDArray[np.bool_] | None, *, min_accuracy: float, champion: str = ""
+    correct: NDArray[np.bool_], champion_correct: NDArray[np.bool_] | None, *, min_accuracy: float, champion: str = ""
 ) -> Decision:
-    """Judge a candidate.
+    """Decide whether a candidate becomes the champion.
 
     Args:
-        right: bool (n,), which of the n test images the candidate recognised.
-        champion_right: the same for the champion on the same images; None where there is no champion.
-        min_accuracy: the least accuracy in 0..1.
-        champion: the champion's version, for the sentence.
+        correct: bool (n,), which of the n test images the candidate recognises.
+        champion_correct: the same for the champion on the same images; None if there is no champion.
+        min_accuracy: the least accuracy, in 0..1.
+        champion: the champion's version, for the reason.
     """
-    accuracy = float(right.mean())
+    accuracy = float(correct.mean())
     if accuracy < min_accuracy:
         return Decision(False, f"accuracy {accuracy:.2%} is below the required {min_accuracy:.2%}")
-    if champion_right is None:
+    if champion_correct is None:
         return Decision(True, f"accuracy {accuracy:.2%}; the first release to pass")
-    lost = int((champion_right & ~right).sum())
-    won = int((right & ~champion_right).sum())
+    lost = int((champion_correct & ~correct).sum())
+    won = int((correct & ~champion_correct).sum())
     p = mcnemar(lost, won)
-    shown = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-    facts = f"{accuracy:.2%} against {champion_right.mean():.2%} of {champion}: {won} won, {lost} lost, {shown}"
+    significance = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    comparison = (
+        f"{accuracy:.2%} against {champion_correct.mean():.2%} of {champion}: {won} won, {lost} lost, {significance}"
+    )
     if p < SIGNIFICANCE:
-        return Decision(False, f"significantly worse than the champion: {facts}", p)
-    return Decision(True, f"not significantly worse than the champion: {facts}", p)
+        return Decision(False, f"significantly worse than the champion: {comparison}", p)
+    return Decision(True, f"not significantly worse than the champion: {comparison}", p)
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """One-sided exact p-value that a loss is likelier than a win, given the images on which two models differ.
+    """Return the one-sided exact p-value of the hypothesis that losses are not more likely than wins.
+
+    Losses and wins are the images that only the champion, or only the candidate, recognises.
 
     McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12 (1947);
     exact form: the upper tail of Binomial(lost + won, 1/2).

@@ -1,8 +1,8 @@
-"""Publishing a trained model: manifest, gate, ledger, MLflow and the final report, in an order that loses nothing.
+"""Publishing a trained model: manifest, gate, ledger and MLflow, in an order that survives an interruption.
 
-The release is complete in the store before anything refers to it, and MLflow knows all of its training, before the
-ledger makes it the champion. What comes behind that entry (the decision's own record, TensorFlow Serving's layout,
-MLflow's aliases) is made good when the publication is done again.
+The release is complete in the store before anything refers to it, and MLflow has its training logged before the ledger
+makes it the champion. What follows that ledger entry (the record of the decision, TensorFlow Serving's layout, MLflow's
+aliases) is repaired when the same model is published again.
 """
 
 from __future__ import annotations
@@ -10,180 +10,156 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from digits import provenance
 from digits.data import catalog
 from digits.data.dataset import Dataset
 from digits.evaluation import metrics, report
-from digits.files import canonical_json, write_whole
+from digits.files import canonical_json
 from digits.release import gate, golden, ledger, mlflow_log, mlflow_registry, releases
 from digits.release.serving_layout import write_serving_layout
 from digits.release.write import write_release
+from digits.results import PublishedRelease
 from digits.settings import Settings
 from digits.signature import MODEL_SIGNATURE
 from digits.store import ObjectStore
 
 
-def publish(
-    settings: Settings,
-    store: ObjectStore,
-    *,
-    inputs: dict[str, Path],
-    digests: dict[str, str],
-    experiment: str,
-    min_accuracy: float,
-    report_path: Path,
-) -> dict[str, Any]:
-    """See `digits.steps.publish`."""
-    judged = json.loads(inputs["evaluation"].read_text())
-    history = json.loads(inputs["history"].read_text())
-    test = Dataset.load(inputs["test"], digest=digests["test"])
-    about, figures = judged["about"], judged["evaluation"]
-    right = np.unpackbits(np.frombuffer(bytes.fromhex(judged["right"]), np.uint8), count=len(test)).astype(bool)
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model, with what its manifest, MLflow and the gate need."""
 
-    digest = releases.identity(
-        weights=digests["weights"], data=about["data"], code=about["code"], parameters=about["parameters"]
-    )
-    version = releases.version_from_digest(digest)
-    with mlflow_log.current_run(settings, experiment, version) as run_id:
-        # The run names the release before the release names the run: whenever this ends, the chain holds.
-        mlflow_log.name_release(settings, run_id, version, digest)
-        manifest = write_release(
-            store, inputs["model"], _manifest(version, digest, about, figures, inputs["model"], test, right, run_id)
+    model: Path  # the folder of the exported model
+    test: Dataset
+    history: list[dict[str, float]]  # one entry per epoch
+    evaluation: metrics.Evaluation
+    about: dict[str, Any]  # `Lineage.describe()`
+    min_accuracy: float  # for a promotion, in 0..1
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the release's digest."""
+        about = self.about
+        return releases.identity(
+            weights=about["weights"], data=about["data"], code=about["code"], parameters=about["parameters"]
         )
 
-        _log(settings, run_id, manifest, about, figures, history, inputs["model"])
+    @property
+    def version(self) -> str:
+        """Return the release's version."""
+        return releases.version_from_digest(self.digest)
 
-        decision = _gate(store, version, manifest, right, test, min_accuracy)
+
+def publish_candidate(
+    settings: Settings, store: ObjectStore, candidate: Candidate, experiment: str
+) -> tuple[PublishedRelease, str]:
+    """Publish a candidate and log it to the MLflow experiment. Returns the release and the report as HTML."""
+    version, digest = candidate.version, candidate.digest
+    with mlflow_log.current_run(settings, experiment, version) as run_id:
+        # The run names the release before the release names the run, so that `digits verify` finds both at any time.
+        mlflow_log.name_release(settings, run_id, version, digest)
+        manifest = write_release(store, candidate.model, _manifest(candidate, run_id))
+        _log(settings, run_id, manifest, candidate)
+        decision = _gate(store, candidate)
         html = report.render(
-            figures,
-            history,
-            about
+            candidate.evaluation,
+            candidate.history,
+            candidate.about
             | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
             | {"mlflow_run": run_id, "mlflow": mlflow_log.link(settings, run_id)},
             decision.as_dict() | {"at": provenance.timestamp()},
         )
-        write_whole(report_path, html)
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
         if decision.promote:
             write_serving_layout(store)
         mlflow_registry.mirror_ledger(settings, store)
         champion = ledger.champion(store)
-        return {
-            "version": version,
-            "digest": digest,
-            "uri": releases.release_uri(store, version),
-            "accuracy": figures["accuracy"],
-            "promoted": decision.promote,
-            "why": decision.why,
-            "champion": champion,
-            "champion_uri": releases.release_uri(store, champion) if champion else "",
-            "mlflow_run": run_id,
-        }
+    published = PublishedRelease(
+        version=version,
+        digest=digest,
+        uri=releases.release_uri(store, version),
+        accuracy=candidate.evaluation.accuracy,
+        promoted=decision.promote,
+        why=decision.why,
+        champion=champion,
+        champion_uri=releases.release_uri(store, champion) if champion else "",
+        mlflow_run=run_id,
+    )
+    return published, html
 
 
-def _manifest(
-    version: str,
-    digest: str,
-    about: dict[str, Any],
-    figures: dict[str, Any],
-    model: Path,
-    test: Dataset,
-    right: np.ndarray[Any, np.dtype[np.bool_]],
-    run_id: str,
-) -> releases.Manifest:
-    """All but the files' digests, which publishing adds."""
-    chosen = int(right.argmax())  # the first test image that the model recognises
-    probabilities = metrics.predict(model / "model.onnx", test.images[chosen : chosen + 1])[0]
+def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
+    """Return the manifest without the files' digests, which `write_release` adds."""
+    first = int(candidate.evaluation.correct().argmax())  # the first test image that the model recognises
+    image = candidate.test.images[first : first + 1]
+    evaluation = candidate.evaluation
     return {
         "name": "digits",
-        "version": version,
-        "digest": digest,
+        "version": candidate.version,
+        "digest": candidate.digest,
         "signature": MODEL_SIGNATURE,
-        "weights": about["weights"],
-        "data": about["data"],
-        "code": about["code"],
-        "libraries": about["libraries"],
-        "parameters": about["parameters"],
+        **{name: candidate.about[name] for name in ("weights", "data", "code", "libraries", "parameters")},
         "mlflow_run": run_id,
-        "metrics": {name: figures[name] for name in ("accuracy", "interval", "loss", "auc", "count")},
-        "golden": golden.create(test.images[chosen], probabilities),
+        "metrics": {"count": evaluation.count, "interval": evaluation.interval, **evaluation.metrics},
+        "golden": golden.create(image[0], metrics.predict(candidate.model / "model.onnx", image)[0]),
     }
 
 
-def _gate(
-    store: ObjectStore,
-    version: str,
-    manifest: releases.Manifest,
-    right: np.ndarray[Any, np.dtype[np.bool_]],
-    test: Dataset,
-    min_accuracy: float,
-) -> gate.Decision:
-    """Promote `version` if it passes; judged again should another promotion come between."""
-    decided: list[gate.Decision] = []
+def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:
+    """Promote the candidate if it passes. If the champion changes meanwhile, it is compared with the new one."""
+    decisions: list[gate.Decision] = []
 
     def recheck(champion: str) -> str | None:
-        decision = _judge(store, champion, manifest, right, test, min_accuracy)
-        decided.append(decision)
-        return decision.why if decision.promote else None
+        decisions.append(_decide(store, champion, candidate))
+        return decisions[-1].why if decisions[-1].promote else None
 
-    if ledger.champion(store) == version:
+    if ledger.champion(store) == candidate.version:
         return gate.Decision(True, "it is the champion already")
-    ledger.promote(store, version, "", recheck=recheck)
-    return decided[-1] if decided else gate.Decision(True, "promoted by another run of the same release")
+    ledger.promote(store, candidate.version, "", recheck=recheck)
+    return decisions[-1] if decisions else gate.Decision(True, "promoted by another run of the same release")
 
 
-def _judge(
-    store: ObjectStore,
-    champion: str,
-    manifest: releases.Manifest,
-    right: np.ndarray[Any, np.dtype[np.bool_]],
-    test: Dataset,
-    min_accuracy: float,
-) -> gate.Decision:
+def _decide(store: ObjectStore, champion: str, candidate: Candidate) -> gate.Decision:
+    """Compare the candidate with `champion`, a version; '' if there is none."""
+    correct, version = candidate.evaluation.correct(), candidate.version
     if not champion:
-        return gate.decide(right, None, min_accuracy=min_accuracy)
-    version = manifest["version"]
-    if before := [entry.n for entry in ledger.entries(store) if entry.version == version]:
-        # Whoever replaced it or rolled it back meant to; a run of the same data and settings must not undo that.
-        back = f"digits promote {version} brings it back"
-        return gate.Decision(False, f"it was the champion before (ledger entry {before[-1]}); {back}")
-    ours, theirs = manifest["data"]["dataset"], releases.load(store, champion)["data"]["dataset"]
-    if theirs not in {ours, catalog.FALLBACK}:
-        # On its own test set a model of other data would always win; only the fall-back's champion gives way.
-        return gate.Decision(False, f"trained on {ours}; the champion {champion} was trained on {theirs}")
+        return gate.decide(correct, None, min_accuracy=candidate.min_accuracy)
+    if earlier := [entry.n for entry in ledger.entries(store) if entry.version == version]:
+        # It was replaced or rolled back on purpose; a run of the same data and settings must not undo that.
+        remedy = f"digits promote {version} brings it back"
+        return gate.Decision(False, f"it was the champion before (ledger entry {earlier[-1]}); {remedy}")
+    own, other = candidate.about["data"]["dataset"], releases.load(store, champion)["data"]["dataset"]
+    if other not in {own, catalog.FALLBACK}:
+        # Tested on its own data set, a model of other data would always win. The fallback's champion may be replaced.
+        return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
     with tempfile.TemporaryDirectory() as folder:
         releases.download(store, champion, Path(folder), only="model.onnx")
-        answers = metrics.predict(Path(folder) / "model.onnx", test.images).argmax(1)
-    return gate.decide(right, answers == test.labels, min_accuracy=min_accuracy, champion=champion)
+        answers = metrics.predict(Path(folder) / "model.onnx", candidate.test.images).argmax(1)
+    return gate.decide(
+        correct, answers == candidate.test.labels, min_accuracy=candidate.min_accuracy, champion=champion
+    )
 
 
-def _log(
-    settings: Settings,
-    run_id: str,
-    manifest: releases.Manifest,
-    about: dict[str, Any],
-    figures: dict[str, Any],
-    history: list[dict[str, float]],
-    model: Path,
-) -> None:
-    scalars = {name: figures[name] for name in ("accuracy", "loss", "auc")}
-    scalars |= {f"precision_{d}": value for d, value in enumerate(figures["precision"])}
-    scalars |= {f"recall_{d}": value for d, value in enumerate(figures["recall"])}
+def _log(settings: Settings, run_id: str, manifest: releases.Manifest, candidate: Candidate) -> None:
+    """Log parameters, metrics and files to the MLflow run, and register the model once."""
+    evaluation, about = candidate.evaluation, candidate.about
+    scalars = dict(evaluation.metrics)
+    scalars |= {f"precision_{label}": value for label, value in enumerate(evaluation.precision)}
+    scalars |= {f"recall_{label}": value for label, value in enumerate(evaluation.recall)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copy(model / "architecture.json", folder / "architecture.json")
-        (folder / "confusion_matrix.json").write_bytes(canonical_json(figures["confusion"]))
+        shutil.copy(candidate.model / "architecture.json", folder / "architecture.json")
+        (folder / "confusion_matrix.json").write_bytes(canonical_json(evaluation.confusion))
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
         mlflow_log.log_training(
             settings,
             run_id,
             parameters=about["parameters"],
-            history=history,
+            history=candidate.history,
             metrics={f"test_{key}": value for key, value in scalars.items()},
             tags={
                 "dataset": about["data"]["dataset"],
@@ -193,4 +169,4 @@ def _log(
             folder=folder,
         )
     if not mlflow_registry.find_registered(settings, manifest["version"]):
-        mlflow_registry.register(settings, run_id, model / "model.onnx", manifest)
+        mlflow_registry.register(settings, run_id, candidate.model / "model.onnx", manifest)

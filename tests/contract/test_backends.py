@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import psutil
 import pytest
 
-from backends import fake, runs
+from backends import runs
 from backends.base import Request
 from backends.docker import containers
 from digits.data import fetch
 from digits.errors import Interrupted, StepFailed
 from digits.release import ledger, releases
 from digits.store import open_store
-from pipeline import STEPS, definition
+from pipeline import STEPS
 from tests.helpers.engines import PARAMETERS
 
 # The fake runs the libraries in this process, and their warnings are theirs.
@@ -88,8 +87,6 @@ def test_a_default_that_is_given_is_the_same_as_none(world, first):
 
 def test_a_deployer_that_is_not_there_is_named(world, first):
     """DIGITS_DEPLOYER reaches the last step, past the cache, and one that nobody registered fails it by name."""
-    if world.backend.name == "fake":
-        pytest.skip("fake: it deploys to itself")
     own = world.backend.settings
     world.backend.settings = dataclasses.replace(own, deployer="nowhere")
     try:
@@ -180,14 +177,6 @@ def test_no_secret_is_in_anything_that_was_written(world, first):
     for key in store.keys():  # noqa: SIM118 # a method of ours, not of a dict
         content = store.get(key)
         assert not any(secret in content for secret in secrets), key
-
-
-def test_the_fakes_defaults_are_the_definitions():
-    """The fake wires the steps by hand, but asks for what the definition asks for."""
-    inputs = definition.build().component_spec.inputs
-    declared = {name: spec.default for name, spec in inputs.items()}
-    assert declared == fake.DEFAULTS | {name: declared[name] for name in ("store", "feedback", "code")}
-    assert json.dumps(fake.DEFAULTS)
 
 
 def _left(world):

@@ -33,6 +33,7 @@ HEADINGS = {
     "an optimizer": "An optimizer",
     "a network": "A network",
     "a step": "A step",
+    "a metric": "A metric",
     "an object store": "An object store",
     "a backend": "A backend",
     "a protocol": "A protocol of the endpoint",
@@ -104,12 +105,13 @@ def apply(path: Path, where: str, anchor: str, lines: str) -> None:
 
 
 def test_the_examples_together_make_a_release(extended: Extended, tmp_path: Path) -> None:
-    """The added optimizer, network, step, store and backend make one release together."""
+    """The added optimizer, network, step, metric, store and backend make one release together."""
     options = "--backend here --optimizer careful --preset plain --dataset sklearn-digits --min-accuracy 0.3 --json"
     answer = json.loads(extended.python(tmp_path, "-m", "digits", "run", *options.split()))
     assert answer["steps"]["weigh"]["state"] == "done"
     manifest = json.loads((tmp_path / "store" / "models/digits" / answer["release"] / "manifest.json").read_text())
     assert (manifest["parameters"]["optimizer"], manifest["parameters"]["preset"]) == ("careful", "plain")
+    assert manifest["metrics"]["accuracy"] <= manifest["metrics"]["top2"] <= 1
 
 
 def test_an_added_step_is_compiled(extended: Extended, tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_an_added_data_set_is_fetched_from_its_mirror(mirror: tuple[Path, str], 
     fetch = (
         "import json, pathlib, sys; from digits import steps; from digits.data import catalog;"
         " fetched = steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]));"
-        " print(json.dumps(fetched | {'digits': catalog.are_digits('fashion-mnist')}))"
+        " print(json.dumps(vars(fetched) | {'digits': catalog.are_digits('fashion-mnist')}))"
     )
     fetched = json.loads(run_python(["-c", fetch, str(tmp_path / "out")], environment))
     assert (fetched["dataset"], fetched["train_count"], fetched["test_count"]) == ("fashion-mnist", 7, 3)

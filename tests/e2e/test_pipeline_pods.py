@@ -78,13 +78,13 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
     assert listed.seen == set()
 
     assert set(outputs) == set(STEPS)
-    facts = outputs["publish"]["facts"]
-    assert (facts["promoted"], outputs["fetch-mnist"]["facts"]["dataset"]) == (True, "mnist")
-    assert outputs["collect-feedback"]["facts"]["digest"] == feedback_digest(namespace)
-    assert ledger.champion(namespace.store) == facts["version"]
+    published = outputs["publish"]["published"]
+    assert (published["promoted"], outputs["fetch-mnist"]["data"]["dataset"]) == (True, "mnist")
+    assert outputs["collect-feedback"]["feedback"]["digest"] == feedback_digest(namespace)
+    assert ledger.champion(namespace.store) == published["version"]
     (event,) = [event for event in events_of(driver.logs["deploy"], "deploy") if event["event"] == "outputs"]
-    assert event["outputs"]["published"]["version"] == facts["version"]
-    assert event["outputs"]["deployed"] == outputs["deploy"]["facts"]
+    assert event["outputs"]["published"]["version"] == published["version"]
+    assert event["outputs"]["deployed"] == outputs["deploy"]["deployed"]
     assert any(event["event"] == "progress" for event in events_of(driver.logs["train"], "train"))
 
     images_, labels = digits_images[0][:100], digits_images[1][:100]
@@ -92,8 +92,8 @@ def test_the_compiled_pipeline_ends_in_a_served_model(namespace: Namespace, driv
         about = request_json(f"{url}/v2/models/digits")["parameters"]
         answer = request_json(f"{url}/v1/models/digits:predict", {"instances": (images_ / 255).tolist()})
     classes = np.argmax(answer["predictions"], axis=1)
-    print("predictions", classes.tolist(), "labels", labels.tolist(), f"accuracy {facts['accuracy']:.2%}")
-    assert about["release"] == facts["version"]
+    print("predictions", classes.tolist(), "labels", labels.tolist(), f"accuracy {published['accuracy']:.2%}")
+    assert about["release"] == published["version"]
     assert np.mean(classes == labels) > 0.9
     secrets_stay_secret(namespace, driver)
 
@@ -149,9 +149,10 @@ def test_an_account_without_rights_deploys_nothing(
 ) -> None:
     """Without the permissions of manifests/base/rbac.yaml the deploy step fails and names them; with them it serves."""
     manifest, _ = namespace.publish(small_releases[0])
-    facts = {"facts": {}, "champion": manifest["version"]}
-    for step in ("fetch-mnist", "collect-feedback", "train", "publish"):
-        driver.outputs[step] = {"parameterValues": facts, "artifacts": {}}
+    ledger.promote(namespace.store, manifest["version"], "a test")
+    steps = {"fetch-mnist": "data", "collect-feedback": "feedback", "train": "trained", "publish": "published"}
+    for step, output in steps.items():
+        driver.outputs[step] = {"parameterValues": {output: {}}, "artifacts": {}}
     driver.account = "default"
     with pytest.raises(StepError) as raised:
         driver.step("deploy")
@@ -162,6 +163,6 @@ def test_an_account_without_rights_deploys_nothing(
     namespace.kubectl("delete", "pod", f"{driver.run_id}-deploy")
     driver.account = ACCOUNT
     driver.step("deploy")
-    assert driver.outputs["deploy"]["parameterValues"]["facts"]["version"] == manifest["version"]
+    assert driver.outputs["deploy"]["parameterValues"]["deployed"]["version"] == manifest["version"]
     with rollout.connected(namespace.settings) as url:
         assert request_json(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from digits.steps import plain
+from digits.results import normalize_numbers
 from digits.store import ObjectStore
 
 Json = dict[str, Any]
@@ -90,7 +90,7 @@ class Driver:
         executor = self.pipeline["components"][self.steps[name]["componentRef"]["name"]]["executorLabel"]
         container = self.pipeline["deploymentSpec"]["executors"][executor]["container"]
         extra = self.platform[executor]
-        executor_input = json.dumps(plain(self._executor_input(name)))  # Kubeflow writes 3.0 as 3
+        executor_input = json.dumps(normalize_numbers(self._executor_input(name)))  # Kubeflow writes 3.0 as 3
         command = [part.replace("{{$}}", executor_input) for part in [*container["command"], *container["args"]]]
         main = {
             "name": "main",

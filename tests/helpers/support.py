@@ -25,6 +25,7 @@ import pytest
 from digits.release import releases
 from digits.release.mlflow_client import connect
 from digits.release.write import write_release
+from digits.results import Lineage, PublishedRelease
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 
@@ -135,7 +136,8 @@ class Finished:
 
     settings: Settings
     folder: Path
-    facts: dict[str, Any]
+    lineage: Lineage
+    published: PublishedRelease
 
     @property
     def store(self) -> ObjectStore:
@@ -145,7 +147,7 @@ class Finished:
     @property
     def version(self) -> str:
         """The release's version."""
-        return str(self.facts["published"]["version"])
+        return self.published.version
 
     def copy(self, home: Path) -> Settings:
         """The settings of a copy of this installation that a test may change."""

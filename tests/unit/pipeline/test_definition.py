@@ -1,16 +1,20 @@
-"""The compiled definition: seven steps, their order, their artifacts, and nothing of this machine."""
+"""The compiled definition: seven steps, their order, their artifacts, and no data of this machine."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from digits.provenance import step_digest
+from digits.training.recipe import PRESETS, TrainingConfig
+from pipeline import DEFAULTS
 from tests.helpers.support import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # kfp's
@@ -22,14 +26,14 @@ ORDER = {
     "prepare": {"fetch-mnist", "collect-feedback"},
     "train": {"prepare"},
     "evaluate": {"fetch-mnist", "collect-feedback", "prepare", "train"},
-    "publish": {"prepare", "train", "evaluate"},
-    "deploy": {"publish", "train", "collect-feedback", "fetch-mnist"},  # it tells what they have found
+    "publish": {"fetch-mnist", "collect-feedback", "prepare", "train", "evaluate"},
+    "deploy": {"publish", "train", "collect-feedback", "fetch-mnist"},  # it emits their outputs
 }
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The compiled YAML, made with secrets in the environment."""
+    """The YAML, compiled with secrets in the environment."""
     from pipeline.definition import compile_to
 
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
@@ -44,12 +48,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def spec(text: str) -> dict[str, Any]:
     """Its first document, the pipeline's specification."""
-    found: dict[str, Any] = next(iter(yaml.safe_load_all(text)))
-    return found
+    document: dict[str, Any] = next(iter(yaml.safe_load_all(text)))
+    return document
 
 
 def test_it_loads_with_kfp(text: str) -> None:
-    """KFP itself accepts the YAML and finds the parameters with the earlier designs' defaults."""
+    """KFP loads the YAML, and the parameters have the earlier designs' defaults."""
     from kfp import components
 
     loaded = components.load_component_from_text(text)
@@ -60,17 +64,17 @@ def test_it_loads_with_kfp(text: str) -> None:
 
 
 def test_seven_steps_in_their_order(spec: dict[str, Any]) -> None:
-    """The seven steps depend on each other as designed; the two first depend on nothing, and deploy is not cached."""
+    """The seven steps depend on each other as designed, the first two on nothing, and only deploy is not cached."""
     from pipeline import STEPS
 
     tasks = spec["root"]["dag"]["tasks"]
     assert {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()} == ORDER
-    assert set(STEPS) == set(ORDER)
+    assert tuple(ORDER) == STEPS
     assert [name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")] == ["deploy"]
 
 
 def test_artifacts_are_typed(spec: dict[str, Any]) -> None:
-    """Each step declares what it writes by KFP's own types."""
+    """Each step declares its outputs with KFP's own types."""
 
     def outputs(step: str) -> dict[str, str]:
         artifacts = spec["components"][f"comp-{step}"].get("outputDefinitions", {}).get("artifacts", {})
@@ -90,20 +94,33 @@ def test_artifacts_are_typed(spec: dict[str, Any]) -> None:
     assert outputs("publish") == {"report": "HTML"}
 
 
-def test_every_step_says_which_code_it_is(spec: dict[str, Any]) -> None:
-    """The digest of our code is a parameter of each step, because no cache looks at it otherwise."""
-    for step in ORDER:
-        assert "code" in spec["components"][f"comp-{step}"]["inputDefinitions"]["parameters"]
+def test_the_digest_of_its_code_is_in_each_steps_cache_key(spec: dict[str, Any]) -> None:
+    """The digest of a step's code is one of its parameters, because no engine's cache considers it otherwise."""
+    for step, task in spec["root"]["dag"]["tasks"].items():
+        assert task["inputs"]["parameters"]["code"] == {"runtimeValue": {"constant": step_digest(step)}}
+
+
+def test_the_defaults_are_those_of_the_package(spec: dict[str, Any]) -> None:
+    """The definition's parameters have the defaults that the command line shows."""
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    defaults = {name: parameter["defaultValue"] for name, parameter in inputs.items()}
+    assert defaults == asdict(DEFAULTS) | {"store": "", "feedback": ""}
+
+
+def test_the_training_defaults_are_the_recipes() -> None:
+    """The definition and the recipe name the same preset, network and optimizer by default."""
+    shared = asdict(TrainingConfig())
+    assert asdict(DEFAULTS).items() >= (shared | {"epochs": PRESETS[shared["preset"]].epochs}).items()
 
 
 def test_nothing_is_installed_at_start(text: str) -> None:
-    """No step asks pip for anything, so a cluster without a network runs it."""
+    """No step calls pip, so the pipeline runs on a cluster without a network."""
     assert "pip install" not in text
     assert "ensurepip" not in text
 
 
 def test_it_holds_no_secret_and_no_path_of_this_machine(text: str) -> None:
-    """Neither credentials nor folders nor names of this machine are compiled in."""
+    """The YAML has no credential, folder, host name or user name of this machine."""
     forbidden = [*CANARIES.values(), "/canary/home", str(ROOT), str(Path.home()), socket.gethostname()]
     if getpass.getuser() not in {"root", "user"}:
         forbidden.append(getpass.getuser())
@@ -113,7 +130,7 @@ def test_it_holds_no_secret_and_no_path_of_this_machine(text: str) -> None:
 
 
 def test_compiling_twice_gives_the_same(text: str, tmp_path: Path) -> None:
-    """The YAML depends on the code alone."""
+    """The YAML depends only on the code."""
     from pipeline.definition import compile_to
 
     compile_to(tmp_path / "again.yaml")

@@ -35,8 +35,8 @@ def test_figures_agree_with_scikit_learn(ties: bool) -> None:
     test, probabilities, result = judged(700, ties=ties)
     answers = probabilities.argmax(1)
     assert result.accuracy == pytest.approx(sklearn_metrics.accuracy_score(test.labels, answers))
-    assert result.loss == pytest.approx(sklearn_metrics.log_loss(test.labels, probabilities), rel=1e-5)
-    assert result.auc == pytest.approx(
+    assert result.metrics["loss"] == pytest.approx(sklearn_metrics.log_loss(test.labels, probabilities), rel=1e-5)
+    assert result.metrics["auc"] == pytest.approx(
         sklearn_metrics.roc_auc_score(test.labels, probabilities, multi_class="ovr", average="macro"), rel=1e-6
     )
     assert result.confusion == sklearn_metrics.confusion_matrix(test.labels, answers, labels=range(10)).tolist()
@@ -57,7 +57,7 @@ def test_digits_that_never_occur_are_no_error() -> None:
     labels = np.full(6, 3, np.uint8)
     probabilities = np.tile(np.eye(10, dtype=np.float32)[3], (6, 1))
     result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels))
-    assert (result.accuracy, result.recall[3], result.recall[4], result.auc) == (1.0, 1.0, 0.0, 0.5)
+    assert (result.accuracy, result.recall[3], result.recall[4], result.metrics["auc"]) == (1.0, 1.0, 0.0, 0.5)
     assert result.mistakes == []
 
 
@@ -66,7 +66,7 @@ def test_the_worst_mistakes_come_first() -> None:
     test, probabilities, result = judged(700)
     sureness = [mistake["probability"] for mistake in result.mistakes]
     assert sureness == sorted(sureness, reverse=True)
-    assert len(sureness) == metrics.WORST
+    assert len(sureness) == metrics.MAX_MISTAKES
     wrong = probabilities.argmax(1) != test.labels
     assert sureness[0] == pytest.approx(float(probabilities.max(1)[wrong].max()))
     for mistake in result.mistakes:

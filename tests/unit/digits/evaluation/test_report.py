@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from digits.evaluation import report
+from digits.evaluation.metrics import Evaluation
 from tests.helpers.support import Finished
 
 VOID = {"meta", "img", "br", "polyline", "link", "input", "hr"}
@@ -54,11 +56,14 @@ def published(finished: Finished) -> str:
 
 
 def rendered(finished: Finished, **about: object) -> str:
-    """A report of the finished run with some of what it says replaced."""
-    judged = json.loads((finished.folder / "evaluation.json").read_text())
+    """Return a report of the finished run that was not promoted, with some of its description replaced."""
     history = json.loads((finished.folder / "history.json").read_text())
     decision = {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z"}
-    return report.render(judged["evaluation"], history, judged["about"] | about, decision)
+    return report.render(evaluation(finished), history, finished.lineage.describe() | about, decision)
+
+
+def evaluation(finished: Finished) -> Evaluation:
+    return Evaluation.load(finished.folder / "evaluation.json")
 
 
 def test_the_page_is_whole(published: str) -> None:
@@ -86,11 +91,10 @@ def test_nothing_comes_from_elsewhere(published: str) -> None:
 def test_everything_is_said(published: str, finished: Finished) -> None:
     """Accuracy, interval, learning curves, confusion, each digit, decision, digests and MLflow are on the page."""
     page = Page(published)
-    facts = finished.facts
     for word in ("95% interval", "Learning", "Confusion", "precision", "recall", "Worst mistakes", "Promoted\non 20"):
         assert word in page.text
-    assert f"{facts['accuracy']:.2%}" in page.text
-    for digest in (facts["published"]["digest"], facts["trained"]["weights"], facts["fetched"]["digest"]):
+    assert f"{finished.published.accuracy:.2%}" in page.text
+    for digest in (finished.published.digest, finished.lineage.trained.weights, finished.lineage.data.digest):
         assert digest in page.text
     assert "mlflow ui --backend-store-uri sqlite:///" in page.text
 
@@ -116,7 +120,7 @@ def test_hostile_names_are_shown_as_text(finished: Finished) -> None:
 def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
     """The inlined PNG opens with another library and holds the very pixels, ink black."""
     image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    data = report._png(image.tolist()).removeprefix("data:image/png;base64,")
+    data = report._picture(image.tolist()).removeprefix("data:image/png;base64,")
     with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
         assert np.array_equal(255 - np.asarray(opened), image)
 
@@ -124,17 +128,16 @@ def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
 def test_one_epoch_and_equal_values_can_be_drawn(finished: Finished) -> None:
     """A curve of no range is no division by zero, and one epoch, which is no curve, leaves no empty frame."""
     row = {"epoch": 1, "loss": 0.5, "accuracy": 1.0, "val_loss": 0.5, "val_accuracy": 1.0, "seconds": 1.0}
-    judged = json.loads((finished.folder / "evaluation.json").read_text())
-    one, two = (report.render(judged["evaluation"], rows, judged["about"]) for rows in ([row], [row, row]))
+    about = finished.lineage.describe()
+    one, two = (report.render(evaluation(finished), rows, about) for rows in ([row], [row, row]))
     assert (one.count("over the epochs"), two.count("over the epochs")) == (0, 2)
 
 
 def test_the_roc_line_ends_at_the_frame(finished: Finished) -> None:
     """Between the last point within the corner and the next one the line is cut where it leaves the frame."""
-    judged = json.loads((finished.folder / "evaluation.json").read_text())
     corner = report.CORNER
     roc = [[0.0, 0.5, 0.9], [corner / 2, 0.96, 0.5], [corner * 1.5, 1.0, 0.1]]
-    html = report.render(judged["evaluation"] | {"roc": roc}, [], judged["about"])
+    html = report.render(dataclasses.replace(evaluation(finished), roc=roc), [], finished.lineage.describe())
     points = html.rpartition('points="')[2].partition('"')[0].split()
     ends = [tuple(map(float, point.split(","))) for point in points]
     assert ends[-1] == (200.0, round((1 - 0.98) / corner * 100, 1))

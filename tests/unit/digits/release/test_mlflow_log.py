@@ -24,13 +24,13 @@ def copied(finished: Finished, tmp_path: Path) -> Settings:
 def test_a_run_holds_everything(finished: Finished) -> None:
     """The database holds parameters, metrics of each epoch, test metrics, tags and files of the run."""
     client = open_mlflow(finished.settings)
-    published = finished.facts["published"]
-    run = client.get_run(published["mlflow_run"])
+    published = finished.published
+    run = client.get_run(published.mlflow_run)
     assert run.data.params["optimizer"] == "adam"
-    assert run.data.metrics["test_accuracy"] == pytest.approx(finished.facts["accuracy"])
+    assert run.data.metrics["test_accuracy"] == pytest.approx(finished.published.accuracy)
     assert {"test_precision_0", "test_recall_9", "loss", "val_accuracy"} <= set(run.data.metrics)
     assert [point.step for point in client.get_metric_history(run.info.run_id, "val_accuracy")] == [1]
-    assert run.data.tags["release_digest"] == published["digest"]
+    assert run.data.tags["release_digest"] == published.digest
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"report.html", "confusion_matrix.json", "architecture.json", "manifest.json"} <= names
     experiment = client.get_experiment(run.info.experiment_id)
@@ -55,7 +55,7 @@ def test_the_link_to_a_database_is_a_command(finished: Finished) -> None:
 def test_the_manifest_is_logged_as_published(finished: Finished, tmp_path: Path) -> None:
     """MLflow's copy of the manifest is the release's own."""
     client = open_mlflow(finished.settings)
-    path = client.download_artifacts(finished.facts["published"]["mlflow_run"], "manifest.json", str(tmp_path))
+    path = client.download_artifacts(finished.published.mlflow_run, "manifest.json", str(tmp_path))
     assert json.loads(Path(path).read_text()) == releases.load(finished.store, finished.version)
     shutil.rmtree(tmp_path)
 

@@ -1,56 +1,49 @@
-"""Publishing, cut off in the middle and done again."""
+"""Publishing that is interrupted and repeated."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from digits.release import ledger, publish, verify
+from digits.data.dataset import Dataset
+from digits.evaluation.metrics import Evaluation
+from digits.release import ledger, verify
+from digits.release.publish import Candidate, publish_candidate
 from digits.settings import Settings
 from digits.store import open_store
 from tests.helpers.support import Finished
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, of the libraries below it
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, about its own libraries
 
 
 @pytest.mark.parametrize("at", ["_log", "mlflow_registry.register", "_gate"])
-def test_a_cut_off_publication_is_made_good(
+def test_an_interrupted_publication_is_completed_by_the_next(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    """A publication that is cut off promotes nothing that MLflow does not know; the next completes the chain."""
+    """An interrupted publication promotes nothing that MLflow lacks, and repeating it completes every record."""
     settings = Settings(home=tmp_path / "home")
     store = open_store(settings)
-
-    def publish_once() -> None:
-        publish.publish(
-            settings,
-            store,
-            inputs={
-                "model": finished.folder / "model",
-                "test": finished.folder / "test.npz",
-                "history": finished.folder / "history.json",
-                "evaluation": finished.folder / "evaluation.json",
-            },
-            digests={
-                "test": finished.facts["prepared"]["test"],
-                "weights": finished.facts["trained"]["weights"],
-            },
-            experiment="digits-tests",
-            min_accuracy=0.3,
-            report_path=tmp_path / "report.html",
-        )
-
-    with monkeypatch.context() as cut:
-        cut.setattr(f"digits.release.publish.{at}", _killed)
+    candidate = Candidate(
+        model=finished.folder / "model",
+        test=Dataset.load(finished.folder / "test.npz"),
+        history=json.loads((finished.folder / "history.json").read_text()),
+        evaluation=Evaluation.load(finished.folder / "evaluation.json"),
+        about=finished.lineage.describe(),
+        min_accuracy=0.3,
+    )
+    with monkeypatch.context() as interruption:
+        interruption.setattr(f"digits.release.publish.{at}", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            publish_once()
+            publish_candidate(settings, store, candidate, "digits-tests")
     assert ledger.champion(store) == ""
-    publish_once()
-    assert "experiment digits-tests" in (tmp_path / "report.html").read_text()
-    hops = {check.name: check.passed for check in verify.verify(settings, store, finished.version)}
-    assert hops == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
+    published, report = publish_candidate(settings, store, candidate, "digits-tests")
+    assert published.version == finished.version == ledger.champion(store)
+    assert "experiment digits-tests" in report
+    checks = {check.name: check.passed for check in verify.verify(settings, store, finished.version)}
+    assert checks == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
 
 
-def _killed(*_: object) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt

@@ -149,7 +149,7 @@ def test_the_release_of_a_run_is_complete(finished: Finished, tmp_path: Path) ->
     manifest = releases.download(finished.store, finished.version, tmp_path)
     assert {"model.onnx", "model.keras", "saved_model/saved_model.pb"} <= set(manifest["files"])
     assert {"weights", "data", "code", "libraries", "parameters", "mlflow_run", "metrics", "golden"} <= set(manifest)
-    assert manifest["metrics"]["accuracy"] == finished.facts["accuracy"]
+    assert manifest["metrics"]["accuracy"] == finished.published.accuracy
     assert str(tmp_path) not in json.dumps(manifest)
     assert ledger.champion(finished.store) == finished.version
     assert releases.release_uri(finished.store, finished.version).endswith(f"{finished.version}/")

@@ -80,10 +80,10 @@ def test_other_data_fails_the_check_of_data(finished: Finished, place: tuple[Set
 def test_a_changed_run_fails_the_check_of_the_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """A run in MLflow that names another release is detected, and so is a missing run."""
     settings, store = place
-    run = finished.facts["published"]["mlflow_run"]
+    run = finished.published.mlflow_run
     open_mlflow(settings).set_tag(run, "release_digest", "0" * 64)
     assert list(failed(settings, store, finished.version)) == ["run"]
-    open_mlflow(settings).set_tag(run, "release_digest", finished.facts["published"]["digest"])
+    open_mlflow(settings).set_tag(run, "release_digest", finished.published.digest)
     change(store, finished.version, mlflow_run="0" * 32)
     assert list(failed(settings, store, finished.version)) == ["run"]
 

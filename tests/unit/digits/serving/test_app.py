@@ -65,12 +65,12 @@ def test_the_bytes_of_waiting_requests_are_limited(monkeypatch: pytest.MonkeyPat
 def test_the_metadata_describes_the_release(predictor: Predictor, finished: Finished) -> None:
     """The model's metadata states the release, its data, its accuracy, and the inputs and outputs."""
     metadata = get_json(f"{predictor.url}/v2/models/digits")
-    published = finished.facts["published"]
+    published = finished.published
     assert (metadata["name"], metadata["versions"], metadata["platform"]) == ("digits", [finished.version], "onnx")
     assert metadata["inputs"][0]["name"] == "image"
     assert [output["name"] for output in metadata["outputs"]] == ["class", "probabilities"]
-    parameters = {"release": finished.version, "digest": published["digest"], "dataset": "sklearn-digits"}
-    parameters |= {"mlflow_run": published["mlflow_run"], "accuracy": finished.facts["accuracy"]}
+    parameters = {"release": finished.version, "digest": published.digest, "dataset": "sklearn-digits"}
+    parameters |= {"mlflow_run": published.mlflow_run, "accuracy": finished.published.accuracy}
     assert parameters.items() <= metadata["parameters"].items()
 
 
