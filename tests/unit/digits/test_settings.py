@@ -1,4 +1,4 @@
-"""Settings: declared once, read from an environment that is given, secrets never shown."""
+"""The settings: values, errors, and masked secrets."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SECRETS = {
 }
 
 
-def test_defaults_lie_in_home(tmp_path: Path) -> None:
-    """Store and tracking lie in the home folder unless they are given."""
+def test_the_default_store_and_database_are_in_home(tmp_path: Path) -> None:
+    """The store and MLflow's database are in the home folder by default."""
     settings = Settings.load({"DIGITS_HOME": str(tmp_path)}, dotenv=None)
     assert settings.store == tmp_path.as_uri() + "/store"
     assert settings.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert settings.backend == "process"
 
 
-def test_given_values_win(tmp_path: Path) -> None:
-    """A given value replaces its default, and a port is read as a number."""
-    given = {"DIGITS_HOME": str(tmp_path), "DIGITS_STORE": "s3://bucket", "DIGITS_PORT": " 9000 "}
-    settings = Settings.load(given, dotenv=None)
+def test_variables_replace_defaults(tmp_path: Path) -> None:
+    """A variable replaces the default, and a port is read as a number."""
+    environ = {"DIGITS_HOME": str(tmp_path), "DIGITS_STORE": "s3://bucket", "DIGITS_PORT": " 9000 "}
+    settings = Settings.load(environ, dotenv=None)
     assert (settings.store, settings.port) == ("s3://bucket", 9000)
 
 
-def test_the_environment_wins_over_dotenv(tmp_path: Path) -> None:
-    """The file .env gives what the environment does not, and no more."""
+def test_the_environment_overrides_dotenv(tmp_path: Path) -> None:
+    """A variable of the file .env is used only if the environment lacks it."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("DIGITS_PORT=9001\nDIGITS_GRPC_PORT=9002\n")
     settings = Settings.load({"DIGITS_PORT": "9000"}, dotenv=dotenv)
@@ -45,13 +45,13 @@ def test_the_environment_wins_over_dotenv(tmp_path: Path) -> None:
 
 
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that run in other folders must mean the same home."""
+    """A relative DIGITS_HOME becomes absolute, because steps run in other folders."""
     monkeypatch.chdir(tmp_path)
     assert Settings.load({"DIGITS_HOME": "here"}, dotenv=None).home == tmp_path / "here"
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
-    """What `environ` gives is read back as the very same settings."""
+    """Settings that are loaded from `environ()` are equal."""
     settings = Settings.load({"DIGITS_HOME": str(tmp_path / "a b"), **SECRETS}, dotenv=None)
     assert Settings.load(settings.environ(), dotenv=None) == settings
 
@@ -71,22 +71,22 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
         ("MLFLOW_TRACKING_URI", "sqlite:///relative.db", "sqlite:////"),
     ],
 )
-def test_a_wrong_value_is_refused(name: str, value: str, expected: str, tmp_path: Path) -> None:
-    """The error names the variable, what came and what would do."""
-    with pytest.raises(UsageError) as refused:
+def test_an_invalid_value_is_rejected(name: str, value: str, expected: str, tmp_path: Path) -> None:
+    """The error names the variable, its value and what was expected."""
+    with pytest.raises(UsageError) as error:
         Settings.load({"DIGITS_HOME": str(tmp_path), name: value}, dotenv=None)
-    assert name in str(refused.value)
-    assert value in str(refused.value)
-    assert expected in str(refused.value)
+    assert name in str(error.value)
+    assert value in str(error.value)
+    assert expected in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["DIGITS_STORE", "DIGITS_DATA"])
 @pytest.mark.parametrize("address", ["file://data/store", "file://~/store", "file://data", "file:store", "file:///a#b"])
-def test_a_folders_address_that_would_mean_another_folder_is_refused(name: str, address: str, tmp_path: Path) -> None:
-    """Two slashes make the first folder a host, and what is relative differs from step to step."""
-    with pytest.raises(UsageError, match=f"{name}: expected file:///folder") as refused:
+def test_an_ambiguous_folder_address_is_rejected(name: str, address: str, tmp_path: Path) -> None:
+    """An address with two slashes (the first folder is a host) or a relative path is rejected."""
+    with pytest.raises(UsageError, match=f"{name}: expected file:///folder") as error:
         Settings.load({"DIGITS_HOME": str(tmp_path), name: address}, dotenv=None)
-    assert address in refused.value.message
+    assert address in error.value.message
     with pytest.raises(UsageError, match="expected file:///folder"):
         open_store(Settings(home=tmp_path), address)
 
@@ -94,11 +94,11 @@ def test_a_folders_address_that_would_mean_another_folder_is_refused(name: str, 
 @pytest.mark.parametrize(
     "name", ["DIGITS_STORE", "MLFLOW_TRACKING_URI", "MINIO_ENDPOINT", "DIGITS_DATA", "DIGITS_KFP_HOST"]
 )
-def test_an_address_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
-    """What Python's parser cannot read is a usage error that names the variable and not the value's password."""
-    with pytest.raises(UsageError, match=name) as refused:
+def test_an_address_that_cannot_be_parsed_is_rejected(name: str, tmp_path: Path) -> None:
+    """An address that cannot be parsed is a usage error that names the variable but shows no password."""
+    with pytest.raises(UsageError, match=name) as error:
         Settings.load({"DIGITS_HOME": str(tmp_path), name: "http://me:canary@[::1"}, dotenv=None)
-    assert "canary" not in str(refused.value)
+    assert "canary" not in str(error.value)
 
 
 def test_a_store_needs_only_settings_that_reach_the_steps() -> None:
@@ -107,15 +107,15 @@ def test_a_store_needs_only_settings_that_reach_the_steps() -> None:
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
-    """Neither the printed form nor the description holds a secret or a URL's password."""
+    """Neither `repr` nor `describe` contains a secret or a URL's password."""
     settings = Settings.load({"DIGITS_HOME": str(tmp_path), **SECRETS}, dotenv=None)
     for shown in (repr(settings), str(settings), str(settings.describe())):
         assert "canary" not in shown
     assert "mlflow.example" in str(settings.describe())
 
 
-def test_settings_that_make_no_sense_can_be_shown(tmp_path: Path) -> None:
-    """What is no address is shown as it is: it is what doctor has to show."""
+def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
+    """An invalid address is printed as it is, so that `digits doctor` can show it."""
     assert "[bad" in repr(Settings(home=tmp_path, endpoints="http://[bad"))
 
 
@@ -130,37 +130,37 @@ def test_settings_that_make_no_sense_can_be_shown(tmp_path: Path) -> None:
         ("http://127.0.0.1:80/a@b and [::1]:9", "http://127.0.0.1:80/a@b and [::1]:9"),
     ],
 )
-def test_what_stands_before_a_urls_at_sign_is_masked(given: str, shown: str) -> None:
-    """Of any text, each URL's user and password, or token, are replaced, in whatever form it is, and nothing else."""
+def test_credentials_in_urls_are_masked(given: str, shown: str) -> None:
+    """The user, password or token of every URL in a text is masked, and nothing else."""
     assert mask_url(given) == shown
 
 
 def test_no_error_shows_a_password(tmp_path: Path) -> None:
-    """Neither an error's message nor its remedy holds a password, whatever the message is about."""
-    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI") as refused:
+    """Neither the message nor the remedy of an error contains a URL's password."""
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI") as error:
         Settings(home=tmp_path, tracking_uri="file://u:canary@h/b")
-    told = DigitsError("cannot get http://u:canary@h/x", remedy="curl http://u:canary@h/x")
-    for shown in (str(refused.value), str(told), repr(told), told.message, told.remedy):
+    failure = DigitsError("cannot get http://u:canary@h/x", remedy="curl http://u:canary@h/x")
+    for shown in (str(error.value), str(failure), repr(failure), failure.message, failure.remedy):
         assert "canary" not in shown
 
 
 def test_every_setting_is_described() -> None:
-    """The reference holds each variable with a meaning, so no second table can drift."""
+    """`describe` has each variable once, with a meaning."""
     rows = Settings().describe()
     assert len(rows) == len({name for name, _, _ in rows}) == len(Settings().environ())
     assert all(meaning for _, _, meaning in rows)
 
 
 def test_the_printed_form_names_each_variable(tmp_path: Path) -> None:
-    """What is printed says where things are, under the names that a user sets."""
+    """`repr` uses the names of the environment variables."""
     assert f"DIGITS_HOME='{tmp_path}'" in repr(Settings(home=tmp_path))
 
 
-def test_a_misspelt_setting_is_found(tmp_path: Path) -> None:
-    """What begins as our settings and is none is named with the one that was meant, from .env and environment alike."""
+def test_a_misspelt_setting_is_reported(tmp_path: Path) -> None:
+    """A variable DIGITS_... that is not a setting is reported with a similar one, from .env and the environment."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("DIGITS_DTA=/mnist\nDIGITS_PORT=9001\n")
-    given = {"DIGITS_STROE": "s3://b", "DIGITS_ENDPOINT": "http://a", "DIGITS_ZZZ": "1", "PATH": "/bin"}
-    found = unknown(given, dotenv=dotenv)
-    assert found == {"DIGITS_DTA": "DIGITS_DATA", "DIGITS_STROE": "DIGITS_STORE", "DIGITS_ZZZ": ""}
+    environ = {"DIGITS_STROE": "s3://b", "DIGITS_ENDPOINT": "http://a", "DIGITS_ZZZ": "1", "PATH": "/bin"}
+    suggestions = unknown(environ, dotenv=dotenv)
+    assert suggestions == {"DIGITS_DTA": "DIGITS_DATA", "DIGITS_STROE": "DIGITS_STORE", "DIGITS_ZZZ": ""}
     assert unknown(Settings().environ(), dotenv=None) == {}
