@@ -74,7 +74,7 @@ def test_every_step_has_its_limits_and_identity(documents: Any) -> None:
         assert kubernetes["securityContext"] == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
         assert int(kubernetes["activeDeadlineSeconds"]) > 0
         secret, config = kubernetes["secretAsEnv"][0], kubernetes["configMapAsEnv"][0]
-        assert (secret["secretName"], config["configMapName"]) == ("keys", "config_variables")
+        assert (secret["secretName"], config["configMapName"]) == ("keys", "places")
         expected = {"MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_SESSION_TOKEN"}
         assert expected <= {entry["envVar"] for entry in secret["keyToEnv"]}
         config_variables = {entry["envVar"] for entry in config["keyToEnv"]}
