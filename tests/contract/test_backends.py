@@ -1,31 +1,31 @@
-"""What every backend promises; a backend that cannot is skipped by name, with the reason."""
+"""The contract of a backend. A backend that cannot keep a part is skipped by name, with the reason."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from backends import runs
 from backends.base import Request
-from backends.docker import containers
 from digits.data import fetch
 from digits.errors import Interrupted, StepFailed
 from digits.release import ledger, releases
 from digits.store import open_store
 from pipeline import STEPS
+from tests.helpers.backend_world import BackendWorld, FirstRun
 from tests.helpers.engines import PARAMETERS
 
-# The fake runs the libraries in this process, and their warnings are theirs.
+# The fake runs the libraries in this process, with their warnings.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 CACHED = dict.fromkeys(STEPS, "cached") | {"deploy": "done"}  # the states of the steps of a run that changes nothing
 OUTPUTS = {"data", "feedback", "trained", "published", "deployed"}
 
 
-def test_seven_steps_run_in_the_definitions_order(first):
-    """The first run does all seven steps, each after those it needs."""
+def test_seven_steps_run_in_order(first: FirstRun) -> None:
+    """The first run executes all seven steps in the definition's order; the first two may be in either order."""
     result, events = first
     assert result.state == "SUCCEEDED"
     assert list(result.steps) == list(STEPS)
@@ -35,16 +35,16 @@ def test_seven_steps_run_in_the_definitions_order(first):
     assert started[2:] == list(STEPS[2:])
 
 
-def test_outputs_are_the_declared_ones_and_the_report_is_there(world, first):
-    """A run answers the definition's outputs and leaves its report."""
+def test_a_run_returns_the_declared_outputs_and_a_report(world: BackendWorld, first: FirstRun) -> None:
+    """A run returns the outputs that the definition declares, and leaves its report."""
     result, _ = first
     assert set(result.outputs) == OUTPUTS
     report = world.settings.home / "runs" / result.run_id / "report.html"
     assert result.outputs["published"]["version"] in report.read_text()
 
 
-def test_the_release_is_whole_and_made_with_the_parameters_given(world, first):
-    """Parameters reach the steps, and the release in the store has every file that its manifest names."""
+def test_the_release_is_complete_and_has_the_parameters(world: BackendWorld, first: FirstRun) -> None:
+    """Parameters reach the steps, and the store has exactly the files that the release's manifest names."""
     store = open_store(world.backend.host_settings())
     version = first[0].outputs["published"]["version"]
     manifest = releases.load(store, version)
@@ -54,24 +54,24 @@ def test_the_release_is_whole_and_made_with_the_parameters_given(world, first):
     assert stored == {releases.release_prefix(version) + name for name in [*manifest["files"], "manifest.json"]}
 
 
-def test_the_endpoint_serves_the_champion_and_answers_its_golden_image(world, first):
-    """What was deployed is the champion, and it answers as the release says."""
+def test_the_endpoint_serves_the_champion(world: BackendWorld, first: FirstRun) -> None:
+    """The endpoint serves the champion and returns the probabilities that its manifest records for the golden image."""
     version = first[0].outputs["published"]["version"]
     assert world.served() == version == ledger.champion(open_store(world.backend.host_settings()))
     golden = releases.load(open_store(world.backend.host_settings()), version)["golden"]
-    got = world.ask(np.asarray([golden["image"]], np.uint8).reshape(1, 28, 28))
+    got = world.predict(np.asarray([golden["image"]], np.uint8).reshape(1, 28, 28))
     np.testing.assert_allclose(got[0], golden["probabilities"], atol=1e-4)
 
 
-def test_a_second_run_is_answered_from_the_cache(world, first):
+def test_a_second_run_is_answered_from_the_cache(world: BackendWorld, first: FirstRun) -> None:
     """Nothing changed, so only deploy runs again, and the outputs are the same."""
     again, _ = world.run()
     assert {name: step.state for name, step in again.steps.items()} == CACHED
     assert again.outputs == first[0].outputs
 
 
-def test_a_changed_parameter_runs_only_what_depends_on_it(world, first):
-    """Another threshold judges the same model anew and trains nothing."""
+def test_a_changed_parameter_runs_only_what_depends_on_it(world: BackendWorld, first: FirstRun) -> None:
+    """Another threshold evaluates the gate again for the same model and trains nothing."""
     again, _ = world.run(min_accuracy=0.31)
     states = {name: step.state for name, step in again.steps.items()}
     assert states["train"] == "cached"
@@ -79,14 +79,14 @@ def test_a_changed_parameter_runs_only_what_depends_on_it(world, first):
     assert again.outputs["published"]["version"] == first[0].outputs["published"]["version"]
 
 
-def test_a_default_that_is_given_is_the_same_as_none(world, first):
-    """Values that are the defaults hit the cache, whatever type the engine keeps them in."""
+def test_an_explicit_default_hits_the_cache(world: BackendWorld, first: FirstRun) -> None:
+    """Explicit values equal to the defaults hit the cache, whatever type the engine stores them as."""
     again, _ = world.run(optimizer="adam", batch_size=0, learning_rate=0.0, model="default")
     assert {name: step.state for name, step in again.steps.items()} == CACHED
 
 
-def test_a_deployer_that_is_not_there_is_named(world, first):
-    """DIGITS_DEPLOYER reaches the last step, past the cache, and one that nobody registered fails it by name."""
+def test_an_unknown_deployer_is_named(world: BackendWorld, first: FirstRun) -> None:
+    """DIGITS_DEPLOYER reaches the last step despite the cache, and an unknown deployer fails it by name."""
     own = world.backend.settings
     world.backend.settings = dataclasses.replace(own, deployer="nowhere")
     try:
@@ -96,14 +96,14 @@ def test_a_deployer_that_is_not_there_is_named(world, first):
         world.backend.settings = own
 
 
-def test_a_failed_step_fails_the_run_and_a_resumed_run_goes_on_from_there(world, first):
-    """The error names the step and its cause; what was done before it is not done again; a better release results."""
+def test_a_run_resumes_at_the_step_that_failed(world: BackendWorld, first: FirstRun) -> None:
+    """The error names the step and its cause; a resumed run takes the earlier steps from the cache and succeeds."""
     with pytest.raises(StepFailed, match="nonsense") as failure:
         world.run(use_cache=False, seed=8, optimizer="nonsense")
     assert failure.value.step == "train"
     failed = runs.find(world.settings.home)
     assert failed.record()["state"] == "FAILED"
-    assert _left(world) == []
+    assert world.leftovers() == []
     resumed, _ = world.run(use_cache=False, seed=8, resume=failed.id)
     states = {name: step.state for name, step in resumed.steps.items()}
     assert states["fetch-mnist"] == states["prepare"] == "cached"
@@ -111,8 +111,8 @@ def test_a_failed_step_fails_the_run_and_a_resumed_run_goes_on_from_there(world,
     assert resumed.outputs["published"]["version"] != first[0].outputs["published"]["version"]
 
 
-def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
-    """After a promotion the endpoint serves the new release, after a rollback the old one, with the old answers."""
+def test_a_rollback_restores_the_previous_release(world: BackendWorld, first: FirstRun) -> None:
+    """The endpoint serves a promoted release, and after a rollback the previous one with its previous answers."""
     store = open_store(world.backend.host_settings())
     images = fetch.fetch("sklearn-digits", "", world.settings.home / "data").test.images[:20]
     old = first[0].outputs["published"]["version"]
@@ -123,16 +123,16 @@ def test_a_rollback_brings_back_the_old_release_and_its_answers(world, first):
             ledger.promote(store, version, "a test")
         world.backend.redeploy()
         assert world.served() == version
-        answers[version] = world.ask(images)
+        answers[version] = world.predict(images)
     assert not np.allclose(answers[old], answers[new])
     ledger.rollback(store)
     world.backend.redeploy()
     assert world.served() == old
-    np.testing.assert_array_equal(world.ask(images), answers[old])
+    np.testing.assert_array_equal(world.predict(images), answers[old])
 
 
-def test_a_run_does_not_undo_a_promotion_or_a_rollback(world, first):
-    """A release that was replaced is not promoted again by the run that made it, from the cache or not."""
+def test_a_run_does_not_undo_a_promotion_or_a_rollback(world: BackendWorld, first: FirstRun) -> None:
+    """Running again does not promote a release that was replaced, whether its steps are cached or not."""
     store = open_store(world.backend.host_settings())
     old, new = ledger.champion(store), ledger.entries(store)[-2].version
     assert old == first[0].outputs["published"]["version"] != new
@@ -150,10 +150,10 @@ def test_a_run_does_not_undo_a_promotion_or_a_rollback(world, first):
     assert world.run()[0].outputs["published"]["champion"] == world.served() == old
 
 
-def test_an_interrupted_run_is_cancelled_and_leaves_nothing_running(world, first):
-    """Ctrl-C while the first steps run: the run is CANCELED, and no process or container of it is left."""
+def test_an_interrupted_run_is_canceled(world: BackendWorld, first: FirstRun) -> None:
+    """After Ctrl-C during the first steps the run is CANCELED, and none of its processes or containers is left."""
 
-    def interrupt(event):
+    def interrupt(event: dict[str, Any]) -> None:
         if event["event"] == "started":
             raise KeyboardInterrupt
 
@@ -161,11 +161,11 @@ def test_an_interrupted_run_is_cancelled_and_leaves_nothing_running(world, first
         world.backend.run(Request(PARAMETERS, use_cache=False), interrupt)
     assert interrupted.value.exit_code == 130
     assert runs.find(world.settings.home).record()["state"] == "CANCELED"
-    assert _left(world) == []
+    assert world.leftovers() == []
 
 
-def test_no_secret_is_in_anything_that_was_written(world, first):
-    """Neither runs, logs, cache, MLflow's database nor the store's objects hold a credential."""
+def test_no_file_contains_a_secret(world: BackendWorld, first: FirstRun) -> None:
+    """No run, log, cache entry, database or object in the store contains a credential."""
     reached = world.backend.host_settings()
     secrets = [s.encode() for s in (reached.endpoint_token, reached.minio_secret_key) if s]
     assert secrets
@@ -177,14 +177,3 @@ def test_no_secret_is_in_anything_that_was_written(world, first):
     for key in store.keys():  # noqa: SIM118 # a method of ours, not of a dict
         content = store.get(key)
         assert not any(secret in content for secret in secrets), key
-
-
-def _left(world):
-    """The processes and step containers that belong to this home's runs."""
-    home = str(world.settings.home / "runs")
-    left = [p.info["pid"] for p in psutil.process_iter(["pid", "cmdline"]) if home in " ".join(p.info["cmdline"] or [])]
-    if world.backend.name == "docker":
-        client = containers.connect()
-        left += [c.name for c in containers.list_containers(client, world.settings, "step")]
-        client.close()
-    return left
