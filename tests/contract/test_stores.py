@@ -58,7 +58,7 @@ def test_a_second_put_replaces_the_object(store: ObjectStore) -> None:
 
 
 def test_one_of_ten_concurrent_creates_succeeds(store: ObjectStore) -> None:
-    """Exactly one of ten threads that create the same key is told that it wrote it, and its content is stored."""
+    """Exactly one of ten threads that create the same key succeeds, and its content is stored."""
     winners: list[int] = []
 
     def create(number: int) -> None:
