@@ -14,24 +14,27 @@ from digits.errors import UsageError
 from digits.settings import Settings
 from digits.training.optimizers import OPTIMIZERS
 from digits.training.recipe import MODELS, PRESETS
+from pipeline import DEFAULTS
 
 DATASETS = names()
 
-# No option has a default here: a parameter that is not given has the definition's default.
+# No option has a default here: for a parameter that is not given the definition uses DEFAULTS.
 PARAMETERS = (
-    click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.  [3]"),
+    click.option(
+        "--epochs", type=click.IntRange(1, 1000), help=f"Passes over the training images.  [{DEFAULTS.epochs}]"
+    ),
     click.option(
         "--optimizer",
         type=click.Choice(list(OPTIMIZERS), case_sensitive=False),
         metavar="NAME",
-        help=f"One of {', '.join(OPTIMIZERS)}.  [adam]",
+        help=f"One of {', '.join(OPTIMIZERS)}.  [{DEFAULTS.optimizer}]",
     ),
-    click.option("--experiment", help="Name of the experiment in MLflow.  [digits-recognizer-kfp]"),
-    click.option("--preset", type=click.Choice(list(PRESETS)), help="Tuned training settings.  [fast]"),
+    click.option("--experiment", help=f"Name of the experiment in MLflow.  [{DEFAULTS.experiment}]"),
+    click.option("--preset", type=click.Choice(list(PRESETS)), help=f"Tuned training settings.  [{DEFAULTS.preset}]"),
     click.option(
         "--model",
         type=click.Choice(MODELS),
-        help="Network to train; baseline is the network of the earlier designs.  [default]",
+        help=f"Network to train; baseline is the network of the earlier designs.  [{DEFAULTS.model}]",
     ),
     click.option("--batch-size", type=click.IntRange(1, 60000), help="Images per training step.  [the preset's]"),
     click.option(
@@ -40,14 +43,18 @@ PARAMETERS = (
     click.option(
         "--seed",
         type=click.IntRange(0, 2**31 - 1),
-        help="Seed of the validation split, the initial weights and the order of images.  [0]",
+        help=f"Seed of the validation split, the initial weights and the order of images.  [{DEFAULTS.seed}]",
     ),
-    click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Lowest accuracy for a promotion.  [0.95]"),
+    click.option(
+        "--min-accuracy",
+        type=click.FloatRange(0, 1),
+        help=f"Lowest accuracy for a promotion.  [{DEFAULTS.min_accuracy}]",
+    ),
     click.option(
         "--dataset",
         type=click.Choice(DATASETS),
         metavar="NAME",
-        help=f"One of {', '.join(DATASETS)}; auto is MNIST if it is available.  [auto]",
+        help=f"One of {', '.join(DATASETS)}; auto is MNIST if it is available.  [{DEFAULTS.dataset}]",
     ),
 )
 

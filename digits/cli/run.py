@@ -88,7 +88,7 @@ def run(
     """Run the pipeline: fetch, prepare, train, evaluate, publish, deploy.
 
     \b
-    digits run                                       MNIST, 3 epochs, adam
+    digits run                                       with the defaults below
     digits run --epochs 5 --experiment my-experiment
     digits run --data ~/mnist --json
     digits run --backend docker
