@@ -21,7 +21,7 @@ LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow",
 ROOT = Path(__file__).parent.parent
 # They move, store and report content without changing it. A result's fields change only with its step's function.
 # `digits.steps` imports nothing else at its top.
-NEUTRAL = {"errors", "events", "files", "http", "provenance", "results", "settings", "store"}
+NEUTRAL = {"errors", "events", "files", "http", "provenance", "proxies", "results", "settings", "store"}
 
 # By regular expressions, because syntax trees of all modules would cost each run 0.2 s.
 _IMPORT = re.compile(r"^ *(?:from (digits[\w.]*) import (\([^)]*\)|[^\n]*)|import (digits[\w.]*))", re.MULTILINE)
