@@ -15,6 +15,7 @@ TIMEOUTS = (5, 30)  # seconds to connect, and to wait for each read of a respons
 FIELD_MANAGER = "digits"  # the owner of the fields that we apply
 CONFIG_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # raised by the library for a damaged kubeconfig
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+JSON_TYPE = "application/json"
 
 Json = dict[str, Any]
 
@@ -88,13 +89,7 @@ class Kube:
         return cls(configuration, inside=inside, kubeconfig=None if inside else path)
 
     def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Json | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
+        self, method: str, path: str, *, query: Json | None = None, body: Any = None, content_type: str = JSON_TYPE
     ) -> Any:
         """Send a request with `body` as JSON and return the parsed JSON response.
 
@@ -106,7 +101,7 @@ class Kube:
 
     def text(self, path: str, **query: Any) -> str:
         """Return a plain text response, for example a log. Raises as `request`."""
-        return self._call("GET", path, query, None, "application/json")
+        return self._call("GET", path, query, None, JSON_TYPE)
 
     def get(self, path: str) -> Json | None:
         """Return an object, or None if it does not exist. Raises as `request`."""
@@ -121,8 +116,7 @@ class Kube:
     def apply(self, path: str, body: Json) -> Json:
         """Set our fields by server-side apply and keep the fields of other owners. Raises as `request`."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        content_type = "application/apply-patch+yaml"  # JSON is YAML
-        applied: Json = self.request("PATCH", path, query=query, body=body, content_type=content_type)
+        applied: Json = self.request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
         return applied
 
     def _call(self, method: str, path: str, query: Json | None, body: Any, content_type: str) -> str:

@@ -1,4 +1,4 @@
-"""What each task of the definition needs on Kubeflow: image, settings, credentials, limits and user.
+"""The configuration of each task for Kubeflow: image, settings, credentials, limits and user.
 
 No value of this machine is compiled. When a step starts, its settings come from a ConfigMap and its credentials from a
 Secret of the run's namespace. Both are optional: without them the step itself reports what is missing, whereas the pod
