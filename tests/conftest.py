@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, real MNIST, one finished run, and real predictors."""
+"""Fixtures for all tests: a clean environment, real MNIST, one finished run, and real predictors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.support import (
     predictors,
 )
 
-# A shell starts what it puts in the background with SIGINT ignored, and children inherit that; some tests press Ctrl-C.
+# A shell starts background jobs with SIGINT ignored, children inherit that, and some tests send SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -36,14 +36,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment() -> Iterator[None]:
-    """Each test starts without our variables and leaves the environment as it found it."""
+    """Remove our variables from the environment during each test, and restore it afterwards."""
     with cleaned_environment():
         yield
 
 
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path:
-    """The folder with the four real files of MNIST: DIGITS_DATA, or `../shared/mnist`."""
+    """The folder with the four files of MNIST: DIGITS_DATA, or `../shared/mnist`."""
     folder = Path(GIVEN_DATA) if GIVEN_DATA else ROOT.parent / "shared" / "mnist"
     if not (folder / "t10k-images-idx3-ubyte.gz").is_file():
         pytest.skip(f"MNIST's files are not in {folder}; set DIGITS_DATA to a folder that holds them")
@@ -52,7 +52,7 @@ def mnist_folder() -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of an installation of its own, on free ports."""
+    """Settings with an empty home and free ports."""
     return Settings(home=tmp_path / "home", port=free_port(), grpc_port=free_port())
 
 
@@ -96,6 +96,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture
 def start_predictor(tmp_path: Path) -> Iterator[StartPredictor]:
-    """Starts real predictors, `python -m digits serve`, on free ports; they end with the test."""
+    """A function that starts real predictors (`python -m digits serve`) on free ports; they end with the test."""
     with predictors(tmp_path) as start:
         yield start

@@ -44,7 +44,7 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
         world.wait_for(trains, "training")
         between.cut()
         answer = world.answer(process, 3)
-        holds.told(answer, names="step train failed", run=world.newest())
+        holds.reported(answer, names="step train failed", run=world.newest())
         assert "engine" in answer["error"]
         holds.nothing_lost()
         assert containers.list_containers(client, settings, "step"), "what is tested is that this one is found again"

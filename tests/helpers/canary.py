@@ -1,4 +1,4 @@
-"""Looking for secrets where they should not be: in files of any kind, packed ones too, and in the list of processes."""
+"""Search files, also compressed ones, and the arguments of processes for secrets."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ SAMPLE_SECONDS = 0.05
 
 
 def planted(settings: Settings) -> tuple[Settings, str]:
-    """The settings with a canary in every secret that they declare, and what all of these begin with."""
+    """Return settings with a canary in every secret, and the prefix of all canaries."""
     stem = f"canary-{random.token_hex(8)}"
     declared = [field.name for field in dataclasses.fields(settings) if field.metadata["secret"]]
     return dataclasses.replace(settings, **{name: f"{stem}-{name}" for name in declared}), stem
 
 
 def forms(secret: str) -> set[bytes]:
-    """What a secret looks like, as it is and in the usual disguises. Base64 is that of whatever stands before it."""
+    """Return the forms of a secret: plain and in the usual encodings, Base64 at each offset."""
     raw = secret.encode()
     packed = {base64.b64encode(bytes(n) + raw)[-(-n * 4 // 3) :].rstrip(b"=")[1:-1] for n in range(3)}
     return {raw, urllib.parse.quote(secret, safe="").encode(), raw.hex().encode(), *packed}
 
 
 def holds(content: bytes, secrets: Collection[str]) -> bool:
-    """Whether any of the secrets is in there, in any form."""
+    """Return whether the content has one of the secrets in any form."""
     return any(form in content for secret in secrets for form in forms(secret))
 
 
 def stream_holds(blocks: Iterable[bytes], secrets: Collection[str]) -> bool:
-    """Whether any of the secrets is in what comes in blocks, also where it begins in one and ends in the next."""
+    """Return whether a stream of blocks has one of the secrets, also across the border of two blocks."""
     kept = max(len(form) for secret in secrets for form in forms(secret))
     before = b""
     for block in blocks:
@@ -53,7 +53,7 @@ def stream_holds(blocks: Iterable[bytes], secrets: Collection[str]) -> bool:
 
 
 def contents(path: Path) -> Iterator[bytes]:
-    """A file's content, and what is packed in it."""
+    """Yield a file's content, and the content that is compressed in it."""
     yield path.read_bytes()
     with contextlib.suppress(OSError, EOFError, zlib.error):
         yield gzip.decompress(path.read_bytes())
@@ -63,7 +63,7 @@ def contents(path: Path) -> Iterator[bytes]:
 
 
 def files_with(folder: Path, secrets: Collection[str], *, but: Collection[str] = ()) -> list[str]:
-    """The files under a folder, by name or content, that hold a secret; those named in `but` may."""
+    """Return the files below a folder whose name or content has a secret, except those in `but`."""
     return [
         str(path.relative_to(folder))
         for path in sorted(folder.rglob("*"))
@@ -73,7 +73,7 @@ def files_with(folder: Path, secrets: Collection[str], *, but: Collection[str] =
 
 
 class CommandLines(threading.Thread):
-    """Looks at the arguments of all processes, again and again, while the block runs."""
+    """Samples the arguments of all processes while the block runs."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         super().__init__(daemon=True)
@@ -82,7 +82,7 @@ class CommandLines(threading.Thread):
         self.looks = 0
 
     def run(self) -> None:
-        """Look until the block is left."""
+        """Sample until the block ends."""
         while not self._over.wait(SAMPLE_SECONDS):
             self.looks += 1
             for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""What tests with a Docker engine share: the engine, or a skip that says why; and homes that are cleaned up."""
+"""The Docker engine for tests, and homes whose containers are removed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from digits.errors import MissingError
 from digits.settings import Settings
 from tests.helpers.support import missing
 
-# The images that this machine was given, read before any test changes the environment.
+# This machine's images, read before a test changes the environment.
 IMAGES = {name: os.environ[name] for name in ("DIGITS_BASE_IMAGE", "DIGITS_MINIO_IMAGE") if name in os.environ}
-# Little training on little data: what is tested here is not the model.
+# Little training on little data, because the model is not tested here.
 PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 7, "min_accuracy": 0.3}
 
 
 def engine() -> Any:
-    """A client of the Docker engine. Without one the test is skipped, or fails if DIGITS_REQUIRE names docker."""
+    """Return a client of the Docker engine. Without one, skip the test, or fail it if DIGITS_REQUIRE names docker."""
     try:
         return containers.connect()
     except MissingError as exc:
@@ -29,7 +29,7 @@ def engine() -> Any:
 
 
 def settings_for(home: Path, **values: Any) -> Settings:
-    """Settings of a home of its own, on free ports, with the images that this machine was given."""
+    """Return settings of a home, with free ports and this machine's images."""
     images = {"base_image": IMAGES.get("DIGITS_BASE_IMAGE", ""), "minio_image": IMAGES.get("DIGITS_MINIO_IMAGE", "")}
     plain = images | {"data": "", "port": 0, "grpc_port": 0}
     return Settings(home=home, **(plain | values))
@@ -37,7 +37,7 @@ def settings_for(home: Path, **values: Any) -> Settings:
 
 @contextmanager
 def cleaned(settings: Settings) -> Iterator[Settings]:
-    """The settings; at the end all that is theirs in the engine is removed."""
+    """Yield the settings; afterwards remove their containers, networks and volumes."""
     try:
         yield settings
     finally:
@@ -47,7 +47,7 @@ def cleaned(settings: Settings) -> Iterator[Settings]:
 
 
 def wait_until(condition: Any, seconds: float = 20) -> bool:
-    """Whether `condition()` becomes true within `seconds`."""
+    """Return whether `condition()` becomes true within `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

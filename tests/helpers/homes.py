@@ -1,4 +1,4 @@
-"""An installation and how to run the real program in it."""
+"""A home, and how to run the real program in it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from digits.settings import Settings
 from tests.helpers.support import child_environment
 
 SECONDS = 400.0
-# A run of little training on little data.
+# The options of a run with little training on little data.
 BASIC = ("--dataset", "sklearn-digits", "--epochs", "1")
 
 
 @dataclasses.dataclass(frozen=True)
 class Home:
-    """An installation and how to run the program in it."""
+    """A home and how to run the program in it."""
 
     settings: Settings
 
     @functools.cached_property
     def environment(self) -> dict[str, str]:
-        """What the program finds in its environment; made once, as tests change theirs."""
+        """The environment of the program; computed once, because tests change their own."""
         return child_environment(self.settings)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `digits` in a process group of its own, with more in its environment if so wished."""
+        """Start `digits` in a process group of its own, with these additional variables."""
         return subprocess.Popen(
             [sys.executable, "-m", "digits", *arguments],
             stdin=subprocess.DEVNULL,
@@ -51,18 +51,18 @@ class Home:
         )
 
     def digits(self, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
-        """Run `digits … --json` to its end; the object that it answers."""
+        """Run `digits … --json` and return the object that it prints. Checks the exit code."""
         return self.answer(self.start(*arguments, "--json", **environment), code)
 
     def answer(self, process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
-        """Wait for the end of a program that was started with `--json`; the object that it answers."""
+        """Wait until a program that was started with `--json` ends, and return the object that it prints."""
         out, err = self.finish(process, code)
         assert out.count("\n") == 1, out + err
         found: dict[str, Any] = json.loads(out)
         return found
 
     def finish(self, process: subprocess.Popen[str], code: int) -> tuple[str, str]:
-        """Wait for the end of a program and check its exit code; (standard output, standard error)."""
+        """Wait until a program ends, and check its exit code. Return standard output and standard error."""
         try:
             out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
@@ -73,21 +73,21 @@ class Home:
         return out, err
 
     def logs(self) -> str:
-        """The ends of the newest run's logs."""
+        """Return the last lines of the newest run's logs."""
         found = runs.all_runs(self.settings.home)
         files = sorted(found[-1].logs.glob("*.log")) if found else []
         return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-1500:]}" for file in files)
 
     def newest(self) -> runs.Run:
-        """The newest run."""
+        """Return the newest run."""
         return runs.all_runs(self.settings.home)[-1]
 
     def events(self, run: runs.Run) -> list[events.Event]:
-        """What happened in a run so far."""
+        """Return the events of a run so far."""
         return events.EventLog(run.events).read_new()
 
     def started_at_train(self, before: int) -> tuple[runs.Run, list[psutil.Process]]:
-        """Wait until a new run trains (it has told of an epoch); that run and the step's processes, shell first."""
+        """Wait until a new run has trained an epoch. Return the run and the step's processes, the shell first."""
         self.wait_for(lambda: len(runs.all_runs(self.settings.home)) > before, "a new run")
         run = self.newest()
 
@@ -100,7 +100,7 @@ class Home:
         return run, steps
 
     def processes(self, run: runs.Run) -> list[psutil.Process]:
-        """The engine of a run and all that it started."""
+        """Return the processes of a run: its engine and all descendants."""
         with contextlib.suppress(psutil.NoSuchProcess):
             engine = psutil.Process(run.record()["engine"])
             return [engine, *engine.children(recursive=True)]
@@ -109,7 +109,7 @@ class Home:
     def wait_for(
         self, condition: Callable[[], bool], what: str, seconds: float = SECONDS, *, every: float = 0.05
     ) -> None:
-        """Wait until `condition` holds; fails with the logs otherwise."""
+        """Wait until `condition` holds. After `seconds` the test fails with the run's logs."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -117,24 +117,24 @@ class Home:
             time.sleep(every)
 
     def status(self, run: runs.Run) -> str:
-        """How MLflow says that a run ended."""
+        """Return the status of a run in MLflow."""
         made = [e["run_id"] for e in self.events(run) if e["event"] == "mlflow"]
         with connect(self.settings) as client:
             return str(client.get_run(made[-1]).info.status)
 
 
 def arguments_of(process: psutil.Process) -> list[str]:
-    """The arguments of a process, none where it is gone."""
+    """Return the arguments of a process; an empty list if it has ended."""
     with contextlib.suppress(psutil.Error):
         return process.cmdline()
     return []
 
 
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of the processes that are still there."""
+    """Return the processes that are still running."""
     found = []
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may go between the two questions
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end between the two calls
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found

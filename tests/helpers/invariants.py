@@ -1,4 +1,4 @@
-"""What holds after every fault, checked in one place: nothing lost, nothing left, no success that was none."""
+"""The conditions that hold after every fault: no data lost, nothing left over, no failure that looks like success."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from digits.release import ledger, releases, verify
 from tests.helpers.world import World
 
 SECONDS = 60.0
-MLFLOW = threading.Lock()  # it has one tracking address for the whole process, and worlds are tried side by side
+MLFLOW = threading.Lock()  # MLflow has one tracking address per process, and two worlds are checked concurrently
 HALF_WRITTEN = ("*.part", ".kfp_cache_*", "*.lock.tmp", ".tmp*")
 
 
 class Invariants:
-    """Of one world: make it before the fault, ask it after.
+    """The checks of one world. Create it before the fault, and call its methods afterwards.
 
     Attributes:
-        lost: objects of earlier releases or of the ledger that are gone or changed.
-        green: runs that said they had succeeded and had not.
+        lost: the number of objects of earlier releases or of the ledger that are missing or changed.
+        green: the number of runs that reported success without having succeeded.
     """
 
     def __init__(self, world: World) -> None:
@@ -30,11 +30,11 @@ class Invariants:
         self._content = world.content()
 
     def failed(self, answer: dict[str, Any], **expected: Any) -> None:
-        """The command failed as it should, see `told`, and nothing is left."""
-        self.told(answer, **expected)
+        """Check that the command failed as expected (see `reported`), and that nothing is left over."""
+        self.reported(answer, **expected)
         self.tidy()
 
-    def told(
+    def reported(
         self,
         answer: dict[str, Any],
         *,
@@ -43,14 +43,14 @@ class Invariants:
         run: runs.Run | None = None,
         state: str = "FAILED",
     ) -> None:
-        """The command says that it failed: it names its cause and a remedy, and the run is `state`.
+        """Check that the command reports its failure with cause and remedy, and that the run is in `state`.
 
         Args:
-            answer: what the command answered to --json.
-            names: what its message must hold.
-            remedy: what its remedy must hold; some remedy is always asked for.
-            run: the run that failed; None where there must be no new one.
-            state: the run's.
+            answer: the object that the command printed with --json.
+            names: a part of its message.
+            remedy: a part of its remedy, which must not be empty in any case.
+            run: the run that failed; None if there must be no new run.
+            state: the expected state of the run.
         """
         if "error" not in answer:
             self.green += 1
@@ -63,7 +63,7 @@ class Invariants:
             assert found == state, found
 
     def tidy(self) -> None:
-        """Nothing is left of a program that has ended: no process, lock or temporary file; nothing earlier is lost."""
+        """Check that a finished program left no process, lock or temporary file, and that no earlier data is lost."""
         self.no_processes()
         for lock in self.world.settings.home.glob("*.lock"):  # the endpoint's, the docker backend's, the cluster's
             with filelock.FileLock(lock, timeout=0):
@@ -73,7 +73,7 @@ class Invariants:
         self.nothing_lost()
 
     def no_processes(self) -> None:
-        """The processes of the home end (a killed program's within seconds), but for its predictor."""
+        """Check that all processes of the home end within SECONDS, except its predictor."""
         deadline = time.monotonic() + SECONDS
         while left := self.world.alive():
             if time.monotonic() > deadline:
@@ -81,12 +81,12 @@ class Invariants:
             time.sleep(0.1)
 
     def temporary(self) -> list[str]:
-        """Temporary and half-written files that are still there a moment later."""
+        """Return the temporary and half-written files that still exist after two seconds."""
         for _ in range(20):
             found = self._temporary()
             if not found:
                 return []
-            time.sleep(0.1)  # the predictor has a release in a temporary folder while it loads it
+            time.sleep(0.1)  # while the predictor loads a release, it is in a temporary folder
         return found
 
     def _temporary(self) -> list[str]:
@@ -97,18 +97,18 @@ class Invariants:
         return [str(path) for path in found if path.exists()]
 
     def nothing_lost(self) -> None:
-        """Each object of the earlier releases and of the ledger is what it was."""
+        """Check that each object of the earlier releases and of the ledger is unchanged."""
         now = self.world.content()
         changed = [key for key, digest in self._content.items() if now.get(key) != digest]
         self.lost += len(changed)
         assert changed == [], changed
-        ledger.entries(self.world.store)  # an unbroken chain
+        ledger.entries(self.world.store)  # raises an error if the chain is broken
         champion = ledger.champion(self.world.store)
         assert champion
         assert _whole(self.world, champion)
 
     def recovered(self, answer: dict[str, Any]) -> None:
-        """The next run succeeded with the release of an undisturbed one, which is whole, the champion and served."""
+        """Check that the next run made the undisturbed run's release, and that it is complete, champion and served."""
         assert answer["state"] == "SUCCEEDED", answer
         if answer["digest"] != self.world.digest:
             self.green += 1
@@ -127,7 +127,7 @@ class Invariants:
 
 
 def _whole(world: World, version: str) -> bool:
-    """Whether each file of a release is what its manifest says."""
+    """Return whether each file of a release has the digest in its manifest."""
     for name, digest in releases.load(world.store, version)["files"].items():
         world.store.get(releases.release_prefix(version) + name, sha256=digest)
     return True

@@ -1,7 +1,7 @@
-"""Memory that ends within a step: put into the programs of a run as the module that Python imports at its start.
+"""Make steps of a run fail for lack of memory. A copy of this module is the `sitecustomize` of the run's programs.
 
-The steps that the variable STARVED_STEPS names may map no more memory from a moment on: when they begin their work, and
-`train` when it has told of an epoch, so that TensorFlow is there and the export still to come.
+The steps in the variable STARVED_STEPS cannot map more memory after they have started. `train` cannot after its first
+epoch, when TensorFlow is loaded and the export has not begun.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "STARVED_STEPS"
-LEAST = 1024  # bytes; less is needed to say what happened
+MIN_BLOCK = 1024  # bytes; reporting the failure needs less
 
 
 def environment(folder: Path, steps: list[str], path: str) -> dict[str, str]:
-    """What a run finds in its environment whose `steps` shall starve. `folder`: for the module; `path`: PYTHONPATH."""
+    """Return the variables of a run whose `steps` run out of memory. `folder`: for the copy; `path`: PYTHONPATH."""
     folder.mkdir(exist_ok=True)
     shutil.copyfile(__file__, folder / "sitecustomize.py")
     return {VARIABLE: ",".join(steps), "PYTHONPATH": os.pathsep.join([str(folder), path])}
 
 
 def put() -> None:
-    """In a step's program, see to it that the step starves; in all others, do nothing."""
+    """Limit the memory if this program is one of the steps; otherwise do nothing."""
     if "kfp.dsl.executor_main" not in sys.orig_argv:
         return
     from digits import events
@@ -44,7 +44,7 @@ def put() -> None:
                     _no_more(held)
                 yield
             finally:
-                held.clear()  # as a program gives back what it held when an error ends it
+                held.clear()  # as a program frees its memory when an error ends it
 
     def recorded(event: str, step: str = "", **details: Any) -> None:
         emit(event, step, **details)
@@ -55,12 +55,12 @@ def put() -> None:
 
 
 def _no_more(held: list[bytes]) -> None:
-    """What is mapped now is all that there is; and of that, what is free is taken and `held`."""
+    """Limit the memory to what is mapped now, and allocate what is free of it in `held`."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     size = 1 << 20
-    while size >= LEAST:
+    while size >= MIN_BLOCK:
         try:
             held.append(bytes(size))
         except MemoryError:

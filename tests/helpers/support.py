@@ -1,4 +1,4 @@
-"""Helpers of the tests: real programs on free ports, releases to try things on, and a finished run's remains."""
+"""Helpers for all tests: real programs on free ports, releases, and the results of a finished run."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[2]
-# CI has everything: what it names here (docker, cluster, browser) must be there, elsewhere its tests are skipped.
+# Engines that must be present (docker, cluster, browser, ...). Without others, tests that need them are skipped.
 REQUIRED = os.environ.get("DIGITS_REQUIRE", "").replace(",", " ").split()
 OURS = ("DIGITS_", "MINIO_", "MLFLOW_")
 PREDICTOR_SECONDS = 90.0
-# Read when the tests are collected, because the tests themselves run without our variables.
+# Read during collection, because the tests run without our variables.
 GIVEN_DATA = os.environ.get("DIGITS_DATA", "")
 
 
 @contextlib.contextmanager
 def cleaned_environment() -> Iterator[None]:
-    """Without our variables while the block runs; then as it was."""
+    """Remove our variables while the block runs, then restore the environment."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(OURS):
             del os.environ[name]
-    # Behind a proxy too, the servers of tests are on this machine.
+    # The tests' servers are on this machine and must not be requested through a proxy.
     before_that = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     os.environ["no_proxy"] = ",".join(filter(None, [before_that, "127.0.0.1", "localhost"]))
     try:
@@ -59,14 +59,14 @@ def cleaned_environment() -> Iterator[None]:
 
 
 def child_environment(settings: Settings, **more: str) -> dict[str, str]:
-    """The environment of a program under test: this one's without our variables, with these settings."""
+    """Return the environment of a program under test: this process's, with these settings instead of ours."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     path = os.pathsep.join(filter(None, [str(ROOT), inherited.get("PYTHONPATH", "")]))
     return inherited | settings.environ() | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | more
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -77,7 +77,7 @@ DRIPS = {"head": b"HTTP/1.1 200 OK\r\nX-Drip: ", "body": b"HTTP/1.1 200 OK\r\nCo
 
 @contextlib.contextmanager
 def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
-    """The host:port of a server that answers every request alike, as programs do that are not what is looked for."""
+    """Yield host:port of a server that answers every request alike, as an unrelated program would."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -92,7 +92,7 @@ def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
         do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 # the names that http.server asks for
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name of its base class
-            """Nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -132,7 +132,7 @@ def dripping(start: bytes) -> Iterator[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What one real run of the steps left: to be read by tests, never changed."""
+    """The results of one real run of the steps. Tests read them and never change them."""
 
     settings: Settings
     folder: Path
@@ -141,7 +141,7 @@ class Finished:
 
     @property
     def store(self) -> ObjectStore:
-        """The store with the one release."""
+        """The store with the run's release."""
         return open_store(self.settings)
 
     @property
@@ -150,14 +150,14 @@ class Finished:
         return self.published.version
 
     def copy(self, home: Path) -> Settings:
-        """The settings of a copy of this installation that a test may change."""
+        """Copy this home. Return the copy's settings; a test may change it."""
         shutil.copytree(self.settings.home / "store", home / "store")
         shutil.copyfile(self.settings.home / "mlflow.db", home / "mlflow.db")
         return Settings(home=home, port=free_port(), grpc_port=free_port())
 
 
 def another_release(store: ObjectStore, version: str, **parameters: Any) -> releases.Manifest:
-    """A second, equally intact release: the same model, said to be made with other parameters."""
+    """Publish a second intact release: the same model with other parameters in its manifest."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = releases.download(store, version, folder)
@@ -184,12 +184,12 @@ class Predictor:
     log: Path
 
     def about(self) -> dict[str, Any]:
-        """The parameters of its metadata: which release it serves."""
+        """Return the parameters of its metadata, which name the release that it serves."""
         found: dict[str, Any] = get_json(f"{self.url}/v2/models/digits")["parameters"]
         return found
 
     def wait_for(self, condition: Callable[[Predictor], bool], what: str, seconds: float = PREDICTOR_SECONDS) -> None:
-        """Wait until `condition` holds of it; fails with the log if it does not, or if the process ended."""
+        """Wait until `condition` holds. The test fails with the log after `seconds`, or if the process ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -205,7 +205,7 @@ class Predictor:
         )
 
     def stop(self, seconds: float = 40.0) -> int:
-        """End it as an operator would; returns its exit code."""
+        """Stop it by SIGTERM, as an operator would. Return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -217,13 +217,13 @@ class Predictor:
 
 
 def get_json(url: str) -> Any:
-    """GET a JSON answer. Raises OSError (HTTPError included)."""
+    """Return the JSON response to a GET. Raises OSError (HTTPError included)."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         return json.loads(answer.read())
 
 
 def until_refused(address: str, seconds: float = 30.0) -> None:
-    """Wait until nothing listens at host:port any more."""
+    """Wait until nothing listens at host:port."""
     host, port = address.rsplit(":", 1)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -232,13 +232,13 @@ def until_refused(address: str, seconds: float = 30.0) -> None:
         except ConnectionRefusedError:
             return
         except ConnectionError:
-            pass  # it was just about to
+            pass  # it is closing
         time.sleep(0.02)
     pytest.fail(f"{address} still listens after {seconds:.0f} s")
 
 
 def has_ipv6() -> bool:
-    """Whether this machine can listen on ::1."""
+    """Return whether this machine can listen on ::1."""
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         return True
     return False
@@ -249,7 +249,7 @@ StartPredictor = Callable[..., Predictor]
 
 @contextlib.contextmanager
 def predictors(folder: Path) -> Iterator[StartPredictor]:
-    """Gives a function that starts predictors; all are ended when the block is left."""
+    """Yield a function that starts predictors; all are killed when the block ends."""
     started: list[Predictor] = []
 
     def start(settings: Settings, *options: str, ready: bool = True) -> Predictor:
@@ -283,7 +283,7 @@ def predictors(folder: Path) -> Iterator[StartPredictor]:
 
 
 def missing(what: str, why: str) -> NoReturn:
-    """Skip a test for want of `what`, saying why; or fail it, where DIGITS_REQUIRE names `what`."""
+    """Skip the test because `what` is missing; fail it if DIGITS_REQUIRE names `what`."""
     if what in REQUIRED:
         pytest.fail(f"DIGITS_REQUIRE names {what}, but {why}")
     pytest.skip(why)

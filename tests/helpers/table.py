@@ -1,4 +1,4 @@
-"""The table of faults: what was expected, what was seen, what was lost. Printed after a session, kept in the docs."""
+"""The table of faults with expected and observed outcomes; printed after a session and stored in the docs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- faults: made by `nox -s faults -- --write` -->", "<!-- end of
 
 @dataclasses.dataclass
 class Row:
-    """A fault, in one or many tests."""
+    """A fault that one or more tests inject."""
 
     fault: str
     expected: str
@@ -26,7 +26,7 @@ class Row:
     green: int = 0
 
     def cells(self) -> tuple[str, ...]:
-        """The row as the table has it."""
+        """Return the row's cells."""
         times = f" ({self.count} times)" if self.count > 1 else ""
         seen = "; ".join(dict.fromkeys(self.seen)) or "as expected"
         seen = f"FAILED {self.failed} of {self.count}" if self.failed else seen
@@ -41,17 +41,17 @@ class Fault:
     checks: list[Invariants] = dataclasses.field(default_factory=list)
 
     def saw(self, text: str) -> None:
-        """Note what was seen, in a few words that are the same each time."""
+        """Note the outcome in a few words that do not differ between sessions."""
         self.row.seen.append(text)
 
     def watch(self, world: World) -> Invariants:
-        """The invariants of a world as it is now; what they find counts in the table."""
+        """Return the invariants of a world in its present state; the table counts their violations."""
         self.checks.append(Invariants(world))
         return self.checks[-1]
 
 
 def rendered(rows: list[Row]) -> str:
-    """The table in Markdown, and its sums."""
+    """Return the table in Markdown, with its totals."""
     lines = ["| fault | expected | seen | data lost | false green |", "|---|---|---|---|---|"]
     lines += [_line(row.cells()) for row in rows]
     total = sum(row.count for row in rows)
@@ -66,11 +66,11 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def current(page: str, rows: list[Row]) -> bool:
-    """Whether the page's table has these faults, so often, and what is expected of each."""
+    """Return whether the page's table has these faults with the same counts and expectations."""
     return all(_line(row.cells()[:2]) in page for row in rows)
 
 
 def replaced(page: str, rows: list[Row]) -> str:
-    """The page with this table."""
+    """Return the page with this table."""
     pattern = re.compile(f"({re.escape(BEGIN)}\n).*?(\n{re.escape(END)})", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}\n{rendered(rows)}\n{found[2]}", page)
+    return pattern.sub(lambda match: f"{match[1]}\n{rendered(rows)}\n{match[2]}", page)

@@ -1,4 +1,4 @@
-"""The processes under attack, and the account of what was sent to them and what they answered."""
+"""The servers that hostile requests are sent to, and the count of requests and responses."""
 
 from __future__ import annotations
 
@@ -14,42 +14,48 @@ from pathlib import Path
 
 import psutil
 
-# What the answer is waited for after bytes that may be no whole request.
-PATIENCE = 0.2
+# Seconds to wait for a response to bytes that may not be a complete request.
+RAW_SECONDS = 0.2
 
 
 @dataclass
 class Tally:
-    """What was sent and answered, by server; and what else is worth a line at the end."""
+    """The number of requests and responses by server, and notes for the summary."""
 
     requests: Counter[str] = field(default_factory=Counter)
     statuses: Counter[tuple[str, int | str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    seen: int = 0  # of the failures, by `new_failures`
+    reported: int = 0  # how many failures `new_failures` has returned
 
     def count(self, target: str, status: int | str, what: object = "") -> None:
-        """One request and its answer. A 5xx other than 503, the declared overload, is a failure."""
+        """Count a request and its response. A 5xx other than 503 (overload) is a failure."""
         self.requests[target] += 1
         self.statuses[target, status] += 1
         if isinstance(status, int) and status >= 500 and status != 503:
             self.failures.append(f"{target} answered {status} to {str(what)[:2000]}")
 
     def new_failures(self) -> list[str]:
-        """The failures since this was last asked, so that each is one test's, which can be tried again."""
-        new = self.failures[self.seen :]
-        self.seen = len(self.failures)
+        """Return the failures since the last call, so that each belongs to one test."""
+        new = self.failures[self.reported :]
+        self.reported = len(self.failures)
         return new
 
     @property
     def total(self) -> int:
-        """Of all requests."""
+        """The number of all requests."""
         return sum(self.requests.values())
 
 
 @dataclass
 class Target:
-    """A server under attack: a process, its address, and how to see that it still does its work."""
+    """A server under attack: its process, its address, and a request that it must answer.
+
+    Attributes:
+        good: method, path, headers and body of a valid request.
+        right: the expected answer to it.
+        most_bytes: the limit of its memory.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
@@ -62,18 +68,18 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address."""
         return f"http://127.0.0.1:{self.port}"
 
     def connect(self, timeout: float = 30.0) -> socket.socket:
-        """A connection to it."""
+        """Open a connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def raw(self, content: bytes) -> int | str:
-        """Send bytes as they are; the first answer's status, or how it was refused."""
+        """Send raw bytes. Return the first response's status, or how the connection ended."""
         with self.connect() as client:
             status: int | str = "closed"
-            client.settimeout(PATIENCE)
+            client.settimeout(RAW_SECONDS)
             try:
                 client.sendall(content)
                 with contextlib.suppress(TimeoutError):
@@ -85,7 +91,7 @@ class Target:
         return status
 
     def noise(self, content: bytes) -> None:
-        """Send what is no HTTP/1 and hang up."""
+        """Send bytes that are not HTTP/1, and close the connection."""
         with self.connect() as client, contextlib.suppress(ConnectionError):
             client.sendall(content)
             client.shutdown(socket.SHUT_WR)
@@ -94,7 +100,7 @@ class Target:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """Requests over one connection that is kept open."""
+        """Yield a session whose requests share one connection."""
         session = Session(self)
         try:
             yield session
@@ -102,7 +108,7 @@ class Target:
             session.connection.close()
 
     def answers(self) -> object:
-        """What it says to the good request: to be compared with `right`."""
+        """Send the valid request and return its answer, to be compared with `right`."""
         method, path, headers, body = self.good
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -116,20 +122,20 @@ class Target:
         return said.get("class", said)
 
     def memory(self) -> int:
-        """The most bytes of memory that it had so far."""
+        """Return the process's peak memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status")
         if status.exists():
             return int(next(line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line)) * 1024
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def descriptors(self) -> int:
-        """How many files and connections it has open."""
+        """Return the number of open files and connections."""
         return int(psutil.Process(self.process.pid).num_fds())
 
 
 @dataclass
 class Session:
-    """Whole requests over one connection, with whatever in them."""
+    """Complete HTTP requests over one connection."""
 
     target: Target
 
@@ -139,14 +145,14 @@ class Session:
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """One request; (status, body), or (0, b"") where the server closed the connection instead."""
+        """Send a request. Return status and body; (0, b"") if the server closed the connection."""
         for attempt in range(2):
             try:
                 self.connection.request(method, path, body, headers or {})
                 answer = self.connection.getresponse()
                 content = answer.read()
             except (ConnectionError, http.client.HTTPException):
-                # A connection that was kept may just have been closed, which is no answer to this request.
+                # The server may just have closed an idle connection, which is no response to this request.
                 self.connection.close()
                 if attempt:
                     self.target.tally.count(self.target.name, "closed", (method, path, headers, body))

@@ -1,7 +1,7 @@
-"""A home in which one undisturbed run was made, and which can be put back to just before any of its steps.
+"""A home with one undisturbed run, which can be reset to its state just before any of the run's steps.
 
-Its object store holds an earlier release, which is the champion, and not the one that the run makes: each run,
-disturbed or not, has to publish it, to pass the gate against the earlier one, and to deploy it.
+Its object store has an earlier release, which is the champion. So each run must publish its own release, pass the
+gate against the earlier one, and deploy.
 """
 
 from __future__ import annotations
@@ -34,29 +34,37 @@ RUN = ("run", *BASIC)
 
 @dataclasses.dataclass(frozen=True)
 class World(Home):
-    """See above. `kept`: what is put back. `direct`: the settings that reach the store whatever is between."""
+    """See the module.
+
+    Attributes:
+        kept: the folder with the copies that `before` restores.
+        direct: settings that reach the store without the proxy, if there is one.
+        earlier_objects: the store's objects before a run publishes.
+        later_objects: the store's objects after a run has published.
+        timeline: when each step began and how long it took, in seconds after the program's start; "end": its end.
+        facts: the version of the earlier release, and the digest of the undisturbed run's.
+    """
 
     kept: Path
     direct: Settings
-    earlier_objects: dict[str, bytes] = dataclasses.field(default_factory=dict)  # the store before a run publishes
-    later_objects: dict[str, bytes] = dataclasses.field(default_factory=dict)  # and after it has
-    # step: (when it began, how long it took), in seconds from the program's start; "end": when the program ended
+    earlier_objects: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    later_objects: dict[str, bytes] = dataclasses.field(default_factory=dict)
     timeline: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def store(self) -> ObjectStore:
-        """The object store, reached directly."""
+        """The object store, without the proxy."""
         return open_store(self.direct)
 
     @property
     def temporary(self) -> Path:
-        """The folder that its programs have for temporary files."""
+        """The folder for temporary files of its programs."""
         return self.kept / "tmp"
 
     @property
     def digest(self) -> str:
-        """The digest of the release that the undisturbed run made."""
+        """The digest of the undisturbed run's release."""
         return str(self.facts["digest"])
 
     @property
@@ -65,7 +73,7 @@ class World(Home):
         return str(self.facts["earlier"])
 
     def make(self) -> World:
-        """Run undisturbed, and keep what tests start from."""
+        """Run without a fault, and copy the states that tests start from."""
         home = self.settings.home
         home.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir(parents=True)
@@ -91,7 +99,7 @@ class World(Home):
         return self
 
     def _timed(self, steps: tuple[str, ...]) -> dict[str, Any]:
-        """Run, and note when those steps began and how long they took."""
+        """Run, and record when these steps began and how long they took."""
         began = time.time()
         answer = self.digits(*RUN)
         self.timeline["end"] = (time.time() - began, 0.0)
@@ -105,9 +113,10 @@ class World(Home):
         return {key: self.store.get(key) for key in self.store.keys()}  # noqa: SIM118 # a method of ours, not of a dict
 
     def before(self, step: str = "", *, database: bool = True) -> None:
-        """Put all back to just before `step` began, or to the end of the run; without MLflow's database if asked.
+        """Reset to the state just before `step` began, or to the end of the run if it is ''.
 
-        The predictor goes on; until `publish`, the store holds the earlier release alone.
+        The predictor continues to run. Up to `publish`, the store has the earlier release only. Without `database`,
+        MLflow's database is missing.
         """
         home = self.settings.home
         for name in ("runs", "cache", "mlartifacts", "mlflow.db", "mlflow.db-journal"):
@@ -125,21 +134,21 @@ class World(Home):
         objects, now = self.later_objects if over else self.earlier_objects, set(self.store.keys())
         for key in sorted(now - set(objects), reverse=True):  # the ledger first, its releases last
             self.store.delete(key)
-        for key, content in sorted(objects.items()):  # and the other way round
+        for key, content in sorted(objects.items()):  # in the opposite order
             if key not in now or self.store.get(key) != content:
                 self.store.put(key, content)
 
     def cached(self, step: str) -> list[Path]:
-        """The cache's entries of a step."""
+        """Return the cache entries of a step."""
         return [path for path in (self.settings.home / "cache").rglob("*.json") if step in _artifacts(path)]
 
     def artifact(self, step: str, name: str) -> Path:
-        """What a step wrote, as the cache names it."""
+        """Return the path of a step's artifact in the cache."""
         (entry,) = self.cached(step)
         return Path(json.loads(entry.read_text())[name]["uri"])
 
     def started(self, steps: Collection[str], process: subprocess.Popen[str], *, runs_before: int = 0) -> str:
-        """Wait until the run of `process` has started one of the steps: its name, '' if the run ended before."""
+        """Wait until the run of `process` has started one of the steps. Return its name; '' if the run ended before."""
         found: list[str] = []
 
         def there() -> bool:
@@ -153,13 +162,13 @@ class World(Home):
         return found[0] if found else ""
 
     def steps_processes(self, run: runs.Run) -> list[psutil.Process]:
-        """The processes of the step that a run is at: the shell first."""
+        """Return the processes of a run's current step, the shell first."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return list(psutil.Process(run.record()["engine"]).children(recursive=True))
         return []
 
     def alive(self) -> list[psutil.Process]:
-        """The processes of this home but for its predictor's."""
+        """Return the processes of this home, except its predictor's."""
         state = predictor.running(self.settings)
         found = []
         for process in psutil.process_iter():
@@ -171,7 +180,7 @@ class World(Home):
         return found
 
     def content(self) -> dict[str, str]:
-        """{key: SHA-256} of the releases and the ledger."""
+        """Return {key: SHA-256} of the releases and the ledger."""
         return {
             key: sha256_of(self.store.get(key))
             for folder in (releases.MODELS, ledger.LEDGER)
@@ -179,27 +188,27 @@ class World(Home):
         }
 
     def close(self) -> None:
-        """End the predictor and what is left."""
+        """Stop the predictor and kill the remaining processes."""
         predictor.stop(self.settings)
         for process in self.alive():
             process.kill()
 
 
 def _artifacts(entry: Path) -> set[str]:
-    """The steps whose artifacts a cache entry names: its own."""
+    """Return the steps whose artifacts a cache entry names."""
     values = json.loads(entry.read_text()).values()
     return {Path(v["uri"]).parts[-2] for v in values if isinstance(v, dict) and v.get("__kfp_artifact__")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
-    """A world whose store is MinIO, and the proxy between them."""
+    """A world whose store is MinIO, and the proxy in front of it."""
 
     world: World
     proxy: FaultyProxy
 
 
 def folder_world(folder: Path) -> World:
-    """A world whose store is a folder; not made yet."""
+    """Return a world whose store is a folder; call `make` before its use."""
     settings = Settings(home=folder / "home", port=free_port(), grpc_port=free_port())
     return World(settings, folder / "kept", settings)
