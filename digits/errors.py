@@ -7,7 +7,7 @@ DigitsError                 exit code 1: the run failed
 ├── DataError               a data set is damaged or is not what it claims to be
 ├── StoreError              the object store refused
 │   ├── ObjectMissing       no object under that key
-│   └── DigestMismatch      an object's content is not what its digest says
+│   └── DigestMismatch      an object's content does not match its digest
 ├── ReleaseError            a release is missing, incomplete or damaged
 ├── StepFailed              a pipeline step failed; carries the step's name and its log
 ├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
@@ -81,7 +81,7 @@ class ObjectMissing(StoreError):
 
 
 class DigestMismatch(StoreError):
-    """An object's content is not what its digest says."""
+    """An object's content does not match its digest."""
 
 
 class ReleaseError(DigitsError):

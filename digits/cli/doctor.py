@@ -16,12 +16,8 @@ from digits.cli.common import emit, json_option, wrap
 from digits.errors import DigitsError, MissingError, UsageError, mask_url
 from digits.settings import BACKENDS, Settings, unknown
 
-# What a backend needs besides data and MLflow. Whatever else is absent is marked "-" and is no failure.
-NEEDS = {
-    "process": {"object store"},
-    "docker": {"docker engine", "images"},
-    "kubeflow": {"object store", "kubeflow api"},
-}
+# The checks that a backend needs to pass, besides data and MLflow; a backend that is not listed needs its store.
+NEEDS = {"docker": {"docker engine", "images"}, "kubeflow": {"object store", "kubeflow api"}}
 PROGRAMS = {"kind": "digits cluster", "kubectl": "digits cluster and the kubeflow backend"}
 
 
@@ -87,7 +83,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         "cluster": lambda: engine_checks.check_cluster(settings),
         "leftovers": lambda: engine_checks.check_leftovers(settings),
     }
-    needed = {"data", "mlflow", *NEEDS[settings.backend]}
+    needed = {"data", "mlflow", *NEEDS.get(settings.backend, {"object store"})}
     for name, check in every.items():
         yield run_check(name, name in needed, check)
     for program, use in PROGRAMS.items():

@@ -1,4 +1,4 @@
-"""The command line, run in this process."""
+"""The fixture `digits`, which runs the command line in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.command import Digits, Said
 def digits(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Digits:
-    """Runs the command line as the program would, in an empty folder."""
+    """Return a function that runs the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, on: Settings = settings, traceback: bool = False) -> Said:
