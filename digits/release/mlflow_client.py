@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # MLflow's client reads them and sends them to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 DEFAULTS = {
-    # Requests to a server fail early; writes to a locked SQLite file wait half a minute, which is MLflow's default.
+    # Requests to a server fail early. MLflow itself waits 20 s for a locked SQLite file; its connections are not kept.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
