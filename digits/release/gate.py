@@ -55,7 +55,7 @@ def decide(
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Return the one-sided exact p-value of the hypothesis that losses are not more likely than wins.
+    """Return the exact one-sided p-value of the null hypothesis that losses are not likelier than wins.
 
     Losses and wins are the images that only the champion, or only the candidate, recognises.
 

@@ -1,4 +1,4 @@
-"""The figures agree with scikit-learn's."""
+"""The metrics agree with scikit-learn's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from digits.settings import Settings
 from tests.helpers.support import ROOT, child_environment
 
 
-def judged(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, np.ndarray, metrics.Evaluation]:
-    """A data set, made-up probabilities with some sense in them, and what is said of them."""
+def evaluated(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, np.ndarray, metrics.Evaluation]:
+    """Return a random data set, probabilities that favour the labels, and their evaluation."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, count).astype(np.uint8)
     scores = rng.random((count, 10)) + 0.7 * np.eye(10)[labels] + 1e-3
@@ -30,9 +30,9 @@ def judged(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, np.n
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_figures_agree_with_scikit_learn(ties: bool) -> None:
-    """Accuracy, loss, AUC, confusion, precision and recall are scikit-learn's, with tied scores too."""
-    test, probabilities, result = judged(700, ties=ties)
+def test_metrics_agree_with_scikit_learn(ties: bool) -> None:
+    """Accuracy, loss, AUC, confusion, precision and recall equal scikit-learn's, also with tied scores."""
+    test, probabilities, result = evaluated(700, ties=ties)
     answers = probabilities.argmax(1)
     assert result.accuracy == pytest.approx(sklearn_metrics.accuracy_score(test.labels, answers))
     assert result.metrics["loss"] == pytest.approx(sklearn_metrics.log_loss(test.labels, probabilities), rel=1e-5)
@@ -46,14 +46,14 @@ def test_figures_agree_with_scikit_learn(ties: bool) -> None:
 
 
 def test_the_interval_is_wilsons() -> None:
-    """The interval agrees with SciPy's and stays within 0 and 1 at the ends."""
-    for right, count in ((0, 10), (9, 10), (10, 10), (9920, 10000)):
-        expected = binomtest(right, count).proportion_ci(method="wilson")
-        assert metrics.wilson(right, count) == pytest.approx((expected.low, expected.high), abs=2e-5)
+    """The interval equals SciPy's, and stays within 0 and 1 for extreme proportions."""
+    for correct, count in ((0, 10), (9, 10), (10, 10), (9920, 10000)):
+        expected = binomtest(correct, count).proportion_ci(method="wilson")
+        assert metrics.wilson(correct, count) == pytest.approx((expected.low, expected.high), abs=2e-5)
 
 
-def test_digits_that_never_occur_are_no_error() -> None:
-    """A test set of one digit has figures, zero where nothing can be said."""
+def test_digits_that_never_occur_raise_no_error() -> None:
+    """A test set of a single digit can be evaluated; metrics of absent digits are 0."""
     labels = np.full(6, 3, np.uint8)
     probabilities = np.tile(np.eye(10, dtype=np.float32)[3], (6, 1))
     result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels))
@@ -62,32 +62,32 @@ def test_digits_that_never_occur_are_no_error() -> None:
 
 
 def test_the_worst_mistakes_come_first() -> None:
-    """Each mistake is one, the surest come first, and there are no more than the report shows."""
-    test, probabilities, result = judged(700)
-    sureness = [mistake["probability"] for mistake in result.mistakes]
-    assert sureness == sorted(sureness, reverse=True)
-    assert len(sureness) == metrics.MAX_MISTAKES
+    """Mistakes are real ones, the most confident come first, and there are at most MAX_MISTAKES."""
+    test, probabilities, result = evaluated(700)
+    confidences = [mistake["probability"] for mistake in result.mistakes]
+    assert confidences == sorted(confidences, reverse=True)
+    assert len(confidences) == metrics.MAX_MISTAKES
     wrong = probabilities.argmax(1) != test.labels
-    assert sureness[0] == pytest.approx(float(probabilities.max(1)[wrong].max()))
+    assert confidences[0] == pytest.approx(float(probabilities.max(1)[wrong].max()))
     for mistake in result.mistakes:
         assert mistake["answer"] != mistake["label"] == test.labels[mistake["index"]]
         assert mistake["image"] == test.images[mistake["index"]].tolist()
 
 
-def test_the_roc_curve_rises_from_scikit_learns_points() -> None:
-    """Each point is one that scikit-learn finds for the same threshold, ending at the upper right."""
-    test, probabilities, result = judged(300)
+def test_each_point_of_the_roc_curve_has_its_thresholds_rates() -> None:
+    """Each point has the false and true positive rates of its threshold; the last one is (1, 1)."""
+    test, probabilities, result = evaluated(300)
     truth, scores = np.eye(10, dtype=bool)[test.labels].ravel(), probabilities.ravel()
     for false, true, threshold in result.roc:
-        answered = scores >= threshold
-        assert false == pytest.approx((answered & ~truth).sum() / (~truth).sum())
-        assert true == pytest.approx((answered & truth).sum() / truth.sum())
+        positive = scores >= threshold
+        assert false == pytest.approx((positive & ~truth).sum() / (~truth).sum())
+        assert true == pytest.approx((positive & truth).sum() / truth.sum())
     assert result.roc[-1][:2] == [1.0, 1.0]
     assert result.roc == sorted(result.roc, key=lambda point: point[0])
 
 
-def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
-    """Its official builds keep a session file for what they send to Microsoft once imported; ours keep none."""
+def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:
+    """Official builds of ONNX Runtime write a session file for telemetry when they are imported; digits prevents it."""
     subprocess.run(
         [sys.executable, "-c", "import digits, onnxruntime"],
         env=child_environment(Settings(home=tmp_path), TMPDIR=str(tmp_path)),

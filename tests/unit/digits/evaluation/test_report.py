@@ -1,4 +1,4 @@
-"""The report is one self-contained page that says everything and trusts nobody."""
+"""The report: one self-contained page that shows every result and escapes all text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOID = {"meta", "img", "br", "polyline", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Checks that tags are closed in order and gathers attributes and text."""
+    """An HTML parser that checks that tags are closed in order, and collects attributes and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="session")
 def published(finished: Finished) -> str:
-    """The report that a real run published."""
+    """Return the report that a real run published."""
     return (finished.folder / "report.html").read_text()
 
 
@@ -66,8 +66,8 @@ def evaluation(finished: Finished) -> Evaluation:
     return Evaluation.load(finished.folder / "evaluation.json")
 
 
-def test_the_page_is_whole(published: str) -> None:
-    """Each tag is closed, the title says the accuracy, and it is marked that this is not MNIST."""
+def test_the_page_is_well_formed(published: str) -> None:
+    """Each tag is closed, the title has the accuracy, and the page warns that the data set is not MNIST."""
     page = Page(published)
     assert page.open == []
     assert published.startswith("<!doctype html>")
@@ -75,8 +75,8 @@ def test_the_page_is_whole(published: str) -> None:
     assert "%" in page.text[page.text.index("digits:") :][:20]
 
 
-def test_nothing_comes_from_elsewhere(published: str) -> None:
-    """No script, no style sheet, no address of another host; pictures are inlined, and the policy says the same."""
+def test_nothing_is_loaded_from_elsewhere(published: str) -> None:
+    """The page has no script, style sheet or address of another host; pictures are inlined, as its policy demands."""
     page = Page(published)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     for tag, name, value in page.attributes:
@@ -88,7 +88,7 @@ def test_nothing_comes_from_elsewhere(published: str) -> None:
     assert "prefers-color-scheme: dark" in published
 
 
-def test_everything_is_said(published: str, finished: Finished) -> None:
+def test_all_results_are_shown(published: str, finished: Finished) -> None:
     """Accuracy, interval, learning curves, confusion, each digit, decision, digests and MLflow are on the page."""
     page = Page(published)
     for word in ("95% interval", "Learning", "Confusion", "precision", "recall", "Worst mistakes", "Promoted\non 20"):
@@ -99,13 +99,13 @@ def test_everything_is_said(published: str, finished: Finished) -> None:
     assert "mlflow ui --backend-store-uri sqlite:///" in page.text
 
 
-def test_a_refusal_is_said(finished: Finished) -> None:
-    """A release that was not promoted is marked as such."""
+def test_a_rejection_is_shown(finished: Finished) -> None:
+    """The page states that a release was not promoted, with time and reason."""
     assert "Kept, not promoted\non 2026-11-24 06:30 UTC: x." in Page(rendered(finished)).text
 
 
 def test_hostile_names_are_shown_as_text(finished: Finished) -> None:
-    """Names that hold HTML or a script's address are shown, and do nothing."""
+    """Names that contain HTML or a javascript: address are shown as text and have no effect."""
     hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     html = rendered(
         finished, parameters={hostile: hostile}, version=hostile, mlflow=f"http://x/{hostile}", digest=hostile
@@ -118,7 +118,7 @@ def test_hostile_names_are_shown_as_text(finished: Finished) -> None:
 
 
 def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
-    """The inlined PNG opens with another library and holds the very pixels, ink black."""
+    """The inlined PNG has the image's pixels, with black ink."""
     image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     data = report._picture(image.tolist()).removeprefix("data:image/png;base64,")
     with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
@@ -126,7 +126,7 @@ def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
 
 
 def test_one_epoch_and_equal_values_can_be_drawn(finished: Finished) -> None:
-    """A curve of no range is no division by zero, and one epoch, which is no curve, leaves no empty frame."""
+    """Curves of constant values can be drawn, and a single epoch draws no empty frame."""
     row = {"epoch": 1, "loss": 0.5, "accuracy": 1.0, "val_loss": 0.5, "val_accuracy": 1.0, "seconds": 1.0}
     about = finished.lineage.describe()
     one, two = (report.render(evaluation(finished), rows, about) for rows in ([row], [row, row]))
@@ -134,7 +134,7 @@ def test_one_epoch_and_equal_values_can_be_drawn(finished: Finished) -> None:
 
 
 def test_the_roc_line_ends_at_the_frame(finished: Finished) -> None:
-    """Between the last point within the corner and the next one the line is cut where it leaves the frame."""
+    """The line is interpolated at the point where it leaves the corner that is drawn."""
     corner = report.CORNER
     roc = [[0.0, 0.5, 0.9], [corner / 2, 0.96, 0.5], [corner * 1.5, 1.0, 0.1]]
     html = report.render(dataclasses.replace(evaluation(finished), roc=roc), [], finished.lineage.describe())
