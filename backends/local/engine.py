@@ -78,7 +78,7 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: Mlfl
         cache_root=record["cache_root"],
     )
     pipeline = definition.build(parts.configure)
-    # All parameters are passed, because kfp.local's cache tells a default (3.0 in the compiled pipeline) from 3.
+    # All parameters are passed, because to kfp.local's cache a default (3.0 when compiled) is not 3.
     defaults = {name: spec.default for name, spec in pipeline.component_spec.inputs.items()}
     outputs = pipeline(**defaults | record["parameters"]).outputs
     if "report" in outputs:

@@ -54,7 +54,7 @@ def test_a_wait_for_a_lock_times_out(
     monkeypatch.setattr(cluster, "need", lambda tool: tool)
     built: list[str] = []
     monkeypatch.setattr(
-        docker_backend.images, "ensure_image", lambda client, settings, which, tell: built.append(which)
+        docker_backend.images, "ensure_image", lambda client, settings, which, report: built.append(which)
     )
     path = tmp_path / "home" / lock
     with held(path), pytest.raises(DigitsError, match="another `digits` has held") as late:
