@@ -1,4 +1,4 @@
-"""Which code and which libraries produced something.
+"""Digests of the code that produces a step's output, and the versions of the libraries.
 
 `step_digest` is part of a step's cache key, and the training's is part of a release's identity. It covers the code that
 determines the step's output: the step's function in `digits.steps`, what that uses there, and every module of `digits`

@@ -1,4 +1,4 @@
-"""What the steps return: one frozen dataclass each, and those of them that are a run's outputs.
+"""The results of the steps: one frozen dataclass each. Some of them are a run's outputs.
 
 KFP passes a result from step to step as a dict of JSON values; `read` turns it back:
 

@@ -1,4 +1,4 @@
-"""What runs: the components and the Kubeflow Pipelines definition. The work itself is in `digits`.
+"""The components and the Kubeflow Pipelines definition. The work itself is in `digits`.
 
 These names are here, and not in the definition, because importing that imports kfp.
 """

@@ -68,7 +68,7 @@ def test_code_that_determines_outputs_is_covered(copy: Path, module: str, steps:
 
 
 def test_a_step_covers_its_own_function_and_constants(copy: Path) -> None:
-    """Of digits/steps.py each step covers its function and what that uses."""
+    """Each step covers its own function in digits/steps.py and the constants that this uses."""
     edit(copy / "digits/steps.py", "VALIDATION_SHARE = 12", "VALIDATION_SHARE = 10")
     assert changed_steps(copy) == {"prepare"}
     edit(copy / "digits/steps.py", "no champion to deploy", "nothing to deploy")
@@ -106,7 +106,7 @@ def tree_of(source: str) -> str:
 
 
 def test_steps_import_at_their_top_only_what_does_not_count() -> None:
-    """What digits/steps.py imports for all steps would be covered by none."""
+    """Modules imported at the top of digits/steps.py are covered by no step, so only neutral ones may be."""
     nodes = ast.parse((ROOT / "digits/steps.py").read_text()).body
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("digits")]
     names = {f"{node.module}.{alias.name}".split(".")[1] for node in imports for alias in node.names}
