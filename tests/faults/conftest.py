@@ -1,4 +1,4 @@
-"""What the faults share: worlds to break, the invariants, and the table of what was seen."""
+"""The worlds that faults are injected into, and the table of outcomes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = pytest.StashKey[dict[str, Row]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write", action="store_true", help="write the table of faults into docs/reliability.md")
+    parser.addoption("--write", action="store_true", help="write the table of faults to docs/reliability.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.timeout(900))
-            item.add_marker(pytest.mark.filterwarnings("ignore"))  # MLflow's, of the libraries below it
+            item.add_marker(pytest.mark.filterwarnings("ignore"))  # warnings of MLflow about its own libraries
 
 
 @pytest.hookimpl(wrapper=True)
@@ -50,7 +50,7 @@ def _row(item: pytest.Item) -> Row | None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A whole, green session writes the table if asked, and else fails if the documentation has another."""
+    """After a complete, successful session write the table (--write), or fail if the documentation has another."""
     rows = list(session.config.stash[ROWS].values())
     if session.exitstatus or not _whole(session):
         return
@@ -62,7 +62,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _whole(session: pytest.Session) -> bool:
-    """Whether every fault of every file was tried: nothing deselected, nothing skipped."""
+    """Return whether every fault of every file was injected: none deselected, none skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     left_out = [*reporter.stats.get("skipped", []), *reporter.stats.get("deselected", [])] if reporter else []
     ours = HERE.relative_to(session.config.rootpath).as_posix()
@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="module", autouse=True)
 def clean_environment() -> Iterator[None]:
-    """Once for a module: the kills go on in threads of their own from one test to the next."""
+    """Override the fixture per test: the kills run in threads that span several tests."""
     with cleaned_environment():
         yield
 
@@ -102,7 +102,7 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The world that most faults happen to, one after the other."""
+    """The world that most faults are injected into, one after the other."""
     made = folder_world(tmp_path_factory.mktemp("world"))
     with contextlib.closing(made):
         yield made.make()
@@ -110,14 +110,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def restored(remote: Remote) -> Iterator[Remote]:
-    """The world behind the proxy, whose faults end with the test."""
+    """The world behind the proxy; the proxy's faults end with the test."""
     yield remote
     remote.proxy.restore()
 
 
 @pytest.fixture(scope="session")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    """A world behind a proxy."""
+    """A world whose store is behind a proxy."""
     folder = tmp_path_factory.mktemp("remote")
     with program(folder / "minio") as direct, faulty_proxy(direct.minio_endpoint) as between:
         own = {"home": folder / "home", "port": free_port(), "grpc_port": free_port()}

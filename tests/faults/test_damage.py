@@ -1,4 +1,4 @@
-"""Files that are cut, garbled or exchanged: cached results, records, manifests, the ledger."""
+"""Damaged files: cached results, records, manifests, and the ledger."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ GARBAGE = {"empty": b"", "cut": None, "binary": b"\x80\x81\xfe" * 40, "another k
 
 
 def garble(path: Path, how: str) -> None:
-    """Replace a file's content by garbage."""
+    """Replace a file's content with garbage."""
     content = GARBAGE[how]
     path.write_bytes(path.read_bytes()[:-20] if content is None else content)
 
 
 @pytest.mark.parametrize("how", GARBAGE)
-@pytest.mark.fault("cache entry damaged", "the step is done again, and the run succeeds")
+@pytest.mark.fault("cache entry damaged", "the step is executed again, and the run succeeds")
 def test_a_damaged_cache_entry_is_a_miss(how: str, world: World, fault: Fault) -> None:
-    """An entry of the cache that cannot be read is as good as none."""
+    """A cache entry that cannot be read is a cache miss."""
     world.before("deploy")
     holds = fault.watch(world)
     (entry,) = world.cached("publish")
@@ -32,13 +32,13 @@ def test_a_damaged_cache_entry_is_a_miss(how: str, world: World, fault: Fault) -
     assert answer["steps"]["train"]["state"] == "cached"
     assert answer["steps"]["publish"]["state"] == "done"
     holds.recovered(answer)
-    fault.saw("done again, the same digest")
+    fault.saw("executed again, the same digest")
 
 
 @pytest.mark.parametrize(("step", "victim"), [("evaluate", "model.onnx"), ("publish", "model.keras")])
-@pytest.mark.fault("cached model damaged", "the next step refuses it and names it; `--no-cache` makes it anew")
+@pytest.mark.fault("cached model damaged", "the next step rejects and names it; `--no-cache` recreates it")
 def test_a_damaged_model_in_the_cache_is_refused(step: str, victim: str, world: World, fault: Fault) -> None:
-    """A model that is not the one that was trained is neither judged nor published."""
+    """A cached model that differs from the trained one is neither evaluated nor published."""
     world.before(step)
     holds = fault.watch(world)
     folder = world.artifact("train", "model")
@@ -53,12 +53,12 @@ def test_a_damaged_model_in_the_cache_is_refused(step: str, victim: str, world: 
     finally:
         file.write_bytes(content)
     holds.recovered(world.digits("run", "--resume"))
-    fault.saw("refused and named; resumed after its repair")
+    fault.saw("rejected and named; resumed after its repair")
 
 
-@pytest.mark.fault("cached data set cut", "the next step refuses it; `--no-cache` makes all anew")
+@pytest.mark.fault("cached data set cut", "the next step rejects it; `--no-cache` recreates everything")
 def test_a_cut_data_set_in_the_cache_is_refused(world: World, fault: Fault) -> None:
-    """A training set that was cut is refused before anything learns from it, and the remedy in the message works."""
+    """A truncated training set is rejected before the training, and the error's remedy works."""
     world.before("train")
     holds = fault.watch(world)
     file = world.artifact("prepare", "train_set")
@@ -72,14 +72,12 @@ def test_a_cut_data_set_in_the_cache_is_refused(world: World, fault: Fault) -> N
         holds.recovered(world.digits(*RUN, "--no-cache"))
     finally:
         file.write_bytes(content)
-    fault.saw("refused and named; made anew, the same digest")
+    fault.saw("rejected and named; recreated, the same digest")
 
 
-@pytest.mark.fault(
-    "champion's manifest cut", "the gate refuses to judge against it; `digits promote` of another goes on"
-)
+@pytest.mark.fault("champion's manifest cut", "the gate fails; `digits promote` of another release succeeds")
 def test_a_damaged_manifest_of_the_champion(world: World, fault: Fault) -> None:
-    """A run says which manifest is damaged and keeps its own release, which can be promoted; the list goes on."""
+    """A run names the damaged manifest and keeps its own release, which can be listed and promoted."""
     world.before("publish")
     key = releases.release_prefix(world.earlier) + releases.MANIFEST
     content = world.store.get(key)
@@ -96,12 +94,12 @@ def test_a_damaged_manifest_of_the_champion(world: World, fault: Fault) -> None:
     world.store.put(key, content)
     holds = fault.watch(world)
     holds.recovered(world.digits("run", "--resume"))
-    fault.saw("named and listed; promoted past it, resumed")
+    fault.saw("named and listed; another promoted, resumed")
 
 
-@pytest.mark.fault("ledger entry garbled", "runs and promotions are refused with its name; restored, the run resumes")
+@pytest.mark.fault("ledger entry garbled", "runs and promotions fail with its name; after its repair the run resumes")
 def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
-    """Who is champion is not guessed: the run fails with the entry's name, and goes on when it is restored."""
+    """If a ledger entry is damaged, the run fails with its name, and resumes after its repair."""
     world.before("publish")
     holds = fault.watch(world)
     (key,) = world.store.keys(ledger.LEDGER)
@@ -118,9 +116,9 @@ def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("how", GARBAGE)
-@pytest.mark.fault("run record damaged", "other runs go on; `--resume` of that one is refused with its name")
-def test_a_damaged_record_is_nobody_elses_trouble(how: str, world: World, fault: Fault) -> None:
-    """A run.json that cannot be read stops no other run, no doctor and no report."""
+@pytest.mark.fault("run record damaged", "other runs are not affected; `--resume` of that run fails with its name")
+def test_a_damaged_record_does_not_affect_other_runs(how: str, world: World, fault: Fault) -> None:
+    """A run.json that cannot be read affects neither other runs nor `digits doctor` and `digits report`."""
     world.before()
     holds = fault.watch(world)
     (damaged := world.settings.home / "runs" / "20000101-000000-000000-aaaa").mkdir(parents=True)

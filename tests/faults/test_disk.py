@@ -1,4 +1,4 @@
-"""File systems that are full, one folder of the home at a time."""
+"""Full file systems, for one folder of the home at a time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PAGE = 4096
 
 @contextlib.contextmanager
 def small_disk(folder: Path, room: int) -> Iterator[None]:
-    """A file system over `folder`, with its content and `room` bytes more."""
+    """Mount a file system over `folder` with its content and `room` more bytes while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder.with_name(folder.name + ".kept")
     shutil.copytree(folder, kept)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    size = sum(-(-path.stat().st_size // PAGE) * PAGE for path in files) + max(room, PAGE)  # none is no limit
+    size = sum(-(-path.stat().st_size // PAGE) * PAGE for path in files) + max(room, PAGE)  # a size of 0 means no limit
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
         capture_output=True,
@@ -57,9 +57,11 @@ def small_disk(folder: Path, room: int) -> Iterator[None]:
         ("runs", 60_000, "train", "step train failed: "),
     ],
 )
-@pytest.mark.fault("file system full", "exit code 3 that names the space, no half file, `--resume` once there is space")
+@pytest.mark.fault(
+    "file system full", "exit code 3 and a cause that names the space, no partial file; `--resume` once there is space"
+)
 def test_a_full_disk_fails_the_step(folder: str, room: int, step: str, names: str, world: World, fault: Fault) -> None:
-    """Wherever the space ends, the run says so, keeps what is whole, and goes on when there is space."""
+    """If a file system is full, the run reports that, keeps complete files, and resumes once there is space."""
     world.before(step)
     holds = fault.watch(world)
     before = set((world.settings.home / "runs").glob("*")) if (world.settings.home / "runs").exists() else set()
@@ -72,9 +74,9 @@ def test_a_full_disk_fails_the_step(folder: str, room: int, step: str, names: st
     fault.saw("exit code 3; resumed, the same digest")
 
 
-@pytest.mark.fault("file system of the cache full", "the run succeeds, and what it did is not kept")
+@pytest.mark.fault("file system of the cache full", "the run succeeds, and its results are not cached")
 def test_a_full_cache_fails_nothing(world: World, fault: Fault) -> None:
-    """Results that cannot be kept are results; only the next run has to make them again."""
+    """If results cannot be cached, the run succeeds, and the next run computes them again."""
     world.before("publish")
     holds = fault.watch(world)
     with small_disk(world.settings.home / "cache" / "pipeline", 0):

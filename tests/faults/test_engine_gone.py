@@ -1,4 +1,4 @@
-"""The Docker engine goes away half-way: a proxy before its socket is cut, the engine itself goes on."""
+"""The Docker engine becomes unreachable during a run: a proxy in front of its socket is cut."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.mark.fault(
-    "Docker engine gone while a step runs", "the run is FAILED; the next one removes what is left and resumes"
+    "Docker engine gone while a step runs", "the run is FAILED; the next one removes its container and resumes"
 )
-def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
-    """The run fails and names the engine; when that is back, its lost container goes and the run resumes."""
+def test_an_engine_that_becomes_unreachable(tmp_path: Path, fault: Fault) -> None:
+    """The run fails and names the engine; once that is reachable, its container is removed and the run resumes."""
     client = engine()
     socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     with (
@@ -47,7 +47,7 @@ def test_an_engine_that_goes_away(tmp_path: Path, fault: Fault) -> None:
         holds.reported(answer, names="step train failed", run=world.newest())
         assert "engine" in answer["error"]
         holds.nothing_lost()
-        assert containers.list_containers(client, settings, "step"), "what is tested is that this one is found again"
+        assert containers.list_containers(client, settings, "step"), "the test needs a container that remains"
         between.restore()
         resumed = world.digits("run", "--resume")
         assert resumed["steps"]["prepare"]["state"] == "cached"

@@ -1,7 +1,7 @@
-"""The whole program killed at fifty random moments of a run: the next one ends as if nothing had been.
+"""Kill the whole program at fifty random moments of a run: the next run ends like an undisturbed one.
 
-A run has nine parts: its start, its seven steps and its end. Moments are drawn from each part, evenly over its
-measured duration, by a fixed seed. What ran before the part is in the cache, as it is for whoever resumes.
+A run has nine parts: its start, its seven steps and its end. A fixed seed draws moments from each part, uniformly over
+its measured duration. The steps before the part are in the cache, as they are when a user resumes a run.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from tests.helpers.invariants import Invariants
 from tests.helpers.table import Fault
 from tests.helpers.world import RUN, World, folder_world
 
-# How many moments of each part; the long ones have more.
+# The number of moments of each part; long parts have more.
 PARTS = {
     "start": 6, "collect-feedback": 4, "fetch-mnist": 5, "prepare": 4, "train": 10, "evaluate": 4, "publish": 10,
     "deploy": 4, "end": 3,
 }  # fmt: skip
-# Who dies: the program alone, as its user would lose it; its child, the engine; or everything, as in a power cut.
+# What is killed: only the program; its child, the engine; or everything, as in a power failure.
 VICTIMS = ("program", "engine", "everything")
 
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """When, as a share of a part's duration, and who."""
+    """A moment as a share of a part's duration, and what is killed."""
 
     part: str
     share: float
@@ -48,14 +48,14 @@ class Moment:
 
 
 def moments() -> list[Moment]:
-    """The fifty."""
+    """Return the fifty moments."""
     drawn = random.Random(8)
     parts = [part for part, count in PARTS.items() for _ in range(count)]
     return [Moment(part, drawn.random(), VICTIMS[n % len(VICTIMS)]) for n, part in enumerate(parts)]
 
 
 def killed(world: World, moment: Moment) -> Invariants:
-    """Kill a run at that moment, take it up, and check what holds in between and at the end."""
+    """Kill a run at that moment, resume it, and check the invariants."""
     first = moment.part in {"start", *STEPS[:2]}
     world.before({"start": STEPS[0], "end": STEPS[-1]}.get(moment.part, moment.part), database=not first)
     holds = Invariants(world)
@@ -73,7 +73,7 @@ def killed(world: World, moment: Moment) -> Invariants:
     made = runs.all_runs(world.settings.home)
     over = bool(made) and made[-1].record()["state"] == "SUCCEEDED"
     answer = world.digits(*(("run", "--resume") if made and not over else RUN))
-    if over:  # it had ended before it was killed; then all of it must be there
+    if over:  # it had ended before it was killed, so all its results must be cached
         assert {name for name, step in answer["steps"].items() if step["state"] != "cached"} == {"deploy"}
     holds.recovered(answer)
     assert made == [] or made[-1].record()["state"] in {"FAILED", "SUCCEEDED"}
@@ -81,7 +81,7 @@ def killed(world: World, moment: Moment) -> Invariants:
 
 
 def strike(world: Home, process: object, victim: str) -> None:
-    """SIGKILL, without a warning."""
+    """Send SIGKILL to the victim."""
     program = psutil.Process(process.pid)  # type: ignore[attr-defined]
     made = runs.all_runs(world.settings.home)
     engine = made[-1].record().get("engine", 0) if made else 0
@@ -99,7 +99,7 @@ def strike(world: Home, process: object, victim: str) -> None:
 def outcomes(
     request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Moment, Future[Invariants]]]:
-    """What comes of each moment that was asked for; they are tried in two worlds side by side."""
+    """The outcome of each selected moment. Two worlds are used concurrently."""
     asked = [item.callspec.params["moment"] for item in request.session.items if hasattr(item, "callspec")
              and "moment" in item.callspec.params]  # fmt: skip
     free: queue.Queue[World] = queue.Queue()
@@ -125,10 +125,10 @@ def outcomes(
 
 @pytest.mark.fault(
     "whole program killed at a random moment of a run",
-    "`digits run --resume` ends with the digest of an undisturbed run; nothing is left of the killed one",
+    "`digits run --resume` ends with the digest of an undisturbed run; no trace of the killed run remains",
 )
 @pytest.mark.parametrize("moment", moments(), ids=str)
-def test_a_killed_run_is_taken_up(moment: Moment, outcomes: dict[Moment, Future[Invariants]], fault: Fault) -> None:
-    """Whenever and however the program is killed, the next run ends with the release of an undisturbed one."""
+def test_a_killed_run_is_resumed(moment: Moment, outcomes: dict[Moment, Future[Invariants]], fault: Fault) -> None:
+    """Whenever the program is killed, the next run ends with the release of an undisturbed run."""
     fault.checks.append(outcomes[moment].result(800))
     fault.saw("the same digest")

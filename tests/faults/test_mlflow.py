@@ -1,4 +1,4 @@
-"""MLflow's database locked, of another version, or its server's name unknown: the training is kept."""
+"""MLflow's database is locked or of another version, or its server's name does not resolve: the training is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.world import RUN, World
 
 @contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Another program writes to the database, and does not end."""
+    """Hold an exclusive lock on the database while the block runs."""
     holder = sqlite3.connect(database, isolation_level=None, timeout=60)
     try:
         holder.execute("BEGIN EXCLUSIVE")
@@ -24,9 +24,9 @@ def locked(database: Path) -> Iterator[None]:
         holder.close()
 
 
-@pytest.mark.fault("MLflow's database locked for good", "step publish fails with exit code 3; the training is kept")
+@pytest.mark.fault("MLflow's database locked permanently", "step publish fails with exit code 3; the training is kept")
 def test_a_locked_database_is_named(world: World, fault: Fault) -> None:
-    """After a bounded wait the run fails with the database's name, and is taken up when it is free."""
+    """After a bounded wait the run fails with the database's name; once it is unlocked, the run resumes."""
     world.before("evaluate")
     holds = fault.watch(world)
     with locked(world.settings.home / "mlflow.db"):
@@ -40,7 +40,7 @@ def test_a_locked_database_is_named(world: World, fault: Fault) -> None:
 
 @pytest.mark.fault("MLflow's database locked for a moment", "the run waits and succeeds")
 def test_a_database_that_is_locked_for_a_moment_is_waited_for(world: World, fault: Fault) -> None:
-    """A lock of a few seconds, as another run's, delays a run and does not fail it."""
+    """A lock of a few seconds, as another run holds it, delays a run but does not fail it."""
     world.before("publish")
     holds = fault.watch(world)
     with locked(world.settings.home / "mlflow.db"):
@@ -52,9 +52,12 @@ def test_a_database_that_is_locked_for_a_moment_is_waited_for(world: World, faul
     fault.saw("succeeded, the same digest")
 
 
-@pytest.mark.fault("MLflow's database of another version", "step publish fails with the upgrade's command; kept")
+@pytest.mark.fault(
+    "MLflow's database of another version",
+    "step publish fails and names the command that upgrades it; the training is kept",
+)
 def test_a_database_of_another_version_fails_publish_alone(world: World, fault: Fault) -> None:
-    """The training is kept, the database is not touched, the command that upgrades it is told."""
+    """The training is kept, the database is unchanged, and the error names the command that upgrades it."""
     world.before("publish")
     holds = fault.watch(world)
     database = world.settings.home / "mlflow.db"
@@ -73,7 +76,7 @@ def test_a_database_of_another_version_fails_publish_alone(world: World, fault: 
 
 @pytest.mark.fault("MLflow server's name does not resolve", "step publish fails with exit code 3; the training is kept")
 def test_a_server_whose_name_does_not_resolve(world: World, fault: Fault) -> None:
-    """DNS that fails is said with the address and the setting, after a bounded wait."""
+    """If the server's name does not resolve, the run fails after a bounded wait and names address and setting."""
     world.before("publish")
     holds = fault.watch(world)
     answer = world.digits(*RUN, code=3, MLFLOW_TRACKING_URI="http://no-such-host.invalid:5000")
@@ -84,10 +87,10 @@ def test_a_server_whose_name_does_not_resolve(world: World, fault: Fault) -> Non
 
 @pytest.mark.fault("data host does not resolve", "step fetch-mnist fails with exit code 3 and DIGITS_DATA")
 def test_a_data_host_whose_name_does_not_resolve(world: World, fault: Fault) -> None:
-    """DNS that fails for the data is said with the address, and no other data is taken instead."""
+    """If the data host does not resolve, the error names the address, and no other data is used."""
     world.before()
     holds = fault.watch(world)
     answer = world.digits("run", "--data", "http://no-such-host.invalid/mnist", code=3)
     holds.failed(answer, names="no-such-host.invalid", remedy="DIGITS_DATA", run=world.newest())
     holds.recovered(world.digits(*RUN))
-    fault.saw("exit code 3, no other data taken; the next run succeeded")
+    fault.saw("exit code 3, no other data used; the next run succeeded")

@@ -1,6 +1,6 @@
-"""Each of the seven steps dies in its turn: killed, stopped, or out of memory; one run is taken up again and again.
+"""Each of the seven steps dies in turn (killed, stopped, or out of memory), and the same run is resumed each time.
 
-And the command itself is told to end, as by a machine that goes down.
+The command itself is stopped, too, as when the machine shuts down.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def _stop(process: psutil.Process) -> None:
 
 
 def _wait(process: psutil.Process) -> None:
-    """It starves by itself, see `starved`."""
+    """Do nothing; the step runs out of memory (see `starved`)."""
 
 
 def case(name: str, do: Callable[[psutil.Process], None], cause: str, said: str, *, code: int) -> object:
-    expected = f"the run is FAILED, step and cause ({cause}) are named, `digits run --resume` goes on from there"
+    expected = f"the run is FAILED, step and cause ({cause}) are named, `digits run --resume` continues there"
     return pytest.param(
         do, said, code, id=name, marks=pytest.mark.fault(f"{name} in each of the seven steps", expected)
     )
 
 
 def strike(world: World, run: runs.Run, do: Callable[[psutil.Process], None]) -> list[psutil.Process]:
-    """Do it to a step's shell and to its program, which the shell may just be starting; returns both."""
+    """Strike a step's shell and its program, which the shell may just be starting. Return both processes."""
     struck: list[psutil.Process] = []
 
     def both() -> bool:
@@ -70,7 +70,7 @@ def strike(world: World, run: runs.Run, do: Callable[[psutil.Process], None]) ->
 def test_a_step_that_dies_fails_the_run(
     do: Callable[[psutil.Process], None], said: str, code: int, world: World, fault: Fault
 ) -> None:
-    """Whichever step dies, the run is FAILED with step and cause, nothing is left, and it is taken up at that step."""
+    """If a step dies, the run is FAILED with step and cause, nothing remains, and it resumes at that step."""
     world.before(STEPS[0])
     holds = fault.watch(world)
     command, spared = RUN, list(STEPS)
@@ -97,11 +97,11 @@ def test_a_step_that_dies_fails_the_run(
 
 @pytest.mark.parametrize("step", ["fetch-mnist", "train", "publish"])
 @pytest.mark.fault(
-    "`digits run` told to end (SIGTERM) within a step",
-    "exit code 130, the run is CANCELED, its processes end, `digits run --resume` goes on from there",
+    "`digits run` stopped by SIGTERM within a step",
+    "exit code 130, the run is CANCELED, its processes end, `digits run --resume` continues there",
 )
-def test_a_command_that_is_told_to_end(step: str, world: World, fault: Fault) -> None:
-    """SIGTERM to the program itself ends a run in order, as Ctrl-C does: nothing is left, and it is taken up."""
+def test_a_command_that_is_stopped(step: str, world: World, fault: Fault) -> None:
+    """SIGTERM to the program cancels the run as Ctrl-C does: no process remains, and the run can be resumed."""
     world.before(step)
     holds = fault.watch(world)
     process = world.start(*RUN, "--json")

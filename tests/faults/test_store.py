@@ -1,4 +1,4 @@
-"""The object store behind a proxy: away, cut off, slow, lossy, silent; and names and clocks that are wrong."""
+"""An object store that is unreachable, cut off, slow, lossy or silent; wrong host names and clocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOWHERE = "no-such-host.invalid"
 
 @pytest.fixture(scope="module")
 def silent(remote: Remote) -> Iterator[subprocess.Popen[str]]:
-    """`digits releases` on a store that takes what is sent and never answers: begun first, as it takes a while."""
+    """`digits releases` on a store that never answers. Started first, because it takes long."""
     with faulty_proxy("127.0.0.1:1") as hole:
         hole.swallow = True
         elsewhere = str(remote.world.kept / "silent")
@@ -30,11 +30,11 @@ def silent(remote: Remote) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.fault("object store away before the start", "exit code 3 with its address, before there is a run")
-def test_a_store_that_is_away_is_said_before_there_is_a_run(
+@pytest.mark.fault("object store unreachable before the start", "exit code 3 with its address, before a run is created")
+def test_an_unreachable_store_fails_before_a_run_is_created(
     restored: Remote, fault: Fault, silent: subprocess.Popen[str]
 ) -> None:
-    """Nothing listens there: exit code 3, the address and a remedy, no run that would have to be resumed."""
+    """If nothing listens at the address, the exit code is 3, the error names it, and no run is created."""
     restored.world.before("deploy")
     holds = fault.watch(restored.world)
     restored.proxy.cut()
@@ -43,14 +43,14 @@ def test_a_store_that_is_away_is_said_before_there_is_a_run(
     assert not (restored.world.settings.home / "runs").exists()
     restored.proxy.restore()
     holds.recovered(restored.world.digits(*RUN))
-    fault.saw("exit code 3, no run made; the next one succeeded")
+    fault.saw("exit code 3, no run created; the next one succeeded")
 
 
 @pytest.mark.fault(
     "object store cut off while a release is published", "step publish fails with exit code 3; `--resume` publishes"
 )
-def test_a_store_that_goes_away_while_publishing(restored: Remote, fault: Fault) -> None:
-    """The connection is cut after some of the model's bytes: no half release, and the resumed run makes it whole."""
+def test_a_store_that_is_cut_off_while_publishing(restored: Remote, fault: Fault) -> None:
+    """If the connection is cut during the upload, no partial release appears, and the resumed run completes it."""
     restored.world.before("publish")
     holds = fault.watch(restored.world)
     process = restored.world.start(*RUN, "--json")
@@ -63,9 +63,9 @@ def test_a_store_that_goes_away_while_publishing(restored: Remote, fault: Fault)
     fault.saw("FAILED, exit code 3; resumed, the same digest")
 
 
-@pytest.mark.fault("every fifth connection to the object store reset", "the run succeeds, by trying again")
+@pytest.mark.fault("every fifth connection to the object store reset", "the run succeeds by retrying")
 def test_dropped_connections_are_tried_again(restored: Remote, fault: Fault) -> None:
-    """A network that loses connections slows a run down and fails none."""
+    """Lost connections are retried, and the run succeeds."""
     restored.world.before("publish")
     holds = fault.watch(restored.world)
     restored.proxy.drop = 5
@@ -75,9 +75,9 @@ def test_dropped_connections_are_tried_again(restored: Remote, fault: Fault) -> 
     fault.saw("succeeded, the same digest")
 
 
-@pytest.mark.fault("object store half a second away", "the run succeeds")
+@pytest.mark.fault("object store with half a second of latency", "the run succeeds")
 def test_a_slow_store_is_waited_for(restored: Remote, fault: Fault) -> None:
-    """Each new connection takes half a second; nothing gives up."""
+    """If each connection takes half a second, the run succeeds."""
     restored.world.before("publish")
     holds = fault.watch(restored.world)
     restored.proxy.delay = 0.5
@@ -85,21 +85,21 @@ def test_a_slow_store_is_waited_for(restored: Remote, fault: Fault) -> None:
     fault.saw("succeeded, the same digest")
 
 
-@pytest.mark.fault("S3 host does not resolve", "exit code 3 with the store and MINIO_ENDPOINT, before there is a run")
+@pytest.mark.fault("S3 host does not resolve", "exit code 3 with the store and MINIO_ENDPOINT, before a run is created")
 def test_a_store_whose_name_does_not_resolve(restored: Remote, fault: Fault) -> None:
-    """A name that DNS does not know is the store's not answering."""
+    """A host name that does not resolve is reported as a store that did not answer."""
     restored.world.before("deploy")
     holds = fault.watch(restored.world)
     answer = restored.world.digits(*RUN, code=3, MINIO_ENDPOINT=f"{NOWHERE}:9000")
     holds.failed(answer, names="s3://digits did not answer", remedy="MINIO_ENDPOINT")
     assert not (restored.world.settings.home / "runs").exists()
     holds.recovered(restored.world.digits(*RUN))
-    fault.saw("exit code 3, no run made; the next one succeeded")
+    fault.saw("exit code 3, no run created; the next one succeeded")
 
 
-@pytest.mark.fault("clock an hour slow", "the store's refusal is told as the clock's fault")
+@pytest.mark.fault("clock an hour slow", "the error names the clock as the cause")
 def test_a_clock_that_is_wrong_is_named(restored: Remote, fault: Fault) -> None:
-    """S3 refuses signatures of another hour; the remedy is the clock, not the keys."""
+    """If S3 rejects a signature for its time, the remedy names the clock, not the keys."""
     if not (faketime := shutil.which("faketime")):
         missing("faketime", "it needs the program faketime on PATH (apt-get install faketime)")
     said = subprocess.run([faketime, "-f", "-1h", "env"], capture_output=True, text=True, check=True, timeout=20).stdout
@@ -130,7 +130,7 @@ ledger.promote(store, version, "at once")
 @pytest.mark.parametrize("place", ["folder", "S3"])
 @pytest.mark.fault("ten programs promote at the same moment", "ten entries, one unbroken chain, none lost")
 def test_promotions_at_once_lose_none(place: str, request: pytest.FixtureRequest, fault: Fault) -> None:
-    """Ten processes promote ten releases at once: each is in the ledger once, in one chain."""
+    """If ten processes promote ten releases concurrently, the ledger has each one once, in one chain."""
     world: World = request.getfixturevalue("world") if place == "folder" else request.getfixturevalue("restored").world
     world.before("publish")
     holds = fault.watch(world)
@@ -157,9 +157,9 @@ def test_promotions_at_once_lose_none(place: str, request: pytest.FixtureRequest
     fault.saw("ten entries in one chain")
 
 
-@pytest.mark.fault("object store takes requests and never answers", "given up after bounded tries, exit code 3")
+@pytest.mark.fault("object store accepts requests and never answers", "exit code 3 after a bounded number of attempts")
 def test_a_store_that_never_answers_is_given_up(restored: Remote, fault: Fault, silent: subprocess.Popen[str]) -> None:
-    """A server that hangs is not waited for without end, and does no harm to a run that has another."""
+    """A store that never answers fails the command after a bounded time, and a run with another store succeeds."""
     restored.world.before("deploy")
     holds = fault.watch(restored.world)
     answer = restored.world.answer(silent, 3)

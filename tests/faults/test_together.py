@@ -1,4 +1,4 @@
-"""Many at once, and a predictor that dies: ten runs, taken ports, a kill and a restart under load."""
+"""Concurrent runs, ports that are taken, and a predictor that dies under load."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.world import RUN, World
 
 @pytest.mark.fault("ten runs at once", "all succeed with the one release, one ledger entry")
 def test_ten_runs_at_once(world: World, fault: Fault) -> None:
-    """Ten runs in one home, each with its own threshold, publish and deploy side by side."""
+    """Ten concurrent runs in one home, each with its own threshold, publish and deploy successfully."""
     world.before("publish")
     holds = fault.watch(world)
     programs = [world.start(*RUN, "--min-accuracy", f"0.{50 + n}", "--json") for n in range(10)]
@@ -39,9 +39,9 @@ def test_ten_runs_at_once(world: World, fault: Fault) -> None:
     fault.saw("ten succeeded, the same digest, one entry")
 
 
-@pytest.mark.fault("the predictor's ports taken", "it serves on others; who holds them keeps them")
+@pytest.mark.fault("the predictor's ports taken", "it serves on others; the other program keeps its ports")
 def test_taken_ports_are_left_alone(world: World, fault: Fault) -> None:
-    """With both ports held by another program the run serves elsewhere."""
+    """If another program holds both ports, the predictor serves on other ports."""
     world.before()
     holds = fault.watch(world)
     predictor.stop(world.settings)
@@ -59,7 +59,7 @@ def test_taken_ports_are_left_alone(world: World, fault: Fault) -> None:
 
 
 class Load:
-    """Asks the endpoint all the time; counts right answers, and what else came, by kind."""
+    """Sends requests continuously, and counts correct answers and other outcomes by kind."""
 
     def __init__(self, url: str, release: str, image: np.ndarray) -> None:
         self.url, self.release, self.image = url, release, image
@@ -79,7 +79,7 @@ class Load:
 
     @contextlib.contextmanager
     def going(self) -> Iterator[None]:
-        """Ask while the block runs."""
+        """Send requests while the block runs."""
         for thread in self.threads:
             thread.start()
         try:
@@ -96,7 +96,7 @@ class Load:
     "connections are refused until the next run; no wrong answer, no 5xx but 503",
 )
 def test_a_predictor_that_dies_under_load_is_started_by_the_next_run(how: str, world: World, fault: Fault) -> None:
-    """The next run starts it at the same address with the champion, and nothing was answered wrongly in between."""
+    """The next run starts it with the champion at the same address, and no answer in between is wrong."""
     world.before()
     holds = fault.watch(world)
     state = predictor.ensure(world.settings)

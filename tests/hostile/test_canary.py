@@ -50,7 +50,7 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_no_secret_gets_out(tmp_path: Path) -> None:
+def test_no_secret_leaks(tmp_path: Path) -> None:
     """S3 keys, tokens and MLflow's password are in no file, log, report, database, object, argument or output."""
     with store_servers.program(tmp_path / "server") as settings:
         home = tmp_path / "home"
