@@ -1,4 +1,4 @@
-"""The real predictor and the real gateway, in processes of their own, to be attacked; and the account at the end."""
+"""The real predictor and the real gateway in processes of their own, and the summary of what was sent to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TALLY = Tally()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The look at what all of it did comes last; what takes half an hour is left out unless `-m` asks for it."""
+    """Run the check of the whole session last; deselect the half-hour test unless `-m long` selects it."""
     items.sort(key=lambda item: item.name == "test_afterwards")
     if "long" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("long")]
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the account."""
+    """Print the summary."""
     if not TALLY.total:
         return
     terminalreporter.section("hostile requests")
@@ -55,7 +55,7 @@ def tally() -> Tally:
 
 @pytest.fixture(autouse=True)
 def no_failures() -> Iterator[None]:
-    """No test gets a 5xx other than 503, nor answers for one that another got."""
+    """Fail a test that received a 5xx response other than 503."""
     TALLY.new_failures()
     yield
     assert TALLY.new_failures() == []
@@ -63,16 +63,16 @@ def no_failures() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def whole_session(request: pytest.FixtureRequest) -> bool:
-    """Whether all of these tests run, not some that were chosen or that failed before."""
+    """Return whether all tests of this folder run, not a selection."""
     config = request.config
-    chosen = config.option.lf or config.option.keyword or any("::" in argument for argument in config.args)
+    chosen = config.getoption("lf", False) or config.option.keyword or any("::" in argument for argument in config.args)
     files = {item.path for item in request.session.items}
     return not chosen and files >= set(Path(__file__).parent.glob("test_fuzz_*.py"))
 
 
 @pytest.fixture(scope="session")
 def attacked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, Predictor]]:
-    """A copy of the finished run's installation, and the predictor on it."""
+    """A copy of the finished run's home, and a predictor that serves from it."""
     folder = tmp_path_factory.mktemp("attacked")
     settings = finished.copy(folder / "home")
     with predictors(folder) as start:
@@ -81,7 +81,7 @@ def attacked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def predictor(attacked: tuple[Settings, Predictor], finished: Finished) -> Target:
-    """The predictor; its good request is five test images over V1."""
+    """The predictor; its valid request has five test images over V1."""
     from digits.evaluation import metrics
 
     images = Dataset.load(finished.folder / "test.npz").images[:5]
@@ -90,7 +90,7 @@ def predictor(attacked: tuple[Settings, Predictor], finished: Finished) -> Targe
     process = attacked[1].process
     port = int(attacked[1].url.rsplit(":", 1)[1])
     good = ("POST", "/v1/models/digits:predict", {"Content-Type": "application/json"}, body)
-    # As its container may have (manifests/base/serving-runtime.yaml).
+    # The memory limit is the container's (manifests/base/serving-runtime.yaml).
     return Target(
         "predictor",
         process,
@@ -105,7 +105,7 @@ def predictor(attacked: tuple[Settings, Predictor], finished: Finished) -> Targe
 
 @contextlib.contextmanager
 def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A gateway as its container starts it, in a process of its own, while the block runs."""
+    """Run a gateway as its container does, in a process of its own, while the block runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "web_app"],
@@ -127,7 +127,7 @@ def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 @pytest.fixture(scope="session")
 def gateway_settings(attacked: tuple[Settings, Predictor]) -> Settings:
-    """Those of a gateway before the predictor."""
+    """The settings of a gateway whose endpoint is the predictor."""
     settings, endpoint = attacked
     return dataclasses.replace(settings, endpoints=f"here={endpoint.url}", web_port=free_port())
 
@@ -136,7 +136,7 @@ def gateway_settings(attacked: tuple[Settings, Predictor]) -> Settings:
 def gateway(
     gateway_settings: Settings, finished: Finished, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
-    """The gateway before that predictor; its good request is a drawing."""
+    """The gateway; its valid request is a drawing."""
     log = tmp_path_factory.mktemp("gateway") / "gateway.log"
     with gateways(gateway_settings, log) as process:
         digit = Dataset.load(finished.folder / "test.npz").images[0]
@@ -151,7 +151,7 @@ def gateway(
 
 @pytest.fixture
 def another_gateway(gateway_settings: Settings, gateway: Target, tmp_path: Path) -> Iterator[Target]:
-    """One of its own for a test that ends it."""
+    """Another gateway, for a test that stops it."""
     settings = dataclasses.replace(gateway_settings, web_port=free_port())
     with gateways(settings, tmp_path / "gateway.log") as process:
         yield dataclasses.replace(gateway, process=process, port=settings.web_port, log=tmp_path / "gateway.log")
@@ -159,6 +159,6 @@ def another_gateway(gateway_settings: Settings, gateway: Target, tmp_path: Path)
 
 @pytest.fixture(params=["predictor", "gateway"])
 def target(request: pytest.FixtureRequest) -> Target:
-    """Each of the two."""
+    """The predictor and the gateway in turn."""
     found: Target = request.getfixturevalue(request.param)
     return found

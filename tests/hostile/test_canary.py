@@ -1,4 +1,4 @@
-"""No secret gets out: a full run with an S3 store, every command, and a failure; then everything is searched."""
+"""Search the traces of runs with an S3 store, of all commands and of failures for secrets."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ COMMANDS = (
 )
 
 
-def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
-    """A secret in a file, in a packed file, in base64, over two blocks and in a process's arguments is found."""
+def test_the_search_finds_secrets(tmp_path: Path) -> None:
+    """The search finds a secret in plain, compressed and Base64 files, across blocks, and in a process's arguments."""
     secret = f"canary/{secrets.token_hex(8)}"
     (tmp_path / "plain").write_text(f"key={secret}")
     (tmp_path / "packed.gz").write_bytes(gzip.compress(secret.encode()))
@@ -81,7 +81,7 @@ def test_no_secret_leaks(tmp_path: Path) -> None:
                 searched = [p.name for p in home.rglob("*") if p.is_file()]
                 assert {"mlflow.db", "pipeline.yaml", "report.html", "train.log", "predictor.log"} <= set(searched)
                 assert canary.files_with(home, kept) == []
-                # What MinIO itself keeps of its users is its own business; our objects are in the bucket.
+                # MinIO stores its users elsewhere; our objects are in the bucket.
                 assert canary.files_with(tmp_path / "server" / "data" / "digits", kept) == []
             finally:
                 say(installed, "clean", "--yes")

@@ -1,4 +1,4 @@
-"""gRPC garbage: refused with a status that blames the caller, or cut off."""
+"""Malformed gRPC messages: each is rejected with a status for client errors, or its connection is closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CALLS = (
     *("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer", "RepositoryIndex"),
     *("RepositoryModelLoad", "RepositoryModelUnload", "Nothing"),
 )
-# What blames the caller. RESOURCE_EXHAUSTED is also the declared overload.
+# Statuses for client errors. RESOURCE_EXHAUSTED also signals overload.
 REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "OUT_OF_RANGE"}
 
 
@@ -33,7 +33,7 @@ def channel(attacked: tuple[Settings, Predictor], predictor: Target) -> Iterator
 
 
 def ask(channel: grpc.Channel, method: str, message: bytes, tally: Tally) -> str:
-    """One call with a message as it is; the name of its status."""
+    """Call a method with raw bytes. Return the name of the status."""
     try:
         channel.unary_unary(SERVICE + method)(message, timeout=30)
         status = "OK"
@@ -47,7 +47,7 @@ def ask(channel: grpc.Channel, method: str, message: bytes, tally: Tally) -> str
 
 @st.composite
 def inference_requests(draw: Any) -> bytes:
-    """ModelInferRequests that are nearly right."""
+    """Generate ModelInferRequests that are almost valid."""
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
     sizes = st.integers(-(2**63), 2**63 - 1)
@@ -75,7 +75,7 @@ def inference_requests(draw: Any) -> bytes:
 @fuzz(600)
 @given(message=inference_requests())
 def test_inference(message: bytes, channel: grpc.Channel, tally: Tally) -> None:
-    """A request that is nearly right is answered, or refused as the caller's fault."""
+    """A request that is almost valid is answered, or rejected as a client error."""
     ask(channel, "ModelInfer", message, tally)
     assert tally.new_failures() == []
 
@@ -83,20 +83,20 @@ def test_inference(message: bytes, channel: grpc.Channel, tally: Tally) -> None:
 @fuzz(600)
 @given(method=st.sampled_from(CALLS), message=st.binary(max_size=200))
 def test_bytes_as_messages(method: str, message: bytes, channel: grpc.Channel, tally: Tally) -> None:
-    """Bytes that are no message are refused as the caller's fault, whatever is called with them."""
+    """Bytes that are not a message are rejected as a client error by every method."""
     ask(channel, method, message, tally)
     assert tally.new_failures() == []
 
 
 def test_a_large_message(channel: grpc.Channel, predictor: Target) -> None:
-    """A message of 100 MB is refused before it is read."""
+    """A message of 100 MB is rejected before it is read."""
     before = predictor.memory()
     assert ask(channel, "ModelInfer", bytes(100 << 20), predictor.tally) == "RESOURCE_EXHAUSTED"
     assert predictor.memory() - before < 64 << 20
 
 
 def contents(datatype: str, **values: list[Any]) -> bytes:
-    """A ModelInferRequest for 1,024 images, whatever its values are."""
+    """Return a ModelInferRequest for 1,024 images with these values."""
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
     tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype=datatype, shape=[1024, 28, 28])
@@ -104,7 +104,7 @@ def contents(datatype: str, **values: list[Any]) -> bytes:
     return bytes(pb.ModelInferRequest(model_name="digits", inputs=[tensor]).SerializeToString())
 
 
-# Each nearly as large as a message may be; all but the two right ones are refused.
+# Each is nearly as large as a message may be. Only the two named "right" are accepted.
 LARGE = {
     "too many floats": lambda: contents("FP32", fp32_contents=[0.0] * 1_040_000),
     "right floats": lambda: contents("FP32", fp32_contents=[0.1] * (1024 * 784)),
@@ -116,7 +116,7 @@ LARGE = {
 
 @pytest.mark.parametrize("what", LARGE)
 def test_large_messages_at_once(what: str, attacked: tuple[Settings, Predictor], predictor: Target) -> None:
-    """Sixty-four of the largest messages at once: answered, refused or put off, and memory is bounded."""
+    """Sixty-four concurrent messages of the largest size are answered or rejected, and memory is bounded."""
     message = LARGE[what]()
     options = [("grpc.max_send_message_length", 1 << 30), ("grpc.use_local_subchannel_pool", 1)]
 
@@ -140,7 +140,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     message=st.binary(max_size=300), preface=st.sampled_from([PREFACE, PREFACE + bytes(9), b"", b"\x16\x03\x01\x02"])
 )
 def test_no_http2(message: bytes, preface: bytes, attacked: tuple[Settings, Predictor], predictor: Target) -> None:
-    """Frames that are none, TLS and plain noise close the connection and nothing else."""
+    """Bytes that are not HTTP/2 frames close their connection and have no other effect."""
     port = int(attacked[1].grpc.rsplit(":", 1)[1])
     Target("predictor, gRPC", predictor.process, port, predictor.tally, predictor.log, predictor.good, None, 0).noise(
         preface + message

@@ -1,4 +1,4 @@
-"""Ten thousand requests that nobody should send: only refusals, bounded memory, and the next good one is answered."""
+"""Ten thousand malformed requests: each is rejected, memory stays bounded, and valid requests are still answered."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from PIL import Image
 from tests.helpers.fuzz import fuzz
 from tests.helpers.targets import Tally, Target
 
-# Values of thousands of characters are what this is about.
+# Values of thousands of characters are intended here.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 PREDICT = ("/v1/models/digits:predict", "/v2/models/digits/infer")
 TYPES = ("application/json", "application/octet-stream", "text/plain; charset=utf-7")
 
-# Numbers and texts that decoders trip over.
+# Numbers and texts that decoders often handle wrongly.
 NUMBERS = st.one_of(
     st.integers(),
     st.integers(-(2**70), 2**70),
@@ -42,7 +42,7 @@ ANYTHING = st.recursive(
 
 @st.composite
 def tensors(draw: Any) -> dict[str, Any]:
-    """Inputs that are nearly right: every field is right or anything."""
+    """Generate input tensors in which each field is valid or arbitrary."""
     count = draw(st.integers(0, 3))
     right: dict[str, Any] = {
         "name": "image",
@@ -60,7 +60,7 @@ def tensors(draw: Any) -> dict[str, Any]:
 
 @st.composite
 def requests(draw: Any) -> bytes:
-    """JSON that is nearly a request, and sometimes no JSON any more."""
+    """Generate JSON that is almost a valid request, and sometimes is not JSON."""
     image = np.zeros((28, 28)).tolist()
     image[draw(st.integers(0, 27))] = draw(st.one_of(ANYTHING, st.lists(NUMBERS, min_size=28, max_size=28)))
     body = json.dumps(
@@ -84,7 +84,7 @@ def requests(draw: Any) -> bytes:
 @fuzz(500)
 @given(body=st.one_of(requests(), st.binary(max_size=300)))
 def test_bodies(body: bytes, predictor: Target) -> None:
-    """Whatever the body of an inference request is, under whatever type, it is answered or refused, with a sentence."""
+    """Every body of an inference request, with any content type, is answered or rejected with a message."""
     with predictor.session() as session:
         for path in PREDICT:
             for content_type in TYPES:
@@ -100,7 +100,7 @@ def test_bodies(body: bytes, predictor: Target) -> None:
     length=st.one_of(st.integers(-1, 5000).map(str), st.text("0123456789 +-_xe²", max_size=30)),
 )
 def test_raw_tensors(raw: bytes, length: str, predictor: Target) -> None:
-    """Raw tensors of a wrong size, and a wrong length of the JSON before them, are refused."""
+    """Raw tensors of a wrong size, or with a wrong length of the JSON before them, are rejected."""
     tensor = {"name": "image", "shape": [1, 784], "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
     head = json.dumps({"inputs": [tensor]}).encode()
     with predictor.session() as session:
@@ -131,7 +131,7 @@ QUERIES = st.one_of(st.sampled_from(ODD_QUERIES), st.text(max_size=30))
 @fuzz(600)
 @given(method=METHODS, path=PATHS, query=QUERIES, body=st.binary(max_size=20))
 def test_paths_and_methods(method: str, path: str, query: str, body: bytes, target: Target) -> None:
-    """Whatever is asked for, by whatever method: an answer that exists, or a refusal."""
+    """Every path with every method is answered or rejected."""
     line = f"{method} {path}{'?' if query else ''}{query} HTTP/1.1\r\n".encode()
     status = target.raw(line + b"Host: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     assert target.tally.new_failures() == []
@@ -165,7 +165,7 @@ CHUNKS = [
 
 @st.composite
 def messages(draw: Any) -> bytes:
-    """HTTP messages in which everything may be odd: versions, headers given twice, ends of lines, chunks."""
+    """Generate HTTP messages with unusual versions, repeated headers, line endings and chunks."""
     path = draw(
         st.sampled_from([*PREDICT, "/", "/v2/models/digits", "/api/recognise", "/api/feedback?label=1"])
     ).encode()
@@ -181,7 +181,7 @@ def messages(draw: Any) -> bytes:
 @fuzz(800)
 @given(message=st.one_of(messages(), st.binary(min_size=1, max_size=400)))
 def test_messages(message: bytes, target: Target) -> None:
-    """Whatever comes over the wire is refused, answered, or cut off."""
+    """Every sequence of bytes is answered, rejected, or its connection closed."""
     target.raw(message)
     assert target.tally.new_failures() == []
 
@@ -189,7 +189,7 @@ def test_messages(message: bytes, target: Target) -> None:
 @fuzz(100)
 @given(several=st.lists(messages(), min_size=2, max_size=12))
 def test_requests_sent_ahead(several: list[bytes], target: Target) -> None:
-    """The same for many of them sent at once over one connection, as smugglers do."""
+    """Several messages sent together over one connection, as in request smuggling, are handled alike."""
     target.raw(b"".join(several))
     target.tally.requests[target.name] += len(several) - 1
     assert target.tally.new_failures() == []
@@ -200,7 +200,7 @@ def chunk_of(kind: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colour: int, data: bytes, *more: bytes) -> bytes:
-    """A PNG file that says so; whether it is true is another matter."""
+    """Return a PNG file with this header; its content may contradict the header."""
     head = chunk_of(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk_of(b"IDAT", data) + chunk_of(b"IEND", b"")
 
@@ -210,7 +210,7 @@ KINDS = b"tEXt zTXt iTXt iCCP PLTE tRNS gAMA acTL fcTL eXIf".split()
 
 @st.composite
 def drawings(draw: Any) -> bytes:
-    """Pictures that are broken, lie about themselves, or unpack to much."""
+    """Generate images that are damaged, have wrong headers, or decompress to large sizes."""
     side = st.one_of(st.integers(0, 40), st.sampled_from([999, 1000, 4000, 65535, 2**31 - 1, 2**31, 2**32 - 1]))
     more = draw(st.lists(st.builds(chunk_of, st.sampled_from(KINDS), st.binary(max_size=40)), max_size=3))
     data = draw(st.one_of(st.binary(max_size=200), st.integers(0, 3_000_000).map(lambda n: zlib.compress(bytes(n)))))
@@ -230,7 +230,7 @@ def drawings(draw: Any) -> bytes:
 @fuzz(800)
 @given(drawing=st.one_of(drawings(), st.binary(max_size=100)))
 def test_drawings(drawing: bytes, gateway: Target) -> None:
-    """Whatever is sent as a drawing is recognised, found empty or refused."""
+    """Every body sent as a drawing is recognised, reported as empty, or rejected."""
     with gateway.session() as session:
         for path in ("/api/recognise", "/api/feedback?label=3"):
             status, answer = session.ask("POST", path, drawing, {"Content-Type": "image/png"})
@@ -246,7 +246,7 @@ def blocks(total: int, block: bytes = bytes(1 << 20)) -> Iterator[bytes]:
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("path", [*PREDICT, "/api/recognise", "/nowhere"])
 def test_a_hundred_megabytes(path: str, chunked: bool, target: Target) -> None:
-    """A body of 100 MB, its size told or not, is refused before it is read, and no memory is spent on it."""
+    """A body of 100 MB, with or without its length, is rejected before it is read and needs no memory."""
     before = target.memory()
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
     status: int | str = "closed"
@@ -256,7 +256,7 @@ def test_a_hundred_megabytes(path: str, chunked: bool, target: Target) -> None:
         connection.request("POST", path, blocks(100 << 20), headers, encode_chunked=chunked)
         status = connection.getresponse().status
     except (ConnectionError, http.client.HTTPException):
-        pass  # it hung up while we were still sending, which is the other way to refuse
+        pass  # the server closed the connection while we were sending, which is a rejection, too
     finally:
         connection.close()
     target.tally.count(target.name, status, path)
@@ -278,7 +278,7 @@ LARGE = {
 
 @pytest.mark.parametrize("what", LARGE)
 def test_large_bodies_at_once(what: str, predictor: Target) -> None:
-    """Sixteen at a time of the largest bodies that are read at all: answered, refused or put off, within the memory."""
+    """Sixteen concurrent bodies of the largest accepted size are answered or rejected within the memory limit."""
 
     def ask(_: int) -> int:
         with predictor.session() as session:
@@ -292,7 +292,7 @@ def test_large_bodies_at_once(what: str, predictor: Target) -> None:
 
 
 def test_many_large_drawings_at_once(gateway: Target) -> None:
-    """The same for the gateway, with drawings of a million pixels."""
+    """Many concurrent drawings of a million pixels are answered or rejected within the memory limit."""
     file = io.BytesIO()
     Image.new("RGBA", (1000, 1000), "white").save(file, "PNG")
 
@@ -306,7 +306,7 @@ def test_many_large_drawings_at_once(gateway: Target) -> None:
 
 
 def test_afterwards(predictor: Target, gateway: Target, tally: Tally, whole_session: bool) -> None:
-    """After ten thousand: memory within the containers', and good requests are answered rightly."""
+    """After ten thousand requests memory is within the containers' limits, and valid requests are answered."""
     if whole_session:
         assert tally.total >= 10_000
     for target in (predictor, gateway):

@@ -1,6 +1,6 @@
 """Half an hour of load: memory and descriptors of predictor and gateway do not grow, and no request fails.
 
-Left out unless asked for: `nox -s hostile -- -m long`.
+Deselected by default. Run it by `nox -s hostile -- -m long`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tests.helpers.support import Finished, Predictor
 from tests.helpers.targets import Target
 
 SECONDS = 30 * 60.0
-# What is kept from then on is meant to be kept: caches, pools and the allocator's arenas have filled by then.
+# After this time caches, pools and the allocator's arenas are full, so any growth is a leak.
 WARM_SECONDS = 3 * 60.0
-MOST_GROWTH = 24 << 20  # bytes, in all the time after that
+MAX_GROWTH = 24 << 20  # bytes, after the warm-up
 pytestmark = [pytest.mark.long, pytest.mark.timeout(SECONDS + 600)]
 
 
@@ -37,12 +37,12 @@ def resident(target: Target) -> int:
 def test_half_an_hour_of_load(
     predictor: Target, gateway: Target, attacked: tuple[Settings, Predictor], finished: Finished
 ) -> None:
-    """Good requests of every way in, malformed ones and clients that go away: nothing grows, and no good one fails."""
+    """Under valid and malformed requests and disconnecting clients, memory does not grow and no valid request fails."""
     over = threading.Event()
     failed: list[str] = []
     method, path, headers, many = predictor.good
     one = json.dumps({"instances": json.loads(many)["instances"][:1]}).encode()
-    small = dataclasses.replace(predictor, good=(method, path, headers, one))  # is answered on the connection itself
+    small = dataclasses.replace(predictor, good=(method, path, headers, one))  # answered by InlinePredictProtocol
     _, _, png, drawing = gateway.good
     correction = dataclasses.replace(gateway, good=("POST", "/api/feedback?label=1&answer=7&release=x", png, drawing))
     images = Dataset.load(finished.folder / "test.npz").images[:64]
@@ -87,7 +87,7 @@ def test_half_an_hour_of_load(
                 except grpc.RpcError as exc:
                     failed.append(f"gRPC: {exc!r}")
 
-    # Two clients each, one of which connects anew each time. A correction now and then: more are refused.
+    # Two clients each, one of which reconnects for each request. Corrections are rare because of the rate limit.
     load = [(target, n == 0, 0.0) for target in (predictor, small, gateway) for n in range(2)] + [
         (correction, True, 3.0)
     ]
@@ -112,6 +112,6 @@ def test_half_an_hour_of_load(
             f"{target.name}, {SECONDS / 60:.0f} minutes of load: {memory >> 20} -> {resident(target) >> 20} MiB, "
             f"{descriptors} -> {target.descriptors()} descriptors"
         )
-        assert resident(target) - memory < MOST_GROWTH
+        assert resident(target) - memory < MAX_GROWTH
         assert target.descriptors() <= descriptors
         assert target.answers() == target.right

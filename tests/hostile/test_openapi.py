@@ -1,4 +1,4 @@
-"""Schemathesis against the OpenAPI documents that the documentation keeps: both documents and servers are right."""
+"""Check the servers against the OpenAPI documents of the documentation, by Schemathesis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPERATIONS = {
     for name in ("predictor", "gateway")
     for found in schemathesis.openapi.from_path(ROOT / "docs" / f"openapi-{name}.yaml").get_all_operations()
 }
-# Where nothing is asked with, there is nothing to be wrong.
+# An operation without parameters and body has no invalid requests.
 CASES = [
     (operation, mode)
     for operation, (_, described) in OPERATIONS.items()
@@ -45,7 +45,7 @@ def http() -> Iterator[requests.Session]:
 
 @pytest.mark.parametrize(("operation", "mode"), CASES)
 def test_conforms(operation: str, mode: GenerationMode, http: requests.Session, request: pytest.FixtureRequest) -> None:
-    """Requests that follow the document, and such that don't, are answered as it says."""
+    """Requests that conform to the document, and requests that do not, are answered as it specifies."""
     name, described = OPERATIONS[operation]
     target: Target = request.getfixturevalue(name)
 

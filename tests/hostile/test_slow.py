@@ -1,4 +1,4 @@
-"""Slow clients against the real processes: they are let go, and the others are served meanwhile."""
+"""Slow clients of the real servers are disconnected, and other clients are served meanwhile."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ BEGINNINGS = {
 }
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # preface and empty settings
 EACH = 20  # connections
-MOST_SECONDS = 90.0
+MAX_SECONDS = 90.0
 
 
 def test_slow_clients(target: Target) -> None:
-    """Clients that send a byte now and then are all let go, and good requests are answered meanwhile."""
+    """Clients that send single bytes slowly are all disconnected, and valid requests are answered meanwhile."""
     before = target.descriptors()
     open_still: dict[socket.socket, bytes] = {}
     with contextlib.ExitStack() as stack:
@@ -44,7 +44,7 @@ def test_slow_clients(target: Target) -> None:
                 client = stack.enter_context(target.connect())
                 client.sendall(begun)
                 open_still[client] = piece
-        deadline = time.monotonic() + MOST_SECONDS
+        deadline = time.monotonic() + MAX_SECONDS
         while open_still:
             assert time.monotonic() < deadline, f"{len(open_still)} of them still hold their connections"
             assert target.answers() == target.right
@@ -66,12 +66,12 @@ def test_slow_clients(target: Target) -> None:
 
 
 def test_idle_crowds(target: Target) -> None:
-    """Six hundred connections that say nothing: some are refused, none stays, and then there is room again."""
+    """Of six hundred idle connections some are rejected and all are closed; then new ones are accepted."""
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(target.connect()) for _ in range(600)]
         refused = 0
         for client in crowd:
-            client.settimeout(MOST_SECONDS)
+            client.settimeout(MAX_SECONDS)
             with contextlib.suppress(ConnectionError):
                 refused += b" 503 " in client.recv(65536)[:16]
         assert refused > 0
@@ -81,11 +81,11 @@ def test_idle_crowds(target: Target) -> None:
 
 
 def test_idle_crowds_over_grpc(attacked: tuple[Settings, Predictor], predictor: Target) -> None:
-    """The same at gRPC's port, before and after its handshake; REST is served meanwhile."""
+    """Six hundred idle connections to the gRPC port, half of them after the handshake, are closed; REST is served."""
     before = predictor.descriptors()
     at = attacked[1].grpc.split(":")
     with contextlib.ExitStack() as stack:
-        crowd = [stack.enter_context(socket.create_connection((at[0], int(at[1])), MOST_SECONDS)) for _ in range(600)]
+        crowd = [stack.enter_context(socket.create_connection((at[0], int(at[1])), MAX_SECONDS)) for _ in range(600)]
         for client in crowd[::2]:
             with contextlib.suppress(ConnectionError):
                 client.sendall(HTTP2)
@@ -105,14 +105,14 @@ def test_idle_crowds_over_grpc(attacked: tuple[Settings, Predictor], predictor: 
 
 
 def test_a_signal_lets_requests_in_flight_finish(another_gateway: Target) -> None:
-    """A drawing half sent when SIGTERM comes is recognised; then the gateway ends, and the port is free."""
+    """A drawing that is being sent at SIGTERM is recognised; then the gateway ends and frees its port."""
     method, path, headers, body = another_gateway.good
     connection = http.client.HTTPConnection("127.0.0.1", another_gateway.port, timeout=30)
     connection.putrequest(method, path)
     for name, value in (headers | {"Content-Length": str(len(body))}).items():
         connection.putheader(name, value)
     connection.endheaders(body[:100])
-    assert another_gateway.answers() == another_gateway.right  # so it has read from the connection before
+    assert another_gateway.answers() == another_gateway.right  # so it has accepted the connection before
     another_gateway.process.send_signal(signal.SIGTERM)
     until_refused(another_gateway.url.removeprefix("http://"))
     connection.send(body[100:])
