@@ -54,6 +54,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
         else:
             part.unlink(missing_ok=True)
         removed.append(str(part))
+    for name in LOCKS:  # stopping the predictor and removing containers may have created some
+        (settings.home / name).unlink(missing_ok=True)
     if remaining := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
         kept.append(f"{', '.join(remaining)} (--all removes them)")
     if (settings.home / "kubeconfig").exists():
