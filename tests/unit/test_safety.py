@@ -1,4 +1,4 @@
-"""What the product never does: load code as data, unpack by names, run a shell. Read from its sources."""
+"""Check the product's sources for unsafe calls: loading code as data, unpacking archives, running a shell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCES = {
     for folder in PRODUCT
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
-# Formats and functions that run what they read.
+# Modules and functions that execute what they read.
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "h5py"}
 UNSAFE_CALLS = {
     "eval",
@@ -28,16 +28,16 @@ UNSAFE_CALLS = {
     "system",
     "popen",
 }
-# Where a model file is opened, and why its content is known there.
+# The modules that open a model file, and why its content is trusted there.
 LOADERS = {
-    "digits/training/export.py": "what this very process just wrote",
-    "digits/evaluation/metrics.py": "the model of the step before, whose digest the step checks",
+    "digits/training/export.py": "the model that this process has just written",
+    "digits/evaluation/metrics.py": "the model of the previous step, whose digest the step checks",
     "digits/serving/slot.py": "after `releases.check_folder`",
 }
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """The calls in a module, by the last part of what is called."""
+    """Yield the calls in a module, each with the last part of the function's name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Attribute):
@@ -46,15 +46,15 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
                 yield node.func.id, node
 
 
-def given(call: ast.Call, name: str) -> object:
-    """The constant that is given for a keyword, None if there is none."""
-    found = [k.value for k in call.keywords if k.arg == name]
-    return found[0].value if found and isinstance(found[0], ast.Constant) else None
+def constant(call: ast.Call, name: str) -> object:
+    """Return the constant value of a keyword argument, None if there is none."""
+    values = [k.value for k in call.keywords if k.arg == name]
+    return values[0].value if values and isinstance(values[0], ast.Constant) else None
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_nothing_unsafe_is_called(name: str) -> None:
-    """No pickle, no HDF5, no archive unpacked by its own names, no shell, no YAML with tags, no unsafe Keras."""
+    """The module uses no pickle, HDF5, archive extraction, shell, unsafe YAML or unsafe Keras loading."""
     tree = SOURCES[name]
     imported = {
         part.split(".")[0]
@@ -67,24 +67,24 @@ def test_nothing_unsafe_is_called(name: str) -> None:
     assert not [text for text in texts if text.endswith((".h5", ".hdf5", ".pkl", ".pickle"))]
     for called, call in calls(tree):
         assert called not in UNSAFE_CALLS, f"{name}:{call.lineno}: {called}"
-        assert given(call, "shell") is not True
-        assert given(call, "allow_pickle") is not True
-        assert given(call, "safe_mode") is not False
-        assert given(call, "verify") is not False
+        assert constant(call, "shell") is not True
+        assert constant(call, "allow_pickle") is not True
+        assert constant(call, "safe_mode") is not False
+        assert constant(call, "verify") is not False
 
 
 def test_arrays_are_loaded_without_pickle() -> None:
-    """Each np.load says allow_pickle=False, though it is the default."""
+    """Each np.load passes allow_pickle=False explicitly."""
     found = {}
     for name, tree in SOURCES.items():
         for _, call in calls(tree):
             if ast.unparse(call.func) in {"np.load", "numpy.load"}:
-                found[name] = given(call, "allow_pickle")
+                found[name] = constant(call, "allow_pickle")
     assert found == {"digits/data/dataset.py": False}
 
 
-def test_models_are_opened_in_three_places_only() -> None:
-    """Whoever opens a model file has its digest checked; a new place has to be thought about here."""
+def test_only_listed_modules_open_models() -> None:
+    """Only the modules listed here, which check its digest, open a model file."""
     opened = {name for name, tree in SOURCES.items() for called, _ in calls(tree) if called == "InferenceSession"}
     assert opened == set(LOADERS)
     keras = {name for name, tree in SOURCES.items() for called, _ in calls(tree) if called == "load_model"}
