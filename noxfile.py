@@ -23,7 +23,7 @@ nox.options.reuse_venv = "yes"
 LOCKED = "requirements/all.txt"
 PACKAGES = ("digits", "pipeline", "backends", "web_app")
 # The programs of the session `environment`, which most other sessions run.
-PROGRAMS = Path(".nox", "environment", "bin").absolute()
+PROGRAMS = Path(__file__).resolve().parent / ".nox" / "environment" / "bin"
 # Compile when installing, as pip does. Otherwise the first test that imports a package compiles it.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 

@@ -18,7 +18,7 @@ SECONDS = 600
 
 
 def vulnerable(requirements: Path, *options: str) -> dict[str, list[str]] | None:
-    """The vulnerabilities of what a file pins, by package; None, and why on standard error, if none are told."""
+    """Return the vulnerabilities of a file's pinned packages; None, with the reason on stderr, if there is no answer."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
         command = ["pip-audit", "--requirement", str(requirements), "--disable-pip", "--progress-spinner=off"]

@@ -1,7 +1,7 @@
 """Execute the notebooks of docs/notebooks in order: `python dev/notebooks.py [--write] [NAME ...]`.
 
-Without `--write` the outputs are thrown away: what counts is that every cell runs. All share one installation in a
-temporary folder, whatever DIGITS_HOME says, so that a later notebook finds what earlier ones have made, and no more.
+Without `--write` the outputs are discarded, and only errors count. All notebooks share one home in a temporary folder
+instead of DIGITS_HOME, so that later notebooks find only the results of earlier ones.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ CELL_SECONDS = 600
 
 
 def execute(path: Path, *, write: bool) -> float:
-    """Run all cells of a notebook; returns the seconds it took. Raises CellExecutionError where a cell fails."""
+    """Run all cells of a notebook. Return the seconds that it took. Raises CellExecutionError if a cell fails."""
     started = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", record_timing=False).execute()
     if write:
-        # Only what a reader sees: no versions of the machine that ran it.
+        # Keep only what a reader sees, without versions of the machine.
         notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
         nbformat.write(notebook, path)
     return time.monotonic() - started
 
 
 def main(arguments: list[str]) -> None:
-    """Execute those named, or all."""
+    """Execute the named notebooks, or all of them."""
     names = [argument for argument in arguments if not argument.startswith("-")]
     with tempfile.TemporaryDirectory() as home:
         os.environ["DIGITS_HOME"] = home

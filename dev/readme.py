@@ -1,4 +1,4 @@
-"""Print a block of the README, so that CI runs what people paste: `python dev/readme.py demo`."""
+"""Print a block of commands of the README, so that CI runs it: `python dev/readme.py demo`."""
 
 import re
 import sys

@@ -1,7 +1,7 @@
-"""Writes a CycloneDX SBOM for each of our images into a folder: `python -m dev.sbom dist`; builds what is missing.
+"""Write a CycloneDX SBOM for each of our images into a folder: `python -m dev.sbom dist`. Builds missing images.
 
-It lists what the image itself holds: distributions of Python by their dist-info, Debian's packages by dpkg's status,
-and the modules that Go's linker noted in MinIO's program. A package whose files alone were removed stays listed.
+It lists the content of the image: Python distributions by their dist-info, Debian packages by dpkg's status, and the Go
+modules that the linker recorded in MinIO's program. A package is listed even if only its files were removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from digits import __version__
 from digits.settings import Settings
 
 READ = re.compile(r".+\.dist-info/METADATA|var/lib/dpkg/status|usr/lib/os-release|usr/bin/minio")
-# debug.BuildInfo as Go's linker writes it: Go's version, a length of some bytes, and between two marks the modules.
+# debug.BuildInfo as written by Go's linker: Go's version, a length of some bytes, and the modules between two marks.
 GO = re.compile(
     rb"go(1[\w.]+)[\x80-\xff]+[\x00-\x7f]"
     + re.escape(bytes.fromhex("3077af0c9274080241e1c107e6d618e6"))
@@ -33,7 +33,7 @@ GO = re.compile(
 
 
 def files(client: Any, image: str) -> dict[str, bytes]:
-    """What has to be read of an image's files, by path; nothing of it is run."""
+    """Return the relevant files of an image, by path. Nothing of the image is executed."""
     found: dict[str, bytes] = {}
     made = client.containers.create(image, ["none"])
     try:
@@ -51,7 +51,7 @@ def files(client: Any, image: str) -> dict[str, bytes]:
 
 
 def packages(found: dict[str, bytes]) -> Iterator[tuple[str, str, str]]:
-    """(name, version, package URL) of all that those files tell of."""
+    """Yield (name, version, package URL) of each package in these files."""
     for path, content in found.items():
         if path.endswith("/METADATA"):
             about = HeaderParser().parsestr(content.decode())

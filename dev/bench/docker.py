@@ -1,4 +1,4 @@
-"""What containers cost: the docker backend against the process backend and against kfp.local's own way of containers.
+"""Measure the cost of containers: the docker backend, the process backend, and kfp.local's own containers.
 
     python -m dev.bench.docker [--data FOLDER] [--without-kfp]
 

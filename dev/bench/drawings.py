@@ -81,7 +81,7 @@ def pen(data: Labelled, seed: int = 0) -> Labelled:
 
 
 def thin(shapes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Skeletons of many shapes `(n, h, w)` at once, by Zhang and Suen's method."""
+    """Return the skeletons of many shapes `(n, h, w)`, by Zhang and Suen's method."""
     shapes = np.pad(shapes, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
     while True:
         before = int(shapes.sum())

@@ -54,7 +54,7 @@ def ghz() -> Path:
 
 
 def size(interpreter: Path) -> int:
-    """Bytes of the packages in an environment."""
+    """Return the size of an environment's packages in bytes."""
     files = (file for file in (interpreter.parent.parent / "lib").rglob("*") if file.is_file())
     return sum(file.stat().st_size for file in files if file.suffix != ".pyc")
 

@@ -5,7 +5,7 @@
 The larger sets are MNIST with shifted copies; each step runs in a process of its own, training for one epoch of the
 preset fast. Requests come at a fixed rate (dev.bench.overload), as multiples of what wrk got out of the server just
 before, on one core, the client on another. --keep writes dev/bench/results/growth.json and the tables of
-docs/scale.md, for which it also needs serving.json; --render writes these anew from the figures kept.
+docs/scale.md, for which it also needs serving.json; --render writes them again from the stored results.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def grow(dataset: Dataset, times: int) -> Dataset:
 
 
 def write_fetched(folder: Path, data: Path, count: int) -> None:
-    """What the first two steps leave, with `count` training images and as many more test images."""
+    """Write the results of the first two steps, with `count` training images and as many additional test images."""
     fetched, times = folder / "fetched", count // 60_000
     train, test = (grow(Dataset(*training.mnist(data, part)), times) for part in ("train", "test"))
     digests = {"train": train.save(fetched / "train.npz"), "test": test.save(fetched / "test.npz")}
@@ -147,7 +147,7 @@ def render_load(found: dict[str, Any]) -> str:
 
 
 def render_needs(measured: dict[str, Any]) -> str:
-    """What a rate of requests needs, from the processor time that one takes, as Markdown."""
+    """Return the resources for a rate of requests, from the processor time of one request, as Markdown."""
     gib, rows = measured["memory"]["digits"] / 2**30, []
     for name, case in (("digits V1", "1 image"), ("digits V2 binary", "1 image"), ("digits V2 binary", "32 images")):
         runs = measured["runs"][name][f"{case}, 16 connections"]

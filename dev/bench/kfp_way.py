@@ -1,6 +1,6 @@
 """kfp.local's own way of running a pipeline, as its documentation shows it: the peer of our backends.
 
-Each component names its `packages_to_install` (here: only those that it imports), and every step installs them anew: in
+Each component names its `packages_to_install` (here: only those that it imports), and every step installs them again: in
 a virtual environment ("venv", SubprocessRunner's default) or in a container of a plain Python image ("containers").
 The step functions, data, seed and parameters are ours.
 """
@@ -66,7 +66,7 @@ def child(way: str, folder: str, data: str) -> None:
 
     home = Path(folder)
     root = home / "pipeline"
-    # Only the pipeline's root is mounted, so everything has to lie in it.
+    # Only the pipeline's root is mounted, so everything must be in it.
     place = root / "data"
     if data:
         place.mkdir()

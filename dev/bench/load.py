@@ -1,4 +1,4 @@
-"""The same load for every contestant: wrk over HTTP, ghz over gRPC; and what each contestant is asked."""
+"""The same load for every server: wrk over HTTP, ghz over gRPC; and the requests to each server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _instances(images: Images) -> bytes:
 
 
 def _model_shaped(images: Images) -> bytes:
-    """What a model's signature with (n, 28, 28, 1) insists on."""
+    """Return the request body for a model whose signature is (n, 28, 28, 1)."""
     return _instances(images[..., None])
 
 
@@ -113,7 +113,7 @@ def _probabilities(answer: Any) -> Any:
 def measure(
     contestant: Contestant, server: Server, images: Images, connections: int, seconds: int, core: str, scratch: Path
 ) -> Figures:
-    """What a client on `core` sees of it.
+    """Measure as a client on `core`.
 
     Returns {"rate": answers a second, "p50", "p99": milliseconds, "count", "errors", "cpu": the server's milliseconds
     of processor time a request}.

@@ -3,7 +3,7 @@
     python -m dev.bench.overload PORT PATH BODY_FILE RATE SECONDS CONNECTIONS
 
 A request counts as good if its answer, 200, is there within a second of the moment when it was due; one for which no
-connection is free is lost. A connection that the server closes is opened anew when a request needs it. Prints one
+connection is free is lost. A connection that the server closes is reopened when a request needs it. Prints one
 object of JSON: sent, good, refused (503), late, lost, p50 and p99 of the good ones in milliseconds, and lag, how far
 the client itself fell behind at most, in seconds.
 """
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
 
 
 async def offer(port: int, request: bytes, rate: float, seconds: float, connections: int) -> dict[str, float]:
-    """Offer the load and sum up what came back."""
+    """Generate the load and summarise the responses."""
     pool = Connections(port, connections)
     async with asyncio.timeout(CONNECT_SECONDS):
         for _ in range(0, connections, AT_ONCE):
@@ -132,7 +132,7 @@ async def offer(port: int, request: bytes, rate: float, seconds: float, connecti
 
 
 def main() -> None:
-    """Offer the load and print the figures."""
+    """Generate the load and print the results."""
     port, path, file, rate, seconds, connections = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     body = Path(file).read_bytes()

@@ -29,7 +29,7 @@ WATCH = """() => {
 
 
 def original_answers(endpoint: str, images: np.ndarray[Any, Any]) -> list[int]:
-    """What the endpoint says of MNIST's pictures themselves."""
+    """Return the endpoint's answers for MNIST's own images."""
     given = {"name": "image", "shape": list(images.shape), "datatype": "UINT8", "data": images.ravel().tolist()}
     answer = httpx.post(f"{endpoint}/v2/models/digits/infer", json={"inputs": [given]}, timeout=60).raise_for_status()
     return next(o["data"] for o in answer.json()["outputs"] if o["name"] == "class")

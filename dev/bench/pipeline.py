@@ -1,4 +1,4 @@
-"""The whole run on the process backend: cold, cached, beside plain calls of the same steps; and the predictor's start.
+"""Measure a run on the process backend: cold, cached, and as plain function calls; and the predictor's start.
 
     python -m dev.bench.pipeline [--data FOLDER] [--repeats 5] [--without-kfp]
 
@@ -65,7 +65,7 @@ def plain(settings: Settings) -> tuple[float, float]:
 
 
 def unwatched(_: Event) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def calls() -> float:

@@ -1,4 +1,4 @@
-"""What the benchmarks leave behind: JSON, a block of a documentation page, a plot."""
+"""The output of the benchmarks: JSON, a block of a documentation page, a plot."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Server:
     ready_after: float
 
     def peak(self) -> int:
-        """Bytes: what each of its processes took at most, summed; pages that they share count for each."""
+        """Return the sum of its processes' peak memory in bytes; shared pages count once per process."""
         return sum(peak(process.pid) for process in self._processes())
 
     def cpu(self) -> float:
@@ -74,7 +74,7 @@ class Server:
 
 @contextlib.contextmanager
 def alone(name: str, up: Mapping[str, Server]) -> Iterator[Server]:
-    """Of the servers in `up` the one of that name, while the others are suspended."""
+    """Yield the server of that name, while the other servers in `up` are suspended."""
     others = [server for other, server in up.items() if other != name]
     try:
         for server in others:
@@ -170,7 +170,7 @@ def _command(
 
 
 def peak(pid: int) -> int:
-    """Bytes: what a process took at most so far."""
+    """Return a process's peak memory in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 

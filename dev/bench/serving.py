@@ -5,7 +5,7 @@
 Every server runs on one core, alone while the others are suspended, the client (wrk; ghz for gRPC) on another; the
 contestants take turns. One image and 32 a request, over 1 and 16 connections. Peers get environments of their own on
 first use; one that cannot be had is named and left out. --keep writes dev/bench/results/serving.json, the plot and
-the tables of docs/performance.md; --render writes these anew from the figures kept.
+the tables of docs/performance.md; --render writes them again from the stored results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where to stop guessing: what each threshold on the best probability says of right, wrong and meaningless drawings.
+"""Choose the threshold below which an answer is called unsure: its effect on right, wrong and meaningless drawings.
 
     python dev/bench/unsure.py model.onnx ../shared/mnist
 
@@ -33,7 +33,7 @@ def scribble(random: np.random.Generator) -> list[Stroke]:
     return [[(float(x), float(y)) for x, y in (turns - turns.min(0)) / np.maximum(spread, 1e-6)]]
 
 
-def beside(left: list[Stroke], right: list[Stroke], gap: float) -> list[Stroke]:
+def side_by_side(left: list[Stroke], right: list[Stroke], gap: float) -> list[Stroke]:
     """Two digits side by side with `gap` of their height between."""
     edge = max(x for s in left for x, _ in s) - min(x for s in right for x, _ in s) + gap
     return left + [[(x + edge, y) for x, y in stroke] for stroke in right]
@@ -61,7 +61,7 @@ def main() -> None:
     alone = np.mean([count_digits(ink) > 1 for ink in drawn])
     print(f"taken for several: single digits {alone:.2%}")
     for gap in (0.05, 0.1, 0.2):
-        pairs = [beside(strokes[i], strokes[i + 1], gap) for i in range(0, 1000, 2)]
+        pairs = [side_by_side(strokes[i], strokes[i + 1], gap) for i in range(0, 1000, 2)]
         print(f"  two with a gap of {gap}: {np.mean([count_digits(painted(p, pen=0.04)) > 1 for p in pairs]):.2%}")
 
 

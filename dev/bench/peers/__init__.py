@@ -1,1 +1,1 @@
-"""The servers that dev.bench.serving measures beside ours. Each module here runs in an environment of its own."""
+"""The servers that dev.bench.serving compares with ours. Each module runs in an environment of its own."""
