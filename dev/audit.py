@@ -18,7 +18,7 @@ SECONDS = 600
 
 
 def vulnerable(requirements: Path, *options: str) -> dict[str, list[str]] | None:
-    """Return the vulnerabilities of a file's pinned packages; None, with the reason on stderr, if there is no answer."""
+    """Return the vulnerabilities of pinned packages; None, with the reason on stderr, if no service answers."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
         command = ["pip-audit", "--requirement", str(requirements), "--disable-pip", "--progress-spinner=off"]

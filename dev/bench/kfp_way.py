@@ -1,6 +1,6 @@
 """kfp.local's own way of running a pipeline, as its documentation shows it: the peer of our backends.
 
-Each component names its `packages_to_install` (here: only those that it imports), and every step installs them again: in
+Each component names its `packages_to_install` (here: only those that it imports), and every step reinstalls them: in
 a virtual environment ("venv", SubprocessRunner's default) or in a container of a plain Python image ("containers").
 The step functions, data, seed and parameters are ours.
 """
