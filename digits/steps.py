@@ -1,8 +1,11 @@
 """The seven steps of the pipeline as plain functions on paths and parameters.
 
-A component of `pipeline` calls one of these with the local paths of its artifacts. Each may run twice: it reads its
-inputs, never changes them, and replaces its outputs whole. Each imports what it needs inside, because that is what its
-digest covers (`digits.provenance`), and because most of it is slow to import.
+A component of `pipeline` calls one of these with the local paths of its artifacts. A path has the same name in the step
+that writes it and in the steps that read it. A step never changes its inputs and replaces its outputs whole, so it may
+run again. Each step imports modules inside its function, because its digest covers them (`digits.provenance`) and most
+are slow to import.
+
+A step raises DataError if an input is not what its `data`, `feedback`, `prepared` or `lineage` describes.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ MAX_FEEDBACK = 3_000  # corrected drawings, the first ones
 
 @reported("fetch-mnist")
 def fetch_mnist(dataset: str, fetched: Path) -> FetchedData:
-    """Get and verify the data set, and write its two parts to the folder `fetched`."""
+    """Get and verify the data set, and write train.npz and test.npz to the folder `fetched`."""
     from digits.data import catalog, fetch
 
     settings = Settings.load()
@@ -60,7 +63,7 @@ def fetch_mnist(dataset: str, fetched: Path) -> FetchedData:
 
 @reported("collect-feedback")
 def collect_feedback(store: str, corrections: Path) -> CollectedFeedback:
-    """Write the corrected drawings in the object store `store` (a URI) to the data set `corrections`."""
+    """Read the corrected drawings from the object store at the URI `store`; write the data set `corrections`."""
     from digits.data.corrections import collect
 
     collected = collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
@@ -80,21 +83,7 @@ def prepare(
     validation_set: Path,
     test_set: Path,
 ) -> PreparedData:
-    """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets.
-
-    Args:
-        fetched: the folder that `fetch_mnist` wrote.
-        corrections: the data set that `collect_feedback` wrote.
-        data: describes `fetched`.
-        feedback: describes `corrections`.
-        seed: of the split.
-        train_set: where to write the training set.
-        validation_set: where to write the validation set.
-        test_set: where to write the test set.
-
-    Raises:
-        DataError: an input is not what `data` and `feedback` describe.
-    """
+    """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets."""
     from digits.data import catalog, dataset
     from digits.data.dataset import Dataset
 
@@ -123,17 +112,11 @@ def train(
 ) -> TrainedModel:
     """Fit the network and export it. This is the only step that imports TensorFlow.
 
-    Args:
-        train_set: the training set that `prepare` wrote.
-        validation_set: the validation set that `prepare` wrote.
-        prepared: describes both sets.
-        parameters: values of `digits.training.recipe.TrainingConfig`.
-        model: folder for model.keras, saved_model/, model.onnx and architecture.json.
-        history: JSON file for one {epoch, loss, accuracy, val_loss, val_accuracy, seconds} per epoch.
+    It writes model.keras, saved_model/, model.onnx and architecture.json to the folder `model`, and a list with one
+    {epoch, loss, accuracy, val_loss, val_accuracy, seconds} per epoch to the JSON file `history`.
 
     Raises:
-        DataError: a set is not what `prepared` describes.
-        UsageError: a parameter is unknown or out of range.
+        UsageError: one of the `parameters`, which are those of TrainingConfig, is unknown or out of range.
     """
     from digits.data import dataset
     from digits.data.dataset import Dataset
@@ -175,19 +158,7 @@ def train(
 def evaluate(
     model: Path, test_set: Path, history: Path, lineage: Lineage, *, evaluation: Path, report: Path
 ) -> Evaluation:
-    """Evaluate the model on the test set with ONNX Runtime.
-
-    Args:
-        model: the folder that `train` wrote.
-        test_set: the test set that `prepare` wrote.
-        history: the file that `train` wrote.
-        lineage: describes them.
-        evaluation: JSON file for the evaluation.
-        report: HTML file for the report.
-
-    Raises:
-        DataError: the model or the test set is not what `lineage` describes.
-    """
+    """Evaluate the model on the test set with ONNX Runtime; write the evaluation as JSON and the report as HTML."""
     from digits.data.dataset import Dataset
     from digits.evaluation import metrics
     from digits.evaluation.report import render
@@ -195,7 +166,7 @@ def evaluate(
     check_model(model, lineage.trained.files)
     test = Dataset.load(test_set, digest=lineage.prepared.test)
     result = metrics.evaluate(metrics.predict(model / "model.onnx", test.images), test)
-    write_json(evaluation, result.as_dict())
+    write_json(evaluation, asdict(result))
     write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))
     return result
 
@@ -215,19 +186,7 @@ def publish(
 ) -> PublishedRelease:
     """Write the release, log it to MLflow, register it, and promote it if it passes the gate.
 
-    Args:
-        model: the folder that `train` wrote.
-        test_set: the test set that `prepare` wrote.
-        history: the file that `train` wrote.
-        evaluation: the file that `evaluate` wrote.
-        lineage: describes the model and the test set.
-        experiment: name of the MLflow experiment.
-        min_accuracy: least accuracy for a promotion, in 0..1.
-        store: URI of the object store.
-        report: HTML file for the report, now with the decision.
-
-    Raises:
-        DataError: the model or the test set is not what `lineage` describes.
+    A promotion needs at least the accuracy `min_accuracy`, in 0..1. The report is written again, with the decision.
     """
     from digits.data.dataset import Dataset
     from digits.evaluation.metrics import Evaluation
@@ -252,7 +211,7 @@ def publish(
 def deploy(store: str) -> DeployedRelease:
     """Put the champion behind the endpoint and wait until it answers its golden image correctly.
 
-    The ledger names the champion: a rollback or another run's promotion may have come after this run's publication.
+    The champion is read from the ledger, because another run or a rollback may have changed it since `publish`.
     """
     from digits.release import deploy, ledger, releases
 

@@ -1,11 +1,11 @@
-"""Metrics of a model on a test set, in plain NumPy. The gate, MLflow, KFP's page and the report show them."""
+"""Metrics of a model on a test set, in plain NumPy, for the gate, MLflow, KFP's page and the report."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,9 @@ class Evaluation:
         bits = np.frombuffer(bytes.fromhex(self.correct_bits), np.uint8)
         return np.unpackbits(bits, count=self.count).astype(bool)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the evaluation as JSON values."""
-        return asdict(self)
-
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read the JSON file that holds `as_dict`."""
+        """Read the JSON file that the step `evaluate` wrote."""
         return cls(**json.loads(path.read_text()))
 
 
@@ -133,12 +129,9 @@ def mean_auc(probabilities: Probabilities, labels: Labels) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of a model: its name, and how the report shows it.
+    """A metric of a model, and how the report shows it."""
 
-    `name` is its key in the evaluation, in manifests and on KFP's page; MLflow has it as `test_NAME`.
-    """
-
-    name: str
+    name: str  # the key in the evaluation, in manifests and on KFP's page; `test_NAME` in MLflow
     label: str
     format: str
     compute: Callable[[Probabilities, Labels], float]  # from (n, 10) and (n,)

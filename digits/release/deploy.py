@@ -1,7 +1,7 @@
 """Deployment of a release: a deployer selected by name, and the check that the endpoint serves the release.
 
-DIGITS_DEPLOYER names the deployer, by default FOLLOW. Others are entry points of the group `digits.deployers`, so
-nothing here depends on Docker or Kubernetes.
+DIGITS_DEPLOYER names the deployer, by default FOLLOW. Other deployers are entry points of the group `digits.deployers`,
+so this module does not depend on Docker or Kubernetes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from digits.errors import EndpointError, MissingError
 from digits.http import SECONDS, request_json
 from digits.release.golden import Golden
 from digits.release.releases import Manifest
-from digits.settings import Settings
+from digits.settings import ENDPOINT_VARIABLE, Settings
 
 GROUP = "digits.deployers"
 FOLLOW = "follow"
-ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"
 READY_SECONDS = 60.0
 
 
@@ -42,7 +41,7 @@ class Deployer(Protocol):
         """Deploy the release of that manifest, which is stored at `uri`."""
 
 
-DEPLOYERS: dict[str, Deployer] = {}  # those of this process, by name
+DEPLOYERS: dict[str, Deployer] = {}  # by name; registered in this process only
 
 
 def find_deployer(name: str) -> Deployer:
@@ -55,25 +54,20 @@ def find_deployer(name: str) -> Deployer:
     return cast(Deployer, points[name].load())
 
 
-def follow(settings: Settings, manifest: Manifest, uri: str) -> str:
-    """Wait for the predictor at DIGITS_ENDPOINT, which the backend started and which follows the ledger by itself."""
-    del uri
+def follow(settings: Settings, manifest: Manifest, _: str) -> str:
+    """Wait for the predictor at DIGITS_ENDPOINT, which the backend started. It follows the ledger by itself."""
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or f"http://127.0.0.1:{settings.port}"
     wait_for(endpoint, manifest)
     return endpoint
 
 
 def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = 0) -> None:
-    """Wait until `endpoint` serves the release of that manifest and answers its golden image correctly.
+    """Wait until the address `endpoint` serves the release of `manifest` and answers its golden image correctly.
 
-    Args:
-        endpoint: address of the endpoint.
-        manifest: the manifest of the release.
-        token: bearer token; '' for none.
-        seconds: how long to wait; 0 for READY_SECONDS.
+    `token` is a bearer token. `seconds` is the longest wait, by default READY_SECONDS.
 
     Raises:
-        EndpointError: it did not in time, or it rejected the release; states what it did instead.
+        EndpointError: the endpoint did not do so in time, or it rejected the release; states the last response.
     """
     wait_for_version(
         endpoint,
@@ -92,10 +86,10 @@ def wait_for_version(
     token: str = "",
     seconds: float = 0,
 ) -> None:
-    """Wait until `endpoint` reports that it serves `version` and `check`, given the seconds it may take, succeeds.
+    """Wait until `endpoint` reports that it serves `version`, and `check` succeeds. The rest is as in `wait_for`.
 
-    An OSError of `check`, or one of an unexpected response, leads to another attempt. Other arguments and errors are
-    those of `wait_for`.
+    `check` is called with the seconds that it may take. If it raises OSError, or the error of an unexpected response
+    (LookupError, TypeError, ValueError, AttributeError), both are repeated.
     """
     limit = seconds or READY_SECONDS
     deadline = time.monotonic() + limit

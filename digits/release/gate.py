@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +20,14 @@ class Decision:
     why: str
     p_value: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the decision as JSON values."""
-        return asdict(self)
-
 
 def decide(
     correct: NDArray[np.bool_], champion_correct: NDArray[np.bool_] | None, *, min_accuracy: float, champion: str = ""
 ) -> Decision:
     """Decide whether a candidate becomes the champion.
 
-    Args:
-        correct: bool (n,), which of the n test images the candidate recognises.
-        champion_correct: the same for the champion on the same images; None if there is no champion.
-        min_accuracy: the least accuracy, in 0..1.
-        champion: the champion's version, for the reason.
+    `correct` and `champion_correct`, bool (n,), mark the test images that the candidate and the champion recognise; the
+    latter is None if there is no champion. `min_accuracy` is in 0..1. `champion` is a version, for the reason.
     """
     accuracy = float(correct.mean())
     if accuracy < min_accuracy:
@@ -57,7 +49,7 @@ def decide(
 def mcnemar(lost: int, won: int) -> float:
     """Return the exact one-sided p-value of the null hypothesis that losses are not likelier than wins.
 
-    Losses and wins are the images that only the champion, or only the candidate, recognises.
+    A loss is an image that only the champion recognises, a win one that only the candidate recognises.
 
     McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12 (1947);
     exact form: the upper tail of Binomial(lost + won, 1/2).

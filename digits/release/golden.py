@@ -1,4 +1,4 @@
-"""The golden check: a release keeps one test image and the model's answer, and whatever serves it must reproduce both.
+"""The golden check: a release contains one test image and the model's answer, which each server must reproduce.
 
     golden = Golden.from_manifest(manifest)
     if difference := golden.difference(predict(golden.pixels)[0]):
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4  # of a probability: ONNX Runtime may differ in the last bits o
 
 
 def create(image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the manifest's entry for an image uint8 (28, 28) and the model's probabilities float32 (10,)."""
+    """Return the manifest's entry for an image, uint8 (28, 28), and the model's probabilities, float32 (10,)."""
     return {
         "image": image.tolist(),
         "class": int(probabilities.argmax()),
@@ -32,7 +32,7 @@ def create(image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> dict
 
 @dataclass(frozen=True)
 class Golden:
-    """A release's golden image, as the model takes it, and the expected answer."""
+    """A release's golden image, as the model's input, and the expected answer."""
 
     pixels: NDArray[np.float32]  # (1, 28, 28, 1), in 0..1
     probabilities: NDArray[np.float32]  # (10,)

@@ -3,7 +3,7 @@
     promotions/digits/<n>.json  one entry per promotion or rollback, with the digest of the entry before it
 
 The ledger is the only source of truth for the champion; MLflow's aliases mirror it. An entry is written by
-`ObjectStore.create`, so concurrent promotions become entries one after the other and none is lost.
+`ObjectStore.create`, so concurrent promotions become consecutive entries and none is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from digits.release import releases
 from digits.store import ObjectStore
 
 LEDGER = "promotions/digits/"
-LISTING_ATTEMPTS, LISTING_SECONDS = 50, 0.1  # how often, and how long in between, to look for another writer's entry
+LISTING_ATTEMPTS, LISTING_SECONDS = 50, 0.1  # how often to look for another writer's entry, and the pause in between
 _KEY = re.compile(rf"{LEDGER}\d{{8}}\.json")
 
 
@@ -39,7 +39,7 @@ class Entry:
 
 
 def entries(store: ObjectStore) -> list[Entry]:
-    """Return all entries, oldest first. Check that each holds the digest of the one before.
+    """Return all entries, oldest first, after checking that each holds the digest of the one before.
 
     Raises:
         ReleaseError: the chain is broken; names the entry.
@@ -57,7 +57,7 @@ def entries(store: ObjectStore) -> list[Entry]:
 
 
 def newest(store: ObjectStore) -> Entry | None:
-    """Return the newest entry, None if there is none. Reads that entry only."""
+    """Return the newest entry, None if there is none. No other entry is read."""
     keys = _keys(store)
     return _parse(keys[-1], store.get(keys[-1])) if keys else None
 
@@ -83,8 +83,8 @@ def promote(
         store: the store of the releases and of the ledger.
         version: a published release.
         why: one sentence for the ledger.
-        recheck: called with the present champion before each attempt. Returns the sentence for the ledger, or None
-            to give up, because another promotion came first and its release is not to be replaced.
+        recheck: called with the present champion's version before each attempt. It returns the sentence for the
+            ledger, or None if that champion must not be replaced; `promote` then returns None.
     """
     releases.load(store, version)
     while True:
@@ -134,7 +134,7 @@ def _append(store: ObjectStore, last: Entry | None, version: str, action: str, w
     """Append an entry after `last`. Return None if another writer took the number first; its entry is visible by then.
 
     Raises:
-        ReleaseError: something that is not an entry has the key, so that retries would never end.
+        ReleaseError: something that is not an entry has that key; retries would never end.
     """
     n = last.n + 1 if last else 1
     link = sha256_of(store.get(_key(last.n))) if last else ""
@@ -147,7 +147,7 @@ def _append(store: ObjectStore, last: Entry | None, version: str, action: str, w
         time.sleep(LISTING_SECONDS)
     raise ReleaseError(
         f"ledger entry {_key(n)} in {store.uri} cannot be written: its name is taken, but it is not listed as an entry",
-        remedy="look what has that name (a folder or a broken link), move it away, and repeat this",
+        remedy="find what has that name (a folder or a broken link), move it away, and repeat the command",
     )
 
 

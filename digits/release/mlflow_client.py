@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from digits.settings import Settings
 
-# MLflow's client reads them and sends them to the server.
+# Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 DEFAULTS = {
-    # Requests to a server fail early. MLflow itself waits 20 s for a locked SQLite file; its connections are not kept.
+    # Requests to a server fail early. SQLite connections are not kept; MLflow waits 20 s for a locked database.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
@@ -35,8 +35,8 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
     """Yield a client of the MLflow that the settings name. Create the SQLite database if there is none.
 
     Raises:
-        MissingError: a request failed within the block: the server does not answer, the database is locked or of
-            another version … Errors of ours and out-of-disk errors (from writing artifacts) are not translated.
+        MissingError: MLflow failed within the block: the server does not answer, or the database is locked or of
+            another version, for example. DigitsError and out-of-disk errors (of artifacts) are not translated.
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -67,7 +67,7 @@ def check_connection(settings: Settings) -> None:
 
 
 def _create_database(path: Path) -> None:
-    """Create MLflow's database whole or not at all, because MLflow cannot use one whose creation was interrupted."""
+    """Create MLflow's database whole or not at all: MLflow cannot use a database whose creation was interrupted."""
     if path.exists():
         return
     import mlflow

@@ -1,4 +1,7 @@
-"""MLflow runs: one for each pipeline run, with parameters, metrics, files and the gate's decision."""
+"""MLflow runs: one for each pipeline run, with parameters, metrics, files and the gate's decision.
+
+All functions raise MissingError as `mlflow_client.connect`.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,7 @@ KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 
 
 def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
-    """Start an MLflow run in `experiment`, which is created or restored if needed. Return the run's id.
-
-    Raises:
-        MissingError: as `mlflow_client.connect`, like all functions here.
-    """
+    """Start an MLflow run in `experiment`, which is created or restored if needed. Return the run's id."""
     with connect(settings) as client:
         existing = client.get_experiment_by_name(experiment)
         if existing is None:
@@ -47,9 +46,9 @@ def end_run(settings: Settings, run_id: str, status: str) -> None:
 
 @contextlib.contextmanager
 def current_run(settings: Settings, experiment: str, name: str) -> Iterator[str]:
-    """Yield the id of the run to log to: the one in MLFLOW_RUN_ID, which its creator ends, else a new one.
+    """Yield the id of the run to log to: the one in MLFLOW_RUN_ID, or a new one.
 
-    A new run ends with the block, as FINISHED or FAILED.
+    A new run ends with the block, as FINISHED or FAILED. The run in MLFLOW_RUN_ID is ended by its creator.
     """
     if run_id := os.environ.get(RUN_VARIABLE):
         yield run_id
@@ -64,7 +63,7 @@ def current_run(settings: Settings, experiment: str, name: str) -> Iterator[str]
 
 
 def name_release(settings: Settings, run_id: str, version: str, digest: str) -> None:
-    """Record on a run the release that it makes."""
+    """Tag a run with the release that it publishes."""
     with connect(settings) as client:
         client.set_tag(run_id, "release", version)
         client.set_tag(run_id, "release_digest", digest)
@@ -102,7 +101,7 @@ def log_training(
 
 
 def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, report: str) -> None:
-    """Record the gate's decision on a run, and log the HTML `report`, which shows it."""
+    """Tag a run with the gate's decision, and log the report, as HTML."""
     with connect(settings) as client:
         client.set_tag(run_id, "promoted", str(promoted))
         client.set_tag(run_id, "decision", why)
@@ -110,7 +109,7 @@ def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, r
 
 
 def link(settings: Settings, run_id: str) -> str:
-    """Return how to view a run: its address on a server, the command `mlflow ui` for SQLite."""
+    """Return how to view a run: its address on a server, or the command `mlflow ui` for SQLite."""
     address = mask_url(settings.tracking_uri)
     if not address.startswith("http"):
         return f"mlflow ui --backend-store-uri {address}"

@@ -1,4 +1,7 @@
-"""MLflow's model registry: a registered version for each release, and aliases that mirror the promotion ledger."""
+"""MLflow's model registry: a registered version for each release, and aliases that mirror the promotion ledger.
+
+All functions raise MissingError as `mlflow_client.connect`.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,7 @@ ALIAS_ATTEMPTS = 3
 
 
 def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, Any]) -> str:
-    """Log the model with its signature to a run and register it. Return the number of the registered version.
-
-    Raises:
-        MissingError: as `mlflow_client.connect`, like all functions here.
-    """
+    """Log the model with its signature to a run and register it. Return the number of the registered version."""
     import mlflow
     import numpy as np
     import onnx as onnx_library
@@ -61,7 +60,7 @@ def find_registered(settings: Settings, release: str) -> str:
 
 
 def logged_manifest(settings: Settings, run_id: str, number: str) -> dict[str, Any]:
-    """Return the manifest that `run_id` logged, or, if that run failed before, the run that registered `number`.
+    """Return the manifest that `run_id` logged, or else the one of the run that registered version `number`.
 
     Raises:
         ReleaseError: there is none, or it is damaged.
@@ -82,7 +81,7 @@ def logged_manifest(settings: Settings, run_id: str, number: str) -> dict[str, A
 
 
 def mirror_ledger(settings: Settings, store: ObjectStore) -> None:
-    """Set the aliases `champion` and `previous` as in the ledger. Skip releases that this MLflow does not know."""
+    """Set the aliases `champion` and `previous` as in the ledger. Skip releases that are not in this registry."""
     for alias, release in (("champion", ledger.champion(store)), ("previous", ledger.previous(store))):
         number = find_registered(settings, release) if release else ""
         with connect(settings) as client:
@@ -93,7 +92,7 @@ def mirror_ledger(settings: Settings, store: ObjectStore) -> None:
 
 
 def _set_alias(client: MlflowClient, alias: str, number: str) -> None:
-    """Set an alias. MLflow reads, then inserts, so it fails if another run inserts in between; the retry updates."""
+    """Set an alias. MLflow reads, then inserts, which fails if another run inserts in between: then retry."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(1, ALIAS_ATTEMPTS + 1):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def publish_candidate(
             candidate.about
             | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
             | {"mlflow_run": run_id, "mlflow": mlflow_log.link(settings, run_id)},
-            decision.as_dict() | {"at": provenance.timestamp()},
+            asdict(decision) | {"at": provenance.timestamp()},
         )
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
         if decision.promote:
