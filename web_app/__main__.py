@@ -10,7 +10,7 @@ from web_app.server import listen, serve
 
 
 def main(arguments: list[str]) -> int:
-    """Serve on the host of the arguments, by default 127.0.0.1 (0.0.0.0 in a container). Returns the exit code."""
+    """Serve on the host `arguments[0]`, by default 127.0.0.1. Returns the exit code."""
     try:
         settings = Settings.load()
         serve(settings, listener=listen(settings, arguments[0] if arguments else "127.0.0.1"))

@@ -18,12 +18,12 @@ from web_app.protocols import MODEL_FIELDS, PROTOCOLS, Image, InferenceProtocol,
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 8.0
 TOTAL_SECONDS = 10.0  # for all requests of one call; less than the page waits
-METADATA_SECONDS = 5.0  # for which the model's metadata is cached; the page shows a promotion within this time
+METADATA_SECONDS = 5.0  # how long the model's metadata is cached; the page shows a promotion within this time
 CONNECTIONS = 32
 
 
 class EndpointStateError(EndpointError):
-    """The endpoint gave no usable answer. `state` is starting, unreachable, busy or wrong model."""
+    """The endpoint gave no usable answer. `state` is "starting", "unreachable", "busy" or "wrong model"."""
 
     def __init__(self, state: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class EndpointClient:
             EndpointStateError: there was no answer, or the model is not one for digits.
         """
         async with self._deadline():
-            metadata = await self._cached_metadata()  # first, because it also detects the protocol
+            metadata = await self._cached_metadata()  # first, because this also detects the protocol
             probabilities, release = await self._infer(image)
         if release and release != metadata["release"]:  # the cached metadata is of an earlier release
             self._metadata_expires = 0.0

@@ -30,7 +30,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `[name=]url[@host]`. A URL with `/v1/models/x` or `/v2/models/x` also names the model.
+        """Parse `[name=]url[@host]`. The URL may name the model by the path `/v1/models/x` or `/v2/models/x`.
 
         Raises:
             UsageError: the text has another form.

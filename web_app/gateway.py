@@ -43,9 +43,9 @@ from web_app.endpoints import Endpoint
 from web_app.guard import Guard, Metrics, RateLimit
 
 STATIC = Path(__file__).parent / "static"
-# Per drawing. So many pixels take 40 MB to process, and a container has a few hundred; the page sends 78,400.
+# Pixels per drawing. Processing this many takes 40 MB, and a container has a few hundred; the page sends 78,400.
 MAX_PIXELS = 1_000_000
-MAX_CONCURRENT = 4  # drawings that are decoded, and corrections that are stored
+MAX_CONCURRENT = 4  # drawings that are being decoded, and as many corrections that are being stored
 MAX_STORED = 64 * 1024  # bytes of a drawing that is stored with its correction
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
@@ -56,11 +56,11 @@ class GatewayConfig:
     """The configuration of a gateway.
 
     Attributes:
-        endpoints: the endpoints that it may use; the first is the default.
-        store: where it stores corrections; None: the page does not offer them.
+        endpoints: the first is the default.
+        store: the store for corrections; None: the page does not offer them.
         token: bearer token for the endpoints; empty for none.
         max_body: bytes per request body.
-        feedback_per_minute: corrections per caller.
+        feedback_per_minute: corrections per caller and minute.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -150,7 +150,7 @@ class _Gateway:
         )
 
     async def feedback(self, request: Request) -> Response:
-        """Store a correction. The stored image is computed here, so that the page cannot send another one."""
+        """Store a correction. The 28 x 28 image is computed here, so that it always belongs to the drawing."""
         store = self.config.store
         if store is None:
             raise HTTPException(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
@@ -224,7 +224,7 @@ async def _http_error(_: Request, exc: Any) -> Response:
 
 
 async def _client_disconnected(_: Request, exc: Any) -> Response:
-    """Return a response for the counters; the client does not read it."""
+    """Return a response that only the counters see, because the client has gone."""
     del exc
     return _json({"error": "the client went away, or was too slow"}, 400)
 

@@ -1,4 +1,4 @@
-"""Middleware of the gateway: limits on requests, security headers on responses, counters."""
+"""Limits on the gateway's requests, the security headers of its responses, and its counters."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ class RateLimit:
 
     def __init__(self, per_minute: int, *, callers: int = 1000) -> None:
         self.per_minute, self.callers = per_minute, callers
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller: (allowance, its time)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller: (allowance, update time)
 
     def allows(self, caller: str, now: float | None = None) -> bool:
-        """Return whether `caller` may act now, and count it if so. `now` is a time of time.monotonic()."""
+        """Return whether `caller` may act now, and count the action if so. `now` is in seconds of time.monotonic()."""
         now = time.monotonic() if now is None else now
         allowance, last = self._buckets.pop(caller, (float(self.per_minute), now))
         allowance = min(self.per_minute, allowance + (now - last) * self.per_minute / 60)

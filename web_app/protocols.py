@@ -29,11 +29,18 @@ class PredictRequest:
 
 
 class NotDigits(Exception):
-    """The model has another input; the message names it."""
+    """The model's inputs are not those of a digits model; the message names them."""
 
 
 class InferenceProtocol(Protocol):
-    """A protocol. Parsing a body of another protocol raises KeyError, TypeError, AttributeError or ValueError."""
+    """An inference protocol. Parsing another protocol's body raises KeyError, TypeError, AttributeError or ValueError.
+
+    >>> v2, v1 = PROTOCOLS
+    >>> v2.encode_request("digits", np.zeros((28, 28), np.uint8)).path
+    '/v2/models/digits/infer'
+    >>> v1.parse_probabilities(b'{"predictions": [[0.25, 0.75]]}')
+    [0.25, 0.75]
+    """
 
     def metadata_path(self, model: str) -> str:
         """Return the path of the model's metadata."""
@@ -57,33 +64,27 @@ class InferenceProtocol(Protocol):
         """Return whether a readiness response with status 200 reports that the model is ready."""
 
 
-class V2:
+class _V2:
     """Open Inference V2, with the image as raw bytes after the JSON."""
 
     def metadata_path(self, model: str) -> str:
-        """See InferenceProtocol."""
         return f"/v2/models/{model}"
 
     def ready_path(self, model: str) -> str:
-        """See InferenceProtocol."""
         return f"/v2/models/{model}/ready"
 
     def encode_request(self, model: str, image: Image) -> PredictRequest:
-        """See InferenceProtocol."""
         body, headers = client.encode_request(image[None], binary_answer=False)
         return PredictRequest(f"/v2/models/{model}/infer", body, headers)
 
     def parse_probabilities(self, body: bytes) -> list[float]:
-        """See InferenceProtocol."""
         outputs = {output["name"]: output["data"] for output in orjson.loads(body)["outputs"]}
         return [float(p) for p in outputs["probabilities"]]
 
     def parse_release(self, body: bytes) -> str:
-        """See InferenceProtocol."""
         return str(orjson.loads(body).get("model_version") or "")
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
-        """See InferenceProtocol."""
         payload = orjson.loads(body)
         inputs = [tensor["name"] for tensor in payload["inputs"]]
         if inputs != ["image"]:
@@ -94,45 +95,38 @@ class V2:
         return metadata
 
     def parse_ready(self, body: bytes) -> bool:
-        """See InferenceProtocol."""
         return b"false" not in body[:200].lower()
 
 
-class V1:
-    """V1, in the variants of KServe's own servers and of TensorFlow Serving."""
+class _V1:
+    """V1, in the variants of KServe's own servers and of TensorFlow Serving. Its metadata has only a version."""
 
     def metadata_path(self, model: str) -> str:
-        """See InferenceProtocol."""
         return f"/v1/models/{model}"
 
     ready_path = metadata_path
 
     def encode_request(self, model: str, image: Image) -> PredictRequest:
-        """See InferenceProtocol."""
         pixels = (image[..., None] / np.float32(255)).tolist()
         body = orjson.dumps({"instances": [pixels]})
         return PredictRequest(f"/v1/models/{model}:predict", body, {"Content-Type": "application/json"})
 
     def parse_probabilities(self, body: bytes) -> list[float]:
-        """See InferenceProtocol. A SavedModel with several outputs returns them by name."""
         (predicted,) = orjson.loads(body)["predictions"]
-        if isinstance(predicted, dict):
+        if isinstance(predicted, dict):  # a SavedModel with several outputs returns them by name
             predicted = predicted["probabilities"]
         return [float(p) for p in predicted]
 
     def parse_release(self, body: bytes) -> str:
-        """Return '': V1 does not state the release."""
         del body
-        return ""
+        return ""  # V1 does not state the release
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
-        """See InferenceProtocol. V1 states only a version number."""
         payload = orjson.loads(body)
         versions = self._available(payload)
         return dict.fromkeys(MODEL_FIELDS) | {"name": payload.get("name"), "release": versions[-1] if versions else ""}
 
     def parse_ready(self, body: bytes) -> bool:
-        """See InferenceProtocol."""
         payload = orjson.loads(body)
         return str(payload.get("ready", "")).lower() == "true" or bool(self._available(payload))
 
@@ -141,4 +135,4 @@ class V1:
         return [str(state["version"]) for state in states if state["state"] == "AVAILABLE"]
 
 
-PROTOCOLS: tuple[InferenceProtocol, ...] = (V2(), V1())
+PROTOCOLS: tuple[InferenceProtocol, ...] = (_V2(), _V1())

@@ -29,7 +29,7 @@ def serve(
     """Serve the page until Ctrl-C.
 
     Args:
-        settings: the store for corrections, the endpoints' token, and the endpoints if `endpoints` is empty.
+        settings: have the store for corrections, the endpoints' token, and the endpoints if `endpoints` is empty.
         endpoints: `[name=]url[@host]` each, or a mapping of names to `url[@host]`; the first is the default.
         listener: a socket from `listen`; it is closed when the server stops.
         ready: called with the page's URL once the server answers.

@@ -1,7 +1,8 @@
-"""The ASGI application in front of KServe's: it answers predictions and model metadata, and guards the other paths.
+"""The ASGI application in front of KServe's. It answers predictions and model metadata, and restricts the other paths.
 
-KServe's own way to a prediction (timing middleware, FastAPI's routing, nested lists, an InferRequest) takes several
-times as long as the model; see docs/performance.md. Health, readiness, metrics and server metadata stay KServe's.
+KServe's own handling of a prediction (timing middleware, FastAPI's routing, nested lists, an InferRequest) takes
+several times as long as the model; see docs/performance.md. KServe still answers health, readiness, metrics and server
+metadata.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent import futures
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
@@ -65,7 +66,7 @@ async def offload_if_large(size: int, function: Callable[..., Any], *args: Any) 
 
 
 class PredictApp:
-    """The ASGI application for one model; `inner`, KServe's own, answers health, readiness, lists and metrics."""
+    """The ASGI application for one model. `inner` is KServe's application."""
 
     def __init__(self, slot: ModelSlot, name: str, inner: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._slot, self._name, self._inner = slot, name, inner
@@ -100,7 +101,7 @@ class PredictApp:
 
     async def _answer(self, protocol: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        # A function of its own, so that the body is freed before a slow client reads the response.
+        # A separate function, so that the body is freed before a slow client reads the response.
         response = await self._read_and_predict(protocol, scope, receive)
         await _send(send, *response)
         self.record(protocol, response[0], started)
@@ -116,8 +117,7 @@ class PredictApp:
             body = b"".join(parts)
             size = len(body)
             parts.clear()
-            response: Response = await offload_if_large(size, self.predict, protocol, scope["headers"], body)
-            return response
+            return cast(Response, await offload_if_large(size, self.predict, protocol, scope["headers"], body))
         except RejectedRequest as exc:
             return error_response(exc.status, str(exc))
         finally:
@@ -162,7 +162,7 @@ class PredictApp:
         return 200, fields, content
 
     def record(self, protocol: str, status: int, started: float) -> None:
-        """Count an answered request in the metrics; `started` is the perf_counter() of its first byte."""
+        """Count an answered request in the metrics. `started` is the time.perf_counter() of its first byte."""
         self._seconds[protocol].observe(time.perf_counter() - started)
         key = (protocol, status)
         if key not in self._counts:

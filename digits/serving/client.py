@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to n images: classes int64 (n,), probabilities float32 (n, 10), and the release that predicted."""
+    """A prediction for n images: classes int64 (n,), probabilities float32 (n, 10), and the release that predicted."""
 
     classes: np.ndarray
     probabilities: np.ndarray
@@ -24,9 +24,9 @@ class Answer:
 
 
 def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[str, str]]:
-    """Return (body, headers) of the V2 request for images uint8 (n, 28, 28), which follow the JSON as raw bytes.
+    """Return (body, headers) of the V2 request for images uint8 (n, 28, 28), sent as raw bytes after the JSON.
 
-    `binary_answer` requests the outputs as raw bytes too, instead of JSON.
+    With `binary_answer` the endpoint returns the outputs as raw bytes too, else as JSON.
     """
     raw = np.ascontiguousarray(images, np.uint8).tobytes()
     tensor = {
@@ -43,15 +43,10 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
 
 
 def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
-    """Request a prediction.
-
-    Args:
-        endpoint: its URL.
-        images: uint8 (n, 28, 28), 0 (paper) to 255 (ink).
-        token: bearer token; empty for none.
+    """Request a prediction for images uint8 (n, 28, 28), 0 (paper) to 255 (ink), from the endpoint at a URL.
 
     Raises:
-        EndpointError: there was no answer within TIMEOUT_SECONDS, or not a prediction; with the response's text.
+        EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
     body, headers = encode_request(images, binary_answer=True)
     url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"

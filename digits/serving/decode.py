@@ -1,7 +1,7 @@
 """Decode requests of KServe V1 (`instances`) and Open Inference V2 (JSON, or JSON followed by raw tensors) to images.
 
 Images are float32 (n, 28, 28, 1) in 0..1, from 0 (paper) to 1 (ink). A request's datatype gives the range of its
-values: FP32 is 0..1, UINT8 is 0..255. Malformed requests raise BadRequest, with what was expected and what came.
+values: FP32 is 0..1, UINT8 is 0..255.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 
 MAX_IMAGES = 1024
-# Commas and brackets per JSON body, as many as MAX_IMAGES images can have. More, as empty lists, would exhaust memory.
+# Commas and brackets per JSON body: as many as MAX_IMAGES images can have. Parsing more could exhaust the memory.
 MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
 SHAPES = ([28, 28], [28, 28, 1], [784])
 EXPECTED = "expected images of 28 x 28 numbers"
@@ -26,7 +26,7 @@ _NUMBER = b"0123456789.eE+-" + _SPACE
 
 
 class BadRequest(ValueError):
-    """A malformed request; the message states what was expected and what came."""
+    """A malformed request. The message states what was expected and what was received."""
 
 
 def v1(body: bytes) -> Pixels:
@@ -40,10 +40,10 @@ def v1(body: bytes) -> Pixels:
 
 
 def _flat_v1(body: bytes) -> Pixels | None:
-    """Decode the usual request without building nested lists, or return None.
+    """Return the images of a request in the usual layout, decoded without nested lists; None for any other request.
 
-    Without its numbers, the array must be exactly the brackets and commas of n images. It is then parsed as one flat
-    list, without the inner brackets. `_slow_v1` decodes all other requests, and reports what is wrong with them.
+    Only an array whose brackets and commas are exactly those of n images is accepted; it is parsed as one flat list of
+    numbers. `_slow_v1` decodes all other requests, and reports what is wrong with them.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if body[:start].translate(None, _SPACE) != b'{"instances":' or body[end:].translate(None, _SPACE) != b"}":
@@ -75,7 +75,13 @@ def _slow_v1(body: bytes) -> Pixels:
     instances = request.get("instances")
     if not isinstance(instances, list):
         raise BadRequest(f'expected {{"instances": [...]}} with a list of images, got {_kind(instances)}')
-    return _in_range(_images(_array(instances, "instances"), "instances"))
+    array = _array(instances, "instances")
+    if list(array.shape[1:]) not in SHAPES[:2] or not 0 < len(array) <= MAX_IMAGES:
+        raise BadRequest(
+            f"instances: {EXPECTED}, shape (n, 28, 28) or (n, 28, 28, 1) with n from 1 to {MAX_IMAGES}, "
+            f"got {array.shape}"
+        )
+    return _in_range(array.reshape(len(array), 28, 28, 1))
 
 
 def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
@@ -123,9 +129,8 @@ def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
     """
     expected = count * 784 * (4 if datatype == "FP32" else 1)
     if len(raw) != expected or (size is not None and size != expected):
-        raise BadRequest(
-            f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)} (said {shown(size)})"
-        )
+        stated = "" if size is None else f" (binary_data_size {shown(size)})"
+        raise BadRequest(f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)}{stated}")
     if datatype == "UINT8":
         return _scaled(np.frombuffer(raw, np.uint8), count)
     return _in_range(np.frombuffer(raw, "<f4").reshape(count, 28, 28, 1))
@@ -158,17 +163,9 @@ def parse_count(shape: Any) -> int:
     return int(shape[0])
 
 
-def _images(array: Pixels, name: str) -> Pixels:
-    if list(array.shape[1:]) not in SHAPES[:2] or not 0 < len(array) <= MAX_IMAGES:
-        raise BadRequest(
-            f"{name}: {EXPECTED}, shape (n, 28, 28) or (n, 28, 28, 1) with n from 1 to {MAX_IMAGES}, got {array.shape}"
-        )
-    return array.reshape(len(array), 28, 28, 1)
-
-
 def _array(values: list[Any], name: str) -> Pixels:
     try:
-        # Because NumPy would convert true to 1 and "0.5" to 0.5.
+        # Checked because NumPy would convert true to 1 and "0.5" to 0.5.
         if not _types(values) <= {int, float}:
             raise ValueError
         return _floats(values)
@@ -177,7 +174,7 @@ def _array(values: list[Any], name: str) -> Pixels:
 
 
 def _types(values: list[Any], depth: int = 4) -> set[type]:
-    """Return the types of the items of nested lists; lists below `depth` are items."""
+    """Return the types of all items in lists nested up to `depth`; a list nested more deeply counts as an item."""
     types = set(map(type, values))
     if list in types and depth > 1:
         types.remove(list)
@@ -188,13 +185,12 @@ def _types(values: list[Any], depth: int = 4) -> set[type]:
 
 
 def _floats(values: list[Any]) -> Pixels:
-    with np.errstate(over="ignore"):  # too large numbers become infinite, which is out of range
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinite, which `_in_range` rejects
         return np.asarray(values, np.float32)
 
 
 def _in_range(pixels: Pixels) -> Pixels:
-    # With `not`, because every comparison with NaN is false.
-    if not (pixels.min() >= 0 and pixels.max() <= 1):
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # `not`, because every comparison with NaN is false
         raise BadRequest("expected numbers from 0 (paper) to 1 (ink), got some outside that range or not finite")
     return pixels
 

@@ -1,4 +1,4 @@
-"""The predictor's gRPC service (Open Inference V2): its limits, and how it decodes and answers messages."""
+"""The predictor's gRPC service (Open Inference V2) and its limits."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; decode.MAX_IMAGES images fit
 MAX_WAITING = 32  # requests; gRPC reads each whole message before it calls our code
 # Bytes per request outside tensor values; decoded, they can take 45 times the memory.
 MAX_OVERHEAD = 32 * 1024
-CONNECTION_SECONDS = 300  # then a connection ends gracefully, so that a request that never arrives does too
+CONNECTION_SECONDS = 300  # age at which a connection is closed gracefully; this also ends requests that never arrive
 IDLE_SECONDS = 65  # for a connection without requests
 HANDSHAKE_SECONDS = 15
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 UNDECODABLE = "the message cannot be decoded"
-# Nested field numbers of the tensor values (None): ModelInferRequest's raw_input_contents, and its inputs' contents
-# of type uint32 and float, which every client sends packed.
+# The fields of a ModelInferRequest that hold tensor values (None), as nested field numbers: raw_input_contents, and the
+# contents of type uint32 and float of the inputs, which every client sends packed.
 _VALUE_FIELDS: dict[int, Any] = {7: None, 5: {5: {4: None, 6: None}}}
 
 
@@ -88,10 +88,10 @@ class Servicer(InferenceServicer):
         except BadRequest as exc:
             error = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
         del content
-        if error:  # outside the handlers, whose exceptions refer to the decoded tensors while abort() waits
+        if error:  # not in the `except` blocks, because their exceptions keep the decoded tensors while abort() waits
             await context.abort(*error)
-        IMAGES.inc(len(probabilities))
         count = len(probabilities)
+        IMAGES.inc(count)
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=self._name,
@@ -108,12 +108,10 @@ class Servicer(InferenceServicer):
         )
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
-        """Reject the call, as over REST."""
+        """Reject the call: the ledger decides which model is loaded."""
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
 
-    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        """Reject the call, as over REST."""
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
+    RepositoryModelUnload = RepositoryModelLoad
 
 
 class ErrorInterceptor(ExceptionToStatusInterceptor):
@@ -161,8 +159,6 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
 def read(content: bytes, name: str) -> tuple[str, decode.Pixels]:
     """Return the id and the images of a ModelInferRequest for the model `name`.
 
-    A function of its own, so that the decoded message is freed when it returns.
-
     Raises:
         ModelNotFound: the request is for another model.
         BadRequest: the message is malformed.
@@ -187,7 +183,7 @@ def read(content: bytes, name: str) -> tuple[str, decode.Pixels]:
     values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
     if len(values) != count * 784:
         raise BadRequest(f"expected {count * 784} numbers for {count} images, got {len(values)}")
-    # Not through a list, which takes eight times as much memory.
+    # Without a list of the values, which would take eight times the memory.
     return request.id, decode.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
 
 

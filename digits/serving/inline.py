@@ -1,9 +1,9 @@
 """Small predictions, answered on the connection as soon as they have arrived.
 
 uvicorn creates a task, an event and several messages per request, which for one image cost as much as the model; see
-docs/performance.md. It also reads all ready connections before it answers any, so under overload every request queues.
-Answered immediately, none does. The number of answers per turn of the event loop is bounded, so that new connections
-and probes get their turn; requests beyond it are rejected, see docs/scale.md.
+docs/performance.md. It also reads all ready connections before it answers any, so under overload every request waits.
+Here each request is answered immediately. The number of answers per turn of the event loop is limited, so that new
+connections and health probes are handled too; further requests are rejected, see docs/scale.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class InlinePredictProtocol(LimitedHttpProtocol):
     def __init__(self, predict_app: PredictApp, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._predict_app = predict_app
-        self._protocol: str | None = None  # of the prediction that is arriving, if it is answered here
+        self._protocol: str | None = None  # key of PROTOCOLS of the arriving prediction, if it is answered here
         self._parts: list[bytes] = []
         self._started = 0.0
         self._shutting_down = False
@@ -40,7 +40,7 @@ class InlinePredictProtocol(LimitedHttpProtocol):
             self._header_bytes, self._started = 0, time.perf_counter()
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of the body."""
+        """Collect a part of the body."""
         if self._protocol is None:
             super().on_body(body)
         else:

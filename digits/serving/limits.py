@@ -33,12 +33,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._drained = True  # whether the write buffer has been empty since the write timer started
         self._header_bytes = 0
-        self._current_cycle: Any = None  # the one being answered; uvicorn's `cycle` is the newest, which may wait
+        self._current_cycle: Any = None  # the request being answered; uvicorn's `cycle` is the newest, which may wait
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Start the read timer, or reject the connection if there are too many."""
         super().connection_made(transport)
-        # The event loops' own limits, except that `resume_writing` is called only when the buffer is empty.
+        # `high` is the event loop's default; with low=0, `resume_writing` is called only when the buffer is empty.
         transport.set_write_buffer_limits(high=64 * 1024, low=0)
         if len(self.connections) > MAX_CONNECTIONS:
             self._reject(503, "too many connections")
@@ -54,7 +54,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`, and count the bytes that complete neither headers nor a part of a body."""
+        """Parse `data`, and count the bytes received since the last complete headers or part of a body."""
         if self._read_timer is None:
             self._start_read_timer()
         if not self._drained:  # a client that sends another request has usually read the last response

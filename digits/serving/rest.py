@@ -1,4 +1,4 @@
-"""The REST protocols of the endpoint: a table with the path of each and the function that answers a prediction."""
+"""The REST protocols of the endpoint."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def encode_v1(probabilities: Pixels) -> bytes:
 
 
 def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version: str) -> tuple[bytes, int | None]:
-    """Return (body, length of its JSON or None if no raw tensors follow) with the outputs that `request` selects.
+    """Return (body, length of its JSON or None if no raw tensors follow it) with the outputs that `request` selects.
 
     Raises:
         BadRequest: `request` selects an unknown output.

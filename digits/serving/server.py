@@ -1,6 +1,6 @@
 """KServe's ModelServer with our application, address, gRPC service and model.
 
-Only `start` imports this module, because importing kserve takes seconds and parses `sys.argv`.
+Only `start.run` imports this module, because importing kserve takes seconds and parses `sys.argv`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Repository(kserve.ModelRepository):
 
 
 class Server(kserve.ModelServer):
-    """KServe's server on a chosen host; KServe always listens on 0.0.0.0 and [::]."""
+    """KServe's server on a given host; KServe itself always listens on 0.0.0.0 and [::]."""
 
     def __init__(self, slot: ModelSlot, name: str, host: str, http_port: int, grpc_port: int) -> None:
         super().__init__(
@@ -63,13 +63,13 @@ class Server(kserve.ModelServer):
         )
         self._slot, self._name, self._host, self._grpc_port = slot, name, host, grpc_port
         self.register_model(DigitsModel(name, slot))
-        # KServe turns both on, but a log line per request costs more time than the request.
+        # KServe turns on both logs, but a log line per request costs more time than the request.
         logging.getLogger("uvicorn.access").handlers.clear()
         logging.getLogger("uvicorn.access").propagate = False
         logging.getLogger("kserve.trace").setLevel(logging.WARNING)
 
     def setup_event_loop(self) -> None:
-        """Choose uvloop. KServe configures a loop here that it does not run, and then runs asyncio's own."""
+        """Set uvloop as the policy, because the loop that KServe configures here is not the one that it runs."""
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
     async def _serve(self) -> None:

@@ -1,4 +1,4 @@
-"""The model that the predictor serves: loading and checking a release, replacing it, and following the ledger."""
+"""The model that the predictor serves: loading, checking and replacing a release, and watching the ledger."""
 
 from __future__ import annotations
 
@@ -64,10 +64,9 @@ def load(folder: Path) -> LoadedModel:
     image = session.get_inputs()[0]
     if image.type != "tensor(float)" or tuple(image.shape[1:]) != IMAGE.shape[1:]:
         raise ReleaseError(f"expected a model of float (n, 28, 28, 1), got {image.type} {image.shape}", remedy=REMEDY)
-    name = image.name
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = session.run(None, {name: pixels})[0]
+        result: NDArray[np.float32] = session.run(None, {image.name: pixels})[0]
         return result
 
     golden = Golden.from_manifest(manifest)
@@ -92,7 +91,7 @@ class ModelSlot:
         log.info("serving release %s", model.version)
 
     def about(self) -> dict[str, Any]:
-        """Return the release's description for the endpoint's metadata; without a release only what was rejected."""
+        """Return the metadata of the loaded release (if any) and the last rejected one ("refused")."""
         if self.current is None:
             return {"release": "", "refused": self.rejected}
         manifest = self.current.manifest
@@ -109,7 +108,7 @@ class ModelSlot:
 
 
 class LedgerWatcher(threading.Thread):
-    """A thread that loads a store's champion, and the next one as soon as the ledger names it."""
+    """A thread that loads the store's champion, and each new one as soon as the ledger names it."""
 
     def __init__(self, slot: ModelSlot, settings: Settings, pinned: str = "") -> None:
         super().__init__(name="ledger-watcher", daemon=True)

@@ -1,4 +1,4 @@
-"""Start the predictor: options, checks, and the model. The server is imported last, because that takes seconds."""
+"""The start of the predictor: its options, the check of its ports, and its first model."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ class Options:
 
     Attributes:
         name: the model's name in the paths.
-        host: an address, or a name, whose first IPv4 or IPv6 address is used; `::` is IPv6 only over REST.
-        http_port: the REST port.
-        grpc_port: the gRPC port.
+        host: an address, or a host name, of which the first address is used. On `::`, REST accepts IPv6 only.
         model_dir: a release's folder; None: serve from the settings' store.
-        release: the version to serve from the store; empty: the champion, and each next one.
+        release: the version to serve from the store; empty: the champion, and each new one.
     """
 
     name: str = "digits"

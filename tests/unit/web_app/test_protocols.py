@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import doctest
 
 import httpx
 import numpy as np
@@ -12,8 +13,14 @@ from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import recognise
 from tests.helpers.standin import SURE_OF_3, TensorFlowServing, always
+from web_app import protocols
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig, create_app
+
+
+def test_the_example_of_a_protocol_is_correct() -> None:
+    """The example in the docstring of InferenceProtocol works as shown."""
+    assert doctest.testmod(protocols).failed == 0
 
 
 def test_tensorflow_serving_is_used_over_v1(store: FileStore) -> None:
