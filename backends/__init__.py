@@ -1,4 +1,4 @@
-"""Backends run the pipeline: one contract, and its implementations. The only code that knows an engine."""
+"""Backends run the pipeline on an engine. They implement one contract, `backends.base.Backend`."""
 
 from __future__ import annotations
 

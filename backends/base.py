@@ -24,7 +24,7 @@ class Request:
 
 @dataclass
 class StepState:
-    """The state of a step ("waiting", "running", "done", "cached" or "failed") and how long it took."""
+    """The state of a step ("waiting", "running", "done", "cached" or "failed") and its duration."""
 
     state: str = "waiting"
     seconds: float = 0.0
@@ -35,12 +35,10 @@ class Result:
     """The result of a run.
 
     Attributes:
-        run_id: id of the run, also the name of its folder.
+        run_id: also the name of the run's folder.
         state: SUCCEEDED; other ends raise an error.
-        steps: state of each step by its name.
         outputs: the definition's outputs; {} if the engine no longer has them.
         mlflow_run: id of the MLflow run, '' if there is none.
-        seconds: duration of the run.
     """
 
     run_id: str
@@ -62,7 +60,7 @@ def with_champion(outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 class Backend(Protocol):
-    """Runs the one definition somewhere.
+    """A way to run the pipeline's definition.
 
     Call `check` first, then `run` any number of times, and `close` at the end:
 

@@ -1,8 +1,8 @@
 """The fake backend: it runs the definition's components in this process, without an engine, containers or a server.
 
 It serves tests of code that uses a backend, and is the lower bound in benchmarks. It gets the steps from the
-definition, so a new step needs no change here. Each step's outputs are in a folder named after its inputs; these
-folders are the cache.
+definition, so a new step needs no change here. Each step's outputs are in a folder named after a digest of its inputs;
+these folders are the cache.
 """
 
 from __future__ import annotations

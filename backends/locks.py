@@ -19,11 +19,11 @@ def locked(path: Path, seconds: float, action: str) -> Iterator[None]:
 
     Args:
         path: the lock file; its folder is created.
-        seconds: to wait for another program that holds it.
-        action: what is done under the lock ("start the predictor"), for the error message.
+        seconds: how long to wait for another program that holds the lock.
+        action: the action under the lock ("start the predictor"), for the error message.
 
     Raises:
-        DigitsError: another program has held it all those seconds, or the file system refused the lock file.
+        DigitsError: another program held the lock for `seconds`, or the file system refused the lock file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def locked(path: Path, seconds: float, action: str) -> Iterator[None]:
     except Timeout as exc:
         raise DigitsError(
             f"cannot {action}: another `digits` has held {path} for {seconds:.0f} s",
-            remedy=f"wait for it, or end it (fuser {path} shows which it is), then do this again",
+            remedy=f"wait for it, or end it (fuser {path} shows its id), then try again",
         ) from exc
     except OSError as exc:
         raise cannot_write(path, exc) from exc
@@ -43,7 +43,7 @@ def is_held(path: Path) -> bool:
     """Return whether a process holds the lock `path`."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that concurrent checks do not conflict
     except BlockingIOError:
         return True
     except OSError:  # there is no such file

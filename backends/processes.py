@@ -1,4 +1,4 @@
-"""Finding and ending processes, among them those of a run whose program was killed."""
+"""Finding and ending processes, also those of a run whose program was killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psutil
 
 
 def variable(process: psutil.Process, name: str) -> str | None:
-    """Return the value of a variable in the environment that a process was started with; None if it is not known.
+    """Return the value of a variable in the environment that a process was started with; None if it is unknown.
 
     A run's processes are recognised by such a variable and not by their ids, because ids are reused.
     """
@@ -20,12 +20,9 @@ def variable(process: psutil.Process, name: str) -> str | None:
 
 
 def end_with_variable(name: str, value: str, seconds: float = 5) -> None:
-    """End all processes that were started with the variable `name` set to `value`: SIGTERM, then SIGKILL.
+    """End all processes that were started with the variable `name` set to `value`.
 
-    Args:
-        name: of the variable.
-        value: of the variable.
-        seconds: to wait after each signal.
+    They get SIGTERM, then SIGKILL; after each signal this waits at most `seconds`.
     """
     for end in (psutil.Process.terminate, psutil.Process.kill):
         _signal([process for process in psutil.process_iter() if variable(process, name) == value], end, seconds)

@@ -1,4 +1,4 @@
-"""Other programs on this machine: whether they exist, and running them with a timeout."""
+"""Other programs on this machine: checking that they exist, and running them with a timeout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProgramError(DigitsError):
 
 
 def with_pythonpath(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` with a PYTHONPATH by which a Python finds our packages from any working directory."""
+    """Return `environment` with our packages on the PYTHONPATH, so that they can be imported in any directory."""
     root = str(Path(__file__).resolve().parents[1])
     return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))}
 
@@ -42,7 +42,7 @@ def program(*command: str, seconds: float = 60) -> str:
     """Run a program and return its standard output.
 
     Raises:
-        ProgramError: it ended with an error, or not within `seconds`; holds the end of its output.
+        ProgramError: it ended with an error, or not within `seconds`; the message has the end of its output.
     """
     environ = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     try:

@@ -1,7 +1,7 @@
 """The record of each run on this machine: the request, its events and logs, and how it ended.
 
 runs/<id>/run.json        request, state, process ids
-runs/<id>/lock            held by the process that runs it, as long as that lives
+runs/<id>/lock            held by the process that runs it, until that process ends
 runs/<id>/events.jsonl    the events
 runs/<id>/logs/           a file for each step, and the engine's
 runs/<id>/result.json     the outputs of the definition
@@ -35,7 +35,7 @@ DAMAGED = "DAMAGED"  # its record cannot be read
 MAX_LISTED = 5  # runs, in the error for a run that does not exist
 LOCK_SECONDS = 60.0
 
-# Folders in DIGITS_HOME in which runs write, besides their own.
+# Folders in DIGITS_HOME in which runs write, in addition to their own.
 WRITTEN = ("pipeline", "cache", "data", "store")
 CACHE_PARTS = ".kfp_cache_*.tmp"  # temporary files of kfp.local, which it does not lock
 
@@ -76,14 +76,12 @@ class Run:
         write_json(self.folder / "run.json", self.record() | changes)
 
     def is_running(self) -> bool:
-        """Return whether the process of this run lives. The record of a killed run says RUNNING, too."""
+        """Return whether the process of this run lives. The record of a killed run has the state RUNNING too."""
         return is_held(self.folder / "lock") and self.record()["state"] == RUNNING
 
 
 def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run:
-    """Create a run. It counts as running while the returned object lives and its record says RUNNING.
-
-    Ids sort by time, to the microsecond; their random end distinguishes runs of several programs.
+    """Create a run. It counts as running while the returned object exists and its record has the state RUNNING.
 
     Raises:
         DigitsError: the file system refused.
@@ -147,7 +145,7 @@ def all_runs(home: Path) -> list[Run]:
 
 
 def to_resume(home: Path, run_id: str = "") -> Run:
-    """Return the run to resume: that of the id, else the last one that has ended, unless it succeeded.
+    """Return the run with the id `run_id`; if that is '', the last run that has ended, unless it succeeded.
 
     Raises:
         MissingError: there is no such run.

@@ -65,7 +65,7 @@ class DockerBackend(LocalBackend):
         return self.host_settings()
 
     def _remove_lost_steps(self) -> None:
-        """Remove the step containers of runs that have ended; they stay if the Docker engine goes away during a run."""
+        """Remove step containers of ended runs. They remain if the Docker engine stops answering during a run."""
         running = {run.id for run in runs.all_runs(self.settings.home) if run.is_running()}
         for container in containers.list_containers(self._client, self.settings, "step"):
             if container.labels.get(containers.RUN_LABEL) not in running:
@@ -77,7 +77,7 @@ class DockerBackend(LocalBackend):
         return minio.host_settings(self._client, self.settings)
 
     def step_settings(self) -> Settings:
-        """See LocalBackend. The store has its name on our network; everything else has the same path inside."""
+        """See LocalBackend. Containers reach the store by its name on our network; all folders keep their paths."""
         settings = minio.container_settings(self.settings)
         if settings.data and urlsplit(settings.data).scheme in {"", "file"}:
             settings = dataclasses.replace(settings, data=str(data_folder(settings.data)))
@@ -103,7 +103,7 @@ class DockerBackend(LocalBackend):
         """See LocalBackend. Replaces the handler of SIGTERM by one that also removes the step containers."""
         from kfp import local
 
-        os.environ["DOCKER_HOST"] = containers.address()  # kfp.local makes a client of its own, which ignores contexts
+        os.environ["DOCKER_HOST"] = containers.address()  # for kfp.local's own client, which ignores contexts
         image = images.reference(self._client, self.settings, "steps")
         runner = StepRunner(self._client, self.settings, run, image)
         signal.signal(signal.SIGTERM, lambda *_: runner.end())
@@ -111,7 +111,7 @@ class DockerBackend(LocalBackend):
 
     def remove_leftovers(self, run: runs.Run) -> None:
         """See LocalBackend. Removes the step containers of a run."""
-        with contextlib.suppress(MissingError):  # an engine that went away has ended its containers
+        with contextlib.suppress(MissingError):  # an engine that has stopped has ended its containers
             for container in containers.list_containers(self._client, self.settings, run=run.id):
                 containers.remove(container)
 

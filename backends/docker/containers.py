@@ -1,4 +1,4 @@
-"""The Docker engine: connecting to it (contexts included), its errors, and our containers, found by their labels."""
+"""The Docker engine: the connection to it, its errors, and our containers, which are found by their labels."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def connect() -> Any:
 
 @contextmanager
 def errors(doing: str) -> Iterator[None]:
-    """Turn the engine's errors into ours. `doing`: the action ("starting MinIO"), for the message."""
+    """Raise the engine's errors as `digits.errors`. `doing` is the action ("starting MinIO"), for the message."""
     import requests
     from docker.errors import DockerException
 
@@ -81,14 +81,14 @@ def errors(doing: str) -> Iterator[None]:
 
 
 def translate(doing: str, exc: Exception) -> DigitsError:
-    """Return an error of the engine as one of ours, with its remedy."""
+    """Return the error of `digits.errors` for an error of the engine."""
     text = str(getattr(exc, "explanation", None) or exc)
     if "no space left" in text.lower() or getattr(exc, "errno", None) == errno.ENOSPC:
         return MissingError(f"{doing}: the disk of the Docker engine is full", remedy="docker system prune")
     if "address already in use" in text or "port is already allocated" in text:
         return MissingError(f"{doing}: {text}", remedy="set DIGITS_PORT and DIGITS_GRPC_PORT to free ports")
     if "Connection refused" in text or "Connection aborted" in text or "No such file" in text:
-        return MissingError(f"{doing}: the Docker engine went away", remedy=REMEDY)
+        return MissingError(f"{doing}: the Docker engine no longer answers", remedy=REMEDY)
     return MissingError(f"{doing}: {text.strip() or type(exc).__name__}", remedy="digits doctor")
 
 
@@ -131,7 +131,7 @@ def remove(container: Any, *, grace_seconds: int = 0) -> None:
 def network(client: Any, settings: Settings) -> str:
     """Return the name of our network; create it if it does not exist."""
     name = f"digits-{installation(settings)}"
-    with errors("making a network"):
+    with errors("creating a network"):
         if not client.networks.list(names=[name]):
             client.networks.create(name, driver="bridge", labels=labels(settings, "network"), check_duplicate=True)
     return name
@@ -143,7 +143,7 @@ def published(container: Any, port: int) -> int:
     return int(bindings[0]["HostPort"]) if bindings else 0
 
 
-def clean(client: Any, settings: Settings, *, volumes: bool = True) -> list[str]:
+def clean(client: Any, settings: Settings) -> list[str]:
     """Remove the containers, networks and volumes of this installation. Returns a description of each."""
     removed = []
     for container in list_containers(client, settings):
@@ -154,7 +154,7 @@ def clean(client: Any, settings: Settings, *, volumes: bool = True) -> list[str]
         for network in client.networks.list(filters=ours):
             network.remove()
             removed.append(f"network {network.name}")
-        for volume in client.volumes.list(filters=ours) if volumes else []:
+        for volume in client.volumes.list(filters=ours):
             volume.remove()
             removed.append(f"volume {volume.name}")
     return removed

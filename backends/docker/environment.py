@@ -1,6 +1,6 @@
-"""Settings inside a container: which variables a step gets, and which addresses and folders it can reach.
+"""The environment of a step's container: its variables, and the addresses and folders that it can reach.
 
-A step gets only the variables that it reads, because other settings may hold credentials.
+A step gets only the variables that it reads, because other settings may be credentials.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from digits.release import mlflow_client
 from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import get_scheme, schemes
 
-# Taken from the environment of the engine.
+# Variables that are passed from the environment of the engine's process.
 PASSED = (
     events.VARIABLE,
     *mlflow_client.CREDENTIALS,
@@ -39,7 +39,7 @@ def local_host(address: str) -> str:
 
 
 def check_reachable(settings: Settings, name: str) -> None:
-    """Refuse a setting whose address means another machine inside a container than outside. Raises UsageError."""
+    """Raise UsageError if a setting names an address of this machine, which a container would take for its own."""
     value = getattr(settings, name)
     if (name != "data" or "://" in value) and (host := local_host(value)):
         variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
@@ -55,12 +55,7 @@ def data_folder(data: str) -> Path:
 
 
 def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a step's container.
-
-    Args:
-        settings: for the steps.
-        environ: the environment of the engine.
-    """
+    """Return the variables of a step's container, from the steps' settings and the engine's environment."""
     values = settings.environ()
     used = get_scheme(settings.store).variables
     other_stores = {name for scheme in schemes().values() for name in scheme.variables if name not in used}
@@ -73,7 +68,7 @@ def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str
 
 
 def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the proxy variables that also work in a container; our own containers are excepted from the proxies."""
+    """Return the proxy variables that also work in a container, with our own containers exempt from the proxies."""
     proxies = {name: environ[name] for name in PROXIES if environ.get(name) and not local_host(environ[name])}
     if not proxies:
         return {}  # then Docker's own configuration applies

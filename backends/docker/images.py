@@ -1,4 +1,4 @@
-"""Our container images: the content of each, and its tag, which is a digest of that content.
+"""Our container images. The tag of each is a digest of its content.
 
 A changed source, lock file, Dockerfile or base image gives another tag. KFP's cache and a cluster therefore never
 confuse two builds, and an image that exists never needs to be built again.
@@ -36,13 +36,9 @@ class Image:
     dockerfile: str
     parts: tuple[str, ...]
 
-    def available(self) -> bool:
-        """Return whether its content exists; a checkout has it, an installed package does not."""
-        return all((ROOT / part).exists() for part in self.parts) and (FOLDER / self.dockerfile).is_file()
-
 
 IMAGES = {
-    # kfp.local warns about a name without "python"
+    # The name contains "python", because kfp.local warns about other names.
     "steps": Image(
         "digits-python-steps",
         "steps.Dockerfile",
@@ -135,7 +131,7 @@ def build(client: Any, settings: Settings, which: str, name: str, report: Report
 
 
 def pull(client: Any, name: str, variable: str, report: Report) -> None:
-    """Pull a public image if the engine lacks it. Raises MissingError that names the image and its setting."""
+    """Pull a public image if the engine lacks it. Raises MissingError, with `variable` as the setting to change."""
     from docker.errors import APIError
     from docker.utils import parse_repository_tag
 
@@ -156,9 +152,9 @@ def pull(client: Any, name: str, variable: str, report: Report) -> None:
 
 def _checked(which: str) -> Image:
     image = IMAGES[which]
-    if not image.available():
+    if not all((ROOT / part).exists() for part in image.parts) or not (FOLDER / image.dockerfile).is_file():
         raise MissingError(
-            f"image {image.name} is built from a checkout of digits; {ROOT} is none",
+            f"image {image.name} can only be built from a checkout of digits, and {ROOT} is none",
             remedy="git clone, then digits images build",
         )
     return image

@@ -1,6 +1,6 @@
 """The MinIO container: the object store of the docker backend. Like the predictor, it keeps running between runs.
 
-Its data are in a named volume. Its credentials, random for each installation, are in a private file.
+Its objects are in a named volume. Its credentials, random for each installation, are in a private file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_ours(settings: Settings) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Refuse settings of a store that our MinIO would silently replace. Raises UsageError."""
+    """Raise UsageError if the settings name a store that our MinIO would silently replace."""
     if not is_ours(settings):
         return
     if settings.store != Settings(home=settings.home).store:
@@ -45,7 +45,7 @@ def check(settings: Settings) -> None:
 
 
 def ensure_image(client: Any, settings: Settings, report: images.Report) -> str:
-    """Return the image of MinIO: that of the settings, or ours. It is pulled or built if the engine lacks it."""
+    """Return MinIO's image, from the settings or our own; pull or build it if the engine lacks it."""
     if not settings.minio_image:
         return images.ensure_image(client, settings, "minio", report)
     images.pull(client, settings.minio_image, "DIGITS_MINIO_IMAGE", report)
@@ -106,7 +106,7 @@ def volume(settings: Settings) -> str:
 
 
 def _running(client: Any, settings: Settings, name: str) -> Any | None:
-    """Return our running container of that image. Containers that stopped or have another image are removed."""
+    """Return our running container of the image `name`, and remove all other MinIO containers of ours."""
     for container in containers.list_containers(client, settings, "minio"):
         if container.status == "running" and container.attrs["Config"]["Image"] == name:
             return container

@@ -46,7 +46,7 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the variables of the container: those of the store, and nothing else."""
+    """Return the variables of the container: only those of the store."""
     inside = minio.container_settings(settings)
     values = inside.environ()
     names = ("DIGITS_STORE", *get_scheme(inside.store).variables)

@@ -1,4 +1,4 @@
-"""Runs the steps of a run as containers."""
+"""The steps of a run as containers."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ def wait_for_exit(container: Any) -> int:
 def _copy_log(container: Any, log: Path) -> None:
     from docker.errors import DockerException
 
-    # If the container vanishes, the log ends; `_run_container` reports it.
+    # If the container vanishes, only the log ends; `_run_container` reports the error.
     with contextlib.suppress(DockerException, OSError), log.open("ab", buffering=0) as file:
         for block in container.logs(stream=True, follow=True):
             file.write(block)
 
 
 def _failed(step: str, cause: str, code: int, *, remedy: str = "", exit_code: int = 1) -> int:
-    """Emit the event of a failed step. Returns its exit code, not 0."""
+    """Emit the event of a failed step. Returns a non-zero exit code."""
     events.emit("failed", step, cause=cause, remedy=remedy or "digits run --resume", exit_code=exit_code)
     return code or 1

@@ -44,8 +44,8 @@ def up(
         images: {PREDICTOR_IMAGE or WEB_IMAGE: name of the built image}. Without a web image there is no page.
 
     Raises:
-        MissingError: Docker, kind, kubectl or an image is missing; the remedy says how to get it.
-        DigitsError: a step failed or took too long; has the output of the program and the state of the pods.
+        MissingError: Docker, kind, kubectl or an image is missing.
+        DigitsError: a step failed or took too long; the message has the program's output and the state of the pods.
     """
     for tool in ("docker", "kind", "kubectl"):
         need(tool)

@@ -28,9 +28,9 @@ def as_json(settings: Settings, *args: str) -> Any:
 
 
 def apply(settings: Settings, *source: str, manager: str = "kubectl") -> None:
-    """Apply on the server, and retry while a new webhook or resource type is not in effect yet.
+    """Apply `source` (`-f FILE` or `-k FOLDER`) on the server with `manager` as the owner of its fields.
 
-    `source` is `-f FILE` or `-k FOLDER`; `manager` owns the fields.
+    Retries while a newly installed webhook or resource type is not in effect.
 
     Raises:
         ProgramError: kubectl failed for another reason, or after READY_SECONDS.
@@ -55,7 +55,7 @@ def apply(settings: Settings, *source: str, manager: str = "kubectl") -> None:
 
 
 def wait(settings: Settings, deployment: str, namespace: str, report: Report) -> None:
-    """Wait until a Deployment is rolled out. Raises DigitsError with the state of its pods and its events."""
+    """Wait until a Deployment is rolled out. Raises DigitsError with the namespace's pods and events."""
     report(f"waiting for {deployment}")
     option = f"--namespace={namespace}"
     try:
@@ -69,7 +69,7 @@ def wait(settings: Settings, deployment: str, namespace: str, report: Report) ->
 
 
 def answers(settings: Settings, within: float = 0) -> bool:
-    """Return whether the API server is ready now, or becomes ready within `within` seconds."""
+    """Return whether the API server is ready, or becomes ready within `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         try:

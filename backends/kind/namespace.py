@@ -1,4 +1,4 @@
-"""Our namespace in a cluster: the object store, accounts, runtime and page for a release."""
+"""Our namespace in a cluster: object store, accounts, ServingRuntime and page."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "min
 
 
 def install(settings: Settings, images: Mapping[str, str] | None = None, report: Report = lambda _: None) -> None:
-    """Create or update our namespace: object store, accounts, runtime and, if `images` has its image, the page.
+    """Create or update our namespace. It has a page if `images` has an image for it.
 
-    The first call generates credentials, which are stored only in the namespace's Secret.
+    The first call generates the store's credentials, which are kept only in the namespace's Secret.
     """
     report(f"namespace {settings.namespace}")
     images = dict(images or {})
@@ -67,7 +67,7 @@ def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
         repository, colon, tag = image.rpartition(":")
         if not colon or "/" in tag:
             repository, tag = image, "latest"
-        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # the overlay has already renamed it
+        original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # the name that the overlay gives it
         replaced.append({"name": original, "newName": repository, "newTag": tag})
     return {"namespace": namespace, "resources": ["../overlays/kind"], "images": replaced, "patches": patches}
 
@@ -96,7 +96,7 @@ def credentials(settings: Settings) -> tuple[str, str] | None:
 
 @contextlib.contextmanager
 def store(settings: Settings) -> Iterator[Settings]:
-    """Yield settings with the cluster's object store as store, which a forwarded port leads to while the block runs.
+    """Forward a port to the cluster's object store while the block runs; yield settings that use that store.
 
     Raises:
         MissingError: there is no cluster, or no object store in it.

@@ -1,4 +1,4 @@
-"""Images of this machine, copied into the node of the kind cluster."""
+"""Copying this machine's images into the node of the kind cluster."""
 
 from __future__ import annotations
 

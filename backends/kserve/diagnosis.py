@@ -8,7 +8,7 @@ from typing import Any
 from backends.kserve.kube import Json, Kube
 from digits.errors import DigitsError
 
-# States of a container that do not change by waiting.
+# Reasons of a waiting container that do not resolve by themselves.
 PERMANENT = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}
 MAX_CRASHES = 2  # restarts of a container; the first crash may be due to a store that was just starting
 MAX_TEXT = 1200  # characters of a container's output
@@ -17,15 +17,10 @@ MAX_TEXT = 1200  # characters of a container's output
 def diagnose(
     kube: Kube, pods_path: str, name: str, live: Json | None, deployment: Json | None, revision: str
 ) -> tuple[str, bool]:
-    """Return why InferenceService `name` does not serve a revision, and whether waiting is of no use.
+    """Return (why InferenceService `name` does not serve a revision, whether the reason is permanent).
 
-    Args:
-        kube: the API server.
-        pods_path: the path of the namespace's pods on it.
-        name: the InferenceService's name.
-        live: the InferenceService, None if it does not exist.
-        deployment: the Deployment that KServe made for it, None if there is none yet.
-        revision: the id of the revision, which its pods have as an annotation.
+    `live` is the InferenceService and `deployment` the Deployment that KServe made for it; each is None if it does not
+    exist. `pods_path` is the API path of the namespace's pods; `revision` is the id in their annotation.
 
     Raises:
         RefusedError, MissingError: as `Kube.request`.
@@ -81,7 +76,7 @@ def _describe_end(end: dict[str, Any]) -> str:
 
 
 def _without_frames(text: str) -> str:
-    """Return a log without the frames of Python's tracebacks, because the last line names the error."""
+    """Return a log without the stack frames of Python's tracebacks; the line with the error remains."""
     lines = [
         line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Traceback", "The above"))
     ]

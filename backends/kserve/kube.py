@@ -1,4 +1,4 @@
-"""A client of one Kubernetes API server that sends and returns plain JSON."""
+"""A client of a Kubernetes API server that sends and returns plain JSON."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Kube:
         return item
 
     def apply(self, path: str, body: Json) -> Json:
-        """Set our fields by server-side apply and keep the fields of other owners. Raises as `request`."""
+        """Set our fields by server-side apply; fields of other owners are kept. Raises as `request`."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         applied: Json = self.request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
         return applied

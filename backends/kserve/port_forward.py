@@ -19,14 +19,14 @@ FORWARD_SECONDS = 20.0
 
 @contextlib.contextmanager
 def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_port: int = 0) -> Iterator[list[int]]:
-    """Forward `ports` of `target` (`pod/x` or `service/y`) to ports of 127.0.0.1 while the block runs; yield these.
+    """Forward `ports` of `target` (`pod/x` or `service/y`) to 127.0.0.1 while the block runs; yield the local ports.
 
-    `local_port` is used for the first of `ports`; 0 means any free port. kubectl forwards a Service to one of its
-    pods, and stays with that pod.
+    The first of `ports` gets `local_port`, unless that is 0; all others get free ports. kubectl forwards a Service to
+    one of its pods, and stays with that pod.
 
     Raises:
         MissingError: kubectl is not installed.
-        DigitsError: the ports were not forwarded within 20 s; has kubectl's output.
+        DigitsError: the ports were not forwarded within FORWARD_SECONDS; the message has kubectl's output.
     """
     command = ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", "port-forward", target]
     pairs = [f"{(local_port or '') if number == 0 else ''}:{port}" for number, port in enumerate(ports)]

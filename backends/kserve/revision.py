@@ -1,4 +1,4 @@
-"""The specification of an InferenceService: the release that it serves, and the address of that release."""
+"""The specification of an InferenceService that serves a release."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from digits.release.releases import Manifest
 
 RUNTIME = "digits"
 SERVICE_ACCOUNT = "sa-minio-kserve"
-FETCHED_SCHEMES = ("gs", "hdfs", "s3", "webhdfs")  # from which KServe's storage initializer fetches a folder
+FETCHED_SCHEMES = ("gs", "hdfs", "s3", "webhdfs")  # KServe's storage initializer can fetch a folder from these
 PREVIOUS, REVISION = "digits/previous", "digits/revision"  # annotations
 
 
@@ -83,7 +83,7 @@ def inference_service(
 ) -> Json:
     """Return the InferenceService for a revision: the object of `manifests/endpoint` with the revision's annotations.
 
-    `previous` is `Revision.to_json` of the revision before; `scaling` replaces the default scaling of the predictor.
+    `previous` is the `Revision.to_json` of the previous revision; `scaling` overrides the predictor's default scaling.
     """
     model: Json = {"modelFormat": {"name": "digits-release"}, "runtime": RUNTIME, "storageUri": revision.uri}
     if revision.image:

@@ -36,11 +36,11 @@ def deploy(
         release_uri: the release's address, `s3://bucket/models/digits/<version>/`.
         name: the InferenceService's name.
         image: the predictor image; '' means the ServingRuntime's.
-        seconds: the deadline for all of it.
+        seconds: the limit for the whole deployment.
 
     Raises:
-        EndpointError: it did not become ready or answered wrongly; the previous release is restored, or the message
-            has the reason why not. Also if another deployment replaced this one, which is then kept.
+        EndpointError: the release did not become ready or answered wrongly, and the previous one is restored (else the
+            message has the reason); or another deployment has replaced this one, and is kept.
         MissingError: no cluster is known, it has no KServe, or it does not answer; changes are undone if possible.
         DigitsError: the cluster refused.
     """
@@ -50,10 +50,10 @@ def deploy(
 
 
 def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SECONDS) -> str:
-    """Serve the release from before the last deployment, and return its version.
+    """Serve the release from before the last deployment, and return its version. Raises the errors of `deploy`.
 
     Raises:
-        EndpointError: there is no previous release; else as `deploy`.
+        EndpointError: also if there is no previous release.
     """
     service = Service(Kube.connect(settings), settings.namespace, name)
     previous = previous_revision(service.live())
@@ -69,7 +69,7 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
 
 @contextlib.contextmanager
 def connected(settings: Settings, *, name: str = NAME, local_port: int = 0) -> Iterator[str]:
-    """Yield an address of the endpoint that this process can reach, on `local_port` unless it is 0.
+    """Yield an address at which this process reaches the endpoint; its port is `local_port` unless that is 0.
 
     Raises:
         EndpointError: none of its pods is ready.

@@ -1,4 +1,4 @@
-"""One InferenceService: a release is applied, checked, and taken back if it does not serve.
+"""One InferenceService: a release is applied and checked, and the previous one is restored if the check fails.
 
 The InferenceService names the release; the ServingRuntime in `manifests/base` defines how it is served. Pods are
 replaced only after the new ones are ready, so requests do not fail meanwhile, and a release that never becomes ready
@@ -53,7 +53,7 @@ class Service:
         return self.kube.get(self._path)
 
     def serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
-        """Apply a revision and check it; restore the former one if that fails. Returns the cluster's address."""
+        """Apply a revision and check it; restore the former one if that fails. Returns the address in the cluster."""
         former = self._wait_until_removed(deadline)
         try:
             self._apply(revision, former)
@@ -75,7 +75,7 @@ class Service:
         return self.url
 
     def _wait_until_removed(self, deadline: float) -> Json | None:
-        """Wait while the InferenceService is being deleted, then return it or None; its pods are not the new ones."""
+        """Wait until no deletion of the InferenceService is in progress; return it, or None if it does not exist."""
         while (live := self.live()) and "deletionTimestamp" in live["metadata"]:
             if time.monotonic() > deadline:
                 raise EndpointError(
@@ -128,7 +128,7 @@ class Service:
             time.sleep(POLL_SECONDS)
 
     def _check_answer(self, revision: Revision, release: Manifest | None, deadline: float) -> None:
-        """Wait until the new pods answer the golden image correctly; for a rollback, until they name its release."""
+        """Wait until the new pods answer the golden image of `release`, or report the version if there is none."""
         seconds = max(5.0, deadline - time.monotonic())
         with contextlib.ExitStack() as stack:
             inside = self.kube.inside
@@ -148,7 +148,7 @@ class Service:
             time.sleep(POLL_SECONDS)
 
     def ready_pod(self, revision: str = "") -> str:
-        """Return the name of a ready pod, of the given revision unless that is ''. Raises EndpointError."""
+        """Return the name of a ready pod, of a given revision unless that is ''. Raises EndpointError if none is."""
         query = {"labelSelector": f"serving.kserve.io/inferenceservice={self.name}"}
         for pod in self.kube.request("GET", self._pods, query=query)["items"]:
             matches = not revision or pod["metadata"].get("annotations", {}).get(REVISION) == revision
@@ -160,7 +160,7 @@ class Service:
 
     @contextlib.contextmanager
     def forward(self, pod: str, *, local_port: int = 0) -> Iterator[str]:
-        """Yield a local address of a pod."""
+        """Forward a port to a pod while the block runs; yield its local address."""
         path = self.kube.kubeconfig
         assert path is not None  # noqa: S101 - only called outside a cluster
         with forwarded(path, self.namespace, f"pod/{pod}", HTTP_PORT, local_port=local_port) as (port,):
@@ -226,12 +226,12 @@ def _scaling(former: Json | None) -> dict[str, Any]:
 
 
 def _is_temporary(exc: DigitsError) -> bool:
-    """Return whether the API server is only unreachable or overloaded for a while."""
+    """Return whether the API server may answer later: it is unreachable, overloaded or failing."""
     return not isinstance(exc, RefusedError) or exc.status == 429 or exc.status >= 500
 
 
 def _is_complete(deployment: Json, revision: Revision) -> bool:
-    """Return whether a Deployment has replaced every pod by an available pod of the revision."""
+    """Return whether all pods of a Deployment are available and of the revision."""
     template = deployment["spec"]["template"]["metadata"].get("annotations", {})
     status, replicas = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     return bool(

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 
 class Pipelines:
-    """One Pipelines API. Every call has a deadline; errors are raised as `digits.errors`, with the host in the text.
+    """One Pipelines API. Every call has a deadline, and raises `digits.errors` with the host in the message.
 
     Raises:
         UsageError: the host is missing or is not a URL.
@@ -54,7 +54,7 @@ class Pipelines:
 
     @property
     def _namespace(self) -> Json:
-        """The argument that a multi-user Kubeflow requires and a single-user one refuses."""
+        """Return the argument that a multi-user Kubeflow requires and a single-user one refuses."""
         return {"namespace": self._settings.namespace} if self._multi_user else {}
 
     def check(self) -> None:
@@ -80,7 +80,7 @@ class Pipelines:
         return self._runs.run_service_get_run(run_id)
 
     def terminate(self, run_id: str) -> None:
-        """Request the end of a run."""
+        """Request that a run ends; this does not wait."""
         self._runs.run_service_terminate_run(run_id)
 
     def log(self, run_id: str, pod: str) -> str:

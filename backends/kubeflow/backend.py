@@ -27,7 +27,7 @@ RUN_SECONDS = 24 * 3600.0
 OUTAGE_SECONDS = 300.0  # how long the API may be unreachable while a run is watched
 STOP_SECONDS = 60.0
 REPORT_SECONDS = 10.0
-CONTINUES = "CONTINUES"  # the state of a record whose run was no longer watched before it ended
+CONTINUES = "CONTINUES"  # state in the record of a run that was watched only until some time before its end
 
 
 class KubeflowBackend:
@@ -227,7 +227,7 @@ class KubeflowBackend:
                 write_whole(run.folder / "report.html", answer.data)
 
     def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
-        """Return the log of a step's last attempt and keep it in the run's folder; '' if Kubeflow has none.
+        """Return the log of a step's last attempt and write it to the run's folder; '' if Kubeflow has none.
 
         The API does not report which node is an attempt of the step, so the logs of all nodes are read.
         """

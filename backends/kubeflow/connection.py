@@ -24,19 +24,15 @@ class Unreachable(MissingError):
 
 
 class Refused(MissingError):
-    """The API refused our credentials (`expired`), or they do not permit the request."""
-
-    def __init__(self, message: str, *, expired: bool, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
-        self.expired = expired
+    """The API refused our credentials, or they do not permit the request."""
 
 
 class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no types
-    """The generated client; every request has a deadline and our credentials, and raises our errors."""
+    """The generated client. Every request has a deadline and our credentials, and raises `digits.errors`."""
 
     def __init__(self, settings: Settings, host: str) -> None:
         configuration = kfp_server_api.Configuration(host=host)
-        # Redirects lead to a login page; only the caller knows which requests are safe to repeat.
+        # No redirects, because they lead to a login page; no retries, because not every request is safe to repeat.
         configuration.retries = urllib3.Retry(0, redirect=False)
         if settings.kfp_ca:
             if not Path(settings.kfp_ca).is_file():
@@ -77,7 +73,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
                 raise self._unreachable(in_words(exc)) from exc
 
     def deserialize(self, response: Any, response_type: str) -> Any:
-        """Parse a response as generated; raise Refused for a page of a login or of another service."""
+        """Parse a response; raise Refused if it is a web page, from a login or another service."""
         if not (response.getheader("content-type") or "").startswith("application/json"):
             raise self._login()
         return super().deserialize(response, response_type)
@@ -105,7 +101,6 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
             refusal = "rejects the credentials" if exc.status == 401 else "does not permit this"
             return Refused(
                 f"Kubeflow Pipelines at {self._host} {refusal} (namespace {self._settings.namespace}): {reason}",
-                expired=exc.status == 401,
                 remedy="check DIGITS_KFP_TOKEN, DIGITS_KFP_TOKEN_FILE or DIGITS_KFP_COOKIE, and K8S_NAMESPACE"
                 if exc.status == 401
                 else "check K8S_NAMESPACE, or ask its administrator for the role kubeflow-edit",
@@ -119,7 +114,6 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
     def _login(self) -> Refused:
         return Refused(
             f"{self._host} sent a web page instead of an API response: it is a login page or another service",
-            expired=True,
             remedy="set DIGITS_KFP_COOKIE or DIGITS_KFP_TOKEN_FILE; DIGITS_KFP_HOST may need a path, often /pipeline",
         )
 

@@ -77,8 +77,8 @@ def compile_version(settings: Settings, path: Path) -> str:
 def external_inputs(settings: Settings) -> Json:
     """Return the parameters that put external inputs into the cache keys, so that no stale result is used.
 
-    The digest of the corrections is known if the cluster's object store is reachable from here by DIGITS_STORE;
-    otherwise a random value makes the run collect them again.
+    If DIGITS_STORE is a remote store that is reachable from here, this is the digest of its corrections; otherwise it
+    is a random value, so that the run collects them again.
     """
     digest = secrets.token_hex(8)
     if get_scheme(settings.store).remote:

@@ -1,8 +1,8 @@
 """The configuration of each task for Kubeflow: image, settings, credentials, limits and user.
 
 No value of this machine is compiled. When a step starts, its settings come from a ConfigMap and its credentials from a
-Secret of the run's namespace. Both are optional: without them the step itself reports what is missing, whereas the pod
-of a required key that does not exist would wait forever.
+Secret of the run's namespace. Both are optional: a step can report a missing setting itself, whereas a pod with a
+required key that does not exist would wait forever.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Configure = Callable[[Any], Any]
 
 
 def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS) -> Configure:
-    """Return a function that sets on a task of the definition what it needs on Kubeflow.
+    """Return a function that configures a task of the definition for Kubeflow.
 
     Args:
         settings: the settings of this machine.

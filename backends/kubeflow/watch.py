@@ -108,7 +108,7 @@ def _state(task: Any, driver: Any) -> str:
 
 
 def _seconds(moment: Any) -> float:
-    """Return a time in seconds since 1970; 0 if it has not come yet, for which the API has the year 1 or 1970."""
+    """Return a time in seconds since 1970; 0 for None, 1970 and year 1, by which the API represents an unset time."""
     return float(moment.timestamp()) if moment is not None and moment.year > 1970 else 0.0
 
 

@@ -23,8 +23,8 @@ from digits.store import open_store
 
 STEP_SECONDS = 6 * 3600
 
-# Runs a step's command to its end, with additional variables in its environment and its output appended to a log file.
-# Returns the exit code.
+# (step, command, additional environment, log file) -> exit code. Runs a step's command to its end, with its output
+# appended to the log.
 StartStep = Callable[[str, list[str], dict[str, str], Path], int]
 
 
@@ -50,7 +50,7 @@ class LocalBackend(ABC):
 
     @abstractmethod
     def prepare(self, watch: Watch) -> Settings:
-        """Start what a run needs (object store, endpoint). Returns the settings by which this machine reaches them."""
+        """Start the object store and endpoint of a run. Returns the settings by which this machine reaches them."""
 
     @abstractmethod
     def host_settings(self) -> Settings:
@@ -70,7 +70,7 @@ class LocalBackend(ABC):
 
     @abstractmethod
     def engine_parts(self, run: runs.Run) -> EngineParts:
-        """Return the parts for the engine of `run`. Called in the engine's process, on the settings for the steps."""
+        """Return the parts for the engine of `run`. Called in the engine's process, with the steps' settings."""
 
     @abstractmethod
     def remove_leftovers(self, run: runs.Run) -> None:
@@ -80,7 +80,7 @@ class LocalBackend(ABC):
         """See Backend."""
 
     def redeploy(self) -> str:
-        """See Backend. The predictor follows the ledger by itself; this waits until it has."""
+        """See Backend. The predictor loads the champion by itself; this waits until it serves it."""
         if url := self.endpoint():
             store = open_store(self.host_settings())
             deploy.wait_for(url, releases.load(store, ledger.champion(store)))

@@ -14,7 +14,7 @@ MIN_FREE = 64 << 10  # bytes on the disk of the run; with less, a step cannot re
 
 
 def step_failed(run: runs.Run, outcome: Outcome) -> StepFailed:
-    """Return the error of a run whose engine has ended before all steps were done."""
+    """Return the error for a run whose engine ended before all steps were done."""
     event: dict[str, Any] = outcome.failure
     running = [name for name, step in outcome.steps.items() if step.state == "running"]
     step = event.get("step") or [*running, *outcome.unfinished, *outcome.steps][0]
@@ -42,8 +42,8 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}" + (f": {names.get(number, f'signal {number}')}" if number else "")
 
 
-def last_lines(log: Path, count: int = 5) -> str:
-    """Return the last lines of a log for an error message, '' if there are none."""
-    lines = log.read_text(errors="replace").split("\n")[-200:] if log.exists() else []
-    shown = [line.rstrip() for line in lines if line.strip()][-count:]
+def last_lines(log: Path) -> str:
+    """Return the last five lines of a log for an error message, '' if there are none."""
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    shown = [line.rstrip() for line in lines if line.strip()][-5:]
     return "; the log ends with:\n    " + "\n    ".join(shown) if shown else ""

@@ -1,7 +1,7 @@
-"""Changes to kfp.local: how a step is started, what counts as done, and events for cached steps.
+"""Changes to kfp.local: how a step is started, when it counts as done, and events for cached steps.
 
-kfp.local's runners are used unchanged except for one function of each, the one that starts a step. Ours writes the
-step's log, keeps its exit code, and fails a step whose declared outputs are missing (kubeflow/pipelines#13332).
+In each of kfp.local's runners one function is replaced, which starts a step. Ours writes the step's log, keeps its exit
+code, and fails a step whose declared outputs are missing (kubeflow/pipelines#13332).
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ _CACHED = re.compile(r"Task (\S+) cache hit")
 
 
 def guard_steps(start_step: StartStep, run: runs.Run, mlflow: MlflowRun) -> None:
-    """Replace the functions by which kfp.local starts a step in a subprocess or in a container.
-
-    Args:
-        start_step: starts a step in their place.
-        run: whose logs are written.
-        mlflow: started by the first step that is not cached, passed to `publish`.
-    """
+    """Replace the functions by which kfp.local starts a step in a subprocess or in a container by `start_step`."""
     from kfp.local import subprocess_task_handler
 
     logging.getLogger().addHandler(_CacheHits())
@@ -83,7 +77,7 @@ def _missing_outputs(executor_input: dict[str, Any]) -> list[str]:
 
 
 class _CacheHits(logging.Handler):
-    """Turns kfp.local's log line for a cached task, the only sign of it, into an event."""
+    """A handler that emits an event for kfp.local's log line about a cached task; there is no other sign of it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if match := _CACHED.match(record.getMessage()):

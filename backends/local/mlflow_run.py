@@ -1,4 +1,4 @@
-"""The MLflow run of a pipeline run. The engine makes it, so that MLflow also shows runs that never reach `publish`."""
+"""The MLflow run of a pipeline run. The engine starts it, so that MLflow also shows runs that never reach `publish`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAST_WAIT_SECONDS = 10.0  # for a run that did not succeed; its user waits for t
 
 
 class MlflowRun:
-    """Makes the MLflow run in the background while the first steps work; not if all steps but `deploy` are cached."""
+    """The MLflow run, started in the background when the first step other than `deploy` is not cached."""
 
     def __init__(self, settings: Settings, run_id: str, record: dict[str, Any]) -> None:
         self._settings, self._run_id, self._record = settings, run_id, record

@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def unfinished(self) -> list[str]:
-        """The steps that are neither done nor cached."""
+        """Return the names of the steps that are neither done nor cached."""
         return [name for name, step in self.steps.items() if step.state not in {"done", "cached"}]
 
 

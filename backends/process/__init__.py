@@ -1,1 +1,1 @@
-"""The process backend: steps and predictor are child processes of this interpreter."""
+"""The process backend."""

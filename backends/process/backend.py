@@ -1,4 +1,4 @@
-"""The process backend: steps are child processes of this interpreter, the predictor is a process. Needs only Python."""
+"""The process backend: the steps and the predictor are processes of this machine. It needs only Python."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProcessBackend(LocalBackend):
         return self.settings
 
     def step_settings(self) -> Settings:
-        """See LocalBackend. They are the same: everything is on this machine."""
+        """See LocalBackend."""
         return self.settings
 
     def step_endpoint(self) -> str:

@@ -33,10 +33,10 @@ class Predictor:
     Attributes:
         url: address of its REST protocols.
         grpc: address of its gRPC protocol, host:port.
-        pid: its process.
-        fingerprint: of the store, the credentials and the code that it was started with.
-        port: REST port as requested. If that was taken, the predictor listens on another one, see `url`.
-        grpc_port: gRPC port as requested.
+        pid: its process id.
+        fingerprint: digest of the store, the credentials and the code that it was started with.
+        port: requested REST port. If it was taken, the predictor listens on another one, see `url`.
+        grpc_port: requested gRPC port.
     """
 
     url: str
