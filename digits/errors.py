@@ -11,7 +11,7 @@ DigitsError                 exit code 1: the run failed
 ├── ReleaseError            a release is missing, incomplete or damaged
 ├── StepFailed              a pipeline step failed; carries the step's name and its log
 ├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
-├── RunContinues            4: the run continues where it runs, but can no longer be watched from here
+├── RunContinues            4: the run continues in its cluster, but can no longer be watched from this machine
 └── Interrupted             130: stopped by the user
 """
 
@@ -35,10 +35,8 @@ def mask_url(text: str) -> str:
 class DigitsError(Exception):
     """The base of all errors.
 
-    Attributes:
-        message: what failed and why, with the credentials of URLs masked.
-        remedy: what to try next, as a sentence or a command; may be empty. Masked in the same way.
-        exit_code: of the command.
+    `message` states what failed and why. `remedy` is what to try next, as a sentence or a command, or ''. The
+    credentials of URLs in them are masked. `exit_code` is the exit code of the command.
     """
 
     exit_code = 1
@@ -102,7 +100,7 @@ class EndpointError(DigitsError):
 
 
 class RunContinues(DigitsError):
-    """A run that continues where it runs, and may succeed, but can no longer be watched from here."""
+    """The run continues in its cluster and may succeed, but can no longer be watched from this machine."""
 
     exit_code = 4
 

@@ -1,9 +1,9 @@
-"""The events by which a run reports its progress: one JSON object per line, appended to the file DIGITS_EVENTS.
+"""The events that report a run's progress: one JSON object per line, appended to the file DIGITS_EVENTS.
 
     {"event": KIND, "step": …, "time": …, …}
 
-KIND is started, entered, cached, finished, failed, progress, mlflow or outputs.
-On a cluster that file is the step's standard output, so the events are lines of its pod's log.
+KIND is started, entered, cached, finished, failed, progress, mlflow or outputs. The time is in seconds since 1970.
+On a cluster, the file is the step's standard output, so the events are lines of the pod's log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Event = dict[str, Any]
 def emit(event: str, step: str = "", **details: Any) -> None:
     """Append one event, if the environment names a file for it. Credentials in URLs are masked.
 
-    An event is one write with O_APPEND, so events of several processes do not mix.
+    Each event is a single write with O_APPEND, so the lines of several processes do not mix.
     """
     path = os.environ.get(VARIABLE)
     if not path:
@@ -45,7 +45,7 @@ def emit(event: str, step: str = "", **details: Any) -> None:
 def reported(step: str) -> Iterator[None]:
     """Emit an event "entered", and "failed" with cause, remedy and exit code if the block or function raises.
 
-    The first event shows to which step a log belongs, even if the step is killed.
+    "entered" shows which step a log belongs to, even if the step is killed.
     """
     emit("entered", step)
     try:
@@ -77,7 +77,7 @@ class EventLog:
         self._path, self._offset = path, 0
 
     def read_new(self) -> list[Event]:
-        """Return the events appended since the last call; a line that is still being written is left for the next."""
+        """Return the events appended since the last call. The next call returns a line that is incomplete now."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -89,7 +89,7 @@ class EventLog:
 
 
 def _parse(line: bytes) -> Event:
-    """Return the event of a line, {} if the line is not one: a full disk cuts lines short."""
+    """Return the event in a line; {} if there is none, for example because a full disk truncated the line."""
     try:
         event = json.loads(line)
     except ValueError:

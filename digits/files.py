@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from digits.errors import DigitsError, MissingError, UsageError
 
-PART = ".part"  # ends the names of temporary files, .NAME.RANDOM.part
+PART = ".part"  # suffix of temporary files, .NAME.RANDOM.part
 
 
 def sha256_of(content: bytes | Path) -> str:
@@ -35,11 +35,7 @@ def sha256_of_folder(folder: Path) -> str:
 
 
 def folder_from_url(address: str, name: str) -> Path:
-    """Return the folder of a `file://` URL or a plain path.
-
-    Args:
-        address: the URL or path.
-        name: of the setting, for the error message.
+    """Return the folder of a `file://` URL or a plain path. `name` is the setting's, for the error message.
 
     Raises:
         UsageError: the URL has a host, a relative path, a query or a fragment.
@@ -57,18 +53,14 @@ def folder_from_url(address: str, name: str) -> Path:
 
 @contextmanager
 def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """Open a temporary file next to `path` for writing. It becomes `path` only if the block succeeds.
+    """Open a temporary file next to `path` for writing. If the block succeeds, rename the file to `path`.
 
-    It is locked until then: if this process is killed, the lock is free, and `remove_abandoned` removes the file.
-
-    Args:
-        path: the file; its folder is created.
-        replace: False lets exactly one of several writers succeed, by a hard link.
-        mode: permissions of the file.
+    The folder is created. If not `replace`, exactly one of several writers succeeds, by a hard link. The file is locked
+    during the block: if this process is killed, the lock is released, and `remove_abandoned` removes the file.
 
     Raises:
         DigitsError: the file system refused (full, read-only).
-        OSError: the hard link failed; FileExistsError if `path` exists.
+        OSError: the hard link failed (not `replace`); FileExistsError if `path` exists.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,24 +85,24 @@ def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterat
 
 
 def _open_locked(path: Path) -> tuple[Path, IO[bytes]]:
-    """Create a temporary file for `path` and lock it. Returns its path and the open file."""
+    """Create a temporary file for `path` and lock it. Return its path and the open file."""
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
         file = open(part, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115 # returned
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()  # a clean-up locked it before us and removes it
+            file.close()  # `remove_abandoned` of another process locked it first and removes it
             continue
         except OSError:
-            return part, file  # this file system has no locks, so that no clean-up removes anything there
+            return part, file  # this file system has no locks, so `remove_abandoned` removes nothing there
         if os.fstat(file.fileno()).st_nlink:
             return part, file
         file.close()
 
 
 def remove_abandoned(parts: Iterable[Path]) -> None:
-    """Remove those of the temporary files that no process has locked: their writers were killed."""
+    """Remove the temporary files that no process has locked, because their writers were killed."""
     for part in parts:
         with contextlib.suppress(OSError), part.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,7 +111,7 @@ def remove_abandoned(parts: Iterable[Path]) -> None:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file by way of a temporary file. Raises DigitsError as `whole_file`."""
+    """Write a file whole or not at all. Raises DigitsError as `whole_file`."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 

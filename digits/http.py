@@ -1,6 +1,6 @@
-"""HTTP requests with a deadline for the whole request, and their errors in plain words.
+"""HTTP requests with a deadline for the whole request, and error messages in plain words.
 
-urllib3 limits the time of each read, not of the request, and its error messages name its own classes.
+urllib3 limits the time of each read, not of the request, and its error messages contain class names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Response:
-    """The response of a server, whatever its status is."""
+    """A server's response with any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,12 +35,12 @@ class Response:
 def request(
     url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, seconds: float = SECONDS
 ) -> Response:
-    """Send a GET request, or POST `body`, directly to the server. Follow no redirect.
+    """Send a GET request, or POST `body`, without a proxy and without following redirects.
 
     The response must be complete within `seconds` and have at most MAX_BYTES.
 
     Raises:
-        OSError: no complete response came; states why.
+        OSError: there was no complete response; states the reason.
     """
     import urllib3
 
@@ -62,7 +62,7 @@ def request(
 
 @contextlib.contextmanager
 def _deadline(connection: socket.socket, until: float) -> Iterator[None]:
-    """Shut a connection down at a time of time.monotonic(): a server may send a header byte by byte indefinitely."""
+    """Shut a connection down when time.monotonic() is `until`, because a server may send headers indefinitely."""
 
     def shut_down() -> None:
         with contextlib.suppress(OSError):  # it may be closed already
@@ -81,7 +81,7 @@ def request_json(url: str, body: Any = None, *, token: str = "", seconds: float 
     """Send a GET request, or POST `body` as JSON; return the parsed response.
 
     Raises:
-        OSError: no complete response came, or one with another status than 200; states the address and why.
+        OSError: there was no complete response, or its status was not 200; states the address and the reason.
         ValueError: the response is not JSON.
     """
     content = None if body is None else json.dumps(body).encode()
@@ -95,15 +95,15 @@ def request_json(url: str, body: Any = None, *, token: str = "", seconds: float 
 
 
 def read_whole(response: BaseHTTPResponse, until: float, max_bytes: int) -> bytes:
-    """Return the body of a response that was not preloaded, read until a time of time.monotonic().
+    """Return the body of a response that was not preloaded. Read until time.monotonic() is `until` at the latest.
 
     Raises:
-        OSError: it took longer, or has more than `max_bytes`; states which.
+        OSError: the body took longer or has more than `max_bytes`; states which.
         urllib3.exceptions.HTTPError: the connection broke.
     """
     content, block = bytearray(), b"-"
     while block:
-        # read1, because read would wait for a whole block from a server that sends a byte now and then.
+        # read would wait for a whole block, even if the server sends only a byte now and then.
         block = response.read1(1 << 16)
         content += block
         if len(content) > max_bytes:
@@ -119,12 +119,12 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def bracketed(host: str) -> str:
-    """Return a host as it is written before a port: an IPv6 address in brackets."""
+    """Return a host in the form for URLs: an IPv6 address is put in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def in_words(error: Exception) -> str:
-    """Return the reason of a failed request in words: "connection refused" or "name does not resolve", for example."""
+    """Return the reason for a failed request in words, for example "connection refused" or "timed out"."""
     from urllib3 import exceptions
 
     if isinstance(error, exceptions.MaxRetryError) and error.reason:

@@ -1,8 +1,8 @@
 """Digests of the code that produces a step's output, and the versions of the libraries.
 
-`step_digest` is part of a step's cache key, and the training's is part of a release's identity. It covers the code that
-determines the step's output: the step's function in `digits.steps`, what that uses there, and every module of `digits`
-that these import, directly or not. Comments and docstrings do not count; neither do the modules in NEUTRAL.
+`step_digest` is part of a step's cache key, and the one of `train` is part of a release's identity. The digest covers
+the code that determines the step's output: its function in `digits.steps`, the names that the function uses there, and
+all modules of `digits` that these import, directly or not. Comments, docstrings and modules in NEUTRAL are excluded.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow", "kfp")
 ROOT = Path(__file__).parent.parent
-# They move, store and report content without changing it. A result's fields change only with its step's function.
-# `digits.steps` imports nothing else at its top.
+# These modules move, store and report content without changing it. A class in `results` changes only together with the
+# function of its step. `digits.steps` imports only these at its top.
 NEUTRAL = {"errors", "events", "files", "http", "provenance", "proxies", "results", "settings", "store"}
 
-# By regular expressions, because syntax trees of all modules would cost each run 0.2 s.
+# Regular expressions, because parsing all modules would cost each run 0.2 s.
 _IMPORT = re.compile(r"^ *(?:from (digits[\w.]*) import (\([^)]*\)|[^\n]*)|import (digits[\w.]*))", re.MULTILINE)
 _STRING = r'"""(?:\\.|[^\\])*?"""|"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'"
 _PROSE = re.compile(
@@ -71,7 +71,7 @@ def timestamp() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Return {library: version} for the installed ones of LIBRARIES, and Python's own."""
+    """Return {library: version} for Python and those of LIBRARIES that are installed."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -83,7 +83,7 @@ def library_versions() -> dict[str, str]:
 
 @functools.cache
 def _definitions(path: Path) -> dict[str, tuple[str, set[str]]]:
-    """Return {name: (source, names that it uses)} of the functions, classes and variables of a module."""
+    """Return {name: (source, used names)} of the functions, classes and variables of a module."""
     text, definitions = path.read_text(encoding="utf-8"), dict[str, tuple[str, set[str]]]()
     lines = text.splitlines()
     for node in ast.parse(text).body:
@@ -97,7 +97,7 @@ def _definitions(path: Path) -> dict[str, tuple[str, set[str]]]:
 
 
 def _imports(source: str) -> Iterator[str]:
-    """Yield the modules of `digits` that `source` imports, and names in them, which need not be modules."""
+    """Yield the modules of `digits` that `source` imports, and MODULE.NAME for imported names, modules or not."""
     for module, names, whole in _IMPORT.findall(source):
         yield module or whole
         yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))

@@ -1,4 +1,4 @@
-"""The proxies of the system, which urllib3 does not use by itself."""
+"""The system's proxies, which urllib3 does not use by default."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def pool_for(url: str) -> PoolManager:
 
 
 def proxy_for(url: str) -> tuple[str, dict[str, str]]:
-    """Return the system's proxy for `url` and the headers that authenticate us there; ("", {}) if there is none.
+    """Return the system's proxy for `url` and its authentication headers; ("", {}) if there is none.
 
-    HTTP_PROXY, HTTPS_PROXY and NO_PROXY name it, in capital or small letters, else the settings of macOS.
+    The proxy is that of HTTP_PROXY, HTTPS_PROXY and NO_PROXY (in upper or lower case), else of the settings of macOS.
 
     Raises:
-        UsageError: its address is not valid or not of http:// or https://.
+        UsageError: the proxy's address is not a valid http:// or https:// address.
     """
     from urllib.request import getproxies, proxy_bypass
 

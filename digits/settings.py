@@ -31,15 +31,10 @@ INTERNAL_VARIABLES = (ENDPOINT_VARIABLE, events.VARIABLE, "DIGITS_REQUIRE")
 def _setting(
     name: str, default: Any, doc: str, *, secret: bool = False, steps: bool = False, maximum: int = 65535
 ) -> Any:
-    """Declare a setting.
+    """Declare a setting with the environment variable `name`. The type of `default` is the setting's type.
 
-    Args:
-        name: its environment variable.
-        default: the value if the variable is unset; its type is the setting's.
-        doc: its meaning, for `digits doctor` and docs/configuration.md.
-        secret: whether its value is masked wherever settings are shown.
-        steps: whether pipeline steps read it. Backends pass only these settings into a container or pod.
-        maximum: largest value of a number.
+    `secret` values are masked wherever settings are shown. Backends pass only settings with `steps` into a container or
+    pod. `maximum` is the largest value of a number.
     """
     metadata = {"name": name, "doc": doc, "secret": secret, "steps": steps, "maximum": maximum}
     return dataclasses.field(default=default, metadata=metadata)
@@ -47,7 +42,7 @@ def _setting(
 
 @dataclass(frozen=True, repr=False)
 class Settings:
-    """The settings of one installation: `Settings.load()` reads them, tests pass them to the constructor."""
+    """The settings of one installation: `Settings.load()` reads them; tests pass values to the constructor."""
 
     home: Path = _setting(
         "DIGITS_HOME",
@@ -138,11 +133,9 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Self:
-        """Read the settings.
+        """Read the settings from `environ`, by default os.environ, and from the file `dotenv`, if it exists.
 
-        Args:
-            environ: environment variables, by default the process's. They override the file.
-            dotenv: a file with lines NAME=value. It may be absent.
+        A variable of `environ` overrides the line NAME=value of the file.
 
         Raises:
             UsageError: a value is invalid, or the file cannot be read.
@@ -172,17 +165,14 @@ class Settings:
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
                 files.folder_from_url(value, name)
-        scheme = urlsplit(self.tracking_uri).scheme
+        scheme, problem = urlsplit(self.tracking_uri).scheme, ""
         if scheme in {"", "file"}:
+            problem = "expected a server or sqlite:////file, because MLflow 3 refuses folders"
+        elif scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
+            problem = "expected an absolute path (four slashes), because steps run in other folders"
+        if problem:
             raise UsageError(
-                "MLFLOW_TRACKING_URI: expected a server or sqlite:////file, because MLflow 3 refuses folders, "
-                f"got {self.tracking_uri!r}",
-                remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
-            )
-        if scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
-            raise UsageError(
-                "MLFLOW_TRACKING_URI: expected an absolute path (four slashes), because steps run in other folders, "
-                f"got {self.tracking_uri!r}",
+                f"MLFLOW_TRACKING_URI: {problem}, got {self.tracking_uri!r}",
                 remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
             )
 
@@ -198,9 +188,8 @@ class Settings:
         rows = []
         for field in dataclasses.fields(self):
             value = str(getattr(self, field.name))
-            if field.metadata["secret"] and value:
-                value = MASK
-            rows.append((field.metadata["name"], mask_url(value), field.metadata["doc"]))
+            shown = MASK if field.metadata["secret"] and value else mask_url(value)
+            rows.append((field.metadata["name"], shown, field.metadata["doc"]))
         return rows
 
 
@@ -208,7 +197,7 @@ STEP_VARIABLES = tuple(field.metadata["name"] for field in dataclasses.fields(Se
 
 
 def unknown(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> dict[str, str]:
-    """Return {variable DIGITS_... that is not a setting: the most similar setting, or ''}. Arguments as for `load`."""
+    """Return {variable DIGITS_... that is not a setting: the most similar setting, or ''}; see `load`."""
     settings = [field.metadata["name"] for field in dataclasses.fields(Settings)]
     names = {name for name in _read_variables(environ, dotenv) if name.startswith("DIGITS_")}
     names -= {*settings, *INTERNAL_VARIABLES}

@@ -1,6 +1,6 @@
 """Object stores behind one interface, addressed by URI: a folder (`file://`) or a bucket of an S3 server (`s3://`).
 
-A kind of store is a module of this package that is named after its scheme and declares `SCHEME`.
+A kind of store is a module of this package that is named after the scheme of its URIs and defines `SCHEME`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class ObjectStore(Protocol):
     """A store of objects under relative, `/`-separated keys.
 
-    Readers see an object whole or not at all. Of several concurrent `create` calls for one key exactly one succeeds;
-    promotions depend on that.
+    Readers see an object whole or not at all. Exactly one of several concurrent `create` calls for a key succeeds;
+    promotions depend on this.
 
     >>> store = open_store(settings)
     >>> store.create("notes/1.txt", b"first"), store.create("notes/1.txt", b"second")
@@ -69,38 +69,30 @@ class ObjectStore(Protocol):
 
 @dataclass(frozen=True)
 class Scheme:
-    """A kind of object store.
+    """A kind of object store. The variables that it reads are settings' environment variables."""
 
-    Attributes:
-        form: an example of an address, for messages.
-        open: opens the store at an address; raises ValueError or UsageError if the address is not valid.
-        remote: whether an address means the same place from a container, a pod and another machine.
-        required: the environment variables of the settings that it needs.
-        optional: those that it reads if they are set.
-        secrets: {key in the Kubernetes Secret: variable} of the secret ones; the others come from a ConfigMap.
-    """
-
-    form: str
-    open: Callable[[Settings, str], ObjectStore]
-    remote: bool = True
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
+    form: str  # an example of an address, for messages
+    open: Callable[[Settings, str], ObjectStore]  # raises ValueError or UsageError if the address is not valid
+    remote: bool = True  # whether an address means the same place from a container, a pod and another machine
+    required: tuple[str, ...] = ()  # variables that it needs
+    optional: tuple[str, ...] = ()  # variables that it reads if they are set
+    # {key in the Kubernetes Secret: variable}, for the secret ones; the other variables come from a ConfigMap.
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The environment variables of the settings that it reads."""
+        """Return the required and the optional variables."""
         return (*self.required, *self.optional)
 
 
 def schemes() -> dict[str, Scheme]:
-    """Return all kinds of store by the scheme of their addresses. Imports each store's module."""
+    """Return all kinds of store by the scheme of their addresses. This imports each store's module."""
     modules = {info.name: importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
     return {name: module.SCHEME for name, module in modules.items() if hasattr(module, "SCHEME")}
 
 
 def find_scheme(uri: str) -> Scheme | None:
-    """Return the kind of store of an address, None for another address. Imports that store's module only."""
+    """Return the kind of store of an address, None for another address. This imports that store's module only."""
     try:
         name = urlsplit(uri).scheme
     except ValueError:
@@ -121,10 +113,10 @@ def get_scheme(uri: str) -> Scheme:
 
 
 def open_store(settings: Settings, uri: str = "") -> ObjectStore:
-    """Open the store at `uri`, by default the settings' own. An S3 bucket is created by the first write.
+    """Open the store at `uri`, by default that of the settings. The first write creates an S3 bucket if needed.
 
     Raises:
-        UsageError: the address is not valid, or a setting that it needs is not set.
+        UsageError: the address is not valid, or a setting that the store needs is not set.
     """
     uri = uri or settings.store
     scheme = get_scheme(uri)

@@ -1,4 +1,4 @@
-"""Checks that every kind of store makes: keys are plain paths, and content has the expected digest."""
+"""Checks that all kinds of store share: keys are plain paths, and content has the expected digest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_key(key: str) -> str:
 def check_prefix(prefix: str) -> str:
     """Return `prefix`. Raises StoreError unless it is '' or a plain relative path that ends in '/'."""
     if prefix and not prefix.endswith("/"):
-        # Without the slash, a listing of `v1` would also return `v10` (as KServe's initializer does).
+        # A listing of the prefix `v1`, without the slash, would include `v10` (as in KServe's initializer).
         raise StoreError(f"expected a folder ending in '/', got {prefix!r}")
     if prefix:
         check_key(prefix[:-1])

@@ -7,15 +7,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from digits.errors import ObjectMissing, StoreError
 from digits.files import PART, folder_from_url, whole_file
 from digits.store import Scheme
 from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
-
-if TYPE_CHECKING:
-    from digits.settings import Settings
 
 # The error numbers of a file system without hard links, on Linux, FUSE and macOS.
 NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
@@ -49,8 +45,8 @@ class FileStore:
                 if exc.errno not in NO_HARD_LINKS:
                     raise
                 raise StoreError(
-                    f"{self.uri}: expected a file system with hard links, by which one of several writers wins; "
-                    f"it refused one for {key}: {exc.strerror}",
+                    f"{self.uri}: expected a file system with hard links, which let only one writer succeed; "
+                    f"the one for {key} was refused: {exc.strerror}",
                     remedy="put the store on a local disk or on NFS; for a bucket, use its address s3://bucket",
                 ) from exc
         return True
@@ -102,10 +98,4 @@ class FileStore:
             ) from exc
 
 
-def open_folder(settings: Settings, uri: str) -> FileStore:
-    """Open the store at `file:///folder`. Raises UsageError as `folder_from_url`."""
-    del settings
-    return FileStore(folder_from_url(uri, "the store"))
-
-
-SCHEME = Scheme("file:///folder", open_folder, remote=False)
+SCHEME = Scheme("file:///folder", lambda _, uri: FileStore(folder_from_url(uri, "the store")), remote=False)

@@ -37,12 +37,12 @@ class S3Store:
     """A bucket of an S3 server, and a prefix in it, as object store; see ObjectStore."""
 
     def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
-        """Raises ValueError if S3 allows no bucket of that name."""
+        """Use `bucket`, which need not exist yet. Raises ValueError if S3 does not allow that name."""
         check_bucket_name(bucket, s3_check=False)
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._conditional: bool | None = None  # whether the server has conditional writes; unknown before the first
+        self._conditional: bool | None = None  # whether the server has conditional writes; None until the first create
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
 
     def put(self, key: str, content: bytes | Path) -> None:
@@ -107,25 +107,25 @@ class S3Store:
 
     def _create(self, key: str, content: bytes) -> bool:
         try:
-            # The public calls of this version send no such header; those of the next major version do (extra_headers).
+            # minio's public methods cannot send this header before its next major version (extra_headers).
             self._client._put_object(self._bucket, self._name(key), content, {"If-None-Match": "*"})  # noqa: SLF001
         except S3Error as exc:
             if exc.code not in NOT_CREATED:
                 raise
-            # After a retry: the first request may have written the object although its response was lost.
+            # The client may have retried: the first request wrote the object, but its response was lost.
             retries = exc.response.retries
             return bool(retries and retries.history) and self.get(key) == content
         return True
 
     def _has_conditional_writes(self) -> bool:
-        """Return whether the server honours If-None-Match: of two creates of one key the second must fail.
+        """Return whether the server honours If-None-Match, so that the second of two creates of one key fails.
 
-        A server that honours it, but not atomically (SeaweedFS 4.16), is not detected.
+        A server that honours If-None-Match, but not atomically (SeaweedFS 4.16), is not detected.
         """
         if self._create(PROBE, secrets.token_bytes(16)) and self._create(PROBE, secrets.token_bytes(16)):
             log.warning(
-                "%s: this server has no conditional writes (If-None-Match: *); of two promotions at the same moment "
-                "one could be lost. See docs/kubeflow.md, Troubleshooting",
+                "%s: this server has no conditional writes (If-None-Match: *); one of two concurrent promotions "
+                "could be lost. See docs/kubeflow.md, Troubleshooting",
                 self.uri,
             )
             return False
@@ -134,8 +134,8 @@ class S3Store:
     def _create_and_check(self, key: str, content: bytes) -> bool:
         """Create an object on a server without conditional writes.
 
-        Of several writers the last one wins. Each reads the object after a while, so the others return False, unless
-        one takes longer than SETTLE_SECONDS from its check to its write.
+        If several write, the last one wins. Each reads the object SETTLE_SECONDS after its own write, so the others
+        return False. This fails if one takes longer than SETTLE_SECONDS from its check to its write.
         """
         if self.exists(key):
             return False
@@ -144,7 +144,7 @@ class S3Store:
         return self.get(key) == content
 
     def _write(self, request: Callable[[], T]) -> T:
-        """Make a request; if there is no bucket, create it and make the request again."""
+        """Make a request. If the bucket does not exist, create it and repeat the request."""
         try:
             return request()
         except S3Error as exc:

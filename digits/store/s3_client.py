@@ -1,4 +1,4 @@
-"""The MinIO client: its timeouts and retries, and its errors as ours."""
+"""The MinIO client with its timeouts and retries, and the translation of its errors into those of digits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from digits.settings import Settings
 
 CONNECT_SECONDS, READ_SECONDS = 3.0, 30.0
-ATTEMPTS = 3  # of each request, while the server is busy or the connection breaks
+ATTEMPTS = 3  # per request, if the server is busy or the connection breaks
 BUSY = (500, 502, 503, 504)
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
 WRONG_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
@@ -37,14 +37,14 @@ def s3_client(settings: Settings) -> Minio:
         secret_key=settings.minio_secret_key,
         secure=settings.minio_endpoint.startswith("https://"),
         session_token=settings.minio_session_token or None,
-        region=settings.minio_region or None,  # by default the one in an AWS host's name, else the server is asked
+        region=settings.minio_region or None,  # None: from an AWS host's name, or requested from the server
         http_client=pool,
     )
 
 
 @contextmanager
 def translated(uri: str, key: str) -> Iterator[None]:
-    """Turn the errors of the client and of urllib3 about an object `key` of the store `uri` into ours."""
+    """Turn errors of the client and of urllib3 into StoreErrors and StoreUnreachable that name `uri` and `key`."""
     try:
         yield
     except S3Error as exc:
