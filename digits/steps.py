@@ -120,9 +120,9 @@ def train(
     """
     from digits.data import dataset
     from digits.data.dataset import Dataset
-    from digits.training import export, fit
+    from digits.training import export, fit, recipe
 
-    config = fit.TrainingConfig(**parameters)
+    config = recipe.TrainingConfig(**parameters)
     images = Dataset.load(train_set, digest=prepared.train)
     validation = Dataset.load(validation_set, digest=prepared.validation)
     if len(images) < MIN_EPOCH_IMAGES:

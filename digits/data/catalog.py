@@ -13,18 +13,11 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in MNIST's form, of four IDX files.
+    """A data set of four IDX files in MNIST's form."""
 
-    Attributes:
-        files: {file name: (hex SHA-256 of the decompressed content, its size in bytes)}.
-        mirrors: URLs of folders that hold the files, compressed as `NAME.gz`.
-        digits: whether its images are handwritten digits. Training then adds generated ones, see
-            digits.training.pen_styles.
-    """
-
-    files: dict[str, tuple[str, int]]
-    mirrors: tuple[str, ...]
-    digits: bool = True
+    files: dict[str, tuple[str, int]]  # {file name: (hex SHA-256, bytes) of the decompressed content}
+    mirrors: tuple[str, ...]  # URLs of folders with the files, compressed as `NAME.gz`
+    digits: bool = True  # handwritten digits, to which training adds those of `digits.training.pen_styles`
 
     def digest(self) -> str:
         """Return the hex SHA-256 over the names and digests of the files."""
@@ -34,7 +27,7 @@ class Source:
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
-# A data set of the same form, such as Fashion-MNIST, needs an entry here; its name is then a value of --dataset.
+# To add a data set of this form, such as Fashion-MNIST, add an entry here. Its name is then a value of --dataset.
 SOURCES = {
     "mnist": Source(
         files={
@@ -62,6 +55,6 @@ def names() -> tuple[str, ...]:
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError, which lists the data sets, if `name` is neither one of them nor "auto"."""
+    """Raise UsageError, which lists the valid names, if `name` is not a value of --dataset."""
     if name not in names():
         raise UsageError(f"expected a data set of {', '.join(names())}, got {name!r}")

@@ -1,8 +1,8 @@
 """Corrections that users make on the page, as an append-only log in the object store.
 
 Each is an object `feedback/<SHA-256 of the image>/<time in µs>-<label or "removed">-<digest of the content>.json`.
-The newest entry of an image wins; of two with equal times, `removed` beats a label and a greater label a smaller one.
-Entries are neither changed nor deleted, so stores are merged by copying what one of them lacks, in any order.
+The newest entry of an image wins. If times are equal, `removed` wins, and then the greatest label. Entries are neither
+changed nor deleted, so two stores are merged by copying the missing entries, in any order.
 
     key = corrections.record(store, image, 7, drawing_png=png, release="", answer=1)
     corrections.collect(store, limit=100).labels   # array([7], dtype=uint8)
@@ -28,30 +28,30 @@ from digits.store import ObjectStore
 
 FOLDER = "feedback/"
 REMOVED = "removed"
-MIN_INK = 255  # least sum of an image's pixels; with less, it counts as empty
+MIN_INK = 255  # least sum of an image's pixels; an image with less counts as empty
 _KEY = re.compile(FOLDER + r"([0-9a-f]{64})/([1-9][0-9]{0,18})-([0-9]|removed)-([0-9a-f]{16})\.json")
 
 
 @dataclass(frozen=True)
 class Collected(Dataset):
-    """The corrections to train on, sorted by the images' SHA-256; `rejected` counts the others by reason."""
+    """The corrections to train on, sorted by the images' SHA-256. `rejected` counts all others by reason."""
 
     rejected: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """A correction as it is listed. The label is None if the record is damaged; `damaged` then states the reason."""
+    """A correction, for a list. If the record is damaged, `damaged` states the reason and the label is None."""
 
     id: str  # hex SHA-256 of the image
     label: int | None = None
-    answer: int | None = None  # of the model; None if it gave none
+    answer: int | None = None  # the digit that the model answered; None if it did not answer
     release: str = ""  # version of the model that answered
     damaged: str = ""
 
 
 class _Entry(NamedTuple):
-    """A key in its parts. The greatest of an image's entries is the newest."""
+    """The parts of a key. Entries of one image compare by time, so the greatest one is the newest."""
 
     image: str
     time: int  # microseconds since 1970
@@ -66,17 +66,11 @@ class _Entry(NamedTuple):
 def record(
     store: ObjectStore, image: Images, label: int, *, drawing_png: bytes, release: str, answer: int | None
 ) -> str:
-    """Append an entry: `image`, uint8 (28, 28), shows the digit `label`. Returns its key.
+    """Append an entry: `image`, uint8 (28, 28), which the model received, shows the digit `label`. Return its key.
 
-    Its time is taken before the store is called, so that a slow write does not replace a newer correction.
-
-    Args:
-        store: where the log is.
-        image: the image that the model received.
-        label: the correct digit, 0..9.
-        drawing_png: the original drawing, for people who review corrections.
-        release: version of the model that answered.
-        answer: the digit that the model answered; None if it gave none.
+    The entry's time is taken before the store is called, so that a slow write does not replace a newer correction.
+    `drawing_png`, the original drawing, is for people who review corrections. `release` is the version of the model
+    that answered, `answer` its digit, or None if it did not answer.
 
     Raises:
         DataError: the image or a digit is invalid, or the image is empty.
@@ -94,7 +88,7 @@ def record(
 
 
 def remove(store: ObjectStore, prefix: str) -> Correction:
-    """Withdraw the correction whose id begins with `prefix`, and return it. The image may be corrected again later.
+    """Withdraw and return the correction whose id begins with `prefix`. The image may be corrected again later.
 
     Raises:
         MissingError: no correction begins with `prefix`, or more than one.
@@ -108,7 +102,7 @@ def remove(store: ObjectStore, prefix: str) -> Correction:
 
 
 def copy(source: ObjectStore, target: ObjectStore) -> int:
-    """Copy the intact entries that `target` lacks. Returns the number of images that have a new label there."""
+    """Copy the intact entries that `target` lacks. Return the number of images whose label in `target` is new."""
     before = set(_entries(target))
     after = set(before)
     for entry in sorted(set(_entries(source)) - before):
@@ -145,12 +139,12 @@ def collect(store: ObjectStore, *, limit: int) -> Collected:
 
 
 def digest(store: ObjectStore) -> str:
-    """Return the hex SHA-256 of the images' digests and their newest labels. It reads the names of objects only."""
+    """Return the hex SHA-256 of the images' digests and newest labels. This lists keys and reads no object."""
     return sha256_of(canonical_json(sorted(_labels(_entries(store)))))
 
 
 def _append(store: ObjectStore, image: str, label: str, payload: Mapping[str, Any], after: int = 0) -> str:
-    """Write an entry with a time greater than `after`, which another machine's clock may have set. Returns its key."""
+    """Write an entry with a time greater than `after`, which may be from another machine's clock. Return its key."""
     content = canonical_json(payload)
     entry = _Entry(image, max(time.time_ns() // 1000, after + 1), label, sha256_of(content)[:16])
     store.put(entry.key, content)

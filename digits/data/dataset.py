@@ -1,4 +1,4 @@
-"""Labelled images in memory and on disk; joining and splitting them."""
+"""Labelled images in memory and in files; joining and splitting them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Dataset:
         return len(self.labels)
 
     def digest(self) -> str:
-        """Return the hex SHA-256 over count, images and labels. It does not depend on the file's format."""
+        """Return the hex SHA-256 over count, images and labels, independent of the file format."""
         hashed = hashlib.sha256(len(self).to_bytes(8, "big"))
         hashed.update(np.ascontiguousarray(self.images).data)
         hashed.update(np.ascontiguousarray(self.labels).data)
@@ -52,7 +52,7 @@ class Dataset:
         return Dataset(self.images[index], self.labels[index])
 
     def save(self, path: Path) -> str:
-        """Write a NumPy `.npz` file, whatever the suffix of `path`. Returns the digest."""
+        """Write a NumPy `.npz` file, whatever the suffix of `path`. Return the digest of the data set."""
         with whole_file(path) as file:
             np.savez(file, images=self.images, labels=self.labels)
         return self.digest()
@@ -62,7 +62,7 @@ class Dataset:
         """Read a file that `save` wrote.
 
         Raises:
-            DataError: the file is missing or damaged, or its content has another digest than `digest`.
+            DataError: the file is missing or damaged, or the data set's digest is not `digest`.
         """
         try:
             with zipfile.ZipFile(path) as archive:
@@ -105,16 +105,16 @@ def split(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
     return dataset[order[count:]], dataset[order[:count]]
 
 
-# A few corrections among tens of thousands of images would have no effect. Each is therefore repeated in an epoch, but
-# together they add at most this share to the training set.
+# A few corrections among tens of thousands of images would have no effect, so each is repeated. All of them add at most
+# this share to the training set.
 FEEDBACK_SHARE = 0.05
 FEEDBACK_REPEATS = 60
 
 
 def with_feedback(train: Dataset, feedback: Dataset) -> Dataset:
-    """Return `train` followed by the corrections, repeated up to FEEDBACK_REPEATS times.
+    """Return `train` followed by the corrections `feedback`, repeated up to FEEDBACK_REPEATS times.
 
-    They add at most FEEDBACK_SHARE to its size; corrections beyond that are left out.
+    They add at most FEEDBACK_SHARE to the size of `train`; corrections beyond that are left out.
     """
     room = int(len(train) * FEEDBACK_SHARE)
     if not len(feedback) or not room:

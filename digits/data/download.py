@@ -16,12 +16,12 @@ PROBE_SECONDS = 8.0
 
 
 def download(source: Source, file: str, base: str, *, seconds: float = 60.0, retries: int = 2) -> bytes:
-    """Return the content of `file` from the gzip file `base/file.gz`, verified.
+    """Return the verified content of `file`, from the gzip file at `base/file.gz`.
 
     The response is read for at most `seconds`; a failed request is repeated at most `retries` times.
 
     Raises:
-        DataError: the server did not send that file; states what it did instead.
+        DataError: the server did not send that file; states the reason.
         OSError: the response was too slow or too large.
     """
     import urllib3

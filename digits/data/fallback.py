@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, the data set that needs no network."""
+"""scikit-learn's handwritten digits, a data set that needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching a data set from a folder, an object store, a URL, the cache or a mirror; else scikit-learn's digits.
+"""Fetching of a data set from a folder, an object store, a URL, the cache or a mirror; else scikit-learn's digits.
 
 Each file is verified by the SHA-256 of its decompressed content, so no mirror or cache needs to be trusted.
 """
@@ -28,14 +28,14 @@ from digits.files import folder_from_url, sha256_of, write_whole
 from digits.settings import Settings
 from digits.store import ObjectStore, find_scheme, open_store
 
-SPARE_BYTES = 1 << 20  # by which a file may exceed its content; a web page in its place is then still recognised
+SPARE_BYTES = 1 << 20  # by which a file may exceed its content, so that a web page in its place is still recognised
 
 Place = str | ObjectStore
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set that was fetched: its name, the digest of its source, and its two parts."""
+    """A fetched data set: its name, the digest of its source, and its two parts."""
 
     name: str
     digest: str
@@ -44,10 +44,10 @@ class Fetched:
 
 
 def resolve(name: str, place: Place, cache: Path) -> str:
-    """Return the name of the data set that a run will use.
+    """Return the name of the data set that a run will use, within 10 s.
 
-    "auto" is MNIST if `place` is set, the cache is complete or a mirror responds, else scikit-learn's digits. This
-    takes at most 10 s and does not look into `place`.
+    "auto" is MNIST if `place` is set, the cache is complete or a mirror responds, else scikit-learn's digits. The
+    files in `place` are not checked.
 
     Raises:
         UsageError: there is no data set of that name.
@@ -67,12 +67,9 @@ def open_place(settings: Settings) -> Place:
 
 
 def fetch(name: str, place: Place, cache: Path) -> Fetched:
-    """Fetch the data set `name` from `place`, or from a mirror if that is ''. Files from the network are cached.
+    """Fetch the data set `name` (see `resolve`) from `place` (see `open_place`), or from a mirror if that is ''.
 
-    Args:
-        name: see `resolve`.
-        place: see `open_place`.
-        cache: the folder for downloaded files; it is created if necessary.
+    Files from the network are stored in the folder `cache`, which is created if necessary.
 
     Raises:
         StoreError: the object store is unreachable or refused the request.
@@ -89,7 +86,7 @@ def fetch(name: str, place: Place, cache: Path) -> Fetched:
 
 
 def check_place(name: str, place: str) -> None:
-    """Verify the files if `place` is a folder; a URL is not requested. Raises the errors of `fetch`."""
+    """Verify the files if `place` is a folder; a URL is not requested. Raises as `fetch`."""
     if _is_folder(place) and name in SOURCES:
         for file in SOURCES[name].files:
             _read_folder(SOURCES[name], file, place)

@@ -17,10 +17,10 @@ _REMEDY = "delete it and download it again; DIGITS_DATA is the folder"
 
 
 def unpack(source: Source, file: str, raw: bytes, origin: str) -> bytes:
-    """Return the content of `file`, decompressed if `raw` is gzip data. `origin` names it in errors.
+    """Return the content of `file`, decompressed if `raw` is gzip data. `origin` is its path or URL, for errors.
 
     Raises:
-        DataError: the content is not the published one, by its size and SHA-256 in the catalogue.
+        DataError: the size or SHA-256 of the content is not the one in the catalogue.
     """
     digest, size = source.files[file]
     content = raw
@@ -49,7 +49,7 @@ def parse(content: bytes, name: str) -> NDArray[np.uint8]:
     The format is two zero bytes, the type 8 (uint8), the number of dimensions, their big-endian sizes, and the data.
 
     Raises:
-        DataError: the magic number is another one.
+        DataError: the first four bytes are others.
     """
     dims = content[3]
     if content[:3] != b"\0\0\x08" or dims not in (1, 3):

@@ -1,4 +1,4 @@
-"""Reading the ink of picture files: drawings, scans and photos in any format that Pillow reads."""
+"""The ink of picture files: drawings, scans and photos in any format that Pillow reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from digits.data.preprocessing import Ink
 from digits.errors import DataError
 
-MAX_PIXELS = 16_000_000  # of a decoded picture: a small file can claim to be huge
+MAX_PIXELS = 16_000_000  # of a decoded picture, because a small file may decode to a huge one
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 
 
@@ -22,13 +22,11 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = Non
 
     The ink may be dark on light, light on dark, or drawn on transparency.
 
-    Args:
-        picture: the file. Decoding needs up to 40 bytes of memory for each pixel.
-        formats: the formats to accept, by Pillow's names; None accepts all that Pillow reads.
-        max_pixels: the largest number of pixels to accept.
+    `formats` are the accepted formats, by Pillow's names; None accepts all. Decoding needs up to 40 bytes of memory for
+    each pixel.
 
     Raises:
-        DataError: Pillow cannot read the file as a picture, or the picture is too large.
+        DataError: Pillow cannot read the file as a picture, or the picture has more than `max_pixels`.
     """
     try:
         with Image.open(picture, formats=formats) as opened:
@@ -50,14 +48,14 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = Non
     strongest = float(ink.max())
     if strongest < MIN_CONTRAST:
         return np.zeros(ink.shape, np.uint8)
-    # The paper of a scan is uneven: differences as large as those along the border are paper too.
+    # The paper of a scan is uneven, so differences as large as those along the border count as paper.
     paper = float(np.abs(border - np.median(border)).max())
     paper = min(1.5 * paper, 0.5 * strongest)
     return np.clip((ink - paper) * (255 / (strongest - paper)), 0, 255).round().astype(np.uint8)
 
 
 def _eight_bits(opened: Image.Image) -> Image.Image:
-    """Return the picture with 8 bits per channel. Pillow's `convert` clips 16-bit values at 255, which is all white."""
+    """Return the picture with 8 bits per channel. Pillow's `convert` would clip 16-bit values at 255 (white)."""
     if opened.mode not in {"I", "F"} and not opened.mode.startswith("I;16"):
         return opened
     values = np.asarray(opened, np.float32).clip(0)
@@ -70,7 +68,7 @@ def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
         orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, struct.error):  # damaged EXIF data does not make the picture unreadable
         return image
-    image.info.clear()  # Pillow would write the other EXIF fields again, and fails on unusual ones
+    image.info.clear()  # otherwise Pillow writes the other EXIF fields again and fails on unusual ones
     image.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(image)
 

@@ -1,9 +1,9 @@
-"""MNIST's preprocessing: the only way from the ink of a drawing or a picture to the model's input.
+"""MNIST's preprocessing, which makes the model's input from the ink of a drawing or a picture. Nothing else does.
 
 MNIST's digits were cropped, scaled to 20 pixels on the longer side, and placed with their centre of mass in the middle
 of 28 x 28 pixels. This module does the same, and also adjusts the strokes to MNIST's width, because a pen may be thin
-and a digit small. It was measured on 600 of MNIST's test digits, drawn with pens of 1 to 8 % of the canvas at two
-sizes: accuracy is 97.8 to 98.8 % for every pen. Without the adjustment a thin pen costs 10 to 25 % (dev/bench/pens.py).
+and a digit small. On 600 of MNIST's test digits, drawn in two sizes with pens of 1 to 8 % of the canvas, the accuracy
+is 97.8 to 98.8 % for each pen. Without the adjustment it is 10 to 25 % lower for a thin pen (dev/bench/pens.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIELD = 28  # side of an image in pixels
 BOX = 20  # longer side of the digit in pixels
 MIN_STROKE, MAX_STROKE = 2.2, 2.8  # width in pixels, as `stroke_width` measures it; MNIST's median is 2.2
 _FINE = 4  # samples per pixel while strokes are made thinner or thicker
-_ENOUGH = 160  # a drawing of twice this many pixels a side is reduced first
+_ENOUGH = 160  # pixels per side; a drawing of twice this size is reduced first
 
 
 def to_mnist(ink: Ink) -> Ink:
@@ -36,7 +36,7 @@ def to_mnist(ink: Ink) -> Ink:
 
 
 def crop(ink: Ink) -> Ink:
-    """Return the smallest part that holds all ink; (0, 0) if there is none."""
+    """Return the smallest rectangle that contains all ink; an empty array if there is no ink."""
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     if not len(rows):
         return ink[:0, :0]
@@ -44,14 +44,14 @@ def crop(ink: Ink) -> Ink:
 
 
 def stroke_width(ink: Ink) -> float:
-    """Return the mean width of the strokes in pixels: twice their area by the length of their outline, or 0."""
+    """Return the mean width of the strokes in pixels: twice their area divided by the length of their outline, or 0."""
     level = np.pad(ink, 1).astype(np.float32) / 255
     outline = float(np.hypot(np.diff(level, axis=1)[:-1], np.diff(level, axis=0)[:, :-1]).sum())
     return 2 * float(level.sum()) / outline if outline else 0.0
 
 
 def _scale(picture: Image.Image) -> Ink:
-    """Scale a cropped drawing to BOX, its strokes to between MIN_STROKE and MAX_STROKE."""
+    """Scale a cropped drawing to BOX, and make its strokes MIN_STROKE to MAX_STROKE wide."""
     longer, width = max(picture.size), stroke_width(np.asarray(picture))
     target = min(max(width * BOX / longer, MIN_STROKE), MAX_STROKE)
     if longer < 3 * width:  # a dot, not a stroke

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
 
 TEMPLATE = Path(__file__).parent / "report.html"
-
-CORNER = 0.1  # the part of the ROC curve that is drawn: false positive rates up to this, true ones from 1 - this
+CORNER = 0.1  # the ROC curve is drawn for false positive rates to CORNER and true positive rates from 1 - CORNER
 
 
 def render(
@@ -32,7 +31,7 @@ def render(
         evaluation: of the model on the test set.
         history: loss, accuracy and time of each epoch.
         about: `Lineage.describe()`; once published, with version, digest, experiment and MLflow's link.
-        decision: the gate's decision, with the time `at` which it was made.
+        decision: the fields of the gate's decision, and its time as `at`.
     """
     import jinja2
 
@@ -52,7 +51,7 @@ def render(
         is_fallback=about["data"]["dataset"] == catalog.FALLBACK,
         decision=decision,
         most_frequent_mistake=max(int(off_diagonal.max()), 1),
-        curves=_curves(history) if len(history) > 1 else [],  # one epoch gives no line, and the table has it
+        curves=_curves(history) if len(history) > 1 else [],  # a line needs two epochs; the table shows a single one
         corner=CORNER,
         roc=" ".join(
             f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"
@@ -62,7 +61,7 @@ def render(
 
 
 def _corner(roc: list[list[float]]) -> list[list[float]]:
-    """Return the points within the corner, and the point at which the line leaves it."""
+    """Return the points within the corner, and the point at which the curve leaves the corner."""
     within = [point for point in roc if point[0] <= CORNER]
     for x, y, threshold in roc[len(within) : len(within) + 1]:
         share = (CORNER - within[-1][0]) / (x - within[-1][0])

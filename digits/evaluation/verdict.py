@@ -1,4 +1,4 @@
-"""The verdict on a single answer: whether a person should rely on it."""
+"""The verdict on a single answer: whether the user should rely on it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ from numpy.typing import ArrayLike
 
 from digits.data.preprocessing import Ink, crop
 
-SURE = 0.7  # least probability of an answer that is called sure
-SECOND = 0.15  # least probability of a second digit that is mentioned
-DIGIT_HEIGHT = 0.55  # share of the drawing's height; lower parts are not counted as digits
+SURE = 0.7  # least probability of an answer with the state "sure"
+SECOND = 0.15  # least probability of a second digit in the text
+DIGIT_HEIGHT = 0.55  # least height of a digit, as a share of the drawing's height
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer is reliable. `state` is sure, unsure, several or empty; `text` states it in a sentence."""
+    """The verdict. `state` is sure, unsure, several or empty; `text` is a sentence for the user."""
 
     state: str
     text: str
 
 
 def judge(ink: Ink, probabilities: ArrayLike) -> Verdict:
-    """Return the verdict on the answer to a drawing.
+    """Return the verdict on the answer `probabilities`, (10,) in 0..1, to the drawing `ink`, uint8 (height, width).
 
-    The thresholds were measured with two networks on 2500 of MNIST's test digits, redrawn with slants and turns
+    The thresholds were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
     (dev/bench/unsure.py). Below SURE are 0.6 to 1.5 % of the correct answers, 34 to 38 % of the wrong ones and 30 % of
-    random scribbles; With 0.8 twice as
-    many correct answers would be doubted, for half as many more wrong ones. 0.1 % of single digits count as
-    several, and so do all pairs of digits that are a tenth of their height apart.
-
-    Args:
-        ink: the drawing, uint8 (height, width).
-        probabilities: of the ten digits, (10,) in 0..1.
+    the answers to random scribbles; below 0.8 would be twice as many correct and 1.5 times as many wrong answers. 0.1 %
+    of single digits count as several, and so do all pairs of digits that are a tenth of their height apart.
     """
     if not ink.any():
         return Verdict("empty", "Nothing is drawn yet.")
@@ -54,7 +49,7 @@ def with_article(digit: int) -> str:
 
 
 def count_digits(ink: Ink) -> int:
-    """Return the number of digits in a drawing: parts with empty columns between them, each as high as a digit."""
+    """Return the number of digits in a drawing: the parts between empty columns that are as high as a digit."""
     cropped = crop(ink)
     if not cropped.size:
         return 0

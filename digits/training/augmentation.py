@@ -9,10 +9,7 @@ _MIDDLE = 13.5  # of an image of 28 x 28 pixels, counted from 0
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tensor:
-    """Return changed copies of `images`, `float32 (n, 28, 28, 1)` in 0..1.
-
-    The same `seed`, `int32 (2,)`, gives the same changes.
-    """
+    """Return randomly changed copies of `images`, float32 (n, 28, 28, 1) in 0..1; `seed`, int32 (2,), fixes them."""
     if ranges.stroke:
         images = _change_strokes(images, seed, ranges.stroke)
     if ranges.rotation or ranges.slant or ranges.scale or ranges.shift:
@@ -26,7 +23,7 @@ def _move(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tensor
     draws = tf.random.stateless_uniform([tf.shape(images)[0], 6], seed, -1.0, 1.0) * tf.constant(spread)
     angle, slant, width, height, right, down = tf.unstack(draws, axis=1)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # The operation maps each output pixel to its source; rotations are about the middle of the image.
+    # The transform maps each output pixel to its source, and rotates about the middle of the image.
     a, b = cos * (1 + width), (slant * cos - sin) * (1 + width)
     c, d = sin * (1 + height), (slant * sin + cos) * (1 + height)
     x, y = _MIDDLE * (1 - a - b) + right, _MIDDLE * (1 - c - d) + down
@@ -46,7 +43,7 @@ def _change_strokes(images: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tens
     thick = thin = images
     for neighbour in (padded[:, 1:-1, :-2], padded[:, 1:-1, 2:], padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]):
         thick, thin = tf.maximum(thick, neighbour), tf.minimum(thin, neighbour)
-    # Drawn from -1..1: an image is thinned near -1, thickened near 1, and unchanged in between.
+    # A draw is in -1..1: the image is thinned near -1, thickened near 1, and unchanged in between.
     draws = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], tf.add(seed, [0, 1]), -1.0, 1.0)
     thicken = tf.maximum(draws - (1 - share), 0.0) / share
     thin_by = tf.maximum(-draws - (1 - share), 0.0) / share

@@ -1,6 +1,6 @@
 """Export of a trained model in the three formats that are served, and a check that they agree.
 
-The same weights give the same bytes of `model.keras` and `model.onnx`. In the SavedModel some names depend on what the
+The same weights give the same bytes of `model.keras` and `model.onnx`. Some names in the SavedModel depend on what the
 process did before. Importing this module imports TensorFlow.
 """
 
@@ -25,7 +25,7 @@ from digits.training.tensorflow import keras, quiet, tf
 
 TOLERANCE = 1e-5
 _OPSET = 17  # of ONNX; every runtime that KServe ships supports it
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
 def export(model: keras.Model, folder: Path) -> None:
@@ -50,7 +50,7 @@ def check(folder: Path, images: npt.NDArray[np.float32]) -> None:
     """Check that the three formats in `folder` agree within TOLERANCE on `images`, `float32 (n, 28, 28, 1)` in 0..1.
 
     Raises:
-        ReleaseError: they differ; states which and by how much.
+        ReleaseError: two formats differ; states which ones and by how much.
     """
     import onnxruntime
 
@@ -81,7 +81,7 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def _keras_bytes(model: keras.Model) -> bytes:
-    """Return the model as Keras saves it, without times and memory addresses."""
+    """Return the content of Keras's file without times and memory addresses."""
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "model.keras")
@@ -107,7 +107,7 @@ def _remove_random_number(fingerprint: Path) -> None:
 
 
 def _number_ids(config: bytes) -> bytes:
-    """Replace the memory addresses by which Keras identifies objects shared by layers with consecutive numbers."""
+    """Number the shared objects of layers consecutively; Keras identifies them by their memory addresses."""
     ids: dict[bytes, bytes] = {}
     return re.sub(
         rb'(?<="shared_object_id": )\d+', lambda match: ids.setdefault(match[0], b"%d" % (len(ids) + 1)), config
@@ -115,7 +115,7 @@ def _number_ids(config: bytes) -> bytes:
 
 
 def _onnx_bytes(serve: Any, signature: list[tf.TensorSpec]) -> bytes:
-    """Return the function as ONNX. Its names are numbered, as those of tf2onnx depend on what the process did."""
+    """Return the function as ONNX with numbered names; tf2onnx's own depend on what the process did before."""
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=_OPSET)

@@ -17,12 +17,10 @@ from digits.training.networks import build, with_probabilities
 from digits.training.recipe import BASELINE, TrainingConfig, learning_rates
 from digits.training.tensorflow import keras, tf
 
-__all__ = ["EpochResult", "LabelledImages", "Trained", "TrainingConfig", "train"]
-
 LabelledImages = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]  # (n, 28, 28) in 0..255, (n,) in 0..9
-_Report = Callable[[float, float], None]  # is called with the loss and the accuracy of each epoch
+_Report = Callable[[float, float], None]  # called with the loss and the accuracy of each epoch
 
-_STEPS_PER_CALL = 50  # of the graph: few enough calls to cost nothing, short enough to react to Ctrl-C
+_STEPS_PER_CALL = 50  # of the graph: calls are rare enough to cost little and short enough to react to Ctrl-C
 _EVALUATION_BATCH = 1000  # images
 
 
@@ -56,12 +54,8 @@ def train(
 ) -> Trained:
     """Train a network. The same data, configuration and machine give the same weights, bit for bit.
 
-    Args:
-        training: the images to train on.
-        validation: images that are evaluated after each epoch, and not used otherwise.
-        config: the user's choices.
-        on_epoch: is called after each epoch.
-        add_styles: whether to add generated handwritten digits (the preset's share).
+    `validation` is only evaluated, after each epoch; `on_epoch` is then called. If `add_styles`, generated handwritten
+    digits are added to `training` (the preset's share).
 
     Raises:
         UsageError: Keras has no optimizer of that name; raised before training starts.
@@ -105,7 +99,7 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, rep
     run = _training_graph(network, optimizer, data, config, batch_size, augmented)
     random = np.random.default_rng(config.seed)
     for epoch in range(epochs):
-        # The images that do not fill a batch are left out; they are others in each epoch.
+        # Images that do not fill a batch are left out; the order is random, so each epoch omits different ones.
         order = random.permutation(len(data[0]))[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
         sums = np.zeros(2)
         for start in range(0, steps, _STEPS_PER_CALL):
@@ -153,7 +147,7 @@ def _training_graph(
 
 
 def _fit_baseline(network: keras.Model, data: LabelledImages, config: TrainingConfig, report: _Report) -> None:
-    """Train as the earlier design did, for comparison: Keras's `fit`, images as float32, a constant learning rate."""
+    """Train like the earlier design, for comparison: Keras's `fit`, images as float32, a constant learning rate."""
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer, tuned=False)
     if config.learning_rate:
         optimizer.learning_rate = config.learning_rate
@@ -170,7 +164,7 @@ def _fit_baseline(network: keras.Model, data: LabelledImages, config: TrainingCo
 
 
 def _evaluator(network: keras.Model) -> Callable[[LabelledImages], tuple[float, float]]:
-    """Return a function that returns a network's mean loss and accuracy on labelled images."""
+    """Return a function that computes the network's mean loss and accuracy on labelled images."""
 
     def run(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return _loss_and_correct(network(tf.cast(images, tf.float32) / 255.0, training=False), labels)

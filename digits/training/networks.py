@@ -1,7 +1,6 @@
-"""The networks. Importing this module imports TensorFlow.
+"""The networks. They return logits; `with_probabilities` makes the model that is released.
 
-A network takes `float32 (n, 28, 28, 1)` in 0..1 and returns ten logits; `with_probabilities` makes the model that is
-released, which returns probabilities.
+Importing this module imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def _convolutions(
         ]
 
     return [
-        # The outermost two pixels are blank in almost every image; without them there is a third less work.
+        # The outermost two pixels are blank in almost every image; cropping them saves a third of the work.
         layers.Cropping2D(2, name="crop"),
         *block(1, first, 5),
         *block(2, second, 3),
@@ -52,7 +51,7 @@ def _baseline() -> list[keras.Layer]:
     ]
 
 
-# Each layer needs a name: Keras's own names are numbered within a process, which would change the saved files.
+# Each layer needs a name, because Keras's own names are numbered within a process and would change the saved files.
 NETWORKS: dict[str, Callable[[], list[keras.Layer]]] = {
     "small": lambda: _convolutions(16, 32, 128),
     "large": lambda: _convolutions(16, 48, 128, normalized=True, dropout=0.3),

@@ -11,18 +11,11 @@ from digits.errors import UsageError
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer for training.
+    """An optimizer for training."""
 
-    Attributes:
-        rate: the peak of its learning rate, for batches of 256 images.
-        settings: arguments of its class in addition to the learning rate. The baseline is trained without them.
-        own: a function that takes the module `keras` and returns the class; None for the class of Keras that has the
-            optimizer's name.
-    """
-
-    rate: float
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    own: Callable[[Any], Any] | None = None
+    rate: float  # peak learning rate for batches of 256 images
+    settings: Mapping[str, Any] = field(default_factory=dict)  # other arguments of its class; not for the baseline
+    own: Callable[[Any], Any] | None = None  # returns the class, given the module `keras`; None: Keras's of that name
 
 
 _ADAM = {"beta_1": 0.7, "beta_2": 0.9}  # a shorter memory, for a run of a few hundred steps
@@ -47,7 +40,7 @@ OPTIMIZERS = {
 
 
 def create(name: str, *, tuned: bool = True) -> Any:
-    """Return a new optimizer of OPTIMIZERS, with its settings if `tuned`. This imports TensorFlow.
+    """Create an optimizer of OPTIMIZERS, with its settings if `tuned`. This imports TensorFlow.
 
     Raises:
         UsageError: Keras has no optimizer of that name, and the entry has no class of its own.

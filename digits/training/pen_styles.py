@@ -2,10 +2,10 @@
 
 MNIST's writers are Americans of the 1990s. Elsewhere a 1 has a flag and perhaps a foot, a 7 has a bar, a 9 a small head
 and a curled tail, a 6 a small bowl, and a 4 is open. A few thousand of these among the training images suffice for a
-network to read them; dev/bench/pens.py measures it on real pen drawings.
+network to recognise such digits; dev/bench/pens.py measures this on real pen drawings.
 
-A glyph is drawn in a box that is 1 high and about 1 wide, x to the right and y down. It is then placed as MNIST's
-digits are: 20 pixels on the longer side, the centre of mass in the middle of 28 x 28.
+A glyph is drawn in a box that is 1 high and about 1 wide, x to the right and y down. It is then placed like MNIST's
+digits: 20 pixels on the longer side, the centre of mass in the middle of 28 x 28 pixels.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _six(rng: Random) -> list[Points]:
 
 
 def _seven(rng: Random) -> list[Points]:
-    """Draw a 7 with a bar, in one stroke or with the bar as a second one."""
+    """Draw a 7 with a bar, in one stroke or in two."""
     between = rng.uniform
     left, right = between(0.05, 0.3), between(0.6, 0.95)
     top = _curve((left, between(0, 0.1)), ((left + right) / 2, between(-0.06, 0.05)), (right, between(-0.02, 0.06)))
@@ -136,7 +136,7 @@ def _arc(x: float, y: float, wide: float, high: float, start: float, end: float)
 
 
 def _curve(*through: tuple[float, float], steps: int = 5) -> Points:
-    """Return a Catmull-Rom spline through the points, with `steps` points for each of its parts."""
+    """Return a Catmull-Rom spline through the points, with `steps` points per segment."""
     p = np.array(through)
     p = np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
     a, b, c, d = (p[i : len(p) - 3 + i, None] for i in range(4))

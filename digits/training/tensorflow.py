@@ -1,7 +1,7 @@
 """TensorFlow and Keras, configured for this machine: import `tf`, `keras` and `layers` from here.
 
-The import takes seconds. It sets the environment variables below if they are not set, and writes nothing to standard
-error unless it fails; it changes nothing else in the process.
+The import takes seconds. It sets the environment variables below unless they are set, and changes nothing else in the
+process. It writes to standard error only if it fails.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["keras", "layers", "quiet", "tf"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what TensorFlow's C++ code writes to standard error; write it only if the block fails.
+    """Buffer the standard error output of TensorFlow's C++ code, and write it only if the block fails.
 
-    TensorFlow's own log level has no effect on its first lines, which contain nothing a user can act on.
+    TensorFlow's log level does not apply to its first lines, which contain nothing that a user can act on.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -41,7 +41,7 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def _without(names: list[str]) -> Iterator[None]:
     """Make imports of the packages `names` fail in this block, as if they were not installed."""
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type] # None is Python's own mark for it
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type] # Python refuses to import a module set to None
     try:
         yield
     finally:
@@ -62,7 +62,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if _has_avx2():
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# Keras imports these if they are installed, for plots and wrappers that we do not use. It takes nearly half of its
+# Keras imports these if they are installed, for plots and wrappers that we do not use. They take nearly half of Keras's
 # import time.
 _UNUSED = [name for name in ("matplotlib", "pandas", "scipy", "sklearn") if name not in sys.modules]
 
@@ -71,7 +71,7 @@ with quiet(), _without(_UNUSED):
     import tensorflow as tf
     from keras import layers
 
-    # The search for GPUs is done here because it writes to standard error. By default a GPU adds in any order, so that
-    # the same seed gives different weights; a fixed order costs no time here (docs/performance.md).
+    # GPUs are searched here because that writes to standard error. By default a GPU adds numbers in any order, so that
+    # the same seed gives different weights; a fixed order takes no more time for our networks (docs/performance.md).
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()

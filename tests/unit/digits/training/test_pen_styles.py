@@ -44,7 +44,7 @@ def test_a_network_trained_on_glyphs_reads_them(
     """Trained on 10,000 images with the preset's share of glyphs, the network reads many more of them."""
     import dataclasses
 
-    from digits.training import fit
+    from digits.training import fit, recipe
 
     train = fetch.fetch("mnist", str(mnist_folder), tmp_path).train
     glyphs, labels = generate(500, seed=99)
@@ -54,7 +54,7 @@ def test_a_network_trained_on_glyphs_reads_them(
         trained = fit.train(
             (train.images[:10000], train.labels[:10000]),
             (glyphs, labels),
-            fit.TrainingConfig(preset="test", epochs=2),
+            recipe.TrainingConfig(preset="test", epochs=2),
         )
         accuracy[share] = trained.history[-1].val_accuracy
     assert accuracy[PRESETS["fast"].generated_share] > accuracy[0.0] + 0.2, accuracy
