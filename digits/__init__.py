@@ -1,7 +1,7 @@
 """The library and the command `digits`: from a data set to a handwritten-digit classifier behind a KServe endpoint.
 
 `digits.cli`, the command, is the top layer and imports `pipeline`, `backends` and `web_app`. Everything else in this
-package knows no engine: it imports neither kfp nor docker nor kubernetes.
+package is independent of engines: it imports neither kfp nor docker nor kubernetes.
 """
 
 import os

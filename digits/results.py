@@ -1,10 +1,10 @@
 """The results of the steps: one frozen dataclass each. Some of them are a run's outputs.
 
-KFP passes a result from step to step as a dict of JSON values; `read` turns it back:
+KFP passes a result from step to step as a dict of JSON values, from which `read` rebuilds the result:
 
     data = read(FetchedData, {"dataset": "mnist", "digest": "6a12…", "train_count": 60000.0, …})
 
-A digest is a hex SHA-256, as everywhere.
+All digests are hex SHA-256.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CollectedFeedback:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The digests of the sets that a model is trained on, selected by and tested on."""
+    """The digests of the training, validation and test sets."""
 
     train: str
     validation: str
@@ -56,7 +56,7 @@ class TrainedModel:
     files: str  # digest of the exported files
     weight_count: int
     seconds: float  # of training alone
-    parameters: dict[str, Any]  # as chosen, with the preset's values in the place of 0
+    parameters: dict[str, Any]  # the user's, with the preset's values instead of 0
     code: str  # digest of the code that trained it
     libraries: dict[str, str]  # versions
 
@@ -86,7 +86,7 @@ class DeployedRelease:
 
 @dataclass(frozen=True)
 class RunOutputs:
-    """The outputs of a run, besides its report."""
+    """The outputs of a run, apart from its report."""
 
     data: FetchedData
     feedback: CollectedFeedback
@@ -106,7 +106,7 @@ class Lineage:
 
     @classmethod
     def read(cls, data: Json, feedback: Json, prepared: Json, trained: Json) -> Lineage:
-        """Rebuild it from KFP's parameters."""
+        """Rebuild the lineage from the dicts that KFP passes."""
         return cls(
             read(FetchedData, data),
             read(CollectedFeedback, feedback),
@@ -145,7 +145,7 @@ def read(kind: type[Result], value: Json) -> Result:
 def normalize_numbers(value: Any) -> Any:
     """Turn each integral float in `value` into an int.
 
-    KFP passes every number in a dict as a double, and digests are taken over the JSON text.
+    KFP passes every number in a dict as a double, and digests are computed over the JSON text.
     """
     if isinstance(value, dict):
         return {key: normalize_numbers(item) for key, item in value.items()}

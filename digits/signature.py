@@ -1,4 +1,4 @@
-"""The model's signature: what training exports, what a manifest and MLflow state, and what the endpoint serves."""
+"""The model's inputs and outputs, for the export, the manifest, MLflow and the endpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Tensor:
 
     @property
     def dtype(self) -> str:
-        """NumPy's name of the datatype."""
+        """Return NumPy's name of the datatype."""
         return _DTYPES[self.datatype]
 
     def metadata(self) -> dict[str, Any]:
@@ -26,7 +26,7 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-IMAGE = Tensor("image", "FP32", (-1, 28, 28, 1))  # 0 paper to 1 ink
+IMAGE = Tensor("image", "FP32", (-1, 28, 28, 1))  # from 0 (paper) to 1 (ink)
 PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))
 CLASS = Tensor("class", "INT64", (-1,))  # the most likely class, added by the endpoint
 

@@ -1,6 +1,6 @@
-"""The components and the Kubeflow Pipelines definition. The work itself is in `digits`.
+"""The components and the Kubeflow Pipelines definition. The steps themselves are in `digits.steps`.
 
-These names are here, and not in the definition, because importing that imports kfp.
+The names below are not in `pipeline.definition`, because importing that module imports kfp.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """The seven components. Each calls one function of `digits.steps` and declares its outputs.
 
-KFP ships a component as its source text, so each imports what it needs inside. Nothing is installed at start: the image
-(or this interpreter) has everything. An output that is a step's result is a dict of the fields of its class in
-`digits.results`. `code` and `feedback_digest` are parameters only to be part of the cache key.
+KFP ships a component as the source text of its function, so each imports modules inside. Nothing is installed at start:
+the image (or this interpreter) has everything. A step's result is passed as a dict of the fields of its class in
+`digits.results`. `code` and `feedback_digest` are parameters only because the cache key must contain them.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
-# Backends replace it by their own image. kfp.local requires "python" in the name, and never pulls an image with a tag.
+# Backends replace it by their own image. kfp.local requires "python" in the name, and pulls no image that has a tag.
 IMAGE = "digits-python:local"
 
 
@@ -150,7 +150,7 @@ def evaluate(
         metrics.log_metric(name, value)
     confusion.log_confusion_matrix([str(label) for label in range(len(result.confusion))], result.confusion)
     confusion.log_roc_curve(*(list(column) for column in zip(*result.roc, strict=True)))
-    # KFP keeps these values in metadata only, but its local cache accepts only artifacts that are files.
+    # KFP stores these values as metadata only, but its local cache accepts only artifacts with a file.
     files.write_json(Path(metrics.path), metrics.metadata)
     files.write_json(Path(confusion.path), confusion.metadata)
 
@@ -197,7 +197,7 @@ def deploy(data: dict, feedback: dict, trained: dict, published: dict, store: st
 ):
     """Put the champion behind the endpoint, and emit the run's outputs as one event.
 
-    The event is for engines that do not return outputs, such as Kubeflow's API: they still have this step's log.
+    Engines that do not return outputs, such as Kubeflow's API, have the event in this step's log.
     """
     from dataclasses import asdict
 

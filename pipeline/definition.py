@@ -1,4 +1,4 @@
-"""The one definition: seven steps, the same on every engine."""
+"""The pipeline's definition: seven steps, the same on every engine."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -24,18 +24,18 @@ class Task(Protocol):
 
     @property
     def outputs(self) -> Mapping[str, Any]:
-        """Return its results and artifacts by name."""
+        """Return the step's results and artifacts by name."""
 
 
 class AddTask(Protocol):
     """Adds a step to a pipeline, or runs it."""
 
     def __call__(self, component: Any, *, cached: bool = True, **inputs: Any) -> Task:
-        """Add `component` with these inputs. Unless it is `cached`, it runs even if nothing changed."""
+        """Add `component` with these inputs. If not `cached`, it runs even if nothing changed."""
 
 
 def define(add: AddTask) -> Callable[..., Any]:
-    """Return the pipeline as a function of its parameters, which adds its steps by `add`."""
+    """Return the pipeline as a function of its parameters, which calls `add` for each step."""
 
     def digits_recognizer(
         epochs: int = DEFAULTS.epochs,
@@ -133,10 +133,9 @@ def unchanged(task: dsl.PipelineTask) -> None:
 
 
 def build(configure: Configure = unchanged) -> Any:
-    """Return the pipeline as KFP's component.
+    """Return the pipeline as a KFP component.
 
-    Args:
-        configure: called with each task; a backend sets there what only its engine has (image, secrets, limits).
+    `configure` is called with each task, so that a backend can set what only its engine has (image, secrets, limits).
     """
 
     def add(component: Any, *, cached: bool = True, **inputs: Any) -> dsl.PipelineTask:
@@ -152,10 +151,7 @@ def build(configure: Configure = unchanged) -> Any:
 def compile_to(path: Path, configure: Configure = unchanged, defaults: dict[str, Any] | None = None) -> None:
     """Write the compiled pipeline, and the platform spec that only a cluster needs, to `path` as YAML.
 
-    Args:
-        path: the file.
-        configure: as for `build`.
-        defaults: of parameters, in the place of the definition's.
+    `configure` is as for `build`. `defaults` replaces the defaults of those parameters.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part.yaml")

@@ -1,8 +1,8 @@
-"""Publishing a trained model: manifest, gate, ledger and MLflow, in an order that survives an interruption.
+"""Publishing of a trained model: manifest, gate, ledger and MLflow, in an order that survives an interruption.
 
-The release is complete in the store before anything refers to it, and MLflow has its training logged before the ledger
-makes it the champion. What follows that ledger entry (the record of the decision, TensorFlow Serving's layout, MLflow's
-aliases) is repaired when the same model is published again.
+The release is complete in the store before anything refers to it. Its training is logged in MLflow before the ledger
+makes it the champion. The later writes (the decision in MLflow, TensorFlow Serving's layout, MLflow's aliases) are
+repeated when the same model is published again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from digits.store import ObjectStore
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model, with what its manifest, MLflow and the gate need."""
+    """A trained model, with the data for its manifest, for MLflow and for the gate."""
 
     model: Path  # the folder of the exported model
     test: Dataset
@@ -57,10 +57,10 @@ class Candidate:
 def publish_candidate(
     settings: Settings, store: ObjectStore, candidate: Candidate, experiment: str
 ) -> tuple[PublishedRelease, str]:
-    """Publish a candidate and log it to the MLflow experiment. Returns the release and the report as HTML."""
+    """Publish a candidate and log it to the MLflow experiment. Return the release and the report as HTML."""
     version, digest = candidate.version, candidate.digest
     with mlflow_log.current_run(settings, experiment, version) as run_id:
-        # The run names the release before the release names the run, so that `digits verify` finds both at any time.
+        # MLflow's run names the release before the manifest names the run, so that `digits verify` always finds both.
         mlflow_log.name_release(settings, run_id, version, digest)
         manifest = write_release(store, candidate.model, _manifest(candidate, run_id))
         _log(settings, run_id, manifest, candidate)
@@ -94,9 +94,9 @@ def publish_candidate(
 
 def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
     """Return the manifest without the files' digests, which `write_release` adds."""
-    first = int(candidate.evaluation.correct().argmax())  # the first test image that the model recognises
-    image = candidate.test.images[first : first + 1]
     evaluation = candidate.evaluation
+    first = int(evaluation.correct().argmax())  # the first test image that the model recognises
+    image = candidate.test.images[first : first + 1]
     return {
         "name": "digits",
         "version": candidate.version,
@@ -110,7 +110,7 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
 
 
 def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:
-    """Promote the candidate if it passes. If the champion changes meanwhile, it is compared with the new one."""
+    """Promote the candidate if it passes. If the champion changes meanwhile, decide again against the new champion."""
     decisions: list[gate.Decision] = []
 
     def recheck(champion: str) -> str | None:
@@ -124,17 +124,17 @@ def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:
 
 
 def _decide(store: ObjectStore, champion: str, candidate: Candidate) -> gate.Decision:
-    """Compare the candidate with `champion`, a version; '' if there is none."""
+    """Decide on the candidate, given the version of the champion, or '' if there is none."""
     correct, version = candidate.evaluation.correct(), candidate.version
     if not champion:
         return gate.decide(correct, None, min_accuracy=candidate.min_accuracy)
     if earlier := [entry.n for entry in ledger.entries(store) if entry.version == version]:
-        # It was replaced or rolled back on purpose; a run of the same data and settings must not undo that.
-        remedy = f"digits promote {version} brings it back"
-        return gate.Decision(False, f"it was the champion before (ledger entry {earlier[-1]}); {remedy}")
+        # The release was replaced or rolled back; another run with the same data and settings must not undo that.
+        reason = f"it was the champion before (ledger entry {earlier[-1]}); digits promote {version} brings it back"
+        return gate.Decision(False, reason)
     own, other = candidate.about["data"]["dataset"], releases.load(store, champion)["data"]["dataset"]
     if other not in {own, catalog.FALLBACK}:
-        # Tested on its own data set, a model of other data would always win. The fallback's champion may be replaced.
+        # A model would always win on the test set of its own data. A champion of the fallback data may be replaced.
         return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
     with tempfile.TemporaryDirectory() as folder:
         releases.download(store, champion, Path(folder), only="model.onnx")

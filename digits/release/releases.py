@@ -2,8 +2,8 @@
 
     models/digits/<version>/    saved_model/ model.onnx model.keras architecture.json, and written last: manifest.json
 
-A version is the start of the release's digest, which covers what determines the release (weights, data, code,
-parameters) but not when or by which run it was made: the same content always gets the same version.
+A version is the start of the release's digest. The digest covers weights, data, code and parameters, but neither the
+time nor the run, so the same content always has the same version.
 `digits.release.ledger` records which release is the champion.
 """
 
@@ -19,19 +19,18 @@ from digits.store import ObjectStore
 
 MODELS = "models/digits/"
 MANIFEST = "manifest.json"
-
 COPY_AGAIN = "copy the release's whole folder from the store again"
 
 Manifest = dict[str, Any]
 
 
 def identity(*, weights: str, data: dict[str, Any], code: str, parameters: dict[str, Any]) -> str:
-    """Return a release's digest: hex SHA-256 over what determines the release."""
+    """Return a release's digest, the hex SHA-256 over the arguments."""
     return sha256_of(canonical_json({"weights": weights, "data": data, "code": code, "parameters": parameters}))
 
 
 def version_from_digest(digest: str) -> str:
-    """Return a release's version: twelve hex digits, all of one length, so that none is a prefix of another."""
+    """Return a release's version: twelve hex digits. As all have this length, none is a prefix of another."""
     return digest[:12]
 
 
@@ -41,12 +40,12 @@ def release_prefix(version: str) -> str:
 
 
 def release_uri(store: ObjectStore, version: str) -> str:
-    """Return a release's address. It ends in '/', or KServe's initializer would fetch version 10 with version 1."""
+    """Return a release's address. It ends in '/', because KServe's initializer downloads all keys with that prefix."""
     return f"{store.uri.rstrip('/')}/{release_prefix(version)}"
 
 
 def load(store: ObjectStore, version: str) -> Manifest:
-    """Return the manifest of a release. Raises ReleaseError if there is none or it is damaged."""
+    """Return the manifest of a release. Raises ReleaseError if the manifest is missing or damaged."""
     try:
         manifest: Manifest = json.loads(store.get(release_prefix(version) + MANIFEST))
         if manifest["version"] != version or version_from_digest(manifest["digest"]) != version:
@@ -78,7 +77,7 @@ def list_releases(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
 
 
 def find(store: ObjectStore, start: str) -> str:
-    """Return the version that starts with `start`. Raises ReleaseError if there is none, or more than one."""
+    """Return the version that starts with `start`. Raises ReleaseError unless there is exactly one."""
     versions = {key.removeprefix(MODELS).split("/")[0] for key in store.keys(MODELS)}
     matches = sorted(version for version in versions if start and version.startswith(start))
     if start in matches:
@@ -90,7 +89,7 @@ def find(store: ObjectStore, start: str) -> str:
 
 
 def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") -> Manifest:
-    """Download the files of a release, or those whose path starts with `only`, into `folder`; check each digest.
+    """Download the files of a release whose path starts with `only` to `folder`, and the manifest; check each digest.
 
     Raises:
         ReleaseError: the release is missing or damaged.
@@ -107,7 +106,7 @@ def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") 
 
 
 def check_folder(folder: Path) -> Manifest:
-    """Check each file of a release in a local folder, and return its manifest. Only `model.onnx` must be there.
+    """Check the files of a release in a local folder, and return the manifest. Only `model.onnx` may not be missing.
 
     Raises:
         ReleaseError: there is no manifest or model, a file is a link, or a digest differs.
@@ -125,7 +124,7 @@ def check_folder(folder: Path) -> Manifest:
         path = folder / _check_name(name)
         try:
             if path.resolve() != root / name:
-                raise ReleaseError(f"{path} is a link, or in one; a release holds plain files", remedy=COPY_AGAIN)
+                raise ReleaseError(f"{path} is a link or below one; a release has plain files only", remedy=COPY_AGAIN)
             actual = sha256_of(path) if path.is_file() else ""
         except (OSError, ValueError) as exc:
             raise ReleaseError(f"{path} cannot be read: {exc}", remedy="allow this user to read it") from exc

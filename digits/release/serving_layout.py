@@ -7,20 +7,20 @@ from digits.release import ledger, releases
 from digits.store import ObjectStore
 
 SERVING = "models/detect-digits/"
-MAX_VERSIONS = 2  # kept in the store
+MAX_VERSIONS = 2
 
 
 def write_serving_layout(store: ObjectStore) -> str:
-    """Copy the champion's SavedModel to `models/detect-digits/<n>/`, n its ledger number. Return that prefix.
+    """Copy the champion's SavedModel to `models/detect-digits/<n>/`, and return this prefix. n is its ledger number.
 
-    TensorFlow Serving serves the highest number, so its stock runtime follows the champion. Older numbers are deleted.
+    TensorFlow Serving serves the highest number, so the runtime follows the champion. Only MAX_VERSIONS are kept.
     """
     champion = ledger.newest(store)
     if champion is None:
         raise ReleaseError("there is no champion yet", remedy="digits run")
     prefix = f"{SERVING}{champion.n}/"
     files = releases.load(store, champion.version)["files"]
-    # The graph is copied last, because a version without it is not loaded.
+    # The graph is copied last, because TensorFlow Serving does not load a version without a graph.
     for name in sorted((n for n in files if n.startswith("saved_model/")), key=lambda n: n.endswith("saved_model.pb")):
         key = prefix + name.removeprefix("saved_model/")
         if not store.exists(key):

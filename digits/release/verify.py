@@ -1,4 +1,4 @@
-"""Checks of a release along the chain data -> run -> model -> endpoint."""
+"""Checks of a release along the chain from the data through the run and the model to the endpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from digits.store import ObjectStore
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check: its name, whether it passed, and a sentence about what was found."""
+    """The result of one check. `detail` is a sentence for the user."""
 
     name: str
     passed: bool
@@ -24,15 +24,9 @@ class Check:
 
 
 def verify(settings: Settings, store: ObjectStore, version: str, endpoint: str = "") -> Iterator[Check]:
-    """Check a release, in the order in which data flows. Later checks run even if earlier ones fail.
+    """Yield the result of each check of a release, in the order of the chain. '' for `endpoint` skips its check.
 
-    Without a manifest only the first check runs.
-
-    Args:
-        settings: the settings; they name MLflow's server or database.
-        store: the store of the release.
-        version: the version of the release.
-        endpoint: address of an endpoint that should serve the release; '' skips that check.
+    Later checks run even if earlier ones fail, but without a manifest only the first runs.
     """
     chain = Chain(settings, store, version, endpoint)
     yield _result("release", chain.read_manifest)
@@ -54,13 +48,13 @@ def _result(name: str, check: Callable[[], str]) -> Check:
         return Check(name, False, exc.message)
     except KeyError as exc:
         return Check(name, False, f"the manifest lacks {exc}")
-    except Exception as exc:  # noqa: BLE001 # a check that cannot be made is not passed, whatever the reason
+    except Exception as exc:  # noqa: BLE001 # a check that cannot be completed has failed, whatever the reason
         return Check(name, False, f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}")
 
 
 @dataclass
 class Chain:
-    """A release and what it is checked against. Each check returns a detail for the user, or raises."""
+    """The checks of one release. Each returns a detail for the user, or raises."""
 
     settings: Settings
     store: ObjectStore
@@ -74,19 +68,19 @@ class Chain:
         return f"manifest of {self.manifest['created']}"
 
     def check_data(self) -> str:
-        """Check that the data set is the published one, if it is one of the catalogue's."""
+        """Check that a data set of the catalogue has its published digest."""
         name, source = self.manifest["data"]["dataset"], self.manifest["data"]["source"]
         if name in catalog.SOURCES and catalog.SOURCES[name].digest() != source:
             raise ReleaseError(f"its digest of {name} is not the published one: {source}")
         return f"{name} {source[:12]}, training set {self.manifest['data']['train'][:12]}"
 
     def check_identity(self) -> str:
-        """Check that the release's digest is that of its data, code, parameters and weights."""
+        """Check that the release's digest matches its data, code, parameters and weights."""
         expected = releases.identity(
             **{name: self.manifest[name] for name in ("weights", "data", "code", "parameters")}
         )
         if expected != self.manifest["digest"]:
-            raise ReleaseError(f"digest {self.manifest['digest'][:12]} is not that of its data, code, and weights")
+            raise ReleaseError(f"digest {self.manifest['digest'][:12]} does not match its data, code and weights")
         return f"digest {expected[:12]} over data, code, parameters and weights"
 
     def check_files(self) -> str:
@@ -98,7 +92,7 @@ class Chain:
         return f"{len(self.manifest['files'])} files"
 
     def check_run(self) -> str:
-        """Check that MLflow's run and registry name this release, and MLflow's copy of the manifest is the same."""
+        """Check that MLflow's run and registry name this release, and that MLflow's copy of the manifest is equal."""
         run_id = self.manifest["mlflow_run"]
         with connect(self.settings) as client:
             tags = client.get_run(run_id).data.tags

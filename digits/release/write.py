@@ -1,6 +1,6 @@
-"""Writing of a release: its files first, its manifest last, and no file is ever replaced.
+"""Writing of a release: the files first, the manifest last. No file is ever replaced.
 
-All writers upload in the same order and stop at the first foreign file, so exactly one of several finishes.
+All writers upload in the same order and stop at the first file with other content, so exactly one of several finishes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from digits.files import sha256_of
 from digits.release.releases import MANIFEST, Manifest, load, release_prefix
 from digits.store import ObjectStore
 
-OTHER_WRITER_SECONDS = 60.0  # how long another writer, whose files are in the store, may take to finish
+OTHER_WRITER_SECONDS = 60.0  # in which another writer, whose files are in the store, must finish
 
 
 def write_release(store: ObjectStore, folder: Path, manifest: Manifest) -> Manifest:
-    """Write the release whose files are in `folder`; add their digests to the manifest and write it last.
+    """Write the files in `folder` as a release, add their digests to the manifest, and write the manifest last.
 
-    Returns the stored manifest; of a release that was written before, the earlier one, unchanged.
+    Return the stored manifest. If the release exists already, this is the earlier one, unchanged.
 
     Raises:
-        ReleaseError: the store has another file in the place of one, and no other writer completes the release.
+        ReleaseError: a file in the store has other content, and no other writer completes the release.
     """
     version, prefix = manifest["version"], release_prefix(manifest["version"])
     if store.exists(prefix + MANIFEST):
@@ -44,8 +44,8 @@ def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Mani
     """Copy a release from store to store; check each file and write the manifest last. Return the manifest.
 
     Raises:
-        ReleaseError: the release in `source` is missing or damaged; or `target` has another file in the place of one,
-            and no other writer completes the release.
+        ReleaseError: the release in `source` is missing or damaged; or a file in `target` has other content, and no
+            other writer completes the release.
     """
     prefix = release_prefix(version)
     if not target.exists(prefix + MANIFEST):
@@ -61,7 +61,7 @@ def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Mani
 
 
 def _write_file(store: ObjectStore, key: str, content: bytes, digest: str) -> str:
-    """Write a file if there is none. Return the digest of a different file that is there, else ''."""
+    """Write a file unless it exists. Return the digest of the existing file if its content differs, else ''."""
     if store.create(key, content):
         return ""
     actual = sha256_of(store.get(key))
@@ -75,7 +75,7 @@ def _wait_for_other_writer(store: ObjectStore, version: str, name: str, expected
             raise ReleaseError(
                 f"{store.uri} has another {prefix}{name}: expected SHA-256 {expected}, found {actual}; "
                 f"no other writer completed the release with it",
-                remedy=f"delete {store.uri}/{prefix}, which is no release without a manifest, and repeat this",
+                remedy=f"delete {store.uri}/{prefix}, which is incomplete (no manifest), and repeat the command",
             )
         time.sleep(0.1)
     return load(store, version)
