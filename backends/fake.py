@@ -48,22 +48,18 @@ class FakeBackend:
         """See Backend. Nothing is needed."""
 
     def host_settings(self) -> Settings:
-        """See Backend."""
         return self.settings
 
     def endpoint(self) -> str:
-        """See Backend."""
         return ENDPOINT if self.served else ""
 
     def redeploy(self) -> str:
-        """See Backend."""
         return self._serve(ledger.champion(open_store(self.settings))) if self.served else ""
 
     def close(self) -> None:
         """See Backend. Nothing is open."""
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
-        """See Backend."""
         settings, started = self.settings, time.monotonic()
         dataset = fetch.resolve(request.parameters.get("dataset", AUTO), settings.data, settings.home / "data")
         fetch.check_place(dataset, settings.data)

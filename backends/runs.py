@@ -114,7 +114,7 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
 
 
 def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) -> Path:
-    """Return the folder for the results of a run's steps: the shared cache `name`, or one of its own with --no-cache.
+    """Return the folder for the results of a run's steps: the shared cache `name`, or with --no-cache its own folder.
 
     A resumed run uses the cache of the run that it continues.
     """

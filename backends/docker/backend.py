@@ -72,7 +72,6 @@ class DockerBackend(LocalBackend):
                 containers.remove(container)
 
     def host_settings(self) -> Settings:
-        """See Backend."""
         minio.check(self.settings)
         return minio.host_settings(self._client, self.settings)
 
@@ -84,7 +83,6 @@ class DockerBackend(LocalBackend):
         return settings
 
     def step_endpoint(self) -> str:
-        """See LocalBackend."""
         return predictor.CONTAINER_URL
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
@@ -95,7 +93,6 @@ class DockerBackend(LocalBackend):
         return result
 
     def endpoint(self) -> str:
-        """See Backend."""
         container = predictor.running(self._client, self.settings)
         return predictor.url(container) if container else ""
 
@@ -116,7 +113,6 @@ class DockerBackend(LocalBackend):
                 containers.remove(container)
 
     def close(self) -> None:
-        """See Backend."""
         if self._connected is not None:
             self._connected.close()
             self._connected = None

@@ -19,13 +19,7 @@ from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import get_scheme, schemes
 
 # Variables that are passed from the environment of the engine's process.
-PASSED = (
-    events.VARIABLE,
-    *mlflow_client.CREDENTIALS,
-    ENDPOINT_VARIABLE,
-    "TF_CPP_MIN_LOG_LEVEL",
-    "PYTHONUNBUFFERED",
-)
+PASSED = (events.VARIABLE, *mlflow_client.CREDENTIALS, ENDPOINT_VARIABLE, "TF_CPP_MIN_LOG_LEVEL", "PYTHONUNBUFFERED")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 

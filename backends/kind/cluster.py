@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
@@ -123,7 +122,9 @@ def _create(settings: Settings, name: str, report: Report) -> None:
     if name in _clusters():
         complete = path.is_file()  # the kubeconfig is written last
         if not complete:
-            _fetch_kubeconfig(path, name)
+            with contextlib.suppress(ProgramError):  # an incomplete cluster has none
+                program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={path}")
+                path.chmod(0o600)
         program("docker", "start", f"{name}-control-plane")
         if answers(settings, within=API_SECONDS):
             report(f"cluster {name} exists")
@@ -145,12 +146,6 @@ def _create(settings: Settings, name: str, report: Report) -> None:
             seconds=CREATE_SECONDS)  # fmt: skip
     part.chmod(0o600)
     part.replace(path)
-
-
-def _fetch_kubeconfig(path: Path, name: str) -> None:
-    with contextlib.suppress(ProgramError):  # an incomplete cluster has none
-        program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={path}")
-        path.chmod(0o600)
 
 
 def _install_kserve(settings: Settings, report: Report) -> None:

@@ -110,10 +110,7 @@ def inference_service(
                 "scaleMetric": "cpu",
                 "scaleTarget": 80,
                 **(scaling or {}),
-                "deploymentStrategy": {
-                    "type": "RollingUpdate",
-                    "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
-                },
+                "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "model": model,
             }
         },

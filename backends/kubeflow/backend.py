@@ -40,7 +40,6 @@ class KubeflowBackend:
         self.api = Pipelines(settings)
 
     def check(self) -> None:
-        """See Backend."""
         self.api.check()
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
@@ -106,7 +105,6 @@ class KubeflowBackend:
         return self.settings
 
     def redeploy(self) -> str:
-        """See Backend."""
         if not self.endpoint():
             return ""
         from backends.kserve import rollout
@@ -118,7 +116,6 @@ class KubeflowBackend:
         return rollout.deploy(self.settings, manifest, releases.release_uri(store, manifest["version"]))
 
     def close(self) -> None:
-        """See Backend."""
         self.api.close()
 
     def _refuse_unless_ended(self, run: runs.Run) -> None:
@@ -141,8 +138,7 @@ class KubeflowBackend:
         if observed.state == SUCCEEDED != record["state"]:
             run.update(state=SUCCEEDED)
             raise UsageError(
-                f"run {run.id} has succeeded on Kubeflow: {self.api.url(run_id)}",
-                remedy="digits run, for another run",
+                f"run {run.id} has succeeded on Kubeflow: {self.api.url(run_id)}", remedy="digits run, for another run"
             )
 
     def _wait(self, run_id: str, steps: dict[str, StepState], watch: Watch) -> Observed:

@@ -7,9 +7,9 @@ All steps call the last one `executor`, so only its log shows to which step it b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,17 +81,13 @@ def pod_name(node: str, *, retries: int) -> str:
 
 def events_of(log: str, step: str) -> list[Event]:
     """Return the events of `step` in a pod's log, oldest first."""
-    return [event for event in _events(log) if event["step"] == step]
-
-
-def _events(log: str) -> Iterator[Event]:
+    events = []
     for line in log.splitlines():
-        try:
+        with contextlib.suppress(ValueError):  # a line that was cut off
             event = json.loads(line) if line.startswith("{") else None
-        except ValueError:  # cut off
-            continue
-        if isinstance(event, dict) and {"event", "step", "time"} <= event.keys():
-            yield event
+            if isinstance(event, dict) and {"event", "step", "time"} <= event.keys() and event["step"] == step:
+                events.append(event)
+    return events
 
 
 def _state(task: Any, driver: Any) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from backends import runs
-from backends.base import FAILED, SUCCEEDED, Request, Result, Watch, with_champion
+from backends.base import FAILED, SUCCEEDED, Backend, Request, Result, Watch, with_champion
 from backends.local.failures import step_failed
 from backends.local.supervisor import supervise
 from digits import events
@@ -36,25 +36,15 @@ class EngineParts(NamedTuple):
     configure: Callable[[Any], Any]  # called with each task of the definition
 
 
-class LocalBackend(ABC):
+class LocalBackend(Backend):
     """Runs the definition by kfp.local. See `backends.base.Backend` for the contract."""
-
-    name: str
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     @abstractmethod
-    def check(self) -> None:
-        """See Backend."""
-
-    @abstractmethod
     def prepare(self, watch: Watch) -> Settings:
         """Start the object store and endpoint of a run. Returns the settings by which this machine reaches them."""
-
-    @abstractmethod
-    def host_settings(self) -> Settings:
-        """See Backend."""
 
     @abstractmethod
     def step_settings(self) -> Settings:
@@ -65,19 +55,12 @@ class LocalBackend(ABC):
         """Return the address of the endpoint as the steps reach it."""
 
     @abstractmethod
-    def endpoint(self) -> str:
-        """See Backend."""
-
-    @abstractmethod
     def engine_parts(self, run: runs.Run) -> EngineParts:
         """Return the parts for the engine of `run`. Called in the engine's process, with the steps' settings."""
 
     @abstractmethod
     def remove_leftovers(self, run: runs.Run) -> None:
         """Remove what a run that did not succeed may have left behind, other than processes."""
-
-    def close(self) -> None:  # noqa: B027 # most backends hold nothing open
-        """See Backend."""
 
     def redeploy(self) -> str:
         """See Backend. The predictor loads the champion by itself; this waits until it serves it."""
@@ -87,7 +70,6 @@ class LocalBackend(ABC):
         return url
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
-        """See Backend."""
         home = self.settings.home
         for dead in runs.reap_dead_runs(home):
             self.remove_leftovers(dead)

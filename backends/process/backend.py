@@ -28,24 +28,19 @@ class ProcessBackend(LocalBackend):
         return self.settings
 
     def host_settings(self) -> Settings:
-        """See Backend."""
         return self.settings
 
     def step_settings(self) -> Settings:
-        """See LocalBackend."""
         return self.settings
 
     def step_endpoint(self) -> str:
-        """See LocalBackend."""
         return predictor.ensure(self.settings).url
 
     def endpoint(self) -> str:
-        """See Backend."""
         state = predictor.running(self.settings)
         return state.url if state else ""
 
     def engine_parts(self, run: runs.Run) -> EngineParts:
-        """See LocalBackend."""
         del run
         from kfp import local
 
@@ -62,11 +57,7 @@ def start_step(step: str, command: list[str], environment: dict[str, str], log: 
     del step
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | environment,
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
         )
         try:
             return process.wait(STEP_SECONDS)

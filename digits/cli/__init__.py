@@ -19,7 +19,7 @@ import click
 from digits import __version__
 from digits.errors import DigitsError, mask_url
 
-# {command: (module of digits.cli, with ":function" if it differs from the command's name; one line of help)}
+# {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
 COMMANDS = {
     "up": ("up", "Run the pipeline, serve the model and open the drawing page."),
     "run": ("run", "Run the pipeline."),
@@ -109,9 +109,9 @@ def _exit_with(exc: DigitsError) -> NoReturn:
 
 
 def _describe_bug(exc: Exception) -> DigitsError:
-    """Return an error that describes an unexpected exception.
+    """Return the error for an unexpected exception.
 
-    Its traceback is written to a file in DIGITS_HOME, or to standard error if that fails.
+    Writes its traceback to a file in DIGITS_HOME, or to standard error if that fails.
     """
     from digits.files import write_whole
     from digits.settings import Settings
@@ -134,7 +134,7 @@ def _describe_bug(exc: Exception) -> DigitsError:
 
 
 def _fail(message: str, remedy: str, code: int) -> NoReturn:
-    """Exit with `code`; with --json print the error as the one object first."""
+    """Exit with `code`. With --json, first print the error as the JSON object."""
     if "--json" in sys.argv:
         from digits.cli.common import emit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
@@ -33,14 +34,11 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
         if name not in images.IMAGES:
             raise UsageError(f"expected one of {', '.join(images.IMAGES)}, got {name!r}")
     needed = names or ("steps", "predictor", "web", *(() if settings.minio_image else ("minio",)))
-    client = containers.connect()
-    try:
+    with contextlib.closing(containers.connect()) as client:
         built = {
             name: images.ensure_image(client, settings, name, lambda text: click.echo(f"  {text}", err=True))
             for name in needed
         }
-    finally:
-        client.close()
     for reference in built.values():
         click.echo(f"  {reference}", err=True)
     if as_json:
@@ -58,9 +56,8 @@ def list_images(as_json: bool) -> None:
     from backends.docker import containers, images
 
     settings = Settings.load()
-    client = containers.connect()
     rows: list[dict[str, Any]] = []
-    try:
+    with contextlib.closing(containers.connect()) as client:
         for name in images.IMAGES:
             row: dict[str, Any] = {"name": name, "image": "", "present": False, "megabytes": 0}
             try:
@@ -72,8 +69,6 @@ def list_images(as_json: bool) -> None:
             except DigitsError as exc:
                 row["why"] = exc.message
             rows.append(row)
-    finally:
-        client.close()
     if as_json:
         emit({"images": rows})
         return

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("version")
-@click.option("--why", default="promoted by hand", help="Reason to record in the ledger.")
+@click.option("--why", default="promoted manually", help="Reason to record in the ledger.")
 @backend_option
 @json_option
 def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
-    """Make a release the champion without asking the gate.
+    """Make a release the champion, whatever the gate decided.
 
-    VERSION is the release's version or the first letters of it.
+    VERSION is the release's version or its first letters.
 
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
@@ -50,7 +50,7 @@ def rollback(backend: str | None, as_json: bool) -> None:
 
 
 def _apply(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
-    """Update TensorFlow Serving's layout, the endpoint and MLflow's aliases to a new champion."""
+    """Update TensorFlow Serving's layout, the endpoint and MLflow's aliases to the new champion."""
     from digits.release import mlflow_registry
     from digits.release.serving_layout import write_serving_layout
 

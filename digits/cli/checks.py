@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -18,19 +19,8 @@ PYTHONS = ((3, 11), (3, 12))
 MIN_GIGABYTES = 2
 # A file of one of these names in the working directory would be imported instead of the library.
 SHADOWED = (
-    "kfp",
-    "kserve",
-    "mlflow",
-    "keras",
-    "tensorflow",
-    "onnx",
-    "numpy",
-    "docker",
-    "minio",
-    "click",
-    "types",
-    "random",
-)
+    "kfp", "kserve", "mlflow", "keras", "tensorflow", "onnx", "numpy", "docker", "minio", "click", "types", "random",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,13 +95,10 @@ def check_store(settings: Settings) -> str:
     from backends import open_backend
     from digits.store import open_store
 
-    backend = open_backend(settings)
-    try:
+    with contextlib.closing(open_backend(settings)) as backend:
         store = open_store(backend.host_settings())
-        store.keys("promotions/digits/none/")  # a server of another kind may answer any request for a single object
+        store.keys("promotions/digits/none/")  # a listing, because another kind of server may answer a single get
         return store.uri
-    finally:
-        backend.close()
 
 
 def check_mlflow(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 
@@ -71,7 +72,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
 
 
 def _stop_predictor(settings: Settings) -> list[str]:
-    """Stop the predictor process and what killed runs left. Return what was stopped.
+    """Stop the predictor process and the processes of killed runs. Return a description of the predictor, if any.
 
     Raises:
         UsageError: a run is in progress.
@@ -94,7 +95,7 @@ def _remove_containers(settings: Settings) -> tuple[list[str], list[str], bool]:
     """Remove the containers, network and volume of this DIGITS_HOME from the Docker engine; keep the images.
 
     Returns:
-        (descriptions of what was removed, of what was kept, whether no Docker engine answered).
+        (descriptions of the removed objects, descriptions of the kept ones, whether no Docker engine answered).
     """
     from backends.docker import containers, images
 
@@ -104,10 +105,8 @@ def _remove_containers(settings: Settings) -> tuple[list[str], list[str], bool]:
         files = [str(path) for name in CONTAINER_FILES if (path := settings.home / name).exists()]
         kept = [f"containers and {', '.join(files)}: {exc.message}; run digits clean again when it does"]
         return [], kept if files else [], True
-    try:
+    with contextlib.closing(client):
         removed = containers.clean(client, settings)
         count = images.built(client)
-    finally:
-        client.close()
     prune = f"docker image prune --all --filter label={containers.ROLE_LABEL}"
     return removed, [f"{count} images, which all installations share ({prune})"] if count else [], False

@@ -1,4 +1,4 @@
-"""Copies corrections from the page of a kind cluster to this machine."""
+"""Copying corrections from a kind cluster to this machine."""
 
 from __future__ import annotations
 

@@ -27,13 +27,10 @@ LOCAL_BACKENDS = tuple(name for name in BACKENDS if name != "kubeflow")
 
 @contextlib.contextmanager
 def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
-    """Open a backend and its object store.
-
-    Args:
-        backend: the backend's name, or None for the settings' backend.
+    """Open a backend, by default that of the settings, and its object store.
 
     Yields:
-        (the settings with which this machine reaches the store and the endpoint, the store, the backend).
+        (the settings by which this machine reaches the store and the endpoint, the store, the backend).
 
     Raises:
         DigitsError: the backend or the store cannot be reached.
@@ -42,12 +39,10 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
     from digits.store import open_store
 
     settings = Settings.load()
-    opened = open_backend(dataclasses.replace(settings, backend=backend) if backend else settings)
-    try:
-        here = opened.host_settings()
-        yield here, open_store(here), opened
-    finally:
-        opened.close()
+    settings = dataclasses.replace(settings, backend=backend) if backend else settings
+    with contextlib.closing(open_backend(settings)) as opened:
+        settings = opened.host_settings()
+        yield settings, open_store(settings), opened
 
 
 def emit(answer: Any) -> None:
@@ -56,7 +51,7 @@ def emit(answer: Any) -> None:
 
 
 def wrap(text: str, indent: int) -> str:
-    """Break `text` at the terminal's width and indent its further lines; without a terminal return it unchanged."""
+    """Break `text` at the terminal's width and indent all lines but the first; without a terminal change nothing."""
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         return text
     width = max(min(shutil.get_terminal_size().columns, 120) - indent, 20)

@@ -19,15 +19,10 @@ from digits.settings import BACKENDS, Settings
     default=Path("pipeline.yaml"),
     help="File to write.  [pipeline.yaml]",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="kubeflow",
-    help="Backend to compile for.  [kubeflow]",
-)
+@click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend to compile for.  [kubeflow]")
 @json_option
 def compile_command(output: Path, backend: str, as_json: bool) -> None:
-    """Write the pipeline as YAML with what the backend needs. It contains no secret and no path of this machine.
+    """Write the pipeline as YAML, configured for a backend. It has no secrets and no paths of this machine.
 
     \b
     digits compile
@@ -37,14 +32,7 @@ def compile_command(output: Path, backend: str, as_json: bool) -> None:
 
 
 def write_pipeline(output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any]) -> None:
-    """Write the pipeline as YAML.
-
-    Args:
-        output: the file.
-        settings: the backend and its configuration.
-        as_json: whether to print the file's name as the JSON object.
-        defaults: values of parameters that replace the definition's defaults.
-    """
+    """Write the pipeline for the settings' backend as YAML, with `defaults` in place of the definition's defaults."""
     from pipeline.definition import compile_to, unchanged
 
     configure: Any = unchanged

@@ -16,7 +16,7 @@ from digits.cli.common import emit, json_option, wrap
 from digits.errors import DigitsError, MissingError, UsageError, mask_url
 from digits.settings import BACKENDS, Settings, unknown
 
-# The checks that a backend needs to pass, besides data and MLflow; a backend that is not listed needs its store.
+# The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
 NEEDS = {"docker": {"docker engine", "images"}, "kubeflow": {"object store", "kubeflow api"}}
 PROGRAMS = {"kind": "digits cluster", "kubectl": "digits cluster and the kubeflow backend"}
 
@@ -66,7 +66,7 @@ def doctor(backend: str | None, as_json: bool) -> None:
 
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
-    """Yield the finding of each check as soon as it is made; each takes at most a few seconds."""
+    """Yield the finding of each check as soon as it is known. Each check takes at most a few seconds."""
     yield checks.check_python()
     yield from checks.find_shadows(Path.cwd())
     yield checks.check_home(settings)
@@ -92,7 +92,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
 
 
 def run_check(name: str, needed: bool, check: Callable[[], str | Finding]) -> Finding:
-    """Return the finding of `check`. If it raises, the finding is negative if `needed` or if a setting is invalid."""
+    """Return the finding of `check`. An error makes it False if `needed` or if a setting is invalid, else None."""
     try:
         result = check()
         return result if isinstance(result, Finding) else Finding(name, True, mask_url(result))

@@ -1,4 +1,4 @@
-"""The checks of `digits doctor` that ask an engine: Docker, an endpoint, Kubeflow, a kind cluster."""
+"""The checks of `digits doctor` that need an engine: Docker, an endpoint, Kubeflow, a kind cluster."""
 
 from __future__ import annotations
 
@@ -14,23 +14,17 @@ def check_docker() -> str:
     """Check that a Docker engine answers. Return its version and address."""
     from backends.docker import containers
 
-    client = containers.connect()
-    try:
+    with contextlib.closing(containers.connect()) as client:
         return f"{client.version()['Version']} at {containers.address()}"
-    finally:
-        client.close()
 
 
 def check_images(settings: Settings) -> str | Finding:
     """Check that the images of a run on Docker are built."""
     from backends.docker import containers, images
 
-    client = containers.connect()
-    try:
+    with contextlib.closing(containers.connect()) as client:
         names = [images.reference(client, settings, which) for which in ("steps", "predictor")]
         absent = [name for name in names if not images.present(client, name)]
-    finally:
-        client.close()
     if absent:
         hint = "digits images build; or the first run with --backend docker builds them"
         return Finding("images", None, f"not built yet: {', '.join(absent)}", hint)
@@ -42,11 +36,8 @@ def check_endpoint(settings: Settings) -> str:
     from backends import open_backend
     from digits.http import request_json
 
-    backend = open_backend(settings)
-    try:
+    with contextlib.closing(open_backend(settings)) as backend:
         address = backend.endpoint()
-    finally:
-        backend.close()
     if not address:
         raise MissingError("nothing is served", remedy="digits run")
     if address.endswith(".svc.cluster.local"):
@@ -61,7 +52,7 @@ def check_endpoint(settings: Settings) -> str:
 
 
 def _explain_port(settings: Settings, address: str) -> str:
-    """Return why the predictor process does not use the settings' port; '' if it does, or if nothing is recorded."""
+    """Return why the predictor process does not use the settings' port; '' if it does, or if there is no record."""
     from backends.process import predictor
 
     state = predictor.running(settings) if settings.backend == "process" else None
@@ -81,11 +72,8 @@ def check_kubeflow(settings: Settings) -> str:
             "DIGITS_KFP_HOST is not set; only the kubeflow backend needs it",
             remedy="set it to the address of the Kubeflow Pipelines API",
         )
-    backend = KubeflowBackend(settings)
-    try:
+    with contextlib.closing(KubeflowBackend(settings)) as backend:
         backend.check()
-    finally:
-        backend.close()
     return settings.kfp_host
 
 
@@ -118,17 +106,14 @@ def check_leftovers(settings: Settings) -> str:
 
 
 def _list_orphaned_containers(settings: Settings) -> list[str]:
-    """Return the step containers whose run is not running."""
+    """Return the step containers whose run's record does not have the state RUNNING."""
     from backends import runs
     from backends.docker import containers
 
-    client = containers.connect()
-    try:
-        running = {run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING}
+    running = {run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING}
+    with contextlib.closing(containers.connect()) as client:
         return [
             f"container {container.name}"
             for container in containers.list_containers(client, settings, "step")
             if container.labels.get(containers.RUN_LABEL) not in running
         ]
-    finally:
-        client.close()

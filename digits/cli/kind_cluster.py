@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -39,11 +40,11 @@ def up(as_json: bool) -> None:
     def report_time(text: str) -> None:
         report(f"{time.monotonic() - start:4.0f} s  {text}")
 
-    client = containers.connect()
-    built = {
-        PREDICTOR_IMAGE: images.ensure_image(client, settings, "predictor", report_time),
-        WEB_IMAGE: images.ensure_image(client, settings, "web", report_time),
-    }
+    with contextlib.closing(containers.connect()) as client:
+        built = {
+            PREDICTOR_IMAGE: images.ensure_image(client, settings, "predictor", report_time),
+            WEB_IMAGE: images.ensure_image(client, settings, "web", report_time),
+        }
     cluster.up(settings, report_time, images=built)
     if as_json:
         emit(cluster.status(settings))

@@ -1,4 +1,4 @@
-"""`digits submit` and `digits upload`: Kubeflow Pipelines without waiting for a run."""
+"""`digits submit` and `digits upload`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from digits.release.releases import list_releases
 @backend_option
 @json_option
 def releases(backend: str | None, as_json: bool) -> None:
-    """List the releases, oldest first, with the champion, the one a rollback restores, and damaged ones marked.
+    """List the releases, oldest first. The champion, the one that a rollback restores, and damaged ones are marked.
 
     \b
     digits releases

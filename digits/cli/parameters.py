@@ -18,7 +18,7 @@ from pipeline import DEFAULTS
 
 DATASETS = names()
 
-# No option has a default here: for a parameter that is not given the definition uses DEFAULTS.
+# The options have no defaults: for a parameter that is not given, the definition uses DEFAULTS.
 PARAMETERS = (
     click.option(
         "--epochs", type=click.IntRange(1, 1000), help=f"Passes over the training images.  [{DEFAULTS.epochs}]"

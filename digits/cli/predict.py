@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -75,7 +76,7 @@ def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
 
 
 def _draw(image: Images) -> str:
-    """Draw an image (28 x 28, uint8) with half blocks, two rows a line, without empty lines above and below."""
+    """Draw an image, uint8 (28, 28), with half blocks: two rows per line, without empty lines above and below."""
     dark = image > 96
     lines = [
         "".join(BLOCKS[int(top) + 2 * int(bottom)] for top, bottom in zip(*dark[row : row + 2], strict=True)).rstrip()
@@ -94,19 +95,12 @@ def _find_endpoint(settings: Settings) -> str:
     from digits.release import ledger
     from digits.store import open_store
 
-    backend = open_backend(settings)
-    try:
-        endpoint = backend.endpoint()
-        champion = (
-            not endpoint and settings.backend == "process" and ledger.champion(open_store(backend.host_settings()))
-        )
-    finally:
-        backend.close()
-    if champion:
-        raise EndpointError(
-            f"nothing is served; the champion is {champion}",
-            remedy="digits run, which serves it and reuses cached steps; or digits serve",
-        )
-    if not endpoint:
-        raise EndpointError("nothing is served yet", remedy="digits run, or --endpoint URL")
-    return endpoint
+    with contextlib.closing(open_backend(settings)) as backend:
+        if endpoint := backend.endpoint():
+            return endpoint
+        if settings.backend == "process" and (champion := ledger.champion(open_store(backend.host_settings()))):
+            raise EndpointError(
+                f"nothing is served; the champion is {champion}",
+                remedy="digits run, which serves it and reuses cached steps; or digits serve",
+            )
+    raise EndpointError("nothing is served yet", remedy="digits run, or --endpoint URL")

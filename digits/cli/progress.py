@@ -37,7 +37,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for step, at in self._running.items():  # its process was killed, so no event ended it
+        for step, at in self._running.items():  # steps whose process was killed, so that no event reported their end
             self._step_line(click.style("✗", fg="red"), step, f"{time.monotonic() - at:6.1f} s  stopped")
         self._running.clear()
         if self._live:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resu
     """Run the pipeline on the settings' backend and print progress on standard error.
 
     Args:
-        settings: those of the run.
+        settings: those of the run; a resumed run uses its own backend.
         parameters: the pipeline's parameters that differ from the definition's defaults.
         cache: whether steps may be taken from the cache.
         resume: id of a run to resume, "last" for the last one, or None.
@@ -45,13 +46,10 @@ def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resu
         current = {"store", "feedback"}  # the backend sets them for each run
         parameters = {k: v for k, v in record["parameters"].items() if k not in current} | parameters
         settings = dataclasses.replace(settings, backend=record["backend"])
-    backend = open_backend(settings)
-    try:
+    with contextlib.closing(open_backend(settings)) as backend:
         backend.check()
         with Progress(quiet=quiet) as progress:
             return backend.run(Request(parameters, use_cache=cache), progress.watch, resume=resumed)
-    finally:
-        backend.close()
 
 
 @click.command()

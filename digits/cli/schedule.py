@@ -62,7 +62,7 @@ def schedule(
 
 
 def _cron(text: str) -> str:
-    """Return the expression with Kubeflow's six fields, seconds first.
+    """Return a cron expression with the six fields that Kubeflow expects, seconds first.
 
     Raises:
         UsageError: the expression has neither five nor six fields.

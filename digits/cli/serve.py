@@ -1,4 +1,4 @@
-"""`digits serve` and `digits web`."""
+"""`digits serve`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from digits.settings import Settings
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Serve the release in this folder.")
 @click.option("--release", default="", help="Serve this release, whatever the champion is.")
 def serve(
-    name: str,
-    host: str,
-    http_port: int | None,
-    grpc_port: int | None,
-    model_dir: Path | None,
-    release: str,
+    name: str, host: str, http_port: int | None, grpc_port: int | None, model_dir: Path | None, release: str
 ) -> None:
     """Serve the champion over KServe V1 and V2 (REST and gRPC), and switch to a new champion when there is one.
 
@@ -34,12 +29,5 @@ def serve(
     from digits.serving import start
 
     settings = Settings.load()
-    options = start.Options(
-        name=name,
-        host=host,
-        http_port=http_port or settings.port,
-        grpc_port=grpc_port or settings.grpc_port,
-        model_dir=model_dir,
-        release=release,
-    )
-    start.run(options, settings)
+    http_port, grpc_port = http_port or settings.port, grpc_port or settings.grpc_port
+    start.run(start.Options(name, host, http_port, grpc_port, model_dir, release), settings)

@@ -1,4 +1,4 @@
-"""What `digits run` and `digits up` print at the end of a run."""
+"""The summary that `digits run` and `digits up` print at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def summary(result: Result, settings: Settings, *, with_next: bool = True) -> dict[str, Any]:
-    """Print the result of a run, and the next command unless `with_next` is false. Return the object of `--json`."""
+    """Print the result of a run, with the next command if `with_next`. Return the object for `--json`."""
     from digits.results import normalize_numbers
 
     if not result.outputs:  # a Kubeflow run whose pods, with the outputs in their logs, are gone

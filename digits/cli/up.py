@@ -44,6 +44,5 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
         if open_page:
             webbrowser.open(url)
 
-    with open_store_of(settings.backend) as (here, _, _):  # corrections go to its store
-        reached = here
-    serve(reached, {"local": answer["endpoint"]}, listener=listener, ready=announce)
+    with open_store_of(settings.backend) as (settings, _, _):  # with the backend's store, for the page's corrections
+        serve(settings, {"local": answer["endpoint"]}, listener=listener, ready=announce)

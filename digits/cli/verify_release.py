@@ -11,7 +11,7 @@ from digits.cli.common import backend_option, emit, json_option, open_store_of, 
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.release import ledger, releases
 
-# The remedy for each check. A release is never rewritten, so for damaged files another release must take its place.
+# The remedy for each failed check. A release is never rewritten, so a damaged one must be replaced by another release.
 _REMEDIES = {
     "release": "digits releases lists the intact releases; digits promote one of them",
     "run": "set MLFLOW_TRACKING_URI to the address that it had when the release was made",
@@ -29,8 +29,8 @@ _REMOTE_REMEDY = "check that the address is reachable (digits cluster open, for 
 def verify(target: str, backend: str | None, as_json: bool) -> None:
     """Check the digests of TARGET from its data to the endpoint, and report what does not match.
 
-    TARGET is the version of a release or the first letters of it, or the address of an endpoint; by default the
-    champion and its endpoint.
+    TARGET is a release's version or its first letters, or the address of an endpoint; by default the champion and its
+    endpoint.
 
     \b
     digits verify

@@ -39,7 +39,7 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     if not addresses or settings.backend == "docker":
         with open_store_of(None) as (settings, _, backend):
             addresses = addresses or [url for url in [backend.endpoint()] if url]
-        if not addresses and settings.backend != "process":  # for that one, `digits serve` may use the default port
+        if not addresses and settings.backend != "process":  # for process, `digits serve` may use the default port
             raise EndpointError(
                 f"the {settings.backend} backend serves nothing", remedy="digits run, or --endpoint URL"
             )

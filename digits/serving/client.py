@@ -36,10 +36,7 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
         "parameters": {"binary_data_size": len(raw)},
     }
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary_answer}}).encode()
-    return head + raw, {
-        "Content-Type": "application/octet-stream",
-        "Inference-Header-Content-Length": str(len(head)),
-    }
+    return head + raw, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
 
 
 def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
