@@ -39,7 +39,7 @@ COMMANDS = {
     "cluster": ("kind_cluster", "Create, use and remove a kind cluster with KServe."),
     "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
     "upload": ("kubeflow", "Upload the pipeline to Kubeflow Pipelines."),
-    "schedule": ("schedule", "Run the pipeline on Kubeflow on a schedule."),
+    "schedule": ("kubeflow", "Run the pipeline on Kubeflow on a schedule."),
 }
 
 
