@@ -81,12 +81,9 @@ class Backend(Protocol):
         """Check that this backend can run. Raises MissingError if something that it needs is missing."""
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
-        """Run the pipeline to its end.
+        """Run the pipeline to its end, and call `watch` with each event.
 
-        Args:
-            request: the parameters.
-            watch: called with each event.
-            resume: id of a run to continue at the step that failed.
+        `resume` is the id of a run to continue at the step that failed; '' starts a new one.
 
         Raises:
             StepFailed: a step failed.

@@ -12,8 +12,8 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from backends import runs
@@ -99,11 +99,6 @@ class FakeBackend:
         return ENDPOINT
 
 
-@dataclass(frozen=True)
-class _Task:
-    outputs: Json
-
-
 class _Tasks:
     """Runs each task as soon as the definition adds it."""
 
@@ -117,14 +112,14 @@ class _Tasks:
 
         return dict(definition.define(self._add)(**parameters)._asdict())
 
-    def _add(self, component: Any, *, cached: bool = True, **inputs: Any) -> _Task:
+    def _add(self, component: Any, *, cached: bool = True, **inputs: Any) -> SimpleNamespace:
         name = component.name
         inputs |= {"code": step_digest(name)}
         folder = self._cache / f"{name}-{sha256_of(canonical_json(inputs))[:16]}"
         record, state = folder / "outputs.json", self.states[name]
         if cached and record.exists():
             self._set(name, "cached")
-            return _Task(json.loads(record.read_text()))
+            return SimpleNamespace(outputs=json.loads(record.read_text()))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._set(name, "started")
@@ -138,7 +133,7 @@ class _Tasks:
             state.seconds = time.monotonic() - started
         write_json(record, outputs)
         self._set(name, "finished")
-        return _Task(json.loads(record.read_text()))
+        return SimpleNamespace(outputs=json.loads(record.read_text()))
 
     def _set(self, step: str, event: str) -> None:
         self.states[step].state = {"started": "running", "finished": "done"}.get(event, event)

@@ -35,12 +35,8 @@ def up(
 ) -> None:
     """Create the cluster `name`, or what is missing of it, and wait until all of it is ready.
 
-    Args:
-        settings: DIGITS_KIND_NODE_IMAGE, DIGITS_KIND_CONFIG, DIGITS_KSERVE_MANIFEST, DIGITS_KSERVE_IMAGES and
-            DIGITS_MINIO_IMAGE, K8S_NAMESPACE, and DIGITS_HOME, where the file `kubeconfig` is written.
-        report: called with a sentence before each step.
-        name: the kind cluster's name.
-        images: {PREDICTOR_IMAGE or WEB_IMAGE: name of the built image}. Without a web image there is no page.
+    `report` is called with a sentence before each step. `images` is {PREDICTOR_IMAGE or WEB_IMAGE: name of the built
+    image}; without a web image there is no page. The kubeconfig is written to DIGITS_HOME.
 
     Raises:
         MissingError: Docker, kind, kubectl or an image is missing.

@@ -28,15 +28,9 @@ def deploy(
 ) -> str:
     """Serve a release, wait until its new pods answer the golden image correctly, and return the cluster's address.
 
-    Deploying the release that is served already changes nothing and checks it again.
-
-    Args:
-        settings: K8S_NAMESPACE; outside a cluster, the kubeconfig in DIGITS_HOME.
-        release: the release's manifest.
-        release_uri: the release's address, `s3://bucket/models/digits/<version>/`.
-        name: the InferenceService's name.
-        image: the predictor image; '' means the ServingRuntime's.
-        seconds: the limit for the whole deployment.
+    Deploying the release that is served already changes nothing and checks it again. `release_uri` is the release's
+    address, such as `s3://bucket/models/digits/<version>/`. `image` is the predictor image, or '' for the
+    ServingRuntime's. `seconds` limits the whole deployment.
 
     Raises:
         EndpointError: the release did not become ready or answered wrongly, and the previous one is restored (else the

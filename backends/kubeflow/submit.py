@@ -24,14 +24,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Submission:
-    """A run to be submitted.
-
-    Attributes:
-        name: a unique name.
-        spec: the compiled pipeline, as the API accepts it inline.
-        parameters: the run's parameters.
-        experiment: the name of Kubeflow's experiment, and of MLflow's.
-    """
+    """A run to be submitted: a unique name, the compiled pipeline, and the experiment's name in Kubeflow and MLflow."""
 
     name: str
     spec: Json

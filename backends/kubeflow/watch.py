@@ -27,7 +27,7 @@ class Observed:
     Attributes:
         state: the run's state, as the API names it.
         error: the API's message about a failure, often empty.
-        events: what has changed since the last observation.
+        events: the changes since the last observation.
         nodes: ids of the workflow's nodes, among them every attempt of a step.
     """
 

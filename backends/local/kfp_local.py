@@ -21,7 +21,10 @@ _CACHED = re.compile(r"Task (\S+) cache hit")
 
 
 def guard_steps(start_step: StartStep, run: runs.Run, mlflow: MlflowRun) -> None:
-    """Replace the functions by which kfp.local starts a step in a subprocess or in a container by `start_step`."""
+    """Replace the functions by which kfp.local starts a step in a subprocess or in a container by `start_step`.
+
+    The first step that is not cached also starts `mlflow`.
+    """
     from kfp.local import subprocess_task_handler
 
     logging.getLogger().addHandler(_CacheHits())

@@ -22,14 +22,10 @@ if TYPE_CHECKING:
 
 
 def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
-    """Run the pipeline on the settings' backend and print progress on standard error.
+    """Run the pipeline on the settings' backend, with progress on standard error unless `quiet`.
 
-    Args:
-        settings: those of the run; a resumed run uses its own backend.
-        parameters: the pipeline's parameters that differ from the definition's defaults.
-        cache: whether steps may be taken from the cache.
-        resume: id of a run to resume, "last" for the last one, or None.
-        quiet: whether to print nothing.
+    `parameters` are those that differ from the definition's defaults. `resume` is the id of a run to resume on its own
+    backend, "last" for the last one, or None. `cache` allows steps to be taken from the cache.
     """
     from backends import open_backend, runs
     from backends.base import Request

@@ -87,9 +87,7 @@ def _slow_v1(body: bytes) -> Pixels:
 def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
     """Return (images, the request's JSON) of a V2 request.
 
-    Args:
-        body: JSON, followed by raw tensors if `header_length` is given.
-        header_length: the header Inference-Header-Content-Length: the number of bytes of the JSON.
+    `header_length` is the header Inference-Header-Content-Length: the number of bytes of JSON before the raw tensors.
 
     Raises:
         BadRequest: the request is malformed.
