@@ -49,17 +49,17 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The run's id: the name of its folder. Ids sort by time."""
+        """Return the run's id, the name of its folder. Ids sort by time."""
         return self.folder.name
 
     @property
     def events(self) -> Path:
-        """The file of events."""
+        """Return the file of events."""
         return self.folder / "events.jsonl"
 
     @property
     def logs(self) -> Path:
-        """The folder of logs."""
+        """Return the folder of logs."""
         return self.folder / "logs"
 
     def record(self) -> dict[str, Any]:
