@@ -93,7 +93,7 @@ class PredictApp:
             await _send(send, 200, [JSON], orjson.dumps(self._metadata()))
         elif path.startswith("/v2/repository"):
             # The ledger decides which model is loaded, not the clients that can reach the port.
-            await _send(send, *error_response(403, "models are exchanged by promotion, not over this interface"))
+            await _send(send, *error_response(403, "models are replaced by promotion, not over this interface"))
         elif scope["method"] in {"GET", "HEAD"} and path in self._inner_paths:
             await self._inner(scope, receive, send)
         else:

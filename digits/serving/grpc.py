@@ -109,7 +109,7 @@ class Servicer(InferenceServicer):
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
         """Reject the call: the ledger decides which model is loaded."""
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are exchanged by promotion")
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are replaced by promotion")
 
     RepositoryModelUnload = RepositoryModelLoad
 
