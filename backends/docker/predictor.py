@@ -31,8 +31,7 @@ def url(container: Any) -> str:
 def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
     """Return the predictor container; start it if there is none for the current image, store and ports.
 
-    It may not be ready yet. If a requested port was taken at the start, the substitute is kept as long as the settings
-    do not change.
+    It may not be ready yet. If a requested port is in use at the start, another one is used until the settings change.
     """
     image = images.ensure_image(client, settings, "predictor", report)
     environment = _environment(settings)

@@ -58,10 +58,8 @@ Configure = Callable[[Any], Any]
 def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS) -> Configure:
     """Return a function that configures a task of the definition for Kubeflow.
 
-    Args:
-        settings: the settings of this machine.
-        uncached: the steps that are never taken from the cache. A run that a schedule or a user on Kubeflow's page
-            starts from the compiled pipeline has no digest of the external inputs, so these steps always run.
+    The steps `uncached` are never taken from the cache: a run that a schedule or a user on Kubeflow's page starts from
+    the compiled pipeline has no digest of the external inputs.
 
     Raises:
         UsageError: Kubernetes does not accept the value of a setting.

@@ -16,7 +16,7 @@ LAST_WAIT_SECONDS = 10.0  # for a run that did not succeed; its user waits for t
 
 
 class MlflowRun:
-    """The MLflow run, started in the background when the first step other than `deploy` is not cached."""
+    """The MLflow run. The first step other than `deploy` that is not cached starts it, in the background."""
 
     def __init__(self, settings: Settings, run_id: str, record: dict[str, Any]) -> None:
         self._settings, self._run_id, self._record = settings, run_id, record

@@ -60,7 +60,7 @@ def running(settings: Settings) -> Predictor | None:
 
 
 def ensure(settings: Settings) -> Predictor:
-    """Return the predictor for the settings' store and ports. If there is none, start one; it may not be ready yet."""
+    """Return the predictor for the settings' store and ports; start it if there is none. It may not be ready yet."""
     expected = (_fingerprint(settings), settings.port, settings.grpc_port)
     with _lock(settings):
         state = running(settings)
