@@ -158,10 +158,10 @@ class Settings:
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:
                 raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
+            if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host"}:
+                _check_address(field.metadata["name"], value)
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
-        for name in ("store", "tracking_uri", "minio_endpoint", "data", "kfp_host"):
-            _check_address(name, getattr(self, name))
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
                 files.folder_from_url(value, name)
@@ -220,18 +220,15 @@ def _read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> d
     return variables
 
 
-def _check_address(name: str, value: str) -> None:
+def _check_address(variable: str, value: str) -> None:
     try:
         urlsplit(value)
     except ValueError as exc:
-        variable = next(f.metadata["name"] for f in dataclasses.fields(Settings) if f.name == name)
         # The value is not shown, because its password cannot be masked if it cannot be parsed.
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
 
 
 def _convert(name: str, raw: str, kind: type[Any]) -> Any:
-    if issubclass(kind, Path):
-        return Path(raw)
     try:
         return kind(raw)
     except ValueError:

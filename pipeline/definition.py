@@ -1,9 +1,9 @@
 """The pipeline's definition: seven steps, the same on every engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from kfp import compiler, dsl
 from kfp.dsl import HTML
@@ -19,23 +19,12 @@ Configure = Callable[[dsl.PipelineTask], Any]
 Outputs = NamedTuple("Outputs", [*((field.name, dict) for field in fields(RunOutputs)), ("report", HTML)])  # type: ignore[misc]
 
 
-class Task(Protocol):
-    """A step with its inputs."""
+def define(add: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the pipeline as a function of its parameters, which adds or runs each step by `add`.
 
-    @property
-    def outputs(self) -> Mapping[str, Any]:
-        """Return the step's results and artifacts by name."""
-
-
-class AddTask(Protocol):
-    """Adds a step to a pipeline, or runs it."""
-
-    def __call__(self, component: Any, *, cached: bool = True, **inputs: Any) -> Task:
-        """Add `component` with these inputs. If not `cached`, it runs even if nothing changed."""
-
-
-def define(add: AddTask) -> Callable[..., Any]:
-    """Return the pipeline as a function of its parameters, which calls `add` for each step."""
+    `add(component, **inputs)` returns an object whose `outputs` are the step's results and artifacts by name. With
+    `cached=False` the step runs even if nothing changed.
+    """
 
     def digits_recognizer(
         epochs: int = DEFAULTS.epochs,

@@ -41,24 +41,24 @@ class Deployer(Protocol):
         """Deploy the release of that manifest, which is stored at `uri`."""
 
 
-DEPLOYERS: dict[str, Deployer] = {}  # by name; registered in this process only
-
-
-def find_deployer(name: str) -> Deployer:
-    """Return the deployer of that name. Raises MissingError, which lists those installed."""
-    if deployer := ({FOLLOW: follow} | DEPLOYERS).get(name):
-        return deployer
-    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-    if name not in points:
-        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([FOLLOW, *points])}, got {name!r}")
-    return cast(Deployer, points[name].load())
-
-
 def follow(settings: Settings, manifest: Manifest, _: str) -> str:
     """Wait for the predictor at DIGITS_ENDPOINT, which the backend started. It follows the ledger by itself."""
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or f"http://127.0.0.1:{settings.port}"
     wait_for(endpoint, manifest)
     return endpoint
+
+
+DEPLOYERS: dict[str, Deployer] = {FOLLOW: follow}  # by name; a process may add its own
+
+
+def find_deployer(name: str) -> Deployer:
+    """Return the deployer of that name. Raises MissingError, which lists the available ones."""
+    if name in DEPLOYERS:
+        return DEPLOYERS[name]
+    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if name not in points:
+        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([*DEPLOYERS, *points])}, got {name!r}")
+    return cast(Deployer, points[name].load())
 
 
 def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = 0) -> None:

@@ -110,7 +110,7 @@ def rollback(store: ObjectStore, why: str = "rolled back manually") -> Entry:
         releases.load(store, last.previous)
         versions = _standing_promotions(entries(store)[: last.n])
         while versions and versions.pop() != last.previous:
-            continue
+            continue  # what remains are the promotions before that of the new champion
         if entry := _append(store, last, last.previous, "rollback", why, versions[-1] if versions else ""):
             return entry
 
