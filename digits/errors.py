@@ -4,13 +4,13 @@ DigitsError                 exit code 1: the run failed
 ├── UsageError              2: the request is invalid
 ├── MissingError            3: something required is absent
 │   └── StoreUnreachable    the object store did not answer
-├── DataError               a data set is damaged or is not what it claims to be
+├── DataError               a data set is damaged or not the expected one
 ├── StoreError              the object store refused
 │   ├── ObjectMissing       no object under that key
-│   └── DigestMismatch      an object's content does not match its digest
+│   └── DigestMismatch      an object's content does not have the expected digest
 ├── ReleaseError            a release is missing, incomplete or damaged
 ├── StepFailed              a pipeline step failed; carries the step's name and its log
-├── EndpointError           the endpoint is not reachable, not ready, or answered wrongly
+├── EndpointError           the endpoint is not reachable or not ready, or its answer is wrong
 ├── RunContinues            4: the run continues in its cluster, but can no longer be watched from this machine
 └── Interrupted             130: stopped by the user
 """
@@ -67,7 +67,7 @@ class StoreUnreachable(MissingError):
 
 
 class DataError(DigitsError):
-    """A data set is damaged or is not what it claims to be."""
+    """A data set is damaged or not the expected one."""
 
 
 class StoreError(DigitsError):
@@ -79,7 +79,7 @@ class ObjectMissing(StoreError):
 
 
 class DigestMismatch(StoreError):
-    """An object's content does not match its digest."""
+    """An object's content does not have the expected digest."""
 
 
 class ReleaseError(DigitsError):
@@ -96,7 +96,7 @@ class StepFailed(DigitsError):
 
 
 class EndpointError(DigitsError):
-    """The endpoint is not reachable, not ready, or answered wrongly."""
+    """The endpoint is not reachable or not ready, or its answer is wrong."""
 
 
 class RunContinues(DigitsError):

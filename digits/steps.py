@@ -2,8 +2,8 @@
 
 A component of `pipeline` calls one of these with the local paths of its artifacts. A path has the same name in the step
 that writes it and in the steps that read it. A step never changes its inputs and replaces its outputs whole, so it may
-run again. Each step imports modules inside its function, because its digest covers them (`digits.provenance`) and most
-are slow to import.
+run again. A step's function imports its modules itself, because most are slow to import and because the step's digest
+covers exactly these modules (`digits.provenance`).
 
 A step raises DataError if an input is not what its `data`, `feedback`, `prepared` or `lineage` describes.
 """
