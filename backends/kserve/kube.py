@@ -41,11 +41,6 @@ def unknown_cluster(kubeconfig: Path) -> MissingError:
     )
 
 
-def inside_cluster() -> bool:
-    """Return whether this process runs in a pod that has a ServiceAccount token."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.is_file()
-
-
 class Kube:
     """One API server. Every request has a deadline; errors of the libraries are raised as `digits.errors`.
 
@@ -68,7 +63,7 @@ class Kube:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """Return a client of the cluster that this pod runs in, or of the cluster in our kubeconfig file.
+        """Return a client of the cluster of this pod, if it has a ServiceAccount token, or of our kubeconfig file.
 
         Raises:
             MissingError: this is no pod, and the file does not exist or is damaged.
@@ -78,7 +73,7 @@ class Kube:
 
         configuration = client.Configuration()
         path = kubeconfig_path(settings)
-        inside = inside_cluster()
+        inside = "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.is_file()
         try:
             if inside:
                 config.load_incluster_config(client_configuration=configuration)

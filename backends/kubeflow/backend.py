@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
 
 import urllib3
 
@@ -83,7 +82,10 @@ class KubeflowBackend:
             raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {url}", remedy="digits run --resume")
         if last.state != SUCCEEDED:
             raise self._failed(run, run_id, last, steps)
-        outputs = self._outputs(run, run_id, last)
+        # Without outputs if the log of the last step is no longer available.
+        events = events_of(self._log(run, run_id, last, "deploy"), "deploy")
+        reported = [event["outputs"] for event in events if event["event"] == "outputs"]
+        outputs = with_champion(reported[-1]) if reported else {}
         mlflow_run = str(outputs.get("published", {}).get("mlflow_run", ""))
         self._fetch_report(run, mlflow_run)
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
@@ -204,12 +206,6 @@ class KubeflowBackend:
         if failures:
             error.exit_code = failures[-1]["exit_code"]
         return error
-
-    def _outputs(self, run: runs.Run, run_id: str, last: Observed) -> dict[str, Any]:
-        """Return the run's outputs from the log of its deploy step; {} if the log is no longer available."""
-        log = self._log(run, run_id, last, "deploy")
-        outputs = [event["outputs"] for event in events_of(log, "deploy") if event["event"] == "outputs"]
-        return with_champion(outputs[-1]) if outputs else {}
 
     def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
         """Download the report if MLflow's server is reachable from here; it is also on the run's page."""

@@ -27,7 +27,8 @@ class Progress:
         self._started: dict[str, float] = {}
         self._running: dict[str, float] = {}
         self._failed: set[str] = set()
-        self._live = None if quiet or not _terminal() else self._region()
+        terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._live = self._region() if terminal and not quiet else None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -95,7 +96,3 @@ class Progress:
             return Group(*(Text(f"  {frame} {step:<18} {now - at:6.1f} s") for step, at in list(self._running.items())))
 
         return Live(console=Console(stderr=True), get_renderable=running, refresh_per_second=10, transient=True)
-
-
-def _terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -18,8 +18,8 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
     """Print the result of a run, with the next command if `with_next`. Return the object for `--json`."""
     from digits.results import normalize_numbers
 
-    if not result.outputs:  # a Kubeflow run whose pods, with the outputs in their logs, are gone
-        steps = {name: {"state": s.state, "seconds": round(s.seconds, 2)} for name, s in result.steps.items()}
+    steps = {name: {"state": s.state, "seconds": round(s.seconds, 2)} for name, s in result.steps.items()}
+    if not result.outputs:  # a Kubeflow run whose pods, with the outputs in their logs, no longer exist
         click.echo("\n  succeeded; its outputs are on the run's page", err=True)
         return {"run": result.run_id, "state": result.state, "backend": settings.backend, "steps": steps}
     published = result.outputs["published"]
@@ -30,7 +30,7 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
         "state": result.state,
         "backend": settings.backend,
         "seconds": round(result.seconds, 2),
-        "steps": {name: {"state": s.state, "seconds": round(s.seconds, 2)} for name, s in result.steps.items()},
+        "steps": steps,
         "accuracy": accuracy,
         "release": published["version"],
         "digest": published["digest"],
