@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
 # A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
 MIN_EPOCH_IMAGES = 20_000
-MAX_FEEDBACK = 3_000  # corrected drawings, the first ones
+MAX_FEEDBACK = 3_000  # corrected drawings, the first ones by the SHA-256 of their images
 
 
 @reported("fetch-mnist")

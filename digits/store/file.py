@@ -64,12 +64,14 @@ class FileStore:
     def keys(self, prefix: str = "") -> list[str]:
         """See ObjectStore. Temporary files are not objects."""
         folder = self.root / check_prefix(prefix)
-        files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(PART)))
-        return sorted(p.relative_to(self.root).as_posix() for p in files)
+        with self._errors(prefix):
+            files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(PART)))
+            return sorted(p.relative_to(self.root).as_posix() for p in files)
 
     def exists(self, key: str) -> bool:
         """See ObjectStore."""
-        return self._path(key).is_file()
+        with self._errors(key):
+            return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
         """See ObjectStore."""

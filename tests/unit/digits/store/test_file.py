@@ -39,3 +39,11 @@ def test_a_link_to_a_place_outside_the_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a link to a place outside the store"):
         store.put("link/other", b"x")
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+
+
+def test_an_error_of_the_file_system_is_a_store_error(tmp_path: Path) -> None:
+    """Each method reports an operating-system error, such as a name that is too long, as StoreError."""
+    store, key = FileStore(tmp_path), "a" * 300
+    for call in (store.exists, store.get, store.delete):
+        with pytest.raises(StoreError, match=os.strerror(errno.ENAMETOOLONG)):
+            call(key)
