@@ -1,4 +1,4 @@
-"""Ports of a pod or Service, forwarded to this machine by kubectl."""
+"""Forwarding ports of a pod or Service to this machine with kubectl."""
 
 from __future__ import annotations
 

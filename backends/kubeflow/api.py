@@ -1,7 +1,7 @@
 """The Kubeflow Pipelines API (v2beta1), through the generated client that kfp.Client wraps.
 
-kfp.Client is not used: in kubeflow/pipelines 2.17 its calls have no deadline, its wait never ends if a run is
-cancelled, it replaces an expired token by a Google token, stores a namespace in the user's home, and prints.
+kfp.Client of kubeflow/pipelines 2.17 is not used: its calls have no deadline, and its wait never ends if a run is
+cancelled. It also replaces an expired token by a Google token, stores a namespace in the user's home, and prints.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The child process that runs kfp.local for one run: `python -m backends.local.engine RUN_FOLDER`.
 
-It is a process of its own because kfp.local keeps its configuration in a process-wide singleton, prints to standard
-output and can be stopped only by ending the process. It reads run.json, appends to events.jsonl, and ends together
+It is a separate process, because kfp.local keeps its configuration in a singleton, prints to standard output, and can
+be stopped only by ending the process. It reads run.json, appends to events.jsonl, and ends together
 with everything it started when its standard input closes, which happens when its parent ends.
 """
 
@@ -28,7 +28,7 @@ from digits.settings import Settings
 
 
 def main(folder: Path) -> int:
-    """Run the pipeline as run.json states. Returns 0 if it succeeded."""
+    """Run the pipeline as run.json states. Returns 0; if the run fails, an exception ends the process."""
     run = runs.Run(folder)
     record = run.record()
     settings = dataclasses.replace(Settings.load(dotenv=None), backend=record["backend"])

@@ -24,7 +24,7 @@ def copy_corrections(cluster: ObjectStore, here: ObjectStore) -> None:
 
 
 def fetch_corrections(settings: Settings) -> None:
-    """Open both stores and copy the cluster's corrections.
+    """Copy the corrections of the cluster, if it has a store, to this machine's store.
 
     Raises:
         EndpointError: the corrections cannot be copied.
@@ -45,7 +45,7 @@ def fetch_corrections(settings: Settings) -> None:
 
 
 def try_to_fetch_corrections(settings: Settings) -> None:
-    """Copy the cluster's corrections; report a failure, which is harmless as long as the cluster exists."""
+    """Copy the cluster's corrections. A failure is only printed, because the corrections remain in the cluster."""
     try:
         fetch_corrections(settings)
     except EndpointError as exc:

@@ -58,7 +58,7 @@ def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resu
     is_flag=False,
     flag_value="last",
     metavar="[RUN]",
-    help="Resume RUN, by default the last run, at the step where it failed or was canceled.",
+    help="Resume RUN, by default the last run, at the step where it failed or was cancelled.",
 )
 @click.option("--compile-only", is_flag=True, help="Only write pipeline.yaml, with the given options as its defaults.")
 @click.option(

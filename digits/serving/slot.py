@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("digits.predictor")
 POLL_SECONDS = 0.3  # between two reads of the ledger
-RETRY_SECONDS = 5.0  # after a download failed or a release was rejected (it may be repaired)
+RETRY_SECONDS = 5.0  # after a failed download or a rejected release, which may be repaired
 REMEDY = "digits rollback to the previous champion, or serve another release: digits releases"
 
 
