@@ -1,8 +1,8 @@
 """The child process that runs kfp.local for one run: `python -m backends.local.engine RUN_FOLDER`.
 
 It is a separate process, because kfp.local keeps its configuration in a singleton, prints to standard output, and can
-be stopped only by ending the process. It reads run.json, appends to events.jsonl, and ends together
-with everything it started when its standard input closes, which happens when its parent ends.
+be stopped only by ending the process. It reads run.json and appends to events.jsonl. When its parent ends, its standard
+input closes, and it ends together with everything that it started.
 """
 
 from __future__ import annotations
