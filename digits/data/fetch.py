@@ -9,18 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from digits.data import fallback, idx
-from digits.data.catalog import (
-    AUTO,
-    FALLBACK,
-    SOURCES,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-    Source,
-    check_name,
-)
+from digits.data import catalog, fallback, idx
+from digits.data.catalog import Source
 from digits.data.dataset import Dataset
 from digits.data.download import download, find_mirror
 from digits.errors import DataError, MissingError
@@ -52,12 +42,12 @@ def resolve(name: str, place: Place, cache: Path) -> str:
     Raises:
         UsageError: there is no data set of that name.
     """
-    check_name(name)
-    if name != AUTO:
+    catalog.check_name(name)
+    if name != catalog.AUTO:
         return name
-    if place or all((cache / "mnist" / file).is_file() for file in SOURCES["mnist"].files):
+    if place or all((cache / "mnist" / file).is_file() for file in catalog.SOURCES["mnist"].files):
         return "mnist"
-    return "mnist" if find_mirror(SOURCES["mnist"]) else FALLBACK
+    return "mnist" if find_mirror(catalog.SOURCES["mnist"]) else catalog.FALLBACK
 
 
 def open_place(settings: Settings) -> Place:
@@ -77,19 +67,20 @@ def fetch(name: str, place: Place, cache: Path) -> Fetched:
         MissingError: the place does not exist, or no server sent the file.
     """
     name = resolve(name, place, cache)
-    if name == FALLBACK:
-        return Fetched(FALLBACK, *fallback.load())
-    source = SOURCES[name]
+    if name == catalog.FALLBACK:
+        return Fetched(catalog.FALLBACK, *fallback.load())
+    source = catalog.SOURCES[name]
     arrays = {file: idx.parse(_content(source, file, place, cache / name), file) for file in source.files}
-    train, test = Dataset(arrays[TRAIN_IMAGES], arrays[TRAIN_LABELS]), Dataset(arrays[TEST_IMAGES], arrays[TEST_LABELS])
+    train = Dataset(arrays[catalog.TRAIN_IMAGES], arrays[catalog.TRAIN_LABELS])
+    test = Dataset(arrays[catalog.TEST_IMAGES], arrays[catalog.TEST_LABELS])
     return Fetched(name, source.digest(), train, test)
 
 
 def check_place(name: str, place: str) -> None:
     """Verify the files if `place` is a folder; a URL is not requested. Raises as `fetch`."""
-    if _is_folder(place) and name in SOURCES:
-        for file in SOURCES[name].files:
-            _read_folder(SOURCES[name], file, place)
+    if _is_folder(place) and name in catalog.SOURCES:
+        for file in catalog.SOURCES[name].files:
+            _read_folder(catalog.SOURCES[name], file, place)
 
 
 def _is_folder(place: str) -> bool:
