@@ -16,19 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits import events, provenance
+from digits import events, provenance, results
 from digits.errors import DataError
 from digits.events import reported
 from digits.files import sha256_of_folder, write_json, write_whole
-from digits.results import (
-    CollectedFeedback,
-    DeployedRelease,
-    FetchedData,
-    Lineage,
-    PreparedData,
-    PublishedRelease,
-    TrainedModel,
-)
 from digits.settings import Settings
 from digits.store import open_store
 
@@ -42,7 +33,7 @@ MAX_FEEDBACK = 3_000  # corrected drawings, the first ones by the SHA-256 of the
 
 
 @reported("fetch-mnist")
-def fetch_mnist(dataset: str, fetched: Path) -> FetchedData:
+def fetch_mnist(dataset: str, fetched: Path) -> results.FetchedData:
     """Get and verify the data set, and write train.npz and test.npz to the folder `fetched`."""
     from digits.data import catalog, fetch
 
@@ -51,7 +42,7 @@ def fetch_mnist(dataset: str, fetched: Path) -> FetchedData:
     if source.name == catalog.FALLBACK:
         text = f"NO MNIST: using scikit-learn's {len(source.train)} digits instead"
         events.emit("progress", "fetch-mnist", text=text)
-    return FetchedData(
+    return results.FetchedData(
         dataset=source.name,
         digest=source.digest,
         train=source.train.save(fetched / "train.npz"),
@@ -62,27 +53,27 @@ def fetch_mnist(dataset: str, fetched: Path) -> FetchedData:
 
 
 @reported("collect-feedback")
-def collect_feedback(store: str, corrections: Path) -> CollectedFeedback:
+def collect_feedback(store: str, corrections: Path) -> results.CollectedFeedback:
     """Read the corrected drawings from the object store at the URI `store`; write the data set `corrections`."""
     from digits.data.corrections import collect
 
     collected = collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
     digest = collected.save(corrections)
-    return CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
+    return results.CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
 
 
 @reported("prepare")
 def prepare(
     fetched: Path,
     corrections: Path,
-    data: FetchedData,
-    feedback: CollectedFeedback,
+    data: results.FetchedData,
+    feedback: results.CollectedFeedback,
     seed: int,
     *,
     train_set: Path,
     validation_set: Path,
     test_set: Path,
-) -> PreparedData:
+) -> results.PreparedData:
     """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets."""
     from digits.data import catalog, dataset
     from digits.data.dataset import Dataset
@@ -92,7 +83,7 @@ def prepare(
     corrected = Dataset.load(corrections, digest=feedback.digest)
     rest, validation = dataset.split(train, len(train) // VALIDATION_SHARE, seed)
     combined = dataset.with_feedback(rest, corrected)
-    return PreparedData(
+    return results.PreparedData(
         train=combined.save(train_set),
         validation=validation.save(validation_set),
         test=test.save(test_set),
@@ -105,11 +96,11 @@ def prepare(
 def train(
     train_set: Path,
     validation_set: Path,
-    prepared: PreparedData,
+    prepared: results.PreparedData,
     parameters: dict[str, Any],
     model: Path,
     history: Path,
-) -> TrainedModel:
+) -> results.TrainedModel:
     """Fit the network and export it. This is the only step that imports TensorFlow.
 
     It writes model.keras, saved_model/, model.onnx and architecture.json to the folder `model`, and a list with one
@@ -143,7 +134,7 @@ def train(
     export.export(trained.model, model)
     write_whole(model / "architecture.json", trained.model.to_json())
     write_json(history, [vars(result) for result in trained.history])
-    return TrainedModel(
+    return results.TrainedModel(
         weights=export.weights_digest(trained.model),
         files=sha256_of_folder(model),
         weight_count=int(trained.model.count_params()),
@@ -156,7 +147,7 @@ def train(
 
 @reported("evaluate")
 def evaluate(
-    model: Path, test_set: Path, history: Path, lineage: Lineage, *, evaluation: Path, report: Path
+    model: Path, test_set: Path, history: Path, lineage: results.Lineage, *, evaluation: Path, report: Path
 ) -> Evaluation:
     """Evaluate the model on the test set with ONNX Runtime; write the evaluation as JSON and the report as HTML."""
     from digits.data.dataset import Dataset
@@ -177,13 +168,13 @@ def publish(
     test_set: Path,
     history: Path,
     evaluation: Path,
-    lineage: Lineage,
+    lineage: results.Lineage,
     *,
     experiment: str,
     min_accuracy: float,
     store: str,
     report: Path,
-) -> PublishedRelease:
+) -> results.PublishedRelease:
     """Write the release, log it to MLflow, register it, and promote it if it passes the gate.
 
     A promotion needs at least the accuracy `min_accuracy`, in 0..1. The report is written again, with the decision.
@@ -208,7 +199,7 @@ def publish(
 
 
 @reported("deploy")
-def deploy(store: str) -> DeployedRelease:
+def deploy(store: str) -> results.DeployedRelease:
     """Put the champion behind the endpoint and wait until it answers its golden image correctly.
 
     The champion is read from the ledger, because another run or a rollback may have changed it since `publish`.
@@ -220,11 +211,11 @@ def deploy(store: str) -> DeployedRelease:
     champion = ledger.champion(opened)
     if not champion:
         events.emit("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
-        return DeployedRelease(endpoint="", version="")
+        return results.DeployedRelease(endpoint="", version="")
     manifest = releases.load(opened, champion)
     deployer = deploy.find_deployer(settings.deployer or deploy.FOLLOW)
     endpoint = deployer(settings, manifest, releases.release_uri(opened, champion))
-    return DeployedRelease(endpoint=endpoint, version=champion)
+    return results.DeployedRelease(endpoint=endpoint, version=champion)
 
 
 def check_model(folder: Path, expected: str) -> None:
