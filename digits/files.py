@@ -68,20 +68,21 @@ def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterat
     except OSError as exc:
         raise cannot_write(path, exc) from exc
     try:
-        with file:
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                part.chmod(mode)
-                if replace:
-                    part.replace(path)
-            except OSError as exc:
-                raise cannot_write(path, exc) from exc
-            if not replace:
-                os.link(part, path)
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            part.chmod(mode)
+            if replace:
+                part.replace(path)
+        except OSError as exc:
+            raise cannot_write(path, exc) from exc
+        if not replace:
+            os.link(part, path)
     finally:
         part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # after a failed write, closing fails again
+            file.close()
 
 
 def _open_locked(path: Path) -> tuple[Path, IO[bytes]]:

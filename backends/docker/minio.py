@@ -163,5 +163,6 @@ def _wait(container: Any) -> None:
     log = container.logs(tail=5).decode(errors="replace").strip()
     containers.remove(container)
     raise MissingError(
-        f"MinIO is not ready: {last_error}; its log ends with: {log}", remedy="check the free space of the Docker engine (docker system df), then run again"
+        f"MinIO is not ready: {last_error}; its log ends with: {log}",
+        remedy="check the free space of the Docker engine (docker system df), then run again",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,18 @@ def test_a_full_disk_is_reported(tiny_disk: Path) -> None:
     assert "free some space" in str(refused.value)
     assert path.read_text() == "old"
     assert list(tiny_disk.iterdir()) == [path]
+
+
+def test_a_write_that_fails_again_on_close_is_reported(tmp_path: Path) -> None:
+    """If the file system refuses buffered bytes both on write and on close, the error names the path."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(DigitsError, match=f"cannot write {tmp_path}/file"), whole_file(tmp_path / "file") as file:
+            file.write(bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
