@@ -1,4 +1,4 @@
-"""What every object store must do: a folder, MinIO in Docker, MinIO as a program."""
+"""The contract of object stores, for a folder, MinIO in Docker and MinIO as a program."""
 
 from __future__ import annotations
 

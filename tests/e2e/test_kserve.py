@@ -279,7 +279,7 @@ def test_killed_pod_recovers(namespace: Namespace, small_releases: list[Release]
 
 
 def test_two_concurrent_deployments(namespace: Namespace, small_releases: list[Release]) -> None:
-    """Of two concurrent deployments the later one is served; the other reports that it was overtaken."""
+    """The later of two concurrent deployments is served; the other reports that it was overtaken."""
     prepared = [namespace.publish(release) for release in small_releases]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         runs = [pool.submit(rollout.deploy, namespace.settings, *args) for args in prepared]

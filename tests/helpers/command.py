@@ -9,8 +9,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command answered."""
+class Answer:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -25,4 +25,4 @@ class Said:
         return found
 
 
-Digits = Callable[..., Said]
+Digits = Callable[..., Answer]

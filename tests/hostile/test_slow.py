@@ -66,7 +66,7 @@ def test_slow_clients(target: Target) -> None:
 
 
 def test_idle_crowds(target: Target) -> None:
-    """Of six hundred idle connections some are rejected and all are closed; then new ones are accepted."""
+    """Some of six hundred idle connections are rejected and all are closed; then new ones are accepted."""
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(target.connect()) for _ in range(600)]
         refused = 0

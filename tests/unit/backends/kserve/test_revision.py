@@ -1,4 +1,4 @@
-"""What an InferenceService specifies: the release and its address."""
+"""The specification of an InferenceService: the release and its address."""
 
 from __future__ import annotations
 

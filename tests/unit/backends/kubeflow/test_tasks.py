@@ -1,4 +1,4 @@
-"""What is compiled for Kubeflow: no secrets, and everything that Kubernetes needs for each step."""
+"""The pipeline that is compiled for Kubeflow: no secrets, and everything that Kubernetes needs for each step."""
 
 from __future__ import annotations
 

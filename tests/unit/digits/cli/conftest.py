@@ -9,7 +9,7 @@ import pytest
 
 from digits.cli import main
 from digits.settings import Settings
-from tests.helpers.command import Digits, Said
+from tests.helpers.command import Answer, Digits
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def digits(
     """Return a function that runs the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, on: Settings = settings, traceback: bool = False) -> Said:
+    def run(*arguments: str, on: Settings = settings, traceback: bool = False) -> Answer:
         for name, value in on.environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["digits", *arguments])
@@ -31,6 +31,6 @@ def digits(
             code = int(exc.code or 0)
         out, err = capfd.readouterr()
         assert ("Traceback" in err) is traceback
-        return Said(code, out, err)
+        return Answer(code, out, err)
 
     return run

@@ -133,7 +133,7 @@ def test_one_of_two_concurrent_corrections_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", itertools.permutations((1, 7, None)))
 def test_equal_times_have_a_defined_winner(order: tuple[int | None, ...], store: FileStore, other: FileStore) -> None:
-    """Of entries with equal times the greater label wins, and a withdrawal wins over both, in each order of arrival."""
+    """If times are equal, a withdrawal wins, then the greater label, in each order of arrival."""
     made = FileStore(store.root.parent / "made")
     entries = {1: record(made, 1, 1, at=1000), 7: record(made, 1, 7, at=1000)}
     remove(made, at=1000.000001)

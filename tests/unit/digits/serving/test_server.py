@@ -124,7 +124,7 @@ def test_a_signal_lets_requests_in_flight_finish(
 def test_too_many_concurrent_requests_are_rejected(
     count: int, predictor: Predictor, expected: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """Of 400 concurrent requests about 256 are answered, the others get 503 with Retry-After; a probe is answered."""
+    """About 256 of 400 concurrent requests are answered, the others get 503 with Retry-After; a probe is answered."""
     body, path = v1_body(np.resize(expected[0], (count, 28, 28))), "/v1/models/digits:predict"
     assert (len(body) <= SMALL_BODY) == (count == 1)
     address = predictor.url.removeprefix("http://")

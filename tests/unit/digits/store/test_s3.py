@@ -98,7 +98,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize("fault", ["lost before", "lost after"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_lost_response_does_not_change_the_result_of_create(server: Server, fault: str, exists: bool) -> None:
-    """Whether a connection breaks before or after the object is written, create reports the actual writer."""
+    """`create` reports the actual writer if a connection breaks before or after the object is written."""
     store = server.store()
     store.create("before", b"so that the server is known to have conditional writes")
     if exists:

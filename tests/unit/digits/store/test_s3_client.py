@@ -1,4 +1,4 @@
-"""What a server that is not there, or not an S3 server, is reported as."""
+"""Errors for a server that is unreachable or not an S3 server."""
 
 from __future__ import annotations
 
