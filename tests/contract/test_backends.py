@@ -90,7 +90,7 @@ def test_an_unknown_deployer_is_named(world: BackendWorld, first: FirstRun) -> N
     own = world.backend.settings
     world.backend.settings = dataclasses.replace(own, deployer="nowhere")
     try:
-        with pytest.raises(StepFailed, match="expected DIGITS_DEPLOYER of follow, (fake, )?kserve, got 'nowhere'"):
+        with pytest.raises(StepFailed, match=r"expected DIGITS_DEPLOYER of follow, (fake, )?kserve, got 'nowhere'"):
             world.run()
     finally:
         world.backend.settings = own
