@@ -20,7 +20,7 @@ def copy_corrections(cluster: ObjectStore, here: ObjectStore) -> None:
     """Copy the corrections in the cluster's store to this machine's store, for its next run."""
     if count := corrections.copy(cluster, here):
         them = "it" if count == 1 else "them"
-        report(f"copied {count} correction{'s' * (count > 1)} from the cluster; the next run here trains on {them}")
+        report(f"copied {count} correction{'s' * (count > 1)} from the cluster's page; the next run trains on {them}")
 
 
 def fetch_corrections(settings: Settings) -> None:
