@@ -238,8 +238,8 @@ def test_one_request_at_a_time(visit: Open, site: Site) -> None:
 def test_a_late_confirmation_is_for_its_own_drawing(visit: Open, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A correction that is stored late is confirmed on its own drawing, even if that is read again; not on the next."""
     stored = threading.Event()
-    create = site.store.create
-    monkeypatch.setattr(site.store, "create", lambda key, content: stored.wait(10) and create(key, content))
+    put = site.store.put
+    monkeypatch.setattr(site.store, "put", lambda key, content: stored.wait(10) and put(key, content))
     view = visit()
     page = view.page
     view.draw(*DIGITS[1])
@@ -265,7 +265,7 @@ def test_a_store_that_hangs_is_reported(visit: Open, site: Site, monkeypatch: py
     """If the store does not answer in time, the page does not claim that the correction is lost."""
     back = threading.Event()
     monkeypatch.setattr("web_app.gateway.STORE_SECONDS", 0.2)
-    monkeypatch.setattr(site.store, "create", lambda key, content: back.wait(60))
+    monkeypatch.setattr(site.store, "put", lambda key, content: back.wait(60))
     view = visit()
     view.draw(*DIGITS[1])
     view.digit()
