@@ -270,7 +270,7 @@ def test_a_store_that_hangs_is_reported(visit: Open, site: Site, monkeypatch: py
     view.draw(*DIGITS[1])
     view.digit()
     view.page.locator("#labels button").nth(3).click()
-    view.page.locator("#thanks", has_text="Not confirmed: expected the store to answer").wait_for()
+    view.page.locator("#thanks", has_text="Not confirmed: the store did not answer").wait_for()
     back.set()
 
 
