@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissi
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
-from tests.helpers.store_servers import SERVERS, Cable
+from tests.helpers.store_servers import SERVERS, Cable, create_concurrently
 
 BIG = 200 * 1024 * 1024
 
@@ -59,17 +58,7 @@ def test_a_second_put_replaces_the_object(store: ObjectStore) -> None:
 
 def test_one_of_ten_concurrent_creates_succeeds(store: ObjectStore) -> None:
     """Exactly one of ten threads that create the same key succeeds, and its content is stored."""
-    winners: list[int] = []
-
-    def create(number: int) -> None:
-        if store.create("once/only", str(number).encode()):
-            winners.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    winners = create_concurrently(store, "once/only")
     assert len(winners) == 1
     assert store.get("once/only") == str(winners[0]).encode()
 

@@ -16,6 +16,7 @@ from typing import Any
 from backends.docker import minio as docker_store
 from digits.http import request
 from digits.settings import Settings
+from digits.store import ObjectStore
 from tests.helpers.engines import cleaned, engine, settings_for, wait_until
 from tests.helpers.support import missing
 
@@ -115,6 +116,22 @@ class Cable:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def create_concurrently(store: ObjectStore, key: str) -> list[int]:
+    """Let ten threads create `key`, each with its number as content. Return the numbers of those that succeeded."""
+    winners: list[int] = []
+
+    def create(number: int) -> None:
+        if store.create(key, str(number).encode()):
+            winners.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return winners
 
 
 SERVERS: dict[str, Any] = {"file": folder, "minio-docker": container, "minio-program": program}

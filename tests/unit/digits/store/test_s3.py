@@ -12,6 +12,7 @@ from digits.settings import Settings
 from digits.store import s3
 from digits.store.s3 import PROBE, S3Store
 from digits.store.s3_client import s3_client
+from tests.helpers.store_servers import create_concurrently
 
 KEYS = {"minio_region": "eu-test-1", "minio_access_key": "access", "minio_secret_key": "secret"}
 
@@ -125,17 +126,8 @@ def test_a_server_without_conditional_writes_is_detected(
     """If the server ignores If-None-Match, a warning is logged, and still one of ten concurrent writers succeeds."""
     monkeypatch.setattr(s3, "SETTLE_SECONDS", 2.0)  # enough for ten threads on a busy machine
     server.ignores_header = True
-    store, winners = server.store(), list[int]()
-
-    def create(number: int) -> None:
-        if store.create("key", str(number).encode()):
-            winners.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    store = server.store()
+    winners = create_concurrently(store, "key")
     assert len(winners) == 1
     assert store.get("key") == str(winners[0]).encode()
     assert store.create("key", b"too late") is False
