@@ -76,8 +76,9 @@ def types(session: nox.Session) -> None:
 @shared()
 def unit(session: nox.Session) -> None:
     """Run the tests that need only Python."""
-    # A worker per core; more than eight would wait for each other's training. The contract's tests take longest.
-    parallel = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadgroup", "--no-loadscope-reorder")
+    # A worker per core; more than eight would wait for each other's training. tests/conftest.py groups the tests. The
+    # contract's tests take longest and come first.
+    parallel = ("-n", "logical", "--maxprocesses", "8", "--no-loadscope-reorder")
     tests = ("tests/contract", "tests/unit", "-m", "not docker and not cluster")
     pytest(session, *parallel, *tests, *session.posargs)
 

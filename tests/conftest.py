@@ -7,8 +7,10 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from digits.settings import Settings
 from tests.helpers.support import (
@@ -26,12 +28,21 @@ from tests.helpers.support import (
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share fixtures on one worker: those of a file, or of a file and a backend."""
-    for item in items:
-        file, _, test = item.nodeid.partition("::")
+class GroupedScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Keep the tests that share fixtures on one worker: those of a file, or of a file and a backend.
+
+    pytest-xdist's own groups (`xdist_group`) have no effect with pytest 9.2, which names a test's id differently.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
         backend = next((name for name in ("fake", "process") if f"[{name}" in test), "")
-        item.add_marker(pytest.mark.xdist_group(f"{file} {backend}"))
+        return f"{file} {backend}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupedScheduling:
+    """Return the scheduler for `pytest -n`."""
+    return GroupedScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
