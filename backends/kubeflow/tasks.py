@@ -110,8 +110,7 @@ def _set_environment(task: Any, settings: Settings) -> None:
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
     }
-    for name, value in variables.items():
-        task.set_env_variable(name, value)
+    task.container_spec.env = variables  # set_env_variable inspects the whole stack of frames at each call
     # Each variable has one source, because Kubernetes refuses what Kubeflow merges from two.
     our_mlflow = not settings.kfp_mlflow
     secret = SECRET_KEYS | (MLFLOW_SECRET if our_mlflow else {})
