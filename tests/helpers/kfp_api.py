@@ -167,6 +167,7 @@ def serving(pipelines: Pipelines, tls: ssl.SSLContext | None = None) -> Iterator
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # otherwise the body waits 40 ms for the acknowledgement of the headers
 
         def _handle(self) -> None:
             parts = urlsplit(self.path)

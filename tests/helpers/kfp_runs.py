@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime
 import json
 import uuid
@@ -9,9 +11,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
+from backends.kubeflow import submit
+from backends.kubeflow.submit import compiled
+from backends.kubeflow.tasks import UNCACHED_STEPS
 from digits.cli import cli
+from digits.settings import Settings
 from pipeline import STEPS
 from tests.helpers.kfp_api import Pipelines
 
@@ -26,6 +33,25 @@ OUTPUTS = {
     "published": {"version": "abc", "mlflow_run": "f00", "accuracy": 0.99, "promoted": True, "champion": "abc"},
     "deployed": {"endpoint": "http://digits-predictor.digits.svc.cluster.local", "version": "abc"},
 }
+COMPILED: dict[Any, Json] = {}
+
+
+def compile_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Compile the same settings once for all tests.
+
+    Also replace a check of KFP that inspects all frames of the stack at each call: 0.1 s each under pytest.
+    """
+    from kfp.dsl.pipeline_task import PipelineTask
+
+    def once(settings: Settings, uncached: tuple[str, ...] = UNCACHED_STEPS) -> Json:
+        replaced = {"home": Path("/"), "store": "file:///", "tracking_uri": "sqlite:////x", "kfp_host": "http://x"}
+        key = (dataclasses.replace(settings, **replaced), uncached)
+        if key not in COMPILED:
+            COMPILED[key] = compiled(settings, uncached)
+        return copy.deepcopy(COMPILED[key])
+
+    patch.setattr(PipelineTask, "_ensure_container_spec_exists", lambda task: None)
+    patch.setattr(submit, "compiled", once)
 
 
 def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = "") -> Json:

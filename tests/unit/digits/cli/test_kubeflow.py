@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from backends.kubeflow import backend
 from backends.kubeflow.tasks import UNCACHED_STEPS
 from digits.errors import MissingError, UsageError
 from pipeline import STEPS
 from tests.helpers.kfp_api import Pipelines, serving
-from tests.helpers.kfp_runs import OUTPUTS, invoke, pod, succeeded
+from tests.helpers.kfp_runs import OUTPUTS, compile_quickly, invoke, pod, succeeded
 
 
 @pytest.fixture
-def api() -> Iterator[Pipelines]:
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelines]:
+    compile_quickly(monkeypatch)
+    monkeypatch.setattr(backend, "POLL_SECONDS", 0.01)
     with serving(Pipelines()) as server:
         yield server
 
