@@ -24,7 +24,6 @@ import anyio
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -36,7 +35,7 @@ from digits.data import corrections
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import DataError, DigitsError
-from digits.evaluation.verdict import judge
+from digits.evaluation.verdict import count_digits, judge
 from digits.store import ObjectStore
 from web_app.endpoint_client import EndpointClient, EndpointStateError, http_client
 from web_app.endpoints import Endpoint
@@ -45,7 +44,7 @@ from web_app.guard import Guard, Metrics, RateLimit
 STATIC = Path(__file__).parent / "static"
 # Pixels per drawing. Processing this many takes 40 MB, and a container has a few hundred; the page sends 78,400.
 MAX_PIXELS = 1_000_000
-MAX_CONCURRENT = 4  # drawings that are being decoded, and as many corrections that are being stored
+MAX_CONCURRENT = 4  # drawings that are being processed, and as many corrections that are being stored
 MAX_STORED = 64 * 1024  # bytes of a drawing that is stored with its correction
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
@@ -130,12 +129,11 @@ class _Gateway:
         """Recognise a drawing."""
         client = self._client(request)
         started = time.perf_counter()
-        ink, _ = await self._drawing(request)
-        image = await run_in_threadpool(to_mnist, ink)
+        image, digits, _ = await self._drawing(request)
         probabilities, model = None, None
         if image.any():
             probabilities, model = await client.recognise(image)
-        verdict = await run_in_threadpool(judge, ink, probabilities or [0.1] * 10)
+        verdict = judge(digits, probabilities or [0.1] * 10)
         seconds = time.perf_counter() - started
         self.metrics.seconds.labels(client.endpoint.name).observe(seconds)
         return _json(
@@ -160,8 +158,7 @@ class _Gateway:
         release = request.query_params.get("release", "")[:100]
         if label is None or not release.isprintable():
             raise HTTPException(400, "expected label=0 to 9 and a printable release")
-        ink, png = await self._drawing(request, MAX_STORED)
-        image = await run_in_threadpool(to_mnist, ink)
+        image, _, png = await self._drawing(request, MAX_STORED)
         record = functools.partial(
             corrections.record, store, image, label, drawing_png=png, release=release, answer=answer
         )
@@ -182,8 +179,10 @@ class _Gateway:
         """Return the counters in Prometheus' format."""
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def _drawing(self, request: Request, max_bytes: int | None = None) -> tuple[Ink, bytes]:
-        """Return the ink of the drawing in a request's body, and its PNG.
+    async def _drawing(self, request: Request, max_bytes: int | None = None) -> tuple[Ink, int, bytes]:
+        """Return the 28 x 28 image of the drawing in a request's body, its number of digits, and its PNG.
+
+        The drawing itself, up to MAX_PIXELS bytes, is not kept while the endpoint or the store is waited for.
 
         The content type must be image/png, which pages of other sites cannot send without a CORS preflight.
         """
@@ -192,14 +191,18 @@ class _Gateway:
         png = await request.body()
         if max_bytes is not None and len(png) > max_bytes:
             raise HTTPException(413, f"expected a drawing of at most {max_bytes} bytes")
-        read = functools.partial(read_ink, io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
-        return await anyio.to_thread.run_sync(read, limiter=self.decoding), png
+        return (*await anyio.to_thread.run_sync(_decode, png, limiter=self.decoding), png)
 
     def _client(self, request: Request) -> EndpointClient:
         name = request.query_params.get("endpoint") or next(iter(self.clients))
         if name not in self.clients:
             raise HTTPException(404, f"expected an endpoint of {', '.join(self.clients)}")
         return self.clients[name]
+
+
+def _decode(png: bytes) -> tuple[Ink, int]:
+    ink = read_ink(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
+    return to_mnist(ink), count_digits(ink)
 
 
 def _digit(request: Request, name: str, *, optional: bool = False) -> int | None:

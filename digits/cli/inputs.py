@@ -9,17 +9,18 @@ import click
 
 from digits.data.dataset import Images
 from digits.data.pictures import read_ink
-from digits.data.preprocessing import Ink, to_mnist
+from digits.data.preprocessing import to_mnist
 from digits.errors import EndpointError, UsageError
+from digits.evaluation.verdict import count_digits
 from digits.settings import Settings
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to recognise: its name, its ink, the image that the model receives, and its label if it is known."""
+    """A picture to recognise: its name, its number of digits, the image that the model receives, and its label."""
 
     name: str
-    ink: Ink
+    digits: int
     image: Images
     label: int | None = None
 
@@ -38,7 +39,7 @@ def read_file(name: str) -> Picture:
     if not Path(name).is_file():
         raise UsageError(f"no file {name!r}", remedy="give a picture file, or the number of a test image")
     ink = read_ink(Path(name))
-    return Picture(name, ink, to_mnist(ink))
+    return Picture(name, count_digits(ink), to_mnist(ink))
 
 
 def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:
@@ -60,7 +61,8 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
         index = int(number)
         if index >= len(labels):
             raise UsageError(f"expected a test image of {dataset.name} from 0 to {len(labels) - 1}, got {number}")
-        pictures[number] = Picture(f"test image {number}", images[index], images[index], int(labels[index]))
+        image, label = images[index], int(labels[index])
+        pictures[number] = Picture(f"test image {number}", count_digits(image), image, label)
     return pictures
 
 

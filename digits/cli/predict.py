@@ -45,7 +45,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     answer = client.predict(endpoint, np.stack([picture.image for picture in ordered]), token=settings.endpoint_token)
     rows: list[dict[str, Any]] = []
     for name, picture, digit, shares in zip(pictures, ordered, answer.classes, answer.probabilities, strict=True):
-        verdict = judge(picture.ink, shares)
+        verdict = judge(picture.digits, shares)
         row = {
             "picture": name,
             "class": None if verdict.state == "empty" else int(digit),

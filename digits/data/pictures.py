@@ -14,6 +14,7 @@ from digits.data.preprocessing import Ink
 from digits.errors import DataError
 
 MAX_PIXELS = 16_000_000  # of a decoded picture, because a small file may decode to a huge one
+MAX_SIDE = 10_000  # pixels, because `count_digits` loops over the gaps between columns
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 
 
@@ -26,12 +27,16 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = Non
     each pixel.
 
     Raises:
-        DataError: Pillow cannot read the file as a picture, or the picture has more than `max_pixels`.
+        DataError: Pillow cannot read the file as a picture, or the picture has more than `max_pixels`, or more than
+            MAX_SIDE on a side.
     """
     try:
         with Image.open(picture, formats=formats) as opened:
-            if opened.width * opened.height > max_pixels:
-                raise DataError(f"expected at most {max_pixels:,} pixels, got {opened.width} x {opened.height}")
+            if opened.width * opened.height > max_pixels or max(opened.size) > MAX_SIDE:
+                raise DataError(
+                    f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, "
+                    f"got {opened.width} x {opened.height}"
+                )
             image = _upright(_eight_bits(opened).convert("RGBA"), opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         name = picture if isinstance(picture, Path) else "the data"

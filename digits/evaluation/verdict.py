@@ -22,17 +22,17 @@ class Verdict:
     text: str
 
 
-def judge(ink: Ink, probabilities: ArrayLike) -> Verdict:
-    """Return the verdict on the answer `probabilities`, (10,) in 0..1, to the drawing `ink`, uint8 (height, width).
+def judge(digits: int, probabilities: ArrayLike) -> Verdict:
+    """Return the verdict on the answer `probabilities`, (10,) in 0..1, to a drawing with `digits` digits.
 
     The thresholds were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
     (dev/bench/unsure.py). Below SURE are 0.6 to 1.5 % of the correct answers, 34 to 38 % of the wrong ones and 30 % of
     the answers to random scribbles; below 0.8 would be twice as many correct and 1.5 times as many wrong answers. 0.1 %
     of single digits count as several, and so do all pairs of digits that are a tenth of their height apart.
     """
-    if not ink.any():
+    if digits == 0:
         return Verdict("empty", "Nothing is drawn yet.")
-    if count_digits(ink) > 1:
+    if digits > 1:
         return Verdict("several", "This looks like more than one digit.")
     values = np.asarray(probabilities, np.float64)
     best, second = (int(i) for i in np.argsort(-values, kind="stable")[:2])
@@ -49,11 +49,14 @@ def with_article(digit: int) -> str:
 
 
 def count_digits(ink: Ink) -> int:
-    """Return the number of digits in a drawing: the parts between empty columns that are as high as a digit."""
+    """Return the number of digits in a drawing: the parts between empty columns that are as high as a digit.
+
+    It is 0 only without ink: a single digit in pieces has no such part.
+    """
     cropped = crop(ink)
     if not cropped.size:
         return 0
     inked = cropped.any(axis=0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inked, [False]]).astype(np.int8)))
     heights = [crop(cropped[:, start:end]).shape[0] for start, end in edges.reshape(-1, 2)]
-    return sum(height >= DIGIT_HEIGHT * cropped.shape[0] for height in heights)
+    return max(1, sum(1 for height in heights if height >= DIGIT_HEIGHT * cropped.shape[0]))

@@ -6,7 +6,9 @@ import base64
 import io
 import json
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from digits.data import corrections
+from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
@@ -95,6 +98,24 @@ def test_pictures_of_another_kind_are_rejected(gateway: httpx.Client, picture: s
     answer = recognise(gateway, file.getvalue())
     assert answer.status_code == 400
     assert ("1,000,000 pixels" if picture == "large" else "cannot be read") in answer.json()["error"]
+
+
+def test_a_drawing_is_not_kept_while_the_endpoint_is_waited_for(
+    gateway: httpx.Client, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many visitors may wait for a slow endpoint, so the decoded drawing, up to a megabyte, is released before."""
+    drawings: list[weakref.ref[Any]] = []
+
+    def remembered(*arguments: Any, **options: Any) -> Any:
+        ink = read_ink(*arguments, **options)
+        drawings.append(weakref.ref(ink))
+        return ink
+
+    monkeypatch.setattr("web_app.gateway.read_ink", remembered)
+    kept: list[bool] = []
+    standin.answer = lambda _: (kept.append(drawings[0]() is not None), np.array(SURE_OF_3, np.float32))[1]
+    assert recognise(gateway).status_code == 200
+    assert kept == [False]
 
 
 def test_a_correction_is_stored_once(gateway: httpx.Client, store: FileStore, standin: StandIn) -> None:

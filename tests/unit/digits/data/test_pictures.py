@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from digits.data.pictures import read_ink
+from digits.data.pictures import MAX_SIDE, read_ink
 from digits.data.preprocessing import to_mnist
 from digits.errors import DataError
 from tests.helpers.drawings import SEVEN, draw, png, similarity
@@ -81,5 +81,6 @@ def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
     file.write_text("no picture")
     with pytest.raises(DataError, match=r"digit\.png"):
         read_ink(file)
-    with pytest.raises(DataError, match="at most"):
-        read_ink(png(Image.new("1", (8000, 4000))))
+    for size in ((8000, 4000), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)):
+        with pytest.raises(DataError, match="at most"):
+            read_ink(png(Image.new("1", size)))

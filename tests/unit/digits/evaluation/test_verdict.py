@@ -31,14 +31,21 @@ def test_digits_next_to_each_other_are_counted() -> None:
 )
 def test_the_verdict_follows_from_ink_and_probabilities(ink: Ink, probabilities: list[float], state: str) -> None:
     """The verdict is "sure" only for a single digit with a high probability."""
-    assert judge(ink, probabilities).state == state
+    assert judge(count_digits(ink), probabilities).state == state
+
+
+def test_a_digit_in_pieces_is_one() -> None:
+    """A drawing none of whose parts is as high as a digit has one digit, not none."""
+    ink = np.zeros((100, 100), np.uint8)
+    ink[:40, :20] = ink[60:, 50:] = 255
+    assert count_digits(ink) == 1
 
 
 def test_digits_have_an_article() -> None:
     """The text has "an" before 8 and "a" before all other digits."""
     shares = np.full(10, 0.01)
     shares[8], shares[3] = 0.9, 0.02
-    assert judge(draw(SEVEN), shares).text == "This is an 8."
+    assert judge(1, shares).text == "This is an 8."
     shares[8], shares[3] = 0.5, 0.42
-    assert judge(draw(SEVEN), shares).text == "Not sure: perhaps an 8, perhaps a 3."
+    assert judge(1, shares).text == "Not sure: perhaps an 8, perhaps a 3."
     assert [with_article(digit) for digit in (0, 1, 8, 9)] == ["a 0", "a 1", "an 8", "a 9"]
