@@ -27,8 +27,8 @@ BLOCKS = " ▀▄█"
 def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
     """Recognise PICTURES with the deployed model.
 
-    A picture is a file of any picture format, or the number of a test image of the data set that the model was
-    trained on.
+    A picture is a PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file, or the number of a test image of the data set that the
+    model was trained on.
 
     \b
     digits predict photo.png scan.jpg

@@ -1,4 +1,4 @@
-"""The ink of picture files: drawings, scans and photos in any format that Pillow reads."""
+"""The ink of picture files: drawings, scans and photos in the formats FORMATS."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from digits.errors import DataError
 
 MAX_PIXELS = 16_000_000  # of a decoded picture, because a small file may decode to a huge one
 MAX_SIDE = 10_000  # pixels, because `count_digits` loops over the gaps between columns
+# By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 
 
-def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS) -> Ink:
+def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> Ink:
     """Return the ink of a picture, uint8 (height, width) from 0 (paper) to 255.
 
     The ink may be dark on light, light on dark, or drawn on transparency.
 
-    `formats` are the accepted formats, by Pillow's names; None accepts all. Decoding needs up to 40 bytes of memory for
-    each pixel.
+    `formats` are the accepted formats. Decoding needs up to 40 bytes of memory for each pixel.
 
     Raises:
-        DataError: Pillow cannot read the file as a picture, or the picture has more than `max_pixels`, or more than
-            MAX_SIDE on a side.
+        DataError: the file is no picture of these formats, or it has more than `max_pixels`, or more than MAX_SIDE on a
+            side.
     """
     try:
         with Image.open(picture, formats=formats) as opened:
@@ -41,7 +42,8 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] | None = Non
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         name = picture if isinstance(picture, Path) else "the data"
         raise DataError(
-            f"expected a picture, but {name} cannot be read as one", remedy="give a PNG or JPEG file"
+            f"expected a picture ({', '.join(formats)}), but {name} cannot be read as one",
+            remedy="give a PNG or JPEG file",
         ) from exc
     alpha = np.asarray(image.getchannel("A"))
     if np.median(_border(alpha)) < 128:

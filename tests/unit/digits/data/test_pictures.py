@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,23 @@ def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
     for size in ((8000, 4000), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)):
         with pytest.raises(DataError, match="at most"):
             read_ink(png(Image.new("1", size)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n",
+        b"%PDF-1.4\n",
+        b"\xd7\xcd\xc6\x9a",
+    ],
+    ids=["EPS", "PDF", "WMF"],
+)
+def test_no_program_runs_on_a_picture(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in a format that Pillow hands to another program (Ghostscript for EPS) is refused; none is started."""
+    (program := tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (picture := tmp_path / "drawing.png").write_bytes(content)
+    with pytest.raises(DataError, match="expected a picture"):
+        read_ink(picture)
+    assert not (tmp_path / "started").exists()
