@@ -117,6 +117,21 @@ def write_whole(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a user named: whole or not at all, unless it is a device or a pipe, which is never replaced.
+
+    A link is followed. Raises DigitsError if the file system refuses.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        write_whole(path.resolve(), content)
+    except (OSError, DigitsError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(getattr(exc.__cause__, "strerror", exc.message))
+        raise DigitsError(f"cannot write {path}: {reason}", remedy="name a file that this user can write") from exc
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON. Raises DigitsError as `whole_file`."""
     write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -1,5 +1,6 @@
 """The pipeline's definition: seven steps, the same on every engine."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from kfp import compiler, dsl
 from kfp.dsl import HTML
 
+from digits.files import write_output
 from digits.provenance import step_digest
 from digits.results import RunOutputs
 from pipeline import DEFAULTS, NAME, components
@@ -141,11 +143,11 @@ def compile_to(path: Path, configure: Configure = unchanged, defaults: dict[str,
     """Write the compiled pipeline, and the platform spec that only a cluster needs, to `path` as YAML.
 
     `configure` is as for `build`. `defaults` replaces the defaults of those parameters.
+
+    Raises:
+        DigitsError: the file system refused.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.part.yaml")
-    try:
-        compiler.Compiler().compile(build(configure), str(part), pipeline_parameters=defaults)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder, "pipeline.yaml")
+        compiler.Compiler().compile(build(configure), str(compiled), pipeline_parameters=defaults)
+        write_output(path, compiled.read_bytes())

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from digits import __version__
+from digits.cli import streams
 from digits.errors import DigitsError, mask_url
 
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
@@ -89,6 +90,7 @@ def main() -> None:
     """Run a command. Print an error as one message on standard error and exit with its code."""
     # SIGTERM is handled as Ctrl-C, so that child processes end and the run's record is updated.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    streams.prepare()
     try:
         cli.main(standalone_mode=False)
     except DigitsError as exc:

@@ -19,6 +19,7 @@ from digits.files import (
     sha256_of,
     whole_file,
     write_json,
+    write_output,
     write_whole,
 )
 
@@ -136,3 +137,18 @@ def test_equal_values_have_the_same_json(tmp_path: Path) -> None:
         canonical_json(float("nan"))
     write_json(tmp_path / "j", {"b": 1, "a": 2})
     assert (tmp_path / "j").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+
+
+def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
+    """A file that a user names is written through a link and into a pipe or device; errors name it."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, b"content")
+    assert (os.read(reader, 20), pipe.is_fifo()) == (b"content", True)
+    os.close(reader)
+    (link := tmp_path / "link").symlink_to(tmp_path / "target")
+    write_output(link, b"content")
+    assert (link.is_symlink(), (tmp_path / "target").read_bytes()) == (True, b"content")
+    for refused in (Path("/dev/full"), pipe / "file", tmp_path):
+        with pytest.raises(DigitsError, match=f"cannot write {refused}"):
+            write_output(refused, b"content")
