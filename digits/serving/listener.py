@@ -1,0 +1,222 @@
+"""The HTTP server of predictor and gateway: Granian (hyper) in an asyncio loop, with limits on time and memory.
+
+hyper parses HTTP/1.1, ends a connection that sends no request for IDLE_SECONDS, and refuses large headers. This module
+adds a deadline and limits for bodies, and a limit of the bytes that are held in memory; see also `connections`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import orjson
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from digits.errors import MissingError
+from digits.serving.connections import MAX_CONNECTIONS, Connections
+
+JSON = ("content-type", "application/json")
+MAX_HEADER_BYTES = 64 * 1024  # hyper also limits the number of header fields, to 100
+# Bytes of a response that the kernel holds for a client that reads slowly (it doubles the number).
+SEND_BUFFER = 64 * 1024
+# Longer than an ingress's keep-alive (60 s), so that it never reuses a connection that we are closing.
+IDLE_SECONDS = 65
+BODY_SECONDS = 15.0  # in which a body must arrive
+LOG_SECONDS = 60.0  # between two log entries about unexpected errors
+
+log = logging.getLogger("digits.http")
+
+
+class Response(NamedTuple):
+    """An HTTP response. Names of headers are in lower case; the length is added."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    content: bytes = b""
+
+
+class RejectedRequest(Exception):
+    """A request that gets an HTTP error."""
+
+    def __init__(self, status: int, message: str, *headers: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers
+
+
+def error_response(status: int, message: str, *headers: tuple[str, str]) -> Response:
+    """Return a response with `message` as JSON."""
+    usual = {408: ("connection", "close"), 413: ("connection", "close"), 503: ("retry-after", "1")}
+    fields = [JSON, *headers, *([usual[status]] if status in usual and not headers else [])]
+    return Response(status, fields, orjson.dumps({"error": message}))
+
+
+class Request:
+    """A request. `scope` is RSGI's, with `method`, `path`, `query_string`, `headers` and `client`."""
+
+    def __init__(self, scope: Any, protocol: Any, listener: Listener) -> None:
+        self.scope, self._protocol, self._listener = scope, protocol, listener
+        self.held, self.waiting = 0, 0
+
+    async def body(self, max_bytes: int) -> bytes:
+        """Return the body.
+
+        Raises:
+            RejectedRequest: it is compressed, has more than `max_bytes`, does not arrive in time, or too many requests
+                or bytes are waiting.
+        """
+        listener, headers = self._listener, self.scope.headers
+        if listener.waiting >= listener.max_waiting:
+            raise RejectedRequest(503, "too many requests are waiting")
+        listener.waiting += 1
+        self.waiting = 1
+        if "content-encoding" in headers and headers["content-encoding"].lower() != "identity":
+            raise RejectedRequest(415, "expected a body that is not compressed")
+        length = None if "transfer-encoding" in headers else int(headers.get("content-length", 0))
+        if length is not None and length > max_bytes:
+            raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
+        if length == 0:
+            return b""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._read(max_bytes, length)
+        except TimeoutError:
+            raise RejectedRequest(408, f"the request did not arrive within {BODY_SECONDS:g} s") from None
+
+    async def _read(self, max_bytes: int, length: int | None) -> bytes:
+        parts = []
+        # Granian ends the loop also after an error in a chunked body; whether the content is whole shows in decoding.
+        async for part in self._protocol:
+            parts.append(part)
+            self.held += len(part)
+            self._listener.held += len(part)
+            if self.held > max_bytes:
+                raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
+            if self._listener.held > self._listener.max_held:
+                raise RejectedRequest(503, "too many bytes are waiting")
+            if self.held == length:
+                break
+        if length is not None and self.held < length:
+            raise RejectedRequest(400, "the client went away")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Listener:
+    """An HTTP server that answers each request with `handle(request)`.
+
+    Args:
+        handle: returns the response; it may raise RejectedRequest. A HEAD request is answered like a GET.
+        max_held: bytes of all bodies that are being read or answered.
+        max_waiting: requests whose bodies are being read or answered.
+    """
+
+    def __init__(
+        self, handle: Callable[[Request], Awaitable[Response]], *, max_held: int, max_waiting: int = MAX_CONNECTIONS
+    ) -> None:
+        self._handle, self.max_held, self.max_waiting = handle, max_held, max_waiting
+        self.held, self.waiting = 0, 0
+        self._connections = Connections()
+        self._last_log = -math.inf
+
+    async def serve(self, sock: socket.socket, stop: Awaitable[object], grace_seconds: float) -> None:
+        """Serve on a bound socket, which this method closes, until `stop` is done.
+
+        Requests in flight are then answered, for at most `grace_seconds`.
+        """
+        port = sock.getsockname()[1]
+        sock.listen(MAX_CONNECTIONS)
+        server = _Server(self._answer, sock)
+        serving = asyncio.create_task(server.serve())
+        checking = asyncio.create_task(self._connections.watch(port))
+        try:
+            await asyncio.wait({serving, asyncio.ensure_future(stop)}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._connections.most = 0
+            server.stop()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(serving, grace_seconds)
+            checking.cancel()
+
+    async def _answer(self, scope: Any, protocol: Any) -> None:
+        client = scope.client
+        self._connections.begin(client)
+        request = Request(scope, protocol, self)
+        try:
+            if scope.http_version == "1.1" and len(scope.headers.get_all("host")) != 1:
+                raise RejectedRequest(400, "expected one Host header")
+            response = await self._handle(request)
+        except RejectedRequest as exc:
+            response = error_response(exc.status, str(exc), *exc.headers)
+        except Exception:
+            if time.monotonic() > self._last_log + LOG_SECONDS:
+                self._last_log = time.monotonic()
+                log.exception("a request failed; further failures are not logged for %g s", LOG_SECONDS)
+            response = error_response(500, "the request failed; the server's log says why")
+        finally:
+            self.held -= request.held
+            self.waiting -= request.waiting
+            self._connections.end(client)
+        protocol.response_bytes(*response)
+
+
+class _Server(Server):
+    """Granian's server on a given socket, as one thread of this process."""
+
+    def __init__(self, answer: Callable[[Any, Any], Awaitable[None]], sock: socket.socket) -> None:
+        super().__init__(
+            answer,
+            http=HTTPModes.http1,
+            websockets=False,
+            backpressure=MAX_CONNECTIONS,
+            http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000, max_buffer_size=MAX_HEADER_BYTES),
+            log_enabled=False,
+            # Without this, Granian would replace the handlers of all loggers.
+            log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
+        )
+        self._socket = sock
+
+    def _init_shared_socket(self) -> None:
+        # Granian's stubs know neither these arguments nor the type of the attribute.
+        self._shd = SocketHolder(self._socket.detach(), False, MAX_CONNECTIONS)  # type: ignore[assignment,call-arg]
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """Return a socket for `Listener.serve`, bound to a host and port (0: any free one); `::` includes IPv4.
+
+    Raises:
+        MissingError: the port cannot be used; the message names the `setting` that chooses another one.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Connections inherit both.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.bind(address)
+    except OSError as exc:
+        raise MissingError(
+            f"port {port} on {host} cannot be used: {exc.strerror}",
+            remedy=f"stop the program that uses it (lsof -i :{port}, on Linux ss -ltnp; digits doctor lists your own), "
+            f"or set {setting}",
+        ) from exc
+    return sock
+
+
+async def stop_signal() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    received = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, received.set)
+    await received.wait()
