@@ -1,25 +1,31 @@
-"""A client of one KServe endpoint. It detects the endpoint's protocol, and every call has a deadline."""
+"""A client of one KServe endpoint. It detects the endpoint's protocol, and every call has a deadline.
+
+Nothing of an answer but the model's checked metadata is kept for later calls, which may be those of other visitors: no
+cookies, no redirects, and each request has a connection of its own. Bytes that follow an answer, for example, would
+otherwise become the next visitor's answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from digits.errors import EndpointError
+from digits.http import bearer
 from web_app.endpoints import Endpoint
-from web_app.protocols import MODEL_FIELDS, PROTOCOLS, Image, InferenceProtocol, NotDigits
+from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Image, InferenceProtocol, NotDigits
 
 CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 8.0
 TOTAL_SECONDS = 10.0  # for all requests of one call; less than the page waits
 METADATA_SECONDS = 5.0  # how long the model's metadata is cached; the page shows a promotion within this time
-CONNECTIONS = 32
+CONNECTIONS = 32  # per endpoint
+MAX_ANSWER = 64 * 1024  # bytes of an answer's body: about a hundred times the usual size
 
 
 class EndpointStateError(EndpointError):
@@ -32,14 +38,21 @@ class EndpointStateError(EndpointError):
 
 @dataclass
 class EndpointClient:
-    """The connection state and cached metadata of one endpoint."""
+    """The connections and the cached metadata of one endpoint."""
 
     endpoint: Endpoint
-    http: httpx.AsyncClient
     token: str = field(default="", repr=False)
+    # Unlike httpx's client, its transport has no cookies and follows no redirects.
+    _transport: httpx.AsyncHTTPTransport = field(
+        default_factory=lambda: httpx.AsyncHTTPTransport(
+            trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=0)
+        )
+    )
     _protocol: InferenceProtocol = PROTOCOLS[0]
     _metadata: dict[str, Any] = field(default_factory=dict)
     _metadata_expires: float = 0.0  # in time.monotonic()
+    _failed: float = 0.0  # when the metadata could last not be fetched, in time.monotonic()
+    _failure: EndpointStateError | None = None
     _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)  # concurrent calls share one request for metadata
 
     async def recognise(self, image: Image) -> tuple[list[float], dict[str, Any]]:
@@ -50,25 +63,18 @@ class EndpointClient:
         """
         async with self._deadline():
             metadata = await self._cached_metadata()  # first, because this also detects the protocol
-            probabilities, release = await self._infer(image)
+            protocol = self._protocol
+            request = protocol.encode_request(self.endpoint.model, image)
+            status, body = await self._send("POST", request.path, request.body, request.headers)
+            if status != 200:
+                raise await self._state_error(status)
+        probabilities, release = self._parse(
+            protocol.parse_prediction, body, "expected ten probabilities from 0 to 1 as its output 'probabilities'"
+        )
         if release and release != metadata["release"]:  # the cached metadata is of an earlier release
             self._metadata_expires = 0.0
             metadata = dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
         return probabilities, metadata
-
-    async def _infer(self, image: Image) -> tuple[list[float], str]:
-        request = self._protocol.encode_request(self.endpoint.model, image)
-        answer = await self._send("POST", request.path, request.body, request.headers)
-        if answer.status_code != 200:
-            raise await self._state_error(answer)
-        try:
-            probabilities = self._protocol.parse_probabilities(answer.content)
-            release = self._protocol.parse_release(answer.content)
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise self._wrong_model("its answer has no output 'probabilities'") from exc
-        if len(probabilities) != 10 or not all(0 <= p <= 1 for p in probabilities):
-            raise self._wrong_model(f"expected ten probabilities, got {len(probabilities)} numbers")
-        return probabilities, release
 
     async def model(self) -> dict[str, Any]:
         """Return the name and MODEL_FIELDS of the model, at most METADATA_SECONDS old.
@@ -78,62 +84,89 @@ class EndpointClient:
         """
         async with self._deadline():
             metadata = await self._cached_metadata()
-            answer = await self._send("GET", self._protocol.ready_path(self.endpoint.model))
-            if answer.status_code != 200:
-                raise await self._state_error(answer)
-        if not self._protocol.parse_ready(answer.content):
-            raise self._starting()
+            if not await self._is_ready([self._protocol]):
+                raise self._starting()
         return metadata
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
     async def _cached_metadata(self) -> dict[str, Any]:
+        called = time.monotonic()
         async with self._fetching:
+            if self._failure and self._failed >= called:  # while this call waited: another attempt would fail alike
+                raise EndpointStateError(self._failure.state, self._failure.message)
             if time.monotonic() >= self._metadata_expires:
-                self._protocol, self._metadata = await self._fetch_metadata()
+                try:
+                    self._protocol, self._metadata = await self._fetch_metadata()
+                except EndpointStateError as exc:
+                    self._failed, self._failure = time.monotonic(), exc
+                    raise
                 self._metadata_expires = time.monotonic() + METADATA_SECONDS
             return self._metadata
 
     async def _fetch_metadata(self) -> tuple[InferenceProtocol, dict[str, Any]]:
-        for protocol in PROTOCOLS:
-            answer = await self._send("GET", protocol.metadata_path(self.endpoint.model))
-            if answer.status_code != 404:
+        protocol, status, body = await self._get(PROTOCOLS, lambda protocol: protocol.metadata_path)
+        if status != 200:
+            raise await self._state_error(status)
+        return protocol, self._parse(protocol.parse_metadata, body, "its metadata is not that of an inference protocol")
+
+    async def _is_ready(self, protocols: Sequence[InferenceProtocol] = PROTOCOLS) -> bool:
+        protocol, status, body = await self._get(protocols, lambda protocol: protocol.ready_path)
+        if status == 503:
+            return False
+        if status != 200:
+            raise await self._state_error(status)
+        return bool(self._parse(protocol.parse_ready, body, "its readiness is not that of an inference protocol"))
+
+    async def _get(
+        self, protocols: Sequence[InferenceProtocol], path_of: Callable[[InferenceProtocol], Callable[[str], str]]
+    ) -> tuple[InferenceProtocol, int, bytes]:
+        """Request a path of each protocol until one exists. Return the protocol, the status and the body."""
+        for protocol in protocols:
+            status, body = await self._send("GET", path_of(protocol)(self.endpoint.model))
+            if status != 404:
                 break
-        if answer.status_code != 200:
-            raise await self._state_error(answer)
-        try:
-            return protocol, protocol.parse_metadata(answer.content)
-        except NotDigits as exc:
-            raise self._wrong_model(str(exc)) from exc
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise self._wrong_model("its metadata is not that of an inference protocol") from exc
+        return protocol, status, body
 
     async def _send(
         self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
-        """Send one request with the Host header and the token. Raises EndpointStateError if there is no response."""
-        headers = dict(headers or {})
-        if self.endpoint.host:
-            headers["Host"] = self.endpoint.host
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
-                return await self.http.request(method, self.endpoint.url + path, content=content, headers=headers)
-        except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError) as exc:
-            raise self._timed_out(ANSWER_SECONDS) from exc
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise EndpointStateError("unreachable", f"the endpoint {self.endpoint.name} cannot be reached") from exc
+    ) -> tuple[int, bytes]:
+        """Send one request with the Host header and the token. Return the status and the body, which is not unpacked.
 
-    async def _state_error(self, answer: httpx.Response) -> EndpointStateError:
+        Raises:
+            EndpointStateError: there is no complete response, or it has more than MAX_ANSWER bytes.
+        """
+        host = {"Host": self.endpoint.host} if self.endpoint.host else {}
+        fields = {"Accept-Encoding": "identity", **(headers or {}), **host, **bearer(self.token)}
+        timeout = {"timeout": {"connect": CONNECT_SECONDS}}  # the rest is limited by `_deadline`
+        name, body = self.endpoint.name, bytearray()
+        try:
+            request = httpx.Request(
+                method, self.endpoint.url + path, content=content, headers=fields, extensions=timeout
+            )
+            response = await self._transport.handle_async_request(request)
+            async with aclosing(response):
+                async for block in response.aiter_raw():
+                    body += block
+                    if len(body) > MAX_ANSWER:
+                        raise self._wrong_model(f"its answer has more than {MAX_ANSWER} bytes")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            raise EndpointStateError("unreachable", f"the endpoint {name} cannot be reached") from exc
+        except httpx.HTTPError as exc:
+            why = f"the endpoint {name} broke the connection off, or does not speak HTTP"
+            raise EndpointStateError("unreachable", why) from exc
+        return response.status_code, bytes(body)
+
+    async def _state_error(self, status: int) -> EndpointStateError:
         """Return the error for a status other than 200. After a 503, readiness decides between starting and busy."""
-        status, name = answer.status_code, self.endpoint.name
+        name = self.endpoint.name
         if status in {401, 403}:
             return EndpointStateError("unreachable", f"the endpoint {name} rejected our token (HTTP {status})")
-        if status in {429, 503}:
-            ready_path = self._protocol.ready_path(self.endpoint.model)
-            if not answer.url.path.endswith(ready_path):
-                check = await self._send("GET", ready_path)
-                if check.status_code == 200 and self._protocol.parse_ready(check.content):
-                    return EndpointStateError("busy", f"the endpoint {name} is overloaded")
+        if status == 429 or (status == 503 and await self._is_ready()):
+            return EndpointStateError("busy", f"the endpoint {name} is overloaded")
+        if status == 503:
             return self._starting()
         if status in {502, 504}:
             return EndpointStateError(
@@ -143,6 +176,14 @@ class EndpointClient:
             return self._wrong_model(f"it has no model {self.endpoint.model!r}")
         return self._wrong_model(f"it answered HTTP {status}")
 
+    def _parse(self, parse: Callable[[bytes], Any], body: bytes, problem: str) -> Any:
+        try:
+            return parse(body)
+        except NotDigits as exc:
+            raise self._wrong_model(str(exc)) from exc
+        except MALFORMED as exc:
+            raise self._wrong_model(problem) from exc
+
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
         """Limit the requests within the block to TOTAL_SECONDS together."""
@@ -150,10 +191,9 @@ class EndpointClient:
             async with asyncio.timeout(TOTAL_SECONDS):
                 yield
         except TimeoutError as exc:
-            raise self._timed_out(TOTAL_SECONDS) from exc
-
-    def _timed_out(self, seconds: float) -> EndpointStateError:
-        return EndpointStateError("busy", f"the endpoint {self.endpoint.name} did not answer within {seconds:g} s")
+            raise EndpointStateError(
+                "busy", f"the endpoint {self.endpoint.name} did not answer within {TOTAL_SECONDS:g} s"
+            ) from exc
 
     def _starting(self) -> EndpointStateError:
         return EndpointStateError("starting", f"the model at {self.endpoint.name} is starting")
@@ -162,13 +202,3 @@ class EndpointClient:
         return EndpointStateError(
             "wrong model", f"the endpoint {self.endpoint.name} does not serve a digits model: {why}"
         )
-
-
-def http_client() -> httpx.AsyncClient:
-    """Return an HTTP client for all endpoints. It ignores the proxies of the environment."""
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-        follow_redirects=False,
-        trust_env=False,
-    )

@@ -37,7 +37,7 @@ from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import count_digits, judge
 from digits.store import ObjectStore
-from web_app.endpoint_client import EndpointClient, EndpointStateError, http_client
+from web_app.endpoint_client import EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
 from web_app.guard import Guard, Metrics, RateLimit
 
@@ -76,9 +76,10 @@ def create_app(config: GatewayConfig) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with http_client() as http:
-            gateway.clients = {e.name: EndpointClient(e, http, config.token) for e in config.endpoints}
-            yield
+        gateway.clients = {e.name: EndpointClient(e, config.token) for e in config.endpoints}
+        yield
+        for client in gateway.clients.values():
+            await client.close()
 
     return Starlette(
         routes=[

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import numpy as np
 import orjson
@@ -17,6 +18,7 @@ from digits.serving import client
 
 Image = NDArray[np.uint8]  # (28, 28), 0 (paper) to 255 (ink)
 MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
+MAX_TEXT = 200  # letters of a text from the endpoint
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,18 @@ class NotDigits(Exception):
     """The model's inputs are not those of a digits model; the message names them."""
 
 
+# What parsing a body of another form raises.
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+
+
 class InferenceProtocol(Protocol):
-    """An inference protocol. Parsing another protocol's body raises KeyError, TypeError, AttributeError or ValueError.
+    """An inference protocol. Parsing a body of another form raises MALFORMED.
 
     >>> v2, v1 = PROTOCOLS
     >>> v2.encode_request("digits", np.zeros((28, 28), np.uint8)).path
     '/v2/models/digits/infer'
-    >>> v1.parse_probabilities(b'{"predictions": [[0.25, 0.75]]}')
-    [0.25, 0.75]
+    >>> v1.parse_prediction(b'{"predictions": [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]}')[0].index(1)
+    0
     """
 
     def metadata_path(self, model: str) -> str:
@@ -51,11 +57,8 @@ class InferenceProtocol(Protocol):
     def encode_request(self, model: str, image: Image) -> PredictRequest:
         """Return the request for the probabilities of an image."""
 
-    def parse_probabilities(self, body: bytes) -> list[float]:
-        """Return the probabilities of a prediction."""
-
-    def parse_release(self, body: bytes) -> str:
-        """Return the release that predicted; empty if the protocol does not state it."""
+    def parse_prediction(self, body: bytes) -> tuple[list[float], str]:
+        """Return ten probabilities, and the release that predicted them; empty if the protocol does not state it."""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         """Return "name" and MODEL_FIELDS, None if unknown. Raises NotDigits."""
@@ -68,63 +71,61 @@ class _V2:
     """Open Inference V2, with the image as raw bytes after the JSON."""
 
     def metadata_path(self, model: str) -> str:
-        return f"/v2/models/{model}"
+        return f"/v2/models/{quote(model, safe='')}"
 
     def ready_path(self, model: str) -> str:
-        return f"/v2/models/{model}/ready"
+        return f"{self.metadata_path(model)}/ready"
 
     def encode_request(self, model: str, image: Image) -> PredictRequest:
         body, headers = client.encode_request(image[None], binary_answer=False)
-        return PredictRequest(f"/v2/models/{model}/infer", body, headers)
+        return PredictRequest(f"{self.metadata_path(model)}/infer", body, headers)
 
-    def parse_probabilities(self, body: bytes) -> list[float]:
-        outputs = {output["name"]: output["data"] for output in orjson.loads(body)["outputs"]}
-        return [float(p) for p in outputs["probabilities"]]
-
-    def parse_release(self, body: bytes) -> str:
-        return str(orjson.loads(body).get("model_version") or "")
+    def parse_prediction(self, body: bytes) -> tuple[list[float], str]:
+        payload = orjson.loads(body)
+        outputs = {output["name"]: output["data"] for output in payload["outputs"]}
+        return _probabilities(outputs["probabilities"]), _text(payload.get("model_version")) or ""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         payload = orjson.loads(body)
         inputs = [tensor["name"] for tensor in payload["inputs"]]
         if inputs != ["image"]:
-            raise NotDigits(f"expected one input 'image', got {', '.join(map(str, inputs)) or 'none'}")
+            raise NotDigits(f"expected one input 'image', got {', '.join(map(str, inputs))[:MAX_TEXT] or 'none'}")
         parameters = payload.get("parameters") or {}
-        metadata = {key: parameters.get(key) for key in MODEL_FIELDS} | {"name": payload.get("name")}
-        metadata["release"] = metadata["release"] or (payload.get("versions") or [""])[-1]
-        return metadata
+        metadata: dict[str, Any] = {key: _text(parameters.get(key)) for key in MODEL_FIELDS}
+        accuracy = parameters.get("accuracy")
+        metadata["accuracy"] = accuracy if type(accuracy) in {int, float} else None
+        metadata["release"] = metadata["release"] or _text((payload.get("versions") or [""])[-1])
+        return metadata | {"name": _text(payload.get("name"))}
 
     def parse_ready(self, body: bytes) -> bool:
-        return b"false" not in body[:200].lower()
+        # The protocol needs only the status 200; KServe adds {"ready": true}.
+        return not body.strip() or str(orjson.loads(body).get("ready", True)).lower() == "true"
 
 
 class _V1:
     """V1, in the variants of KServe's own servers and of TensorFlow Serving. Its metadata has only a version."""
 
     def metadata_path(self, model: str) -> str:
-        return f"/v1/models/{model}"
+        return f"/v1/models/{quote(model, safe='')}"
 
     ready_path = metadata_path
 
     def encode_request(self, model: str, image: Image) -> PredictRequest:
         pixels = (image[..., None] / np.float32(255)).tolist()
         body = orjson.dumps({"instances": [pixels]})
-        return PredictRequest(f"/v1/models/{model}:predict", body, {"Content-Type": "application/json"})
+        return PredictRequest(f"{self.metadata_path(model)}:predict", body, {"Content-Type": "application/json"})
 
-    def parse_probabilities(self, body: bytes) -> list[float]:
+    def parse_prediction(self, body: bytes) -> tuple[list[float], str]:
         (predicted,) = orjson.loads(body)["predictions"]
         if isinstance(predicted, dict):  # a SavedModel with several outputs returns them by name
             predicted = predicted["probabilities"]
-        return [float(p) for p in predicted]
-
-    def parse_release(self, body: bytes) -> str:
-        del body
-        return ""  # V1 does not state the release
+        return _probabilities(predicted), ""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         payload = orjson.loads(body)
         versions = self._available(payload)
-        return dict.fromkeys(MODEL_FIELDS) | {"name": payload.get("name"), "release": versions[-1] if versions else ""}
+        release = _text(versions[-1]) if versions else ""
+        return dict.fromkeys(MODEL_FIELDS) | {"name": _text(payload.get("name")), "release": release}
 
     def parse_ready(self, body: bytes) -> bool:
         payload = orjson.loads(body)
@@ -133,6 +134,18 @@ class _V1:
     def _available(self, payload: Any) -> list[str]:
         states = payload.get("model_version_status", [])
         return [str(state["version"]) for state in states if state["state"] == "AVAILABLE"]
+
+
+def _text(value: Any) -> str | None:
+    """Return a text of the endpoint that visitors may see, or None if it is another type or too long."""
+    return value if isinstance(value, str) and len(value) <= MAX_TEXT else None
+
+
+def _probabilities(values: Any) -> list[float]:
+    """Return ten probabilities. Raises ValueError if `values` are something else."""
+    if len(values) != 10 or not all(type(p) in {int, float} and 0 <= p <= 1 for p in values):
+        raise ValueError("expected ten probabilities")
+    return [float(p) for p in values]
 
 
 PROTOCOLS: tuple[InferenceProtocol, ...] = (_V2(), _V1())

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
+from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import ONE, PNG, recognise
+from tests.helpers.impostor import LARGE, Impostor
 from tests.helpers.standin import StandIn
 from web_app.endpoint_client import TOTAL_SECONDS
-from web_app.gateway import STATIC, STORE_SECONDS
+from web_app.endpoints import Endpoint
+from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig, create_app
 
 
 def test_sends_the_host_and_the_token(gateway: httpx.Client, standin: StandIn) -> None:
@@ -79,6 +87,55 @@ def test_concurrent_calls_share_the_metadata(
         calls += [pool.submit(gateway.get, "/api/model") for _ in range(2)]
     assert [call.result().status_code for call in calls] == [200] * 6
     assert standin.described == 1
+
+
+def test_nonsense_is_a_state_of_the_endpoint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Any nonsense is an answer or a state of the endpoint, in time, without a log entry, and nothing of it is kept."""
+    monkeypatch.setattr("web_app.endpoint_client.TOTAL_SECONDS", 0.4)
+    monkeypatch.setattr("web_app.endpoint_client.METADATA_SECONDS", 0.0)
+    impostor = Impostor(seed=1)
+    with (
+        impostor.serve() as url,
+        asgi_server(create_app(GatewayConfig((Endpoint("the lab's", url),)))) as address,
+        httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        digit = list(pool.map(lambda _: recognise(client, endpoint="the lab's"), range(50)))
+        model = list(pool.map(lambda _: client.get("/api/model"), range(30)))
+    assert {answer.json()["class"] for answer in digit if answer.status_code == 200} == {3}
+    assert {answer.json().get("state", "ready") for answer in digit + model} >= {"ready", "wrong model"}
+    for answer in digit + model:
+        assert answer.status_code in {200, 502, 503}
+        assert answer.status_code == 200 or "the lab's" in answer.json()["error"]
+        assert answer.elapsed.total_seconds() < 5
+        assert len(answer.content) < 2000
+    assert impostor.cookies == 0
+    assert impostor.sent < LARGE
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_overloaded_endpoint_of_v1_is_busy() -> None:
+    """An endpoint without V2 that is overloaded when the gateway first asks it is busy, not starting."""
+    answers = iter([503, 200, 429])
+
+    async def status(_: Request) -> JSONResponse:
+        return JSONResponse({"name": "digits", "ready": True}, next(answers))
+
+    with (
+        asgi_server(Starlette(routes=[Route("/v1/models/digits", status)])) as url,
+        asgi_server(create_app(GatewayConfig((Endpoint("here", url),)))) as address,
+        httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
+    ):
+        assert [client.get("/api/model").json()["state"] for _ in range(2)] == ["busy", "busy"]
+
+
+def test_a_failure_is_shared_by_the_calls_that_wait_for_it(gateway: httpx.Client, standin: StandIn) -> None:
+    """Calls that wait for an endpoint that fails get its state too, instead of waiting for one attempt each."""
+    standin.state, standin.delay = "starting", 1.0
+    with ThreadPoolExecutor(6) as pool:
+        states = [pool.submit(recognise, gateway) for _ in range(6)]
+    assert [state.result().json()["state"] for state in states] == ["starting"] * 6
+    assert standin.described <= 2
 
 
 def test_an_answer_has_the_release_that_predicted(gateway: httpx.Client, standin: StandIn) -> None:
