@@ -11,10 +11,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
+
+from digits.errors import MASK
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -45,36 +48,33 @@ def request(
     import urllib3
 
     until = time.monotonic() + seconds
+    result: Future[Response] = Future()
+    connection: Any = None
+
+    def exchange() -> None:
+        try:
+            with contextlib.closing(connection):
+                connection.connect()
+                if time.monotonic() >= until:  # the caller has given up
+                    return
+                path = urllib3.util.parse_url(url).request_uri
+                connection.request("GET" if body is None else "POST", path, body, headers, preload_content=False)
+                response = connection.getresponse()
+                content = read_whole(response, until, MAX_BYTES)
+                result.set_result(Response(response.status, response.headers, content))
+        except Exception as exc:  # noqa: BLE001 # raised in the caller's thread
+            result.set_exception(exc)
+
     try:
         pool = urllib3.PoolManager().connection_from_url(url)
-        connection: Any = pool.ConnectionCls(host=pool.host, port=pool.port, timeout=seconds)
-        with contextlib.closing(connection):
-            connection.connect()
-            with _deadline(connection.sock, until):
-                path = urllib3.util.parse_url(url).request_uri
-                method = "GET" if body is None else "POST"
-                connection.request(method, path, body, headers, preload_content=False)
-                response = connection.getresponse()
-                return Response(response.status, response.headers, read_whole(response, until, MAX_BYTES))
+        connection = pool.ConnectionCls(host=pool.host, port=pool.port, timeout=seconds)
+        # In a thread, because neither the resolution of the name, nor the TLS handshake, nor the headers have a limit.
+        threading.Thread(target=exchange, daemon=True).start()
+        return result.result(seconds)
     except (urllib3.exceptions.HTTPError, HTTPException, OSError) as exc:
+        with contextlib.suppress(OSError, AttributeError):  # it may be closed, or not be open yet
+            connection.sock.shutdown(socket.SHUT_RDWR)  # which ends the thread
         raise OSError("timed out" if time.monotonic() >= until else in_words(exc)) from exc
-
-
-@contextlib.contextmanager
-def _deadline(connection: socket.socket, until: float) -> Iterator[None]:
-    """Shut a connection down when time.monotonic() is `until`, because a server may send headers indefinitely."""
-
-    def shut_down() -> None:
-        with contextlib.suppress(OSError):  # it may be closed already
-            connection.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, until - time.monotonic()), shut_down)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def request_json(url: str, body: Any = None, *, token: str = "", seconds: float = SECONDS) -> Any:
@@ -90,8 +90,14 @@ def request_json(url: str, body: Any = None, *, token: str = "", seconds: float 
     except OSError as exc:
         raise OSError(f"{url}: {exc}") from exc
     if response.status != 200:
-        raise OSError(f"{url}: HTTP {response.status}: {response.content[:200].decode(errors='replace')}")
+        raise OSError(f"{url}: HTTP {response.status}: {excerpt(response.content, token)}")
     return json.loads(response.content)
+
+
+def excerpt(content: bytes, token: str) -> str:
+    """Return the beginning of a response for an error message, with our token masked, which some servers repeat."""
+    secret = token.encode()
+    return (content.replace(secret, MASK.encode()) if secret else content)[:200].decode(errors="replace")
 
 
 def read_whole(response: BaseHTTPResponse, until: float, max_bytes: int) -> bytes:

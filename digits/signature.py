@@ -30,6 +30,7 @@ IMAGE = Tensor("image", "FP32", (-1, 28, 28, 1))  # from 0 (paper) to 1 (ink)
 PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))
 CLASS = Tensor("class", "INT64", (-1,))  # the most likely class, added by the endpoint
 
+MAX_IMAGES = 1024  # per request to the endpoint
 ENDPOINT_INPUTS = [IMAGE.metadata()]
 ENDPOINT_OUTPUTS = [CLASS.metadata(), PROBABILITIES.metadata()]
 MODEL_SIGNATURE = {  # as a manifest states it

@@ -9,7 +9,8 @@ import numpy as np
 
 from digits.data.dataset import Images
 from digits.errors import EndpointError
-from digits.http import bearer, request
+from digits.http import bearer, excerpt, request
+from digits.signature import MAX_IMAGES
 
 TIMEOUT_SECONDS = 10.0
 
@@ -42,9 +43,21 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
 def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
     """Request a prediction for images uint8 (n, 28, 28), 0 (paper) to 255 (ink), from the endpoint at a URL.
 
+    The endpoint accepts MAX_IMAGES per request. If it changes its release between two requests, the answer names both.
+
     Raises:
         EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
+    parts = [images[n : n + MAX_IMAGES] for n in range(0, len(images), MAX_IMAGES)] or [images]
+    answers = [_predict(endpoint, part, token) for part in parts]
+    return Answer(
+        np.concatenate([answer.classes for answer in answers]),
+        np.concatenate([answer.probabilities for answer in answers]),
+        ", ".join(dict.fromkeys(answer.release for answer in answers)),
+    )
+
+
+def _predict(endpoint: str, images: Images, token: str) -> Answer:
     body, headers = encode_request(images, binary_answer=True)
     url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
     try:
@@ -54,7 +67,7 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
     content = answer.content
     if answer.status != 200:
         raise EndpointError(
-            f"{url}: HTTP {answer.status}: {content[:200].decode(errors='replace')}",
+            f"{url}: HTTP {answer.status}: {excerpt(content, token)}",
             remedy="set DIGITS_ENDPOINT_TOKEN" if answer.status in {401, 403} else "digits doctor",
         )
     try:
@@ -71,6 +84,6 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
         return Answer(classes, probabilities, payload.get("model_version", ""))
     except (KeyError, TypeError, ValueError) as exc:
         raise EndpointError(
-            f"{url}: expected a class and ten probabilities for each image, got {content[:80]!r}",
+            f"{url}: expected a class and ten probabilities for each image, got {excerpt(content, token)[:80]!r}",
             remedy="give the URL of a digits endpoint; digits doctor shows the local one",
         ) from exc

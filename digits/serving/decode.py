@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from digits.signature import MAX_IMAGES
+
 Pixels = NDArray[np.float32]
 
-MAX_IMAGES = 1024
 # Commas and brackets per JSON body: as many as MAX_IMAGES images can have. Parsing more could exhaust the memory.
 MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
 SHAPES = ([28, 28], [28, 28, 1], [784])

@@ -100,6 +100,17 @@ def test_a_response_that_never_ends_is_cut_at_the_deadline(part: str) -> None:
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.parametrize("wait", ["name", "handshake"])
+def test_the_deadline_includes_the_connection(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver or a TLS handshake that does not end is an error after the given seconds."""
+    if wait == "name":
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_: threading.Event().wait(20))
+    start = time.monotonic()
+    with dripping(b"\x16\x03\x03\x40\x00") as host, pytest.raises(OSError, match=r"^timed out$"):
+        request(f"https://{host}/x", seconds=0.5)
+    assert time.monotonic() - start < 5
+
+
 def test_a_response_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading stops at MAX_BYTES."""
     monkeypatch.setattr(http, "MAX_BYTES", 1000)

@@ -12,6 +12,7 @@ from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError
 from digits.serving import client
 from digits.settings import Settings
+from digits.signature import MAX_IMAGES
 from tests.helpers.support import DRIPS, Finished, Predictor, answering, dripping
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
@@ -34,7 +35,7 @@ def test_a_response_without_a_prediction_is_an_error(body: bytes) -> None:
     """A response without a prediction is an EndpointError that quotes it."""
     with answering(body) as address, pytest.raises(EndpointError, match="expected a class and ten") as error:
         client.predict(f"http://{address}", IMAGE)
-    assert repr(body[:80]) in error.value.message
+    assert repr(body[:80].decode()) in error.value.message
 
 
 @pytest.mark.parametrize("body", NOT_OURS)
@@ -46,6 +47,26 @@ def test_doctor_reports_another_program_on_the_port(
         monkeypatch.setattr("backends.process.backend.ProcessBackend.endpoint", lambda _: f"http://{address}")
         found = run_check("endpoint", False, lambda: check_endpoint(settings))
     assert (found.ok, found.found) == (None, f"the server at http://{address} is not a predictor of digits")
+
+
+def test_more_images_than_a_request_may_have_are_predicted_in_several(
+    predictor: Predictor, expected: tuple[np.ndarray, np.ndarray], finished: Finished
+) -> None:
+    """The client sends as many requests as the images need, and returns one answer."""
+    images, probabilities = expected
+    count = MAX_IMAGES // len(images) + 1
+    answer = client.predict(predictor.url, np.tile(images, (count, 1, 1)))
+    assert answer.classes.tolist() == probabilities.argmax(1).tolist() * count
+    assert answer.probabilities.shape == (count * len(images), 10)
+    assert answer.release == finished.version
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_token_that_a_server_repeats_is_masked(status: int) -> None:
+    """An error with the text of a server that repeats our token does not show it."""
+    with answering(b"x" * 190 + b"no access for C4n4rY", status) as address, pytest.raises(EndpointError) as error:
+        client.predict(f"http://{address}", IMAGE, token="C4n4rY")
+    assert "C4n" not in str(error.value)
 
 
 def test_the_client_returns_a_prediction(
