@@ -28,7 +28,7 @@ from backends.base import FAILED, SUCCEEDED, Request
 from backends.locks import is_held, locked
 from digits import events
 from digits.errors import MissingError, UsageError
-from digits.files import PART, cannot_write, remove_abandoned, write_json
+from digits.files import PARTS, cannot_write, remove_abandoned, write_json
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
@@ -37,6 +37,7 @@ LOCK_SECONDS = 60.0
 
 # Folders in DIGITS_HOME in which runs write, in addition to their own.
 WRITTEN = ("pipeline", "cache", "data", "store")
+_ID = f"{'[0-9]' * 8}-{'[0-9]' * 6}-{'[0-9]' * 6}-{'[0-9a-f]' * 4}"  # of a run, as `create` makes it
 CACHE_PARTS = ".kfp_cache_*.tmp"  # temporary files of kfp.local, which it does not lock
 
 
@@ -175,7 +176,7 @@ def reap_dead_runs(home: Path) -> list[Run]:
     """Clean up runs whose process died (killed, power cut), and mark them FAILED. Returns them."""
     dead = []
     with _changing(home):
-        for folder in (home / "runs").glob("*"):
+        for folder in (home / "runs").glob(_ID):
             if not (folder / "run.json").exists():  # its program was killed in `create`
                 shutil.rmtree(folder, ignore_errors=True)
         for run in all_runs(home):
@@ -193,7 +194,7 @@ def remove_temporary_files(home: Path, run: Run) -> None:
     for name in ("tmp", "workspace"):
         shutil.rmtree(run.folder / name, ignore_errors=True)
     folders = [run.folder, *(home / name for name in WRITTEN)]
-    remove_abandoned([*home.glob(f".*{PART}"), *(part for folder in folders for part in folder.rglob(f".*{PART}"))])
+    remove_abandoned([*home.glob(PARTS), *(part for folder in folders for part in folder.rglob(PARTS))])
     if not any(other.id != run.id and other.is_running() for other in all_runs(home)):
         for folder in folders:
             for part in folder.rglob(CACHE_PARTS):

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from digits.errors import DigitsError, MissingError, UsageError
 
 PART = ".part"  # suffix of temporary files, .NAME.RANDOM.part
+PARTS = f".*.{'[0-9a-f]' * 8}{PART}"
 
 
 def sha256_of(content: bytes | Path) -> str:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
@@ -15,10 +17,12 @@ from backends.kind.node_images import load
 from backends.kserve.kube import is_ready, kubeconfig_path
 from backends.locks import locked
 from backends.programs import ProgramError, need, program
-from digits.errors import DigitsError
+from digits import homes
+from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 
 NAME = "digits"
+LABEL = "org.digits.role"  # of the nodes
 KSERVE_VERSION = "v0.20.0"
 _KSERVE = f"https://github.com/kserve/kserve/releases/download/{KSERVE_VERSION}"
 KSERVE_MANIFESTS = (f"{_KSERVE}/kserve.yaml", f"{_KSERVE}/kserve-cluster-resources.yaml")
@@ -40,12 +44,13 @@ def up(
 
     Raises:
         MissingError: Docker, kind, kubectl or an image is missing.
+        UsageError: digits did not create the existing cluster `name`.
         DigitsError: a step failed or took too long; the message has the program's output and the state of the pods.
     """
     for tool in ("docker", "kind", "kubectl"):
         need(tool)
     images = dict(images or {})
-    settings.home.mkdir(parents=True, exist_ok=True)
+    homes.claim(settings.home)
     with _lock(settings):
         _create(settings, name, report)
         needed = [*settings.kserve_images.split(), settings.minio_image, *images.values()]
@@ -60,6 +65,7 @@ def down(settings: Settings, report: Report = lambda _: None, *, name: str = NAM
 
     Raises:
         MissingError: Docker or kind is missing.
+        UsageError: digits did not create the cluster.
         DigitsError: one of its containers still exists.
     """
     for tool in ("docker", "kind"):
@@ -67,20 +73,38 @@ def down(settings: Settings, report: Report = lambda _: None, *, name: str = NAM
     with _lock(settings):
         existed = name in _clusters()
         nodes = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
+        if existed:
+            check_ours(settings, name)
         if existed or nodes:
             report(f"removing cluster {name}")
             program("kind", "delete", "cluster", "--name", name, f"--kubeconfig={kubeconfig_path(settings)}",
                     seconds=DELETE_SECONDS)  # fmt: skip
         kubeconfig_path(settings).unlink(missing_ok=True)
+        _mark(settings, name).unlink(missing_ok=True)
         remaining = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
         if remaining:
             raise DigitsError(
                 f"cluster {name} left containers: {' '.join(remaining)}", remedy=f"docker rm -fv {' '.join(remaining)}"
             )
-        if not _clusters():
+        if (existed or nodes) and not _clusters():
             with contextlib.suppress(ProgramError):  # kind does not remove its network; it stays if it is in use
                 program("docker", "network", "rm", "kind")
     return existed
+
+
+def check_ours(settings: Settings, name: str = NAME) -> None:
+    """Raise UsageError unless digits created the cluster: this home has its mark, or its nodes have our label."""
+    if _mark(settings, name).is_file():
+        return
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ProgramError):
+        option = f"--kubeconfig={folder}/kubeconfig"
+        program("kind", "export", "kubeconfig", "--name", name, option)
+        if program("kubectl", option, "get", "nodes", f"--selector={LABEL}", "--output=name", "--request-timeout=10s"):
+            return
+    raise UsageError(
+        f"digits did not create the kind cluster {name}",
+        remedy=f"if it is no longer needed: kind delete cluster --name {name}; then digits cluster up",
+    )
 
 
 def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
@@ -116,6 +140,7 @@ def _create(settings: Settings, name: str, report: Report) -> None:
     """Create the kind cluster, or start the existing one."""
     path = kubeconfig_path(settings)
     if name in _clusters():
+        check_ours(settings, name)
         complete = path.is_file()  # the kubeconfig is written last
         if not complete:
             with contextlib.suppress(ProgramError):  # an incomplete cluster has none
@@ -138,10 +163,17 @@ def _create(settings: Settings, name: str, report: Report) -> None:
     config = [f"--config={settings.kind_config}"] if settings.kind_config else []
     part = path.with_name(".kubeconfig.part")
     part.unlink(missing_ok=True)
+    _mark(settings, name).touch()
     program("kind", "create", "cluster", "--name", name, *image, *config, f"--kubeconfig={part}", "--wait=120s",
             seconds=CREATE_SECONDS)  # fmt: skip
+    program("kubectl", f"--kubeconfig={part}", "label", "nodes", "--all", "--overwrite", f"{LABEL}=cluster")
     part.chmod(0o600)
     part.replace(path)
+
+
+def _mark(settings: Settings, name: str) -> Path:
+    """Return the file in DIGITS_HOME that is written before the cluster is created."""
+    return settings.home / f"kind-{name}"
 
 
 def _install_kserve(settings: Settings, report: Report) -> None:

@@ -16,6 +16,7 @@ from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable
 from backends.kubeflow.submit import submission
 from backends.kubeflow.watch import Observed, events_of, observe, pod_name
+from digits import homes
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.files import write_whole
 from digits.proxies import pool_for
@@ -51,6 +52,7 @@ class KubeflowBackend:
         """
         from pipeline import STEPS
 
+        homes.claim(self.settings.home)
         runs.reap_dead_runs(self.settings.home)
         if resume:
             self._refuse_unless_ended(runs.find(self.settings.home, resume))

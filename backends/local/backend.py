@@ -14,7 +14,7 @@ from backends import runs
 from backends.base import FAILED, SUCCEEDED, Backend, Request, Result, Watch, with_champion
 from backends.local.failures import step_failed
 from backends.local.supervisor import supervise
-from digits import events
+from digits import events, homes
 from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError
 from digits.release import deploy, ledger, releases
@@ -71,6 +71,7 @@ class LocalBackend(Backend):
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         home = self.settings.home
+        homes.claim(home)
         for dead in runs.reap_dead_runs(home):
             self.remove_leftovers(dead)
             _mark_killed(self.settings, dead)

@@ -115,13 +115,15 @@ def _describe_bug(exc: Exception) -> DigitsError:
 
     Writes its traceback to a file in DIGITS_HOME, or to standard error if that fails.
     """
+    from digits import homes
     from digits.files import write_whole
     from digits.settings import Settings
 
     text = mask_url("".join(traceback.format_exception(exc)))
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     try:
-        path = Settings.load().home / "logs" / f"fault-{stamp}-{os.getpid()}.txt"
+        homes.claim(home := Settings.load().home)
+        path = home / "logs" / f"fault-{stamp}-{os.getpid()}.txt"
         write_whole(path, text)
         where = str(path)
     except Exception:  # noqa: BLE001 # whatever prevents the file, the traceback must not be lost

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
+from pathlib import Path
 
 import click
 
+from digits import homes
 from digits.cli.common import emit, json_option
-from digits.errors import MissingError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 
 # Files and folders of DIGITS_HOME.
@@ -28,13 +31,16 @@ KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 def clean(yes: bool, everything: bool, as_json: bool) -> None:
     """Stop the predictor, and remove the containers, network, volume, runs and cache of this DIGITS_HOME.
 
+    A folder that digits did not create is refused. Of a link only the link is removed.
+
     \b
     digits clean            asks first; keeps releases, MLflow's runs and data
     digits clean --all      removes these too
     """
     settings = Settings.load()
+    homes.check(settings.home)
     parts = [settings.home / name for name in CREATED + CONTAINER_FILES + (KEPT if everything else ())]
-    parts = [part for part in parts if part.exists()]
+    parts = [part for part in parts if os.path.lexists(part)]
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise UsageError("cannot ask for confirmation with --json or without a terminal", remedy="add --yes")
@@ -46,15 +52,14 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
             return
     stopped = _stop_predictor(settings)
     containers, kept, engine_absent = _remove_containers(settings)
-    removed = stopped + containers
+    removed, failed = stopped + containers, list[str]()
     for part in parts:
         if part.name in CONTAINER_FILES and engine_absent:
             continue
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
-        removed.append(str(part))
+        try:
+            removed.append(_remove(part))
+        except OSError as exc:
+            failed.append(f"{exc.filename or part}: {exc.strerror}")
     for name in LOCKS:  # stopping the predictor and removing containers may have created some
         (settings.home / name).unlink(missing_ok=True)
     if remaining := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
@@ -67,8 +72,25 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
         click.echo("  there was nothing to remove", err=True)
     for line in kept:
         click.echo(f"  kept {line}", err=True)
+    if failed:
+        raise DigitsError(
+            f"cannot remove {'; '.join(failed)}", remedy="remove it as its owner, then digits clean again"
+        )
     if as_json:
         emit({"removed": removed, "left": kept})
+
+
+def _remove(part: Path) -> str:
+    """Remove a file, a folder, or a link but not what it points to. Return a description. Raises OSError."""
+    if part.is_symlink():
+        target = part.readlink()
+        part.unlink()
+        return f"{part} (a link; {target} is kept)"
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)
+    return str(part)
 
 
 def _stop_predictor(settings: Settings) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from digits import homes
 from digits.cli.common import open_store_of
 from digits.data import corrections
 from digits.errors import DigitsError, EndpointError
@@ -35,6 +36,7 @@ def fetch_corrections(settings: Settings) -> None:
     try:
         if kubeconfig_path(settings).is_file() and credentials(settings) is None:
             return  # without a store there are no corrections
+        homes.claim(settings.home)
         with open_store_of(None) as (_, here, _), store(settings) as reached:
             copy_corrections(open_store(reached), here)
     except DigitsError as exc:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from digits import homes
 from digits.settings import BACKENDS, Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
         (the settings by which this machine reaches the store and the endpoint, the store, the backend).
 
     Raises:
+        UsageError: DIGITS_HOME is not a folder that digits created.
         DigitsError: the backend or the store cannot be reached.
     """
     from backends import open_backend
@@ -40,6 +42,7 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
 
     settings = Settings.load()
     settings = dataclasses.replace(settings, backend=backend) if backend else settings
+    homes.check(settings.home)
     with contextlib.closing(open_backend(settings)) as opened:
         settings = opened.host_settings()
         yield settings, open_store(settings), opened

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from digits import homes
 from digits.data.dataset import Images
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
@@ -52,6 +53,7 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
 
     if not numbers:
         return {}
+    homes.claim(settings.home)
     dataset = fetch.fetch(_find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data")
     if dataset.name != "mnist":
         click.echo(f"test images of {dataset.name}, not of MNIST", err=True)

@@ -154,6 +154,7 @@ def down(yes: bool, as_json: bool) -> None:
 
     settings = Settings.load()
     if cluster.status(settings)["exists"]:
+        cluster.check_ours(settings)
         try:
             fetch_corrections(settings)
         except EndpointError as exc:

@@ -6,9 +6,11 @@ import webbrowser
 
 import click
 
+from digits import homes
 from digits.cli.common import open_store_of
 from digits.errors import EndpointError
 from digits.settings import Settings
+from digits.store import get_scheme
 
 
 @click.command()
@@ -34,6 +36,8 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     from web_app.server import serve as serve_page
 
     settings = Settings.load()
+    if not get_scheme(settings.store).remote:
+        homes.claim(settings.home)  # corrections are written there
     addresses = list(endpoints) or settings.endpoints.split()
     # The docker backend's runs read corrections from its own store, whose address only the backend knows.
     if not addresses or settings.backend == "docker":

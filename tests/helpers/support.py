@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from digits import homes
 from digits.release import releases
 from digits.release.mlflow_client import connect
 from digits.release.write import write_release
@@ -151,6 +152,7 @@ class Finished:
 
     def copy(self, home: Path) -> Settings:
         """Copy this home. Return the copy's settings; a test may change it."""
+        homes.claim(home)
         shutil.copytree(self.settings.home / "store", home / "store")
         shutil.copyfile(self.settings.home / "mlflow.db", home / "mlflow.db")
         return Settings(home=home, port=free_port(), grpc_port=free_port())

@@ -24,7 +24,7 @@ from backends.docker import containers, images, step_runner
 from backends.docker import minio as docker_store
 from backends.docker import predictor as docker_endpoint
 from backends.docker.backend import DockerBackend
-from digits import events
+from digits import events, homes
 from digits.data import corrections
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.store import open_store
@@ -136,6 +136,7 @@ def test_no_secret_leaks(client, tmp_path):
     """No secret setting is in a run's files, MLflow, bucket, logs, arguments, outputs, error texts or images."""
     settings, stem = canary.planted(settings_for(tmp_path, backend="docker"))
     kept = {"access_key": settings.minio_access_key, "secret_key": settings.minio_secret_key}
+    homes.claim(settings.home)
     (settings.home / "minio.json").write_text(json.dumps(kept))
     said = []
     with cleaned(settings), canary.CommandLines([stem]) as processes:

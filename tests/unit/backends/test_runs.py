@@ -141,12 +141,12 @@ def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     removed = [
         tmp_path / name
         for name in (
-            "store/models/.a.2.part",
-            "data/mnist/.t10k-images.3.part",
-            "pipeline/x/.c.part",
+            "store/models/.a.00000002.part",
+            "data/mnist/.t10k-images.00000003.part",
+            "pipeline/x/.c.00000004.part",
             "cache/p/.kfp_cache_1.tmp",
-            ".mlflow.db.1.part",
-            ".mlflow.db.1.part-journal",
+            ".mlflow.db.00000001.part",
+            ".mlflow.db.00000001.part-journal",
         )
     ]
     for path in [whole, *removed, run.folder / "tmp" / "x", run.folder / "workspace" / "y"]:
@@ -158,6 +158,17 @@ def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     assert whole.exists()
     assert not any(path.exists() for path in removed)
     assert sorted(path.name for path in run.folder.iterdir()) == ["lock", "logs", "run.json"]
+
+
+def test_only_folders_of_runs_are_removed(tmp_path: Path) -> None:
+    """A folder of another name in `runs` is not removed, nor is a file that only looks like a temporary one."""
+    kept = [tmp_path / "runs" / "my notes" / "file", tmp_path / "cache" / ".mine.part"]
+    for file in kept:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    create(tmp_path, runs.FAILED)
+    runs.reap_dead_runs(tmp_path)
+    assert all(file.exists() for file in kept)
 
 
 def test_a_run_killed_before_its_record_leaves_nothing(tmp_path: Path) -> None:
@@ -181,7 +192,7 @@ def test_a_run_whose_record_cannot_be_written_leaves_nothing(tmp_path: Path, mon
 def test_a_run_killed_while_it_changed_its_record_leaves_nothing(tmp_path: Path) -> None:
     """The temporary record of a killed run is removed; the whole one is marked FAILED."""
     run = create(tmp_path, "killed")
-    half = run.folder / ".run.json.abc.part"
+    half = run.folder / ".run.json.0123abcd.part"
     half.write_text("{")
     runs.reap_dead_runs(tmp_path)
     assert not half.exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from digits import homes
 from digits.cli import main
 from digits.settings import Settings
 from tests.helpers.command import Answer, Digits
@@ -19,7 +20,9 @@ def digits(
     """Return a function that runs the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, on: Settings = settings, traceback: bool = False) -> Answer:
+    def run(*arguments: str, on: Settings = settings, traceback: bool = False, ours: bool = True) -> Answer:
+        if ours and on.home.is_dir():
+            (on.home / homes.MARK).touch()
         for name, value in on.environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["digits", *arguments])

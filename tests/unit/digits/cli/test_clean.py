@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
+from digits import homes
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.support import free_port
@@ -50,7 +55,7 @@ def test_clean_without_an_engine_keeps_the_credentials_of_minio(
     (settings.home / "runs" / "one").mkdir(parents=True)
     (settings.home / file).write_text("{}")
     result = digits("clean", "--all", "--yes")
-    assert (result.code, sorted(path.name for path in settings.home.iterdir())) == (0, [file])
+    assert (result.code, sorted(path.name for path in settings.home.iterdir())) == (0, [homes.MARK, file])
     assert f"kept containers and {settings.home / file}: no Docker engine answers" in result.err
     assert f"removed {settings.home / file}" not in result.err
     (settings.home / file).unlink()
@@ -64,3 +69,49 @@ def test_clean_reports_that_nothing_was_removed(digits: Digits, settings: Settin
     settings.home.mkdir(parents=True, exist_ok=True)
     (settings.home / "kubeconfig").write_text("{}")
     assert "kept the kind cluster (digits cluster down removes it)" in digits("clean", "--yes").err
+
+
+@pytest.mark.parametrize("options", [[], ["--all"]])
+def test_clean_refuses_what_digits_did_not_create(options: list[str], digits: Digits, settings: Settings) -> None:
+    """A folder without our mark, such as a checkout or a home folder, keeps everything in it."""
+    made = [settings.home / name / "mine.txt" for name in ("runs", "cache", "pipeline", "logs", "store", "data")]
+    for file in made:
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    result = digits("clean", "--yes", *options, ours=False)
+    assert (result.code, f"{settings.home} is not a folder that digits created" in result.err) == (2, True)
+    assert all(file.is_file() for file in made)
+    assert sorted(path.name for path in settings.home.iterdir()) == sorted(file.parent.name for file in made)
+
+
+def test_clean_removes_a_link_and_keeps_its_target(digits: Digits, settings: Settings, tmp_path: Path) -> None:
+    """Folders on other disks are links in the home: the links are removed, also dangling ones."""
+    (target := tmp_path / "disk").mkdir()
+    (target / "file").touch()
+    settings.home.mkdir()
+    for name, place in (("cache", target), ("logs", tmp_path / "gone")):
+        (settings.home / name).symlink_to(place)
+    (settings.home / "runs").mkdir()
+    result = digits("clean", "--yes")
+    assert (result.code, f"{target} is kept" in result.err) == (0, True)
+    assert [path.name for path in settings.home.iterdir()] == [homes.MARK]
+    assert (target / "file").is_file()
+
+
+def test_clean_goes_on_after_a_folder_that_cannot_be_removed(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be removed, such as a mounted disk, is reported; the rest is removed."""
+    remove = shutil.rmtree
+
+    def busy(path: Path) -> None:
+        if path.name == "runs":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    for name in ("runs", "cache"):
+        (settings.home / name).mkdir(parents=True)
+    result = digits("clean", "--yes")
+    assert (result.code, f"{settings.home / 'runs'}: Device or resource busy" in result.err) == (1, True)
+    assert not (settings.home / "cache").exists()

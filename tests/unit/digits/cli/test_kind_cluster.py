@@ -31,12 +31,14 @@ def test_a_damaged_kubeconfig_exits_with_3(content: bytes, digits: Digits, setti
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_cluster_is_kept_until_its_corrections_are_copied(
-    digits: Digits, monkeypatch: pytest.MonkeyPatch, answers: bool
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     """A cluster whose corrections cannot be copied is removed only with --yes."""
     from backends.kind import cluster
 
     removed: list[Settings] = []
+    settings.home.mkdir(parents=True)
+    (settings.home / "kind-digits").touch()
     monkeypatch.setattr(cluster, "status", lambda _: {"exists": True, "answers": answers})
     monkeypatch.setattr(cluster, "down", lambda settings, _: removed.append(settings) or True)
     result = digits("cluster", "down")
@@ -55,6 +57,7 @@ def test_a_cluster_without_a_store_is_removed(
 
     settings.home.mkdir(parents=True)
     (settings.home / "kubeconfig").write_text("{}")
+    (settings.home / "kind-digits").touch()
     removed: list[Settings] = []
     monkeypatch.setattr(cluster, "status", lambda _: {"exists": True, "answers": True})
     monkeypatch.setattr(cluster, "down", lambda settings, _: removed.append(settings) or True)

@@ -1,0 +1,58 @@
+"""The mark of a DIGITS_HOME: a file that shows that digits created the folder, so that it may remove its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from digits.errors import UsageError
+from digits.files import cannot_write
+
+MARK = ".digits-home"
+TEXT = (
+    "digits created this folder. `digits clean` removes what it wrote here, and refuses a folder without this file.\n"
+)
+# May be in a folder before its first use: the kubeconfig of the user's cluster, and what a system creates by itself.
+IGNORED = {MARK, "kubeconfig", "lost+found", ".DS_Store"}
+
+
+def claim(home: Path) -> None:
+    """Create the folder `home` with our mark. Do nothing if it has the mark.
+
+    Raises:
+        UsageError: the folder has other content, or is inside another home.
+        DigitsError: the file system refused.
+    """
+    if is_ours(home):
+        return
+    check(home)
+    for parent in home.parents:
+        if is_ours(parent):
+            raise UsageError(
+                f"DIGITS_HOME: {home} is inside another home, {parent}", remedy="set DIGITS_HOME to another folder"
+            )
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / MARK).write_text(TEXT)
+    except OSError as exc:
+        raise cannot_write(home, exc) from exc
+
+
+def check(home: Path) -> None:
+    """Raise UsageError if `home` has content but not our mark: then the content is not ours."""
+    try:
+        foreign = sorted({path.name for path in home.iterdir()} - IGNORED)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        raise cannot_write(home, exc) from exc
+    # The mark is written before anything else, but after the listing began another program may have written both.
+    if foreign and not is_ours(home):
+        raise UsageError(
+            f"DIGITS_HOME: {home} is not a folder that digits created: it holds {', '.join(foreign[:3])}",
+            remedy=f"set DIGITS_HOME to a new or empty folder, such as {home / 'digits-home'}",
+        )
+
+
+def is_ours(home: Path) -> bool:
+    """Return whether a folder has our mark."""
+    return (home / MARK).is_file()

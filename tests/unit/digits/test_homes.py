@@ -1,0 +1,55 @@
+"""The mark of a DIGITS_HOME."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from digits import homes
+from digits.errors import DigitsError, UsageError
+
+
+@pytest.mark.parametrize("before", [None, [], ["kubeconfig"], ["lost+found", ".DS_Store"]])
+def test_a_new_or_empty_folder_becomes_a_home(before: list[str] | None, tmp_path: Path) -> None:
+    """A folder that does not exist, is empty, or has only the user's kubeconfig gets the mark; repeating is allowed."""
+    home = tmp_path / "new" / "home"
+    for name in before or []:
+        (home / name).mkdir(parents=True, exist_ok=True)
+    homes.claim(home)
+    (home / "runs").mkdir()
+    homes.claim(home)
+    homes.check(home)
+    assert homes.is_ours(home)
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    """A folder with other content gets no mark, nor does a folder inside a home."""
+    (tmp_path / "pipeline").mkdir()
+    for refuse in (homes.claim, homes.check):
+        with pytest.raises(UsageError, match="is not a folder that digits created: it holds pipeline"):
+            refuse(tmp_path)
+    assert not homes.is_ours(tmp_path)
+    homes.claim(tmp_path / "home")
+    with pytest.raises(UsageError, match="inside another home"):
+        homes.claim(tmp_path / "home" / "data" / "home")
+
+
+def test_a_home_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
+    """If the file system refuses, the error names the folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(DigitsError, match=f"cannot write {tmp_path / 'file' / 'home'}"):
+        homes.claim(tmp_path / "file" / "home")
+
+
+def test_concurrent_first_uses_agree(tmp_path: Path) -> None:
+    """Programs that start at the same time in a new home, and write into it, all succeed."""
+
+    def use(number: int) -> None:
+        homes.claim(tmp_path / "home")
+        (tmp_path / "home" / f"file{number}").touch()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(use, range(64)))
+    assert homes.is_ours(tmp_path / "home")
