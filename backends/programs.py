@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,15 +18,43 @@ HOW_TO_GET = {
     "kubectl": "https://kubernetes.io/docs/tasks/tools/",
 }
 
+# Variables that change what Python, TensorFlow, Keras or MLflow do (PYTHONINSPECT, KERAS_BACKEND, TF_XLA_FLAGS,
+# MLFLOW_REGISTRY_URI, …), and those of the same names that only state where something is.
+_CHANGES_RESULTS = re.compile(r"PYTHON|KERAS_|TF_|XLA_|NVIDIA_TF32|MLFLOW_")
+_HARMLESS = re.compile(
+    r"PYTHON(PATH|HOME|USERBASE|NOUSERSITE|DONTWRITEBYTECODE|PYCACHEPREFIX|UNBUFFERED)|"
+    r"TF_(CPP_MIN_LOG_LEVEL|FORCE_GPU_ALLOW_GROWTH|GPU_ALLOCATOR)|MLFLOW_(TRACKING|HTTP_REQUEST|S3|GCS)_\w+"
+)
+
 
 class ProgramError(DigitsError):
     """A program ended with an error, or not within its timeout."""
 
 
-def with_pythonpath(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` with our packages on the PYTHONPATH, so that they can be imported in any directory."""
+def python(*arguments: str) -> list[str]:
+    """Return the command that runs Python with `arguments`; a file of the working directory replaces no module."""
+    return [sys.executable, "-P", *arguments]
+
+
+def python_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` for a program of ours in Python, without the variables that change what it computes.
+
+    Our packages can be imported in any directory, and no file of the working directory replaces a module, also in the
+    programs that it starts.
+    """
+    kept = {name: value for name, value in environment.items() if is_passed(name)}
+    # An entry that is not absolute means the working directory or a folder in it.
+    paths = [path for path in kept.pop("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
+    installed = sys.path[sys.path.index(str(Path(os.__file__).parent)) :]  # what any Python process has, in this order
     root = str(Path(__file__).resolve().parents[1])
-    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))}
+    if root not in [*paths, *installed]:
+        paths.insert(0, root)
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+
+
+def is_passed(name: str) -> bool:
+    """Return whether a variable is passed on to our programs in Python."""
+    return not _CHANGES_RESULTS.match(name) or bool(_HARMLESS.fullmatch(name))
 
 
 def need(name: str) -> None:

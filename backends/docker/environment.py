@@ -57,6 +57,7 @@ def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str
         **{name: values[name] for name in STEP_VARIABLES if name not in other_stores},
         **{name: environ[name] for name in PASSED if name in environ},
         **_proxies(environ),
+        "PYTHONSAFEPATH": "1",
         "HOME": "/tmp",  # noqa: S108 # of the container
     }
 

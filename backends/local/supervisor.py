@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import IO
 
 from backends import processes, runs
 from backends.base import CANCELED, StepState, Watch
-from backends.programs import with_pythonpath
+from backends.programs import python, python_environment
 from digits import events
 from digits.errors import DigitsError, Interrupted
 from pipeline import STEPS
@@ -91,14 +90,13 @@ def _note(event: events.Event, outcome: Outcome, started: dict[str, float]) -> N
 
 
 def _start(run: runs.Run, environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     own = {events.VARIABLE: str(run.events), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
     engine = subprocess.Popen(
-        [sys.executable, "-m", "backends.local.engine", str(run.folder)],
+        python("-m", "backends.local.engine", str(run.folder)),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.STDOUT,
-        env=with_pythonpath({**inherited, **environment, **own}),
+        env=python_environment(os.environ | environment | own),
         start_new_session=True,
     )
     run.update(engine=engine.pid)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import psutil
 from backends import processes
 from backends.locks import locked
 from backends.ports import free_port
-from backends.programs import with_pythonpath
+from backends.programs import python, python_environment
 from digits import provenance
 from digits.files import canonical_json, sha256_of, write_json
 from digits.settings import Settings
@@ -85,11 +84,11 @@ def _start(settings: Settings) -> Predictor:
     environment = os.environ | settings.environ() | {"PYTHONUNBUFFERED": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "digits", "serve", "--http-port", str(http), "--grpc-port", str(grpc)],
+            python("-m", "digits", "serve", "--http-port", str(http), "--grpc-port", str(grpc)),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=with_pythonpath(environment),
+            env=python_environment(environment),
             start_new_session=True,
         )
     state = Predictor(

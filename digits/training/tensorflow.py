@@ -1,7 +1,7 @@
 """TensorFlow and Keras, configured for this machine: import `tf`, `keras` and `layers` from here.
 
-The import takes seconds. It sets the environment variables below unless they are set, and changes nothing else in the
-process. It writes to standard error only if it fails.
+The import takes seconds. It sets the environment variables below and changes nothing else in the process, so that the
+settings of the user's other projects have no effect. It writes to standard error only if it fails.
 """
 
 from __future__ import annotations
@@ -57,16 +57,19 @@ def _has_avx2() -> bool:
 
 # TensorFlow reads these when it is imported. oneDNN halves the training time on processors with AVX2, but by default
 # TensorFlow uses it only if there is AVX-512 VNNI.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+for _name in [name for name in os.environ if name.startswith("KERAS_")]:
+    del os.environ[_name]
+os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if _has_avx2():
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
 # Keras imports these if they are installed, for plots and wrappers that we do not use. They take nearly half of Keras's
 # import time.
 _UNUSED = [name for name in ("matplotlib", "pandas", "scipy", "sklearn") if name not in sys.modules]
 
-with quiet(), _without(_UNUSED):
+with quiet(), _without(_UNUSED), tempfile.TemporaryDirectory() as _folder:
+    os.environ["KERAS_HOME"] = _folder  # instead of ~/.keras, whose keras.json holds another float type, for example
     import keras
     import tensorflow as tf
     from keras import layers

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from backends.programs import ProgramError, need, program, with_pythonpath
+from backends.programs import ProgramError, need, program, python, python_environment
 from digits.errors import MissingError
 from tests.helpers.support import ROOT
 
@@ -19,12 +22,33 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "https://" in missing.value.remedy
 
 
-def test_a_python_process_finds_our_packages() -> None:
-    """Our packages come first on its path, the other entries stay, and the original environment is not changed."""
-    original = {"PYTHONPATH": "/theirs", "LANG": "C"}
-    assert with_pythonpath(original) == {"PYTHONPATH": f"{ROOT}{os.pathsep}/theirs", "LANG": "C"}
-    assert original["PYTHONPATH"] == "/theirs"
-    assert with_pythonpath({}) == {"PYTHONPATH": str(ROOT)}
+def test_a_python_process_finds_our_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute entries of its path stay; the working directory is not on it, as `` or `.` would add it."""
+    given = {"PYTHONPATH": os.pathsep.join(["", ".", "/theirs"]), "LANG": "C"}
+    assert python_environment(given) == {"PYTHONPATH": "/theirs", "PYTHONSAFEPATH": "1", "LANG": "C"}
+    monkeypatch.setattr(sys, "path", [str(ROOT), *(path for path in sys.path if path != str(ROOT))])  # not installed
+    assert python_environment({})["PYTHONPATH"] == str(ROOT)
+
+
+@pytest.mark.parametrize("name", ["KERAS_BACKEND", "TF_XLA_FLAGS", "PYTHONINSPECT", "PYTHONWARNINGS", "MLFLOW_RUN_ID"])
+def test_variables_that_change_results_are_not_passed_on(name: str) -> None:
+    """Settings of the user's other projects do not reach our programs; addresses and credentials do."""
+    kept = {"MLFLOW_TRACKING_TOKEN": "x", "MLFLOW_S3_ENDPOINT_URL": "x", "OMP_NUM_THREADS": "2"}
+    assert python_environment(kept | {name: "x"}).items() > kept.items()
+    assert name not in python_environment({name: "x"})
+
+
+def test_a_file_of_the_working_directory_replaces_no_module(tmp_path: Path) -> None:
+    """Files named like modules in the working directory are not imported, also by `python -m digits`."""
+    for name in ("token", "email", "calendar", "kfp", "click", "pathlib", "digits"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this file was run')")
+    environment = python_environment(os.environ)
+    code = "import token, email, calendar, kfp, click, backends.runs"
+    for command in (python("-c", code), [sys.executable, "-c", code]):
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+    (tmp_path / "digits.py").unlink()
+    plain = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONSAFEPATH"}}
+    subprocess.run([sys.executable, "-m", "digits", "--help"], cwd=tmp_path, env=plain, check=True, timeout=60)
 
 
 def test_programs_end_in_time() -> None:
