@@ -20,18 +20,27 @@ REMEDY = "start Docker (systemctl start docker, or Docker Desktop), or run with 
 def address() -> str:
     """Return the engine's address as the command `docker` determines it: DOCKER_HOST, the context, or the default.
 
+    The context is that of DOCKER_CONTEXT, else the current one.
+
     Raises:
-        MissingError: the context cannot be read, or is on another machine.
+        MissingError: the context does not exist, cannot be read, or is on another machine.
     """
     if host := os.environ.get("DOCKER_HOST"):
         return host
     from docker.context import ContextAPI
+    from docker.context.config import get_current_context_name
 
     try:
-        context: Any = ContextAPI.get_current_context()
+        name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+        context: Any = ContextAPI.get_context(name)
     except Exception as exc:
         raise MissingError(f"Docker's context cannot be read: {exc}", remedy="docker context use default") from exc
-    host = context.Host if context and context.Name != "default" else ""
+    if context is None:
+        raise MissingError(
+            f"there is no Docker context {name!r} (DOCKER_CONTEXT, or docker context use)",
+            remedy="docker context ls lists them; unset DOCKER_CONTEXT, or docker context use default",
+        )
+    host = context.Host if context.Name != "default" else ""
     if host and not host.startswith(("unix://", "npipe://")):
         raise MissingError(
             f"Docker's context {context.Name!r} is on another machine ({host}); its containers cannot see our files",

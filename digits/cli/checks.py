@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,15 +13,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from digits.data.catalog import AUTO, FALLBACK, SOURCES
-from digits.errors import DigitsError, mask_url
+from digits.errors import MASK, DigitsError, mask_url
 from digits.settings import Settings
 
 PYTHONS = ((3, 11), (3, 12))
 MIN_GIGABYTES = 2
-# A file of one of these names in the working directory would be imported instead of the library.
-SHADOWED = (
-    "kfp", "kserve", "mlflow", "keras", "tensorflow", "onnx", "numpy", "docker", "minio", "click", "types", "random",
-)  # fmt: skip
+# Variables that the libraries read and that are not settings, and the libraries' files in the user's home.
+VARIABLES = re.compile(
+    r"(PYTHON|KERAS_|TF_|XLA_|NVIDIA_|CUDA_|OMP_|MKL_|OPENBLAS_|ORT_|MLFLOW_|KFP_|KF_|DOCKER_|TESTCONTAINERS_|AWS_|"
+    r"KUBECONFIG|KIND_|SSL_CERT_|REQUESTS_CA_|CURL_CA_|(HTTPS?|ALL|NO)_PROXY)",
+    re.IGNORECASE,
+)
+SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|AUTH")
+FILES = {".keras/keras.json": " (not used)", ".docker/config.json": "", ".netrc": "", ".config/pip/pip.conf": ""}
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,19 @@ def check_python() -> Finding:
     return Finding("python", supported, f"{version} in {sys.prefix}", "" if supported else "use Python 3.11 or 3.12")
 
 
-def find_shadows(folder: Path) -> Iterator[Finding]:
-    """Yield a finding for each file or package in `folder` that would be imported instead of a library."""
-    for name in SHADOWED:
-        if (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file():
-            yield Finding(
-                "shadowed module",
-                False,
-                f"{folder / name} would be imported instead of the library {name}",
-                "rename it, or run digits in another directory",
-            )
+def find_surroundings(settings: Settings) -> Iterator[Finding]:
+    """Yield a finding with the variables and files of the libraries that are set; those without effect are marked."""
+    from backends.programs import is_passed
+
+    own = {name for name, _, _ in settings.describe()}
+    found = [
+        f"{name}={MASK if SECRET.search(name) else value}{'' if is_passed(name) else ' (not used)'}"
+        for name, value in sorted(os.environ.items())
+        if VARIABLES.match(name) and name not in own
+    ]
+    found += [f"~/{name}{note}" for name, note in FILES.items() if (Path.home() / name).exists()]
+    if found:
+        yield Finding("environment", None, mask_url(", ".join(found)))
 
 
 def check_home(settings: Settings) -> Finding:

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import click
 
@@ -68,7 +67,7 @@ def doctor(backend: str | None, as_json: bool) -> None:
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Yield the finding of each check as soon as it is known. Each check takes at most a few seconds."""
     yield checks.check_python()
-    yield from checks.find_shadows(Path.cwd())
+    yield from checks.find_surroundings(settings)
     yield checks.check_home(settings)
     for name, suggestion in unknown().items():
         yield Finding("unknown setting", None, f"{name} is not a setting", suggestion or "see docs/configuration.md")

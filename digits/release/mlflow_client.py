@@ -50,7 +50,8 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
         if settings.tracking_uri.startswith("sqlite:"):
             _create_database(Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]))
         mlflow.set_tracking_uri(settings.tracking_uri)
-        yield mlflow.MlflowClient(settings.tracking_uri)
+        mlflow.set_registry_uri(settings.tracking_uri)  # whatever MLFLOW_REGISTRY_URI is
+        yield mlflow.MlflowClient(settings.tracking_uri, settings.tracking_uri)
     except DigitsError:
         raise
     except Exception as exc:

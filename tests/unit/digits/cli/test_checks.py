@@ -53,3 +53,19 @@ def test_a_server_that_is_not_a_store_fails(settings: Settings) -> None:
         placed = dataclasses.replace(settings, store="s3://digits", minio_endpoint=endpoint, **keys)
         finding = run_check("object store", True, lambda: checks.check_store(placed))
     assert (finding.ok, "MINIO_ENDPOINT" in finding.remedy) == (False, True)
+
+
+def test_the_libraries_own_settings_are_listed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Variables and files that the libraries read are shown, without secrets; those without effect are marked."""
+    for name, value in {"KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "2", "AWS_SESSION_TOKEN": "canary"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("https_proxy", "http://me:canary@proxy.example:3128")
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (finding,) = checks.find_surroundings(settings)
+    for shown in ("KERAS_BACKEND=torch (not used)", "OMP_NUM_THREADS=2", "keras.json (not used)", "proxy.example"):
+        assert shown in finding.found
+    assert "canary" not in finding.found

@@ -17,6 +17,7 @@ import pytest
 from digits import events
 from digits.errors import MissingError
 from digits.release import mlflow_client, mlflow_log
+from digits.release.mlflow_client import connect
 from digits.settings import Settings
 from tests.helpers.support import ROOT, Finished, child_environment, free_port
 
@@ -122,3 +123,10 @@ def test_the_password_of_a_server_is_not_printed(tmp_path: Path, capfd: pytest.C
     assert link.startswith(f"http://<SECRET>@127.0.0.1:{port}/#/experiments/")
     assert link.endswith(f"/runs/{run}")
     assert [part for part in capfd.readouterr() if "canary" in part] == []
+
+
+def test_the_registry_is_that_of_the_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are registered in the settings' MLflow, whatever registry the environment names."""
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"http://127.0.0.1:{free_port()}")
+    with connect(settings) as client:
+        assert client.search_registered_models() == []
