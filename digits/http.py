@@ -16,8 +16,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from digits.errors import MASK
+from digits.errors import MASK, UsageError
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -117,6 +118,25 @@ def read_whole(response: BaseHTTPResponse, until: float, max_bytes: int) -> byte
         if time.monotonic() >= until:  # also after the last block: the deadline may have ended the response
             raise TimeoutError("timed out")
     return bytes(content)
+
+
+def base_url(text: str) -> str:
+    """Return an http(s) address to which a path can be appended: without a slash at its end.
+
+    Raises:
+        UsageError: it is something else, or it has user info, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+    except ValueError:
+        valid = False
+    if not valid or not text.isprintable() or set(text) & set(" ?#@\\"):
+        raise UsageError(
+            f"expected an address http(s)://host[:port][/path], got {text!r}",
+            remedy="give the endpoint's address without a query; DIGITS_ENDPOINT_TOKEN is for its token",
+        )
+    return text.rstrip("/")
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from digits import events, files
 from digits.errors import MASK, UsageError, mask_url
@@ -153,13 +154,15 @@ class Settings:
         if not self.store:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
         if not self.tracking_uri:
-            object.__setattr__(self, "tracking_uri", f"sqlite:///{self.home / 'mlflow.db'}")
+            object.__setattr__(self, "tracking_uri", f"sqlite:///{quote(str(self.home / 'mlflow.db'))}")
         for field in dataclasses.fields(self):
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:
                 raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
             if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host"}:
                 _check_address(field.metadata["name"], value)
+            if field.name in {"namespace", "secret_name", "config_map", "kfp_service_account", "pull_secret"}:
+                _check_kubernetes_name(field.metadata["name"], value)
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
@@ -173,7 +176,7 @@ class Settings:
         if problem:
             raise UsageError(
                 f"MLFLOW_TRACKING_URI: {problem}, got {self.tracking_uri!r}",
-                remedy=f"MLFLOW_TRACKING_URI=sqlite:///{self.home / 'mlflow.db'}",
+                remedy=f"MLFLOW_TRACKING_URI=sqlite:///{quote(str(self.home / 'mlflow.db'))}",
             )
 
     def __repr__(self) -> str:
@@ -191,6 +194,12 @@ class Settings:
             shown = MASK if field.metadata["secret"] and value else mask_url(value)
             rows.append((field.metadata["name"], shown, field.metadata["doc"]))
         return rows
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Return the file of a `sqlite:///file` address, which may have % escapes; None for other addresses."""
+    prefix = "sqlite:///"
+    return Path(unquote(address.removeprefix(prefix).split("?")[0])) if address.startswith(prefix) else None
 
 
 STEP_VARIABLES = tuple(field.metadata["name"] for field in dataclasses.fields(Settings) if field.metadata["steps"])
@@ -226,6 +235,12 @@ def _check_address(variable: str, value: str) -> None:
     except ValueError as exc:
         # The value is not shown, because its password cannot be masked if it cannot be parsed.
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
+
+
+def _check_kubernetes_name(variable: str, value: str) -> None:
+    """Raise UsageError unless `value` is a name that can be part of the API server's paths, or empty."""
+    if not re.fullmatch(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?", value):
+        raise UsageError(f"{variable}: expected the name of a Kubernetes object such as digits-1, got {value!r}")
 
 
 def _convert(name: str, raw: str, kind: type[Any]) -> Any:

@@ -152,7 +152,7 @@ class EndpointClient:
                     body += block
                     if len(body) > MAX_ANSWER:
                         raise self._wrong_model(f"its answer has more than {MAX_ANSWER} bytes")
-        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL) as exc:
             raise EndpointStateError("unreachable", f"the endpoint {name} cannot be reached") from exc
         except httpx.HTTPError as exc:
             why = f"the endpoint {name} broke the connection off, or does not speak HTTP"

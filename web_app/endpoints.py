@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from digits.errors import UsageError
+from digits.http import base_url
 
 MODEL = "digits"
 
@@ -38,20 +40,22 @@ class Endpoint:
         name, separator, rest = text.partition("=") if "=" in text.split("://")[0] else ("", "", text)
         url, _, host = rest.partition("@")
         try:
-            parts = urlsplit(url)
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or (separator and not name):
+            url = base_url(url)
+            valid = (name or not separator) and name.isprintable() and re.fullmatch(r"[\w.:\[\]-]*", host, re.ASCII)
+        except UsageError:
+            valid = False
+        if not valid:
             raise UsageError(
                 f"expected an endpoint [name=]url[@host-header], got {text!r}",
                 remedy="digits web --endpoint http://127.0.0.1:8080",
             )
+        authority = urlsplit(url).netloc
         model = MODEL
         for version in ("/v1/models/", "/v2/models/"):
             if version in url:
                 url, _, tail = url.partition(version)
-                model = tail.split("/")[0].split(":")[0] or MODEL
-        return cls(name or parts.netloc, url.rstrip("/"), host, model)
+                model = unquote(tail.split("/")[0].split(":")[0]) or MODEL
+        return cls(name or authority, url.rstrip("/"), host, model)
 
     @classmethod
     def parse_all(cls, texts: Sequence[str]) -> tuple[Self, ...]:

@@ -17,7 +17,7 @@ from backends.docker.environment import data_folder, step_environment
 from backends.local.backend import STEP_SECONDS
 from digits import events
 from digits.errors import DigitsError
-from digits.settings import Settings
+from digits.settings import Settings, sqlite_file
 
 KILLED_CODE = 137  # SIGKILL
 POLL_SECONDS = 15
@@ -99,13 +99,11 @@ class StepRunner:
     def _other_folders(self) -> list[tuple[str, str]]:
         """Return the folders outside DIGITS_HOME that a step needs: (path, mode)."""
         folders = []
-        data, tracking = self._settings.data, self._settings.tracking_uri
+        data, database = self._settings.data, sqlite_file(self._settings.tracking_uri)
         if data and urlsplit(data).scheme in {"", "file"}:
             folders.append((str(data_folder(data)), "ro"))
-        if tracking.startswith("sqlite:///"):
-            folder = Path(tracking.removeprefix("sqlite:///").split("?")[0]).parent
-            if not folder.is_relative_to(self._settings.home):
-                folders.append((str(folder), "rw"))
+        if database and not database.is_relative_to(self._settings.home):
+            folders.append((str(database.parent), "rw"))
         return folders
 
 

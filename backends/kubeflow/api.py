@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import kfp_server_api
 from kfp_server_api import models
@@ -85,7 +85,7 @@ class Pipelines:
 
     def log(self, run_id: str, pod: str) -> str:
         """Return the log of a pod of the run; '' if it is not available. Raises DigitsError."""
-        path = f"{self.host}/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"
+        path = f"{self.host}/apis/v1alpha1/runs/{quote(run_id, '')}/nodes/{quote(pod, '')}/log"
         text: str = self._client.request("GET", path, _preload_content=True).data.decode(errors="replace")
         return "" if text.startswith('{"error_message"') else text  # the API sends status 200 for a missing pod too
 
@@ -95,7 +95,7 @@ class Pipelines:
         In single-user Kubeflow 2.17 the API may not read pods' logs; `log` then serves this archive without its JSON
         lines, which are our events. Only the archive is complete.
         """
-        path = f"{self.host}/apis/v2beta1/runs/{run_id}/nodes/{node}/artifacts/main-logs:read"
+        path = f"{self.host}/apis/v2beta1/runs/{quote(run_id, '')}/nodes/{quote(node, '')}/artifacts/main-logs:read"
         content = json.loads(self._client.request("GET", path, _preload_content=True).data)
         return base64.b64decode(content["data"]).decode(errors="replace")
 

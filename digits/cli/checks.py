@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from digits.data.catalog import AUTO, FALLBACK, SOURCES
 from digits.errors import MASK, DigitsError, mask_url
-from digits.settings import Settings
+from digits.settings import Settings, sqlite_file
 
 PYTHONS = ((3, 11), (3, 12))
 MIN_GIGABYTES = 2
@@ -113,8 +113,8 @@ def check_mlflow(settings: Settings) -> str:
     """Check that MLflow answers, if its database exists already. Return its address."""
     from digits.release import mlflow_client
 
-    file = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
-    if settings.tracking_uri.startswith("sqlite:") and not file.exists():
+    file = sqlite_file(settings.tracking_uri)
+    if file and not file.exists():
         return f"{settings.tracking_uri} (the first run creates it)"
     mlflow_client.check_connection(settings)
     return settings.tracking_uri

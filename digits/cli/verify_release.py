@@ -9,6 +9,7 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_store_of, wrap
 from digits.errors import EndpointError, MissingError, ReleaseError
+from digits.http import base_url
 from digits.release import ledger, releases
 
 # The remedy for each failed check. A release is never rewritten, so a damaged one must be replaced by another release.
@@ -43,7 +44,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     with open_store_of(backend) as (settings, store, opened):
         version, endpoint = "", ""
         if "://" in target:
-            endpoint = target.rstrip("/")
+            endpoint = base_url(target)
             version = _fetch_version(endpoint, settings.endpoint_token)
         elif target:
             version = releases.find(store, target)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from digits.errors import DigitsError, MissingError, mask_url
 from digits.files import whole_file
+from digits.settings import Settings, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from digits.settings import Settings
 
 # Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -47,8 +47,8 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
     import mlflow
 
     try:
-        if settings.tracking_uri.startswith("sqlite:"):
-            _create_database(Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0]))
+        if file := sqlite_file(settings.tracking_uri):
+            _create_database(file)
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.tracking_uri)  # whatever MLFLOW_REGISTRY_URI is
         yield mlflow.MlflowClient(settings.tracking_uri, settings.tracking_uri)

@@ -9,7 +9,7 @@ import numpy as np
 
 from digits.data.dataset import Images
 from digits.errors import EndpointError
-from digits.http import bearer, excerpt, request
+from digits.http import base_url, bearer, excerpt, request
 from digits.signature import MAX_IMAGES
 
 TIMEOUT_SECONDS = 10.0
@@ -46,6 +46,7 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
     The endpoint accepts MAX_IMAGES per request. If it changes its release between two requests, the answer names both.
 
     Raises:
+        UsageError: `endpoint` is no address to which a path can be appended.
         EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
     parts = [images[n : n + MAX_IMAGES] for n in range(0, len(images), MAX_IMAGES)] or [images]
@@ -59,7 +60,7 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
 
 def _predict(endpoint: str, images: Images, token: str) -> Answer:
     body, headers = encode_request(images, binary_answer=True)
-    url = f"{endpoint.rstrip('/')}/v2/models/digits/infer"
+    url = f"{base_url(endpoint)}/v2/models/digits/infer"
     try:
         answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from digits.errors import DigitsError, UsageError, mask_url
-from digits.settings import STEP_VARIABLES, Settings, unknown
+from digits.settings import STEP_VARIABLES, Settings, sqlite_file, unknown
 from digits.store import open_store, schemes
 
 SECRETS = {
@@ -26,6 +27,22 @@ def test_the_default_store_and_database_are_in_home(tmp_path: Path) -> None:
     assert settings.store == tmp_path.as_uri() + "/store"
     assert settings.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert settings.backend == "process"
+
+
+def test_the_database_of_a_home_with_special_characters(tmp_path: Path) -> None:
+    """The address of MLflow's database leads to the file in a home whose path has characters of an address."""
+    home = tmp_path / "a?b=c#d%41 é"
+    settings = Settings(home=home)
+    assert sqlite_file(settings.tracking_uri) == home / "mlflow.db"
+    assert sqlalchemy.make_url(settings.tracking_uri).database == str(home / "mlflow.db")
+
+
+@pytest.mark.parametrize("name", ["K8S_NAMESPACE", "DIGITS_SECRET", "DIGITS_CONFIG_MAP", "DIGITS_PULL_SECRET"])
+@pytest.mark.parametrize("value", ["../default", "a/b", "a?b", "A", "-a", "a b", "a%2fb"])
+def test_names_of_kubernetes_objects_are_checked(name: str, value: str) -> None:
+    """A setting that becomes a part of an API server's path is a valid name."""
+    with pytest.raises(UsageError, match=name):
+        Settings.load({name: value}, dotenv=None)
 
 
 def test_variables_replace_defaults(tmp_path: Path) -> None:

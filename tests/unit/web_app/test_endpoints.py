@@ -7,6 +7,12 @@ import pytest
 from digits.errors import UsageError
 from web_app.endpoints import Endpoint
 
+UNSAFE = [
+    *("ftp://h", "http://"),
+    *("http://h/#fragment", "http://h?", "http://u:password@h", "http://h@a b", "http://h@a/b", "http://h@a@b"),
+    *("http://h@a\r\nX: 1", "a\nb=http://h", "http://h:99999", "http://h /x", "http://h\\x", "http://@h"),
+]
+
 
 @pytest.mark.parametrize(
     ("text", "endpoint"),
@@ -18,6 +24,7 @@ from web_app.endpoints import Endpoint
             Endpoint("cluster", "http://127.0.0.1:8081", "digits.default.example.com"),
         ),
         ("http://h:1/v1/models/mine:predict", Endpoint("h:1", "http://h:1", "", "mine")),
+        ("http://h:1/v2/models/my%20own", Endpoint("h:1", "http://h:1", "", "my own")),
         ("a=http://h:1/path/v2/models/mine/infer", Endpoint("a", "http://h:1/path", "", "mine")),
     ],
 )
@@ -26,7 +33,9 @@ def test_an_endpoint_is_parsed(text: str, endpoint: Endpoint) -> None:
     assert Endpoint.parse(text) == endpoint
 
 
-@pytest.mark.parametrize("text", ["", "here", "=http://h", "ftp://h", "http://", "http://h/?q=1", "a=b", "http://[::1"])
+@pytest.mark.parametrize(
+    "text", ["", "here", "=http://h", "ftp://h", "http://", "http://h/?q=1", "a=b", "http://[::1", *UNSAFE]
+)
 def test_other_texts_than_endpoints_are_rejected(text: str) -> None:
     """Other texts are rejected with an example."""
     with pytest.raises(UsageError, match="expected an endpoint"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import doctest
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -21,6 +22,16 @@ from web_app.gateway import GatewayConfig, create_app
 def test_the_example_of_a_protocol_is_correct() -> None:
     """The example in the docstring of InferenceProtocol works as shown."""
     assert doctest.testmod(protocols).failed == 0
+
+
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
+def test_a_models_name_is_one_part_of_a_path(protocol: protocols.InferenceProtocol) -> None:
+    """A model's name cannot change the rest of the address."""
+    name, image = "../x?y#z%41 é", np.zeros((28, 28), np.uint8)
+    for path in (protocol.metadata_path(name), protocol.ready_path(name), protocol.encode_request(name, image).path):
+        part = path.split("/")[3].removesuffix(":predict")
+        assert unquote(part) == name
+        assert not set(part) & set("?#/ ")
 
 
 def test_tensorflow_serving_is_used_over_v1(store: FileStore) -> None:

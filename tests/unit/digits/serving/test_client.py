@@ -9,7 +9,7 @@ import pytest
 
 from digits.cli.doctor import run_check
 from digits.cli.engine_checks import check_endpoint
-from digits.errors import EndpointError
+from digits.errors import EndpointError, UsageError
 from digits.serving import client
 from digits.settings import Settings
 from digits.signature import MAX_IMAGES
@@ -59,6 +59,16 @@ def test_more_images_than_a_request_may_have_are_predicted_in_several(
     assert answer.classes.tolist() == probabilities.argmax(1).tolist() * count
     assert answer.probabilities.shape == (count * len(images), 10)
     assert answer.release == finished.version
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["here:8080", "http://h?x", "http://h/#x", "http://u:password@h", "http://h:x", ""]
+)
+def test_other_addresses_than_an_endpoints_are_rejected(endpoint: str) -> None:
+    """An address to which no path can be appended is an error that does not show a password."""
+    with pytest.raises(UsageError, match="expected an address") as error:
+        client.predict(endpoint, IMAGE)
+    assert "password" not in str(error.value)
 
 
 @pytest.mark.parametrize("status", [200, 400])
