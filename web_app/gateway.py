@@ -14,40 +14,39 @@ import base64
 import functools
 import io
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from digits.data import corrections
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import Ink, to_mnist
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import count_digits, judge
+from digits.files import sha256_of
+from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response, error_response
 from digits.store import ObjectStore
 from web_app.endpoint_client import EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
-from web_app.guard import Guard, Metrics, RateLimit
+from web_app.guard import RESPONSE_HEADERS, Metrics, RateLimit
 
 STATIC = Path(__file__).parent / "static"
+CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 # Pixels per drawing. Processing this many takes 40 MB, and a container has a few hundred; the page sends 78,400.
 MAX_PIXELS = 1_000_000
+MAX_HELD = 32 * 1024 * 1024  # bytes of all bodies that are being read or answered; a container has little memory
 MAX_CONCURRENT = 4  # drawings that are being processed, and as many corrections that are being stored
 MAX_STORED = 64 * 1024  # bytes of a drawing that is stored with its correction
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
+
+Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]  # gets the request and its query
 
 
 @dataclass(frozen=True)
@@ -69,68 +68,79 @@ class GatewayConfig:
     feedback_per_minute: int = 30
 
 
-def create_app(config: GatewayConfig) -> Starlette:
-    """Return the gateway as an ASGI application."""
-    metrics = Metrics()
-    gateway = _Gateway(config, metrics)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        gateway.clients = {e.name: EndpointClient(e, config.token) for e in config.endpoints}
-        yield
-        for client in gateway.clients.values():
-            await client.close()
-
-    return Starlette(
-        routes=[
-            Route("/api/endpoints", gateway.endpoints),
-            Route("/api/model", gateway.model),
-            Route("/api/recognise", gateway.recognise, methods=["POST"]),
-            Route("/api/feedback", gateway.feedback, methods=["POST"]),
-            Route("/healthz", _alive),
-            Route("/metrics", gateway.counters),
-            Mount("/", StaticFiles(directory=STATIC, html=True)),
-        ],
-        middleware=[Middleware(Guard, max_body=config.max_body, metrics=metrics)],
-        exception_handlers={
-            HTTPException: _http_error,
-            ClientDisconnect: _client_disconnected,
-            EndpointStateError: _endpoint_error,
-            DigitsError: _digits_error,
-        },
-        lifespan=lifespan,
-    )
+def create_listener(config: GatewayConfig) -> Listener:
+    """Return the server of a gateway."""
+    return Listener(_Gateway(config).handle, max_held=MAX_HELD, headers=RESPONSE_HEADERS)
 
 
 class _Gateway:
     """The request handlers and their shared state."""
 
-    def __init__(self, config: GatewayConfig, metrics: Metrics) -> None:
-        self.config, self.metrics = config, metrics
-        self.clients: dict[str, EndpointClient] = {}
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config, self.metrics = config, Metrics()
+        self.clients = {endpoint.name: EndpointClient(endpoint, config.token) for endpoint in config.endpoints}
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
         # Separate limits, because a store that hangs must not block recognition.
         self.storing = anyio.CapacityLimiter(MAX_CONCURRENT)
+        self.routes: dict[str, tuple[str, Handler]] = {
+            "/api/endpoints": ("GET", self.endpoints),
+            "/api/model": ("GET", self.model),
+            "/api/recognise": ("POST", self.recognise),
+            "/api/feedback": ("POST", self.feedback),
+            "/healthz": ("GET", self.alive),
+            "/metrics": ("GET", self.counters),
+        }
+        self.files = {f"/{path.name}": functools.partial(_file, *_load(path)) for path in STATIC.iterdir()}
+        self.files["/"] = self.files["/index.html"]
 
-    async def endpoints(self, _: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
+        """Answer a request, and count the answer by its route, because the paths of requests are unlimited."""
+        path, status = request.scope.path, 500
+        try:
+            response = await self._answer(request, path)
+            status = response.status
+        except RejectedRequest as exc:
+            status = exc.status
+            raise
+        finally:
+            route = path if path in self.routes else "static" if path in self.files else "none"
+            self.metrics.requests.labels(route, str(status)).inc()
+        return response
+
+    async def _answer(self, request: Request, path: str) -> Response:
+        if path not in self.routes and path not in self.files:
+            raise RejectedRequest(404, "no such path")
+        method, handler = self.routes.get(path) or ("GET", self.files[path])
+        allowed = {"GET": ["GET", "HEAD"]}.get(method, [method])
+        if request.scope.method not in allowed:
+            raise RejectedRequest(405, f"expected {method}, got {request.scope.method}", ("allow", ", ".join(allowed)))
+        try:
+            return await handler(request, dict(parse_qsl(request.scope.query_string)))
+        except EndpointStateError as exc:
+            return _json({"error": exc.message, "state": exc.state}, STATUS[exc.state])
+        except DigitsError as exc:  # a drawing that cannot be read, or a store that does not answer
+            return error_response(400 if isinstance(exc, DataError) else 503, exc.message)
+
+    async def endpoints(self, _: Request, query: Mapping[str, str]) -> Response:
         """Return the endpoints' names, but not their addresses and Host headers, which are internal."""
+        del query
         return _json({"endpoints": list(self.clients), "feedback": self.config.store is not None})
 
-    async def model(self, request: Request) -> Response:
+    async def model(self, _: Request, query: Mapping[str, str]) -> Response:
         """Return the state of an endpoint, with status 200 in every state."""
-        client = self._client(request)
+        client = self._client(query)
         try:
             model = await client.model()
         except EndpointStateError as exc:
             return _json({"state": exc.state, "message": exc.message})
         return _json({"state": "ready", "model": model})
 
-    async def recognise(self, request: Request) -> Response:
+    async def recognise(self, request: Request, query: Mapping[str, str]) -> Response:
         """Recognise a drawing."""
-        client = self._client(request)
+        client = self._client(query)
         started = time.perf_counter()
-        image, digits, _ = await self._drawing(request)
+        image, digits, _ = await self._drawing(request, self.config.max_body)
         probabilities, model = None, None
         if image.any():
             probabilities, model = await client.recognise(image)
@@ -148,18 +158,18 @@ class _Gateway:
             }
         )
 
-    async def feedback(self, request: Request) -> Response:
+    async def feedback(self, request: Request, query: Mapping[str, str]) -> Response:
         """Store a correction. The 28 x 28 image is computed here, so that it always belongs to the drawing."""
         store = self.config.store
         if store is None:
-            raise HTTPException(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
-        if not self.rate.allows(request.client.host if request.client else ""):
-            raise HTTPException(429, f"expected at most {self.config.feedback_per_minute} corrections a minute")
-        label, answer = _digit(request, "label"), _digit(request, "answer", optional=True)
-        release = request.query_params.get("release", "")[:100]
+            raise RejectedRequest(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
+        if not self.rate.allows(request.scope.client.rpartition(":")[0]):
+            raise RejectedRequest(429, f"expected at most {self.config.feedback_per_minute} corrections a minute")
+        label, answer = _digit(query, "label"), _digit(query, "answer", optional=True)
+        release = query.get("release", "")[:100]
         if label is None or not release.isprintable():
-            raise HTTPException(400, "expected label=0 to 9 and a printable release")
-        image, _, png = await self._drawing(request, MAX_STORED)
+            raise RejectedRequest(400, "expected label=0 to 9 and a printable release")
+        image, _, png = await self._drawing(request, min(MAX_STORED, self.config.max_body))
         record = functools.partial(
             corrections.record, store, image, label, drawing_png=png, release=release, answer=answer
         )
@@ -167,38 +177,58 @@ class _Gateway:
             with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
                 key = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)
         except TimeoutError:
-            raise HTTPException(
+            raise RejectedRequest(
                 503,
                 f"the store did not answer within {STORE_SECONDS:g} s; the correction may be stored nevertheless. "
                 "Repeat it later: it counts once",
-                {"Retry-After": "10"},
+                ("retry-after", "10"),
             ) from None
         self.metrics.feedback.labels(str(label)).inc()
         return _json({"key": key, "label": label})
 
-    async def counters(self, _: Request) -> Response:
-        """Return the counters in Prometheus' format."""
-        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
+        """Report that the process is alive."""
+        del query
+        return Response(200, [("content-type", "text/plain; charset=utf-8")], b"ok\n")
 
-    async def _drawing(self, request: Request, max_bytes: int | None = None) -> tuple[Ink, int, bytes]:
+    async def counters(self, _: Request, query: Mapping[str, str]) -> Response:
+        """Return the counters in Prometheus' format."""
+        del query
+        return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest(self.metrics.registry))
+
+    async def _drawing(self, request: Request, max_bytes: int) -> tuple[Ink, int, bytes]:
         """Return the 28 x 28 image of the drawing in a request's body, its number of digits, and its PNG.
 
         The drawing itself, up to MAX_PIXELS bytes, is not kept while the endpoint or the store is waited for.
 
         The content type must be image/png, which pages of other sites cannot send without a CORS preflight.
         """
-        if request.headers.get("content-type") != "image/png":
-            raise HTTPException(415, "expected a drawing as image/png")
-        png = await request.body()
-        if max_bytes is not None and len(png) > max_bytes:
-            raise HTTPException(413, f"expected a drawing of at most {max_bytes} bytes")
+        if request.scope.headers.get("content-type") != "image/png":
+            raise RejectedRequest(415, "expected a drawing as image/png")
+        png = await request.body(max_bytes)
         return (*await anyio.to_thread.run_sync(_decode, png, limiter=self.decoding), png)
 
-    def _client(self, request: Request) -> EndpointClient:
-        name = request.query_params.get("endpoint") or next(iter(self.clients))
+    def _client(self, query: Mapping[str, str]) -> EndpointClient:
+        name = query.get("endpoint") or next(iter(self.clients))
         if name not in self.clients:
-            raise HTTPException(404, f"expected an endpoint of {', '.join(self.clients)}")
+            raise RejectedRequest(404, f"expected an endpoint of {', '.join(self.clients)}")
         return self.clients[name]
+
+
+def _load(path: Path) -> tuple[list[tuple[str, str]], bytes]:
+    """Return the headers and the content of a file of the page."""
+    content, kind = path.read_bytes(), CONTENT_TYPES[path.suffix]
+    return [
+        ("content-type", f"{kind}; charset=utf-8"),
+        ("etag", f'"{sha256_of(content)[:16]}"'),
+        ("cache-control", "no-cache"),
+    ], content
+
+
+async def _file(headers: list[tuple[str, str]], content: bytes, request: Request, query: Mapping[str, str]) -> Response:
+    del query
+    known = dict(headers)["etag"] in request.scope.headers.get("if-none-match", "")
+    return Response(304, headers) if known else Response(200, headers, content)
 
 
 def _decode(png: bytes) -> tuple[Ink, int]:
@@ -206,37 +236,14 @@ def _decode(png: bytes) -> tuple[Ink, int]:
     return to_mnist(ink), count_digits(ink)
 
 
-def _digit(request: Request, name: str, *, optional: bool = False) -> int | None:
-    value = request.query_params.get(name, "")
+def _digit(query: Mapping[str, str], name: str, *, optional: bool = False) -> int | None:
+    value = query.get(name, "")
     if not value and optional:
         return None
     if len(value) != 1 or value not in "0123456789":
-        raise HTTPException(400, f"expected {name}=0 to 9, got {value[:20]!r}")
+        raise RejectedRequest(400, f"expected {name}=0 to 9, got {value[:20]!r}")
     return int(value)
 
 
-def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
-
-
-async def _alive(_: Request) -> Response:
-    return PlainTextResponse("ok\n")
-
-
-async def _http_error(_: Request, exc: Any) -> Response:
-    return _json({"error": exc.detail}, exc.status_code, exc.headers)
-
-
-async def _client_disconnected(_: Request, exc: Any) -> Response:
-    """Return a response that only the counters see, because the client has gone."""
-    del exc
-    return _json({"error": "the client went away, or was too slow"}, 400)
-
-
-async def _endpoint_error(_: Request, exc: Any) -> Response:
-    return _json({"error": exc.message, "state": exc.state}, STATUS[exc.state])
-
-
-async def _digits_error(_: Request, exc: Any) -> Response:
-    """Return 400 for a drawing that cannot be read, and 503 if the store does not answer."""
-    return _json({"error": exc.message}, 400 if isinstance(exc, DataError) else 503)
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(status, [JSON], orjson.dumps(content))

@@ -13,7 +13,8 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -117,12 +118,18 @@ class Listener:
         handle: returns the response; it may raise RejectedRequest. A HEAD request is answered like a GET.
         max_held: bytes of all bodies that are being read or answered.
         max_waiting: requests whose bodies are being read or answered.
+        headers: those of every response, also of errors, which do not have them yet.
     """
 
     def __init__(
-        self, handle: Callable[[Request], Awaitable[Response]], *, max_held: int, max_waiting: int = MAX_CONNECTIONS
+        self,
+        handle: Callable[[Request], Awaitable[Response]],
+        *,
+        max_held: int,
+        max_waiting: int = MAX_CONNECTIONS,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._handle, self.max_held, self.max_waiting = handle, max_held, max_waiting
+        self._handle, self.max_held, self.max_waiting, self._headers = handle, max_held, max_waiting, headers
         self.held, self.waiting = 0, 0
         self._connections = Connections()
         self._last_log = -math.inf
@@ -165,7 +172,8 @@ class Listener:
             self.held -= request.held
             self.waiting -= request.waiting
             self._connections.end(client)
-        protocol.response_bytes(*response)
+        headers = {**self._headers, **dict(response.headers)}
+        protocol.response_bytes(response.status, list(headers.items()), response.content)
 
 
 class _Server(Server):

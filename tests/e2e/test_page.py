@@ -22,9 +22,10 @@ from starlette.routing import Route
 from digits.data import corrections
 from digits.store import open_store
 from tests.helpers.asgi_server import asgi_server
+from tests.helpers.gateway_requests import gateway_server
 from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
 from web_app.endpoints import Endpoint
-from web_app.gateway import GatewayConfig, create_app
+from web_app.gateway import GatewayConfig
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -178,8 +179,7 @@ def test_endpoint_down_and_back(endpoint_url: str, browser: Any) -> None:
     between = Between(endpoint_url)
     with asgi_server(between.app) as url:
         port = int(url.rsplit(":", 1)[1])
-    gateway = create_app(GatewayConfig((Endpoint("local", url),)))
-    with asgi_server(gateway) as address:
+    with gateway_server(GatewayConfig((Endpoint("local", url),))) as address:
         view = Visit(browser.new_page())
         view.page.goto(address)
         view.state("unreachable")
@@ -286,7 +286,7 @@ def test_in_a_browser_of_2023(browser: Any, site: Site) -> None:
 
 def test_the_end_of_the_server_is_reported(browser: Any) -> None:
     """If the page's own server ends, the page reports it and does not fail."""
-    with asgi_server(create_app(GatewayConfig((Endpoint("nowhere", "http://127.0.0.1:1"),)))) as address:
+    with gateway_server(GatewayConfig((Endpoint("nowhere", "http://127.0.0.1:1"),))) as address:
         view = Visit(browser.new_page())
         view.page.goto(address)
         view.state("unreachable")
@@ -447,7 +447,7 @@ def test_learns_from_corrections(browser: Any, lab: Lab) -> None:
     """Unusual digits that the champion misreads are read correctly after corrections and a run; accuracy stays."""
     before = lab.run("--epochs", "2")
     store = open_store(lab.settings())
-    with asgi_server(create_app(GatewayConfig((Endpoint("local", before["endpoint"]),), store))) as address:
+    with gateway_server(GatewayConfig((Endpoint("local", before["endpoint"]),), store)) as address:
         view = Visit(browser.new_page())
         view.page.goto(address)
 

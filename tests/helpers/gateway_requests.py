@@ -1,13 +1,25 @@
-"""Requests to the gateway: drawings to be recognised, and corrections."""
+"""A gateway on a real socket, and requests to it: drawings to be recognised, and corrections."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import httpx
 from PIL import Image, ImageDraw
 
+from tests.helpers.http_server import http_server
+from web_app.gateway import GatewayConfig, create_listener
+
 PNG = {"Content-Type": "image/png"}
+
+
+@contextlib.contextmanager
+def gateway_server(config: GatewayConfig) -> Iterator[str]:
+    """Serve a gateway while the block runs. Yields its address."""
+    with http_server(create_listener(config)) as host:
+        yield f"http://{host}"
 
 
 def drawing(*lines: list[tuple[int, int]], side: int = 280) -> bytes:

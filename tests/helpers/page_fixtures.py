@@ -26,9 +26,10 @@ from starlette.routing import Route
 from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
+from tests.helpers.gateway_requests import gateway_server
 from tests.helpers.support import missing
 from web_app.endpoints import Endpoint
-from web_app.gateway import GatewayConfig, create_app
+from web_app.gateway import GatewayConfig
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -125,7 +126,7 @@ def site(between: Between, tmp_path: Path) -> Iterator[Site]:
     with asgi_server(between.app) as endpoint:
         port = int(endpoint.rsplit(":", 1)[1])
         nowhere = Endpoint("nowhere", "http://127.0.0.1:1")
-        with asgi_server(create_app(GatewayConfig((Endpoint("local", endpoint), nowhere), store))) as url:
+        with gateway_server(GatewayConfig((Endpoint("local", endpoint), nowhere), store)) as url:
             yield Site(url, store, port, between)
 
 

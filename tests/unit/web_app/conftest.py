@@ -10,9 +10,10 @@ import pytest
 
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
+from tests.helpers.gateway_requests import gateway_server
 from tests.helpers.standin import SURE_OF_3, StandIn, always
 from web_app.endpoints import Endpoint
-from web_app.gateway import GatewayConfig, create_app
+from web_app.gateway import GatewayConfig
 
 
 @pytest.fixture
@@ -30,6 +31,6 @@ def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
     """A client of a gateway with the endpoints `here`, which answers, and `gone`, where nothing listens."""
     with asgi_server(standin.app) as url:
         here, gone = Endpoint("here", url, host="digits.example.com"), Endpoint("gone", "http://127.0.0.1:1")
-        app = create_app(GatewayConfig((here, gone), store, token="secret", feedback_per_minute=3, max_body=100_000))
-        with asgi_server(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+        config = GatewayConfig((here, gone), store, token="secret", feedback_per_minute=3, max_body=100_000)
+        with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
             yield client

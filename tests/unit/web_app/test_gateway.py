@@ -20,10 +20,10 @@ from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
-from tests.helpers.gateway_requests import ONE, PNG, correct, drawing, recognise
+from tests.helpers.gateway_requests import ONE, PNG, correct, drawing, gateway_server, recognise
 from tests.helpers.standin import SURE_OF_3, StandIn, always
 from web_app.endpoints import Endpoint
-from web_app.gateway import STATIC, GatewayConfig, create_app
+from web_app.gateway import STATIC, GatewayConfig
 
 
 def test_recognises_a_drawing(gateway: httpx.Client, standin: StandIn) -> None:
@@ -144,9 +144,9 @@ def test_a_store_that_hangs_does_not_block_recognition(
     monkeypatch.setattr(store, "put", lambda key, content: responds.wait(60) and put(key, content))
     monkeypatch.setattr("web_app.gateway.to_mnist", lambda ink: (prepared.release(), to_mnist(ink))[1])
     with asgi_server(standin.app) as url:
-        app = create_app(GatewayConfig((Endpoint("here", url),), store, feedback_per_minute=many))
+        config = GatewayConfig((Endpoint("here", url),), store, feedback_per_minute=many)
         with (
-            asgi_server(app) as address,
+            gateway_server(config) as address,
             httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
             ThreadPoolExecutor(many) as pool,
         ):
@@ -198,7 +198,7 @@ def test_a_correction_with_appended_data_is_rejected(gateway: httpx.Client, stor
 
 def test_without_a_store_corrections_are_not_offered(standin: StandIn) -> None:
     """A gateway without a store reports that, and rejects corrections."""
-    with asgi_server(standin.app) as url, asgi_server(create_app(GatewayConfig((Endpoint("here", url),)))) as address:
+    with asgi_server(standin.app) as url, gateway_server(GatewayConfig((Endpoint("here", url),))) as address:
         assert httpx.get(f"{address}/api/endpoints").json()["feedback"] is False
         assert httpx.post(f"{address}/api/feedback?label=1", content=ONE, headers=PNG).status_code == 404
 
@@ -215,6 +215,40 @@ def test_health_and_metrics(gateway: httpx.Client) -> None:
     assert 'digits_web_requests_total{route="/api/recognise",status="502"} 1.0' in metrics
     assert 'digits_web_requests_total{route="static",status="200"} 1.0' in metrics
     assert "other" not in metrics
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/api/endpoints", "/api/model", "/healthz", "/metrics"])
+def test_head_is_answered_like_get(gateway: httpx.Client, path: str) -> None:
+    """HEAD gets GET's status and content type without a body; other methods get 405 with the allowed ones."""
+    answer, head = gateway.get(path), gateway.head(path)
+    assert (head.status_code, head.headers["content-type"]) == (200, answer.headers["content-type"])
+    assert head.content == b""
+    for method in ("POST", "DELETE", "OPTIONS", "TRACE"):
+        refused = gateway.request(method, path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_a_drawing_is_only_posted(gateway: httpx.Client) -> None:
+    """A method other than POST gets 405 with the allowed one, and an unknown path 404."""
+    for method in ("GET", "HEAD", "PUT"):
+        refused = gateway.request(method, "/api/recognise")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert {gateway.request(method, "/api/other").status_code for method in ("GET", "POST", "PUT")} == {404}
+
+
+def test_an_unchanged_file_is_not_sent_again(gateway: httpx.Client) -> None:
+    """A browser that has a file of the page gets 304; it asks for each file each time."""
+    first = gateway.get("/")
+    assert first.headers["cache-control"] == "no-cache"
+    again = gateway.get("/index.html", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert gateway.get("/app.js", headers={"If-None-Match": first.headers["etag"]}).status_code == 200
+
+
+def test_an_upgrade_is_ignored(gateway: httpx.Client) -> None:
+    """A drawing whose client offers another protocol, as Java's does, is recognised."""
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    assert gateway.post("/api/recognise", content=ONE, headers=PNG | upgrade).status_code == 200
 
 
 def test_the_page_is_small_and_self_contained() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
-from tests.helpers.gateway_requests import recognise
+from tests.helpers.gateway_requests import gateway_server, recognise
 from tests.helpers.standin import SURE_OF_3, TensorFlowServing, always
 from web_app import protocols
 from web_app.endpoints import Endpoint
-from web_app.gateway import GatewayConfig, create_app
+from web_app.gateway import GatewayConfig
 
 
 def test_the_example_of_a_protocol_is_correct() -> None:
@@ -38,8 +38,8 @@ def test_tensorflow_serving_is_used_over_v1(store: FileStore) -> None:
     """TensorFlow Serving, which has neither V2 nor the release, is used over V1, with its own readiness."""
     v1 = TensorFlowServing(always(SURE_OF_3))
     with asgi_server(v1.app) as url:
-        app = create_app(GatewayConfig((Endpoint("here", url),), store))
-        with asgi_server(app) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+        config = GatewayConfig((Endpoint("here", url),), store)
+        with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
             answer = recognise(client).raise_for_status().json()
             assert (answer["class"], answer["model"]["release"], answer["model"]["digest"]) == (3, "3", None)
             picture = np.frombuffer(base64.b64decode(answer["picture"]), np.uint8).reshape(28, 28, 1)
