@@ -66,16 +66,14 @@ def test_slow_clients(target: Target) -> None:
 
 
 def test_idle_crowds(target: Target) -> None:
-    """Some of six hundred idle connections are rejected and all are closed; then new ones are accepted."""
+    """Six hundred idle connections are all closed; then new ones are accepted."""
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(target.connect()) for _ in range(600)]
-        refused = 0
         for client in crowd:
             client.settimeout(MAX_SECONDS)
             with contextlib.suppress(ConnectionError):
-                refused += b" 503 " in client.recv(65536)[:16]
-        assert refused > 0
-        target.tally.count(target.name, 503, "crowd")
+                while client.recv(65536):
+                    pass
     assert target.answers() == target.right
     assert target.tally.new_failures() == []
 
