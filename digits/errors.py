@@ -17,19 +17,36 @@ DigitsError                 exit code 1: the run failed
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 MASK = "<SECRET>"
-_USER = re.compile(r"://[^/\s]+@")
+# What may hold a secret in a text, each with what is shown before the mask.
+_SECRETS = (
+    # The user information of a URL as a whole, because a token may be given as the user name. A / in it is %2F.
+    re.compile(r"(://)[^/\s]+(?=@)"),
+    # The value of each field in a query or a fragment, and a query without fields.
+    re.compile(r"""([?&#][^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
+    re.compile(r"""(://[^\s#'"]*[?&])[^\s=&#'"]+(?=[\s#'",)]|$)"""),
+    # Headers with credentials, and the password of a connection string.
+    re.compile(r"""(?i)\b((?:proxy-)?authorization['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
+    re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"),
+    re.compile(r"""(?i)\b((?:set-)?cookie['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
+    re.compile(r"""(?i)\b((?:password|passwd|pwd)['"]?\s*[:=]\s*)(?:'[^']*'|"[^"]*"|[^\s'",;&]+)"""),
+)
+_SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|SECRET_KEY|ACCESS_KEY|COOKIE)$")
+_MIN_SECRET = 8  # characters; a shorter value may be a part of other words
 
 
 def mask_url(text: str) -> str:
-    """Return `text` with the credentials of every URL in it masked.
-
-    Everything before the @ is masked, because a token may be given as the user name. A / in it must be written as %2F.
-    """
-    return _USER.sub(f"://{MASK}@", text)
+    """Return `text` with the credentials of URLs, headers and connection strings, and of this environment, masked."""
+    for pattern in _SECRETS:
+        text = pattern.sub(rf"\1{MASK}", text)
+    for name, value in os.environ.items():
+        if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, MASK)
+    return text
 
 
 class DigitsError(Exception):

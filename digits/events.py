@@ -12,9 +12,12 @@ import contextlib
 import errno
 import json
 import os
+import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from digits.errors import DigitsError, mask_url
@@ -51,9 +54,11 @@ def reported(step: str) -> Iterator[None]:
     try:
         yield
     except DigitsError as exc:
+        sys.excepthook = _print_masked
         emit("failed", step, cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
         raise
     except Exception as exc:
+        sys.excepthook = _print_masked
         remedy, exit_code = "", 1
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             remedy, exit_code = "free some space, or set DIGITS_HOME to another disk", 3
@@ -62,6 +67,11 @@ def reported(step: str) -> Iterator[None]:
         cause = f"{type(exc).__name__}: {exc}".removesuffix(": ")  # Python's own MemoryError has no message
         emit("failed", step, cause=cause, remedy=remedy, exit_code=exit_code)
         raise
+
+
+def _print_masked(_: type[BaseException], exc: BaseException, __: TracebackType | None) -> None:
+    """Print a traceback without the credentials that the libraries' messages in it may hold."""
+    sys.stderr.write(mask_url("".join(traceback.format_exception(exc))))
 
 
 def _is_out_of_memory(exc: Exception) -> bool:

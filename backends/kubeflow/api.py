@@ -18,7 +18,7 @@ import kfp_server_api
 from kfp_server_api import models
 
 from backends.kubeflow.connection import Client, Unreachable
-from digits.errors import DigitsError, UsageError
+from digits.errors import DigitsError, UsageError, mask_url
 from digits.settings import Settings
 
 PAGE = 100
@@ -166,8 +166,8 @@ class Pipelines:
         self._schedules.recurring_run_service_delete_recurring_run(schedule_id)
 
     def url(self, run_id: str) -> str:
-        """Return the address of a run's page."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        """Return the address of a run's page, without credentials, because it is printed and recorded."""
+        return mask_url(f"{self.host}/#/runs/details/{run_id}")
 
     def close(self) -> None:
         """Close the connections."""

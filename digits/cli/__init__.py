@@ -96,6 +96,7 @@ def main() -> None:
     except DigitsError as exc:
         _exit_with(exc)
     except click.ClickException as exc:
+        exc.message = mask_url(exc.message)
         exc.show()
         _fail(exc.format_message(), "digits --help", exc.exit_code)
     except (click.Abort, KeyboardInterrupt):

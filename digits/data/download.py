@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from urllib.parse import urlsplit
 
 from digits.data.catalog import Source
 from digits.data.idx import unpack
@@ -26,7 +27,8 @@ def download(source: Source, file: str, base: str, *, seconds: float = 60.0, ret
     """
     import urllib3
 
-    url = f"{base.rstrip('/')}/{file}.gz"
+    parts = urlsplit(base)  # its query, such as a signature, stays at the end
+    url = parts._replace(path=f"{parts.path.rstrip('/')}/{file}.gz").geturl()
     try:
         response = pool_for(url).request(
             "GET",

@@ -173,8 +173,10 @@ class S3Store:
 
 
 def open_bucket(settings: Settings, uri: str) -> S3Store:
-    """Open the store at `s3://bucket/prefix`. Raises ValueError if S3 allows no bucket of that name."""
+    """Open the store at `s3://bucket/prefix`. Raises ValueError for another address or bucket name."""
     parts = urlsplit(uri)
+    if parts.query or parts.fragment or "@" in parts.netloc:  # the address is in records and on command lines
+        raise ValueError("expected s3://bucket/prefix, without user, query or fragment")
     return S3Store(s3_client(settings), parts.netloc, parts.path.strip("/"))
 
 

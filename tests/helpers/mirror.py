@@ -34,7 +34,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        behaviour, name = self.path.strip("/").split("/")
+        behaviour, name = self.path.partition("?")[0].strip("/").split("/")
         self.server.requests.append(self.path)
         content = CONTENT[name.removesuffix(".gz")]
         body = gzip.compress(content)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,21 @@ def test_events_mask_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError("cannot reach http://user:canary@127.0.0.1:9/api")
     _, event = events.EventLog(tmp_path / "events.jsonl").read_new()
     assert event["cause"] == "OSError: cannot reach http://<SECRET>@127.0.0.1:9/api"
+
+
+FAILING = """
+from digits.events import reported
+with reported("fetch-mnist"):
+    try:
+        raise OSError("Max retries exceeded with url: /a.gz?X-Amz-Signature=canary")
+    except OSError as exc:
+        raise ValueError("no answer") from exc
+"""
+
+
+def test_the_traceback_of_a_step_holds_no_secret() -> None:
+    """The messages of libraries' exceptions in the traceback, which goes to the step's log, are masked."""
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "ValueError: no answer" in done.stderr) == (1, True)
+    assert "/a.gz?X-Amz-Signature=<SECRET>" in done.stderr
+    assert "url: /a.gz?X-Amz-Signature=canary" not in done.stderr

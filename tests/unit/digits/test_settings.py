@@ -145,10 +145,24 @@ def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
         ("redis://:canary@h", "redis://<SECRET>@h"),
         ("https://canary@h/x and https://canary:@h", "https://<SECRET>@h/x and https://<SECRET>@h"),
         ("http://127.0.0.1:80/a@b and [::1]:9", "http://127.0.0.1:80/a@b and [::1]:9"),
+        ("postgresql://db/x?user=canary&password=canary", "postgresql://db/x?user=<SECRET>&password=<SECRET>"),
+        ("url: /a.gz?X-Amz-Signature=canary (Caused by x)", "url: /a.gz?X-Amz-Signature=<SECRET> (Caused by x)"),
+        (
+            "https://h/a?canary and https://h/a?b=canary&canary",
+            "https://h/a?<SECRET> and https://h/a?b=<SECRET>&<SECRET>",
+        ),
+        ("https://h/a#access_token=canary", "https://h/a#access_token=<SECRET>"),
+        ("Authorization: Bearer canary", "Authorization: <SECRET>"),
+        ("{'Cookie': 'session=canary'}", "{'Cookie': '<SECRET>'}"),
+        ("host=db password=canary dbname=x", "host=db password=<SECRET> dbname=x"),
+        ("the key canary-of-the-store is wrong", "the key <SECRET> is wrong"),
+        ("http://h/#/experiments/1/runs/a, why? yes", "http://h/#/experiments/1/runs/a, why? yes"),
+        ("https://h/start/#installation", "https://h/start/#installation"),
     ],
 )
-def test_credentials_in_urls_are_masked(given: str, shown: str) -> None:
-    """The user, password or token of every URL in a text is masked, and nothing else."""
+def test_credentials_are_masked(given: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The credentials in every URL, header and connection string of a text are masked, and nothing else."""
+    monkeypatch.setenv("MINIO_SECRET_KEY", "canary-of-the-store")
     assert mask_url(given) == shown
 
 

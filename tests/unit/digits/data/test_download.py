@@ -92,3 +92,10 @@ def test_a_slow_mirror_does_not_keep_a_program_alive(mirror: Mirror, tmp_path: P
     # Eight seconds to decide, and as much again for a slow machine to start Python and to close the connection.
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
     assert done.stdout.strip() == catalog.FALLBACK
+
+
+def test_a_signature_stays_at_the_end_of_the_address(source: catalog.Source, mirror: Mirror) -> None:
+    """The file's name is put before the query of a signed address."""
+    file = catalog.TEST_LABELS
+    assert download(source, file, f"{mirror.url('good')}?X-Amz-Signature=abc") == CONTENT[file]
+    assert mirror.requests == [f"/good/{file}.gz?X-Amz-Signature=abc"]

@@ -10,7 +10,7 @@ import pytest
 
 from digits.settings import Settings
 from digits.store import s3
-from digits.store.s3 import PROBE, S3Store
+from digits.store.s3 import PROBE, S3Store, open_bucket
 from digits.store.s3_client import s3_client
 from tests.helpers.store_servers import create_concurrently
 
@@ -163,3 +163,11 @@ def test_a_request_is_signed_for_the_region_of_the_server(endpoint: str, region:
     assert url.startswith(f"https://{host}/")
     assert f"%2F{signed}%2Fs3%2F" in url
     assert "X-Amz-Security-Token=a-token" in url
+
+
+@pytest.mark.parametrize("address", ["s3://key:canary@digits", "s3://digits/a?key=canary", "s3://digits#canary"])
+def test_an_address_with_credentials_is_refused(address: str) -> None:
+    """The address of the store is on the command lines of steps and in records, so it may hold no key."""
+    settings = Settings(minio_endpoint="127.0.0.1:9", **KEYS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="without user, query or fragment"):
+        open_bucket(settings, address)
