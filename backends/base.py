@@ -97,7 +97,11 @@ class Backend(Protocol):
         """Return the address of the endpoint that this backend deploys to, '' if none answers."""
 
     def redeploy(self) -> str:
-        """Put the current champion behind the endpoint, if one is running. Returns its address or ''."""
+        """Put the current champion behind the endpoint, if one is running. Returns its address or ''.
+
+        Raises:
+            Superseded: meanwhile, another release has become the champion.
+        """
 
     def close(self) -> None:
         """Close connections. The endpoint continues to serve."""

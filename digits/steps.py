@@ -10,6 +10,7 @@ A step raises DataError if an input is not what its `data`, `feedback`, `prepare
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from dataclasses import asdict
@@ -202,20 +203,27 @@ def publish(
 def deploy(store: str) -> results.DeployedRelease:
     """Put the champion behind the endpoint and wait until it answers its golden image correctly.
 
-    The champion is read from the ledger, because another run or a rollback may have changed it since `publish`.
+    The champion is read from the ledger, because another run or a rollback may have changed it since `publish`, and
+    again if it changes meanwhile.
     """
     from digits.release import deploy, ledger, releases
 
     settings = Settings.load()
     opened = open_store(settings, store)
-    champion = ledger.champion(opened)
-    if not champion:
-        events.emit("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
-        return results.DeployedRelease(endpoint="", version="")
-    manifest = releases.load(opened, champion)
+    settings = dataclasses.replace(settings, store=opened.uri)
     deployer = deploy.find_deployer(settings.deployer or deploy.FOLLOW)
-    endpoint = deployer(settings, manifest, releases.release_uri(opened, champion))
-    return results.DeployedRelease(endpoint=endpoint, version=champion)
+    while champion := ledger.champion(opened):
+        manifest = releases.load(opened, champion)
+        try:
+            endpoint = deployer(settings, manifest, releases.release_uri(opened, champion))
+        except deploy.Superseded as exc:
+            if ledger.champion(opened) == champion:  # replaced by a deployment that is no promotion
+                raise
+            events.emit("progress", "deploy", text=exc.message)
+        else:
+            return results.DeployedRelease(endpoint=endpoint, version=champion)
+    events.emit("progress", "deploy", text="no champion to deploy: no release has passed the gate yet")
+    return results.DeployedRelease(endpoint="", version="")
 
 
 def check_model(folder: Path, expected: str) -> None:

@@ -17,7 +17,7 @@ from backends.kserve.kube import Json, Kube, RefusedError, is_ready
 from backends.kserve.port_forward import forwarded
 from backends.kserve.revision import PREVIOUS, REVISION, Revision, inference_service
 from digits.errors import DigitsError, EndpointError, MissingError
-from digits.release.deploy import wait_for, wait_for_version
+from digits.release.deploy import Superseded, wait_for, wait_for_version
 from digits.release.releases import Manifest
 
 NAME = "digits"
@@ -59,7 +59,7 @@ class Service:
             self._apply(revision, former)
             self._wait_until_served(revision, deadline)
             self._check_answer(revision, release, deadline)
-        except _Superseded:
+        except Superseded:
             raise
         # Also after Ctrl-C and after a lost response, so that no half-finished deployment stays.
         except BaseException as exc:
@@ -172,7 +172,7 @@ class Service:
             live = self.live()
             try:
                 self._check_current(revision, live)
-            except _Superseded:
+            except Superseded:
                 return
             assert live is not None  # noqa: S101 - by _check_current
             version = live["metadata"]["resourceVersion"]  # the request fails with 409 if the object changed since
@@ -206,14 +206,10 @@ class Service:
         current = live["metadata"].get("annotations", {}).get(REVISION) if live else "none"
         if current != revision.id:
             other = f"release {Revision.from_live(live).version}" if live else "its removal"
-            raise _Superseded(
+            raise Superseded(
                 f"the deployment of release {revision.version} to {self.name} was overtaken by {other}",
                 remedy="deploy it again if it is the one to be served",
             )
-
-
-class _Superseded(EndpointError):
-    """Another deployment has replaced this one, and is kept."""
 
 
 def previous_revision(live: Json | None) -> str:

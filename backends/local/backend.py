@@ -66,7 +66,8 @@ class LocalBackend(Backend):
         """See Backend. The predictor loads the champion by itself; this waits until it serves it."""
         if url := self.endpoint():
             store = open_store(self.host_settings())
-            deploy.wait_for(url, releases.load(store, ledger.champion(store)))
+            manifest = releases.load(store, ledger.champion(store))
+            deploy.wait_for(url, manifest, champion=lambda: ledger.champion(store))
         return url
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -96,9 +97,9 @@ def main() -> None:
     except DigitsError as exc:
         _exit_with(exc)
     except click.ClickException as exc:
-        exc.message = mask_url(exc.message)
-        exc.show()
-        _fail(exc.format_message(), "digits --help", exc.exit_code)
+        exc.show(text := io.StringIO())  # which may repeat an argument with a password
+        click.echo(mask_url(text.getvalue()), err=True, nl=False)
+        _fail(mask_url(exc.format_message()), "digits --help", exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         _fail("interrupted", "", 130)

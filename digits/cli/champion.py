@@ -30,8 +30,9 @@ def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     digits promote fb8e47d9ae35 --why "better on our scans"
     """
     with open_store_of(backend) as (settings, store, opened):
-        ledger.promote(store, releases.find(store, version), why)
-        _apply(settings, store, opened, as_json)
+        version = releases.find(store, version)
+        ledger.promote(store, version, why)
+        _apply(version, settings, store, opened, as_json)
 
 
 @click.command()
@@ -45,26 +46,31 @@ def rollback(backend: str | None, as_json: bool) -> None:
     digits rollback
     """
     with open_store_of(backend) as (settings, store, opened):
-        ledger.rollback(store)
-        _apply(settings, store, opened, as_json)
+        _apply(ledger.rollback(store).version, settings, store, opened, as_json)
 
 
-def _apply(settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
-    """Update TensorFlow Serving's layout, the endpoint and MLflow's aliases to the new champion."""
+def _apply(version: str, settings: Settings, store: ObjectStore, backend: Backend, as_json: bool) -> None:
+    """Update TensorFlow Serving's layout, the endpoint and MLflow's aliases to the new champion `version`."""
     from digits.release import mlflow_registry
+    from digits.release.deploy import Superseded
     from digits.release.serving_layout import write_serving_layout
 
-    champion = ledger.champion(store)
     try:
         write_serving_layout(store)
-        endpoint = backend.redeploy()
+        try:
+            endpoint = backend.redeploy()
+        except Superseded:
+            endpoint = backend.endpoint()  # the later promotion waits for its own release
         mlflow_registry.mirror_ledger(settings, store)
     except DigitsError as exc:
         # The ledger has changed already, so repeating a rollback would go back one more.
-        again = f"then digits promote {champion} --backend {settings.backend}"
-        exc.message = f"{champion} is the champion now, but {exc.message}"
+        again = f"then digits promote {version} --backend {settings.backend}"
+        exc.message = f"{version} is the champion now, but {exc.message}"
         exc.remedy = " and ".join(filter(None, (exc.remedy, again)))
         raise
+    champion = ledger.champion(store)
+    if champion != version:
+        click.echo(f"{version} was the champion until {champion} was promoted", err=True)
     click.echo(f"champion: {champion}" + (f", served on {endpoint}" if endpoint else ""), err=True)
     if as_json:
         emit({"champion": champion, "previous": ledger.previous(store), "endpoint": endpoint})

@@ -6,21 +6,29 @@ so this module does not depend on Docker or Kubernetes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from digits.errors import EndpointError, MissingError
+from digits.errors import EndpointError, MissingError, StoreError, StoreUnreachable
 from digits.http import SECONDS, request_json
+from digits.release import ledger
 from digits.release.golden import Golden
 from digits.release.releases import Manifest
 from digits.settings import ENDPOINT_VARIABLE, Settings
+from digits.store import open_store
 
 GROUP = "digits.deployers"
 FOLLOW = "follow"
 READY_SECONDS = 60.0
+LOOK_SECONDS = 1.0  # between two looks at the ledger
+
+
+class Superseded(EndpointError):
+    """A later promotion or deployment has replaced the one that was waited for."""
 
 
 class Deployer(Protocol):
@@ -42,9 +50,14 @@ class Deployer(Protocol):
 
 
 def follow(settings: Settings, manifest: Manifest, _: str) -> str:
-    """Wait for the predictor at DIGITS_ENDPOINT, which the backend started. It follows the ledger by itself."""
+    """Wait for the predictor at DIGITS_ENDPOINT, which the backend started. It follows the ledger by itself.
+
+    Raises:
+        Superseded: the ledger of the settings' store names another champion now.
+    """
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or f"http://127.0.0.1:{settings.port}"
-    wait_for(endpoint, manifest)
+    store = open_store(settings)
+    wait_for(endpoint, manifest, champion=lambda: ledger.champion(store))
     return endpoint
 
 
@@ -61,12 +74,21 @@ def find_deployer(name: str) -> Deployer:
     return cast(Deployer, points[name].load())
 
 
-def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = 0) -> None:
+def wait_for(
+    endpoint: str,
+    manifest: Manifest,
+    *,
+    token: str = "",
+    seconds: float = 0,
+    champion: Callable[[], str] | None = None,
+) -> None:
     """Wait until the address `endpoint` serves the release of `manifest` and answers its golden image correctly.
 
-    `token` is a bearer token. `seconds` is the longest wait, by default READY_SECONDS.
+    `token` is a bearer token. `seconds` is the longest wait, by default READY_SECONDS. `champion` returns the version
+    that the endpoint should serve at present; without it, that is `manifest`'s until the end.
 
     Raises:
+        Superseded: `champion` has returned another version.
         EndpointError: the endpoint did not do so in time, or it rejected the release; states the last response.
     """
     wait_for_version(
@@ -75,6 +97,7 @@ def wait_for(endpoint: str, manifest: Manifest, *, token: str = "", seconds: flo
         lambda remaining: check_golden(endpoint, manifest, token=token, seconds=remaining),
         token=token,
         seconds=seconds,
+        champion=champion,
     )
 
 
@@ -85,6 +108,7 @@ def wait_for_version(
     *,
     token: str = "",
     seconds: float = 0,
+    champion: Callable[[], str] | None = None,
 ) -> None:
     """Wait until `endpoint` reports that it serves `version`, and `check` succeeds. The rest is as in `wait_for`.
 
@@ -92,13 +116,18 @@ def wait_for_version(
     (LookupError, TypeError, ValueError, AttributeError), both are repeated.
     """
     limit = seconds or READY_SECONDS
-    deadline = time.monotonic() + limit
+    deadline, next_look = time.monotonic() + limit, time.monotonic() + LOOK_SECONDS
     last_error = "no answer"
 
     def remaining() -> float:
         return max(0.1, min(SECONDS, deadline - time.monotonic()))
 
     while time.monotonic() < deadline:
+        if champion and time.monotonic() >= next_look:
+            with contextlib.suppress(StoreError, StoreUnreachable):  # the store may answer at the next look
+                if (newest := champion()) != version:
+                    raise Superseded(f"release {version} was replaced by {newest} before {endpoint} served it")
+            next_look = time.monotonic() + LOOK_SECONDS
         try:
             about = request_json(f"{endpoint}/v2/models/digits", token=token, seconds=remaining())["parameters"]
             if about["release"] == version:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from backends.kserve.kube import RefusedError
+from backends.process.backend import ProcessBackend
 from digits.release import ledger, releases
+from digits.release.deploy import Superseded
 from digits.store.file import FileStore
 from tests.helpers.command import Digits
-from tests.helpers.support import Finished
+from tests.helpers.support import Finished, another_release
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
@@ -51,3 +53,20 @@ def test_a_partial_rollback_names_the_remaining_step(
     assert f"close it and then digits promote {first} --backend process" in " ".join(result.err.split())
     assert digits("promote", first, on=settings).code == 0
     assert ledger.champion(store) == first
+
+
+def test_a_superseded_promotion_ends_well(
+    digits: Digits, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another release is promoted while the endpoint is updated, that is printed, and nothing is to be repeated."""
+    settings = finished.copy(tmp_path / "home")
+    store = FileStore(settings.home / "store")
+    first, second = finished.version, another_release(store, finished.version)["version"]
+
+    def overtaken(_: ProcessBackend) -> str:
+        ledger.promote(store, first, "by another program")
+        raise Superseded("replaced")
+
+    monkeypatch.setattr(ProcessBackend, "redeploy", overtaken)
+    result = digits("promote", second, on=settings)
+    assert (result.code, f"{second} was the champion until {first} was promoted" in result.err) == (0, True)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from digits.errors import EndpointError, MissingError
+from digits.errors import EndpointError, MissingError, StoreUnreachable
 from digits.release import deploy
 from tests.helpers.support import DRIPS, answering, dripping
 
@@ -60,3 +60,22 @@ def test_a_rejected_release_ends_the_waiting() -> None:
         pytest.raises(EndpointError, match="rejected release v2 and still serves v1: its digest differs"),
     ):
         deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=30)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_superseded_release_ends_the_waiting(hangs: bool) -> None:
+    """If another release has become the champion, the wait ends soon, also while the endpoint hangs."""
+    serving = dripping(DRIPS["body"]) if hangs else answering(b'{"parameters": {"release": "v1"}}')
+    with serving as host, pytest.raises(deploy.Superseded, match="v2 was replaced by v3"):
+        deploy.wait_for(f"http://{host}", {"version": "v2"}, champion=lambda: "v3")
+
+
+def test_an_unreachable_store_does_not_end_the_waiting() -> None:
+    """While the ledger cannot be read, the wait for the release continues until its deadline."""
+
+    def unreachable() -> str:
+        raise StoreUnreachable("no answer")
+
+    with answering(b'{"parameters": {"release": "v1"}}') as host, pytest.raises(EndpointError, match="after 2 s"):
+        deploy.wait_for(f"http://{host}", {"version": "v2"}, champion=unreachable, seconds=1.5)
