@@ -1,6 +1,6 @@
 """A replacement for Kubeflow's launcher in a step's pod: fetch the inputs, run the step, store the outputs.
 
-launcher.py EXECUTOR_INPUT COMMAND…
+launcher.py FOLDER EXECUTOR_INPUT COMMAND…, where FOLDER is the URI under which the step's outputs are stored.
 """
 
 import json
@@ -21,7 +21,7 @@ def place(uri: str) -> tuple[str, str, Path]:
 
 def main() -> int:
     """Run the step and return its exit code."""
-    executor_input, command = json.loads(sys.argv[1]), sys.argv[2:]
+    executor_input, command = json.loads(sys.argv[2]), sys.argv[3:]
     endpoint = urlsplit(os.environ["MINIO_ENDPOINT"])
     keys = os.environ["MINIO_ACCESS_KEY"], os.environ["MINIO_SECRET_KEY"]
     client = Minio(endpoint.netloc, access_key=keys[0], secret_key=keys[1], secure=endpoint.scheme == "https")
@@ -42,8 +42,8 @@ def main() -> int:
         bucket, key, path = place(uri)
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             client.fput_object(bucket, key + str(file).removeprefix(str(path)), str(file))
-    bucket, key, _ = place(outputs[0])
-    client.fput_object(bucket, f"{key.rpartition('/')[0]}/output_metadata.json", str(metadata))
+    bucket, key, _ = place(sys.argv[1])
+    client.fput_object(bucket, f"{key}/output_metadata.json", str(metadata))
     return 0
 
 

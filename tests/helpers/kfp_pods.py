@@ -95,7 +95,7 @@ class Driver:
         main = {
             "name": "main",
             "image": container["image"],
-            "command": ["python3", "/kfp-launcher/launcher.py", executor_input],
+            "command": ["python3", "/kfp-launcher/launcher.py", self._uri(name), executor_input],
             "args": command,
             "env": [*container["env"], *_from(extra, "secret"), *_from(extra, "configMap")],
             "resources": _resources(container["resources"]),
@@ -133,12 +133,14 @@ class Driver:
     def _folder(self, name: str) -> str:
         return f"artifacts/{self.run_id}/{name}"
 
+    def _uri(self, name: str) -> str:
+        return f"minio://{self.store.uri.removeprefix('s3://')}/{self._folder(name)}"
+
     def _executor_input(self, name: str) -> Json:
         """Return the input of KFP's executor: values and addresses of the inputs, addresses of the outputs."""
         step = self.steps[name]
         component = self.pipeline["components"][step["componentRef"]["name"]]
         inputs, outputs = step.get("inputs", {}), component.get("outputDefinitions", {})
-        base = f"minio://{self.store.uri.removeprefix('s3://')}/{self._folder(name)}"
         return {
             "inputs": {
                 "parameterValues": {key: self._value(source) for key, source in inputs.get("parameters", {}).items()},
@@ -149,7 +151,12 @@ class Driver:
                 "artifacts": {
                     key: {
                         "artifacts": [
-                            {"name": key, "uri": f"{base}/{key}", "type": item["artifactType"], "metadata": {}}
+                            {
+                                "name": key,
+                                "uri": f"{self._uri(name)}/{key}",
+                                "type": item["artifactType"],
+                                "metadata": {},
+                            }
                         ]
                     }
                     for key, item in outputs.get("artifacts", {}).items()
