@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 
 import anyio
 import orjson
+from PIL import PngImagePlugin
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from digits.data import corrections
@@ -41,7 +42,8 @@ CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/c
 # Pixels per drawing. Processing this many takes 40 MB, and a container has a few hundred; the page sends 78,400.
 MAX_PIXELS = 1_000_000
 MAX_HELD = 32 * 1024 * 1024  # bytes of all bodies that are being read or answered; a container has little memory
-MAX_CONCURRENT = 4  # drawings that are being processed, and as many corrections that are being stored
+PngImagePlugin.MAX_TEXT_MEMORY = 1 << 20  # bytes of all texts in a PNG; Pillow's 64 MB come from a few kilobytes
+MAX_CONCURRENT = 2  # drawings that are being processed, and as many corrections that are being stored
 MAX_STORED = 64 * 1024  # bytes of a drawing that is stored with its correction
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}

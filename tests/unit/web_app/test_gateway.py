@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from digits.data import corrections
 from digits.data.pictures import read_ink
@@ -98,6 +98,16 @@ def test_pictures_of_another_kind_are_rejected(gateway: httpx.Client, picture: s
     answer = recognise(gateway, file.getvalue())
     assert answer.status_code == 400
     assert ("1,000,000 pixels" if picture == "large" else "cannot be read") in answer.json()["error"]
+
+
+def test_a_drawing_with_large_texts_is_rejected(gateway: httpx.Client) -> None:
+    """A small PNG whose texts unpack to megabytes, which Pillow would keep, is rejected."""
+    texts, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    for number in range(2):
+        texts.add_text(f"text {number}", "x" * 800_000, zip=True)
+    Image.open(io.BytesIO(ONE)).save(file, "PNG", pnginfo=texts)
+    assert len(file.getvalue()) < 20_000
+    assert recognise(gateway, file.getvalue()).status_code == 400
 
 
 def test_a_drawing_is_not_kept_while_the_endpoint_is_waited_for(
