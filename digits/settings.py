@@ -163,6 +163,14 @@ class Settings:
                 _check_address(field.metadata["name"], value)
             if field.name in {"namespace", "secret_name", "config_map", "kfp_service_account", "pull_secret"}:
                 _check_kubernetes_name(field.metadata["name"], value)
+        if self.port and self.port == self.grpc_port:
+            raise UsageError(f"DIGITS_PORT and DIGITS_GRPC_PORT: expected two different ports, got {self.port} twice")
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", self.namespace):
+            raise UsageError(f"K8S_NAMESPACE: expected lower-case letters, digits and hyphens, got {self.namespace!r}")
+        for field in dataclasses.fields(self):
+            value = str(getattr(self, field.name))
+            if field.metadata["secret"] and not (value.isascii() and value.isprintable()):
+                raise UsageError(f"{field.metadata['name']}: expected printable ASCII characters, got others")
         if self.backend not in BACKENDS:
             raise UsageError(f"DIGITS_BACKEND: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):

@@ -4,10 +4,13 @@ The names below are not in `pipeline.definition`, because importing that module 
 """
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from digits.data.catalog import AUTO
+from digits.data.catalog import AUTO, check_name
+from digits.errors import UsageError
 
 NAME = "digits-recognizer"
 
@@ -29,6 +32,26 @@ class Defaults:
 
 
 DEFAULTS = Defaults()
+MAX_NAME = 250  # characters of an experiment's name, in MLflow and Kubeflow
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Raise UsageError unless a run accepts these parameters; those that a user did not set may be absent."""
+    from digits.training.recipe import TrainingConfig
+
+    values = asdict(DEFAULTS) | dict(parameters)
+    if unknown := sorted(values.keys() - asdict(DEFAULTS).keys() - {"store", "feedback"}):
+        raise UsageError(f"expected parameters of {', '.join(asdict(DEFAULTS))}, got {', '.join(unknown)}")
+    try:
+        TrainingConfig(**{field.name: values[field.name] for field in fields(TrainingConfig)})
+        check_name(values["dataset"])
+        share, name = values["min_accuracy"], values["experiment"]
+        if not 0 <= share <= 1:
+            raise UsageError(f"min_accuracy: expected a number from 0 to 1, got {share}")
+        if not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
+            raise UsageError(f"experiment: expected a name of 1 to {MAX_NAME} printable characters, got {name!r}")
+    except (TypeError, AttributeError) as exc:
+        raise UsageError(f"expected parameters of the types of their defaults, got another: {exc}") from exc
 
 
 def _steps() -> tuple[str, ...]:

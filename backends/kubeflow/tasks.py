@@ -7,6 +7,7 @@ required key that does not exist would wait forever.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,12 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
             f"DIGITS_PULL_POLICY: expected one of {', '.join(PULL_POLICIES)}, got {settings.pull_policy!r}"
         )
     node_labels = _parse_labels(settings.train_node)
+    for variable, value, form in (
+        ("DIGITS_TRAIN_CPU", settings.train_cpu, r"\d+(\.\d+)?m?"),
+        ("DIGITS_TRAIN_MEMORY", settings.train_memory, r"\d+(\.\d+)?([EPTGMK]i?)?"),
+    ):
+        if not re.fullmatch(form, value):
+            raise UsageError(f"{variable}: expected a quantity of Kubernetes such as 2, 500m or 3Gi, got {value!r}")
 
     def configure(task: Any) -> None:
         from kfp import kubernetes

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from backends import runs
 from backends.base import FAILED, SUCCEEDED, Backend, Request, Result, Watch, with_champion
+from backends.local import preflight
 from backends.local.failures import step_failed
 from backends.local.supervisor import supervise
 from digits import events, homes
@@ -73,6 +74,7 @@ class LocalBackend(Backend):
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         home = self.settings.home
         homes.claim(home)
+        preflight.check(self.settings, request.parameters)
         for dead in runs.reap_dead_runs(home):
             self.remove_leftovers(dead)
             _mark_killed(self.settings, dead)

@@ -14,7 +14,7 @@ from digits.errors import UsageError
 from digits.settings import Settings
 from digits.training.optimizers import OPTIMIZERS
 from digits.training.recipe import MODELS, PRESETS
-from pipeline import DEFAULTS
+from pipeline import DEFAULTS, check_parameters
 
 DATASETS = names()
 
@@ -67,10 +67,11 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_parameters(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the pipeline's parameters that these options set."""
+    """Return the pipeline's parameters that these options set. Raises UsageError for those that no run accepts."""
     parameters = {name: value for name, value in options.items() if value is not None}
     if "preset" in parameters:
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
+    check_parameters(parameters)
     return parameters
 
 

@@ -14,6 +14,7 @@ from digits.cli.compile import write_pipeline
 from digits.cli.parameters import chosen_parameters, load_settings, parameter_options
 from digits.cli.progress import Progress
 from digits.cli.summary import summary
+from digits.data.catalog import FALLBACK
 from digits.errors import UsageError
 from digits.settings import BACKENDS, Settings, unknown
 
@@ -21,11 +22,20 @@ if TYPE_CHECKING:
     from backends.base import Result
 
 
-def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resume: str | None, quiet: bool) -> Result:
+def execute(
+    settings: Settings,
+    parameters: dict[str, Any],
+    *,
+    cache: bool,
+    resume: str | None,
+    quiet: bool,
+    backend: str | None = None,
+) -> Result:
     """Run the pipeline on the settings' backend, with progress on standard error unless `quiet`.
 
     `parameters` are those that differ from the definition's defaults. `resume` is the id of a run to resume on its own
-    backend, "last" for the last one, or None. `cache` allows steps to be taken from the cache.
+    backend, "last" for the last one, or None; `backend` is the one that the user named for it. `cache` allows steps to
+    be taken from the cache.
     """
     from backends import open_backend, runs
     from backends.base import Request
@@ -39,13 +49,18 @@ def execute(settings: Settings, parameters: dict[str, Any], *, cache: bool, resu
         record, resumed = run.record(), run.id
         if not quiet:
             click.echo(f"resuming run {resumed}", err=True)
+        if backend not in {None, record["backend"]}:
+            raise UsageError(
+                f"run {resumed} ran on {record['backend']}, so it cannot be resumed on {backend}",
+                remedy="omit --backend",
+            )
         current = {"store", "feedback"}  # the backend sets them for each run
         parameters = {k: v for k, v in record["parameters"].items() if k not in current} | parameters
         settings = dataclasses.replace(settings, backend=record["backend"])
-    with contextlib.closing(open_backend(settings)) as backend:
-        backend.check()
+    with contextlib.closing(open_backend(settings)) as opened:
+        opened.check()
         with Progress(quiet=quiet) as progress:
-            return backend.run(Request(parameters, use_cache=cache), progress.watch, resume=resumed)
+            return opened.run(Request(parameters, use_cache=cache), progress.watch, resume=resumed)
 
 
 @click.command()
@@ -91,12 +106,16 @@ def run(
     """
     parameters = chosen_parameters(options)
     settings = load_settings(data, backend)
+    if parameters.get("dataset") == FALLBACK and data:
+        raise UsageError(f"--data is for MNIST's files; {FALLBACK} needs none", remedy="omit --data or --dataset")
+    if compile_only and (resume is not None or data or not cache):
+        raise UsageError("--compile-only runs nothing", remedy="omit --resume, --data and --no-cache")
     if compile_only:
         write_pipeline(output or Path("pipeline.yaml"), settings, as_json, parameters)
         return
     if output:
         raise UsageError("--output is only for --compile-only", remedy="add --compile-only, or omit --output")
-    result = execute(settings, parameters, cache=cache, resume=resume, quiet=quiet)
+    result = execute(settings, parameters, cache=cache, resume=resume, quiet=quiet, backend=backend)
     answer = summary(result, settings)
     if as_json:
         emit(answer)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from digits.errors import UsageError
 from digits.settings import Settings
 
 
@@ -28,6 +29,11 @@ def serve(
     """
     from digits.serving import start
 
+    if model_dir and release:
+        raise UsageError("expected --model-dir or --release, got both")
+
     settings = Settings.load()
     http_port, grpc_port = http_port or settings.port, grpc_port or settings.grpc_port
+    if http_port == grpc_port:
+        raise UsageError(f"expected two different ports for REST and gRPC, got {http_port} twice")
     start.run(start.Options(name, host, http_port, grpc_port, model_dir, release), settings)

@@ -71,7 +71,10 @@ def find_deployer(name: str) -> Deployer:
     points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if name not in points:
         raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([*DEPLOYERS, *points])}, got {name!r}")
-    return cast(Deployer, points[name].load())
+    try:
+        return cast(Deployer, points[name].load())
+    except (ImportError, AttributeError) as exc:
+        raise MissingError(f"the deployer {name} cannot be loaded: {exc}", remedy="correct DIGITS_DEPLOYER") from exc
 
 
 def wait_for(

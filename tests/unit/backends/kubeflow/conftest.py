@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends.kubeflow import backend as kubeflow
+from digits import homes
 from digits.settings import Settings
 from tests.helpers.kfp_api import Pipelines, serving
 from tests.helpers.kfp_runs import compile_quickly
@@ -27,4 +28,5 @@ def api() -> Iterator[Pipelines]:
 
 @pytest.fixture
 def settings(tmp_path: Path, api: Pipelines) -> Settings:
-    return Settings(home=tmp_path, backend="kubeflow", kfp_host=api.url)
+    homes.claim(home := tmp_path / "home")
+    return Settings(home=home, backend="kubeflow", kfp_host=api.url)

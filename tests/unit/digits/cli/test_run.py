@@ -71,3 +71,22 @@ def test_compile_only_keeps_the_chosen_parameters(digits: Digits, tmp_path: Path
     spec = next(iter(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())))
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert [parameters[name]["defaultValue"] for name in ("epochs", "optimizer", "preset")] == [5, "sgd", "fast"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--compile-only", "--resume"),
+        ("run", "--compile-only", "--no-cache"),
+        ("run", "--dataset", "sklearn-digits", "--data", "/mnist"),
+        ("run", "--min-accuracy", "nan"),
+        ("run", "--experiment", ""),
+        ("compile", "--backend", "nowhere"),
+        ("schedule", "--every", "24h", "--learning-rate", "nan"),
+        ("serve", "--model-dir", "/a", "--release", "b"),
+        ("serve", "--http-port", "8080", "--grpc-port", "8080"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments: tuple[str, ...], digits: Digits) -> None:
+    """A value that no run accepts, and options of which one would be ignored, are usage errors."""
+    assert digits(*arguments).code == 2

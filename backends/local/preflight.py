@@ -1,0 +1,59 @@
+"""The checks before a run: whatever would make a later step fail and can be known before the training."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from digits.errors import MissingError, UsageError
+from digits.files import folder_from_url
+from digits.release import deploy
+from digits.settings import Settings
+from digits.store import get_scheme
+from pipeline import check_parameters
+
+MIN_FREE = 32 << 20  # bytes; scikit-learn's digits need about this much, MNIST ten times as much
+TRACKING = {"http", "https", "sqlite", "mysql", "mssql", "postgresql", "databricks", "databricks-uc", "uc"}
+
+
+def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
+    """Check a run's parameters, deployer, disk, local store and MLflow's address, without a connection.
+
+    DIGITS_HOME exists.
+
+    Raises:
+        UsageError: a parameter or setting is invalid.
+        MissingError: the deployer does not exist, a folder cannot be written, or the disk is full.
+    """
+    check_parameters(parameters)
+    deploy.find_deployer(settings.deployer or deploy.FOLLOW)
+    if (free := shutil.disk_usage(settings.home).free) < MIN_FREE:
+        raise MissingError(
+            f"DIGITS_HOME: expected at least {MIN_FREE >> 20} MiB of free space in {settings.home}, found {free >> 20}",
+            remedy="free some space, or set DIGITS_HOME to another disk",
+        )
+    if not get_scheme(settings.store).remote:
+        _check_folder("DIGITS_STORE", folder_from_url(settings.store, "DIGITS_STORE"))
+    scheme = urlsplit(settings.tracking_uri).scheme.partition("+")[0]
+    if scheme == "sqlite":
+        database = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
+        if database.is_dir():
+            raise UsageError(f"MLFLOW_TRACKING_URI: expected a file, {database} is a folder")
+        _check_folder("MLFLOW_TRACKING_URI", database.parent)
+    elif scheme not in TRACKING | {p.name for p in importlib.metadata.entry_points(group="mlflow.tracking_store")}:
+        raise UsageError(
+            f"MLFLOW_TRACKING_URI: expected an address of MLflow, got {settings.tracking_uri!r}",
+            remedy="write http://host:port for a server, sqlite:////file for a file",
+        )
+
+
+def _check_folder(variable: str, folder: Path) -> None:
+    """Raise MissingError unless `folder` can be written, or created."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise MissingError(f"{variable}: {existing} is not a folder that can be written", remedy=f"correct {variable}")

@@ -1,0 +1,60 @@
+"""What would make a later step fail is refused before a run starts, without a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.base import Request
+from backends.local import preflight
+from backends.process.backend import ProcessBackend
+from digits.errors import DigitsError
+from digits.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters", "named"),
+    [
+        ({}, {"epoch": 3}, "expected parameters of epochs, .*got epoch"),
+        ({}, {"epochs": -1}, "epochs"),
+        ({}, {"epochs": "many"}, "types of their defaults"),
+        ({}, {"optimizer": "ftrl"}, "optimizer: expected one of"),
+        ({}, {"preset": "slow"}, "preset: expected one of"),
+        ({}, {"learning_rate": float("nan")}, "learning_rate"),
+        ({}, {"min_accuracy": float("nan")}, "min_accuracy"),
+        ({}, {"min_accuracy": 95}, "min_accuracy"),
+        ({}, {"seed": 2**31}, "seed"),
+        ({}, {"dataset": "cifar"}, "expected a data set of"),
+        ({}, {"experiment": " "}, "experiment"),
+        ({}, {"experiment": "x" * 251}, "experiment"),
+        ({}, {"experiment": "a\nb"}, "experiment"),
+        ({"deployer": "nowhere"}, {}, "DIGITS_DEPLOYER"),
+        ({"port": 8080, "grpc_port": 8080}, {}, "two different ports"),
+        ({"endpoint_token": "a\nb"}, {}, "DIGITS_ENDPOINT_TOKEN"),
+        ({"namespace": "Team/a"}, {}, "K8S_NAMESPACE"),
+        ({"store": "s3://digits"}, {}, "MINIO_ENDPOINT"),
+        ({"store": "file:///dev/null/store"}, {}, "DIGITS_STORE: /dev/null"),
+        ({"tracking_uri": "mlflow.example:5000"}, {}, "MLFLOW_TRACKING_URI"),
+        ({"tracking_uri": "sqlite:////dev/null/mlflow.db"}, {}, "MLFLOW_TRACKING_URI: /dev/null"),
+        ({"tracking_uri": "sqlite:////tmp"}, {}, "MLFLOW_TRACKING_URI: expected a file"),
+        ({"data": "/nonexistent"}, {}, "no folder /nonexistent"),
+    ],
+)
+def test_an_invalid_request_starts_no_run(
+    values: dict[str, Any], parameters: dict[str, Any], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the parameter or setting, and no run is created."""
+    home = tmp_path / "home"
+    monkeypatch.setattr("backends.process.predictor.ensure", lambda _: None)
+    with pytest.raises(DigitsError, match=named):
+        ProcessBackend(Settings(home=home, **values)).run(Request(parameters), lambda event: None)
+    assert not list(home.glob("runs/*"))
+
+
+def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the space that the smallest data set needs, the folder and its free space are named."""
+    monkeypatch.setattr(preflight, "MIN_FREE", 1 << 60)
+    with pytest.raises(DigitsError, match=f"DIGITS_HOME: expected at least .* of free space in {tmp_path}"):
+        preflight.check(Settings(home=tmp_path), {})
