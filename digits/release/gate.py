@@ -55,5 +55,8 @@ def mcnemar(lost: int, won: int) -> float:
     exact form: the upper tail of Binomial(lost + won, 1/2).
     """
     differing = lost + won
-    tail = sum(math.comb(differing, k) for k in range(lost, differing + 1))
+    tail = term = math.comb(differing, lost)
+    for k in range(lost, differing):  # the next binomial coefficient from the last one, in exact integers
+        term = term * (differing - k) // (k + 1)
+        tail += term
     return float(Fraction(tail, 2**differing))
