@@ -86,19 +86,6 @@ class Home:
         """Return the events of a run so far."""
         return events.EventLog(run.events).read_new()
 
-    def started_at_train(self, before: int) -> tuple[runs.Run, list[psutil.Process]]:
-        """Wait until a new run has trained an epoch. Return the run and the step's processes, the shell first."""
-        self.wait_for(lambda: len(runs.all_runs(self.settings.home)) > before, "a new run")
-        run = self.newest()
-
-        def trains() -> bool:
-            return any(e["event"] == "progress" and e["step"] == "train" for e in self.events(run))
-
-        self.wait_for(trains, "its training")
-        steps = [process for process in self.processes(run) if "train" in arguments_of(process)]
-        assert steps
-        return run, steps
-
     def processes(self, run: runs.Run) -> list[psutil.Process]:
         """Return the processes of a run: its engine and all descendants."""
         with contextlib.suppress(psutil.NoSuchProcess):
