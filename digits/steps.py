@@ -112,9 +112,11 @@ def train(
     """
     from digits.data import dataset
     from digits.data.dataset import Dataset
-    from digits.training import export, fit, recipe
+    from digits.training import recipe
 
-    config = recipe.TrainingConfig(**parameters)
+    config = recipe.TrainingConfig(**parameters)  # before the slow import of TensorFlow
+    from digits.training import export, fit
+
     images = Dataset.load(train_set, digest=prepared.train)
     validation = Dataset.load(validation_set, digest=prepared.validation)
     if len(images) < MIN_EPOCH_IMAGES:
