@@ -18,6 +18,7 @@ from tests.helpers.support import (
     OURS,
     ROOT,
     Finished,
+    Predictor,
     StartPredictor,
     cleaned_environment,
     free_port,
@@ -67,6 +68,16 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", port=free_port(), grpc_port=free_port())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_epochs() -> Iterator[None]:
+    """Train on fewer images in an epoch of a small data set, in runs within this process."""
+    from digits import steps
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "MIN_EPOCH_IMAGES", 5_000)
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One run of the steps on scikit-learn's digits, one epoch, as plain function calls."""
@@ -84,10 +95,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
             patch.setenv(name, value)
         sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
         model, history, test_set = folder / "model", folder / "history.json", sets["test_set"]
+        parameters = {"epochs": 1, "batch_size": 64}
         data = steps.fetch_mnist("sklearn-digits", folder / "fetched")
         feedback = steps.collect_feedback("", folder / "corrections.npz")
         prepared = steps.prepare(folder / "fetched", folder / "corrections.npz", data, feedback, 0, **sets)
-        trained = steps.train(sets["train_set"], sets["validation_set"], prepared, {"epochs": 1}, model, history)
+        trained = steps.train(sets["train_set"], sets["validation_set"], prepared, parameters, model, history)
         lineage = Lineage(data, feedback, prepared, trained)
         evaluation = folder / "evaluation.json"
         steps.evaluate(model, test_set, history, lineage, evaluation=evaluation, report=folder / "evaluated.html")
@@ -103,6 +115,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
             report=folder / "report.html",
         )
     return Finished(settings, folder, lineage, published)
+
+
+@pytest.fixture(scope="session")
+def predictor(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
+    """A predictor on the finished run's store, for tests that do not change it."""
+    with predictors(tmp_path_factory.mktemp("predictor")) as start:
+        yield start(finished.settings)
 
 
 @pytest.fixture

@@ -13,18 +13,17 @@ from digits.evaluation.verdict import with_article
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.drawings import enlarge
-from tests.helpers.support import Finished, StartPredictor, free_port
+from tests.helpers.support import Finished, Predictor, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
 
 def test_a_picture_is_recognised(
-    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path, mnist_folder: Path
+    digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path, mnist_folder: Path
 ) -> None:
     """Picture files, and test images of the release's data set by number, are drawn and recognised."""
     test = Dataset.load(finished.folder / "test.npz")
     Image.fromarray(enlarge(test.images[0])).save(tmp_path / "photo.png")
-    predictor = start_predictor(finished.settings)
     result = digits("predict", "--endpoint", predictor.url, "--json", "photo.png")
     assert result.json["release"] == finished.version
     assert result.json["predictions"][0]["class"] == test.labels[0]
@@ -47,11 +46,10 @@ def test_a_picture_is_recognised(
 
 
 def test_a_picture_without_a_single_digit_is_reported(
-    digits: Digits, finished: Finished, start_predictor: StartPredictor, tmp_path: Path
+    digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path
 ) -> None:
     """A blank picture is empty and two digits are unsure, as on the page, whatever the model answers."""
     test = Dataset.load(finished.folder / "test.npz")
-    predictor = start_predictor(finished.settings)
     Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
     Image.fromarray(enlarge(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
     result = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png")

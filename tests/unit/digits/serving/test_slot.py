@@ -98,8 +98,9 @@ def test_a_model_of_another_signature_is_rejected(model: bytes, message: str, tm
             r"answers its golden image with \d \(.*\); expected \d \(.*\)",
         ),
         (GOLDEN | {"probabilities": [0.1] * 10}, r"answers its golden image with \d \(.*\); expected \d \(0\.1000\)"),
+        (GOLDEN | {"probabilities": [float("nan")] * 10}, r"answers its golden image with \d \(.*\); expected \d"),
     ],
-    ids=["null", "empty", "small image", "nine probabilities", "no class", "wrong class", "other probabilities"],
+    ids=["null", "empty", "small image", "nine probabilities", "no class", "wrong class", "other probabilities", "NaN"],
 )
 def test_a_failed_golden_check_is_rejected(golden: Any, message: str, tmp_path: Path) -> None:
     """A missing or malformed golden image, and a different class or probability, raise ReleaseError."""

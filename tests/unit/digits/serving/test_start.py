@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,23 +25,15 @@ from tests.helpers.support import (
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
 
 
-@pytest.mark.parametrize(
-    "damage", ["changed model", "no golden image", "wrong golden image", "NaN in it", "no manifest"]
-)
+@pytest.mark.parametrize("damage", ["changed model", "no manifest"])
 def test_a_damaged_folder_is_an_error(damage: str, finished: Finished, tmp_path: Path) -> None:
     """`--model-dir` with a damaged release ends with an error and its reason."""
     folder = tmp_path / "release"
-    manifest = releases.download(finished.store, finished.version, folder)
+    releases.download(finished.store, finished.version, folder)
     if damage == "changed model":
         (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-1] + b"x")
-    elif damage == "no manifest":
-        (folder / releases.MANIFEST).unlink()
     else:
-        golden = manifest.pop("golden")
-        if damage != "no golden image":
-            wrong = golden["probabilities"][::-1] if damage == "wrong golden image" else [float("nan")] * 10
-            manifest["golden"] = golden | {"probabilities": wrong}
-        (folder / releases.MANIFEST).write_text(json.dumps(manifest))
+        (folder / releases.MANIFEST).unlink()
     ports = ["--http-port", str(free_port()), "--grpc-port", str(free_port())]
     done = subprocess.run(
         [sys.executable, "-m", "digits", "serve", "--model-dir", str(folder), *ports],
@@ -52,15 +43,8 @@ def test_a_damaged_folder_is_an_error(damage: str, finished: Finished, tmp_path:
         env=child_environment(Settings(home=tmp_path)),
         check=False,
     )
-    reason = {
-        "changed model": "model.onnx is damaged",
-        "no golden image": "golden",
-        "wrong golden image": "answers its golden image with",
-        "NaN in it": "answers its golden image with",
-        "no manifest": "holds no manifest.json",
-    }[damage]
     assert done.returncode == 1
-    assert reason in done.stderr
+    assert ("model.onnx is damaged" if damage == "changed model" else "holds no manifest.json") in done.stderr
     assert "Traceback" not in done.stderr
 
 
