@@ -98,13 +98,15 @@ def test_the_password_of_a_silent_server_is_not_shown(
 
 
 @pytest.mark.slow
-def test_the_password_of_a_server_is_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_password_of_a_server_is_not_printed(
+    copied: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """MLflow's own server stores a run; neither the output nor the link to the run holds the password."""
     port, command = free_port(), [sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1"]
-    command += [f"--port={port}", f"--backend-store-uri=sqlite:///{tmp_path}/server.db"]
+    command += [f"--port={port}", f"--backend-store-uri=sqlite:///{copied.home}/mlflow.db"]
     settings = Settings(home=tmp_path / "home", tracking_uri=f"http://user:canary@127.0.0.1:{port}/")
     with (tmp_path / "server.log").open("wb") as log:
-        environment = child_environment(settings)
+        environment = child_environment(settings, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
         server = subprocess.Popen(
             command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
         )
