@@ -82,10 +82,7 @@ def test_keras_loads_its_format_in_safe_mode(model, folder):
 
 
 def test_the_same_weights_give_the_same_files(model, folder, tmp_path):
-    """Exported again, and in another process, the Keras and ONNX files are identical.
-
-    Two processes that do the same also write an identical SavedModel, so a repeated publication succeeds.
-    """
+    """The Keras and ONNX files are always identical, and the SavedModel is in two processes that do the same."""
     code = (
         "import sys, pathlib\n"
         "from digits.training.export import export\n"

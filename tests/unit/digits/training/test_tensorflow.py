@@ -24,11 +24,7 @@ except OSError:
 
 
 def test_the_import_is_quiet_and_has_our_settings(tmp_path):
-    """The import writes nothing to standard error, and `quiet` shows the output of a failed block only.
-
-    Keras's optional packages are not imported with it, and can be imported afterwards. Neither ~/.keras/keras.json nor
-    a variable of Keras changes the training, and the file is not written.
-    """
+    """The import is quiet, omits Keras's optional packages, and ignores Keras's settings of other projects."""
     (tmp_path / ".keras").mkdir()
     other = {"backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
     (file := tmp_path / ".keras" / "keras.json").write_text(json.dumps(other))
