@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from backends import runs
 from backends.base import Request
-from digits.data import fetch
-from digits.errors import Interrupted, StepFailed
+from backends.process.backend import ProcessBackend
+from digits.data import catalog, fetch
+from digits.errors import DataError, Interrupted, StepFailed
 from digits.release import ledger, releases
 from digits.store import open_store
 from pipeline import STEPS
 from tests.helpers.backend_world import BackendWorld, FirstRun
 from tests.helpers.engines import PARAMETERS
+from tests.helpers.homes import Home, left
 
 # The fake runs the libraries in this process, with their warnings.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 CACHED = dict.fromkeys(STEPS, "cached") | {"deploy": "done"}  # the states of the steps of a run that changes nothing
+# PARAMETERS as options of `digits run`.
+OPTIONS = [text for name, value in PARAMETERS.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 OUTPUTS = {"data", "feedback", "trained", "published", "deployed"}
 
 
@@ -64,25 +74,10 @@ def test_the_endpoint_serves_the_champion(world: BackendWorld, first: FirstRun) 
 
 
 def test_a_second_run_is_answered_from_the_cache(world: BackendWorld, first: FirstRun) -> None:
-    """Nothing changed, so only deploy runs again, and the outputs are the same."""
-    again, _ = world.run()
-    assert {name: step.state for name, step in again.steps.items()} == CACHED
-    assert again.outputs == first[0].outputs
-
-
-def test_a_changed_parameter_runs_only_what_depends_on_it(world: BackendWorld, first: FirstRun) -> None:
-    """Another threshold evaluates the gate again for the same model and trains nothing."""
-    again, _ = world.run(min_accuracy=0.31)
-    states = {name: step.state for name, step in again.steps.items()}
-    assert states["train"] == "cached"
-    assert states["publish"] == "done"
-    assert again.outputs["published"]["version"] == first[0].outputs["published"]["version"]
-
-
-def test_an_explicit_default_hits_the_cache(world: BackendWorld, first: FirstRun) -> None:
-    """Explicit values equal to the defaults hit the cache, whatever type the engine stores them as."""
+    """Only deploy runs again, also if default values are given explicitly, and the outputs are the same."""
     again, _ = world.run(optimizer="adam", batch_size=0, learning_rate=0.0, model="default")
     assert {name: step.state for name, step in again.steps.items()} == CACHED
+    assert again.outputs == first[0].outputs
 
 
 def test_an_unknown_deployer_is_named(world: BackendWorld, first: FirstRun) -> None:
@@ -133,7 +128,7 @@ def test_a_rollback_restores_the_previous_release(world: BackendWorld, first: Fi
 
 
 def test_a_run_does_not_undo_a_promotion_or_a_rollback(world: BackendWorld, first: FirstRun) -> None:
-    """Running again does not promote a release that was replaced, whether its steps are cached or not."""
+    """A run does not promote a release that was replaced, nor if another threshold evaluates the gate again."""
     store = open_store(world.backend.host_settings())
     old = first[0].outputs["published"]["version"]
     others = [entry.version for entry in ledger.entries(store) if entry.version != old]
@@ -145,7 +140,8 @@ def test_a_run_does_not_undo_a_promotion_or_a_rollback(world: BackendWorld, firs
     for changed in ({}, {"min_accuracy": 0.32}):
         result, _ = world.run(**changed)
         published = result.outputs["published"]
-        assert result.steps["publish"].state == ("done" if changed else "cached")
+        states = CACHED | ({"publish": "done"} if changed else {})
+        assert {name: step.state for name, step in result.steps.items()} == states
         assert (published["version"], published["promoted"], published["champion"]) == (old, False, new)
         assert f"digits promote {old}" in published["why"]
         assert result.outputs["deployed"]["version"] == new == world.served()
@@ -166,6 +162,69 @@ def test_an_interrupted_run_is_canceled(world: BackendWorld, first: FirstRun) ->
     assert interrupted.value.exit_code == 130
     assert runs.find(world.settings.home).record()["state"] == "CANCELED"
     assert world.leftovers() == []
+
+
+@pytest.fixture
+def home(world: BackendWorld) -> Home:
+    """The programs that use the process backend's home."""
+    if not isinstance(world.backend, ProcessBackend):
+        pytest.skip(f"{world.backend.name}: only the process backend is also tested as a program")
+    return Home(world.settings)
+
+
+def start(home: Home, step: str, *options: str) -> tuple[subprocess.Popen[str], runs.Run, list[psutil.Process]]:
+    """Start `digits run` and wait until `step` has started. Return the program, its run and the run's processes."""
+    before = len(runs.all_runs(home.settings.home))
+    program = home.start("run", *OPTIONS, *options, "--json")
+    home.wait_for(lambda: len(runs.all_runs(home.settings.home)) > before, "a new run")
+    run = home.newest()
+    wanted = {("started", step), ("mlflow", "")}
+    home.wait_for(lambda: wanted <= {(event["event"], event["step"]) for event in home.events(run)}, step)
+    return program, run, home.processes(run)
+
+
+def test_ctrl_c_ends_the_program_and_its_processes(home: Home, first: FirstRun) -> None:
+    """SIGINT: exit code 130, the stopped step is shown, all processes end, and MLflow's run is KILLED."""
+    program, run, started = start(home, "train", "--batch-size", "100")
+    program.send_signal(signal.SIGINT)
+    out, err = home.finish(program, 130)
+    assert json.loads(out)["exit_code"] == 130
+    assert "interrupted" in err
+    assert re.search(r"train +[0-9.]+ s  stopped", err)
+    assert left(started) == []
+    assert (run.record()["state"], home.status(run)) == ("CANCELED", "KILLED")
+
+
+def test_a_killed_program_leaves_nothing_running_and_is_resumed(home: Home, first: FirstRun) -> None:
+    """If the program is killed, its child processes end, and the next one resumes it with the same data set."""
+    program, run, started = start(home, "publish", "--min-accuracy", "0.33")
+    program.kill()
+    program.communicate()
+    psutil.wait_procs(started, timeout=90)
+    assert left(started) == []
+    answer = home.digits("run", "--resume", DIGITS_DATA=str(home.settings.home))
+    assert (run.record()["state"], home.status(run)) == ("FAILED", "KILLED")
+    assert {name: step["state"] for name, step in answer["steps"].items()} == CACHED | {"publish": "done"}
+    assert (home.newest().record()["state"], home.status(home.newest())) == ("SUCCEEDED", "FINISHED")
+    assert (answer["state"], answer["release"]) == ("SUCCEEDED", first[0].outputs["published"]["version"])
+    assert answer["data"]["dataset"] == "sklearn-digits"
+    assert Path(answer["report"]).is_file()
+    assert home.digits("verify")["holds"]
+    assert "nothing to resume" in home.digits("run", "--resume", code=2)["error"]
+
+
+def test_a_damaged_data_set_fails_before_anything_runs(world: BackendWorld, tmp_path: Path) -> None:
+    """A truncated file is refused by its name before a run is created."""
+    for file in catalog.SOURCES["mnist"].files:
+        (tmp_path / f"{file}.gz").write_bytes(b"\x1f\x8b" + bytes(20))
+    before, own = len(runs.all_runs(world.settings.home)), world.backend.settings
+    world.backend.settings = dataclasses.replace(own, data=str(tmp_path))
+    try:
+        with pytest.raises(DataError, match=r"\.gz.*gzip"):
+            world.run(dataset="mnist")
+    finally:
+        world.backend.settings = own
+    assert len(runs.all_runs(world.settings.home)) == before
 
 
 def test_no_file_contains_a_secret(world: BackendWorld, first: FirstRun) -> None:
