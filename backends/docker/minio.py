@@ -6,7 +6,6 @@ Its objects are in a named volume. Its credentials, random for each installation
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import secrets
 import time
@@ -19,7 +18,7 @@ from digits.http import request
 from digits.settings import Settings
 from digits.store import get_scheme
 
-ALIAS, PORT, BUCKET = "minio", 9000, "digits"
+ALIAS, PORT = "minio", 9000
 START_SECONDS = 30.0
 
 
@@ -62,7 +61,7 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
 
 def container_settings(settings: Settings) -> Settings:
     """Return the settings by which a container on our network reaches the store."""
-    return _with_endpoint(settings, f"{ALIAS}:{PORT}") if is_ours(settings) else settings
+    return settings.with_minio(f"{ALIAS}:{PORT}", *credentials(settings)) if is_ours(settings) else settings
 
 
 def host_settings(client: Any, settings: Settings) -> Settings:
@@ -71,21 +70,8 @@ def host_settings(client: Any, settings: Settings) -> Settings:
         return settings
     for container in containers.list_containers(client, settings, "minio"):
         if port := containers.published(container, PORT):
-            return _with_endpoint(settings, f"127.0.0.1:{port}")
+            return settings.with_minio(f"127.0.0.1:{port}", *credentials(settings))
     raise MissingError("the docker backend's MinIO is not running", remedy="digits run --backend docker")
-
-
-def _with_endpoint(settings: Settings, endpoint: str) -> Settings:
-    access, secret = credentials(settings)
-    return dataclasses.replace(
-        settings,
-        store=f"s3://{BUCKET}",
-        minio_endpoint=endpoint,
-        minio_access_key=access,
-        minio_secret_key=secret,
-        minio_region="",
-        minio_session_token="",
-    )
 
 
 def credentials(settings: Settings) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import json
 import secrets
 import shutil
@@ -22,7 +21,6 @@ from digits.settings import Settings
 
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-BUCKET = "digits"
 # Names in the manifests, which `install` replaces by the built images.
 PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
 
@@ -107,12 +105,4 @@ def store(settings: Settings) -> Iterator[Settings]:
     if keys is None:
         raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")
     with forwarded(kubeconfig_path(settings), settings.namespace, "service/minio", 9000) as (port,):
-        yield dataclasses.replace(
-            settings,
-            store=f"s3://{BUCKET}",
-            minio_endpoint=f"http://127.0.0.1:{port}",
-            minio_access_key=keys[0],
-            minio_secret_key=keys[1],
-            minio_region="",
-            minio_session_token="",
-        )
+        yield settings.with_minio(f"http://127.0.0.1:{port}", *keys)
