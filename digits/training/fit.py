@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from digits.data.dataset import Dataset
 from digits.errors import DataError, DigitsError
 from digits.training import optimizers, pen_styles
 from digits.training.augmentation import augment
@@ -59,11 +60,12 @@ def train(
 
     Raises:
         UsageError: Keras has no optimizer of that name; raised before training starts.
-        DataError: images or labels have another shape or type than LabelledImages states.
+        DataError: images or labels have another shape or type than LabelledImages states, or there are none.
         DigitsError: training diverged, because the learning rate is too large.
     """
     for name, data in (("training", training), ("validation", validation)):
-        _check(name, *data)
+        if not len(Dataset(*data)):
+            raise DataError(f"{name} data: expected at least one image")
     keras.utils.set_random_seed(config.seed)
     started = time.perf_counter()
     preset = config.preset_config
@@ -187,15 +189,6 @@ def _loss_and_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     correct = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
     return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct)])
-
-
-def _check(name: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
-    fits = images.ndim == 3 and images.shape[1:] == (28, 28) and images.dtype == np.uint8
-    if not fits or not len(images) or labels.shape != images.shape[:1] or labels.dtype != np.uint8:
-        raise DataError(
-            f"{name} data: expected images uint8 (n, 28, 28) and labels uint8 (n,) with n > 0, "
-            f"got {images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
-        )
 
 
 def _check_weights(network: keras.Model, config: TrainingConfig, epoch: int) -> None:
