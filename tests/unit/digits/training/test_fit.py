@@ -29,8 +29,8 @@ def digits():
 def test_training_learns_and_reports_each_epoch(digits):
     """A short training recognises most validation images, and reports each epoch when it ends."""
     reported = []
-    trained = train(*digits, TrainingConfig(epochs=6, batch_size=64), reported.append)
-    assert [result.epoch for result in reported] == [1, 2, 3, 4, 5, 6]
+    trained = train(*digits, TrainingConfig(epochs=4, batch_size=64), reported.append)
+    assert [result.epoch for result in reported] == [1, 2, 3, 4]
     assert reported == trained.history
     assert reported[-1].val_accuracy > 0.85
     assert reported[-1].loss < reported[0].loss
@@ -42,19 +42,20 @@ def test_training_learns_and_reports_each_epoch(digits):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_same_seed_gives_the_same_weights(digits, preset):
-    """Training twice with one seed gives identical weights; another seed gives others."""
-    runs = [train(*digits, TrainingConfig(preset=preset, epochs=1, batch_size=64, seed=seed)) for seed in (1, 1, 2)]
-    first, second, other = (weights_digest(run.model) for run in runs)
+    """Training twice with one seed gives identical weights."""
+    config = TrainingConfig(preset=preset, epochs=1, batch_size=64, seed=1)
+    first, second = (weights_digest(train(*digits, config).model) for _ in range(2))
     assert first == second
-    assert first != other
 
 
-def test_digits_are_generated_for_digits_only(digits, monkeypatch):
+def test_the_seed_and_generated_digits_change_the_weights(digits, monkeypatch):
     """The preset's share of generated digits is added to a training set of digits, and to no other."""
     config = TrainingConfig(epochs=1, batch_size=64)
     mixed, alone = (weights_digest(train(*digits, config, add_styles=added).model) for added in (True, False))
+    other = weights_digest(train(*digits, dataclasses.replace(config, seed=2), add_styles=False).model)
+    assert len({mixed, alone, other}) == 3
     monkeypatch.setitem(PRESETS, "fast", dataclasses.replace(PRESETS["fast"], generated_share=0.0))
-    assert weights_digest(train(*digits, config).model) == alone != mixed
+    assert weights_digest(train(*digits, config).model) == alone
 
 
 ORDERED = """
