@@ -41,7 +41,9 @@ def fetch_mnist(dataset: str, fetched: Path) -> results.FetchedData:
     settings = Settings.load()
     source = fetch.fetch(dataset, fetch.open_place(settings), settings.home / "data")
     if source.name == catalog.FALLBACK:
-        text = f"NO MNIST: using scikit-learn's {len(source.train)} digits instead"
+        text = f"scikit-learn's {len(source.train)} digits"
+        if dataset != catalog.FALLBACK:
+            text = f"NO MNIST: using {text} instead"
         events.emit("progress", "fetch-mnist", text=text)
     return results.FetchedData(
         dataset=source.name,

@@ -11,7 +11,7 @@ from digits.cli.cluster_corrections import try_to_fetch_corrections
 from digits.http import request
 from digits.settings import Settings
 
-POLL_SECONDS, MAX_FAILURES = 5.0, 3
+POLL_SECONDS, MAX_FAILURES, ANSWER_SECONDS = 1.0, 2, 5.0
 
 
 @click.command(name="open", short_help="Forward the page and the endpoint to this machine.")
@@ -19,7 +19,7 @@ POLL_SECONDS, MAX_FAILURES = 5.0, 3
 def open_command(open_page: bool) -> None:
     """Forward the cluster's page and endpoint to ports of this machine until Ctrl-C.
 
-    After a deployment or rollback it reconnects within half a minute. At the end, corrections made on that page are
+    After a deployment or rollback it reconnects within seconds. At the end, corrections made on that page are
     copied to this machine's store for its next run.
 
     \b
@@ -62,7 +62,7 @@ def wait_for_failure(*addresses: str) -> str:
         time.sleep(POLL_SECONDS)
         for address in addresses:
             try:
-                request(address, seconds=POLL_SECONDS)
+                request(address, seconds=ANSWER_SECONDS)
                 failures[address] = 0
             except OSError:
                 failures[address] += 1

@@ -20,6 +20,10 @@ from digits.store import ObjectStore, find_scheme, open_store
 
 SPARE_BYTES = 1 << 20  # by which a file may exceed its content, so that a web page in its place is still recognised
 
+KERAS = "mnist.npz"  # Keras's form of MNIST, the four arrays in one file
+FOLDERS = ("", "MNIST/raw", "raw")  # the last two are torchvision's
+MAX_LISTED = 5
+
 Place = str | ObjectStore
 
 
@@ -103,11 +107,12 @@ def _content(source: Source, file: str, place: Place, cache: Path) -> bytes:
 def _read_folder(source: Source, file: str, place: str) -> bytes:
     folder = folder_from_url(place, "DIGITS_DATA")
     try:
-        if not folder.is_dir():
+        if not (folder.is_dir() or (folder.name == KERAS and folder.is_file())):
             raise MissingError(
                 f"DIGITS_DATA: no folder {folder}", remedy="set it to the folder with the data set's four files"
             )
-        for path in (folder / f"{file}.gz", folder / file):
+        parts = [folder / part for part in FOLDERS]
+        for path in (part / name for part in parts for name in _names(file)):
             if path.is_file():
                 if (size := path.stat().st_size) > (limit := source.files[file][1] + SPARE_BYTES):
                     raise DataError(
@@ -115,25 +120,39 @@ def _read_folder(source: Source, file: str, place: str) -> bytes:
                         remedy="replace it by the data set's file; DIGITS_DATA is the folder",
                     )
                 return idx.unpack(source, file, path.read_bytes(), str(path))
+        for path in (folder, folder / KERAS):
+            if path.is_file():
+                return idx.unpack(source, file, idx.from_keras(path, file), str(path))
+        found = sorted(path.name for path in folder.iterdir())
     except OSError as exc:  # macOS asks the user whether a terminal may read Desktop, Documents and Downloads
         raise DataError(
             f"DIGITS_DATA: {exc.filename or folder} cannot be read: {exc.strerror}",
             remedy="allow this program to read it, or put the files into another folder",
         ) from exc
-    raise _missing(source, file, str(folder))
+    raise _missing(source, file, str(folder), found)
 
 
 def _read_store(source: Source, file: str, store: ObjectStore) -> bytes:
-    for key in (f"{file}.gz", file):
+    for key in _names(file):
         if store.exists(key):
             return idx.unpack(source, file, store.get(key), f"{store.uri}/{key}")
     raise _missing(source, file, store.uri)
 
 
-def _missing(source: Source, file: str, place: str) -> MissingError:
+def _names(file: str) -> tuple[str, ...]:
+    """Return the names under which a file of a data set is distributed, with a hyphen or a dot before `idx`."""
+    return tuple(f"{name}{end}" for name in (file, file.replace("-idx", ".idx")) for end in (".gz", ""))
+
+
+def _missing(source: Source, file: str, place: str, found: list[str] | None = None) -> MissingError:
+    content = ""
+    if found is not None:
+        content = f"; it holds {', '.join(found[:MAX_LISTED]) or 'nothing'}{', …' * (len(found) > MAX_LISTED)}"
+        if any(name.endswith(".csv") for name in found):
+            content += " (CSV files such as Kaggle's are not accepted; Kaggle's competition has another split)"
     return MissingError(
-        f"DIGITS_DATA: {place} holds neither {file}.gz nor {file}",
-        remedy=f"put the data set's files there: {', '.join(source.files)}",
+        f"DIGITS_DATA: {place} holds neither {file}.gz nor {file}{content}",
+        remedy=f"put the data set's files there: {', '.join(source.files)}; or Keras's {KERAS}",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from digits.data.catalog import Source
 from digits.errors import DataError
 from digits.files import sha256_of
 
+MAX_ARRAY = 64 << 20  # bytes; MNIST's largest has 47 million
 _REMEDY = "delete it and download it again; DIGITS_DATA is the folder"
 
 
@@ -56,3 +59,21 @@ def parse(content: bytes, name: str) -> NDArray[np.uint8]:
         raise DataError(f"{name}: expected an IDX file of bytes, found magic number {content[:4].hex()}")
     shape = np.frombuffer(content, ">u4", dims, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dims).reshape([int(n) for n in shape])
+
+
+def from_keras(path: Path, file: str) -> bytes:
+    """Return the content of the IDX file `file`, made from Keras's file with the four arrays of MNIST.
+
+    Raises:
+        DataError: it is not such a file.
+    """
+    name = ("x" if "images" in file else "y") + ("_train" if file.startswith("train") else "_test")
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            if archive.getinfo(f"{name}.npy").file_size > MAX_ARRAY:
+                raise ValueError("it is larger than MNIST")
+            array = np.lib.format.read_array(io.BytesIO(member.read(MAX_ARRAY)), allow_pickle=False)
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as exc:
+        raise DataError(f"{path}: expected Keras's mnist.npz with the array {name}: {exc}", remedy=_REMEDY) from exc
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    return header + array.astype(np.uint8).tobytes()

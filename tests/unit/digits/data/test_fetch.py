@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from digits.data import catalog, fetch
+from digits.data import idx as idx_file
 from digits.errors import DataError, MissingError, UsageError
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.mnist_files import FILES, idx
@@ -48,6 +49,45 @@ def test_an_inaccessible_folder_is_named(source: catalog.Source, tmp_path: Path)
     """A folder that the system refuses to look at, here because its name is too long, is a DataError."""
     with pytest.raises(DataError, match="cannot be read: File name too long"):
         fetch.fetch("mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("form", ["dotted", "torchvision", "keras", "keras file"])
+def test_other_forms_of_the_same_content_are_accepted(form: str, source: catalog.Source, tmp_path: Path) -> None:
+    """Names with a dot, torchvision's folders and Keras's mnist.npz hold the same images, so they are used."""
+    fill(plain := tmp_path / "plain", compressed=False)
+    place = tmp_path / "other"
+    if form == "torchvision":
+        (place / "MNIST").mkdir(parents=True)
+        plain.rename(place / "MNIST" / "raw")
+    elif form == "dotted":
+        place.mkdir()
+        for name, raw in CONTENT.items():
+            (place / name.replace("-idx", ".idx")).write_bytes(raw)
+    else:
+        place.mkdir()
+        arrays = [idx_file.parse(CONTENT[file], file) for file in FILES]
+        np.savez_compressed(
+            place / "mnist.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=False))
+        )
+    fetched = fetch.fetch("mnist", str(place / "mnist.npz" if form == "keras file" else place), tmp_path / "cache")
+    assert (len(fetched.train), len(fetched.test)) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("train.csv", b"label,pixel0\n", "it holds train.csv .*Kaggle"),
+        ("mnist.npz", b"not an archive", "expected Keras's mnist.npz"),
+        ("photo.jpg", b"", "it holds photo.jpg"),
+    ],
+)
+def test_what_is_there_instead_is_named(
+    name: str, content: bytes, named: str, source: catalog.Source, tmp_path: Path
+) -> None:
+    """A folder without the files is refused with what it holds; a damaged mnist.npz is named."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((DataError, MissingError), match=named):
+        fetch.check_place("mnist", str(tmp_path))
 
 
 @pytest.mark.parametrize("compressed", [True, False])
