@@ -123,19 +123,18 @@ def list_current(store: ObjectStore) -> list[Correction]:
 def collect(store: ObjectStore, *, limit: int) -> Collected:
     """Read and verify the newest corrections, at most `limit`. An image whose newest entry is damaged is left out."""
     rejected: Counter[str] = Counter()
-    images: list[bytes] = []
-    labels: list[int] = []
-    for entry in _current(_entries(store)):
-        if len(labels) == limit:
+    kept: list[tuple[_Entry, bytes]] = []
+    for entry in sorted(_current(_entries(store)), key=lambda entry: -entry.time):
+        if len(kept) == limit:
             rejected[f"more than {limit} corrections"] += 1
             continue
         try:
-            images.append(_load(store, entry)[1]["image"])
-            labels.append(int(entry.label))
+            kept.append((entry, _load(store, entry)[1]["image"]))
         except DataError as exc:
             rejected[exc.message] += 1
-    pixels = np.frombuffer(b"".join(images), np.uint8).reshape(-1, 28, 28)
-    return Collected(pixels, np.array(labels, np.uint8), dict(rejected))
+    kept.sort()
+    pixels = np.frombuffer(b"".join(image for _, image in kept), np.uint8).reshape(-1, 28, 28)
+    return Collected(pixels, np.array([int(entry.label) for entry, _ in kept], np.uint8), dict(rejected))
 
 
 def digest(store: ObjectStore) -> str:

@@ -167,11 +167,11 @@ def test_an_empty_store_is_no_error(store: FileStore) -> None:
 
 
 def test_at_most_limit_corrections_are_collected(store: FileStore) -> None:
-    """Corrections beyond the limit are left out and counted."""
+    """The oldest corrections beyond the limit are left out and counted."""
     for seed in range(5):
         record(store, seed, seed)
     collected = corrections.collect(store, limit=3)
-    assert len(collected) == 3
+    assert sorted(collected.labels.tolist()) == [2, 3, 4]
     assert sum(collected.rejected.values()) == 2
 
 
