@@ -54,11 +54,11 @@ class FileStore:
     def get(self, key: str, *, sha256: str = "") -> bytes:
         """See ObjectStore."""
         with self._errors(key):
-            return check_digest(self._path(key).read_bytes(), key, sha256)
+            return check_digest(self._file(key).read_bytes(), key, sha256)
 
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
         """See ObjectStore."""
-        with self._errors(key), self._path(key).open("rb") as source:
+        with self._errors(key), self._file(key).open("rb") as source:
             save(iter(lambda: source.read(BLOCK), b""), path, key, sha256)
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -77,6 +77,13 @@ class FileStore:
         """See ObjectStore."""
         with self._errors(key):
             self._path(key).unlink(missing_ok=True)
+
+    def _file(self, key: str) -> Path:
+        """Return the path of an object that exists. A named pipe is none, because reading it would block."""
+        path = self._path(key)
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        return path
 
     def _path(self, key: str) -> Path:
         path = self.root / check_key(key)

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 from minio import Minio
 from minio.error import S3Error
 from minio.helpers import check_bucket_name
-from urllib3 import BaseHTTPResponse
 
 from digits.store import Scheme
-from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
-from digits.store.s3_client import MISSING, s3_client, translated
+from digits.store.content import check_digest, check_key, check_prefix, save
+from digits.store.s3_client import MAX_OBJECT, MISSING, OBJECT_SECONDS, blocks, s3_client, translated
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -60,13 +59,13 @@ class S3Store:
 
     def get(self, key: str, *, sha256: str = "") -> bytes:
         """See ObjectStore."""
-        with self._response(key) as response:
-            return check_digest(response.read(), key, sha256)
+        with self._content(key) as content:
+            return check_digest(b"".join(content), key, sha256)
 
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
         """See ObjectStore."""
-        with self._response(key) as response:
-            save(response.stream(BLOCK), path, key, sha256)
+        with self._content(key) as content:
+            save(content, path, key, sha256)
 
     def keys(self, prefix: str = "") -> list[str]:
         """See ObjectStore."""
@@ -158,12 +157,12 @@ class S3Store:
         return request()
 
     @contextmanager
-    def _response(self, key: str) -> Iterator[BaseHTTPResponse]:
+    def _content(self, key: str) -> Iterator[Iterator[bytes]]:
         name = self._name(key)
         with self._errors(key):
             response = self._client.get_object(self._bucket, name)
             try:
-                yield response
+                yield blocks(response, time.monotonic() + OBJECT_SECONDS, MAX_OBJECT)
             finally:
                 response.close()
                 response.release_conn()
