@@ -16,6 +16,7 @@ RUNTIME = "digits"
 SERVICE_ACCOUNT = "sa-minio-kserve"
 FETCHED_SCHEMES = ("gs", "hdfs", "s3", "webhdfs")  # KServe's storage initializer can fetch a folder from these
 PREVIOUS, REVISION = "digits/previous", "digits/revision"  # annotations
+LABELS = {"app.kubernetes.io/part-of": "digits"}  # of all our objects, those in `manifests` included
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def inference_service(
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "digits"}, "annotations": annotations},
+        "metadata": {"name": name, "labels": LABELS, "annotations": annotations},
         "spec": {
             "predictor": {
                 "serviceAccountName": SERVICE_ACCOUNT,

@@ -15,7 +15,7 @@ from typing import Any
 from backends.kserve.diagnosis import diagnose
 from backends.kserve.kube import Json, Kube, RefusedError, is_ready
 from backends.kserve.port_forward import forwarded
-from backends.kserve.revision import PREVIOUS, REVISION, Revision, inference_service
+from backends.kserve.revision import LABELS, PREVIOUS, REVISION, Revision, inference_service
 from digits.errors import DigitsError, EndpointError, MissingError
 from digits.release.deploy import Superseded, wait_for, wait_for_version
 from digits.release.releases import Manifest
@@ -53,8 +53,19 @@ class Service:
         return self.kube.get(self._path)
 
     def serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
-        """Apply a revision and check it; restore the former one if that fails. Returns the address in the cluster."""
+        """Apply a revision and check it; restore the former one if that fails. Returns the address in the cluster.
+
+        Raises:
+            EndpointError: also if an InferenceService of that name belongs to another project.
+        """
         former = self._wait_until_removed(deadline)
+        if former and not LABELS.items() <= (former["metadata"].get("labels") or {}).items():
+            label, value = next(iter(LABELS.items()))
+            raise EndpointError(
+                f"InferenceService {self.name} in {self.namespace} belongs to another project: "
+                f"expected its label {label}={value}",
+                remedy="K8S_NAMESPACE=NAME, for a namespace of our own; or set that label if it is ours",
+            )
         try:
             self._apply(revision, former)
             self._wait_until_served(revision, deadline)

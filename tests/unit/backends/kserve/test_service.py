@@ -41,6 +41,16 @@ def test_a_short_outage_undoes_no_deployment(request_line: str, status: int, dep
     assert ServiceApi.live
 
 
+def test_an_inference_service_of_another_project_is_left_alone(deploy: Callable[[], str]) -> None:
+    """An InferenceService of our name without our label is neither replaced nor removed, and the error names it."""
+    foreign = {"metadata": {"name": "digits", "annotations": {}}, "spec": {"predictor": {}}}
+    ServiceApi.live = json.loads(json.dumps(foreign))
+    with pytest.raises(EndpointError, match="belongs to another project") as refused:
+        deploy()
+    assert "K8S_NAMESPACE" in refused.value.remedy
+    assert ServiceApi.live == foreign
+
+
 def test_an_outage_after_the_rollout_undoes_no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for a ready pod is repeated during an outage, and ends if the server refuses."""
     answers: list[Any] = [MissingError("away"), RefusedError("busy", 503), "p", RefusedError("forbidden", 403)]
