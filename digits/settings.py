@@ -64,6 +64,7 @@ class Settings:
     tracking_uri: str = _setting(
         "MLFLOW_TRACKING_URI", "", "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME", steps=True
     )
+    mlflow_model: str = _setting("DIGITS_MLFLOW_MODEL", "digits", "name of the registered model in MLflow", steps=True)
     minio_endpoint: str = _setting(
         "MINIO_ENDPOINT", "", "host:port or URL of the S3 server behind s3:// addresses", steps=True
     )

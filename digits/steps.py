@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
 # A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
 MIN_EPOCH_IMAGES = 20_000
-MAX_FEEDBACK = 3_000  # corrected drawings, the first ones by the SHA-256 of their images
+MAX_FEEDBACK = 3_000  # corrected drawings, the newest
 
 
 @reported("fetch-mnist")
@@ -217,7 +217,7 @@ def deploy(store: str) -> results.DeployedRelease:
     settings = dataclasses.replace(settings, store=opened.uri)
     deployer = deploy.find_deployer(settings.deployer or deploy.FOLLOW)
     while champion := ledger.champion(opened):
-        manifest = releases.load(opened, champion)
+        manifest = releases.load_whole(opened, champion)
         try:
             endpoint = deployer(settings, manifest, releases.release_uri(opened, champion))
         except deploy.Superseded as exc:

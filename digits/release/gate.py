@@ -18,7 +18,6 @@ class Decision:
 
     promote: bool
     why: str
-    p_value: float | None = None
 
 
 def decide(
@@ -42,8 +41,8 @@ def decide(
         f"{accuracy:.2%} against {champion_correct.mean():.2%} of {champion}: {won} won, {lost} lost, {significance}"
     )
     if p < SIGNIFICANCE:
-        return Decision(False, f"significantly worse than the champion: {comparison}", p)
-    return Decision(True, f"not significantly worse than the champion: {comparison}", p)
+        return Decision(False, f"significantly worse than the champion: {comparison}")
+    return Decision(True, f"not significantly worse than the champion: {comparison}")
 
 
 def mcnemar(lost: int, won: int) -> float:

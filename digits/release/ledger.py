@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from digits import provenance
@@ -22,6 +21,7 @@ from digits.store import ObjectStore
 
 LEDGER = "promotions/digits/"
 LISTING_ATTEMPTS, LISTING_SECONDS = 50, 0.1  # how often to look for another writer's entry, and the pause in between
+RESTORE = f"restore {LEDGER} of the store from a backup; or move it away, and digits run begins a new ledger"
 _KEY = re.compile(rf"{LEDGER}\d{{8}}\.json")
 
 
@@ -50,7 +50,7 @@ def entries(store: ObjectStore) -> list[Entry]:
         raw = store.get(key)
         entry = _parse(key, raw)
         if entry.link != link or entry.n != len(chain) + 1:
-            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy="digits verify")
+            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy=RESTORE)
         chain.append(entry)
         link = sha256_of(raw)
     return chain
@@ -74,30 +74,18 @@ def previous(store: ObjectStore) -> str:
     return entry.previous if entry else ""
 
 
-def promote(
-    store: ObjectStore, version: str, why: str, *, recheck: Callable[[str], str | None] | None = None
-) -> Entry | None:
-    """Make `version` the champion. Promoting the champion again changes nothing.
+def promote(store: ObjectStore, version: str, why: str) -> Entry:
+    """Make `version` the champion; `why` is one sentence for the ledger. Promoting the champion again changes nothing.
 
-    Args:
-        store: the store of the releases and of the ledger.
-        version: a published release.
-        why: one sentence for the ledger.
-        recheck: called with the present champion's version before each attempt. It returns the sentence for the
-            ledger, or None if that champion must not be replaced; `promote` then returns None.
+    Raises:
+        ReleaseError: the release is missing or damaged; the ledger is unchanged.
     """
-    releases.load(store, version)
+    releases.load_whole(store, version)
     while True:
         last = newest(store)
-        current = last.version if last else ""
-        if last and current == version:
+        if last and last.version == version:
             return last
-        if recheck is not None:
-            reason = recheck(current)
-            if reason is None:
-                return None
-            why = reason
-        if entry := _append(store, last, version, "promote", why, current):
+        if entry := append(store, last, version, why):
             return entry
 
 
@@ -107,11 +95,12 @@ def rollback(store: ObjectStore, why: str = "rolled back manually") -> Entry:
         last = newest(store)
         if last is None or not last.previous:
             raise ReleaseError("there is no earlier champion to go back to", remedy="digits promote VERSION")
-        releases.load(store, last.previous)
+        releases.load_whole(store, last.previous)
         versions = _standing_promotions(entries(store)[: last.n])
         while versions and versions.pop() != last.previous:
             continue  # what remains are the promotions before that of the new champion
-        if entry := _append(store, last, last.previous, "rollback", why, versions[-1] if versions else ""):
+        previous = versions[-1] if versions else ""
+        if entry := append(store, last, last.previous, why, action="rollback", previous=previous):
             return entry
 
 
@@ -130,12 +119,24 @@ def _standing_promotions(chain: list[Entry]) -> list[str]:
     return versions
 
 
-def _append(store: ObjectStore, last: Entry | None, version: str, action: str, why: str, previous: str) -> Entry | None:
+def append(
+    store: ObjectStore,
+    last: Entry | None,
+    version: str,
+    why: str,
+    *,
+    action: str = "promote",
+    previous: str | None = None,
+) -> Entry | None:
     """Append an entry after `last`. Return None if another writer took the number first; its entry is visible by then.
+
+    `previous` is the version that a rollback would restore, by default the present champion.
 
     Raises:
         ReleaseError: something that is not an entry has that key; retries would never end.
     """
+    if previous is None:
+        previous = last.version if last else ""
     n = last.n + 1 if last else 1
     link = sha256_of(store.get(_key(last.n))) if last else ""
     entry = Entry(n, version, action, why, previous, link, provenance.timestamp())
@@ -166,5 +167,5 @@ def _parse(key: str, raw: bytes) -> Entry:
         if _key(entry.n) != key:
             raise ValueError(f"its number is {entry.n}")
         return entry
-    except (ValueError, TypeError) as exc:
-        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy="digits verify") from exc
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=RESTORE) from exc

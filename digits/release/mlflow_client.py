@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+OWNER = "digits.owner"  # tag of our experiments and registered model; what lacks it belongs to another project
 DEFAULTS = {
     # Requests to a server fail early. SQLite connections are not kept; MLflow waits 20 s for a locked database.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -95,4 +96,7 @@ def _translate(address: str, exc: Exception) -> MissingError:
     if "database or disk is full" in text:
         return MissingError(f"no space is left for the MLflow database {address}", remedy="free some space")
     reason = text.splitlines()[0][:200] if text else type(exc).__name__
-    return MissingError(f"MLflow at {address} cannot be used: {reason}", remedy="check MLFLOW_TRACKING_URI")
+    remedy = "check MLFLOW_TRACKING_URI"
+    if address.startswith("sqlite:"):
+        remedy += "; if the file is damaged, restore it from a backup, or move it away: digits run makes another"
+    return MissingError(f"MLflow at {address} cannot be used: {reason}", remedy=remedy)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits.errors import mask_url
-from digits.release.mlflow_client import connect
+from digits.errors import UsageError, mask_url
+from digits.release.mlflow_client import OWNER, connect
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -23,17 +23,25 @@ KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 
 
 def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
-    """Start an MLflow run in `experiment`, which is created or restored if needed. Return the run's id."""
+    """Start an MLflow run in `experiment`, which is created if needed. Return the run's id.
+
+    A deleted experiment is restored if it is one that we created, else refused by UsageError.
+    """
     with connect(settings) as client:
         existing = client.get_experiment_by_name(experiment)
         if existing is None:
             # Artifacts are stored next to the database, not in the working directory of a step.
             local = settings.tracking_uri.startswith("sqlite:")
             location = (settings.home / "mlartifacts").as_uri() if local else None
-            experiment_id = client.create_experiment(experiment, artifact_location=location)
+            experiment_id = client.create_experiment(experiment, artifact_location=location, tags={OWNER: "digits"})
         else:
             experiment_id = existing.experiment_id
             if existing.lifecycle_stage == "deleted":
+                if OWNER not in existing.tags:
+                    raise UsageError(
+                        f"the MLflow experiment {experiment!r} was deleted and belongs to another project",
+                        remedy="--experiment NAME, with another name",
+                    )
                 client.restore_experiment(experiment_id)
         return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 

@@ -5,28 +5,64 @@ All functions raise MissingError as `mlflow_client.connect`.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits.errors import ReleaseError
-from digits.release import ledger
-from digits.release.mlflow_client import connect
+from digits import events
+from digits.errors import UsageError
+from digits.release import ledger, releases
+from digits.release.mlflow_client import OWNER, connect
+from digits.settings import Settings
 from digits.signature import IMAGE, PROBABILITIES, Tensor
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-    from digits.settings import Settings
     from digits.store import ObjectStore
 
-MODEL = "digits"
+MODEL = Settings.mlflow_model
+MISSING = "RESOURCE_DOES_NOT_EXIST"
 ALIAS_ATTEMPTS = 3
 
 
+def ensure_model(settings: Settings) -> None:
+    """Create the registered model if there is none. Raises UsageError if that name belongs to another project."""
+    from mlflow.exceptions import MlflowException
+
+    with connect(settings) as client:
+        try:
+            client.create_registered_model(settings.mlflow_model, tags={OWNER: "digits"})
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        _own_model(client, settings)
+
+
+def _own_model(client: MlflowClient, settings: Settings) -> RegisteredModel | None:
+    """Return our registered model, None if there is none. Raises UsageError if it belongs to another project."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_registered_model(settings.mlflow_model)
+    except MlflowException as exc:
+        if exc.error_code != MISSING:
+            raise
+        return None
+    if OWNER not in model.tags:
+        raise UsageError(
+            f"the registered model {settings.mlflow_model!r} in MLflow belongs to another project: "
+            f"expected its tag {OWNER}",
+            remedy="DIGITS_MLFLOW_MODEL=NAME, with a name that is not in use there",
+        )
+    return model
+
+
 def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, Any]) -> str:
-    """Log the model with its signature to a run and register it. Return the number of the registered version."""
+    """Log the model with its signature to a run and register it. Return the number of the registered version.
+
+    The run is not ended.
+    """
     import mlflow
     import numpy as np
     import onnx as onnx_library
@@ -36,68 +72,77 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     def schema(tensor: Tensor) -> Any:
         return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
 
-    model = onnx_library.load(onnx)
+    ensure_model(settings)
     with connect(settings) as client:
-        with mlflow.start_run(run_id=run_id):
+        mlflow.start_run(run_id=run_id)
+        try:
             info = mlflow.onnx.log_model(
-                model,
+                onnx_library.load(onnx),
                 name="model",
                 signature=ModelSignature(schema(IMAGE), schema(PROBABILITIES)),
-                registered_model_name=MODEL,
+                registered_model_name=settings.mlflow_model,
                 pip_requirements=["onnxruntime", "onnx", "numpy"],
+                save_as_external_data=False,  # then the file has the same content as the release's
             )
+        finally:
+            mlflow.end_run("RUNNING")  # its creator sets the last status
         number = str(info.registered_model_version)
         for key in ("version", "digest", "code"):
-            client.set_model_version_tag(MODEL, number, key, manifest[key])
+            client.set_model_version_tag(settings.mlflow_model, number, key, manifest[key])
     return number
 
 
 def find_registered(settings: Settings, release: str) -> str:
     """Return the number under which a release is registered, '' if it is not."""
     with connect(settings) as client:
-        versions = client.search_model_versions(f"name = '{MODEL}' and tag.version = '{release}'")
-    return str(versions[0].version) if versions else ""
+        return next((str(version.version) for version in registered_versions(client, settings, release)), "")
 
 
-def logged_manifest(settings: Settings, run_id: str, number: str) -> dict[str, Any]:
-    """Return the manifest that `run_id` logged, or else the one of the run that registered version `number`.
-
-    Raises:
-        ReleaseError: there is none, or it is damaged.
-    """
-    with tempfile.TemporaryDirectory() as folder, connect(settings) as client:
-        for run in (run_id, client.get_model_version(MODEL, number).run_id):
-            if "manifest.json" in {file.path for file in client.list_artifacts(run)}:
-                content = Path(client.download_artifacts(run, "manifest.json", folder)).read_bytes()
-                break
-        else:
-            raise ReleaseError(f"MLflow's run {run} has no manifest.json; expected the one of the registered release")
-    try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as exc:
-        raise ReleaseError(
-            f"manifest.json of MLflow's run {run} is damaged; expected the release's manifest: {exc}"
-        ) from exc
+def registered_versions(client: MlflowClient, settings: Settings, release: str) -> list[ModelVersion]:
+    """Return the registered versions of a release, the newest first."""
+    found = client.search_model_versions(f"name = '{settings.mlflow_model}' and tag.version = '{release}'")
+    return sorted(found, key=lambda version: -int(version.version))
 
 
 def mirror_ledger(settings: Settings, store: ObjectStore) -> None:
-    """Set the aliases `champion` and `previous` as in the ledger. Skip releases that are not in this registry."""
-    for alias, release in (("champion", ledger.champion(store)), ("previous", ledger.previous(store))):
-        number = find_registered(settings, release) if release else ""
-        with connect(settings) as client:
-            if number:
-                _set_alias(client, alias, number)
-            elif not release:
-                client.delete_registered_model_alias(MODEL, alias)
+    """Set the aliases `champion` and `previous` as in the ledger. Skip releases that are not in this registry.
+
+    An alias that names a release of another store belongs to another installation, and stays.
+    """
+    with connect(settings) as client:
+        model = _own_model(client, settings)
+        if model is None:
+            return
+        for alias, release in (("champion", ledger.champion(store)), ("previous", ledger.previous(store))):
+            if (number := model.aliases.get(alias)) and not _is_in(store, client, model.name, str(number)):
+                text = f"MLflow's alias {alias} names a release of another store and stays; DIGITS_MLFLOW_MODEL=NAME"
+                events.emit("progress", "publish", text=f"{text} gives this store a registered model of its own")
+            elif versions := registered_versions(client, settings, release) if release else []:
+                _set_alias(client, model.name, alias, str(versions[0].version))
+            elif not release and number:
+                client.delete_registered_model_alias(model.name, alias)
 
 
-def _set_alias(client: MlflowClient, alias: str, number: str) -> None:
+def _is_in(store: ObjectStore, client: MlflowClient, model: str, number: str) -> bool:
+    """Return whether a store has the release of a registered version, or that version does not exist any more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        release = client.get_model_version(model, number).tags.get("version", "")
+    except MlflowException as exc:
+        if exc.error_code != MISSING:
+            raise
+        return True
+    return bool(release) and store.exists(releases.release_prefix(release) + releases.MANIFEST)
+
+
+def _set_alias(client: MlflowClient, model: str, alias: str, number: str) -> None:
     """Set an alias. MLflow reads, then inserts, which fails if another run inserts in between: then retry."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(1, ALIAS_ATTEMPTS + 1):
         try:
-            client.set_registered_model_alias(MODEL, alias, number)
+            client.set_registered_model_alias(model, alias, number)
         except MlflowException as exc:
             if attempt == ALIAS_ATTEMPTS or "unique constraint" not in str(exc).lower():
                 raise

@@ -1,8 +1,7 @@
 """Publishing of a trained model: manifest, gate, ledger and MLflow, in an order that survives an interruption.
 
 The release is complete in the store before anything refers to it. Its training is logged in MLflow before the ledger
-makes it the champion. The later writes (the decision in MLflow, TensorFlow Serving's layout, MLflow's aliases) are
-repeated when the same model is published again.
+makes it the champion. Each write is repeated when the same model is published again, and restores what is missing.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from typing import Any
 from digits import provenance
 from digits.data import catalog
 from digits.data.dataset import Dataset
+from digits.errors import ReleaseError
 from digits.evaluation import metrics, report
 from digits.files import canonical_json
-from digits.release import gate, golden, ledger, mlflow_log, mlflow_registry, releases
+from digits.release import gate, golden, ledger, mlflow_check, mlflow_log, mlflow_registry, releases
 from digits.release.serving_layout import write_serving_layout
 from digits.release.write import write_release
 from digits.results import PublishedRelease
@@ -59,10 +59,14 @@ def publish_candidate(
 ) -> tuple[PublishedRelease, str]:
     """Publish a candidate and log it to the MLflow experiment. Return the release and the report as HTML."""
     version, digest = candidate.version, candidate.digest
+    mlflow_registry.ensure_model(
+        settings
+    )  # a registered model of another project is refused before anything is written
     with mlflow_log.current_run(settings, experiment, version) as run_id:
         # MLflow's run names the release before the manifest names the run, so that `digits verify` always finds both.
         mlflow_log.name_release(settings, run_id, version, digest)
-        manifest = write_release(store, candidate.model, _manifest(candidate, run_id))
+        logged = mlflow_check.logged_manifest(settings, version, _earlier_run(store, version))
+        manifest = write_release(store, candidate.model, _manifest(candidate, run_id), logged)
         _log(settings, run_id, manifest, candidate)
         decision = _gate(store, candidate)
         html = report.render(
@@ -74,10 +78,10 @@ def publish_candidate(
             asdict(decision) | {"at": provenance.timestamp()},
         )
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
-        if decision.promote:
+        champion = ledger.champion(store)
+        if champion:
             write_serving_layout(store)
         mlflow_registry.mirror_ledger(settings, store)
-        champion = ledger.champion(store)
     published = PublishedRelease(
         version=version,
         digest=digest,
@@ -111,33 +115,36 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
 
 def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:
     """Promote the candidate if it passes. If the champion changes meanwhile, decide again against the new champion."""
-    decisions: list[gate.Decision] = []
-
-    def recheck(champion: str) -> str | None:
-        decisions.append(_decide(store, champion, candidate))
-        return decisions[-1].why if decisions[-1].promote else None
-
-    if ledger.champion(store) == candidate.version:
-        return gate.Decision(True, "it is the champion already")
-    ledger.promote(store, candidate.version, "", recheck=recheck)
-    return decisions[-1] if decisions else gate.Decision(True, "promoted by another run of the same release")
+    while True:
+        entries = ledger.entries(store)
+        last = entries[-1] if entries else None
+        if last and last.version == candidate.version:
+            return gate.Decision(False, "it is the champion already")
+        decision = _decide(store, entries, candidate)
+        if not decision.promote or ledger.append(store, last, candidate.version, decision.why):
+            return decision
 
 
-def _decide(store: ObjectStore, champion: str, candidate: Candidate) -> gate.Decision:
-    """Decide on the candidate, given the version of the champion, or '' if there is none."""
+def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidate) -> gate.Decision:
+    """Decide on the candidate, given the entries of the ledger."""
     correct, version = candidate.evaluation.correct(), candidate.version
-    if not champion:
+    if not entries:
         return gate.decide(correct, None, min_accuracy=candidate.min_accuracy)
-    if earlier := [entry.n for entry in ledger.entries(store) if entry.version == version]:
+    champion = entries[-1].version
+    if earlier := [entry.n for entry in entries if entry.version == version]:
         # The release was replaced or rolled back; another run with the same data and settings must not undo that.
         reason = f"it was the champion before (ledger entry {earlier[-1]}); digits promote {version} brings it back"
         return gate.Decision(False, reason)
-    own, other = candidate.about["data"]["dataset"], releases.load(store, champion)["data"]["dataset"]
-    if other not in {own, catalog.FALLBACK}:
-        # A model would always win on the test set of its own data. A champion of the fallback data may be replaced.
-        return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
     with tempfile.TemporaryDirectory() as folder:
-        releases.download(store, champion, Path(folder), only="model.onnx")
+        try:
+            manifest = releases.download(store, champion, Path(folder))
+        except ReleaseError as exc:
+            exc.remedy = f"digits promote another release, such as {version} of this run; or restore it from a backup"
+            raise
+        own, other = candidate.about["data"]["dataset"], manifest["data"]["dataset"]
+        if other not in {own, catalog.FALLBACK}:
+            # A model would always win on the test set of its own data. A champion of the fallback data may be replaced.
+            return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
         answers = metrics.predict(Path(folder) / "model.onnx", candidate.test.images).argmax(1)
     return gate.decide(
         correct, answers == candidate.test.labels, min_accuracy=candidate.min_accuracy, champion=champion
@@ -168,5 +175,16 @@ def _log(settings: Settings, run_id: str, manifest: releases.Manifest, candidate
             },
             folder=folder,
         )
-    if not mlflow_registry.find_registered(settings, manifest["version"]):
+    try:
+        mlflow_check.check_logged(settings, manifest)
+    except ReleaseError:
         mlflow_registry.register(settings, run_id, candidate.model / "model.onnx", manifest)
+        mlflow_check.check_logged(settings, manifest)
+
+
+def _earlier_run(store: ObjectStore, version: str) -> str:
+    """Return the MLflow run that the stored manifest names, '' if there is no readable manifest."""
+    try:
+        return str(releases.load(store, version).get("mlflow_run", ""))
+    except ReleaseError:
+        return ""

@@ -13,13 +13,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from digits.errors import DigestMismatch, ObjectMissing, ReleaseError
+from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError
 from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
 
 MODELS = "models/digits/"
 MANIFEST = "manifest.json"
+IDENTITY = ("weights", "data", "code", "parameters")  # what a release's digest covers
 COPY_AGAIN = "copy the release's whole folder from the store again"
+RESTORE = "digits run with the options that made it restores it; or digits promote another: digits releases lists them"
 
 Manifest = dict[str, Any]
 
@@ -55,11 +57,23 @@ def load(store: ObjectStore, version: str) -> Manifest:
             manifest[part][name]
     except ObjectMissing as exc:
         raise ReleaseError(f"no release {version!r} in {store.uri}", remedy="digits releases") from exc
-    except (ValueError, KeyError, TypeError) as exc:
-        raise ReleaseError(
-            f"the manifest of release {version} is damaged: {exc}",
-            remedy="restore it from a backup; if it is the champion's, digits promote another release",
-        ) from exc
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ReleaseError(f"the manifest of release {version} is damaged: {exc}", remedy=RESTORE) from exc
+    return manifest
+
+
+def load_whole(store: ObjectStore, version: str) -> Manifest:
+    """Return the manifest of a release after a check of each file's digest.
+
+    Raises:
+        ReleaseError: the release is missing or damaged.
+    """
+    manifest = load(store, version)
+    for name, digest in manifest["files"].items():
+        try:
+            store.get(release_prefix(version) + name, sha256=digest)
+        except StoreError as exc:
+            raise ReleaseError(f"release {version}: {exc}", remedy=RESTORE) from exc
     return manifest
 
 
@@ -112,12 +126,14 @@ def check_folder(folder: Path) -> Manifest:
         ReleaseError: there is no manifest or model, a file is a link, or a digest differs.
     """
     try:
+        if (folder / MANIFEST).exists() and not (folder / MANIFEST).is_file():  # reading a named pipe would block
+            raise ValueError("expected a file")
         manifest: Manifest = json.loads((folder / MANIFEST).read_text())
         files = manifest["files"]
         files["model.onnx"]
     except FileNotFoundError:
         raise ReleaseError(f"{folder} holds no {MANIFEST}, so it is not a release", remedy="digits releases") from None
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ReleaseError(f"the manifest in {folder} is damaged: {exc}", remedy=COPY_AGAIN) from exc
     root = folder.resolve()
     for name, expected in files.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from digits.errors import ReleaseError
+from collections.abc import Mapping
+
+from digits.errors import DigestMismatch, ObjectMissing, ReleaseError
 from digits.release import ledger, releases
 from digits.store import ObjectStore
 
@@ -13,20 +15,35 @@ MAX_VERSIONS = 2
 def write_serving_layout(store: ObjectStore) -> str:
     """Copy the champion's SavedModel to `models/detect-digits/<n>/`, and return this prefix. n is its ledger number.
 
-    TensorFlow Serving serves the highest number, so the runtime follows the champion. Only MAX_VERSIONS are kept.
+    TensorFlow Serving serves the highest number, so the runtime follows the champion. Only MAX_VERSIONS are kept, and
+    none with a higher number, which would be from a ledger that was lost. A damaged copy is written again.
     """
+    written = store.keys(SERVING)  # before the ledger is read, so that each entry that a copy belongs to is seen
     champion = ledger.newest(store)
     if champion is None:
         raise ReleaseError("there is no champion yet", remedy="digits run")
-    prefix = f"{SERVING}{champion.n}/"
     files = releases.load(store, champion.version)["files"]
     # The graph is copied last, because TensorFlow Serving does not load a version without a graph.
-    for name in sorted((n for n in files if n.startswith("saved_model/")), key=lambda n: n.endswith("saved_model.pb")):
-        key = prefix + name.removeprefix("saved_model/")
-        if not store.exists(key):
-            store.put(key, store.get(releases.release_prefix(champion.version) + name, sha256=files[name]))
-    for key in store.keys(SERVING):
+    for key, name in sorted(damaged_copies(store, champion, files).items(), key=lambda item: item[0].endswith(".pb")):
+        store.put(key, store.get(releases.release_prefix(champion.version) + name, sha256=files[name]))
+    for key in written:
         number = key.split("/")[2]
-        if number.isdigit() and int(number) <= champion.n - MAX_VERSIONS:
+        if number.isdigit() and not champion.n - MAX_VERSIONS < int(number) <= champion.n:
             store.delete(key)
-    return prefix
+    return f"{SERVING}{champion.n}/"
+
+
+def damaged_copies(store: ObjectStore, champion: ledger.Entry, files: Mapping[str, str]) -> dict[str, str]:
+    """Return {key of the copy: name in the release} of the champion's copies that are missing or damaged.
+
+    `files` are the digests in the release's manifest.
+    """
+    damaged = {}
+    for name, digest in files.items():
+        if name.startswith("saved_model/"):
+            key = f"{SERVING}{champion.n}/{name.removeprefix('saved_model/')}"
+            try:
+                store.get(key, sha256=digest)
+            except (ObjectMissing, DigestMismatch):
+                damaged[key] = name
+    return damaged

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 from digits.data import catalog
 from digits.errors import DigitsError, ReleaseError
-from digits.files import sha256_of
-from digits.release import deploy, ledger, mlflow_registry, releases
-from digits.release.mlflow_client import connect
+from digits.release import deploy, ledger, mlflow_check, releases, serving_layout
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -84,27 +82,17 @@ class Chain:
         return f"digest {expected[:12]} over data, code, parameters and weights"
 
     def check_files(self) -> str:
-        """Check that each file has the digest that the manifest states."""
-        prefix = releases.release_prefix(self.version)
-        for name, expected in self.manifest["files"].items():
-            if (actual := sha256_of(self.store.get(prefix + name))) != expected:
-                raise ReleaseError(f"{name} is damaged: expected SHA-256 {expected}, found {actual}")
-        return f"{len(self.manifest['files'])} files"
+        """Check the digest of each file, and of the champion's copies for TensorFlow Serving."""
+        files = releases.load_whole(self.store, self.version)["files"]
+        champion = ledger.newest(self.store)
+        if champion and champion.version == self.version:
+            for key in serving_layout.damaged_copies(self.store, champion, files):
+                raise ReleaseError(f"the copy {key} is missing or damaged")
+        return f"{len(files)} files"
 
     def check_run(self) -> str:
         """Check that MLflow's run and registry name this release, and that MLflow's copy of the manifest is equal."""
-        run_id = self.manifest["mlflow_run"]
-        with connect(self.settings) as client:
-            tags = client.get_run(run_id).data.tags
-        if tags.get("release_digest") != self.manifest["digest"]:
-            raise ReleaseError(f"MLflow's run names release digest {tags.get('release_digest')}")
-        number = mlflow_registry.find_registered(self.settings, self.version)
-        if not number:
-            raise ReleaseError("it is not registered in MLflow")
-        logged = mlflow_registry.logged_manifest(self.settings, run_id, number)
-        if differing := [name for name in self.manifest if logged.get(name) != self.manifest[name]]:
-            raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
-        return f"MLflow run {run_id[:12]}, registered version {number}"
+        return mlflow_check.check_logged(self.settings, self.manifest)
 
     def check_ledger(self) -> str:
         """Check that the promotion ledger is an unbroken chain."""

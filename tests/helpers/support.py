@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from digits import homes
+from digits.data.dataset import Dataset
+from digits.evaluation.metrics import Evaluation
 from digits.release import releases
 from digits.release.mlflow_client import connect
 from digits.release.write import write_release
@@ -32,6 +34,8 @@ from digits.store import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from digits.release.publish import Candidate
 
 ROOT = Path(__file__).resolve().parents[2]
 # Engines that must be present (docker, cluster, browser, ...). Without others, tests that need them are skipped.
@@ -149,6 +153,19 @@ class Finished:
     def version(self) -> str:
         """The release's version."""
         return self.published.version
+
+    def candidate(self) -> Candidate:
+        """Return the run's model as it is published."""
+        from digits.release.publish import Candidate
+
+        return Candidate(
+            model=self.folder / "model",
+            test=Dataset.load(self.folder / "test.npz"),
+            history=json.loads((self.folder / "history.json").read_text()),
+            evaluation=Evaluation.load(self.folder / "evaluation.json"),
+            about=self.lineage.describe(),
+            min_accuracy=0.3,
+        )
 
     def copy(self, home: Path) -> Settings:
         """Copy this home. Return the copy's settings; a test may change it."""

@@ -116,22 +116,27 @@ def test_concurrent_promotions_are_all_kept(store: FileStore, tmp_path: Path) ->
     assert ledger.champion(store) == entries[-1].version
 
 
-def test_a_promotion_is_checked_again_after_another_one(store: FileStore, tmp_path: Path) -> None:
-    """The check gets the champion that would be replaced, and may give up."""
+def test_an_entry_after_one_that_is_not_the_newest_is_refused(store: FileStore, tmp_path: Path) -> None:
+    """A promotion that was decided against an earlier champion is not recorded."""
     first, second, third = (small_release(store, tmp_path, seed) for seed in range(3))
-    ledger.promote(store, first, "first")
-    champions = []
-
-    def recheck(champion: str) -> str | None:
-        champions.append(champion)
-        if len(champions) == 1:
-            ledger.promote(store, second, "came first")
-            return "better than the first"
-        return None
-
-    assert ledger.promote(store, third, "", recheck=recheck) is None
-    assert champions == [first, second]
+    last = ledger.promote(store, first, "first")
+    ledger.promote(store, second, "came first")
+    assert ledger.append(store, last, third, "better than the first") is None
     assert [entry.version for entry in ledger.entries(store)] == [first, second]
+
+
+@pytest.mark.parametrize("damage", ["changed", "deleted"])
+def test_a_damaged_release_is_not_promoted(store: FileStore, tmp_path: Path, damage: str) -> None:
+    """A promotion or a rollback to a release with a damaged file is refused before the ledger records it."""
+    first, second = (small_release(store, tmp_path, seed) for seed in range(2))
+    ledger.promote(store, first, "first")
+    ledger.promote(store, second, "second")
+    key = f"models/digits/{first}/model.keras"
+    store.delete(key) if damage == "deleted" else store.put(key, b"damaged")
+    for change in (lambda: ledger.promote(store, first, "again"), lambda: ledger.rollback(store)):
+        with pytest.raises(ReleaseError, match=r"model\.keras"):
+            change()
+    assert ledger.champion(store) == second
 
 
 def test_each_rollback_goes_one_champion_back(store: FileStore, tmp_path: Path) -> None:

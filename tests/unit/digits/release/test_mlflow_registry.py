@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
-from digits.errors import MissingError
-from digits.release import ledger, mlflow_log, mlflow_registry, releases
+from digits.errors import MissingError, UsageError
+from digits.release import ledger, mlflow_client, mlflow_log, mlflow_registry, releases
+from digits.release.publish import publish_candidate
 from digits.settings import Settings
 from digits.store import open_store
 from tests.helpers.support import Finished, another_release, open_mlflow
@@ -53,6 +55,49 @@ def test_an_alias_that_another_run_sets_meanwhile_is_set_again(
     with pytest.raises(MissingError, match="UNIQUE") if raised else contextlib.nullcontext():
         mlflow_registry.mirror_ledger(copied, open_store(copied))
         assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == finished.version
+
+
+def test_a_registered_model_of_another_project_is_left_alone(finished: Finished, tmp_path: Path) -> None:
+    """A registered model of our name without our tag keeps its versions and aliases; another name is a way out."""
+    settings = Settings(home=tmp_path / "home")
+    mlflow_client.check_connection(settings)
+    client = open_mlflow(settings)
+    client.create_registered_model(mlflow_registry.MODEL)
+    theirs = client.create_model_version(mlflow_registry.MODEL, f"file://{tmp_path}/theirs").version
+    for alias in ("champion", "previous"):
+        client.set_registered_model_alias(mlflow_registry.MODEL, alias, theirs)
+    before = client.get_registered_model(mlflow_registry.MODEL).aliases
+    store, candidate = open_store(settings), finished.candidate()
+    with pytest.raises(UsageError, match="belongs to another project") as refused:
+        publish_candidate(settings, store, candidate, "digits-tests")
+    assert "DIGITS_MLFLOW_MODEL" in refused.value.remedy
+    assert store.keys() == []
+    with pytest.raises(UsageError, match="belongs to another project"):
+        mlflow_registry.mirror_ledger(settings, store)
+    own = dataclasses.replace(settings, mlflow_model="our-digits")
+    publish_candidate(own, store, candidate, "digits-tests")
+    assert mlflow_registry.find_registered(own, finished.version)
+    assert client.get_registered_model(mlflow_registry.MODEL).aliases == before
+    assert len(client.search_model_versions(f"name = '{mlflow_registry.MODEL}'")) == 1
+
+
+def test_an_alias_of_another_store_stays(copied: Settings, finished: Finished, tmp_path: Path) -> None:
+    """Two installations with one MLflow do not move each other's aliases."""
+    client = open_mlflow(copied)
+    run = mlflow_log.start_run(copied, "other", "other", {})
+    theirs = client.create_model_version(mlflow_registry.MODEL, "file:///theirs", run, tags={"version": "0" * 12})
+    client.set_registered_model_alias(mlflow_registry.MODEL, "champion", theirs.version)
+    mlflow_registry.mirror_ledger(copied, open_store(copied))
+    found = client.get_model_version_by_alias(mlflow_registry.MODEL, "champion")
+    assert found.version == theirs.version
+
+
+def test_registering_does_not_end_the_run(copied: Settings, finished: Finished) -> None:
+    """The run ends with the pipeline's run, not before the gate."""
+    run = mlflow_log.start_run(copied, "digits-tests", "a run", {})
+    manifest = releases.load(finished.store, finished.version)
+    mlflow_registry.register(copied, run, finished.folder / "model" / "model.onnx", manifest)
+    assert open_mlflow(copied).get_run(run).info.status == "RUNNING"
 
 
 def test_the_aliases_mirror_the_ledger(copied: Settings, finished: Finished, tmp_path: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from digits.data.dataset import Dataset
-from digits.evaluation.metrics import Evaluation
 from digits.release import ledger, verify
-from digits.release.publish import Candidate, publish_candidate
+from digits.release.publish import publish_candidate
 from digits.settings import Settings
 from digits.store import open_store
 from tests.helpers.support import Finished
@@ -25,14 +22,7 @@ def test_an_interrupted_publication_is_completed_by_the_next(
     """An interrupted publication promotes nothing that MLflow lacks, and repeating it completes every record."""
     settings = Settings(home=tmp_path / "home")
     store = open_store(settings)
-    candidate = Candidate(
-        model=finished.folder / "model",
-        test=Dataset.load(finished.folder / "test.npz"),
-        history=json.loads((finished.folder / "history.json").read_text()),
-        evaluation=Evaluation.load(finished.folder / "evaluation.json"),
-        about=finished.lineage.describe(),
-        min_accuracy=0.3,
-    )
+    candidate = finished.candidate()
     with monkeypatch.context() as interruption:
         interruption.setattr(f"digits.release.publish.{at}", _interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,16 @@ def test_releases_are_listed_oldest_first(finished: Finished, tmp_path: Path) ->
     second = another_release(store, finished.version)["version"]
     assert [manifest["version"] for manifest in releases.list_releases(store)[0]] == [finished.version, second]
     assert ledger.champion(store) == finished.version
+
+
+@pytest.mark.parametrize("damage", ["nested deeply", "a named pipe"])
+def test_an_odd_manifest_is_refused(damage: str, store: FileStore, tmp_path: Path) -> None:
+    """A manifest that exhausts a parser's stack, or that nobody writes to, is refused in the store and in a folder."""
+    version = small_release(store, tmp_path)
+    releases.download(store, version, tmp_path / "got")
+    for file in (store.root / releases.release_prefix(version) / releases.MANIFEST, tmp_path / "got/manifest.json"):
+        file.unlink()
+        file.write_text("[" * 100_000) if damage == "nested deeply" else os.mkfifo(file)
+    for request in (lambda: releases.load(store, version), lambda: releases.check_folder(tmp_path / "got")):
+        with pytest.raises(ReleaseError):
+            request()

@@ -130,3 +130,31 @@ def test_an_interrupted_copy_can_be_repeated(store: FileStore, tmp_path: Path) -
     target.put(key, store.get(key))
     copy_release(store, target, version)
     releases.download(target, version, tmp_path / "got")
+
+
+@pytest.mark.parametrize("damage", ["changed", "deleted", "manifest cut", "manifest deleted"])
+def test_a_damaged_release_is_restored(damage: str, store: FileStore, tmp_path: Path) -> None:
+    """A release whose files are at hand is as before after it is written again, and so is a copy of it."""
+    target, folder = FileStore(tmp_path / "target"), release_folder(tmp_path / "a")
+    logged = write_release(store, folder, manifest_for(0))
+    version = logged["version"]
+    prefix = releases.release_prefix(version)
+    copy_release(store, target, version)
+    before = {key: store.get(key) for key in store.keys()}  # noqa: SIM118 # not a dict
+    key = prefix + (releases.MANIFEST if damage.startswith("manifest") else "model.keras")
+    for damaged, write_again in (
+        (store, lambda: write_release(store, folder, manifest_for(0), logged)),
+        (target, lambda: copy_release(store, target, version)),
+    ):
+        damaged.delete(key) if damage.endswith("deleted") else damaged.put(key, b"{")
+        assert write_again() == logged
+        assert {name: damaged.get(name) for name in damaged.keys()} == before  # noqa: SIM118 # not a dict
+
+
+def test_a_damaged_release_is_replaced_by_other_files_with_the_same_weights(store: FileStore, tmp_path: Path) -> None:
+    """If its own files are lost, the files at hand and their digests replace the whole release."""
+    version = small_release(store, tmp_path)
+    store.put(f"{releases.release_prefix(version)}model.keras", b"damaged")
+    made = write_release(store, release_folder(tmp_path / "b", "other bytes"), manifest_for(0))
+    assert releases.load_whole(store, version) == made
+    assert made["files"]["model.keras"] == sha256_of(b"other bytes model.keras")

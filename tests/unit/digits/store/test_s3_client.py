@@ -10,8 +10,8 @@ import pytest
 from digits.errors import StoreError, StoreUnreachable
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store, s3, s3_client
-from tests.helpers.wrong_answers import answering_wrongly
 from tests.helpers.support import DRIPS, answering, dripping, free_port
+from tests.helpers.wrong_answers import answering_wrongly
 
 XML = b'<?xml version="1.0"?>'
 BODIES = (
