@@ -49,12 +49,17 @@ class Result:
     seconds: float = 0.0
 
 
-def with_champion(outputs: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's outputs with the champion that deploy found; publish may come from the cache and name another."""
+def with_champion(outputs: dict[str, Any], *, cached: bool = False) -> dict[str, Any]:
+    """Return the outputs with the champion that deploy found. If publish was `cached`, this run promoted nothing."""
     champion = outputs["deployed"]["version"]
     published = outputs["published"] | {"champion": champion}
     if published["promoted"] and champion != published["version"]:
         why = f"it was promoted before; {champion} is the champion now (digits promote {published['version']})"
+        published |= {"promoted": False, "why": why}
+    elif cached:
+        why = (
+            "it is the champion already" if champion == published["version"] else f"decided before: {published['why']}"
+        )
         published |= {"promoted": False, "why": why}
     return outputs | {"published": published}
 

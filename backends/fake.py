@@ -18,6 +18,7 @@ from typing import Any
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
+from backends.cached import fingerprint, is_published
 from digits import events
 from digits.data import corrections, fetch
 from digits.data.catalog import AUTO
@@ -67,7 +68,7 @@ class FakeBackend:
         run = runs.create(settings.home, self.name, request, resume)
         cache = runs.cache_root(settings.home, run, "fake", request, resume)
         run.update(cache_root=str(cache))
-        tasks, state, environment = _Tasks(cache, watch), FAILED, dict(os.environ)
+        tasks, state, environment = _Tasks(cache, watch, settings), FAILED, dict(os.environ)
         os.environ |= settings.environ() | {
             events.VARIABLE: str(run.events),
             "DIGITS_DEPLOYER": settings.deployer or "fake",
@@ -85,7 +86,7 @@ class FakeBackend:
             os.environ.clear()
             os.environ.update(environment)
         shutil.copyfile(outputs.pop("report"), run.folder / "report.html")
-        outputs = with_champion(outputs)
+        outputs = with_champion(outputs, cached=tasks.states["publish"].state == "cached")
         write_json(run.folder / "result.json", outputs)
         mlflow_run = outputs["published"]["mlflow_run"]
         return Result(run.id, state, tasks.states, outputs, mlflow_run, time.monotonic() - started)
@@ -102,8 +103,8 @@ class FakeBackend:
 class _Tasks:
     """Runs each task as soon as the definition adds it."""
 
-    def __init__(self, cache: Path, watch: Watch) -> None:
-        self._cache, self._watch = cache, watch
+    def __init__(self, cache: Path, watch: Watch, settings: Settings) -> None:
+        self._cache, self._watch, self._settings = cache, watch, settings
         self.states = {name: StepState() for name in STEPS}
 
     def run(self, parameters: Json) -> Json:
@@ -117,9 +118,9 @@ class _Tasks:
         inputs |= {"code": step_digest(name)}
         folder = self._cache / f"{name}-{sha256_of(canonical_json(inputs))[:16]}"
         record, state = folder / "outputs.json", self.states[name]
-        if cached and record.exists():
+        if cached and (outputs := self._recorded(record)):
             self._set(name, "cached")
-            return SimpleNamespace(outputs=json.loads(record.read_text()))
+            return SimpleNamespace(outputs=outputs)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._set(name, "started")
@@ -131,13 +132,30 @@ class _Tasks:
             raise _step_failed(name, exc) from exc
         finally:
             state.seconds = time.monotonic() - started
-        write_json(record, outputs)
+        outputs = json.loads(json.dumps(outputs))
+        write_json(record, [outputs, fingerprint(outputs, _paths(outputs))])
         self._set(name, "finished")
-        return SimpleNamespace(outputs=json.loads(record.read_text()))
+        return SimpleNamespace(outputs=outputs)
+
+    def _recorded(self, record: Path) -> Json:
+        """Return the recorded outputs of a task; {} if there are none, or what they stand for is not there."""
+        try:
+            outputs, expected = json.loads(record.read_bytes())
+            intact = fingerprint(outputs, _paths(outputs)) == expected
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return {}
+        if not intact or ("published" in outputs and not is_published(self._settings, outputs["published"])):
+            return {}
+        return dict(outputs)
 
     def _set(self, step: str, event: str) -> None:
         self.states[step].state = {"started": "running", "finished": "done"}.get(event, event)
         self._watch({"event": event, "step": step, "time": time.time()})
+
+
+def _paths(outputs: Json) -> list[str]:
+    """Return the paths among the outputs of a task; the others are dicts."""
+    return [value for value in outputs.values() if isinstance(value, str)]
 
 
 def _call(function: Any, inputs: Json, folder: Path) -> Json:

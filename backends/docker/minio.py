@@ -65,8 +65,12 @@ def container_settings(settings: Settings) -> Settings:
 
 
 def host_settings(client: Any, settings: Settings) -> Settings:
-    """Return the settings by which this machine reaches the store. Raises MissingError if MinIO is not running."""
-    if not is_ours(settings):
+    """Return the settings by which this machine reaches the store of `settings`, which may be a container's.
+
+    Raises:
+        MissingError: our MinIO is not running.
+    """
+    if not is_ours(settings) and settings.minio_endpoint != f"{ALIAS}:{PORT}":
         return settings
     for container in containers.list_containers(client, settings, "minio"):
         if port := containers.published(container, PORT):

@@ -50,8 +50,9 @@ RESOURCES = {
     "publish": Resources("250m", "512Mi", "2", "2Gi"),
 }
 
-# Steps whose results depend on external inputs: the available data and the corrections. `deploy` is never cached.
-UNCACHED_STEPS = ("fetch-mnist", "collect-feedback")
+# Steps whose results depend on external inputs (the available data and the corrections), and `publish`, whose results
+# Kubeflow's cache cannot check: it writes again what is missing. `deploy` is never cached.
+UNCACHED_STEPS = ("fetch-mnist", "collect-feedback", "publish")
 
 Configure = Callable[[Any], Any]
 

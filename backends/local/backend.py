@@ -95,7 +95,8 @@ class LocalBackend(Backend):
             runs.remove_temporary_files(home, run)
         if outcome.code == 0 and not outcome.unfinished:
             run.update(state=SUCCEEDED)
-            outputs = with_champion(json.loads((run.folder / "result.json").read_text()))
+            result = json.loads((run.folder / "result.json").read_text())
+            outputs = with_champion(result, cached=outcome.steps["publish"].state == "cached")
             seconds = time.monotonic() - started
             return Result(run.id, SUCCEEDED, outcome.steps, outputs, outcome.mlflow_run, seconds)
         run.update(state=FAILED)

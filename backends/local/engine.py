@@ -19,7 +19,7 @@ from typing import Any, cast
 from backends import open_backend, runs
 from backends.base import CANCELED
 from backends.local.backend import LocalBackend
-from backends.local.kfp_local import drop_damaged, guard_steps
+from backends.local.kfp_local import check_cache, guard_steps
 from backends.local.mlflow_run import MlflowRun
 from digits import events
 from digits.files import write_json
@@ -67,9 +67,10 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: Mlfl
 
     root = settings.home / "pipeline"
     root.mkdir(parents=True, exist_ok=True)
-    parts = cast(LocalBackend, open_backend(settings)).engine_parts(run)
+    backend = cast(LocalBackend, open_backend(settings))
+    parts = backend.engine_parts(run)
     guard_steps(parts.start_step, run, mlflow)
-    drop_damaged(Path(record["cache_root"]))
+    check_cache(backend.host_settings())
     local.init(
         runner=parts.runner,
         pipeline_root=str(root),

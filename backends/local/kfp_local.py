@@ -1,4 +1,4 @@
-"""Changes to kfp.local: how a step is started, when it counts as done, and events for cached steps.
+"""Changes to kfp.local: how a step is started, when it counts as done, and when its cached result is used.
 
 In each of kfp.local's runners one function is replaced, which starts a step. Ours writes the step's log, keeps its exit
 code, and fails a step whose declared outputs are missing (kubeflow/pipelines#13332).
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from backends import runs
+from backends.cached import fingerprint, is_published
 from backends.local.backend import StartStep
 from backends.local.mlflow_run import MlflowRun
 from digits import events
+from digits.settings import Settings
 
+_FINGERPRINT = "digits.fingerprint"  # in a cache entry
 _CACHED = re.compile(r"Task (\S+) cache hit")
 
 
@@ -55,15 +58,36 @@ def guard_steps(start_step: StartStep, run: runs.Run, mlflow: MlflowRun) -> None
     docker_task_handler.run_docker_container = run_container
 
 
-def drop_damaged(cache: Path) -> None:
-    """Remove cache entries that are not JSON objects; kfp.local fails on them. Their steps run again."""
-    for entry in cache.glob("*.json"):
-        try:
-            intact = isinstance(json.loads(entry.read_bytes()), dict)
-        except ValueError:
-            intact = False
-        if not intact:
-            entry.unlink(missing_ok=True)
+def check_cache(settings: Settings) -> None:
+    """Replace kfp.local's cache by one that takes a step's outputs only if all that the step made is still there.
+
+    `settings` are those by which this process reaches the object store.
+    """
+    from kfp.local import cache
+
+    class CheckedCache(cache.LocalCache):  # type: ignore[misc]
+        @staticmethod
+        def _serialize_outputs(outputs: dict[str, Any]) -> dict[str, Any]:
+            serialized = {name: CheckedCache._serialize_output(value) for name, value in outputs.items()}
+            return serialized | {_FINGERPRINT: fingerprint(serialized, _artifacts(serialized))}
+
+        def get(self, key: str) -> dict[str, Any] | None:
+            try:
+                entry = json.loads(Path(self._entry_path(key)).read_bytes())
+                expected = entry.pop(_FINGERPRINT)
+                intact = fingerprint(entry, _artifacts(entry)) == expected
+            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                return None
+            if not intact or ("published" in entry and not is_published(settings, entry["published"])):
+                return None
+            return dict(self._deserialize_outputs(entry))
+
+    cache.LocalCache = CheckedCache
+
+
+def _artifacts(entry: dict[str, Any]) -> list[str]:
+    """Return the paths of the artifacts in a cache entry."""
+    return [value["uri"] for value in entry.values() if isinstance(value, dict) and value.get("__kfp_artifact__")]
 
 
 def _missing_outputs(executor_input: dict[str, Any]) -> list[str]:

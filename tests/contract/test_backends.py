@@ -19,12 +19,13 @@ from backends.base import Request
 from backends.process.backend import ProcessBackend
 from digits.data import catalog, fetch
 from digits.errors import DataError, Interrupted, StepFailed
-from digits.release import ledger, releases
+from digits.release import ledger, mlflow_registry, releases, verify
 from digits.store import open_store
 from pipeline import STEPS
 from tests.helpers.backend_world import BackendWorld, FirstRun
 from tests.helpers.engines import PARAMETERS
 from tests.helpers.homes import Home, left
+from tests.helpers.support import open_mlflow
 
 # The fake runs the libraries in this process, with their warnings.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
@@ -74,10 +75,37 @@ def test_the_endpoint_serves_the_champion(world: BackendWorld, first: FirstRun) 
 
 
 def test_a_second_run_is_answered_from_the_cache(world: BackendWorld, first: FirstRun) -> None:
-    """Only deploy runs again, also if default values are given explicitly, and the outputs are the same."""
+    """Only deploy runs again, also if default values are given explicitly; this run promoted nothing."""
     again, _ = world.run(optimizer="adam", batch_size=0, learning_rate=0.0, model="default")
     assert {name: step.state for name, step in again.steps.items()} == CACHED
-    assert again.outputs == first[0].outputs
+    published = first[0].outputs["published"]
+    assert (published["promoted"], again.outputs["published"]["promoted"]) == (True, False)
+    now = {"promoted": False, "why": "it is the champion already"}
+    assert again.outputs == first[0].outputs | {"published": published | now}
+
+
+@pytest.mark.parametrize("damage", ["release", "ledger", "MLflow", "artifact"])
+def test_a_step_whose_results_are_lost_runs_again(damage: str, world: BackendWorld, first: FirstRun) -> None:
+    """A cached step whose release, ledger entry, MLflow record or artifact is lost runs again and restores it."""
+    settings = world.backend.host_settings()
+    store, published = open_store(settings), first[0].outputs["published"]
+    if damage == "release":
+        store.delete(f"{releases.release_prefix(published['version'])}model.onnx")
+    elif damage == "ledger":
+        for key in store.keys(ledger.LEDGER):
+            store.delete(key)
+    elif damage == "MLflow":
+        open_mlflow(settings).delete_registered_model(mlflow_registry.MODEL)
+    else:
+        for report in {*settings.home.glob("pipeline/**/report"), *settings.home.glob("cache/**/report")}:
+            report.write_text("damaged")
+    again, _ = world.run()
+    states = {name: step.state for name, step in again.steps.items()}
+    assert states["train"] == "cached"
+    assert states["publish"] == "done"
+    assert ledger.champion(store) == published["version"] == world.served()
+    assert [c.name for c in verify.verify(settings, store, published["version"]) if not c.passed] == []
+    assert world.run()[0].steps["publish"].state == "cached"
 
 
 def test_an_unknown_deployer_is_named(world: BackendWorld, first: FirstRun) -> None:

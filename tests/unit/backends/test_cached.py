@@ -1,0 +1,255 @@
+"""A cached result is used only if all that it stands for is there, and publishing again restores what is not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.cached import fingerprint, is_published
+from digits.errors import DigitsError
+from digits.release import ledger, mlflow_registry, releases
+from digits.release.publish import publish_candidate
+from digits.settings import Settings
+from digits.store.file import FileStore
+from tests.helpers.support import Finished, another_release, open_mlflow
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, about its own libraries
+
+
+class Place:
+    """A home with a published release, which is the second champion. `reset` undoes all damage."""
+
+    def __init__(self, finished: Finished, folder: Path) -> None:
+        self.finished, self.kept = finished, folder / "kept"
+        self.settings = Settings(home=folder / "home")
+        self.home, self.store = self.settings.home, FileStore(self.settings.home / "store")
+        self.version = finished.version
+        self.release = self.home / "store" / "models" / "digits" / self.version
+        self.ledger = self.home / "store" / "promotions"
+        self.published = self.publish()
+        earlier = another_release(self.store, self.version, seed=4242)["version"]
+        for key in self.store.keys(ledger.LEDGER):
+            self.store.delete(key)
+        ledger.promote(self.store, earlier, "made before")
+        entry = ledger.newest(self.store)
+        ledger.append(self.store, entry, self.version, "better")
+        self.published = self.publish() | {"promoted": True}
+        shutil.copytree(self.home, self.kept)
+
+    def publish(self) -> dict[str, Any]:
+        return asdict(publish_candidate(self.settings, self.store, self.finished.candidate(), "digits-tests")[0])
+
+    def is_published(self) -> bool:
+        return is_published(self.settings, self.published)
+
+    def reset(self) -> None:
+        shutil.rmtree(self.home)
+        shutil.copytree(self.kept, self.home)
+
+    def change(self, **changes: Any) -> None:
+        """Change entries of the manifest."""
+        file = self.release / "manifest.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    def logged(self, name: str) -> Path:
+        """Return a file that MLflow keeps for the release: of its run, or of its registered model."""
+        client = open_mlflow(self.settings)
+        run = releases.load(self.store, self.version)["mlflow_run"]
+        number = mlflow_registry.find_registered(self.settings, self.version)
+        model = client.get_model_version(mlflow_registry.MODEL, number).source.removeprefix("models:/")
+        (found,) = (
+            *self.home.glob(f"mlartifacts/{run}/**/{name}"),
+            *self.home.glob(f"mlartifacts/models/{model}/**/{name}"),
+        )
+        return found
+
+    def sql(self, statement: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.home / "mlflow.db")) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+
+@pytest.fixture(scope="module")
+def made(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(finished, tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture
+def place(made: Place) -> Iterator[Place]:
+    """A published release, to be damaged."""
+    yield made
+    made.reset()
+
+
+def flip(file: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def as_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def as_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def manifest(place: Place) -> dict[str, Any]:
+    return releases.load(place.store, place.version)
+
+
+def copies(place: Place) -> Path:
+    return place.home / "store" / "models" / "detect-digits" / "2"
+
+
+RESTORED: dict[str, Callable[[Place], object]] = {
+    "model.onnx deleted": lambda p: (p.release / "model.onnx").unlink(),
+    "model.onnx changed": lambda p: flip(p.release / "model.onnx"),
+    "model.keras cut": lambda p: cut(p.release / "model.keras"),
+    "model.keras a named pipe": lambda p: as_pipe(p.release / "model.keras"),
+    "SavedModel deleted": lambda p: shutil.rmtree(p.release / "saved_model"),
+    "graph changed": lambda p: flip(p.release / "saved_model" / "saved_model.pb"),
+    "manifest deleted": lambda p: (p.release / "manifest.json").unlink(),
+    "manifest cut": lambda p: cut(p.release / "manifest.json"),
+    "manifest empty": lambda p: (p.release / "manifest.json").write_bytes(b""),
+    "manifest nested deeply": lambda p: (p.release / "manifest.json").write_text("[" * 100_000),
+    "manifest a list": lambda p: (p.release / "manifest.json").write_text("[1, 2]"),
+    "manifest a named pipe": lambda p: as_pipe(p.release / "manifest.json"),
+    "manifest of another version": lambda p: p.change(version="0" * 12),
+    "manifest's weights changed": lambda p: p.change(weights="0" * 64),
+    "manifest's accuracy changed": lambda p: p.change(metrics=manifest(p)["metrics"] | {"accuracy": 1.0}),
+    "manifest's digests changed": lambda p: p.change(files=manifest(p)["files"] | {"model.onnx": "0" * 64}),
+    "manifest's run changed": lambda p: p.change(mlflow_run="0" * 32),
+    "manifest's golden image lost": lambda p: p.change(golden=None),
+    "release deleted": lambda p: shutil.rmtree(p.release),
+    "all releases deleted": lambda p: shutil.rmtree(p.home / "store" / "models"),
+    "copy for TensorFlow Serving deleted": lambda p: shutil.rmtree(copies(p)),
+    "copy for TensorFlow Serving changed": lambda p: flip(copies(p) / "saved_model.pb"),
+    "store deleted": lambda p: shutil.rmtree(p.home / "store"),
+    "ledger deleted": lambda p: shutil.rmtree(p.ledger),
+    "newest entry deleted": lambda p: (p.ledger / "digits" / "00000002.json").unlink(),
+    "MLflow's database deleted": lambda p: (p.home / "mlflow.db").unlink(),
+    "MLflow's artifacts deleted": lambda p: shutil.rmtree(p.home / "mlartifacts"),
+    "registered model deleted": lambda p: open_mlflow(p.settings).delete_registered_model(mlflow_registry.MODEL),
+    "registered version deleted": lambda p: p.sql("DELETE FROM model_versions"),
+    "run deleted": lambda p: open_mlflow(p.settings).delete_run(manifest(p)["mlflow_run"]),
+    "run's release changed": lambda p: open_mlflow(p.settings).set_tag(
+        manifest(p)["mlflow_run"], "release_digest", "0"
+    ),
+    "logged manifest deleted": lambda p: p.logged("manifest.json").unlink(),
+    "logged manifest cut": lambda p: cut(p.logged("manifest.json")),
+    "logged model deleted": lambda p: p.logged("model.onnx").unlink(),
+    "logged model changed": lambda p: flip(p.logged("model.onnx")),
+}
+
+# The damage, a part of the remedy, and what it asks for.
+NAMED: dict[str, tuple[Callable[[Place], object], str, Callable[[Place], object]]] = {
+    "first entry deleted": (
+        lambda p: (p.ledger / "digits" / "00000001.json").unlink(),
+        "move it away",
+        lambda p: shutil.rmtree(p.ledger),
+    ),
+    "newest entry cut": (
+        lambda p: cut(p.ledger / "digits" / "00000002.json"),
+        "move it away",
+        lambda p: shutil.rmtree(p.ledger),
+    ),
+    "newest entry nested deeply": (
+        lambda p: (p.ledger / "digits" / "00000002.json").write_text("[" * 100_000),
+        "move it away",
+        lambda p: shutil.rmtree(p.ledger),
+    ),
+    "first entry changed": (
+        lambda p: flip(p.ledger / "digits" / "00000001.json"),
+        "move it away",
+        lambda p: shutil.rmtree(p.ledger),
+    ),
+    "MLflow's database garbage": (
+        lambda p: (p.home / "mlflow.db").write_bytes(b"garbage " * 4096),
+        "move it away",
+        lambda p: (p.home / "mlflow.db").unlink(),
+    ),
+    "MLflow's database empty": (
+        lambda p: (p.home / "mlflow.db").write_bytes(b""),
+        "move it away",
+        lambda p: (p.home / "mlflow.db").unlink(),
+    ),
+    "MLflow's database a folder": (
+        lambda p: as_folder(p.home / "mlflow.db"),
+        "move it away",
+        lambda p: (p.home / "mlflow.db").rmdir(),
+    ),
+}
+
+
+def test_an_undamaged_release_is_published(place: Place) -> None:
+    """All that `publish` left is there."""
+    assert place.is_published()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", RESTORED)
+def test_publishing_again_restores_what_is_missing(damage: str, place: Place) -> None:
+    """The damage is seen, so that the step is not taken from the cache; the step then makes everything whole."""
+    RESTORED[damage](place)
+    assert not place.is_published()
+    place.publish()
+    assert place.is_published()
+    assert ledger.champion(place.store) == place.version
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", NAMED)
+def test_the_remedy_for_what_is_not_restored_leads_out(damage: str, place: Place) -> None:
+    """The damage is seen, the step fails, and after what its error advises the step makes everything whole."""
+    inflict, remedy, advised = NAMED[damage]
+    inflict(place)
+    assert not place.is_published()
+    with pytest.raises(DigitsError) as failure:
+        place.publish()
+    assert remedy in failure.value.remedy
+    advised(place)
+    place.publish()
+    assert place.is_published()
+
+
+def test_a_lost_alias_is_set_again(place: Place) -> None:
+    """MLflow's alias for the champion is set again without publishing."""
+    client = open_mlflow(place.settings)
+    client.delete_registered_model_alias(mlflow_registry.MODEL, "champion")
+    assert place.is_published()
+    assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink, as_pipe, as_folder])
+@pytest.mark.parametrize("artifact", ["file", "folder/a"])
+def test_a_damaged_artifact_changes_the_fingerprint(
+    damage: Callable[[Path], object], artifact: str, tmp_path: Path
+) -> None:
+    """A file, or a file in a folder, that is missing, changed or of another kind is seen."""
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder/a", "folder/b"):
+        (tmp_path / name).write_bytes(name.encode() * 100)
+    paths = [str(tmp_path / name) for name in ("file", "folder")]
+    before = fingerprint({"a": 1}, paths)
+    assert fingerprint({"a": 1}, paths) == before != fingerprint({"a": 2}, paths)
+    damage(tmp_path / artifact)
+    with contextlib.suppress(OSError):
+        assert fingerprint({"a": 1}, paths) != before
