@@ -12,11 +12,13 @@ from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.http import base_url
 from digits.release import ledger, releases
 
-# The remedy for each failed check. A release is never rewritten, so a damaged one must be replaced by another release.
+_AGAIN = "digits run with the options that made it restores it"
+# The remedy for each failed check.
 _REMEDIES = {
-    "release": "digits releases lists the intact releases; digits promote one of them",
-    "run": "set MLFLOW_TRACKING_URI to the address that it had when the release was made",
-    "ledger": "restore promotions/digits/ from a backup",
+    "release": f"digits releases lists the intact releases; digits promote one of them; or {_AGAIN}",
+    "files": f"digits rollback to the previous champion; or {_AGAIN}",
+    "run": f"set MLFLOW_TRACKING_URI to the address that it had when the release was made; or {_AGAIN}",
+    "ledger": ledger.RESTORE,
     "endpoint": "digits run, which serves the champion; or digits doctor",
 }
 _OTHER_REMEDY = "digits rollback to the previous champion, or digits run --seed 1 for another release"

@@ -21,7 +21,7 @@ from digits.store import ObjectStore
 
 LEDGER = "promotions/digits/"
 LISTING_ATTEMPTS, LISTING_SECONDS = 50, 0.1  # how often to look for another writer's entry, and the pause in between
-RESTORE = f"restore {LEDGER} of the store from a backup; or move it away, and digits run begins a new ledger"
+RESTORE = f"restore {LEDGER} from a backup; or move it away in the store, and digits run begins a new ledger"
 _KEY = re.compile(rf"{LEDGER}\d{{8}}\.json")
 
 
