@@ -20,6 +20,7 @@ import psutil
 
 from backends import runs
 from backends.process import predictor
+from digits import homes
 from digits.files import sha256_of
 from digits.release import ledger, mlflow_client, releases
 from digits.settings import Settings
@@ -75,7 +76,7 @@ class World(Home):
     def make(self) -> World:
         """Run without a fault, and copy the states that tests start from."""
         home = self.settings.home
-        home.mkdir(parents=True, exist_ok=True)
+        homes.claim(home)
         self.temporary.mkdir(parents=True)
         self.environment["TMPDIR"] = str(self.temporary)
         mlflow_client.check_connection(self.settings)  # creates the database

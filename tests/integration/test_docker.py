@@ -366,7 +366,7 @@ def test_paths_with_dots_and_links_work_in_containers(settings):
 
 
 def test_a_full_disk_is_exit_code_3(client, tmp_path):
-    """A step that cannot write because the disk is full reports that."""
+    """A run in a home on a nearly full disk is refused."""
     home = tmp_path / "small"
     home.mkdir()
     if (
@@ -378,7 +378,7 @@ def test_a_full_disk_is_exit_code_3(client, tmp_path):
         with cleaned(settings_for(home, backend="docker")):
             done = digits(home, "run", "--backend", "docker", "--dataset", "sklearn-digits", "--epochs", "1")
             assert done.returncode == 3, done.stderr
-            assert "No space left" in done.stderr
+            assert "free space" in done.stderr
             assert containers.list_containers(client, settings_for(home), "step") == []
     finally:
         subprocess.run(["umount", str(home)], check=True)
