@@ -51,15 +51,14 @@ class Result:
 
 def with_champion(outputs: dict[str, Any], *, cached: bool = False) -> dict[str, Any]:
     """Return the outputs with the champion that deploy found. If publish was `cached`, this run promoted nothing."""
-    champion = outputs["deployed"]["version"]
+    champion, version = outputs["deployed"]["version"], outputs["published"]["version"]
+    was_champion = outputs["published"]["champion"] == version
     published = outputs["published"] | {"champion": champion}
-    if published["promoted"] and champion != published["version"]:
-        why = f"it was promoted before; {champion} is the champion now (digits promote {published['version']})"
+    if was_champion and champion != version:
+        why = f"it was promoted before; {champion} is the champion now (digits promote {version})"
         published |= {"promoted": False, "why": why}
     elif cached:
-        why = (
-            "it is the champion already" if champion == published["version"] else f"decided before: {published['why']}"
-        )
+        why = "it is the champion already" if champion == version else f"decided before: {published['why']}"
         published |= {"promoted": False, "why": why}
     return outputs | {"published": published}
 
