@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from backends import open_backend, runs
 from backends.base import CANCELED
+from backends.cached import record_mlflow
 from backends.local.backend import LocalBackend
 from backends.local.kfp_local import check_cache, guard_steps
 from backends.local.mlflow_run import MlflowRun
@@ -41,7 +42,8 @@ def main(folder: Path) -> int:
     mlflow = MlflowRun(settings, run.id, record)
     status = mlflow_log.FAILED
     try:
-        write_json(folder / "result.json", _run(run, record, settings, mlflow))
+        outputs = _run(run, record, settings, mlflow)
+        write_json(folder / "result.json", outputs)
         status = mlflow_log.FINISHED
     except SystemExit:
         status = mlflow_log.KILLED
@@ -56,6 +58,7 @@ def main(folder: Path) -> int:
         canceled = run.record()["state"] == CANCELED  # written by the parent
         mlflow.end(mlflow_log.KILLED if canceled else status)
         shutil.rmtree(temporary, ignore_errors=True)
+    record_mlflow(settings, outputs["deployed"]["version"])
     return 0
 
 

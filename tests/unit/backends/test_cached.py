@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from backends.cached import fingerprint, is_published
+from backends.cached import fingerprint, is_published, record_mlflow
 from digits.errors import DigitsError
 from digits.release import ledger, mlflow_registry, releases
 from digits.release.publish import publish_candidate
@@ -228,6 +228,39 @@ def test_the_remedy_for_what_is_not_restored_leads_out(damage: str, place: Place
     advised(place)
     place.publish()
     assert place.is_published()
+
+
+def overwrite(file: Path) -> None:
+    """Change one bit of a file, and set its time of modification back."""
+    before = file.stat()
+    flip(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: (p.home / "mlflow.db").unlink(),
+        lambda p: p.sql("DELETE FROM model_versions"),
+        lambda p: p.logged("manifest.json").unlink(),
+        lambda p: overwrite(p.logged("model.onnx")),
+    ],
+)
+def test_mlflow_is_asked_again_if_its_files_changed(damage: Callable[[Place], object], place: Place) -> None:
+    """The state of MLflow's files that the last run recorded does not hide a later damage."""
+    record_mlflow(place.settings, place.version)
+    assert place.is_published()
+    damage(place)
+    assert not place.is_published()
+
+
+def test_mlflow_is_asked_again_if_the_champion_changed(place: Place) -> None:
+    """After a promotion that did not reach MLflow, the aliases are set although MLflow's files are unchanged."""
+    client = open_mlflow(place.settings)
+    client.delete_registered_model_alias(mlflow_registry.MODEL, "champion")
+    record_mlflow(place.settings, "an earlier champion")
+    assert place.is_published()
+    assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
 
 
 def test_a_lost_alias_is_set_again(place: Place) -> None:
