@@ -121,7 +121,7 @@ def test_a_promotion_replaces_the_model_without_a_failed_request(
     with Load(predictor, expected[0]) as load:
         ledger.promote(store, second, "next")
         predictor.wait_for(lambda p: p.about()["release"] == second, "the second release")
-        ledger.promote(store, third, "damaged")
+        ledger.append(store, ledger.newest(store), third, "damaged after the check of a promotion")
         predictor.wait_for(lambda p: p.about()["refused"].get("release") == third, "the rejection of the third")
         assert predictor.about()["release"] == second
         assert "model.onnx" in predictor.about()["refused"]["why"]
