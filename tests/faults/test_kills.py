@@ -1,7 +1,8 @@
-"""Kill the whole program at fifty random moments of a run: the next run ends like an undisturbed one.
+"""Kill the whole program at 27 random moments of a run: the next run ends like an undisturbed one.
 
-A run has nine parts: its start, its seven steps and its end. A fixed seed draws moments from each part, uniformly over
-its measured duration. The steps before the part are in the cache, as they are when a user resumes a run.
+A run has nine parts: its start, its seven steps and its end. A fixed seed draws a moment of each part for each victim,
+uniformly over the part's measured duration. The steps before the part are in the cache, as they are when a user resumes
+a run.
 """
 
 from __future__ import annotations
@@ -26,11 +27,7 @@ from tests.helpers.invariants import Invariants
 from tests.helpers.table import Fault
 from tests.helpers.world import RUN, World, folder_world
 
-# The number of moments of each part; long parts have more.
-PARTS = {
-    "start": 6, "collect-feedback": 4, "fetch-mnist": 5, "prepare": 4, "train": 10, "evaluate": 4, "publish": 10,
-    "deploy": 4, "end": 3,
-}  # fmt: skip
+PARTS = ("start", *STEPS, "end")
 # What is killed: only the program; its child, the engine; or everything, as in a power failure.
 VICTIMS = ("program", "engine", "everything")
 
@@ -48,10 +45,9 @@ class Moment:
 
 
 def moments() -> list[Moment]:
-    """Return the fifty moments."""
+    """Return a moment of each part for each victim."""
     drawn = random.Random(8)
-    parts = [part for part, count in PARTS.items() for _ in range(count)]
-    return [Moment(part, drawn.random(), VICTIMS[n % len(VICTIMS)]) for n, part in enumerate(parts)]
+    return [Moment(part, drawn.random(), victim) for part in PARTS for victim in VICTIMS]
 
 
 def killed(world: World, moment: Moment) -> Invariants:
