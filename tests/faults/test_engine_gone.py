@@ -9,6 +9,7 @@ import pytest
 
 from backends.docker import containers
 from backends.docker.backend import DockerBackend
+from digits import homes
 from tests.helpers.engines import cleaned, engine, settings_for
 from tests.helpers.faulty_proxy import faulty_proxy
 from tests.helpers.table import Fault
@@ -28,6 +29,7 @@ def test_an_engine_that_becomes_unreachable(tmp_path: Path, fault: Fault) -> Non
         cleaned(settings_for(tmp_path / "home", backend="docker")) as settings,
         faulty_proxy(socket, listen=tmp_path / "engine.sock") as between,
     ):
+        homes.claim(settings.home)
         backend = DockerBackend(settings)
         world = World(settings, tmp_path / "kept", backend.prepare(lambda event: None)).make()
         backend.close()
