@@ -14,8 +14,8 @@ RUN python3 -m venv tools \
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf pandas/tests numpy/*/tests numpy/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
     && rm -rf PIL pillow* setuptools* _distutils_hack* distutils-precedence.pth grpc_tools/*.so grpc_tools/_proto \
-    && /opt/venv/bin/python -c "import kserve, kserve.protocol.grpc.servicer, granian.server.embed, onnxruntime, minio, orjson, \
-uvloop, dotenv, click"
+    && /opt/venv/bin/python -c "import kserve, kserve.protocol.grpc.servicer, onnxruntime, minio, orjson, uvloop, \
+uvicorn.loops.uvloop, uvicorn.protocols.http.httptools_impl, dotenv, click"
 
 FROM libraries AS code
 COPY pyproject.toml README.md LICENSE ./
