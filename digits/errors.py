@@ -26,15 +26,18 @@ MASK = "<SECRET>"
 _SECRETS = (
     # The user information of a URL as a whole, because a token may be given as the user name. A / in it is %2F.
     re.compile(r"(://)[^/\s]+(?=@)"),
-    # The value of each field in a query or a fragment, and a query without fields.
+    # The value of each field in a query or a fragment.
     re.compile(r"""([?&#][^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
-    re.compile(r"""(://[^\s#'"]*[?&])[^\s=&#'"]+(?=[\s#'",)]|$)"""),
     # Headers with credentials, and the password of a connection string.
     re.compile(r"""(?i)\b((?:proxy-)?authorization['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
     re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"),
     re.compile(r"""(?i)\b((?:set-)?cookie['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
     re.compile(r"""(?i)\b((?:password|passwd|pwd)['"]?\s*[:=]\s*)(?:'[^']*'|"[^"]*"|[^\s'",;&]+)"""),
 )
+# A URL without what ends a sentence, and a part of its query without a name. Two patterns, each in linear time, because
+# one would try every way to divide the text.
+_URL = re.compile(r"""://[^\s#'"]*[^\s#'",)]""")
+_UNNAMED = re.compile(r"([?&])[^=&?]+(?=[&?]|$)")
 _SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|SECRET_KEY|ACCESS_KEY|COOKIE)$")
 _MIN_SECRET = 8  # characters; a shorter value may be a part of other words
 
@@ -43,6 +46,7 @@ def mask_url(text: str) -> str:
     """Return `text` with the credentials of URLs, headers and connection strings, and of this environment, masked."""
     for pattern in _SECRETS:
         text = pattern.sub(rf"\1{MASK}", text)
+    text = _URL.sub(lambda url: _UNNAMED.sub(rf"\1{MASK}", url[0]), text)
     for name, value in os.environ.items():
         if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
             text = text.replace(value, MASK)
