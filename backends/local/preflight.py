@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from digits.errors import MissingError, UsageError
 from digits.files import folder_from_url
 from digits.release import deploy
-from digits.settings import Settings
+from digits.settings import Settings, sqlite_file
 from digits.store import get_scheme
 from pipeline import check_parameters
 
@@ -40,8 +40,7 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
     if not get_scheme(settings.store).remote:
         _check_folder("DIGITS_STORE", folder_from_url(settings.store, "DIGITS_STORE"))
     scheme = urlsplit(settings.tracking_uri).scheme.partition("+")[0]
-    if scheme == "sqlite":
-        database = Path(settings.tracking_uri.removeprefix("sqlite:///").split("?")[0])
+    if database := sqlite_file(settings.tracking_uri):
         if database.is_dir():
             raise UsageError(f"MLFLOW_TRACKING_URI: expected a file, {database} is a folder")
         _check_folder("MLFLOW_TRACKING_URI", database.parent)

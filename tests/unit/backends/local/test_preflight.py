@@ -1,4 +1,4 @@
-"""What would make a later step fail is refused before a run starts, without a training."""
+"""A request that would make a later step fail is refused before a run starts, without a training."""
 
 from __future__ import annotations
 
@@ -58,3 +58,11 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(preflight, "MIN_FREE", 1 << 60)
     with pytest.raises(DigitsError, match=f"DIGITS_HOME: expected at least .* of free space in {tmp_path}"):
         preflight.check(Settings(home=tmp_path), {})
+
+
+def test_a_database_is_found_in_a_home_with_a_space(tmp_path: Path) -> None:
+    """The address of MLflow's database, which escapes the space, is checked as the path that MLflow will use."""
+    home = tmp_path / "my home"
+    (home / "mlflow.db").mkdir(parents=True)
+    with pytest.raises(DigitsError, match="MLFLOW_TRACKING_URI: expected a file"):
+        preflight.check(Settings(home=home), {})
