@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,15 @@ def _digest(path: Path) -> str:
     return sha256_of(path)
 
 
+def is_usable(settings: Settings, outputs: Json, artifacts: Iterable[str], recorded: str) -> bool:
+    """Return whether a step's outputs and artifacts have the `recorded` fingerprint, and what it published is there."""
+    try:
+        intact = fingerprint(outputs, artifacts) == recorded
+    except OSError:
+        return False
+    return intact and ("published" not in outputs or is_published(settings, outputs["published"]))
+
+
 def is_published(settings: Settings, published: Json) -> bool:
     """Return whether store, ledger and MLflow have what a run of `publish` left. MLflow's aliases are set again."""
     try:
@@ -47,7 +55,8 @@ def is_published(settings: Settings, published: Json) -> bool:
         champions = [entry.version for entry in ledger.entries(store)]
         promoted = {published["champion"], published["version"] if published["promoted"] else ""} - {""}
         # Importing MLflow takes longer than the rest of a cached run.
-        unchanged = champions and _mlflow_state(settings, champions[-1]) == _recorded_state(settings)
+        state = _mlflow_state(settings, champions[-1]) if champions else ""
+        unchanged = state != "" and state == _recorded_state(settings)
         checks = list(verify(settings, store, published["version"], mlflow=not unchanged))
         if not all(check.passed for check in checks) or not promoted <= set(champions):
             return False
@@ -64,21 +73,21 @@ def record_mlflow(settings: Settings, champion: str) -> None:
         write_whole(settings.home / _RECORD, _mlflow_state(settings, champion))
 
 
-def _recorded_state(settings: Settings) -> str | None:
+def _recorded_state(settings: Settings) -> str:
     try:
         return (settings.home / _RECORD).read_text()
     except (OSError, ValueError):
-        return None
+        return ""
 
 
 def _mlflow_state(settings: Settings, champion: str) -> str:
-    """Return a digest that any change to MLflow's local files changes; for a server, a random text.
+    """Return a digest that any change to MLflow's local files changes; '' for a server.
 
-    It is over names, sizes and times of the last change of an inode, which programs cannot set.
+    It is over names, sizes and the times of the last change of each inode, which programs cannot set.
     """
     database = sqlite_file(settings.tracking_uri)
     if not database:
-        return secrets.token_hex()
+        return ""
     files = [database, *sorted((settings.home / "mlartifacts").rglob("*"))]
     stats = [(str(file), stat.st_ino, stat.st_size, stat.st_ctime_ns) for file in files if (stat := _lstat(file))]
     return sha256_of(json.dumps([champion, stats]).encode())

@@ -18,7 +18,7 @@ from typing import Any
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
-from backends.cached import fingerprint, is_published
+from backends.cached import fingerprint, is_usable
 from digits import events
 from digits.data import corrections, fetch
 from digits.data.catalog import AUTO
@@ -140,13 +140,10 @@ class _Tasks:
     def _recorded(self, record: Path) -> Json:
         """Return the recorded outputs of a task; {} if there are none, or what they stand for is not there."""
         try:
-            outputs, expected = json.loads(record.read_bytes())
-            intact = fingerprint(outputs, _paths(outputs)) == expected
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            outputs, recorded = json.loads(record.read_bytes())
+            return dict(outputs) if is_usable(self._settings, outputs, _paths(outputs), recorded) else {}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # a damaged record
             return {}
-        if not intact or ("published" in outputs and not is_published(self._settings, outputs["published"])):
-            return {}
-        return dict(outputs)
 
     def _set(self, step: str, event: str) -> None:
         self.states[step].state = {"started": "running", "finished": "done"}.get(event, event)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import runs
-from backends.cached import fingerprint, is_published
+from backends.cached import fingerprint, is_usable
 from backends.local.backend import StartStep
 from backends.local.mlflow_run import MlflowRun
 from digits import events
@@ -74,13 +74,11 @@ def check_cache(settings: Settings) -> None:
         def get(self, key: str) -> dict[str, Any] | None:
             try:
                 entry = json.loads(Path(self._entry_path(key)).read_bytes())
-                expected = entry.pop(_FINGERPRINT)
-                intact = fingerprint(entry, _artifacts(entry)) == expected
-            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                recorded = entry.pop(_FINGERPRINT)
+                usable = is_usable(settings, entry, _artifacts(entry), recorded)
+            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # a damaged entry
                 return None
-            if not intact or ("published" in entry and not is_published(settings, entry["published"])):
-                return None
-            return dict(self._deserialize_outputs(entry))
+            return dict(self._deserialize_outputs(entry)) if usable else None
 
     cache.LocalCache = CheckedCache
 
