@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import uvloop
 
 from digits.http import bracketed
-from digits.serving import listener as http
+from digits.serving.listener import stop_signal
+from digits.serving.sockets import bind
 from digits.settings import Settings
 from digits.store import open_store
 from web_app.endpoints import Endpoint
@@ -49,7 +50,7 @@ def serve(
 
 
 async def _serve(config: GatewayConfig, listener: socket.socket) -> None:
-    await create_listener(config).serve(listener, http.stop_signal(), DRAIN_SECONDS)
+    await create_listener(config).serve(listener, stop_signal(), DRAIN_SECONDS)
 
 
 def listen(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> socket.socket:
@@ -58,6 +59,6 @@ def listen(settings: Settings, host: str = "127.0.0.1", port: int | None = None)
     Raises:
         MissingError: the port cannot be used.
     """
-    listener = http.bind(host, settings.web_port if port is None else port, "--port or DIGITS_WEB_PORT")
+    listener = bind(host, settings.web_port if port is None else port, "--port or DIGITS_WEB_PORT")
     listener.listen()
     return listener

@@ -1,4 +1,4 @@
-"""The HTTP server of predictor and gateway: Granian (hyper) in an asyncio loop, with limits on time and memory.
+"""The HTTP server of the gateway: Granian (hyper) in an asyncio loop, with limits on time and memory.
 
 hyper parses HTTP/1.1, ends a connection that sends no request for IDLE_SECONDS, and refuses large headers. This module
 adds a deadline and limits for bodies, and a limit of the bytes that are held in memory; see also `connections`.
@@ -23,13 +23,10 @@ from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from digits.errors import MissingError
 from digits.serving.connections import MAX_CONNECTIONS, Connections
 
 JSON = ("content-type", "application/json")
 MAX_HEADER_BYTES = 64 * 1024  # hyper also limits the number of header fields, to 100
-# Bytes of a response that the kernel holds for a client that reads slowly (it doubles the number).
-SEND_BUFFER = 64 * 1024
 # Longer than an ingress's keep-alive (60 s), so that it never reuses a connection that we are closing.
 IDLE_SECONDS = 65
 BODY_SECONDS = 15.0  # in which a body must arrive
@@ -195,31 +192,6 @@ class _Server(Server):
     def _init_shared_socket(self) -> None:
         # Granian's stubs know neither these arguments nor the type of the attribute.
         self._shd = SocketHolder(self._socket.detach(), False, MAX_CONNECTIONS)  # type: ignore[assignment,call-arg]
-
-
-def bind(host: str, port: int, setting: str) -> socket.socket:
-    """Return a socket for `Listener.serve`, bound to a host and port (0: any free one); `::` includes IPv4.
-
-    Raises:
-        MissingError: the port cannot be used; the message names the `setting` that chooses another one.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if host == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Connections inherit both.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        sock.bind(address)
-    except OSError as exc:
-        raise MissingError(
-            f"port {port} on {host} cannot be used: {exc.strerror}",
-            remedy=f"stop the program that uses it (lsof -i :{port}, on Linux ss -ltnp; digits doctor lists your own), "
-            f"or set {setting}",
-        ) from exc
-    return sock
 
 
 async def stop_signal() -> None:

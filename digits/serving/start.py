@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digits.errors import MissingError
 from digits.serving.slot import LedgerWatcher, ModelSlot, load
+from digits.serving.sockets import bind
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -42,7 +41,8 @@ def run(options: Options, settings: Settings) -> None:
         ReleaseError: `model_dir` holds no intact release.
         MissingError: a port is in use.
     """
-    _check_ports(options)
+    for setting, port in (("DIGITS_PORT", options.http_port), ("DIGITS_GRPC_PORT", options.grpc_port)):
+        bind(options.host, port, setting).close()  # reports a port in use before the slow imports
     slot = ModelSlot()
     if options.model_dir:
         slot.swap(load(options.model_dir))
@@ -55,18 +55,3 @@ def run(options: Options, settings: Settings) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         Server(slot, options.name, options.host, options.http_port, options.grpc_port).start([])
-
-
-def _check_ports(options: Options) -> None:
-    for variable, port in (("DIGITS_PORT", options.http_port), ("DIGITS_GRPC_PORT", options.grpc_port)):
-        try:
-            family, kind, _, _, address = socket.getaddrinfo(options.host, port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as exc:
-            raise MissingError(
-                f"port {port} on {options.host} cannot be used: {exc.strerror}",
-                remedy=f"stop the program that uses it (lsof -i :{port}, on Linux ss -ltnp; digits doctor lists your "
-                f"own), or set {variable}",
-            ) from exc

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import uvloop
 
-from digits.serving.listener import Listener, bind
+from digits.serving.listener import Listener
+from digits.serving.sockets import bind
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from digits.errors import MissingError
 from digits.serving import connections, listener
 from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response
 from tests.helpers.http_server import http_server
@@ -372,10 +371,3 @@ def test_requests_in_flight_are_answered_when_the_server_stops(served: Listener)
         assert answers(busy, 1)[0][0] == 200
         with pytest.raises(ConnectionError):
             socket.create_connection((host, int(port)), timeout=10)
-
-
-def test_a_port_in_use_is_an_error() -> None:
-    """A port that another program uses is an error that names the setting."""
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(MissingError, match="cannot be used") as caught:
-        listener.bind("127.0.0.1", other.getsockname()[1], "DIGITS_PORT")
-    assert "DIGITS_PORT" in (caught.value.remedy or "")
