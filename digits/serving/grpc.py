@@ -19,8 +19,8 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from digits.http import bracketed
 from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large
+from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
-from digits.serving.limits import MAX_GRPC_CONNECTIONS
 from digits.serving.slot import ModelSlot
 from digits.signature import CLASS, PROBABILITIES
 

@@ -11,13 +11,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from digits.serving.connections import MAX_CONNECTIONS
+
 # Seconds in which a whole request must arrive, from its first byte (for the first request: from the connection).
 REQUEST_SECONDS = 15.0
 # Seconds in which the client must read a response; twice as long if it finished reading an earlier one meanwhile.
 RESPONSE_SECONDS = 15.0
-# Both together fit into the 1,024 file descriptors that a process usually may open; gRPC counts its own connections.
-MAX_CONNECTIONS = 512
-MAX_GRPC_CONNECTIONS = 256
 MAX_PIPELINED = 16  # requests per connection that wait for earlier responses
 # Bytes per request outside its body (headers, trailers, chunk extensions). Checked after each read, so that a request
 # may exceed it by one read.

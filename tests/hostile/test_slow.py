@@ -13,7 +13,7 @@ import time
 import grpc
 import pytest
 
-from digits.serving.limits import MAX_GRPC_CONNECTIONS
+from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.settings import Settings
 from tests.helpers.support import Predictor, until_refused
 from tests.helpers.targets import Target
