@@ -162,7 +162,7 @@ class Settings:
                 raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
             if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host"}:
                 _check_address(field.metadata["name"], value)
-            if field.name in {"namespace", "secret_name", "config_map", "kfp_service_account", "pull_secret"}:
+            if field.name in {"secret_name", "config_map", "kfp_service_account", "pull_secret"}:
                 _check_kubernetes_name(field.metadata["name"], value)
         if self.port and self.port == self.grpc_port:
             raise UsageError(f"DIGITS_PORT and DIGITS_GRPC_PORT: expected two different ports, got {self.port} twice")

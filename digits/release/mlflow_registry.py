@@ -61,7 +61,7 @@ def _own_model(client: MlflowClient, settings: Settings) -> RegisteredModel | No
 def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, Any]) -> str:
     """Log the model with its signature to a run and register it. Return the number of the registered version.
 
-    The run is not ended.
+    The registered model exists already (`ensure_model`). The run is not ended.
     """
     import mlflow
     import numpy as np
@@ -72,7 +72,6 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     def schema(tensor: Tensor) -> Any:
         return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
 
-    ensure_model(settings)
     with connect(settings) as client:
         mlflow.start_run(run_id=run_id)
         try:

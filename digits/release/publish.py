@@ -59,9 +59,7 @@ def publish_candidate(
 ) -> tuple[PublishedRelease, str]:
     """Publish a candidate and log it to the MLflow experiment. Return the release and the report as HTML."""
     version, digest = candidate.version, candidate.digest
-    mlflow_registry.ensure_model(
-        settings
-    )  # a registered model of another project is refused before anything is written
+    mlflow_registry.ensure_model(settings)  # which refuses another project's model before anything is written
     with mlflow_log.current_run(settings, experiment, version) as run_id:
         # MLflow's run names the release before the manifest names the run, so that `digits verify` always finds both.
         mlflow_log.name_release(settings, run_id, version, digest)
