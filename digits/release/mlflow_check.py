@@ -1,4 +1,4 @@
-"""What MLflow has of a release: the run that logged its manifest, and the registered version with its model.
+"""The check of a release in MLflow: the run that logged its manifest, and the registered version with its model.
 
 All functions raise MissingError as `mlflow_client.connect`.
 """

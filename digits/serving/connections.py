@@ -84,7 +84,7 @@ def _connections(port: int) -> Iterator[tuple[str, socket.socket]]:
 
 
 def _unread_bytes(connection: socket.socket) -> int:
-    """Return the number of sent bytes that the client has not received; 0 if the system does not tell."""
+    """Return the number of sent bytes that the client has not received; 0 if the system does not report it."""
     try:
         return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:  # macOS has no such call for sockets

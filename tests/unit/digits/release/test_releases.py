@@ -167,7 +167,7 @@ def test_releases_are_listed_oldest_first(finished: Finished, tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", ["nested deeply", "a named pipe"])
 def test_an_odd_manifest_is_refused(damage: str, store: FileStore, tmp_path: Path) -> None:
-    """A manifest that exhausts a parser's stack, or that nobody writes to, is refused in the store and in a folder."""
+    """A manifest that exhausts a parser, or a pipe without a writer, is refused in the store and in a folder."""
     version = small_release(store, tmp_path)
     releases.download(store, version, tmp_path / "got")
     for file in (store.root / releases.release_prefix(version) / releases.MANIFEST, tmp_path / "got/manifest.json"):
