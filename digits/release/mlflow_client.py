@@ -71,6 +71,9 @@ def check_connection(settings: Settings) -> None:
 def _create_database(path: Path) -> None:
     """Create MLflow's database whole or not at all: MLflow cannot use a database whose creation was interrupted."""
     if path.exists():
+        if not path.is_file():
+            raise OSError(f"expected a file, {path} is none")
+        path.open("rb").close()  # MLflow would repeat a failure for two minutes
         return
     import mlflow
 

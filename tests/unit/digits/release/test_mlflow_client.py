@@ -81,6 +81,16 @@ def test_a_file_that_is_not_a_database_is_refused(copied: Settings) -> None:
     assert str(copied.home) in str(refused.value)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_without_retries(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """A folder or a named pipe in the place of the database is named, and MLflow does not try it for minutes."""
+    make(tmp_path / "mlflow.db")
+    with pytest.raises(MissingError, match="expected a file") as refused:
+        mlflow_client.check_connection(Settings(home=tmp_path))
+    assert "move it away" in (refused.value.remedy or "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "request_", [mlflow_client.check_connection, lambda settings: mlflow_log.link(settings, "r")], ids=["check", "link"]
