@@ -22,8 +22,10 @@ class Verdict:
     text: str
 
 
-def judge(digits: int, probabilities: ArrayLike) -> Verdict:
+def judge(digits: int, probabilities: ArrayLike, *, doubtful: bool = False) -> Verdict:
     """Return the verdict on the answer `probabilities`, (10,) in 0..1, to a drawing with `digits` digits.
+
+    The answer is unsure if it is `doubtful` what of the picture is the digit.
 
     The thresholds were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
     (dev/bench/unsure.py). Below SURE are 0.6 to 1.5 % of the correct answers, 34 to 38 % of the wrong ones and 30 % of
@@ -36,7 +38,7 @@ def judge(digits: int, probabilities: ArrayLike) -> Verdict:
         return Verdict("several", "This looks like more than one digit.")
     values = np.asarray(probabilities, np.float64)
     best, second = (int(i) for i in np.argsort(-values, kind="stable")[:2])
-    if values[best] >= SURE:
+    if values[best] >= SURE and not doubtful:
         return Verdict("sure", f"This is {with_article(best)}.")
     if values[second] >= SECOND:
         return Verdict("unsure", f"Not sure: perhaps {with_article(best)}, perhaps {with_article(second)}.")

@@ -34,6 +34,12 @@ def test_the_verdict_follows_from_ink_and_probabilities(ink: Ink, probabilities:
     assert judge(count_digits(ink), probabilities).state == state
 
 
+def test_a_doubtful_reading_is_never_sure() -> None:
+    """The verdict is "unsure", however sure the model is, if other parts of the picture may be the digit."""
+    verdict = judge(1, [0.01] * 7 + [0.93, 0, 0], doubtful=True)
+    assert (verdict.state, verdict.text) == ("unsure", "Not sure: perhaps a 7.")
+
+
 def test_a_digit_in_pieces_is_one() -> None:
     """A drawing none of whose parts is as high as a digit has one digit, not none."""
     ink = np.zeros((100, 100), np.uint8)
