@@ -142,11 +142,11 @@ class _Gateway:
         """Recognise a drawing."""
         client = self._client(query)
         started = time.perf_counter()
-        image, digits, _ = await self._drawing(request, self.config.max_body)
+        image, digits, doubtful, _ = await self._drawing(request, self.config.max_body)
         probabilities, model = None, None
         if image.any():
             probabilities, model = await client.recognise(image)
-        verdict = judge(digits, probabilities or [0.1] * 10)
+        verdict = judge(digits, probabilities or [0.1] * 10, doubtful=doubtful)
         seconds = time.perf_counter() - started
         self.metrics.seconds.labels(client.endpoint.name).observe(seconds)
         return _json(
@@ -171,7 +171,7 @@ class _Gateway:
         release = query.get("release", "")[:100]
         if label is None or not release.isprintable():
             raise RejectedRequest(400, "expected label=0 to 9 and a printable release")
-        image, _, png = await self._drawing(request, min(MAX_STORED, self.config.max_body))
+        image, _, _, png = await self._drawing(request, min(MAX_STORED, self.config.max_body))
         record = functools.partial(
             corrections.record, store, image, label, drawing_png=png, release=release, answer=answer
         )
@@ -198,8 +198,8 @@ class _Gateway:
         del query
         return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest(self.metrics.registry))
 
-    async def _drawing(self, request: Request, max_bytes: int) -> tuple[Ink, int, bytes]:
-        """Return the 28 x 28 image of the drawing in a request's body, its number of digits, and its PNG.
+    async def _drawing(self, request: Request, max_bytes: int) -> tuple[Ink, int, bool, bytes]:
+        """Return the 28 x 28 image of the drawing in a request's body, its number of digits, its doubt, and its PNG.
 
         The drawing itself, up to MAX_PIXELS bytes, is not kept while the endpoint or the store is waited for.
 
@@ -233,9 +233,9 @@ async def _file(headers: list[tuple[str, str]], content: bytes, request: Request
     return Response(304, headers) if known else Response(200, headers, content)
 
 
-def _decode(png: bytes) -> tuple[Ink, int]:
-    ink = read_ink(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
-    return to_mnist(ink), count_digits(ink)
+def _decode(png: bytes) -> tuple[Ink, int, bool]:
+    ink, doubtful = read_ink(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
+    return to_mnist(ink), count_digits(ink), doubtful
 
 
 def _digit(query: Mapping[str, str], name: str, *, optional: bool = False) -> int | None:

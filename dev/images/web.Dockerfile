@@ -10,8 +10,8 @@ RUN python3 -m venv tools \
     && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r web.txt
 RUN cd /opt/venv/lib/python3*/site-packages && rm -rf numpy/*/tests \
-    && /opt/venv/bin/python -c "import granian.server.embed, httpx, PIL.Image, numpy, orjson, minio, uvloop, prometheus_client, \
-dotenv, click"
+    && /opt/venv/bin/python -c "import granian.server.embed, httpx, PIL.Image, cv2, numpy, orjson, minio, uvloop, \
+prometheus_client, dotenv, click"
 
 FROM libraries AS code
 COPY pyproject.toml README.md LICENSE ./

@@ -18,12 +18,16 @@ from digits.settings import Settings
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to recognise: its name, its number of digits, the image that the model receives, and its label."""
+    """A picture to recognise: its name, its number of digits, the image that the model receives, and its label.
+
+    `doubtful`: what of the picture is the digit may be wrong.
+    """
 
     name: str
     digits: int
     image: Images
     label: int | None = None
+    doubtful: bool = False
 
 
 def is_number(name: str) -> bool:
@@ -39,8 +43,8 @@ def read_file(name: str) -> Picture:
     """
     if not Path(name).is_file():
         raise UsageError(f"no file {name!r}", remedy="give a picture file, or the number of a test image")
-    ink = read_ink(Path(name))
-    return Picture(name, count_digits(ink), to_mnist(ink))
+    ink, doubtful = read_ink(Path(name))
+    return Picture(name, count_digits(ink), to_mnist(ink), doubtful=doubtful)
 
 
 def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:

@@ -27,8 +27,8 @@ BLOCKS = " ▀▄█"
 def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
     """Recognise PICTURES with the deployed model.
 
-    A picture is a PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file, or the number of a test image of the data set that the
-    model was trained on.
+    A picture is a PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file that shows one digit, or the number of a test image of
+    the data set that the model was trained on. A photo or scan may show edges, rules, shadows and a table, too.
 
     \b
     digits predict photo.png scan.jpg
@@ -45,7 +45,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     answer = client.predict(endpoint, np.stack([picture.image for picture in ordered]), token=settings.endpoint_token)
     rows: list[dict[str, Any]] = []
     for name, picture, digit, shares in zip(pictures, ordered, answer.classes, answer.probabilities, strict=True):
-        verdict = judge(picture.digits, shares)
+        verdict = judge(picture.digits, shares, doubtful=picture.doubtful)
         row = {
             "picture": name,
             "class": None if verdict.state == "empty" else int(digit),

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from digits.data import corrections
 from digits.data.pictures import read_ink
@@ -57,6 +57,18 @@ def test_two_digits_are_several(gateway: httpx.Client) -> None:
     """Two digits next to each other give the verdict several, even if the model is sure."""
     two = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240)])
     assert recognise(gateway, two).json()["verdict"]["state"] == "several"
+
+
+def test_a_picture_that_may_show_another_digit_is_unsure(gateway: httpx.Client) -> None:
+    """Two digits on opaque paper, one above the other, give the verdict unsure, even if the model is sure."""
+    picture, file = Image.new("L", (400, 400), 230), io.BytesIO()
+    for top in (40, 230):
+        ImageDraw.Draw(picture).line([(140, top), (250, top), (180, top + 130)], fill=40, width=10)
+    picture.save(file, "PNG")
+    assert recognise(gateway, file.getvalue()).json()["verdict"] == {
+        "state": "unsure",
+        "text": "Not sure: perhaps a 3.",
+    }
 
 
 def test_only_configured_endpoints_are_used(gateway: httpx.Client) -> None:
@@ -117,9 +129,9 @@ def test_a_drawing_is_not_kept_while_the_endpoint_is_waited_for(
     drawings: list[weakref.ref[Any]] = []
 
     def remembered(*arguments: Any, **options: Any) -> Any:
-        ink = read_ink(*arguments, **options)
-        drawings.append(weakref.ref(ink))
-        return ink
+        reading = read_ink(*arguments, **options)
+        drawings.append(weakref.ref(reading.ink))
+        return reading
 
     monkeypatch.setattr("web_app.gateway.read_ink", remembered)
     kept: list[bool] = []

@@ -63,7 +63,7 @@ def test_an_unexpected_error_is_answered_and_counted(
 ) -> None:
     """An unexpected exception gives a JSON 500 with the security headers; it is logged and counted."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("an unexpected error")
 
     with monkeypatch.context() as patched:

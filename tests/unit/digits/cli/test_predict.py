@@ -12,7 +12,7 @@ from digits.data.dataset import Dataset
 from digits.evaluation.verdict import with_article
 from digits.settings import Settings
 from tests.helpers.command import Digits
-from tests.helpers.drawings import enlarge
+from tests.helpers.drawings import SEVEN, draw, enlarge
 from tests.helpers.support import Finished, Predictor, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
@@ -48,15 +48,19 @@ def test_a_picture_is_recognised(
 def test_a_picture_without_a_single_digit_is_reported(
     digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path
 ) -> None:
-    """A blank picture is empty and two digits are unsure, as on the page, whatever the model answers."""
+    """A blank picture is empty and several digits are unsure, as on the page, whatever the model answers."""
     test = Dataset.load(finished.folder / "test.npz")
     Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
     Image.fromarray(enlarge(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
+    above = draw(SEVEN, side=400, pen=9, at=(0.3, 0.05), size=0.4) + draw(
+        SEVEN, side=400, pen=9, at=(0.3, 0.55), size=0.4
+    )
+    Image.fromarray(235 - above // 2).save(tmp_path / "above.png")
     result = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png")
     assert result.out.startswith("blank.png is empty\n")
     assert "two.png: not sure: this looks like more than one digit   (" in result.out
-    answer = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png", "--json").json
-    assert [row["verdict"] for row in answer["predictions"]] == ["empty", "several"]
+    answer = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png", "above.png", "--json").json
+    assert [row["verdict"] for row in answer["predictions"]] == ["empty", "several", "unsure"]
     assert answer["predictions"][0]["class"] is None
 
 

@@ -27,7 +27,7 @@ def test_ink_is_found_on_any_background(style: str) -> None:
         shown = Image.fromarray((220 - ink * 0.6).astype(np.uint8))
     elif style == "palette":
         shown = shown.convert("P")
-    assert similarity(read_ink(png(shown)), ink) > 0.99
+    assert similarity(read_ink(png(shown)).ink, ink) > 0.99
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
@@ -37,7 +37,7 @@ def test_a_photo_is_rotated_by_its_exif_data(kind: str, orientation: int, turns:
     ink, exif, file = draw(SEVEN), Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Orientation] = orientation
     Image.fromarray(np.rot90(255 - ink, turns)).save(file, kind, exif=exif)
-    assert similarity(read_ink(file), ink) > 0.99
+    assert similarity(read_ink(file).ink, ink) > 0.99
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nothing", b"MM\0*\0"])
@@ -45,7 +45,7 @@ def test_damaged_exif_data_is_ignored(exif: bytes) -> None:
     """A picture with unreadable EXIF data can be read."""
     ink, file = draw(SEVEN), io.BytesIO()
     Image.fromarray(255 - ink).save(file, "PNG", exif=exif)
-    assert similarity(read_ink(file), ink) > 0.99
+    assert similarity(read_ink(file).ink, ink) > 0.99
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "i4", "f4"])
@@ -56,9 +56,9 @@ def test_a_scan_of_more_than_8_bits_is_read(dtype: str, white: int) -> None:
     for shown in (ink, np.zeros_like(ink)):
         file = io.BytesIO()
         Image.fromarray(((255 - shown) * (white / 255)).astype(dtype)).save(file, "TIFF")
-        assert np.abs(read_ink(file).astype(int) - shown).max() <= 1
+        assert np.abs(read_ink(file).ink.astype(int) - shown).max() <= 1
     Image.fromarray(np.zeros((9, 9), dtype)).save(file := io.BytesIO(), "TIFF")
-    assert not read_ink(file).any()
+    assert not read_ink(file).ink.any()
 
 
 def test_uneven_paper_has_no_ink() -> None:
@@ -67,13 +67,13 @@ def test_uneven_paper_has_no_ink() -> None:
     ink = draw(SEVEN)
     shade = 200 + 20 * np.linspace(0, 1, 280)[:, None] + random.normal(0, 3, ink.shape)
     photo = np.clip(shade - ink * 0.6, 0, 255).astype(np.uint8)
-    assert similarity(to_mnist(read_ink(png(Image.fromarray(photo)))), to_mnist(ink)) > 0.95
+    assert similarity(to_mnist(read_ink(png(Image.fromarray(photo))).ink), to_mnist(ink)) > 0.95
 
 
 def test_an_empty_sheet_has_no_ink() -> None:
     """White, black or transparent paper without a drawing has no ink."""
     for colour in ("white", "black", (0, 0, 0, 0)):
-        assert not read_ink(png(Image.new("RGBA", (50, 50), colour))).any()
+        assert not read_ink(png(Image.new("RGBA", (50, 50), colour))).ink.any()
 
 
 def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:

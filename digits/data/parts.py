@@ -1,0 +1,116 @@
+"""Connected parts of a picture's ink, and how much each looks like a digit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.data.preprocessing import Ink
+from digits.data.rules import Mask, thickness
+
+_SEED = 0.08  # least longer side of a digit, of the picture's longer side
+_LIKENESS = 0.15  # least likeness of a digit
+
+
+@dataclass(frozen=True)
+class Part:
+    """A connected part of the ink: its number, rectangle, area and score as a digit, 0 if it cannot be one.
+
+    `flat`: a level stroke. `solid`: a spot, an area or a frame.
+    """
+
+    number: int
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    score: float
+    flat: bool
+    solid: bool
+
+    @property
+    def size(self) -> int:
+        """Return the longer side."""
+        return max(self.width, self.height)
+
+    def inside(self, mask: Mask) -> bool:
+        """Return whether the part does not touch the border of the mask, in which it was found."""
+        height, width = mask.shape
+        return self.x > 1 and self.y > 1 and self.x + self.width < width - 1 and self.y + self.height < height - 1
+
+    def under(self, top: int, bottom: int) -> bool:
+        """Return whether the part is a level stroke under a digit, which the bar of a 7 and the top of a 5 are not."""
+        return self.flat and self.y + self.height / 2 > bottom - 0.1 * (bottom - top)
+
+    def distance(self, x0: int, y0: int, x1: int, y1: int) -> float:
+        """Return the distance of the rectangle from another one."""
+        return float(
+            np.hypot(max(x0 - self.x - self.width, self.x - x1, 0), max(y0 - self.y - self.height, self.y - y1, 0))
+        )
+
+
+class Light(NamedTuple):
+    """A picture with dark ink, the paper around it, the ink's strength in 0..255, and the widest stroke."""
+
+    dark: Ink
+    paper: Ink
+    strength: NDArray[np.float32]
+    widest: float
+
+
+def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], light: Light) -> Part:
+    """Return a connected part with its score: 0 if it cannot be a digit, more for a large, strong, central one."""
+    x, y, width, height, area = (int(v) for v in stats)
+    own = np.where(numbers[y : y + height, x : x + width] == number, np.uint8(255), np.uint8(0))
+    size, thick = max(width, height), thickness(own)
+    outline = max(cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
+    _, sides, _ = cv2.minAreaRect(outline)
+    long, short = max(sides), min(sides)
+    flat = width > 3 * height or (long > 4 * short and width > 2 * height)
+    rectangle = short > 0.35 * long and cv2.contourArea(outline) > 0.9 * long * short
+    frame = rectangle and (area > 0.5 * width * height or size > 6 * thick)
+    solid = thick > 0.5 * size or frame
+    score = 0.0
+    if size >= _SEED * max(numbers.shape) and not (flat or solid):
+        likeness = _likeness(own, x, y, thick, light)
+        score = size * likeness if likeness > _LIKENESS else 0.0
+    return Part(number, x, y, width, height, area, score, flat, solid)
+
+
+def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
+    """Return how likely a part at (x, y) is a digit, from 0 to 1.3: by its strength, place, width and edges."""
+    (height, width), (rows, columns) = own.shape, light.dark.shape
+    images = (light.strength, light.dark, light.paper)
+    power, ink, paper = (float(np.median(image[y : y + height, x : x + width][own > 0])) for image in images)
+    size, middle = max(width, height), np.hypot((x + width / 2) / columns - 0.5, (y + height / 2) / rows - 0.5)
+    result = (0.3 + min(power, 255) / 255) * (1 - 0.5 * float(middle))
+    result *= min(1.0, max(0.0, 1.6 - 3 * thick / size), max(0.0, 2.4 - 4 * thick / light.widest))
+    left, top, right, bottom = x <= 1, y <= 1, x + width >= columns - 1, y + height >= rows - 1
+    if (left and right) or (top and bottom):
+        return 0.0
+    if left or top or right or bottom:
+        result *= 0.25
+    # The gaps between strokes are parts of the other polarity, but beyond the strokes around them is no paper.
+    dark, outside = _surroundings(light.dark, np.full_like(own, 255), x, y, max(3, size // 8))
+    if (outside == 0).any():
+        result *= min(1.0, 2 * float(np.mean(dark[outside == 0] > (ink + paper) / 2)))
+    # A stroke has an edge everywhere; a part of a wide area ends where the closing's square does.
+    dark, wide = _surroundings(light.dark, own, x, y, 4)
+    ring = cv2.dilate(wide, np.ones((7, 7), np.uint8)) > cv2.dilate(wide, np.ones((3, 3), np.uint8))
+    rise = cv2.subtract(dark, cv2.erode(dark, np.ones((9, 9), np.uint8)))
+    edges = float(np.mean(rise[ring] > 0.3 * (paper - ink))) if ring.any() else 1.0
+    return float(result * min(1.0, max(0.0, (edges - 0.45) / 0.4)))
+
+
+def _surroundings(image: Ink, own: Mask, x: int, y: int, reach: int) -> tuple[Ink, Mask]:
+    """Return the part of an image within `reach` of a part's rectangle at (x, y), and the part's mask in it."""
+    top, left = max(0, y - reach), max(0, x - reach)
+    near = image[top : y + own.shape[0] + reach, left : x + own.shape[1] + reach]
+    wide = np.zeros_like(near)
+    wide[y - top : y - top + own.shape[0], x - left : x - left + own.shape[1]] = own
+    return near, wide

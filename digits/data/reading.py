@@ -1,0 +1,176 @@
+"""The ink of one digit in a picture that shows other things too: edges, rules, boxes, shadows, holes, other strokes.
+
+A morphological closing of the picture with a square that no stroke can hold gives the paper around each stroke, also in
+a shadow and beside a dark table (black-hat transform: Serra, Image Analysis and Mathematical Morphology, 1982). What
+differs from it are strokes, dark on light, or light on dark for the negative. They are binarised at two levels, long
+straight lines are removed, and the connected part that looks most like a digit is kept with the parts near it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.data.parts import Light, examine
+from digits.data.preprocessing import FIELD, Ink
+from digits.data.rules import Mask, cut, find_rules, without_bars, without_underline
+
+SIDE = 448  # longer side in pixels at which a picture is analysed
+MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
+_KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
+_REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
+_RIVAL = 0.6  # a second digit has at least this share of the first one's score
+_NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
+_CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
+_PARTS = 80  # greatest number of parts that are examined; the largest
+
+
+class Reading(NamedTuple):
+    """The ink of a picture, uint8 (height, width) from 0 (paper) to 255, and whether it may not be the digit's."""
+
+    ink: Ink
+    doubtful: bool = False
+
+
+class _Candidate(NamedTuple):
+    """A digit that may be the picture's.
+
+    Attributes:
+        score: the higher, the more likely.
+        strength: the picture's ink in 0..255.
+        mask: the digit, and the others if it is doubtful.
+        doubtful: whether other parts are about as likely.
+        alone: whether all parts are digits.
+    """
+
+    score: float
+    strength: NDArray[np.float32]
+    mask: Mask
+    doubtful: bool
+    alone: bool
+
+
+def read(level: NDArray[np.uint8]) -> Reading:
+    """Return the ink of the digit in a picture, uint8 (height, width), dark on light or light on dark.
+
+    A drawing without anything else, and any picture of MNIST's size, gives its difference to the border unchanged.
+    Otherwise the ink has at most SIDE pixels on a side. A picture without a digit gives no ink.
+    """
+    plain = difference_to_border(level)
+    if max(level.shape) <= 2 * FIELD * _pixel(level):
+        return Reading(plain)
+    if drawn := _find_drawn(plain):
+        return Reading(plain, drawn.doubtful)
+    scale = min(1.0, SIDE / max(level.shape))
+    height, width = (max(1, round(side * scale)) for side in level.shape)
+    small = without_bars(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA))
+    dark, light = (max(_candidates(small, n), key=lambda c: c.score, default=None) for n in (False, True))
+    # Most ink is dark, and a shadow's edge beside a stroke encloses a light part that looks like one.
+    scores = [dark.score if dark else 0.0, _NEGATIVE * light.score if light else 0.0]
+    best = light if scores[1] > scores[0] else dark
+    if best is None:
+        return Reading(np.zeros_like(level))
+    mask, underlined = without_underline(best.mask)
+    doubtful = best.doubtful or underlined or min(scores) > _CLOSE * max(scores)
+    peak = float(np.percentile(best.strength[mask > 0], 75))
+    soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3), 0).astype(np.float32) / 255
+    ink = np.clip((best.strength / peak - 0.2) / 0.7, 0, 1) * soft
+    return Reading((ink * 255).round().astype(np.uint8), doubtful)
+
+
+def _pixel(level: NDArray[np.uint8]) -> int:
+    """Return the side of the squares that a picture consists of, if a smaller one was enlarged pixel by pixel, or 1."""
+    changes = [
+        np.flatnonzero((level[1:] != level[:-1]).any(axis=1)),
+        np.flatnonzero((level[:, 1:] != level[:, :-1]).any(axis=0)),
+    ]
+    return int(np.gcd.reduce(np.concatenate([*changes, np.array(level.shape) - 1]) + 1))
+
+
+def difference_to_border(level: NDArray[np.uint8]) -> Ink:
+    """Return the difference of each pixel to the median of the border, from 0 (paper) to 255."""
+    values = level.astype(np.float32)
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    ink = np.abs(values - np.median(border))
+    strongest = float(ink.max())
+    if strongest < MIN_CONTRAST:
+        return np.zeros(ink.shape, np.uint8)
+    # The paper of a scan is uneven, so differences as large as those along the border count as paper.
+    paper = float(np.abs(border - np.median(border)).max())
+    paper = min(1.5 * paper, 0.5 * strongest)
+    result: Ink = np.clip((ink - paper) * (255 / (strongest - paper)), 0, 255).round().astype(np.uint8)
+    return result
+
+
+def _find_drawn(ink: Ink) -> _Candidate | None:
+    """Return the digits of a drawing that shows nothing else, on paper that is even as no camera shows it, or None."""
+    if np.mean(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]) > 0) > 0.1:
+        return None
+    mask = cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1]
+    light = Light(255 - ink, np.full_like(ink, 255), ink.astype(np.float32), max(ink.shape))
+    found = _choose(light, mask)
+    if found is None or not found.alone:
+        return None
+    mask, underlined = without_underline(found.mask)
+    if underlined or mask is not found.mask:
+        return None
+    reach = 2 * (max(cv2.boundingRect(found.mask)[2:]) // 5) + 1
+    stray = ink[cv2.dilate(found.mask, np.ones((reach, reach), np.uint8)) == 0]
+    return None if stray.any() else found
+
+
+def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
+    """Return the digits found in one polarity at the levels that separate ink from paper, and dark ink from faint."""
+    dark = 255 - level if negative else level
+    if min(level.shape) > 100:
+        dark = cv2.medianBlur(dark, 3)
+    side = max(3, int(_KERNEL * float(np.sqrt(level.size)))) | 1
+    paper = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    hat = (paper - dark).astype(np.float32)
+    # Ink takes away a share of the light, so that it is as strong in a shadow; in the dark, noise would be, too.
+    strength = hat * (255 / np.maximum(paper.astype(np.float32), 60))
+    low = max(MIN_CONTRAST, 3 * float(np.percentile(strength[::3, ::3], 25)))  # noise lies below the closing, too
+    if strength.max() < low:
+        return []
+    above = strength[strength > low]
+    split, _ = cv2.threshold(np.clip(above, 0, 255).astype(np.uint8).reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
+    found, lines = [], None
+    for at in (low + 0.35 * (min(split, 255) - low), max(split, low)):
+        mask = np.where(strength > at, np.uint8(255), np.uint8(0))
+        if lines is None:
+            lines = find_rules(mask)
+        candidate = _choose(Light(dark, paper, strength, side), cut(mask, lines))
+        if candidate:
+            found.append(candidate)
+    return found
+
+
+def _choose(light: Light, mask: Mask) -> _Candidate | None:
+    """Return the digit among the connected parts of a mask, with the parts that belong to it."""
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    order = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:_PARTS]
+    parts = [examine(int(n), stats[n], numbers, light) for n in order]
+    digits = sorted((p for p in parts if p.score > 0), key=lambda p: -p.score)
+    if not digits:
+        return None
+    seed = digits[0]
+    x0, y0, x1, y1 = seed.x, seed.y, seed.x + seed.width, seed.y + seed.height
+    members, waiting = [seed], [p for p in parts if p is not seed and not p.solid]
+    while True:
+        reach = _REACH * max(x1 - x0, y1 - y0)
+        near = [p for p in waiting if p.distance(x0, y0, x1, y1) <= reach and p.size < 1.2 * seed.size]
+        near = [p for p in near if p.area >= 0.01 * seed.area and not p.under(y0, y1) and p.inside(mask)]
+        if not near:
+            break
+        members += near
+        waiting = [p for p in waiting if p not in near]
+        x0, y0 = min(x0, *(p.x for p in near)), min(y0, *(p.y for p in near))
+        x1, y1 = max(x1, *(p.x + p.width for p in near)), max(y1, *(p.y + p.height for p in near))
+    rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
+    others = [p for p in parts if p not in members and p not in rivals]
+    alone = all(p.area < 0.05 * seed.area and not p.distance(x0, y0, x1, y1) for p in others)
+    chosen = np.isin(numbers, [p.number for p in members + rivals])
+    return _Candidate(seed.score, light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals), alone)

@@ -1,0 +1,114 @@
+"""What is straight in a picture and not the digit: ruled and squared paper, tables, boxes, underlines, a scan's bars.
+
+A line is what an opening with a long thin rectangle leaves of the ink's mask, sheared by each slope.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.uint8]  # (height, width), 0 or 255
+
+UNDER = 0.15  # least length of an underline on both sides of what stands on it, of its own length
+RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
+
+
+def find_rules(mask: Mask) -> Mask:
+    """Return the level and upright lines longer than a digit's strokes, tilted by up to 6 degrees."""
+    height, width = mask.shape
+    found = [_level_lines(mask, RULE * width), _level_lines(np.ascontiguousarray(mask.T), RULE * height).T]
+    thick = max(5, min(height, width) // 20)
+    solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, thick), np.uint8))
+    counts = [0, 0]
+    through = np.zeros_like(mask)
+    for axis, lines in enumerate(found):
+        lines &= ~solid
+        _, numbers, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
+        start, side = stats[1:, axis], stats[1:, 2 + axis]
+        whole = side >= 0.8 * RULE * mask.shape[1 - axis]
+        counts[axis] = int(whole.sum())
+        ends = (start <= 0.06 * mask.shape[1 - axis]) & (start + side >= 0.94 * mask.shape[1 - axis])
+        through |= np.isin(numbers, 1 + np.flatnonzero(ends)).astype(np.uint8) * 255
+    # A single line within the picture may be a 1 or the bar of a 7; a box has two of each direction, rules are many.
+    for axis, lines in enumerate(found):
+        if counts[axis] > 2 or min(counts) > 1:
+            through |= lines
+    return through
+
+
+def _level_lines(mask: Mask, length: float) -> Mask:
+    """Return the straight parts of a mask that are level, tilted by up to 6 degrees, and have at least a length."""
+    rows, columns = mask.shape
+    step = max(1, columns // 100)  # a hundred columns suffice, and cost less
+    short = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((1, 2 * step - 1), np.uint8))
+    short = cv2.resize(short, (max(1, columns // step), rows), interpolation=cv2.INTER_AREA)
+    short = cv2.threshold(short, 100, 255, cv2.THRESH_BINARY)[1]
+    reach = max(2, int(length / step))
+    found = np.zeros_like(short)
+    for slope in np.linspace(-0.1, 0.1, 25) * step:
+        shear = np.array([[1, 0, 0], [slope, 1, -slope * short.shape[1] / 2]], np.float64)
+        level = cv2.warpAffine(short, shear, short.shape[::-1], flags=cv2.INTER_NEAREST)
+        if cv2.reduce(level, 1, cv2.REDUCE_AVG).max() >= 230 * reach / short.shape[1]:
+            level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, reach), np.uint8))
+            found |= cv2.warpAffine(level, shear, short.shape[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+    result: Mask = cv2.resize(found, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    return result
+
+
+def cut(mask: Mask, lines: Mask) -> Mask:
+    """Remove lines from a mask, but not the strokes that cross them."""
+    if not lines.any():
+        return mask
+    wide = cv2.dilate(lines, np.ones((3, 3), np.uint8))
+    kept = mask & ~wide
+    reach = min(2 * int(thickness(lines)) + 3, 21)  # the cost grows with its square
+    bridged = cv2.morphologyEx(kept, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    result: Mask = kept | (bridged & mask & wide)
+    return result
+
+
+def without_underline(mask: Mask) -> tuple[Mask, bool]:
+    """Remove a level line at the foot of a digit that touches it, and return whether it may be the digit's own foot.
+
+    The line is an underline if it is longer than what stands on it, on both sides: the foot of a 2 is not.
+    """
+    x, y, width, height = cv2.boundingRect(mask)
+    own = mask[y : y + height, x : x + width]
+    lines = _level_lines(own, 0.5 * width)
+    lines[: int(0.7 * height)] = 0
+    if not lines.any():
+        return mask, False
+    rows, columns = np.nonzero(lines)
+    (slope, offset), left, right = np.polyfit(columns, rows, 1), columns.min(), columns.max()
+    below = np.arange(height)[:, None] - (slope * np.arange(width) + offset)  # distance of each pixel from the line
+    half = 0.5 * len(rows) / (right - left + 1) + 1.5
+    standing = own & np.where((below < -half) & (below > -half - 4), np.uint8(255), np.uint8(0))
+    touching = np.flatnonzero(standing.any(axis=0))
+    if not len(touching):
+        return mask, False
+    free = min(touching[0] - left, right - touching[-1]) / (right - left)
+    if free < UNDER / 3:
+        return mask, False
+    result = np.zeros_like(mask)
+    result[y : y + height, x : x + width] = cut(own, np.where(abs(below) <= half - 1, own, np.uint8(0)))
+    return (result, free < 1.5 * UNDER) if free >= UNDER else (mask, True)
+
+
+def without_bars(level: Mask) -> Mask:
+    """Cover each dark bar along the border, as a scanner leaves, with the paper next to it."""
+    result, paper = level.copy(), float(np.median(level))
+    for turn in range(4):
+        side, covered = np.rot90(level, turn), np.rot90(result, turn)
+        bright = np.percentile(side[: max(4, len(side) // 6)], 90, axis=1)
+        end = int(np.argmin(bright < 0.5 * paper))  # 0 without a bar, and if it is no bar but an area
+        if end and end + 2 < len(bright) and bright[end + 2] > 0.75 * paper:
+            covered[: end + 2] = np.median(side[end + 2])
+    return result
+
+
+def thickness(mask: Mask) -> float:
+    """Return the greatest thickness of the strokes in pixels."""
+    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    return 2 * float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())

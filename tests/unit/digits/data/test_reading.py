@@ -1,0 +1,242 @@
+"""Finding the ink of one digit in a picture that shows other things too."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from digits.data.pictures import read_ink
+from digits.data.preprocessing import Ink, to_mnist
+from digits.data.reading import difference_to_border, read
+from tests.helpers.drawings import ONE, SEVEN, Line, draw, similarity
+from tests.helpers.support import ROOT
+
+SIDE = 400
+SHARED = ROOT.parent / "shared"
+TWO: list[Line] = [[(0.2, 0.3), (0.3, 0.12), (0.6, 0.1), (0.75, 0.3), (0.2, 0.85), (0.85, 0.82)]]
+FIVE: list[Line] = [
+    [(0.3, 0.1), (0.28, 0.45), (0.6, 0.42), (0.75, 0.65), (0.55, 0.88), (0.25, 0.85)],
+    [(0.3, 0.1), (0.7, 0.08)],
+]
+Sheet = NDArray[np.uint8]
+
+
+def written(lines: list[Line]) -> Ink:
+    return draw(lines, side=SIDE, pen=9, at=(0.27, 0.27), size=0.46)
+
+
+def photo(sheet: NDArray[np.float32]) -> Sheet:
+    noise = np.random.default_rng(0).normal(0, 2, sheet.shape)
+    return np.clip(cv2.GaussianBlur(sheet, (0, 0), 0.7) + noise, 0, 255).astype(np.uint8)
+
+
+def lines_at(sheet: Sheet, axis: int, places: list[int], level: int, width: int) -> None:
+    for at in places:
+        ends = ((0, at), (SIDE - 1, at + 6)) if axis == 0 else ((at, 0), (at - 6, SIDE - 1))
+        cv2.line(sheet, *ends, level, width)
+
+
+def ruled(sheet: Sheet) -> None:
+    lines_at(sheet, 0, list(range(30, SIDE, 70)), 110, 2)
+
+
+def squared(sheet: Sheet) -> None:
+    lines_at(sheet, 0, list(range(20, SIDE, 60)), 130, 2)
+    lines_at(sheet, 1, list(range(35, SIDE, 60)), 130, 2)
+
+
+def box(sheet: Sheet) -> None:
+    cv2.rectangle(sheet, (70, 75), (340, 335), 40, 3)
+
+
+def cell(sheet: Sheet) -> None:
+    cv2.line(sheet, (6, 0), (7, SIDE), 40, 4)
+    cv2.line(sheet, (0, 8), (SIDE, 7), 40, 4)
+
+
+def cell_edges(sheet: Sheet) -> None:
+    cv2.rectangle(sheet, (1, 1), (SIDE - 2, SIDE - 2), 30, 5)
+
+
+def bar(sheet: Sheet) -> None:
+    sheet[:, :16] = 15
+
+
+def table(sheet: Sheet) -> None:
+    cv2.fillPoly(sheet, [np.array([(0, 345), (SIDE, 385), (SIDE, SIDE), (0, SIDE)])], 60)
+
+
+def desk(sheet: Sheet) -> None:
+    inner = cv2.resize(sheet, (300, 300), interpolation=cv2.INTER_AREA)
+    sheet[:] = 70
+    sheet[50:350, 50:350] = inner
+
+
+def neighbour(sheet: Sheet) -> None:
+    cv2.line(sheet, (386, 120), (399, 220), 60, 8)
+
+
+def hole(sheet: Sheet) -> None:
+    cv2.circle(sheet, (30, 210), 18, 60, -1)
+
+
+def specks(sheet: Sheet) -> None:
+    for x, y in np.random.default_rng(1).integers(10, SIDE - 10, (12, 2)).tolist():
+        cv2.circle(sheet, (x, y), 2, 30, -1)
+
+
+def underline(sheet: Sheet) -> None:
+    cv2.line(sheet, (100, 345), (310, 340), 60, 7)
+
+
+def shadow(sheet: Sheet) -> None:
+    mask = np.zeros_like(sheet)
+    cv2.fillPoly(mask, [np.array([(0, 0), (330, 0), (60, SIDE), (0, SIDE)])], 255)
+    sheet[:] = (sheet * (1 - 0.5 * (mask / 255.0))).astype(np.uint8)
+
+
+def light(sheet: Sheet) -> None:
+    sheet[:] = (sheet * np.linspace(1, 0.4, SIDE)[None]).astype(np.uint8)
+
+
+def negative(sheet: Sheet) -> None:
+    sheet[:] = 255 - sheet
+
+
+def plot(sheet: Sheet) -> None:
+    inner = cv2.resize(255 - sheet, (230, 230), interpolation=cv2.INTER_AREA)
+    sheet[:] = 255
+    sheet[80:310, 90:320] = inner
+
+
+EMPTY = [ruled, squared, box, cell, bar, table, desk, hole, specks, shadow, light]
+KINDS = [ruled, squared, box, cell, cell_edges, bar, table, desk, neighbour, hole, specks, underline, shadow, light]
+KINDS += [negative, plot]
+
+
+def scene(ink: Ink, kind: Callable[[Sheet], None]) -> Sheet:
+    """Return a photo of ink on a sheet of a kind."""
+    sheet = (235 - ink * 0.7).astype(np.uint8)
+    kind(sheet)
+    return photo(sheet.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_the_digit_is_found(kind: Callable[[Sheet], None]) -> None:
+    """The model receives nearly the same image as of the drawing alone, whatever else the picture shows."""
+    for lines in (TWO, SEVEN, FIVE):
+        found = read(scene(written(lines), kind))
+        assert similarity(to_mnist(found.ink), to_mnist(written(lines))) > 0.85
+        assert not found.doubtful
+
+
+@pytest.mark.parametrize("kind", EMPTY, ids=lambda kind: kind.__name__)
+def test_an_empty_sheet_has_no_ink(kind: Callable[[Sheet], None]) -> None:
+    """A sheet without a digit has no ink, whatever else the picture shows."""
+    assert not read(scene(np.zeros((SIDE, SIDE), np.uint8), kind)).ink.any()
+
+
+def test_a_straight_digit_is_not_taken_for_a_rule() -> None:
+    """A 1 stays where a table's edges are removed."""
+    assert similarity(to_mnist(read(scene(written(ONE), cell)).ink), to_mnist(written(ONE))) > 0.85
+
+
+def test_a_digit_may_touch_a_dark_bar() -> None:
+    """A digit whose foot ends at the dark bar of a scanner is read."""
+    ink = draw(SEVEN, side=SIDE, pen=9, at=(0.27, 0.5), size=0.5)
+    found = read(scene(ink, lambda sheet: sheet[378:].fill(15)))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+
+
+@pytest.mark.parametrize("lines", [SEVEN, FIVE], ids=["seven", "five"])
+def test_an_underline_may_touch_the_digit(lines: list[Line]) -> None:
+    """A line under the digit that is longer on both sides is removed, also where the digit stands on it."""
+    ink = written(lines)
+    foot = int(np.flatnonzero(ink.any(axis=1))[-1])
+    found = read(scene(ink, lambda sheet: cv2.line(sheet, (95, foot), (300, foot + 3), 70, 7)))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+
+
+def test_the_foot_of_a_two_is_kept() -> None:
+    """A level stroke that the digit does not stand on, but ends with, belongs to it and is not doubtful."""
+    ink = written(TWO)
+    found = read(photo(235 - ink * 0.7))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.95
+    assert not found.doubtful
+
+
+def test_a_line_that_may_be_the_foot_is_doubtful() -> None:
+    """A line at the foot of a 7 that extends only a little beyond it may be a 2 or an underlined 7."""
+    stroke: list[Line] = [[(0.2, 0.12), (0.75, 0.1), (0.3, 0.9)], [(0.2, 0.9), (0.95, 0.9)]]
+    assert read(photo(235 - written(stroke) * 0.7)).doubtful
+
+
+def test_two_digits_are_doubtful() -> None:
+    """Of two digits on a sheet, one above the other, neither is chosen."""
+    two = draw(TWO, side=SIDE, pen=8, at=(0.3, 0.08), size=0.36)
+    seven = draw(SEVEN, side=SIDE, pen=8, at=(0.3, 0.55), size=0.36)
+    assert read(photo(235 - np.maximum(two, seven) * 0.7)).doubtful
+
+
+def test_dark_and_light_ink_are_doubtful() -> None:
+    """If a picture shows a digit in dark and one in light ink, neither is sure."""
+    dark, light = (draw(lines, side=SIDE, pen=9, at=(x, 0.3), size=0.4) for lines, x in ((TWO, 0.05), (SEVEN, 0.55)))
+    assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_clean_drawing_is_not_changed(size: int, negative: bool) -> None:
+    """MNIST's images, in their own size or enlarged, give the difference to the border, bit for bit."""
+    images = [to_mnist(draw(lines)) for lines in (TWO, SEVEN, FIVE, ONE)]
+    if (file := SHARED / "mnist" / "t10k-images-idx3-ubyte.gz").exists():
+        every = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
+        images = list(every[::10] if size > 1 else every)  # some have specks, or parts that are apart
+    for image in images:
+        level = np.kron(image, np.ones((size, size), np.uint8))
+        level = level if negative else 255 - level
+        assert np.array_equal(read(level).ink, difference_to_border(level))
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000), (10_000, 100), (2, 10_000)])
+@pytest.mark.parametrize("content", ["noise", "dots", "stripes"])
+def test_any_picture_costs_little(shape: tuple[int, int], content: str) -> None:
+    """A picture of a million pixels takes a bounded time, also if it consists of as many parts as possible."""
+    level = np.full(shape, 255, np.uint8)
+    if content == "noise":
+        level = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    elif content == "dots":
+        level[::3, ::2] = 0
+        level[0, 1] = 128
+    else:
+        level[:, ::2] = 0
+        level[:3, :5] = 7
+    started = time.process_time()
+    read(level)
+    assert time.process_time() - started < 2  # 0.05 to 0.16 s on a machine without other work
+
+
+CASES = sorted((SHARED / "cases" / "pictures").glob("*-*.*g"))
+
+
+@pytest.fixture(scope="module")
+def plainest() -> dict[str, Ink]:
+    """Return the images of the two digits that the shared pictures show, from the plainest pictures."""
+    return {digit: to_mnist(read_ink(CASES[0].with_name(f"specks-{digit}.jpg")).ink) for digit in "27"}
+
+
+@pytest.mark.skipif(not CASES, reason="needs the pictures in ../shared/cases/pictures")
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
+def test_the_shared_cases_are_read(file: Path, plainest: dict[str, Ink]) -> None:
+    """Each picture of ../shared/cases/pictures gives nearly the same image of its digit, a 7 or a 2."""
+    image = to_mnist(read_ink(file).ink)
+    likeness = {digit: similarity(image, other) for digit, other in plainest.items()}
+    assert max(likeness, key=likeness.__getitem__) == file.stem[-1]
+    assert likeness[file.stem[-1]] > 0.8
