@@ -14,6 +14,7 @@ from digits.errors import DataError
 
 MAX_PIXELS = 16_000_000  # of a decoded picture, because a small file may decode to a huge one
 MAX_SIDE = 10_000  # pixels, because `count_digits` loops over the gaps between columns
+DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a photo; larger ones are reduced
 # By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
@@ -34,8 +35,11 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, m
                     f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, "
                     f"got {opened.width} x {opened.height}"
                 )
+            opened.draft(None, (DRAFT_SIDE, DRAFT_SIDE))  # a JPEG is decoded smaller, in less time
             image = _eight_bits(opened)
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            if min(image.size) >= 2 * DRAFT_SIDE:
+                image = image.reduce(min(image.size) // DRAFT_SIDE)
             image = _upright(image, opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         name = picture if isinstance(picture, Path) else "the data"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_an_empty_sheet_has_no_ink() -> None:
     """White, black or transparent paper without a drawing has no ink."""
     for colour in ("white", "black", (0, 0, 0, 0)):
         assert not read_ink(png(Image.new("RGBA", (50, 50), colour))).ink.any()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_photo_of_12_megapixels_is_read_quickly(kind: str) -> None:
+    """A large picture is reduced before the digit is looked for, which takes a fraction of a second."""
+    ink, file = draw(SEVEN), io.BytesIO()
+    Image.fromarray(235 - ink // 2).resize((4000, 3000)).save(file, kind)
+    started = time.process_time()
+    found = read_ink(file).ink
+    assert time.process_time() - started < 1.5  # 0.1 (JPEG) and 0.5 s (PNG) on a slow machine
+    stretched = np.asarray(Image.fromarray(ink).resize((400, 300)))
+    assert similarity(to_mnist(found), to_mnist(stretched)) > 0.9
 
 
 def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
