@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import reprlib
+import struct
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,14 @@ Pixels = NDArray[np.float32]
 
 # Commas and brackets per JSON body: as many as MAX_IMAGES images can have. Parsing more could exhaust the memory.
 MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
+# Quotes, colons and braces per JSON body. A request has some forty; decoded, an object takes many times its text.
+MAX_FIELDS = 1000
 SHAPES = ([28, 28], [28, 28, 1], [784])
 EXPECTED = "expected images of 28 x 28 numbers"
 _SPACE = b" \t\r\n"
-_NUMBER = b"0123456789.eE+-" + _SPACE
+_NUMBER = b"0123456789.eE+-"
+# Codes of which only a number before "[" and a "]" before a number, which are not JSON, have a difference of 1.
+_CODES = bytes.maketrans(b"]," + _NUMBER + b"[", bytes([255, 100]) + bytes(len(_NUMBER)) + b"\1")
 
 
 class BadRequest(ValueError):
@@ -47,28 +52,35 @@ def _flat_v1(body: bytes) -> Pixels | None:
     numbers. `_slow_v1` decodes all other requests, and reports what is wrong with them.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
-    if body[:start].translate(None, _SPACE) != b'{"instances":' or body[end:].translate(None, _SPACE) != b"}":
+    before, _, after = body[:start].partition(b'"instances"')
+    if (before.strip(_SPACE), after.strip(_SPACE), body[end:].strip(_SPACE)) != (b"{", b":", b"}"):
         return None
     array = body[start:end]
-    skeleton = array.translate(None, _NUMBER)
+    codes = np.frombuffer(array.translate(_CODES, _SPACE), np.uint8)
+    if b"\1" in (codes[1:] - codes[:-1]).tobytes():
+        return None
+    skeleton = array.translate(None, _NUMBER + _SPACE)
     for depth in (3, 4):
-        size = len(_skeleton(depth, 1)) - 1
+        size, most = _skeleton(depth)
         count = (len(skeleton) - 1) // size
-        if 0 < count <= MAX_IMAGES and len(skeleton) == count * size + 1 and skeleton == _skeleton(depth, count):
+        if 0 < count <= MAX_IMAGES and len(skeleton) == count * size + 1 and most.startswith(skeleton[:-1]):
             try:
                 numbers = orjson.loads(b"[" + array.translate(None, b"[]") + b"]")
-                return _in_range(_floats(numbers).reshape(count, 28, 28, 1))
-            except (orjson.JSONDecodeError, TypeError, ValueError, OverflowError):
+                # Through `struct`, which is twice as fast as np.asarray(numbers).
+                floats = np.frombuffer(struct.pack(f"{len(numbers)}d", *numbers))
+                return _in_range(_floats(floats).reshape(count, 28, 28, 1))
+            except (orjson.JSONDecodeError, struct.error, ValueError, OverflowError):
                 return None
     return None
 
 
-@functools.lru_cache(maxsize=64)
-def _skeleton(depth: int, count: int) -> bytes:
+@functools.cache
+def _skeleton(depth: int) -> tuple[int, bytes]:
+    """Return (bytes per image, the brackets and commas of MAX_IMAGES images without the last bracket)."""
     pixel = b"[]" if depth == 4 else b""
-    row = b"[" + b",".join([pixel] * 28) + b"]"
-    image = b"[" + b",".join([row] * 28) + b"]"
-    return b"[" + b",".join([image] * count) + b"]"
+    row = b"[" + b",".join([pixel] * 28) + b"],"
+    image = b"[" + (row * 28)[:-1] + b"],"
+    return len(image), b"[" + image * MAX_IMAGES
 
 
 def _slow_v1(body: bytes) -> Pixels:
@@ -183,7 +195,7 @@ def _types(values: list[Any], depth: int = 4) -> set[type]:
     return types
 
 
-def _floats(values: list[Any]) -> Pixels:
+def _floats(values: Any) -> Pixels:
     with np.errstate(over="ignore"):  # a number that is too large becomes infinite, which `_in_range` rejects
         return np.asarray(values, np.float32)
 
@@ -201,6 +213,8 @@ def _scaled(values: NDArray[np.uint8], count: int) -> Pixels:
 def _json(body: bytes) -> dict[str, Any]:
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise BadRequest(f"expected at most {MAX_IMAGES} images, got far more values than they have")
+    if sum(map(body.count, (b'"', b":", b"{"))) > MAX_FIELDS:
+        raise BadRequest(f"expected at most {MAX_FIELDS} quotes, colons and braces")
     try:
         request = orjson.loads(body)
     except (orjson.JSONDecodeError, RecursionError) as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -106,20 +107,70 @@ def test_both_decoders_agree_on_any_number(text: str, deep: bool) -> None:
         assert np.array_equal(fast, expected)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+ROW = "[" + ",".join("0" * 28) + "]"
+PARTS = [
+    b"[",
+    b"]",
+    b",",
+    b"0",
+    b"5",
+    b" ",
+    b"\n",
+    b"{",
+    b"}",
+    b":",
+    b'"',
+    b".",
+    b"-",
+    b"e",
+    b"[]",
+    b"],[",
+    b".5",
+    b"1,",
+]
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_both_decoders_agree_on_damaged_requests(data: st.DataObject) -> None:
-    """With one byte lost, added or replaced, the fast decoder never reads another image than the slow one."""
-    body = v1_body([ZEROS])
-    at = data.draw(st.integers(0, len(body) - 1))
-    body = body[:at] + data.draw(st.sampled_from([b"", b"[", b"]", b",", b"0", b" ", b"}", b"."])) + body[at + 1 :]
+    """With some parts lost, added, moved or replaced, the fast decoder never reads what the slow one rejects."""
+    body = v1_body([data.draw(st.sampled_from([ZEROS, np.zeros((28, 28, 1), int).tolist()]))])
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Often near the beginning or the end, where the brackets are.
+        at = data.draw(st.integers(0, 40) | st.integers(len(body) - 40, len(body)) | st.integers(0, len(body)))
+        part = data.draw(st.sampled_from(PARTS))
+        if data.draw(st.booleans()):  # move a part that is there
+            found = body.find(part, at)
+            body = body[:found] + body[found + len(part) :] if found >= 0 else body
+            at = max(0, at + data.draw(st.integers(-3, 3)))
+        body = body[:at] + part + body[at + data.draw(st.integers(0, 2)) :]
     try:
         fast = decode._flat_v1(body)
     except BadRequest:
         assert slow(body) is None
         return
     if fast is not None:
+        json.loads(body)
         assert np.array_equal(fast, slow(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"instances":[%s]}' % ("[" + ",".join([ROW + ".5"] + [ROW] * 27) + "]"),
+        '{"instances":[%s]}' % ("[" + ",".join([ROW[:-2] + "]1"] + [ROW] * 27) + "]"),
+        '{"instances":[%s]}' % ("[" + ",".join(["1[" + ROW[2:]] + [ROW] * 27) + "]"),
+        '{"instances":[%s]}' % ("[" + ",".join(["[" + ",".join(["[]0"] * 28) + "]"] * 28) + "]"),
+        '{"instances":[%s]}' % ("[" + ",".join(["[" + ",".join(["0 []"] * 28) + "]"] * 28) + "]"),
+        '{{"inst ances":[[{}]]}}'.format(",".join([ROW] * 28)),
+        '{{"inst\nances":[[{}]]}}'.format(",".join([ROW] * 28)),
+        '{{:"instances"[[{}]]}}'.format(",".join([ROW] * 28)),
+    ],
+)
+def test_numbers_outside_their_lists_are_rejected(body: str) -> None:
+    """Bodies that are not JSON, or lack `instances`, are rejected although they have the numbers of an image."""
+    with pytest.raises(BadRequest):
+        decode.v1(body.encode())
 
 
 JSON = st.recursive(
@@ -211,6 +262,31 @@ def test_json_of_too_many_values_is_never_parsed(item: bytes, monkeypatch: pytes
     monkeypatch.setattr(decode.orjson, "loads", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(BadRequest, match="far more values"):
         decode.v1(body)
+
+
+@pytest.mark.parametrize(
+    "item", [b'{"a":' * 999 + b"0" + b"}" * 999, b'{"a":0}', b'"a"'], ids=["chains", "objects", "texts"]
+)
+def test_json_of_many_objects_is_never_parsed(item: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body with more objects or texts than any request has is not parsed, because they need much memory."""
+    monkeypatch.setattr(decode.orjson, "loads", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(BadRequest, match="quotes, colons and braces"):
+        decode.v2(b'{"inputs":[' + b",".join([item] * 1000) + b"]}", None)
+
+
+def test_memory_does_not_grow_with_the_number_of_batch_sizes() -> None:
+    """Requests of many different numbers of images leave nothing in memory."""
+    image = "[" + ",".join(["[" + ",".join(["[0]"] * 28) + "]"] * 28) + "]"
+    bodies = [('{{"instances":[{}]}}'.format(",".join([image] * count))).encode() for count in (1, 20, 21, 22, 23, 24)]
+    decode.v1(bodies[0])
+    tracemalloc.start()
+    try:
+        for body in bodies[1:]:
+            decode.v1(body)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000
 
 
 def test_the_largest_request_is_accepted() -> None:
