@@ -15,7 +15,7 @@ RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf pandas/tests numpy/*/tests numpy/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
     && rm -rf PIL pillow* setuptools* _distutils_hack* distutils-precedence.pth grpc_tools/*.so grpc_tools/_proto \
     && /opt/venv/bin/python -c "import kserve, kserve.protocol.grpc.servicer, onnxruntime, minio, orjson, uvloop, \
-uvicorn.loops.uvloop, uvicorn.protocols.http.httptools_impl, dotenv, click"
+granian.server.embed, dotenv, click"
 
 FROM libraries AS code
 COPY pyproject.toml README.md LICENSE ./

@@ -1,33 +1,26 @@
-"""The ASGI application in front of KServe's. It answers predictions and model metadata, and restricts the other paths.
+"""The predictor's paths over HTTP: predictions, health, readiness, metadata and metrics, as KServe has them.
 
-KServe's own handling of a prediction (timing middleware, FastAPI's routing, nested lists, an InferRequest) takes
-several times as long as the model; see docs/performance.md. KServe still answers health, readiness, metrics and server
-metadata.
+KServe's own handling of a prediction (FastAPI's routing, nested lists, an InferRequest) takes several times as long as
+the model; see docs/performance.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any, cast
 
 import orjson
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 from digits.serving.decode import BadRequest
-from digits.serving.rest import JSON, PROTOCOLS, Headers
-from digits.serving.slot import ModelSlot
-from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
+from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response
+from digits.serving.rest import PROTOCOLS
+from digits.serving.slot import LoadedModel, ModelSlot
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Response = tuple[int, Headers, bytes]
-
-log = logging.getLogger("digits.predictor")
 MAX_BODY = 16 * 1024 * 1024  # bytes per request
 MAX_WAITING = 256  # requests that are being read or answered
 # Bytes of all bodies that are being read or answered. A container has a few hundred MiB, and a few large concurrent
@@ -50,14 +43,6 @@ IMAGES = Counter("digits_images_total", "Images predicted")
 WAITING = Gauge("digits_requests_waiting", "Requests that are being read or answered")
 
 
-class RejectedRequest(Exception):
-    """A request that gets an HTTP error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 async def offload_if_large(size: int, function: Callable[..., Any], *args: Any) -> Any:
     """Return `function(*args)`, computed in a thread if the request has more than SMALL_BODY bytes."""
     if size <= SMALL_BODY:
@@ -66,128 +51,110 @@ async def offload_if_large(size: int, function: Callable[..., Any], *args: Any) 
 
 
 class PredictApp:
-    """The ASGI application for one model. `inner` is KServe's application."""
+    """The requests of one model. `server` is KServe's metadata of the server: name, version, extensions."""
 
-    def __init__(self, slot: ModelSlot, name: str, inner: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._slot, self._name, self._inner = slot, name, inner
-        self._waiting, self._held = 0, 0
-        self.answered_this_turn = 0  # requests answered by `InlinePredictProtocol` in this turn of the event loop
-        self._metadata_path = f"/v2/models/{name}"
-        # KServe's other paths serve other models or load and unload them, and it logs a traceback for unknown paths.
-        self._inner_paths = {"/", "/metrics", "/v1/models", f"/v1/models/{name}", "/v2", "/v2/models"}
-        self._inner_paths |= {"/v2/health/live", "/v2/health/ready", f"/v2/models/{name}/ready"}
-        self.protocols = {protocol.path.format(name=name): key for key, protocol in PROTOCOLS.items()}
+    def __init__(self, slot: ModelSlot, name: str, server: Mapping[str, Any]) -> None:
+        self._slot, self._name = slot, name
+        self.listener = Listener(self._handle, max_held=MAX_HELD, max_waiting=MAX_WAITING)
+        self._protocols = {protocol.path.format(name=name): key for key, protocol in PROTOCOLS.items()}
+        self._versioned = re.compile(rf"(/v[12]/models/{re.escape(name)})/versions/([^/:]+)(.*)")
+        self._pages: dict[str, Callable[[], Any]] = {
+            "/": lambda: {"status": "alive"},
+            "/v1/models": lambda: {"models": [name]},
+            f"/v1/models/{name}": self._ready,
+            "/v2": lambda: server,
+            "/v2/models": lambda: {"models": [name]},
+            "/v2/health/live": lambda: {"live": True},
+            "/v2/health/ready": lambda: {"ready": True},
+            f"/v2/models/{name}": lambda: {"name": name, **slot.metadata()},
+            f"/v2/models/{name}/ready": self._ready,
+        }
         self._counts: dict[tuple[str, int], Any] = {}
         self._seconds = {protocol: SECONDS.labels(protocol) for protocol in PROTOCOLS}
-        WAITING.set_function(lambda: self._waiting)
+        WAITING.set_function(lambda: self.listener.waiting)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request (ASGI)."""
-        if scope["type"] != "http":
-            await self._inner(scope, receive, send)
-            return
-        path = scope["path"]
-        if (protocol := self.protocols.get(path)) and scope["method"] == "POST":
-            await self._answer(protocol, scope, receive, send)
-        elif path == self._metadata_path and scope["method"] == "GET":
-            await _send(send, 200, [JSON], orjson.dumps(self._metadata()))
-        elif path.startswith("/v2/repository"):
+    async def _handle(self, request: Request) -> Response:
+        method, path, version = request.scope.method, request.scope.path, ""
+        if path not in self._protocols and (match := self._versioned.fullmatch(path)):
+            version = match[2]
+            path = match[1] + match[3]
+        if protocol := self._protocols.get(path):
+            _check_method(method, "POST")
+            return await self._predict(protocol, request, version)
+        if path.startswith("/v2/repository") and path != "/v2/repository/index":
             # The ledger decides which model is loaded, not the clients that can reach the port.
-            await _send(send, *error_response(403, "models are replaced by promotion, not over this interface"))
-        elif scope["method"] in {"GET", "HEAD"} and path in self._inner_paths:
-            await self._inner(scope, receive, send)
-        else:
-            await _send(send, *error_response(404, f"no such path {path[:200]!r} for {scope['method']}"))
+            raise RejectedRequest(403, "models are replaced by promotion, not over this interface")
+        if path == "/v2/repository/index":
+            _check_method(method, "POST", "GET", "HEAD")
+            return Response(200, [JSON], orjson.dumps(self._index()))
+        if path == "/metrics":
+            _check_method(method, "GET", "HEAD")
+            return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest())
+        if path not in self._pages:
+            raise RejectedRequest(404, f"no such path {path[:200]!r}")
+        _check_method(method, "GET", "HEAD")
+        self._check_version(self._slot.current, version)
+        return Response(200, [JSON], orjson.dumps(self._pages[path]()))
 
-    async def _answer(self, protocol: str, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        # A separate function, so that the body is freed before a slow client reads the response.
-        response = await self._read_and_predict(protocol, scope, receive)
-        await _send(send, *response)
-        self.record(protocol, response[0], started)
-
-    async def _read_and_predict(self, protocol: str, scope: Scope, receive: Receive) -> Response:
-        parts: list[bytes] = []
-        size = 0
-        self._waiting += 1
+    async def _predict(self, protocol: str, request: Request, version: str) -> Response:
+        started, status = time.perf_counter(), 500
         try:
-            if self._waiting > MAX_WAITING:
-                raise RejectedRequest(503, "too many requests are waiting")
-            await self._read(scope, receive, parts)
-            body = b"".join(parts)
-            size = len(body)
-            parts.clear()
-            return cast(Response, await offload_if_large(size, self.predict, protocol, scope["headers"], body))
+            body = await request.body(MAX_BODY)
+            answer = await offload_if_large(len(body), self.predict, protocol, request.headers, body, version)
+            status = 200
+            return cast(Response, answer)
         except RejectedRequest as exc:
-            return error_response(exc.status, str(exc))
+            status = exc.status
+            raise
         finally:
-            self._waiting -= 1
-            self._held -= size + sum(map(len, parts))
+            self._record(protocol, status, started)
 
-    async def _read(self, scope: Scope, receive: Receive, parts: list[bytes]) -> None:
-        """Read the body into `parts`, at most MAX_BODY bytes; `limits` ends connections that take too long."""
-        for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
-                raise RejectedRequest(413, f"expected a body of at most {MAX_BODY} bytes")
-            if name == b"content-encoding" and value.lower() != b"identity":
-                raise RejectedRequest(415, "expected a body that is not compressed")
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RejectedRequest(400, "the client went away, or was too slow")
-            parts.append(message.get("body", b""))
-            more = message.get("more_body", False)
-            size += len(parts[-1])
-            self._held += len(parts[-1])
-            if size > MAX_BODY:
-                raise RejectedRequest(413, f"expected a body of at most {MAX_BODY} bytes")
-            if self._held > MAX_HELD:
-                raise RejectedRequest(503, "too many bytes are waiting")
-
-    def predict(self, protocol: str, headers: Headers, body: bytes) -> Response:
-        """Return the response (status, headers, body) to a prediction request."""
+    def predict(self, protocol: str, headers: Mapping[str, str], body: bytes, version: str = "") -> Response:
+        """Return the response to a prediction request. Raises RejectedRequest."""
         model = self._slot.current
         if model is None:
-            reason = self._slot.rejected.get("why", "no release yet")
-            return error_response(503, f"model {self._name} is not ready: {reason}")
+            raise self._not_ready()
+        self._check_version(model, version)
         try:
             count, fields, content = PROTOCOLS[protocol].answer(model, self._name, headers, body)
         except BadRequest as exc:
-            return error_response(400, str(exc))
-        except Exception:
-            log.exception("a prediction failed")
-            return error_response(500, "the prediction failed; the predictor's log says why")
+            raise RejectedRequest(400, str(exc)) from None
         IMAGES.inc(count)
-        return 200, fields, content
+        return Response(200, fields, content)
 
-    def record(self, protocol: str, status: int, started: float) -> None:
-        """Count an answered request in the metrics. `started` is the time.perf_counter() of its first byte."""
+    def _record(self, protocol: str, status: int, started: float) -> None:
         self._seconds[protocol].observe(time.perf_counter() - started)
         key = (protocol, status)
         if key not in self._counts:
             self._counts[key] = REQUESTS.labels(protocol, str(status))
         self._counts[key].inc()
 
-    def _metadata(self) -> dict[str, Any]:
+    def _ready(self) -> dict[str, Any]:
+        if self._slot.current is None:
+            raise self._not_ready()
+        return {"name": self._name, "ready": True}
+
+    def _index(self) -> list[dict[str, str]]:
         current = self._slot.current
-        return {
-            "name": self._name,
-            "versions": [current.version] if current else [],
-            "platform": "onnx",
-            "inputs": ENDPOINT_INPUTS,
-            "outputs": ENDPOINT_OUTPUTS,
-            "parameters": self._slot.about(),
-        }
+        state = {"version": current.version, "state": "READY"} if current else {"state": "UNAVAILABLE"}
+        return [{"name": self._name, **state, "reason": self._slot.rejected.get("why", "")}]
+
+    def _not_ready(self) -> RejectedRequest:
+        reason = self._slot.rejected.get("why", "no release yet")
+        return RejectedRequest(503, f"model {self._name} is not ready: {reason}")
+
+    def _check_version(self, model: LoadedModel | None, version: str) -> None:
+        if error := unknown_version(model, version):
+            raise RejectedRequest(404, error)
 
 
-def error_response(status: int, message: str) -> Response:
-    """Return a response (status, headers, body) with `message` as JSON."""
-    headers = {413: [(b"connection", b"close")], 503: [(b"retry-after", b"1")]}
-    return status, [JSON, *headers.get(status, [])], orjson.dumps({"error": message})
+def unknown_version(model: LoadedModel | None, version: str) -> str:
+    """Return an error message if a request's version is given and is not the model's, else an empty string."""
+    if not version or (model and version == model.version):
+        return ""
+    return f"expected version {model.version if model else 'none'} or none, got {version[:100]!r}"
 
 
-async def _send(send: Send, status: int, headers: Headers, content: bytes) -> None:
-    fields = [*headers, (b"content-length", b"%d" % len(content))]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": content})
+def _check_method(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise RejectedRequest(405, f"expected {' or '.join(allowed)}, got {method[:20]}", ("allow", ", ".join(allowed)))

@@ -18,10 +18,10 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from digits.http import bracketed
 from digits.serving import decode
-from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large
+from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
 from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
-from digits.serving.slot import ModelSlot
+from digits.serving.slot import LoadedModel, ModelSlot
 from digits.signature import CLASS, PROBABILITIES
 
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; decode.MAX_IMAGES images fit, as raw bytes or as numbers
@@ -64,7 +64,7 @@ async def start(servicer: Servicer, host: str, port: int, grace_seconds: float) 
 
 
 class Servicer(InferenceServicer):
-    """KServe's gRPC service with our own prediction, and without loading and unloading of models."""
+    """KServe's gRPC service with our own prediction and metadata, and without loading and unloading of models."""
 
     def __init__(self, data_plane: Any, repository: Any, name: str, slot: ModelSlot) -> None:
         super().__init__(data_plane, repository)
@@ -80,7 +80,8 @@ class Servicer(InferenceServicer):
         try:
             # Large messages are handled one at a time, because decoded they can take many times their size.
             async with self._large if len(content) > SMALL_BODY else contextlib.nullcontext():
-                request_id, pixels = await offload_if_large(len(content), read, content, self._name)
+                request, pixels = await offload_if_large(len(content), read, content, self._name)
+                self._check_version(model, request.model_version)
                 probabilities = await offload_if_large(len(content), model.run, pixels)
                 del pixels
         except ModelNotFound as exc:
@@ -92,26 +93,51 @@ class Servicer(InferenceServicer):
             await context.abort(*error)
         count = len(probabilities)
         IMAGES.inc(count)
+        values = {
+            CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
+            PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
+        }
+        selected = list(dict.fromkeys(output.name for output in request.outputs)) or list(values)
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=self._name,
             model_version=model.version,
-            id=request_id,
-            outputs=[
-                tensor(name=CLASS.name, datatype=CLASS.datatype, shape=[count]),
-                tensor(name=PROBABILITIES.name, datatype=PROBABILITIES.datatype, shape=[count, 10]),
-            ],
-            raw_output_contents=[
-                probabilities.argmax(1).astype("<i8").tobytes(),
-                np.ascontiguousarray(probabilities, "<f4").tobytes(),
-            ],
+            id=request.id,
+            outputs=[tensor(name=name, datatype=values[name][0], shape=values[name][1]) for name in selected],
+            raw_output_contents=[values[name][2].tobytes() for name in selected],
         )
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
+        """Return whether the model is ready, in the requested version if one is given."""
+        self._check_version(self._slot.current, request.version)
+        return await super().ModelReady(request, context)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
+        """Return the model's metadata, as REST does."""
+        if request.name != self._name:
+            raise ModelNotFound(request.name[:100])
+        self._check_version(self._slot.current, request.version)
+        metadata = self._slot.metadata()
+        del metadata["parameters"]
+        return pb.ModelMetadataResponse(name=self._name, **metadata)
+
+    def _check_version(self, model: LoadedModel | None, version: str) -> None:
+        if error := unknown_version(model, version):
+            raise UnknownVersion(error)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
         """Reject the call: the ledger decides which model is loaded."""
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are replaced by promotion")
 
     RepositoryModelUnload = RepositoryModelLoad
+
+
+class UnknownVersion(ModelNotFound):
+    """A request for a version of the model that is not served."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 class ErrorInterceptor(ExceptionToStatusInterceptor):
@@ -156,8 +182,8 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
         await super().handle_exception(ex, request_or_iterator, context, method_name)
 
 
-def read(content: bytes, name: str) -> tuple[str, decode.Pixels]:
-    """Return the id and the images of a ModelInferRequest for the model `name`.
+def read(content: bytes, name: str) -> tuple[Any, decode.Pixels]:
+    """Return a ModelInferRequest for the model `name`, without its tensor, and its images.
 
     Raises:
         ModelNotFound: the request is for another model.
@@ -172,19 +198,27 @@ def read(content: bytes, name: str) -> tuple[str, decode.Pixels]:
         raise ModelNotFound(request.model_name[:100])
     if len(request.inputs) != 1:
         raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
-    tensor, raw = request.inputs[0], request.raw_input_contents
+    for output in request.outputs:
+        if output.name not in {CLASS.name, PROBABILITIES.name}:
+            raise BadRequest(f"expected outputs among {CLASS.name}, {PROBABILITIES.name}, got {output.name[:100]!r}")
+    pixels = _pixels(request.inputs[0], request.raw_input_contents)
+    del request.inputs[:], request.raw_input_contents[:]
+    return request, pixels
+
+
+def _pixels(tensor: Any, raw: Any) -> decode.Pixels:
     if tensor.datatype not in {"FP32", "UINT8"}:
         raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype[:100]!r}")
     count = decode.parse_count(list(tensor.shape))
     if raw:
         if len(raw) != 1 or tensor.HasField("contents"):
             raise BadRequest("expected either raw_input_contents of one tensor or contents, got both or more")
-        return request.id, decode.from_raw(raw[0], tensor.datatype, count)
+        return decode.from_raw(raw[0], tensor.datatype, count)
     values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
     if len(values) != count * 784:
         raise BadRequest(f"expected {count * 784} numbers for {count} images, got {len(values)}")
     # Without a list of the values, which would take eight times the memory.
-    return request.id, decode.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
+    return decode.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
 
 
 def _check_overhead(content: memoryview, value_fields: dict[int, Any], remaining: int) -> int:

@@ -1,4 +1,4 @@
-"""The HTTP server of the gateway: Granian (hyper) in an asyncio loop, with limits on time and memory.
+"""The HTTP server of predictor and gateway: Granian (hyper) in an asyncio loop, with limits on time and memory.
 
 hyper parses HTTP/1.1, ends a connection that sends no request for IDLE_SECONDS, and refuses large headers. This module
 adds a deadline and limits for bodies, and a limit of the bytes that are held in memory; see also `connections`.
@@ -15,10 +15,10 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
-from granian._granian import SocketHolder
+from granian._granian import RSGIProtocolClosed, SocketHolder
 from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -30,6 +30,8 @@ MAX_HEADER_BYTES = 64 * 1024  # hyper also limits the number of header fields, t
 # Longer than an ingress's keep-alive (60 s), so that it never reuses a connection that we are closing.
 IDLE_SECONDS = 65
 BODY_SECONDS = 15.0  # in which a body must arrive
+SMALL_BODY = 64 * 1024  # bytes that are read in one piece
+CHECK_SECONDS = 1.0  # between two checks of the bodies that are being read
 LOG_SECONDS = 60.0  # between two log entries about unexpected errors
 
 log = logging.getLogger("digits.http")
@@ -59,10 +61,11 @@ def error_response(status: int, message: str, *headers: tuple[str, str]) -> Resp
 
 
 class Request:
-    """A request. `scope` is RSGI's, with `method`, `path`, `query_string`, `headers` and `client`."""
+    """A request. `scope` is RSGI's, with `method`, `path`, `query_string` and `client`; `headers` are its headers."""
 
     def __init__(self, scope: Any, protocol: Any, listener: Listener) -> None:
         self.scope, self._protocol, self._listener = scope, protocol, listener
+        self.headers: Any = scope.headers  # once, because RSGI copies them for each access
         self.held, self.waiting = 0, 0
 
     async def body(self, max_bytes: int) -> bytes:
@@ -72,7 +75,7 @@ class Request:
             RejectedRequest: it is compressed, has more than `max_bytes`, does not arrive in time, or too many requests
                 or bytes are waiting.
         """
-        listener, headers = self._listener, self.scope.headers
+        listener, headers = self._listener, self.headers
         if listener.waiting >= listener.max_waiting:
             raise RejectedRequest(503, "too many requests are waiting")
         listener.waiting += 1
@@ -82,13 +85,21 @@ class Request:
         length = None if "transfer-encoding" in headers else int(headers.get("content-length", 0))
         if length is not None and length > max_bytes:
             raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
-        if length == 0:
-            return b""
+        task = cast(asyncio.Task[Any], asyncio.current_task())
+        listener.reading[task] = time.monotonic()
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await self._read(max_bytes, length)
-        except TimeoutError:
+            if length is not None and length <= SMALL_BODY:
+                content: bytes = await self._protocol()
+                self.held = len(content)
+                listener.held += self.held
+                return content
+            return await self._read(max_bytes, length)
+        except asyncio.CancelledError:  # by the listener; Granian does not cancel
             raise RejectedRequest(408, f"the request did not arrive within {BODY_SECONDS:g} s") from None
+        except RSGIProtocolClosed:
+            raise RejectedRequest(400, "the client went away") from None
+        finally:
+            del listener.reading[task]
 
     async def _read(self, max_bytes: int, length: int | None) -> bytes:
         parts = []
@@ -128,6 +139,7 @@ class Listener:
     ) -> None:
         self._handle, self.max_held, self.max_waiting, self._headers = handle, max_held, max_waiting, headers
         self.held, self.waiting = 0, 0
+        self.reading: dict[asyncio.Task[Any], float] = {}  # since when each task has been reading a body
         self._connections = Connections()
         self._last_log = -math.inf
 
@@ -140,7 +152,7 @@ class Listener:
         sock.listen(MAX_CONNECTIONS)
         server = _Server(self._answer, sock)
         serving = asyncio.create_task(server.serve())
-        checking = asyncio.create_task(self._connections.watch(port))
+        watching = [asyncio.create_task(self._connections.watch(port)), asyncio.create_task(self._end_slow_bodies())]
         try:
             await asyncio.wait({serving, asyncio.ensure_future(stop)}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -148,14 +160,23 @@ class Listener:
             server.stop()  # type: ignore[no-untyped-call]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(serving, grace_seconds)
-            checking.cancel()
+            for task in watching:
+                task.cancel()
+
+    async def _end_slow_bodies(self) -> None:
+        """Cancel tasks that have been reading for too long; a timer per request would cost more than the reading."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            for task, since in list(self.reading.items()):
+                if time.monotonic() - since > BODY_SECONDS:
+                    task.cancel()
 
     async def _answer(self, scope: Any, protocol: Any) -> None:
         client = scope.client
         self._connections.begin(client)
         request = Request(scope, protocol, self)
         try:
-            if scope.http_version == "1.1" and len(scope.headers.get_all("host")) != 1:
+            if scope.http_version == "1.1" and len(request.headers.get_all("host")) != 1:
                 raise RejectedRequest(400, "expected one Host header")
             response = await self._handle(request)
         except RejectedRequest as exc:
@@ -169,8 +190,8 @@ class Listener:
             self.held -= request.held
             self.waiting -= request.waiting
             self._connections.end(client)
-        headers = {**self._headers, **dict(response.headers)}
-        protocol.response_bytes(response.status, list(headers.items()), response.content)
+        headers = list({**self._headers, **dict(response.headers)}.items()) if self._headers else response.headers
+        protocol.response_bytes(response.status, headers, response.content)
 
 
 class _Server(Server):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import orjson
 
 from digits.serving import decode
 from digits.serving.decode import BadRequest, Pixels
+from digits.serving.listener import JSON
 from digits.serving.slot import LoadedModel
 from digits.signature import CLASS, PROBABILITIES
 
-Headers = list[tuple[bytes, bytes]]  # names in lower case
-JSON = (b"content-type", b"application/json")
-BINARY = (b"content-type", b"application/octet-stream")
+Headers = list[tuple[str, str]]  # names in lower case
+BINARY = ("content-type", "application/octet-stream")
+MAX_ID = 1024  # characters of a request's id, which the response repeats
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,28 @@ class Protocol:
     ...     return 1, [JSON], orjson.dumps(model.run(pixels).argmax(1).tolist())
     >>> protocol = Protocol("/raw/{name}", answer)
     >>> three = LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3]])
-    >>> protocol.answer(three, "digits", [], bytes(784))
-    (1, [(b'content-type', b'application/json')], b'[3]')
+    >>> protocol.answer(three, "digits", {}, bytes(784))
+    (1, [('content-type', 'application/json')], b'[3]')
     """
 
     path: str
-    answer: Callable[[LoadedModel, str, Headers, bytes], tuple[int, Headers, bytes]]
+    answer: Callable[[LoadedModel, str, Mapping[str, str], bytes], tuple[int, Headers, bytes]]
 
 
-def _v1(model: LoadedModel, name: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+def _v1(model: LoadedModel, name: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:
     del name, headers
     pixels = decode.v1(body)
     return len(pixels), [JSON], encode_v1(model.run(pixels))
 
 
-def _v2(model: LoadedModel, name: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
-    length = next((value for key, value in headers if key == b"inference-header-content-length"), None)
-    pixels, request = decode.v2(body, length.decode("latin-1") if length is not None else None)
+def _v2(model: LoadedModel, name: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:
+    length = "inference-header-content-length"
+    # RSGI's `get` has no values with other characters than ASCII; they are not a length either.
+    pixels, request = decode.v2(body, headers[length] if length in headers else None)  # noqa: SIM401
     content, head = encode_v2(model.run(pixels), request, name, model.version)
     if head is None:
         return len(pixels), [JSON], content
-    return len(pixels), [BINARY, (b"inference-header-content-length", b"%d" % head)], content
+    return len(pixels), [BINARY, (length, str(head))], content
 
 
 # The keys are the values of the metrics' label `protocol`.
@@ -70,7 +72,7 @@ def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version
     """Return (body, length of its JSON or None if no raw tensors follow it) with the outputs that `request` selects.
 
     Raises:
-        BadRequest: `request` selects an unknown output.
+        BadRequest: `request` selects an unknown output, or has a long id.
     """
     count = len(probabilities)
     tensors = {
@@ -90,15 +92,17 @@ def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version
             tensor["data"] = values.reshape(-1)
         outputs.append(tensor)
     response: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
-    if isinstance(request.get("id"), str):
-        response["id"] = request["id"]
+    if isinstance(request_id := request.get("id"), str):
+        if len(request_id) > MAX_ID:
+            raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {len(request_id)}")
+        response["id"] = request_id
     head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
     return head + b"".join(raw), len(head) if raw else None
 
 
 def _selected_outputs(outputs: Any, tensors: dict[str, Any], binary: bool) -> dict[str, bool]:
     """Return {output name: whether as raw bytes} of the outputs that a request selects, by default all."""
-    if outputs is None:
+    if outputs is None or outputs == []:
         return dict.fromkeys(tensors, binary)
     selected = {}
     for output in outputs if isinstance(outputs, list) else [None]:

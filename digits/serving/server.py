@@ -1,4 +1,4 @@
-"""KServe's ModelServer with our application, address, gRPC service and model.
+"""The predictor's servers: REST (Open Inference V2 and V1) and gRPC in one event loop, with KServe's model registry.
 
 Only `start.run` imports this module, because importing kserve takes seconds and parses `sys.argv`.
 """
@@ -6,25 +6,23 @@ Only `start.run` imports this module, because importing kserve takes seconds and
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-from typing import Any
+import socket
 
 import kserve
-import kserve.model_server
 import uvloop
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from digits.serving import grpc
 from digits.serving.app import PredictApp
-from digits.serving.inline import InlinePredictProtocol
+from digits.serving.listener import stop_signal
 from digits.serving.slot import ModelSlot
-from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS
 
 GRACE_SECONDS = 30  # for requests in flight when the server stops
 
 
 class DigitsModel(kserve.Model):
-    """The model as KServe's own handlers see it: readiness and metadata."""
+    """The model as KServe's own handlers see it: its readiness."""
 
     def __init__(self, name: str, slot: ModelSlot) -> None:
         super().__init__(name)
@@ -34,61 +32,25 @@ class DigitsModel(kserve.Model):
         """Return whether a checked release is being served."""
         return self._slot.current is not None
 
-    async def get_input_types(self) -> list[dict[str, Any]]:
-        """Return the inputs for the metadata."""
-        return list(ENDPOINT_INPUTS)
 
-    async def get_output_types(self) -> list[dict[str, Any]]:
-        """Return the outputs for the metadata."""
-        return list(ENDPOINT_OUTPUTS)
+def run(slot: ModelSlot, name: str, sock: socket.socket, host: str, grpc_port: int) -> None:
+    """Serve REST on a bound socket, and gRPC on a host and port, until SIGTERM or SIGINT."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(slot, name, sock, host, grpc_port))
 
 
-class Repository(kserve.ModelRepository):
-    """A repository that keeps its models: KServe unloads them at the first signal, before the last requests."""
+async def _serve(slot: ModelSlot, name: str, sock: socket.socket, host: str, grpc_port: int) -> None:
+    repository = kserve.ModelRepository()
+    repository.update(DigitsModel(name, slot), name)
+    data_plane = DataPlane(model_registry=repository)
+    servicer = grpc.Servicer(data_plane, ModelRepositoryExtension(repository), name, slot)
+    grpc_server = await grpc.start(servicer, host, grpc_port, GRACE_SECONDS)
+    stop = asyncio.create_task(stop_signal())
 
-    def unload(self, name: str) -> None:
-        """Do nothing: the process is about to end."""
-
-
-class Server(kserve.ModelServer):
-    """KServe's server on a given host; KServe itself always listens on 0.0.0.0 and [::]."""
-
-    def __init__(self, slot: ModelSlot, name: str, host: str, http_port: int, grpc_port: int) -> None:
-        super().__init__(
-            http_port=http_port,
-            enable_grpc=False,
-            enable_latency_logging=False,
-            registered_models=Repository(),
-            grace_period=GRACE_SECONDS,
-        )
-        self._slot, self._name, self._host, self._grpc_port = slot, name, host, grpc_port
-        self.register_model(DigitsModel(name, slot))
-        # KServe turns on both logs, but a log line per request costs more time than the request.
-        logging.getLogger("uvicorn.access").handlers.clear()
-        logging.getLogger("uvicorn.access").propagate = False
-        logging.getLogger("kserve.trace").setLevel(logging.WARNING)
-
-    def setup_event_loop(self) -> None:
-        """Set uvloop as the policy, because the loop that KServe configures here is not the one that it runs."""
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-
-    async def _serve(self) -> None:
-        app = PredictApp(self._slot, self._name, kserve.model_server.app)
-        config = self._rest_server.config
-        config.host, config.app, config.ws = self._host, app, "none"
-        config.http = functools.partial(InlinePredictProtocol, app)
-        servicer = grpc.Servicer(self.dataplane, self.model_repository_extension, self._name, self._slot)
-        grpc_server = await grpc.start(servicer, self._host, self._grpc_port, GRACE_SECONDS)
-        # Stopped concurrently with REST, because one after the other would take the grace period twice.
-        stopping = asyncio.create_task(self._stop_with_rest(grpc_server))
-        try:
-            await super()._serve()
-        finally:
-            stopping.cancel()
-            await grpc_server.stop(GRACE_SECONDS)  # waits for a stop that `_stop_with_rest` has begun
-
-    async def _stop_with_rest(self, grpc_server: Any) -> None:
-        """Stop gRPC when the REST server, which handles the signals, begins to stop."""
-        while not self._rest_server._server.should_exit:  # noqa: SLF001 # uvicorn's server has no public reference
-            await asyncio.sleep(0.1)
+    async def stop_grpc() -> None:
+        await stop
         await grpc_server.stop(GRACE_SECONDS)
+
+    # Concurrently, because one after the other would take the grace period twice.
+    listener = PredictApp(slot, name, data_plane.metadata()).listener
+    await asyncio.gather(listener.serve(sock, stop, GRACE_SECONDS), stop_grpc())

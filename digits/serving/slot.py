@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
 from digits.release.golden import Golden
-from digits.signature import IMAGE, PROBABILITIES
+from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS, IMAGE, PROBABILITIES
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -89,6 +89,16 @@ class ModelSlot:
         """Serve `model` from the next request on."""
         self.current, self.rejected = model, {}
         log.info("serving release %s", model.version)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the model's metadata as the Open Inference Protocol has it, without the name."""
+        return {
+            "versions": [self.current.version] if self.current else [],
+            "platform": "onnx",
+            "inputs": ENDPOINT_INPUTS,
+            "outputs": ENDPOINT_OUTPUTS,
+            "parameters": self.about(),
+        }
 
     def about(self) -> dict[str, Any]:
         """Return the metadata of the loaded release (if any) and the last rejected one ("refused")."""

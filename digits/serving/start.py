@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ class Options:
 
     Attributes:
         name: the model's name in the paths.
-        host: an address, or a host name, of which the first address is used. On `::`, REST accepts IPv6 only.
+        host: an address, or a host name, of which the first address is used. `::` includes IPv4.
         model_dir: a release's folder; None: serve from the settings' store.
         release: the version to serve from the store; empty: the champion, and each new one.
     """
@@ -41,8 +40,8 @@ def run(options: Options, settings: Settings) -> None:
         ReleaseError: `model_dir` holds no intact release.
         MissingError: a port is in use.
     """
-    for setting, port in (("DIGITS_PORT", options.http_port), ("DIGITS_GRPC_PORT", options.grpc_port)):
-        bind(options.host, port, setting).close()  # reports a port in use before the slow imports
+    sock = bind(options.host, options.http_port, "DIGITS_PORT")
+    bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT").close()  # gRPC itself would not name the setting
     slot = ModelSlot()
     if options.model_dir:
         slot.swap(load(options.model_dir))
@@ -51,7 +50,6 @@ def run(options: Options, settings: Settings) -> None:
         watcher.poll()
         watcher.start()
     sys.argv = sys.argv[:1]  # because kserve parses them when it is imported
-    from digits.serving.server import Server
+    from digits.serving import server
 
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(slot, options.name, options.host, options.http_port, options.grpc_port).start([])
+    server.run(slot, options.name, sock, options.host, options.grpc_port)

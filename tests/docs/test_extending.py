@@ -128,19 +128,17 @@ def test_an_added_store_passes_the_contract(extended: Extended, tmp_path: Path) 
 
 
 PROTOCOL_CLIENT = """
-import functools, sys, urllib.request
+import sys, urllib.request
 import numpy as np
-from digits.serving.inline import InlinePredictProtocol
 from digits.serving.app import PredictApp
 from digits.serving.slot import LoadedModel, ModelSlot
 sys.path.insert(0, ".")
-from tests.helpers.asgi_server import asgi_server
+from tests.helpers.http_server import http_server
 
 slot = ModelSlot()
 slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
-app = PredictApp(slot, "digits", None)
-with asgi_server(app, http=functools.partial(InlinePredictProtocol, app), ws="none", lifespan="off") as url:
-    with urllib.request.urlopen(f"{url}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
+with http_server(PredictApp(slot, "digits", {}).listener) as address:
+    with urllib.request.urlopen(f"http://{address}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
         print(list(answer.read()))
 """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
 import io
 import json
+import socket
 import struct
 import zlib
 from collections.abc import Iterator
@@ -269,6 +271,8 @@ LARGE = {
     "empty lists": b'{"instances":[' + b"[]," * 4_000_000 + b"[]]}",
     "numbers": b'{"instances":[' + b"0.1," * 3_000_000 + b"0]}",
     "texts": b'{"inputs":["' + b"x" * 12_000_000 + b'"]}',
+    "objects": b'{"inputs":[' + b",".join([b'{"a":' * 999 + b"0" + b"}" * 999] * 1660) + b"]}",
+    "keys": b'{"inputs":[{' + b",".join(b'"%x":0' % n for n in range(1_000_000)) + b"}]}",
     "open lists": b'{"inputs":' + b"[" * 12_000_000,
     # Valid: a thousand images, with nearly as many digits as fit.
     "many digits": b'{"instances":[' + b",".join([LONG_IMAGE] * 1000) + b"]}",
@@ -289,6 +293,31 @@ def test_large_bodies_at_once(what: str, predictor: Target) -> None:
     assert statuses <= {0, 400, 503} | ({200} if what == "many digits" else set())
     assert statuses & {200, 400}
     assert predictor.memory() < predictor.most_bytes
+
+
+def test_unread_responses(predictor: Target) -> None:
+    """Four hundred clients that ask for large responses and read nothing do not exhaust the memory."""
+    tensor = {"name": "image", "shape": [1024, 784], "datatype": "UINT8", "parameters": {"binary_data_size": 802_816}}
+    head = json.dumps({"id": "x" * 1000, "inputs": [tensor]}).encode()
+    size = len(head) + 802_816
+    start = f"POST {PREDICT[1]} HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: {len(head)}\r\n"
+    message = f"{start}Content-Length: {size}\r\n\r\n".encode() + head + bytes(802_816)
+
+    def ask(client: socket.socket) -> None:
+        client.settimeout(20)
+        with contextlib.suppress(OSError):
+            for _ in range(3):
+                client.sendall(message)
+
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(32) as pool:
+        clients = [socket.socket() for _ in range(400)]
+        for client in clients:
+            stack.enter_context(client)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", predictor.port))
+        list(pool.map(ask, clients))
+        assert predictor.answers() == predictor.right
+    assert predictor.memory() < 0.8 * predictor.most_bytes
 
 
 def test_many_large_drawings_at_once(gateway: Target) -> None:

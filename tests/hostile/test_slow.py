@@ -66,7 +66,7 @@ def test_slow_clients(target: Target) -> None:
 
 
 def test_idle_crowds(target: Target) -> None:
-    """Six hundred idle connections are all closed; then new ones are accepted."""
+    """Six hundred idle connections are all closed, and then new ones are answered."""
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(target.connect()) for _ in range(600)]
         for client in crowd:

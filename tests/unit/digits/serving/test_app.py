@@ -1,65 +1,18 @@
-"""The application in front of KServe's: limits, paths, metadata and metrics."""
+"""The predictor's paths: limits, methods, versions, metadata and metrics."""
 
 from __future__ import annotations
 
 import gzip
 import http.client
 import json
-import time
 import urllib.request
-from typing import Any
 
 import numpy as np
 import pytest
 
-from digits.serving import app
-from digits.serving.slot import LoadedModel, ModelSlot
 from digits.settings import Settings
-from tests.helpers.asgi_server import asgi_server
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Finished, Predictor, StartPredictor, get_json
-
-BODY = b'{"instances":' + json.dumps(np.zeros((1, 28, 28)).tolist()).encode() + b"}"
-
-
-async def nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Stand in for KServe's application, which these requests do not reach."""
-    del scope, receive, send
-
-
-def test_the_bytes_of_waiting_requests_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body over the bytes that may be held gets 503; the others are answered, and then new ones are accepted."""
-    monkeypatch.setattr(app, "MAX_HELD", 2 * len(BODY) - 2)
-    slot = ModelSlot()
-    slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)))
-
-    def begin(address: str, sent: int) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(address, timeout=10)
-        connection.putrequest("POST", "/v1/models/digits:predict")
-        connection.putheader("Content-Length", str(len(BODY)))
-        connection.endheaders(BODY[:sent])
-        return connection
-
-    predict_app = app.PredictApp(slot, "digits", nothing)
-    with asgi_server(predict_app, lifespan="off") as url:
-        address = url.removeprefix("http://")
-        first = begin(address, len(BODY) - 1)
-        deadline = time.monotonic() + 10
-        while predict_app._held < len(BODY) - 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        statuses = []
-        for _ in range(3):
-            other = begin(address, len(BODY))
-            answer = other.getresponse()
-            statuses.append((answer.status, answer.getheader("retry-after")))
-            other.close()
-        first.send(BODY[-1:])
-        assert first.getresponse().status == 200
-        first.close()
-        again = begin(address, len(BODY))
-        assert again.getresponse().status == 200
-        again.close()
-    assert statuses == [(503, "1")] * 3
 
 
 def test_the_metadata_describes_the_release(predictor: Predictor, finished: Finished) -> None:
@@ -130,7 +83,6 @@ def test_a_compressed_body_gets_415(predictor: Predictor, expected: tuple[np.nda
     [
         ("v2/repository/models/digits/unload", 403),
         ("v2/repository/models/digits/load", 403),
-        ("v2/repository/index", 403),
         ("v1/models/other:predict", 404),
         ("v2/models/other/infer", 404),
         ("v1/models/digits:explain", 404),
@@ -151,6 +103,68 @@ def test_unknown_paths_are_not_logged(path: str, predictor: Predictor) -> None:
     with pytest.raises(OSError, match="404"):
         get_json(f"{predictor.url}/{path}")
     assert predictor.log.stat().st_size == before
+
+
+def ask(predictor: Predictor, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, str, bytes]:
+    """Return (status, the header Allow, body) of a request."""
+    connection = http.client.HTTPConnection(predictor.url.removeprefix("http://"), timeout=30)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Allow", ""), answer.read()
+    finally:
+        connection.close()
+
+
+PAGES = ["/", "/metrics", "/v1/models", "/v1/models/digits", "/v2", "/v2/models", "/v2/models/digits"]
+PAGES += ["/v2/health/live", "/v2/health/ready", "/v2/models/digits/ready", "/v2/repository/index"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_head_has_the_status_of_get(path: str, predictor: Predictor) -> None:
+    """HEAD of each path has GET's status and no body, and another method is 405 with the allowed ones."""
+    assert ask(predictor, "GET", path)[0] == 200
+    assert ask(predictor, "HEAD", path) == (200, "", b"")
+    status, allow, _ = ask(predictor, "DELETE", path)
+    assert status == 405
+    assert "GET, HEAD" in allow
+
+
+@pytest.mark.parametrize("path", ["/v1/models/digits:predict", "/v2/models/digits/infer"])
+def test_predictions_are_posted(path: str, predictor: Predictor) -> None:
+    """Other methods than POST are 405 for predictions."""
+    assert [ask(predictor, method, path)[:2] for method in ("GET", "PUT", "OPTIONS")] == [(405, "POST")] * 3
+
+
+def test_the_served_version_may_be_named(predictor: Predictor, finished: Finished) -> None:
+    """Paths with the served version answer like those without; another version is 404 and names the served one."""
+    image = {"name": "image", "shape": [1, 784], "datatype": "UINT8", "data": [0] * 784}
+    v2, v1 = json.dumps({"inputs": [image]}).encode(), v1_body(np.zeros((1, 28, 28)))
+    for method, model, rest, body in (
+        ("GET", "/v1/models/digits", "", b""),
+        ("GET", "/v2/models/digits", "", b""),
+        ("GET", "/v2/models/digits", "/ready", b""),
+        ("POST", "/v2/models/digits", "/infer", v2),
+        ("POST", "/v1/models/digits", ":predict", v1),
+    ):
+        answer = ask(predictor, method, f"{model}{rest}", body)
+        assert answer[0] == 200
+        assert ask(predictor, method, f"{model}/versions/{finished.version}{rest}", body) == answer
+        status, _, error = ask(predictor, method, f"{model}/versions/9{rest}", body)
+        assert (status, finished.version.encode() in error) == (404, True)
+
+
+def test_the_repository_index_names_the_model(predictor: Predictor, finished: Finished) -> None:
+    """The repository's index has the model, its version and state."""
+    index = json.loads(ask(predictor, "POST", "/v2/repository/index", b"{}")[2])
+    assert index == [{"name": "digits", "version": finished.version, "state": "READY", "reason": ""}]
+
+
+@pytest.mark.parametrize("accept", ["text/plain; version=x", "*/*", "application/openmetrics-text; version=1.0.0", ";"])
+def test_metrics_answer_any_accept(accept: str, predictor: Predictor) -> None:
+    """The metrics are answered whatever format a scraper accepts."""
+    status, _, content = ask(predictor, "GET", "/metrics", Accept=accept)
+    assert (status, b"digits_images_total" in content) == (200, True)
 
 
 def test_an_empty_store_is_live_but_not_ready(start_predictor: StartPredictor, settings: Settings) -> None:

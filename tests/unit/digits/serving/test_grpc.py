@@ -17,7 +17,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from digits.serving import decode
 from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
-from tests.helpers.support import Finished, Predictor
+from tests.helpers.support import Finished, Predictor, get_json
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
 Tensor = pb.ModelInferRequest.InferInputTensor
@@ -47,8 +47,8 @@ def encode(
 )
 def test_images_are_decoded(content: bytes) -> None:
     """The id and the images of a request are decoded, from raw and typed contents of both datatypes."""
-    request_id, pixels = service.read(content, "digits")
-    assert request_id == "7"
+    request, pixels = service.read(content, "digits")
+    assert request.id == "7"
     assert np.array_equal(pixels[..., 0], FLOATS)
 
 
@@ -148,6 +148,49 @@ def test_kserves_client_over_grpc(
             assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
 
     asyncio.run(infer())
+
+
+def test_outputs_and_versions_over_grpc(predictor: Predictor, finished: Finished) -> None:
+    """Over gRPC the selected outputs and the served version are answered as over REST, and others are errors."""
+    tensor = Tensor(name="image", datatype="UINT8", shape=[1, 784])
+
+    def outputs(*names: str, version: str = "") -> list[str]:
+        selected = [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in names]
+        request = pb.ModelInferRequest(
+            model_name="digits",
+            model_version=version,
+            inputs=[tensor],
+            outputs=selected,
+            raw_input_contents=[bytes(784)],
+        )
+        answer = stub.ModelInfer(request, timeout=30)
+        assert len(answer.outputs) == len(answer.raw_output_contents)
+        return [output.name for output in answer.outputs]
+
+    def code(call: Any, *arguments: Any, **options: Any) -> str:
+        with pytest.raises(grpc.RpcError) as rejected:
+            call(*arguments, **options)
+        return str(rejected.value.code().name)
+
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        stub = stubs.GRPCInferenceServiceStub(channel)
+        assert outputs() == ["class", "probabilities"]
+        assert outputs("probabilities") == ["probabilities"]
+        assert outputs("class", "class", version=finished.version) == ["class"]
+        assert code(outputs, "predict") == "INVALID_ARGUMENT"
+        assert code(outputs, version="9") == "NOT_FOUND"
+        for version in ("", finished.version):
+            assert stub.ModelReady(pb.ModelReadyRequest(name="digits", version=version), timeout=30).ready
+            metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="digits", version=version), timeout=30)
+            rest = get_json(f"{predictor.url}/v2/models/digits")
+            assert [metadata.name, metadata.platform, *metadata.versions] == ["digits", "onnx", finished.version]
+            for name in ("inputs", "outputs"):
+                described = [
+                    {"name": t.name, "datatype": t.datatype, "shape": list(t.shape)} for t in getattr(metadata, name)
+                ]
+                assert described == rest[name]
+        assert code(stub.ModelReady, pb.ModelReadyRequest(name="digits", version="9"), timeout=30) == "NOT_FOUND"
+        assert code(stub.ModelMetadata, pb.ModelMetadataRequest(name="digits", version="9"), timeout=30) == "NOT_FOUND"
 
 
 def test_models_cannot_be_loaded_over_grpc(predictor: Predictor) -> None:

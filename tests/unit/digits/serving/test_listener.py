@@ -322,19 +322,21 @@ def test_a_reading_client_is_not_disconnected(connect: Connect, ahead: int, monk
 
 def test_the_bytes_of_waiting_requests_are_limited(served: Listener, connect: Connect) -> None:
     """A body over the bytes that may be held gets 503; the others are answered, and then new ones are accepted."""
-    served.max_held = 1000
+    served.max_held, size = 100_000, 100_000
+    large = HEAD + b"Content-Length: %d\r\n\r\n" % size
     first, other = connect(), connect()
-    first.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + bytes(999))
+    first.sendall(large + bytes(size - 1))
     deadline = time.monotonic() + 10
-    while served.held < 999 and time.monotonic() < deadline:
+    while served.held < size - 1 and time.monotonic() < deadline:
         time.sleep(0.01)
-    other.sendall(ONE)
+    other.sendall(large + bytes(2))
     ((status, headers, _),) = answers(other, 1)
     assert (status, headers["retry-after"]) == (503, "1")
     first.sendall(b"x")
     assert answers(first, 1)[0][0] == 200
-    other.sendall(ONE)
-    assert answers(other, 1)[0][0] == 200
+    third = connect()
+    third.sendall(large + bytes(size))
+    assert answers(third, 1)[0][0] == 200
     assert (served.held, served.waiting) == (0, 0)
 
 

@@ -50,6 +50,21 @@ def test_a_response_has_the_selected_outputs() -> None:
     assert np.array_equal(np.frombuffer(body[head:], "<f4").reshape(3, 10), probabilities)
 
 
+def test_no_selected_outputs_are_all() -> None:
+    """An empty list of outputs selects all."""
+    body, _ = rest.encode_v2(np.zeros((1, 10), np.float32), {"outputs": []}, "digits", "v")
+    assert [output["name"] for output in json.loads(body)["outputs"]] == ["class", "probabilities"]
+
+
+def test_a_long_id_is_rejected() -> None:
+    """An id of more than MAX_ID characters is a BadRequest, because the response repeats it."""
+    longest = "x" * rest.MAX_ID
+    body, _ = rest.encode_v2(np.zeros((1, 10), np.float32), {"id": longest}, "digits", "v")
+    assert json.loads(body)["id"] == longest
+    with pytest.raises(BadRequest, match="id"):
+        rest.encode_v2(np.zeros((1, 10), np.float32), {"id": longest + "x"}, "digits", "v")
+
+
 @pytest.mark.parametrize("outputs", [[{"name": "scores"}], ["class"], {}, "class", [None], [{"name": ["class"]}]])
 def test_unknown_outputs_are_rejected(outputs: Any) -> None:
     """An unknown output is a BadRequest that lists the outputs."""
