@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -80,8 +80,8 @@ class Servicer(InferenceServicer):
         try:
             # Large messages are handled one at a time, because decoded they can take many times their size.
             async with self._large if len(content) > SMALL_BODY else contextlib.nullcontext():
-                request, pixels = await offload_if_large(len(content), read, content, self._name)
-                self._check_version(model, request.model_version)
+                asked, pixels = await offload_if_large(len(content), read, content, self._name)
+                self._check_version(model, asked.version)
                 probabilities = await offload_if_large(len(content), model.run, pixels)
                 del pixels
         except ModelNotFound as exc:
@@ -97,14 +97,13 @@ class Servicer(InferenceServicer):
             CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
             PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
         }
-        selected = list(dict.fromkeys(output.name for output in request.outputs)) or list(values)
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=self._name,
             model_version=model.version,
-            id=request.id,
-            outputs=[tensor(name=name, datatype=values[name][0], shape=values[name][1]) for name in selected],
-            raw_output_contents=[values[name][2].tobytes() for name in selected],
+            id=asked.id,
+            outputs=[tensor(name=name, datatype=values[name][0], shape=values[name][1]) for name in asked.outputs],
+            raw_output_contents=[values[name][2].tobytes() for name in asked.outputs],
         )
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
@@ -182,8 +181,16 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
         await super().handle_exception(ex, request_or_iterator, context, method_name)
 
 
-def read(content: bytes, name: str) -> tuple[Any, decode.Pixels]:
-    """Return a ModelInferRequest for the model `name`, without its tensor, and its images.
+class Asked(NamedTuple):
+    """What a ModelInferRequest asks for; without the message itself, which keeps its decoded tensors in memory."""
+
+    id: str
+    version: str
+    outputs: list[str]
+
+
+def read(content: bytes, name: str) -> tuple[Asked, decode.Pixels]:
+    """Return what a ModelInferRequest for the model `name` asks for, and its images.
 
     Raises:
         ModelNotFound: the request is for another model.
@@ -201,9 +208,9 @@ def read(content: bytes, name: str) -> tuple[Any, decode.Pixels]:
     for output in request.outputs:
         if output.name not in {CLASS.name, PROBABILITIES.name}:
             raise BadRequest(f"expected outputs among {CLASS.name}, {PROBABILITIES.name}, got {output.name[:100]!r}")
-    pixels = _pixels(request.inputs[0], request.raw_input_contents)
-    del request.inputs[:], request.raw_input_contents[:]
-    return request, pixels
+    selected = list(dict.fromkeys(output.name for output in request.outputs)) or [CLASS.name, PROBABILITIES.name]
+    asked = Asked(request.id, request.model_version, selected)
+    return asked, _pixels(request.inputs[0], request.raw_input_contents)
 
 
 def _pixels(tensor: Any, raw: Any) -> decode.Pixels:

@@ -47,8 +47,8 @@ def encode(
 )
 def test_images_are_decoded(content: bytes) -> None:
     """The id and the images of a request are decoded, from raw and typed contents of both datatypes."""
-    request, pixels = service.read(content, "digits")
-    assert request.id == "7"
+    asked, pixels = service.read(content, "digits")
+    assert asked == ("7", "", ["class", "probabilities"])
     assert np.array_equal(pixels[..., 0], FLOATS)
 
 
