@@ -216,8 +216,11 @@ class _Server(Server):
 
 
 async def stop_signal() -> None:
-    """Wait for SIGTERM or SIGINT."""
-    received = asyncio.Event()
+    """Wait for SIGTERM or SIGINT. Afterwards SIGTERM is ignored, because the process is about to end."""
+    received, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, received.set)
+        loop.add_signal_handler(number, received.set)
     await received.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
