@@ -14,6 +14,7 @@ RUN python3 -m venv tools \
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf pandas/tests numpy/*/tests numpy/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
     && rm -rf PIL pillow* setuptools* _distutils_hack* distutils-precedence.pth grpc_tools/*.so grpc_tools/_proto \
+    && rm -rf aiohttp* aiosignal* aiohappyeyeballs* frozenlist* multidict* propcache* yarl* attr attrs* httptools* websockets* \
     && /opt/venv/bin/python -c "import kserve, kserve.protocol.grpc.servicer, onnxruntime, minio, orjson, uvloop, \
 granian.server.embed, dotenv, click"
 
@@ -26,7 +27,7 @@ RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --whee
 # The base image without documentation, translations, package manager and unused parts of Python.
 FROM ${BASE_IMAGE} AS slim
 RUN rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/i18n /usr/share/perl* /usr/share/python-wheels \
-        /usr/lib/*/gconv /usr/lib/*/perl-base /usr/bin/perl* /var/lib/apt/* /var/cache/* /usr/lib/apt /usr/bin/apt* \
+        /usr/lib/*/gconv /usr/lib/*/perl* /usr/lib/*/libperl* /usr/bin/perl* /var/lib/apt/* /var/cache/* /usr/lib/apt /usr/bin/apt* \
     && find / -xdev -depth -type d \( -path '*/python3*/ensurepip' -o -path '*/python3*/idlelib' -o -path '*/python3*/lib2to3' \
         -o -path '*/python3*/test' -o -path '*/python3*/config-3*' -o -path '*/python3*/*-packages/pip' \) -exec rm -r {} +
 
@@ -35,7 +36,8 @@ COPY --from=slim / /
 COPY --from=libraries /opt/venv /opt/venv
 COPY --from=code /opt/digits /opt/digits
 ENV PATH=/opt/venv/bin:/opt/digits/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-    PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+    PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
+    MALLOC_ARENA_MAX=2
 LABEL org.opencontainers.image.title="digits predictor" \
       org.opencontainers.image.description="Handwritten digits over KServe's V1 and V2 protocols" \
       org.opencontainers.image.licenses="Apache-2.0"
