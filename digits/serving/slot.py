@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("digits.predictor")
 POLL_SECONDS = 0.3  # between two reads of the ledger
 RETRY_SECONDS = 5.0  # after a failed download or a rejected release, which may be repaired
+# Images per call of the model. ONNX Runtime keeps the memory of its largest call: 130 KB per image, for each thread.
+BATCH = 64
 REMEDY = "digits rollback to the previous champion, or serve another release: digits releases"
 
 
@@ -66,8 +68,9 @@ def load(folder: Path) -> LoadedModel:
         raise ReleaseError(f"expected a model of float (n, 28, 28, 1), got {image.type} {image.shape}", remedy=REMEDY)
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = session.run(None, {image.name: pixels})[0]
-        return result
+        batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        results = [session.run(None, {image.name: batch})[0] for batch in batches]
+        return results[0] if len(results) == 1 else np.concatenate(results)
 
     golden = Golden.from_manifest(manifest)
     answer = run(golden.pixels)
