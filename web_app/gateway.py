@@ -22,12 +22,12 @@ from urllib.parse import parse_qsl
 
 import anyio
 import orjson
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from digits.data import corrections
 from digits.data.pictures import read_ink
-from digits.data.preprocessing import Ink, to_mnist
+from digits.data.preprocessing import Ink, crop, to_mnist
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import count_digits, judge
 from digits.files import sha256_of
@@ -44,7 +44,7 @@ MAX_PIXELS = 1_000_000
 MAX_HELD = 32 * 1024 * 1024  # bytes of all bodies that are being read or answered; a container has little memory
 PngImagePlugin.MAX_TEXT_MEMORY = 1 << 20  # bytes of all texts in a PNG; Pillow's 64 MB come from a few kilobytes
 MAX_CONCURRENT = 2  # drawings that are being processed, and as many corrections that are being stored
-MAX_STORED = 64 * 1024  # bytes of a drawing that is stored with its correction
+STORED_SIDE = 160  # pixels of the digit that is stored with its correction; at most 26 kB
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
 
@@ -142,7 +142,7 @@ class _Gateway:
         """Recognise a drawing."""
         client = self._client(query)
         started = time.perf_counter()
-        image, digits, doubtful, _ = await self._drawing(request, self.config.max_body)
+        image, digits, doubtful, _ = await self._drawing(request)
         probabilities, model = None, None
         if image.any():
             probabilities, model = await client.recognise(image)
@@ -171,7 +171,7 @@ class _Gateway:
         release = query.get("release", "")[:100]
         if label is None or not release.isprintable():
             raise RejectedRequest(400, "expected label=0 to 9 and a printable release")
-        image, _, _, png = await self._drawing(request, min(MAX_STORED, self.config.max_body))
+        image, _, _, png = await self._drawing(request)
         record = functools.partial(
             corrections.record, store, image, label, drawing_png=png, release=release, answer=answer
         )
@@ -198,8 +198,8 @@ class _Gateway:
         del query
         return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest(self.metrics.registry))
 
-    async def _drawing(self, request: Request, max_bytes: int) -> tuple[Ink, int, bool, bytes]:
-        """Return the 28 x 28 image of the drawing in a request's body, its number of digits, its doubt, and its PNG.
+    async def _drawing(self, request: Request) -> tuple[Ink, int, bool, bytes]:
+        """Return the 28 x 28 image of the drawing in a request's body, its number of digits, its doubt, and its ink.
 
         The drawing itself, up to MAX_PIXELS bytes, is not kept while the endpoint or the store is waited for.
 
@@ -207,8 +207,8 @@ class _Gateway:
         """
         if request.scope.headers.get("content-type") != "image/png":
             raise RejectedRequest(415, "expected a drawing as image/png")
-        png = await request.body(max_bytes)
-        return (*await anyio.to_thread.run_sync(_decode, png, limiter=self.decoding), png)
+        png = await request.body(self.config.max_body)
+        return await anyio.to_thread.run_sync(_decode, png, limiter=self.decoding)
 
     def _client(self, query: Mapping[str, str]) -> EndpointClient:
         name = query.get("endpoint") or next(iter(self.clients))
@@ -233,9 +233,19 @@ async def _file(headers: list[tuple[str, str]], content: bytes, request: Request
     return Response(304, headers) if known else Response(200, headers, content)
 
 
-def _decode(png: bytes) -> tuple[Ink, int, bool]:
+def _decode(png: bytes) -> tuple[Ink, int, bool, bytes]:
     ink, doubtful = read_ink(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
-    return to_mnist(ink), count_digits(ink), doubtful
+    return to_mnist(ink), count_digits(ink), doubtful, _to_png(crop(ink))
+
+
+def _to_png(ink: Ink) -> bytes:
+    """Return ink as a small PNG, which is stored with a correction. The rest of a picture may be private."""
+    file = io.BytesIO()
+    if ink.size:
+        picture = Image.fromarray(ink)
+        picture.thumbnail((STORED_SIDE, STORED_SIDE))
+        picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def _digit(query: Mapping[str, str], name: str, *, optional: bool = False) -> int | None:

@@ -69,7 +69,7 @@ def record(
     """Append an entry: `image`, uint8 (28, 28), which the model received, shows the digit `label`. Return its key.
 
     The entry's time is taken before the store is called, so that a slow write does not replace a newer correction.
-    `drawing_png`, the original drawing, is for people who review corrections. `release` is the version of the model
+    `drawing_png`, the digit's ink, is for people who review corrections. `release` is the version of the model
     that answered, `answer` its digit, or None if it did not answer.
 
     Raises:

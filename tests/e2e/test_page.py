@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import math
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -140,6 +141,84 @@ def test_undo_and_clear(visit: Open) -> None:
     assert page.locator("#correction").is_hidden()
     page.click("#detect")
     assert page.locator("#verdict").inner_text() == "Nothing is drawn yet."
+
+
+def photo(*strokes: Stroke, size: tuple[int, int] = (1600, 1200)) -> bytes:
+    """Return a photo, as JPEG, of a sheet with dark ruled lines and its edge on a table."""
+    width, height = size
+    sheet = Image.new("RGB", size, (236, 232, 224))
+    pen = ImageDraw.Draw(sheet)
+    for y in range(90, height, 140):
+        pen.line([(0, y), (width, y + 12)], fill=(120, 130, 170), width=4)
+    pen.rectangle((width - 60, 0, width, height), fill=(60, 45, 40))
+    left = (width - height) / 2
+    for stroke in strokes:
+        points = [(left + x * height, 0.1 * height + 0.8 * y * height) for x, y in stroke]
+        pen.line(points, fill=(30, 40, 110), width=36, joint="curve")
+    file = io.BytesIO()
+    sheet.save(file, "JPEG")
+    return file.getvalue()
+
+
+def give(page: Any, way: str, content: bytes, name: str = "photo.jpg") -> None:
+    """Choose, photograph, drop or paste a file."""
+    if way in {"file", "photo"}:
+        button = {"file": "#choose", "photo": "#camera"}[way]
+        with page.expect_file_chooser() as chooser:
+            page.click(button)
+        chooser.value.set_files({"name": name, "mimeType": "image/jpeg", "buffer": content})
+        return
+    event = {
+        "drop": "new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: files})",
+        "paste": "new ClipboardEvent('paste', {bubbles: true, clipboardData: files})",
+    }[way]
+    page.evaluate(
+        f"""([name, content]) => {{
+            const files = new DataTransfer();
+            files.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+            document.getElementById('pad').dispatchEvent({event});
+        }}""",
+        [name, base64.b64encode(content).decode()],
+    )
+
+
+PHONE = {"viewport": {"width": 390, "height": 840}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+
+
+@pytest.mark.parametrize("way", ["file", "photo", "drop", "paste"])
+def test_takes_pictures(visit: Open, site: Site, way: str) -> None:
+    """A photo that is chosen, taken on a phone, dropped or pasted is shown, read and corrected like a drawing."""
+    view = visit(**PHONE if way == "photo" else {})
+    page = view.page
+    assert page.locator("#camera").is_visible() == (way == "photo")
+    if way != "photo":
+        view.draw(*DIGITS[1])
+        view.digit()
+    give(page, way, photo(*DIGITS[7]))
+    page.wait_for_selector("#digit[data-class='7']")
+    shown = page.evaluate(
+        "() => { const c = document.getElementById('pad'), s = c.width / 100;"
+        " return [...c.getContext('2d').getImageData(10 * s, 30 * s, 1, 1).data] }"
+    )
+    assert np.abs(np.array(shown) - [236, 232, 224, 255]).max() < 8
+    page.locator("#labels button").nth(2).click()
+    page.locator("#thanks", has_text="Stored as a 2").wait_for()
+    assert corrections.collect(site.store, limit=10).labels.tolist() == [2]
+    page.click("#undo")
+    assert page.locator("#verdict").inner_text() == "Nothing is drawn yet."
+
+
+def test_refuses_what_is_no_picture(visit: Open) -> None:
+    """A file that is no picture is named as such, a picture without a digit as well; then drawing works."""
+    view = visit()
+    page = view.page
+    give(page, "drop", b"no picture", "notes.txt")
+    page.locator("#announced", has_text="notes.txt is not a picture").wait_for()
+    give(page, "drop", photo())
+    page.locator("#announced", has_text="No digit is found in this picture.").wait_for()
+    assert page.locator("#correction").is_hidden()
+    view.draw(*DIGITS[7])
+    assert view.digit() == "7"
 
 
 def test_two_digits_are_not_guessed(visit: Open) -> None:

@@ -2,6 +2,7 @@
 
 import * as gateway from "./gateway.js";
 import { Pad } from "./pad.js";
+import { load } from "./picture.js";
 import { Recogniser } from "./recogniser.js";
 import * as view from "./view.js";
 
@@ -16,6 +17,7 @@ let corrections = false;
 let penUp = true;
 let answered = null; // the last settled answer with its drawing, for corrections; one object per drawing
 let checkTimer = 0;
+let changes = 0; // of the pad; a picture that is loaded after a change is dropped
 
 const recogniser = new Recogniser({
   settled: () => penUp,
@@ -31,6 +33,7 @@ const recogniser = new Recogniser({
   },
   show(answer, settled) {
     view.showState("");
+    if (pad.hasPicture && answer.verdict.state === "empty") answer.verdict.text = "No digit is found in this picture.";
     view.showAnswer(answer, settled);
     answered = settled && answer.probabilities ? Object.assign(answered ?? {}, answer) : null;
     view.showCorrection(corrections && answered !== null);
@@ -64,7 +67,18 @@ async function check() {
   checkTimer = setTimeout(check, result.state === "ready" ? REFRESH : RETRY);
 }
 
+/** Show a picture file on the pad. */
+async function take(file) {
+  if (!file) return;
+  const before = ++changes;
+  const [picture, why] = await load(file).then((loaded) => [loaded], (error) => [null, error.message]);
+  if (before !== changes) return;
+  pad.show(picture);
+  if (why) view.showNothing(why);
+}
+
 function refresh() {
+  changes++;
   $("hint").hidden = !pad.empty;
   $("undo").disabled = $("clear").disabled = pad.empty;
 }
@@ -95,6 +109,21 @@ pad.addEventListener("change", () => {
 pad.addEventListener("detect", () => recogniser.now());
 $("detect").addEventListener("click", () => recogniser.now());
 document.addEventListener("visibilitychange", check);
+for (const [button, input] of [["choose", "file"], ["camera", "photo"]]) {
+  $(button).addEventListener("click", () => $(input).click());
+  $(input).addEventListener("change", (event) => {
+    take(event.target.files[0]);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+}
+document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+for (const type of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault(); // otherwise the browser opens the file instead of the page
+    $("pad").classList.toggle("target", type === "dragover");
+    if (type === "drop") take(event.dataTransfer.files[0]);
+  });
+}
 $("undo").addEventListener("click", () => pad.undo());
 $("clear").addEventListener("click", () => pad.clear());
 $("pen").addEventListener("input", (event) => (pad.penWidth = event.target.valueAsNumber / 100));

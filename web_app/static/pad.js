@@ -1,4 +1,7 @@
-// The drawing pad. Strokes are in 0..1 of its side, so that they survive a resize; the paper is transparent.
+// The drawing pad, which shows a drawing or a picture. Strokes are in 0..1 of its side, so that they survive a resize; the
+// paper of a drawing is transparent.
+
+import { toPng } from "./picture.js";
 
 const SENT_SIDE = 280; // pixels of the image sent to the gateway: enough for 28 x 28, and fast to encode
 const MAX_SIDE = 1000; // pixels of the canvas, also on a high-density screen
@@ -6,6 +9,7 @@ const STEP = 1 / 32; // of the side, per press of an arrow key
 
 export class Pad extends EventTarget {
   #strokes = [];
+  #picture = null; // { canvas, png }, instead of strokes
   #current = null;
   #pointer = null;
   #cursor = null; // the keyboard's pen: [x, y], shown while the pad is used by keyboard
@@ -32,27 +36,37 @@ export class Pad extends EventTarget {
   }
 
   get empty() {
-    return this.#strokes.length === 0;
+    return this.#strokes.length === 0 && !this.#picture;
+  }
+
+  get hasPicture() {
+    return this.#picture !== null;
   }
 
   undo() {
-    this.#strokes.pop();
+    if (this.#picture) this.#picture = null;
+    else this.#strokes.pop();
     this.#changed();
   }
 
   clear() {
+    this.show(null);
+  }
+
+  /** Show a picture, { canvas, png }, or nothing, instead of the drawing. */
+  show(picture) {
     this.#strokes = [];
+    this.#picture = picture;
     this.#changed();
   }
 
-  /** Return the drawing as a PNG. Without toBlob, which Chromium runs when idle, up to a second later. */
+  /** Return the drawing or the picture as a PNG. */
   png() {
+    if (this.#picture) return this.#picture.png;
     this.scratchContext.clearRect(0, 0, SENT_SIDE, SENT_SIDE);
     this.scratchContext.imageSmoothingQuality = "high";
     this.scratchContext.drawImage(this.canvas, 0, 0, SENT_SIDE, SENT_SIDE);
-    const [, encoded] = this.scratch.toDataURL("image/png").split(",");
-    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-    return new Blob([bytes], { type: "image/png" });
+    return toPng(this.scratch);
   }
 
   #emit(type) {
@@ -67,6 +81,10 @@ export class Pad extends EventTarget {
   }
 
   #begin(point) {
+    if (this.#picture) {
+      this.#picture = null;
+      this.#paint();
+    }
     this.#current = { width: this.penWidth, points: [point] };
     this.#strokes.push(this.#current);
     this.#line(this.#current, 0);
@@ -167,7 +185,19 @@ export class Pad extends EventTarget {
 
   #paint() {
     this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (this.#picture) this.#paintPicture(this.#picture.canvas);
     for (const stroke of this.#strokes) this.#line(stroke, 0);
+  }
+
+  #paintPicture(picture) {
+    const side = this.canvas.width;
+    const scale = side / Math.max(picture.width, picture.height);
+    const [width, height] = [picture.width * scale, picture.height * scale];
+    const area = [(side - width) / 2, (side - height) / 2, width, height];
+    this.context.imageSmoothingQuality = "high";
+    this.context.fillStyle = "white"; // behind a transparent picture
+    this.context.fillRect(...area);
+    this.context.drawImage(picture, ...area);
   }
 
   /** Draw a stroke, starting at its point number `from`. */

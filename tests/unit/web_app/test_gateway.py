@@ -211,11 +211,19 @@ def test_an_empty_correction_is_rejected(gateway: httpx.Client, store: FileStore
     assert store.keys() == []
 
 
-def test_a_correction_with_appended_data_is_rejected(gateway: httpx.Client, store: FileStore) -> None:
-    """A drawing with appended data is over the limit for corrections, because the whole file would be stored."""
-    padded = ONE + bytes(70_000)
-    assert correct(gateway, png=padded).status_code == 413
-    assert store.keys() == []
+def test_only_the_digit_of_a_picture_is_stored(gateway: httpx.Client, store: FileStore) -> None:
+    """A correction stores the digit's ink, at most 160 pixels high, and nothing else of the picture or the file."""
+    picture, file = Image.new("L", (500, 500), 230), io.BytesIO()
+    pen = ImageDraw.Draw(picture)
+    pen.line([(180, 40), (380, 40), (240, 460)], fill=40, width=18)
+    pen.line([(0, 100), (30, 300)], fill=40, width=20)
+    picture.save(file, "PNG")
+    key = correct(gateway, label=7, png=file.getvalue() + bytes(70_000)).raise_for_status().json()["key"]
+    content = base64.b64decode(json.loads(store.get(key))["drawing"])
+    stored = np.asarray(Image.open(io.BytesIO(content)))
+    assert len(content) < 30_000
+    assert stored.shape[0] == 160
+    assert abs(stored.shape[1] - 80) < 10
 
 
 def test_without_a_store_corrections_are_not_offered(standin: StandIn) -> None:
