@@ -71,7 +71,10 @@ class Settings:
     minio_access_key: str = _setting("MINIO_ACCESS_KEY", "", "access key of that server", secret=True, steps=True)
     minio_secret_key: str = _setting("MINIO_SECRET_KEY", "", "secret key of that server", secret=True, steps=True)
     minio_region: str = _setting(
-        "MINIO_REGION", "", "region that requests are signed for; empty: that server reports it", steps=True
+        "MINIO_REGION",
+        "",
+        "region that requests are signed for; empty: us-east-1, or the one that the server reports",
+        steps=True,
     )
     minio_session_token: str = _setting(
         "MINIO_SESSION_TOKEN", "", "session token of temporary keys (AWS STS)", secret=True, steps=True

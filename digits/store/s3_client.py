@@ -26,7 +26,15 @@ OBJECT_SECONDS, MAX_OBJECT = 600.0, 1 << 30  # of an object's content
 ATTEMPTS = 3  # per request, if the server is busy or the connection breaks
 BUSY = (500, 502, 503, 504)
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
-WRONG_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+ASSUMED_REGION = "us-east-1"
+WRONG_REGION = {"AuthorizationHeaderMalformed", "BadRequest"}  # the second for HEAD, whose answer has no body
+WRONG_CLOCK = "correct the clock of this machine or of the server: they differ too much"
+REMEDIES = {
+    "RequestTimeTooSkewed": WRONG_CLOCK,
+    "RequestExpired": WRONG_CLOCK,
+    "AccessDenied": "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY; their policy must allow this address. Those of a "
+    "Kubeflow profile allow private/NAMESPACE/*, shared/* and artifacts/* of the bucket mlpipeline",
+}
 
 
 def s3_client(settings: Settings) -> Minio:
@@ -36,15 +44,37 @@ def s3_client(settings: Settings) -> Minio:
         retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=BUSY),
         maxsize=8,
     )
-    return Minio(
+    return _Client(
         endpoint=settings.minio_endpoint.split("://")[-1].rstrip("/"),
         access_key=settings.minio_access_key,
         secret_key=settings.minio_secret_key,
         secure=settings.minio_endpoint.startswith("https://"),
         session_token=settings.minio_session_token or None,
-        region=settings.minio_region or None,  # None: from an AWS host's name, or requested from the server
+        region=settings.minio_region or None,
         http_client=pool,
     )
+
+
+class _Client(Minio):
+    """A client that requests a bucket's region only from AWS, or if the server refuses the assumed one.
+
+    The keys of a Kubeflow profile may not request it. SeaweedFS accepts any region, and MinIO's default is us-east-1.
+    """
+
+    _refused = False  # whether the server refused the assumed region
+
+    def _get_region(self, bucket_name: str | None = None) -> str:
+        requested = self._refused or self._base_url.region or self._base_url.is_aws_host
+        return super()._get_region(bucket_name) if requested else ASSUMED_REGION
+
+    def _execute(self, *args: Any, **more: Any) -> BaseHTTPResponse:
+        try:
+            return super()._execute(*args, **more)
+        except S3Error as exc:
+            if self._refused or self._base_url.region or exc.code not in WRONG_REGION:
+                raise
+        self._refused = True
+        return super()._execute(*args, **more)
 
 
 class _BoundedPool(urllib3.PoolManager):
@@ -92,9 +122,9 @@ def translated(uri: str, key: str) -> Iterator[None]:
             raise _not_s3(uri, exc) from exc
         raise StoreError(
             f"{uri}: {key}: the server refused the request: {exc.code}",
-            remedy="correct the clock of this machine or of the server: they differ too much"
-            if exc.code in WRONG_CLOCK
-            else "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY, the bucket's policy, and MINIO_REGION",
+            remedy=REMEDIES.get(
+                exc.code, "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY, the bucket's policy, and MINIO_REGION"
+            ),
         ) from exc
     except (HTTPError, ConnectionError) as exc:
         if isinstance(getattr(exc, "reason", exc), ResponseError):

@@ -13,7 +13,7 @@ from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissi
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
-from tests.helpers.store_servers import SERVERS, Cable, create_concurrently
+from tests.helpers.store_servers import SERVERS, Cable, create_concurrently, with_profile_keys
 
 BIG = 200 * 1024 * 1024
 
@@ -77,6 +77,22 @@ def test_the_region_of_a_bucket_is_requested_from_the_server(server: Settings, s
     other = open_store(dataclasses.replace(server, minio_region=""))
     assert other.create("region/now", b"y")
     assert other.keys("region/") == ["region/before", "region/now"]
+
+
+def test_keys_of_a_kubeflow_profile_suffice_for_its_folder(server: Settings) -> None:
+    """Keys that may use only a profile's folders read and write there, and nowhere else."""
+    open_store(dataclasses.replace(server, store="s3://mlpipeline")).put("shared/mnist/x", b"x")
+    profile = with_profile_keys(server, "team-a")
+    store = open_store(dataclasses.replace(profile, store="s3://mlpipeline/private/team-a/digits"))
+    assert store.create("once", b"x")
+    assert not store.create("once", b"y")
+    store.put("twice", b"z")
+    assert store.keys() == ["once", "probes/conditional-create", "twice"]
+    assert not store.exists("none")
+    assert open_store(dataclasses.replace(profile, store="s3://mlpipeline/shared")).get("mnist/x") == b"x"
+    with pytest.raises(StoreError, match="AccessDenied") as caught:
+        open_store(dataclasses.replace(profile, store="s3://mlpipeline/digits")).put("x", b"x")
+    assert "private/NAMESPACE" in caught.value.remedy
 
 
 def test_a_listing_holds_no_sibling_with_a_longer_name(store: ObjectStore) -> None:

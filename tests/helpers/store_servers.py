@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import shutil
@@ -12,6 +13,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from minio import MinioAdmin
+from minio.credentials import StaticProvider
 
 from backends.docker import minio as docker_store
 from digits.http import request
@@ -76,6 +80,38 @@ def _healthy(port: int) -> bool:
         return request(f"http://127.0.0.1:{port}/minio/health/live", seconds=1).status == 200
     except OSError:
         return False
+
+
+def with_profile_keys(server: Settings, namespace: str) -> Settings:
+    """Return the settings with keys that have the policy of a Kubeflow 2.17 profile, made on a MinIO server.
+
+    Kubeflow's policy allows Get*, Put* and List* on these folders. MinIO has no prefix in a listing's resource.
+    """
+    bucket, folders = "arn:aws:s3:::mlpipeline", ("artifacts", f"private-artifacts/{namespace}", "shared")
+    allowed = [f"{folder}/*" for folder in (*folders, f"private/{namespace}")]
+    listing = {"StringLike": {"s3:prefix": allowed}}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket], "Condition": listing},
+            {
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:PutObject"],
+                "Resource": [f"{bucket}/{pattern}" for pattern in allowed],
+            },
+        ],
+    }
+    admin = MinioAdmin(
+        endpoint=server.minio_endpoint.split("://")[-1],
+        credentials=StaticProvider(server.minio_access_key, server.minio_secret_key),
+        region=server.minio_region,
+        secure=False,
+    )
+    access, secret = secrets.token_hex(8), secrets.token_hex(16)
+    admin.user_add(access, secret)
+    admin.policy_add(namespace, policy=policy)
+    admin.attach_policy([namespace], user=access)
+    return dataclasses.replace(server, minio_access_key=access, minio_secret_key=secret)
 
 
 class Cable:
