@@ -3,7 +3,8 @@
 DigitsError                 exit code 1: the run failed
 ├── UsageError              2: the request is invalid
 ├── MissingError            3: something required is absent
-│   └── StoreUnreachable    the object store did not answer
+│   └── Unavailable         a server did not answer; it may answer later
+│       └── StoreUnreachable    the object store did not answer
 ├── DataError               a data set is damaged or not the expected one
 ├── StoreError              the object store refused
 │   ├── ObjectMissing       no object under that key
@@ -83,7 +84,11 @@ class MissingError(DigitsError):
     exit_code = 3
 
 
-class StoreUnreachable(MissingError):
+class Unavailable(MissingError):
+    """A server did not answer, or a file was locked. The same request may succeed later."""
+
+
+class StoreUnreachable(Unavailable):
     """The object store did not answer in time."""
 
 

@@ -62,7 +62,10 @@ class Settings:
     )
     backend: str = _setting("DIGITS_BACKEND", "process", f"where the pipeline runs: {', '.join(BACKENDS)}")
     tracking_uri: str = _setting(
-        "MLFLOW_TRACKING_URI", "", "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME", steps=True
+        "MLFLOW_TRACKING_URI",
+        "",
+        "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME, on Kubeflow none",
+        steps=True,
     )
     mlflow_model: str = _setting("DIGITS_MLFLOW_MODEL", "digits", "name of the registered model in MLflow", steps=True)
     minio_endpoint: str = _setting(
@@ -126,7 +129,12 @@ class Settings:
     pull_secret: str = _setting("DIGITS_PULL_SECRET", "", "Kubernetes Secret for the registry of the steps' image")
     secret_name: str = _setting("DIGITS_SECRET", "minio-kserve-secret", "Kubernetes Secret with the S3 credentials")
     config_map: str = _setting("DIGITS_CONFIG_MAP", "digits-settings", "Kubernetes ConfigMap with the steps' settings")
-    step_retries: int = _setting("DIGITS_STEP_RETRIES", 1, "how many times Kubeflow retries a failed step", maximum=100)
+    step_retries: int = _setting(
+        "DIGITS_STEP_RETRIES",
+        1,
+        "how often a step on Kubeflow is tried again after a server did not answer, or its pod was lost",
+        maximum=100,
+    )
     train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "CPU limit of the train step on Kubeflow")
     train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "memory limit of the train step on Kubeflow")
     train_gpus: int = _setting(
@@ -157,8 +165,8 @@ class Settings:
         object.__setattr__(self, "home", self.home.expanduser().resolve())
         if not self.store:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
-        if not self.tracking_uri:
-            object.__setattr__(self, "tracking_uri", f"sqlite:///{quote(str(self.home / 'mlflow.db'))}")
+        if not self.tracking_uri and self.backend != "kubeflow":
+            object.__setattr__(self, "tracking_uri", self._database)
         for field in dataclasses.fields(self):
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:
@@ -181,14 +189,14 @@ class Settings:
             if urlsplit(value).scheme == "file":
                 files.folder_from_url(value, name)
         scheme, problem = urlsplit(self.tracking_uri).scheme, ""
-        if scheme in {"", "file"}:
+        if self.tracking_uri and scheme in {"", "file"}:
             problem = "expected a server or sqlite:////file, because MLflow 3 refuses folders"
         elif scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
             problem = "expected an absolute path (four slashes), because steps run in other folders"
         if problem:
             raise UsageError(
                 f"MLFLOW_TRACKING_URI: {problem}, got {self.tracking_uri!r}",
-                remedy=f"MLFLOW_TRACKING_URI=sqlite:///{quote(str(self.home / 'mlflow.db'))}",
+                remedy=f"MLFLOW_TRACKING_URI={self._database}",
             )
 
     def __repr__(self) -> str:
@@ -197,6 +205,16 @@ class Settings:
     def environ(self) -> dict[str, str]:
         """Return {variable: value}, the environment of a child process. It holds secrets: never print or store it."""
         return {f.metadata["name"]: str(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @property
+    def _database(self) -> str:
+        """Return the address of the database that is used if MLFLOW_TRACKING_URI is empty."""
+        return f"sqlite:///{quote(str(self.home / 'mlflow.db'))}"
+
+    def with_backend(self, backend: str) -> Self:
+        """Return these settings for another backend, which has a default of MLFLOW_TRACKING_URI of its own."""
+        tracking_uri = "" if self.tracking_uri == self._database else self.tracking_uri
+        return dataclasses.replace(self, backend=backend, tracking_uri=tracking_uri)
 
     def with_minio(self, endpoint: str, access_key: str, secret_key: str) -> Self:
         """Return these settings with the bucket `digits` of a MinIO server of ours as the store."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits import events, provenance, results
+from digits.attempts import step
 from digits.errors import DataError
-from digits.events import reported
 from digits.files import sha256_of_folder, write_json, write_whole
 from digits.settings import Settings
 from digits.store import open_store
@@ -33,7 +33,7 @@ MIN_EPOCH_IMAGES = 20_000
 MAX_FEEDBACK = 3_000  # corrected drawings, the newest
 
 
-@reported("fetch-mnist")
+@step("fetch-mnist")
 def fetch_mnist(dataset: str, fetched: Path) -> results.FetchedData:
     """Get and verify the data set, and write train.npz and test.npz to the folder `fetched`."""
     from digits.data import catalog, fetch
@@ -55,7 +55,7 @@ def fetch_mnist(dataset: str, fetched: Path) -> results.FetchedData:
     )
 
 
-@reported("collect-feedback")
+@step("collect-feedback")
 def collect_feedback(store: str, corrections: Path) -> results.CollectedFeedback:
     """Read the corrected drawings from the object store at the URI `store`; write the data set `corrections`."""
     from digits.data.corrections import collect
@@ -65,7 +65,7 @@ def collect_feedback(store: str, corrections: Path) -> results.CollectedFeedback
     return results.CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
 
 
-@reported("prepare")
+@step("prepare")
 def prepare(
     fetched: Path,
     corrections: Path,
@@ -95,7 +95,7 @@ def prepare(
     )
 
 
-@reported("train")
+@step("train")
 def train(
     train_set: Path,
     validation_set: Path,
@@ -150,7 +150,7 @@ def train(
     )
 
 
-@reported("evaluate")
+@step("evaluate")
 def evaluate(
     model: Path, test_set: Path, history: Path, lineage: results.Lineage, *, evaluation: Path, report: Path
 ) -> Evaluation:
@@ -167,7 +167,7 @@ def evaluate(
     return result
 
 
-@reported("publish")
+@step("publish")
 def publish(
     model: Path,
     test_set: Path,
@@ -203,7 +203,7 @@ def publish(
     return published
 
 
-@reported("deploy")
+@step("deploy")
 def deploy(store: str) -> results.DeployedRelease:
     """Put the champion behind the endpoint and wait until it answers its golden image correctly.
 

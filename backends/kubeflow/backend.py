@@ -109,12 +109,15 @@ class KubeflowBackend:
         return self.settings
 
     def redeploy(self) -> str:
-        if not self.endpoint():
-            return ""
         from backends.kserve import rollout
+        from backends.kserve.kube import Kube
+        from backends.kserve.service import service_path
         from digits.release import ledger, releases
         from digits.store import open_store
 
+        # Without access to the cluster this fails, so that the endpoint never differs silently from the ledger.
+        if not Kube.connect(self.settings).get(service_path(self.settings.namespace)):
+            return ""
         store = open_store(self.settings)
         manifest = releases.load(store, ledger.champion(store))
         return rollout.deploy(self.settings, manifest, releases.release_uri(store, manifest["version"]))

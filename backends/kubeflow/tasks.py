@@ -107,6 +107,8 @@ def _set_environment(task: Any, settings: Settings) -> None:
 
     variables = {
         "DIGITS_HOME": HOME,
+        "DIGITS_BACKEND": "kubeflow",
+        "DIGITS_STEP_RETRIES": str(settings.step_retries),
         "DIGITS_DEPLOYER": settings.deployer or "kserve",
         "K8S_NAMESPACE": settings.namespace,
         events.VARIABLE: "/dev/stdout",  # the events of a step are read from its pod's log

@@ -7,7 +7,6 @@ input closes, and it ends together with everything that it started.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -32,7 +31,7 @@ def main(folder: Path) -> int:
     """Run the pipeline as run.json states. Returns 0; if the run fails, an exception ends the process."""
     run = runs.Run(folder)
     record = run.record()
-    settings = dataclasses.replace(Settings.load(dotenv=None), backend=record["backend"])
+    settings = Settings.load(dotenv=None).with_backend(record["backend"])
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)

@@ -113,6 +113,8 @@ def check_mlflow(settings: Settings) -> str:
     """Check that MLflow answers, if its database exists already. Return its address."""
     from digits.release import mlflow_client
 
+    if not settings.tracking_uri:
+        return "none: MLFLOW_TRACKING_URI is not set, so runs are not recorded"
     file = sqlite_file(settings.tracking_uri)
     if file and not file.exists():
         return f"{settings.tracking_uri} (the first run creates it)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import shutil
 import sys
@@ -41,7 +40,7 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
     from digits.store import open_store
 
     settings = Settings.load()
-    settings = dataclasses.replace(settings, backend=backend) if backend else settings
+    settings = settings.with_backend(backend) if backend else settings
     homes.check(settings.home)
     with contextlib.closing(open_backend(settings)) as opened:
         settings = opened.host_settings()

@@ -36,7 +36,7 @@ def doctor(backend: str | None, as_json: bool) -> None:
     """
     settings = Settings.load()
     if backend:
-        settings = dataclasses.replace(settings, backend=backend)
+        settings = settings.with_backend(backend)
     findings = []
     for finding in run_checks(settings):
         _show(finding, as_json)

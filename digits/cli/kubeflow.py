@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ def connect() -> tuple[Settings, Pipelines]:
     """
     from backends.kubeflow.api import Pipelines
 
-    settings = dataclasses.replace(Settings.load(), backend="kubeflow")
+    settings = Settings.load().with_backend("kubeflow")
     api = Pipelines(settings)
     api.check()
     return settings, api

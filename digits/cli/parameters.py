@@ -83,7 +83,7 @@ def load_settings(data: str | None, backend: str | None) -> Settings:
     """
     settings = Settings.load()
     if backend:
-        settings = dataclasses.replace(settings, backend=backend)
+        settings = settings.with_backend(backend)
     if data and settings.backend == "kubeflow":
         raise UsageError(
             f"--data {data}: steps on Kubeflow read DIGITS_DATA from the ConfigMap {settings.config_map}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from typing import Any
 
 import click
@@ -37,7 +36,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     from digits.serving import client
 
     settings = Settings.load()
-    settings = dataclasses.replace(settings, backend=backend) if backend else settings
+    settings = settings.with_backend(backend) if backend else settings
     inputs = {name: read_file(name) for name in pictures if not is_number(name)}
     endpoint = endpoint or _find_endpoint(settings)
     inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])

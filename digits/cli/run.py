@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ def execute(
             )
         current = {"store", "feedback"}  # the backend sets them for each run
         parameters = {k: v for k, v in record["parameters"].items() if k not in current} | parameters
-        settings = dataclasses.replace(settings, backend=record["backend"])
+        settings = settings.with_backend(record["backend"])
     with contextlib.closing(open_backend(settings)) as opened:
         opened.check()
         with Progress(quiet=quiet) as progress:

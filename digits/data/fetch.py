@@ -13,7 +13,7 @@ from digits.data import catalog, fallback, idx
 from digits.data.catalog import Source
 from digits.data.dataset import Dataset
 from digits.data.download import download, find_mirror
-from digits.errors import DataError, MissingError
+from digits.errors import DataError, MissingError, Unavailable
 from digits.files import folder_from_url, sha256_of, write_whole
 from digits.settings import Settings
 from digits.store import ObjectStore, find_scheme, open_store
@@ -163,7 +163,7 @@ def _read_servers(source: Source, file: str, url: str) -> bytes:
             return download(source, file, base)
         except (DataError, OSError) as exc:
             problems.append(f"{base}: {exc}")
-    raise MissingError(
+    raise Unavailable(
         f"cannot get {file}: " + "; ".join(problems),
         remedy="set DIGITS_DATA to a folder with the four files, or --dataset sklearn-digits",
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from digits.errors import ReleaseError
 from digits.files import sha256_of
-from digits.release.mlflow_client import connect
+from digits.release.mlflow_client import connect, if_recorded
 from digits.release.mlflow_registry import MISSING, registered_versions
 from digits.settings import Settings
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 def check_logged(settings: Settings, manifest: dict[str, Any]) -> str:
     """Check that MLflow has a release: a run with its digest and manifest, and a registered version with its model.
 
-    Return a sentence. Raises ReleaseError if something is missing or differs.
+    Return a sentence, also if there is no MLflow. Raises ReleaseError if something is missing or differs.
     """
+    if not settings.tracking_uri:
+        return f"not checked: MLFLOW_TRACKING_URI is not set; the run is {manifest['mlflow_run'] or 'not recorded'}"
     with connect(settings) as client:
         versions = registered_versions(client, settings, manifest["version"])
         if not versions:
@@ -47,6 +49,7 @@ def check_logged(settings: Settings, manifest: dict[str, Any]) -> str:
         raise problem
 
 
+@if_recorded
 def logged_manifest(settings: Settings, release: str, run_id: str) -> dict[str, Any] | None:
     """Return the manifest that `run_id` logged, or else one that a run that registered the release did; else None."""
     with connect(settings) as client:

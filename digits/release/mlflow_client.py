@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from digits.errors import DigitsError, MissingError, mask_url
+from digits.errors import DigitsError, MissingError, Unavailable, mask_url
 from digits.files import whole_file
 from digits.settings import Settings, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -62,6 +65,16 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
         raise _translate(settings.tracking_uri, exc) from None
 
 
+def if_recorded(function: Callable[Concatenate[Settings, P], T]) -> Callable[Concatenate[Settings, P], T | None]:
+    """Make a function return None, and do nothing, if the settings name no MLflow."""
+
+    @functools.wraps(function)
+    def wrapper(settings: Settings, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        return function(settings, *args, **kwargs) if settings.tracking_uri else None
+
+    return wrapper
+
+
 def check_connection(settings: Settings) -> None:
     """Make a request to the configured MLflow. Raises MissingError as `connect`."""
     with connect(settings) as client:
@@ -93,7 +106,7 @@ def _translate(address: str, exc: Exception) -> MissingError:
             remedy=f"copy the file, then: mlflow db upgrade {address}",
         )
     if "database is locked" in text:
-        return MissingError(
+        return Unavailable(
             f"the MLflow database {address} is locked by another program", remedy="close it, then digits run --resume"
         )
     if "database or disk is full" in text:
@@ -102,4 +115,4 @@ def _translate(address: str, exc: Exception) -> MissingError:
     remedy = "check MLFLOW_TRACKING_URI"
     if address.startswith("sqlite:"):
         remedy += "; if the file is damaged, restore it from a backup, or move it away: digits run makes another"
-    return MissingError(f"MLflow at {address} cannot be used: {reason}", remedy=remedy)
+    return Unavailable(f"MLflow at {address} cannot be used: {reason}", remedy=remedy)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import UsageError, mask_url
-from digits.release.mlflow_client import OWNER, connect
+from digits.release.mlflow_client import OWNER, connect, if_recorded
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -54,11 +54,12 @@ def end_run(settings: Settings, run_id: str, status: str) -> None:
 
 @contextlib.contextmanager
 def current_run(settings: Settings, experiment: str, name: str) -> Iterator[str]:
-    """Yield the id of the run to log to: the one in MLFLOW_RUN_ID, or a new one.
+    """Yield the id of the run to log to: the one in MLFLOW_RUN_ID, or a new one; '' if there is no MLflow.
 
     A new run ends with the block, as FINISHED or FAILED. The run in MLFLOW_RUN_ID is ended by its creator.
     """
-    if run_id := os.environ.get(RUN_VARIABLE):
+    run_id = os.environ.get(RUN_VARIABLE, "") if settings.tracking_uri else ""
+    if run_id or not settings.tracking_uri:
         yield run_id
         return
     run_id = start_run(settings, experiment, name, {})
@@ -70,6 +71,7 @@ def current_run(settings: Settings, experiment: str, name: str) -> Iterator[str]
     end_run(settings, run_id, FINISHED)
 
 
+@if_recorded
 def name_release(settings: Settings, run_id: str, version: str, digest: str) -> None:
     """Tag a run with the release that it publishes."""
     with connect(settings) as client:
@@ -77,6 +79,7 @@ def name_release(settings: Settings, run_id: str, version: str, digest: str) -> 
         client.set_tag(run_id, "release_digest", digest)
 
 
+@if_recorded
 def log_training(
     settings: Settings,
     run_id: str,
@@ -108,6 +111,7 @@ def log_training(
         client.log_artifacts(run_id, str(folder))
 
 
+@if_recorded
 def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, report: str) -> None:
     """Tag a run with the gate's decision, and log the report, as HTML."""
     with connect(settings) as client:
@@ -117,8 +121,10 @@ def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, r
 
 
 def link(settings: Settings, run_id: str) -> str:
-    """Return how to view a run: its address on a server, or the command `mlflow ui` for SQLite."""
+    """Return how to view a run: its address on a server, or the command `mlflow ui` for SQLite; '' without MLflow."""
     address = mask_url(settings.tracking_uri)
+    if not address:
+        return ""
     if not address.startswith("http"):
         return f"mlflow ui --backend-store-uri {address}"
     with connect(settings) as client:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from digits import events
 from digits.errors import UsageError
 from digits.release import ledger, releases
-from digits.release.mlflow_client import OWNER, connect
+from digits.release.mlflow_client import OWNER, connect, if_recorded
 from digits.settings import Settings
 from digits.signature import IMAGE, PROBABILITIES, Tensor
 
@@ -26,6 +26,7 @@ MISSING = "RESOURCE_DOES_NOT_EXIST"
 ALIAS_ATTEMPTS = 3
 
 
+@if_recorded
 def ensure_model(settings: Settings) -> None:
     """Create the registered model if there is none. Raises UsageError if that name belongs to another project."""
     from mlflow.exceptions import MlflowException
@@ -103,6 +104,7 @@ def registered_versions(client: MlflowClient, settings: Settings, release: str) 
     return sorted(found, key=lambda version: -int(version.version))
 
 
+@if_recorded
 def mirror_ledger(settings: Settings, store: ObjectStore) -> None:
     """Set the aliases `champion` and `previous` as in the ledger. Skip releases that are not in this registry.
 

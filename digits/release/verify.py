@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from digits.data import catalog
 from digits.errors import DigitsError, ReleaseError
-from digits.release import ledger, mlflow_check, releases, serving_layout
+from digits.release import ledger, mlflow_check, mlflow_registry, releases, serving_layout
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -99,7 +99,10 @@ class Chain:
 
     def check_run(self) -> str:
         """Check that MLflow's run and registry name this release, and that MLflow's copy of the manifest is equal."""
-        return mlflow_check.check_logged(self.settings, self.manifest)
+        recorded = self.manifest["mlflow_run"] or not self.settings.tracking_uri
+        if recorded or mlflow_registry.find_registered(self.settings, self.version):
+            return mlflow_check.check_logged(self.settings, self.manifest)
+        return "none: the release was made without MLflow"
 
     def check_ledger(self) -> str:
         """Check that the promotion ledger is an unbroken chain."""

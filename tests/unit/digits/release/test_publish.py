@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.release import ledger, verify
+from digits.release import ledger, mlflow_registry, verify
 from digits.release.publish import publish_candidate
 from digits.settings import Settings
 from digits.store import open_store
@@ -33,6 +33,36 @@ def test_an_interrupted_publication_is_completed_by_the_next(
     assert "experiment digits-tests" in report
     checks = {check.name: check.passed for check in verify.verify(settings, store, finished.version)}
     assert checks == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
+
+
+def test_without_mlflow_a_release_is_published_promoted_and_verified(finished: Finished, tmp_path: Path) -> None:
+    """On Kubeflow without an address of MLflow no run is recorded, and each check of the release says so or holds."""
+    settings = Settings(home=tmp_path / "home", backend="kubeflow")
+    store = open_store(settings)
+    published, report = publish_candidate(settings, store, finished.candidate(), "digits-tests")
+    assert published.promoted
+    assert published.mlflow_run == ""
+    assert "no MLflow run" in report
+    mlflow_registry.mirror_ledger(settings, store)
+    assert not list(settings.home.glob("mlflow*")) + list(settings.home.glob("mlartifacts"))
+    checks = {check.name: check for check in verify.verify(settings, store, finished.version)}
+    assert all(check.passed for check in checks.values())
+    assert "not recorded" in checks["run"].detail
+
+
+def test_a_release_that_was_made_without_mlflow_is_recorded_by_a_later_run(finished: Finished, tmp_path: Path) -> None:
+    """MLflow that is added later does not fail the checks of such a release, and the next publication records it."""
+    settings = Settings(home=tmp_path / "home", backend="kubeflow")
+    store = open_store(settings)
+    publish_candidate(settings, store, finished.candidate(), "digits-tests")
+    with_mlflow = settings.with_backend("process")
+    checks = [check.passed for check in verify.verify(with_mlflow, store, finished.version)]
+    assert checks == [True] * 6
+    again, _ = publish_candidate(with_mlflow, store, finished.candidate(), "digits-tests")
+    assert again.mlflow_run
+    checks = {check.name: check for check in verify.verify(with_mlflow, store, finished.version)}
+    assert checks["run"].passed
+    assert again.mlflow_run[:12] in checks["run"].detail
 
 
 def _interrupt(*_: object) -> None:
