@@ -21,7 +21,19 @@ LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow",
 ROOT = Path(__file__).parent.parent
 # These modules move, store and report content without changing it. A class in `results` changes only together with the
 # function of its step. `digits.steps` imports only these at its top.
-NEUTRAL = {"attempts", "errors", "events", "files", "http", "provenance", "proxies", "results", "settings", "store"}
+NEUTRAL = {
+    "attempts",
+    "errors",
+    "events",
+    "files",
+    "http",
+    "provenance",
+    "proxies",
+    "remedies",
+    "results",
+    "settings",
+    "store",
+}
 
 # Regular expressions, because parsing all modules would cost each run 0.2 s.
 _IMPORT = re.compile(r"^ *(?:from (digits[\w.]*) import (\([^)]*\)|[^\n]*)|import (digits[\w.]*))", re.MULTILINE)

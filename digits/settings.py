@@ -108,6 +108,11 @@ class Settings:
         "DIGITS_KSERVE_IMAGES", "", "images to load into kind before KServe, separated by spaces"
     )
     kfp_host: str = _setting("DIGITS_KFP_HOST", "", "address of the Kubeflow Pipelines API")
+    kfp_ui: str = _setting(
+        "DIGITS_KFP_UI",
+        "",
+        "address of Kubeflow's page, for the addresses of runs; empty: DIGITS_KFP_HOST behind a gateway",
+    )
     kfp_token: str = _setting("DIGITS_KFP_TOKEN", "", "bearer token for that API", secret=True)
     kfp_token_file: str = _setting(
         "DIGITS_KFP_TOKEN_FILE",
@@ -134,6 +139,10 @@ class Settings:
         1,
         "how often a step on Kubeflow is tried again after a server did not answer, or its pod was lost",
         maximum=100,
+    )
+    train_cpu_request: str = _setting("DIGITS_TRAIN_CPU_REQUEST", "500m", "CPU request of the train step on Kubeflow")
+    train_memory_request: str = _setting(
+        "DIGITS_TRAIN_MEMORY_REQUEST", "1Gi", "memory request of the train step on Kubeflow"
     )
     train_cpu: str = _setting("DIGITS_TRAIN_CPU", "2", "CPU limit of the train step on Kubeflow")
     train_memory: str = _setting("DIGITS_TRAIN_MEMORY", "3Gi", "memory limit of the train step on Kubeflow")
@@ -171,7 +180,7 @@ class Settings:
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:
                 raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
-            if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host"}:
+            if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host", "kfp_ui"}:
                 _check_address(field.metadata["name"], value)
             if field.name in {"secret_name", "config_map", "kfp_service_account", "pull_secret"}:
                 _check_kubernetes_name(field.metadata["name"], value)

@@ -17,6 +17,7 @@ from backends.kserve.kube import FIELD_MANAGER, kubeconfig_path, unknown_cluster
 from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import MissingError
+from digits.remedies import remedy
 from digits.settings import Settings
 
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
@@ -100,9 +101,12 @@ def store(settings: Settings) -> Iterator[Settings]:
         MissingError: there is no cluster, or no object store in it.
     """
     if not kubeconfig_path(settings).is_file():
-        raise unknown_cluster(kubeconfig_path(settings))
+        raise unknown_cluster(settings)
     keys = credentials(settings)
     if keys is None:
-        raise MissingError(f"namespace {settings.namespace} has no object store", remedy="digits cluster up")
+        raise MissingError(
+            f"namespace {settings.namespace} has no object store",
+            remedy=remedy("no object store in the cluster", settings.backend),
+        )
     with forwarded(kubeconfig_path(settings), settings.namespace, "service/minio", 9000) as (port,):
         yield settings.with_minio(f"http://127.0.0.1:{port}", *keys)

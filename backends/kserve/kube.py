@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from digits.errors import DigitsError, MissingError
 from digits.http import in_words
+from digits.remedies import remedy
 from digits.settings import Settings
 
 TIMEOUTS = (5, 30)  # seconds to connect, and to wait for each read of a response
@@ -33,11 +34,12 @@ def kubeconfig_path(settings: Settings) -> Path:
     return settings.home / "kubeconfig"
 
 
-def unknown_cluster(kubeconfig: Path) -> MissingError:
+def unknown_cluster(settings: Settings) -> MissingError:
     """Return the error for a kubeconfig file that does not exist or is damaged."""
+    kubeconfig = kubeconfig_path(settings)
     return MissingError(
         f"no cluster is known here: {kubeconfig} {'is damaged' if kubeconfig.is_file() else 'does not exist'}",
-        remedy=f"digits cluster up, or copy the kubeconfig of your own cluster to {kubeconfig}",
+        remedy=remedy("no cluster", settings.backend, path=kubeconfig),
     )
 
 
@@ -48,9 +50,10 @@ class Kube:
         inside: whether this process runs in a pod of that cluster.
         kubeconfig: the kubeconfig file, None inside the cluster.
         server: the server's address.
+        backend: the backend of the settings, on which remedies depend.
     """
 
-    def __init__(self, configuration: Any, *, inside: bool, kubeconfig: Path | None) -> None:
+    def __init__(self, configuration: Any, *, inside: bool, kubeconfig: Path | None, backend: str = "") -> None:
         """`configuration` is a kubernetes.client.Configuration: address, certificates and credentials."""
         import urllib3
         from kubernetes import client
@@ -60,6 +63,7 @@ class Kube:
         self.inside = inside
         self.kubeconfig = kubeconfig
         self.server = str(configuration.host)
+        self.backend = backend
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -80,8 +84,8 @@ class Kube:
             else:
                 config.load_kube_config(config_file=str(path), client_configuration=configuration)
         except (config.ConfigException, yaml.YAMLError, OSError, *CONFIG_ERRORS) as exc:
-            raise unknown_cluster(path) from exc
-        return cls(configuration, inside=inside, kubeconfig=None if inside else path)
+            raise unknown_cluster(settings) from exc
+        return cls(configuration, inside=inside, kubeconfig=None if inside else path, backend=settings.backend)
 
     def request(
         self, method: str, path: str, *, query: Json | None = None, body: Any = None, content_type: str = JSON_TYPE

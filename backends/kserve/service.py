@@ -19,6 +19,7 @@ from backends.kserve.revision import LABELS, PREVIOUS, REVISION, Revision, infer
 from digits.errors import DigitsError, EndpointError, MissingError
 from digits.release.deploy import Superseded, wait_for, wait_for_version
 from digits.release.releases import Manifest
+from digits.remedies import remedy
 
 NAME = "digits"
 REMOVE_SECONDS = 60.0
@@ -109,7 +110,7 @@ class Service:
             if exc.status == 404:
                 raise MissingError(
                     f"the cluster {self.kube.server} has no KServe, or no namespace {self.namespace}",
-                    remedy="digits cluster up",
+                    remedy=remedy("no KServe", self.kube.backend),
                 ) from exc
             raise
 

@@ -79,6 +79,17 @@ class Pipelines:
         """Return the current `V2beta1Run`."""
         return self._runs.run_service_get_run(run_id)
 
+    def nodes(self, run_id: str) -> Json:
+        """Return the nodes of a run's workflow by their ids, as Argo reports them; {} if this API does not.
+
+        API v2beta1 has no messages of nodes, so this is API v1beta1, which Kubeflow Pipelines 2.17 still serves.
+        """
+        path = f"{self.host}/apis/v1beta1/runs/{quote(run_id, '')}"
+        with contextlib.suppress(DigitsError, ValueError, LookupError, TypeError):
+            content = json.loads(self._client.request("GET", path, _preload_content=True).data)
+            return dict(json.loads(content["pipeline_runtime"]["workflow_manifest"])["status"]["nodes"])
+        return {}
+
     def terminate(self, run_id: str) -> None:
         """Request that a run ends; this does not wait."""
         self._runs.run_service_terminate_run(run_id)
@@ -166,8 +177,16 @@ class Pipelines:
         self._schedules.recurring_run_service_delete_recurring_run(schedule_id)
 
     def url(self, run_id: str) -> str:
-        """Return the address of a run's page, without credentials, because it is printed and recorded."""
-        return mask_url(f"{self.host}/#/runs/details/{run_id}")
+        """Return the address of a run's page, without credentials, because it is printed and recorded.
+
+        It is '' if DIGITS_KFP_UI is not set and the API has no gateway, which serves page and API at /pipeline.
+        """
+        page = self._settings.kfp_ui.rstrip("/") or (self.host if self.host.endswith("/pipeline") else "")
+        return mask_url(f"{page}/#/runs/details/{run_id}") if page else ""
+
+    def place(self, run_id: str) -> str:
+        """Return the address of a run's page, or the command that shows the run."""
+        return self.url(run_id) or f"kubectl get workflows -A -l pipeline/runid={run_id}"
 
     def close(self) -> None:
         """Close the connections."""

@@ -15,7 +15,7 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepStat
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable
 from backends.kubeflow.submit import submission
-from backends.kubeflow.watch import Observed, events_of, observe, pod_name
+from backends.kubeflow.watch import Message, Observed, events_of, messages_of, observe, pod_name
 from digits import homes
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.files import write_whole
@@ -27,6 +27,7 @@ RUN_SECONDS = 24 * 3600.0
 OUTAGE_SECONDS = 300.0  # how long the API may be unreachable while a run is watched
 STOP_SECONDS = 60.0
 REPORT_SECONDS = 10.0
+MESSAGE_SECONDS = 10.0  # between two requests for what the pods wait for
 CONTINUES = "CONTINUES"  # state in the record of a run that was watched only until some time before its end
 
 
@@ -50,8 +51,6 @@ class KubeflowBackend:
                 minutes, or the run takes longer than a day.
             UsageError: the run to resume continues on Kubeflow, or has succeeded there unwatched.
         """
-        from pipeline import STEPS
-
         homes.claim(self.settings.home)
         runs.reap_dead_runs(self.settings.home)
         if resume:
@@ -65,10 +64,27 @@ class KubeflowBackend:
         except BaseException:
             run.update(state=FAILED)
             raise
-        url = self.api.url(run_id)
-        run.update(kubeflow_run=run_id, url=url)
+        run.update(kubeflow_run=run_id, url=self.api.url(run_id))
+        return self._follow(run, run_id, watch, started)
+
+    def watch(self, run: runs.Run, watch: Watch) -> Result:
+        """Watch a run again that continues on Kubeflow; return its result, and record it.
+
+        Raises:
+            UsageError: the run was not submitted to Kubeflow.
+        """
+        run_id = run.record().get("kubeflow_run")
+        if not run_id:
+            raise UsageError(f"run {run.id} was not submitted to Kubeflow", remedy="digits run")
+        return self._follow(run, run_id, watch, time.monotonic())
+
+    def _follow(self, run: runs.Run, run_id: str, watch: Watch, started: float) -> Result:
+        """Watch a run to its end. Record how it ended, and return its result or raise why there is none."""
+        from pipeline import STEPS
+
+        place = self.api.place(run_id)
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
-        watch({"event": "progress", "step": "", "time": time.time(), "text": url})
+        watch({"event": "progress", "step": "", "time": time.time(), "text": place})
         steps = {step: StepState() for step in STEPS}
         try:
             try:
@@ -77,11 +93,13 @@ class KubeflowBackend:
                 raise self._stop(run_id) from None
         except DigitsError as exc:
             states: dict[type, str] = {Interrupted: CANCELED, RunContinues: CONTINUES}
+            if isinstance(exc, RunContinues):
+                exc.remedy = ", then ".join(filter(None, (exc.remedy, f"digits watch {run.id}")))
             run.update(state=states.get(type(exc), FAILED), why=exc.message)
             raise
         run.update(state=last.state if last.state in {SUCCEEDED, CANCELED} else FAILED)
         if last.state == CANCELED:
-            raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {url}", remedy="digits run --resume")
+            raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {place}", remedy="digits run --resume")
         if last.state != SUCCEEDED:
             raise self._failed(run, run_id, last, steps)
         # Without outputs if the log of the last step is no longer available.
@@ -139,20 +157,22 @@ class KubeflowBackend:
             return
         if not observed.final:
             raise UsageError(
-                f"run {run.id} continues on Kubeflow: {self.api.url(run_id)}",
-                remedy="wait until it has ended or terminate it on that page, then digits run --resume",
+                f"run {run.id} continues on Kubeflow: {self.api.place(run_id)}",
+                remedy=f"digits watch {run.id}",
             )
         if observed.state == SUCCEEDED != record["state"]:
             run.update(state=SUCCEEDED)
             raise UsageError(
-                f"run {run.id} has succeeded on Kubeflow: {self.api.url(run_id)}", remedy="digits run, for another run"
+                f"run {run.id} has succeeded on Kubeflow: {self.api.place(run_id)}",
+                remedy="digits run, for another run",
             )
 
     def _wait(self, run_id: str, steps: dict[str, StepState], watch: Watch) -> Observed:
         """Pass changes to `watch` until the run has ended; return its final state."""
-        url = self.api.url(run_id)
+        url = self.api.place(run_id)
         deadline = time.monotonic() + RUN_SECONDS
-        last_answer = time.monotonic()
+        last_answer = last_look = time.monotonic()
+        shown: set[Message] = set()
         while True:
             try:
                 observed = observe(self.api.run(run_id), steps)
@@ -173,6 +193,19 @@ class KubeflowBackend:
                     watch(event)
                 if observed.final:
                     return observed
+                if time.monotonic() - last_look > MESSAGE_SECONDS:
+                    last_look = time.monotonic()
+                    for message in set(messages_of(self.api.nodes(run_id), steps)) - shown:
+                        shown.add(message)
+                        watch(
+                            {"event": "progress", "step": message.step, "time": time.time()}
+                            | {"text": f"{message.step}: {message.text}"}
+                        )
+                        if message.permanent:
+                            self.api.terminate(run_id)
+                            raise StepFailed(
+                                message.step, f"{message.text} ({url})", remedy="correct it, then digits run --resume"
+                            )
             if time.monotonic() > deadline:
                 raise RunContinues(
                     f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and continues: {url}",
@@ -182,7 +215,7 @@ class KubeflowBackend:
 
     def _stop(self, run_id: str) -> DigitsError:
         """Terminate a run and wait until it has ended; return the error that reports the result."""
-        url = self.api.url(run_id)
+        url = self.api.place(run_id)
         deadline = time.monotonic() + STOP_SECONDS
         try:
             try:
@@ -201,13 +234,16 @@ class KubeflowBackend:
         """Return the error for a failed run: the step's own message if its log is available, else Kubeflow's."""
         unfinished = [name for name, state in steps.items() if state.state not in {"done", "cached"}]
         failed = next((name for name in unfinished if steps[name].state == "failed"), (unfinished or ["?"])[0])
+        # Argo also knows of pods that never started, which the API reports without a reason.
+        if first := next((message for message in messages_of(self.api.nodes(run_id), steps) if message.failed), None):
+            failed, last.error = first.step, last.error or first.text
         log = self._log(run, run_id, last, failed)
         failures = [event for event in events_of(log, failed) if event["event"] == "failed"]
         cause, remedy = last.error or f"Kubeflow reports {last.state} without a reason", "digits run --resume"
         if failures:
             cause, remedy = failures[-1]["cause"], failures[-1]["remedy"] or remedy
         path = run.logs / f"{failed}.log" if log else None
-        error = StepFailed(failed, f"{cause} ({self.api.url(run_id)})", log=path, remedy=remedy)
+        error = StepFailed(failed, f"{cause} ({self.api.place(run_id)})", log=path, remedy=remedy)
         if failures:
             error.exit_code = failures[-1]["exit_code"]
         return error

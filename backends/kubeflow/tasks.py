@@ -32,7 +32,7 @@ MLFLOW_SECRET = {name: name for name in mlflow_client.CREDENTIALS}
 class Resources:
     """Requested and maximum CPUs and memory of a step's pod, and its deadline in seconds.
 
-    A maximum of '' is read from the settings.
+    Those of '' are read from the settings.
     """
 
     cpu: str = "100m"
@@ -45,7 +45,7 @@ class Resources:
 # Steps that need more than `Resources()`.
 RESOURCES = {
     "prepare": Resources(memory="512Mi"),
-    "train": Resources("500m", "1Gi", "", "", seconds=6 * 3600),
+    "train": Resources("", "", "", "", seconds=6 * 3600),
     "evaluate": Resources("250m", "512Mi", "2", "1Gi"),
     "publish": Resources("250m", "512Mi", "2", "2Gi"),
 }
@@ -71,12 +71,10 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
             f"DIGITS_PULL_POLICY: expected one of {', '.join(PULL_POLICIES)}, got {settings.pull_policy!r}"
         )
     node_labels = _parse_labels(settings.train_node)
-    for variable, value, form in (
-        ("DIGITS_TRAIN_CPU", settings.train_cpu, r"\d+(\.\d+)?m?"),
-        ("DIGITS_TRAIN_MEMORY", settings.train_memory, r"\d+(\.\d+)?([EPTGMK]i?)?"),
-    ):
-        if not re.fullmatch(form, value):
-            raise UsageError(f"{variable}: expected a quantity of Kubernetes such as 2, 500m or 3Gi, got {value!r}")
+    _check_quantities("DIGITS_TRAIN_CPU", settings.train_cpu_request, settings.train_cpu, r"\d+(\.\d+)?m?")
+    _check_quantities(
+        "DIGITS_TRAIN_MEMORY", settings.train_memory_request, settings.train_memory, r"\d+(\.\d+)?([EPTGMK]i?)?"
+    )
 
     def configure(task: Any) -> None:
         from kfp import kubernetes
@@ -133,10 +131,25 @@ def _set_environment(task: Any, settings: Settings) -> None:
 def _set_limits(task: Any, resources: Resources, settings: Settings) -> None:
     from kfp import kubernetes
 
-    task.set_cpu_request(resources.cpu).set_memory_request(resources.memory)
+    task.set_cpu_request(resources.cpu or settings.train_cpu_request)
+    task.set_memory_request(resources.memory or settings.train_memory_request)
     task.set_cpu_limit(resources.max_cpu or settings.train_cpu)
     task.set_memory_limit(resources.max_memory or settings.train_memory)
     kubernetes.set_timeout(task, resources.seconds)  # also ends a pod whose image cannot be pulled
+
+
+def _check_quantities(variable: str, request: str, limit: str, form: str) -> None:
+    """Raise UsageError unless both are quantities of that form, and the request is at most the limit."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    for name, value in ((f"{variable}_REQUEST", request), (variable, limit)):
+        if not re.fullmatch(form, value):
+            raise UsageError(f"{name}: expected a quantity of Kubernetes such as 2, 500m or 3Gi, got {value!r}")
+    if parse_quantity(request) > parse_quantity(limit):
+        raise UsageError(
+            f"{variable}: expected at least the request {request}, got {limit}; Kubernetes refuses such a pod",
+            remedy=f"lower {variable}_REQUEST, or raise {variable}",
+        )
 
 
 def _parse_labels(text: str) -> dict[str, str]:

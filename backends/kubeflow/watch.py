@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, StepState
 from digits.events import Event
 
 SKIPPED = "SKIPPED"
+PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container
 CACHED_SECONDS = 1.0  # a step that ran in a pod takes longer, because two containers start one after the other
 
 
@@ -68,6 +70,44 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
             kind = {"done": "finished", "cached": "cached", "failed": "exited"}[current]
             observed.events.append({"event": kind, "step": step, "time": begin + state.seconds})
     return observed
+
+
+@dataclass(frozen=True)
+class Message:
+    """What Argo reports about a node of a step: a pod that waits, or why one failed."""
+
+    step: str
+    failed: bool
+    text: str
+
+    @property
+    def permanent(self) -> bool:
+        """Return whether the pod waits for something that does not come by itself."""
+        return self.text.split(":")[0] in PERMANENT
+
+
+def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:
+    """Return the messages of the nodes of `steps` in an Argo workflow, those of failures in the order of their ends.
+
+    A pod's node is named after its template, and the node that is its boundary after the step. Failures of a step that
+    succeeded when it was tried again are left out.
+    """
+    names, messages, succeeded = set(steps), [], set[str]()
+    for node in sorted(nodes.values(), key=lambda node: str(node.get("finishedAt") or "9")):
+        candidates = (_step_of(node), _step_of(nodes.get(node.get("boundaryID", ""), {})))
+        step = next((name for name in candidates if name in names), "")
+        phase, text = node.get("phase"), str(node.get("message") or "")
+        if not step or node.get("type") != "Pod":
+            continue
+        if phase == "Succeeded" and not str(node.get("displayName")).endswith("-driver"):
+            succeeded.add(step)
+        elif text and phase in {"Failed", "Error", "Pending"}:
+            messages.append(Message(step, phase != "Pending", text))
+    return [message for message in messages if message.step not in succeeded]
+
+
+def _step_of(node: dict[str, Any]) -> str:
+    return str(node.get("displayName", "")).partition("(")[0].removesuffix("-driver")
 
 
 def pod_name(node: str, *, retries: int) -> str:

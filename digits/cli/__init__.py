@@ -40,6 +40,7 @@ COMMANDS = {
     "images": ("build_images", "Build and list the container images."),
     "cluster": ("kind_cluster", "Create, use and remove a kind cluster with KServe."),
     "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
+    "watch": ("kubeflow", "Watch a run that continues on Kubeflow."),
     "upload": ("kubeflow", "Upload the pipeline to Kubeflow Pipelines."),
     "schedule": ("kubeflow", "Run the pipeline on Kubeflow on a schedule."),
 }

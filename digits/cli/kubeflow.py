@@ -1,7 +1,8 @@
-"""`digits submit`, `digits upload` and `digits schedule`."""
+"""`digits submit`, `digits watch`, `digits upload` and `digits schedule`."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from pathlib import Path
@@ -48,9 +49,35 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
     settings, api = connect()
     submitted = submission(settings, Request(chosen_parameters(options), use_cache=cache))
     run_id = api.submit(submitted.spec, submitted.name, submitted.experiment, submitted.parameters)
-    click.echo(f"submitted {run_id}\n{api.url(run_id)}", err=True)
+    click.echo(f"submitted {run_id}\n{api.place(run_id)}", err=True)
     if as_json:
         emit({"run": run_id, "url": api.url(run_id)})
+
+
+@click.command()
+@click.argument("run", default="")
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def watch(run: str, as_json: bool, quiet: bool) -> None:
+    """Watch a run again that continues on Kubeflow after `digits run` ended; by default the last run.
+
+    \b
+    digits watch
+    digits watch 20261128-184500-123456-1f2e
+    """
+    from backends import runs
+    from backends.kubeflow.backend import KubeflowBackend
+    from digits.cli.progress import Progress
+    from digits.cli.summary import summary
+
+    settings = Settings.load().with_backend("kubeflow")
+    with contextlib.closing(KubeflowBackend(settings)) as backend:
+        backend.check()
+        with Progress(quiet=quiet) as progress:
+            result = backend.watch(runs.find(settings.home, run), progress.watch)
+    answer = summary(result, settings)
+    if as_json:
+        emit(answer)
 
 
 @click.command()

@@ -29,8 +29,10 @@ def execute(
     resume: str | None,
     quiet: bool,
     backend: str | None = None,
-) -> Result:
+) -> tuple[Result, Settings]:
     """Run the pipeline on the settings' backend, with progress on standard error unless `quiet`.
+
+    Return its result and the settings, with the backend of a resumed run.
 
     `parameters` are those that differ from the definition's defaults. `resume` is the id of a run to resume on its own
     backend, "last" for the last one, or None; `backend` is the one that the user named for it. `cache` allows steps to
@@ -59,7 +61,7 @@ def execute(
     with contextlib.closing(open_backend(settings)) as opened:
         opened.check()
         with Progress(quiet=quiet) as progress:
-            return opened.run(Request(parameters, use_cache=cache), progress.watch, resume=resumed)
+            return opened.run(Request(parameters, use_cache=cache), progress.watch, resume=resumed), settings
 
 
 @click.command()
@@ -114,7 +116,7 @@ def run(
         return
     if output:
         raise UsageError("--output is only for --compile-only", remedy="add --compile-only, or omit --output")
-    result = execute(settings, parameters, cache=cache, resume=resume, quiet=quiet, backend=backend)
+    result, settings = execute(settings, parameters, cache=cache, resume=resume, quiet=quiet, backend=backend)
     answer = summary(result, settings)
     if as_json:
         emit(answer)

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from digits.cli.common import LOCAL_BACKENDS, wrap
+from digits.cli.common import wrap
+from digits.remedies import remedy
 from digits.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
         "endpoint": result.outputs["deployed"]["endpoint"],
         "report": str(report) if report.exists() else "",  # on Kubeflow it is in MLflow only
     }
-    if settings.backend not in LOCAL_BACKENDS:
-        draw = f"kubectl -n {settings.namespace} port-forward svc/web 8000:80"
-    else:
-        draw = "digits up" if settings.backend == Settings.backend else f"digits up --backend {settings.backend}"
+    draw = remedy("to draw", settings.backend, namespace=settings.namespace)
     role = "champion" if answer["champion"] == answer["release"] else "kept, not promoted"
     corrections = int(answer["data"].get("feedback", {}).get("count", 0))
     cached = sum(step.state == "cached" for step in result.steps.values())

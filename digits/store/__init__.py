@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from digits.errors import UsageError
+from digits.remedies import remedy
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -123,7 +124,10 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
     environ = settings.environ()
     for name in scheme.required:
         if not environ[name]:
-            raise UsageError(f"the store {uri} needs {name}, which is not set", remedy=f"export {name}=…")
+            raise UsageError(
+                f"the store {uri} needs {name}, which is not set",
+                remedy=remedy("variable not set", settings.backend, name=name),
+            )
     try:
         return scheme.open(settings, uri)
     except ValueError as exc:

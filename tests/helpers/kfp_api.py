@@ -35,6 +35,7 @@ class Pipelines:
         logs: {pod's name: its log}.
         archive: {node of the workflow: its archived log}.
         artifacts: {MLflow run: its report}.
+        nodes: the nodes of the workflow, as Argo reports them.
         token: the accepted token; '' accepts any.
         fail: called before each response with method and path; returns (status, message) to fail with, "cut" to cut
             the connection, "page" for a login page, or None.
@@ -45,6 +46,7 @@ class Pipelines:
     logs: dict[str, str] = field(default_factory=dict)
     archive: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, Json] = field(default_factory=dict)
     token: str = ""
     multi_user: bool = False
     silent_create: bool = False
@@ -85,6 +87,7 @@ class Pipelines:
             ("POST", "/recurringruns", self._schedule_by(body)),
             ("DELETE", "/recurringruns/(.+)", lambda key: self._remove("schedules", key)),
             ("GET", "/get-artifact", lambda: self.artifacts.get(query["run_uuid"], (404, "none"))),  # MLflow's
+            ("GET", "/apis/v1beta1/runs/[^/]+", self._manifest),
             ("GET", "/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", self._log),
             ("GET", "/runs/[^/]+/nodes/([^/]+)/artifacts/main-logs:read", self._archived_log),
         ]
@@ -149,6 +152,11 @@ class Pipelines:
     def _terminate(self, run_id: str) -> Any:
         self.terminated.append(run_id)
         return {}
+
+    def _manifest(self) -> Any:
+        if not self.nodes:
+            return 404, "no such API"
+        return {"pipeline_runtime": {"workflow_manifest": json.dumps({"status": {"nodes": self.nodes}})}}
 
     def _log(self, pod: str) -> Any:
         # As the real server, which sends status 200 before it looks for the pod.

@@ -30,7 +30,8 @@ OUTPUTS = {
     "data": {"dataset": "mnist"},
     "feedback": {"count": 0},
     "trained": {"seconds": 3.0},
-    "published": {"version": "abc", "mlflow_run": "f00", "accuracy": 0.99, "promoted": True, "champion": "abc"},
+    "published": {"version": "abc", "digest": "abcdef", "mlflow_run": "f00", "accuracy": 0.99}
+    | {"promoted": True, "why": "it is better", "champion": "abc"},
     "deployed": {"endpoint": "http://digits-predictor.digits.svc.cluster.local", "version": "abc"},
 }
 COMPILED: dict[Any, Json] = {}
@@ -84,6 +85,13 @@ def node_of(step: str, attempt: int = 0) -> str:
 def pod(step: str, attempt: int = 0) -> str:
     """Return the name of the pod of an attempt of a step."""
     return node_of(step, attempt).replace(WORKFLOW, f"{WORKFLOW}-retry-system-container-impl")
+
+
+def node(step: str, phase: str, message: str = "", *, name: str = "executor", ended: str = "") -> dict[str, Json]:
+    """Return the nodes of a step and of one of its pods by their ids, as Argo reports them."""
+    pod_node = {"displayName": name, "boundaryID": f"dag-{step}", "type": "Pod", "phase": phase, "message": message}
+    pod_node["finishedAt"] = ended
+    return {f"dag-{step}": {"displayName": step, "type": "DAG"}, f"{step}-{name}-{phase}-{ended}": pod_node}
 
 
 def succeeded(api: Pipelines, *cached: str) -> None:

@@ -29,4 +29,4 @@ def api() -> Iterator[Pipelines]:
 @pytest.fixture
 def settings(tmp_path: Path, api: Pipelines) -> Settings:
     homes.claim(home := tmp_path / "home")
-    return Settings(home=home, backend="kubeflow", kfp_host=api.url)
+    return Settings(home=home, backend="kubeflow", kfp_host=api.url, kfp_ui="https://kubeflow.test")

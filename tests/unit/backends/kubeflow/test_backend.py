@@ -19,7 +19,7 @@ from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, 
 from digits.settings import Settings
 from pipeline import STEPS
 from tests.helpers.kfp_api import Pipelines
-from tests.helpers.kfp_runs import OUTPUTS, SECRETS, node_of, pod, succeeded, task, tasks
+from tests.helpers.kfp_runs import OUTPUTS, SECRETS, invoke, node, node_of, pod, succeeded, task, tasks
 from tests.helpers.kubernetes_api import ServiceApi, kubernetes_api, write_kubeconfig
 
 
@@ -51,7 +51,7 @@ def test_a_run_is_watched_to_its_end(settings: Settings, api: Pipelines) -> None
     assert set(sent["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
     assert api.experiments[sent["experiment_id"]]["display_name"] == "digits-recognizer-kfp"
     record = runs.find(settings.home).record()
-    assert (record["state"], record["url"]) == ("SUCCEEDED", f"{api.url}/#/runs/details/{sent['run_id']}")
+    assert (record["state"], record["url"]) == ("SUCCEEDED", f"https://kubeflow.test/#/runs/details/{sent['run_id']}")
 
 
 def test_a_run_without_logs_succeeds(settings: Settings, api: Pipelines) -> None:
@@ -137,7 +137,7 @@ def test_a_failed_step_has_its_own_message(settings: Settings, api: Pipelines) -
     error = raised.value
     assert (error.step, error.exit_code, error.remedy) == ("prepare", 3, "look")
     assert "the data set changed" in error.cause
-    assert api.url in error.cause
+    assert "https://kubeflow.test" in error.cause
     assert error.log is not None
     assert error.log.read_text().startswith("noise")
     assert runs.find(settings.home).record()["state"] == "FAILED"
@@ -160,6 +160,42 @@ def test_a_failure_without_a_log_has_kubeflows_message(settings: Settings, api: 
     """A pod that never started has no log, so the error has the task's message."""
     api.snapshots = [("FAILED", tasks(task("train-driver", "FAILED", error="quota exceeded")))]
     with pytest.raises(StepFailed, match=r"step train failed: quota exceeded"):
+        run(settings)
+
+
+def test_what_a_pod_waits_for_is_shown_once(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """A pod that cannot be scheduled is reported while the run waits, and the run continues to be watched."""
+    monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
+    succeeded(api)
+    api.snapshots[1:1] = [api.snapshots[1]] * 3
+    api.nodes = node("fetch-mnist", "Pending", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+    events: list[Any] = []
+    assert run(settings, events).state == "SUCCEEDED"
+    texts = [event["text"] for event in events if event["event"] == "progress" and "Insufficient" in event["text"]]
+    assert texts == ["fetch-mnist: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."]
+
+
+def test_a_pod_that_can_never_start_ends_the_run(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """An image that must be on the node and is not there ends the run with that reason, within seconds."""
+    monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
+    api.snapshots = [("RUNNING", [])]
+    api.nodes = node("train", "Pending", "ErrImageNeverPull: the image is not present with pull policy of Never")
+    with pytest.raises(StepFailed, match="step train failed: ErrImageNeverPull"):
+        run(settings)
+    assert api.terminated == list(api.runs)
+
+
+def test_the_first_pod_that_failed_is_the_cause(settings: Settings, api: Pipelines) -> None:
+    """A refused pod is the cause, although the API reports no reason and shows the step as completed."""
+    api.snapshots = [("FAILED", tasks(task("prepare", "SUCCEEDED"), task("train", "FAILED")))]
+    refused = 'Pod is invalid: spec.containers[0].resources.requests: must be less than or equal to cpu limit of "250m"'
+    api.nodes = (
+        node("fetch-mnist", "Error", "pod deleted", ended="2026-01-01T00:00:01Z")
+        | node("fetch-mnist", "Succeeded", name="executor(1)", ended="2026-01-01T00:00:02Z")
+        | node("train", "Failed", "child failed", ended="2026-01-01T00:00:09Z")
+        | node("prepare", "Error", refused, ended="2026-01-01T00:00:05Z")
+    )
+    with pytest.raises(StepFailed, match="step prepare failed: Pod is invalid"):
         run(settings)
 
 
@@ -208,12 +244,40 @@ def resume(settings: Settings) -> Result:
     return KubeflowBackend(settings).run(Request({}), [].append, resume=runs.to_resume(settings.home).id)
 
 
+def test_a_run_that_continues_can_be_watched_again(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """`digits watch` follows a run that was no longer watched to its end, and records it, without a new run."""
+    record = unwatched(settings, api, monkeypatch)
+    succeeded(api)
+    result = invoke(api, settings.home, "watch", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["run"] == record.id
+    assert (record.record()["state"], len(api.runs)) == ("SUCCEEDED", 1)
+
+
+def test_a_run_that_was_never_submitted_cannot_be_watched(settings: Settings, api: Pipelines) -> None:
+    """A run of another backend is refused."""
+    runs.create(settings.home, "process", Request({}))
+    with pytest.raises(UsageError, match="was not submitted to Kubeflow"):
+        KubeflowBackend(settings).watch(runs.find(settings.home), [].append)
+
+
+def test_a_run_without_a_known_page_names_the_command_that_shows_it(settings: Settings, api: Pipelines) -> None:
+    """The API's own address has no page, so none is printed, unless it is that of a gateway."""
+    without = dataclasses.replace(settings, kfp_ui="")
+    assert (KubeflowBackend(without).api.url("r1"), "runid=r1" in KubeflowBackend(without).api.place("r1")) == (
+        "",
+        True,
+    )
+    gateway = dataclasses.replace(without, kfp_host="https://kubeflow.example.com/pipeline")
+    assert KubeflowBackend(gateway).api.url("r1") == "https://kubeflow.example.com/pipeline/#/runs/details/r1"
+
+
 def test_a_run_that_continues_is_not_submitted_again(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
     """--resume refuses a run that was no longer watched and still runs; once it has failed, it is resumed."""
     first = unwatched(settings, api, monkeypatch)
     with pytest.raises(UsageError, match=f"run {first.id} continues on Kubeflow: .*/#/runs/details/") as refused:
         resume(settings)
-    assert "digits run --resume" in refused.value.remedy
+    assert refused.value.remedy == f"digits watch {first.id}"
     assert len(api.runs) == 1
     api.snapshots = [("FAILED", [])]
     with pytest.raises(StepFailed):

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from backends.kubeflow.submit import compiled
-from backends.kubeflow.tasks import UNCACHED_STEPS, configure_task
+from backends.kubeflow.tasks import RESOURCES, UNCACHED_STEPS, Resources, configure_task
 from digits.errors import UsageError
 from digits.settings import Settings
 from pipeline import STEPS
@@ -115,3 +116,23 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, wrong: dict[str, str]) -> No
     """A value that Kubernetes does not accept is refused before anything is compiled."""
     with pytest.raises(UsageError, match=r"DIGITS_(PULL_POLICY|TRAIN_NODE): expected"):
         configure_task(Settings(home=tmp_path, **wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"train_cpu": "250m"}, {"train_memory": "512Mi"}, {"train_memory_request": "4Gi"}, {"train_cpu": "two"}]
+)
+def test_a_limit_below_the_request_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
+    """Kubernetes would refuse such a pod only when the run reaches it."""
+    with pytest.raises(UsageError, match=r"DIGITS_TRAIN_(CPU|MEMORY): expected"):
+        configure_task(Settings(home=tmp_path, **wrong))
+
+
+def test_all_requests_fit_a_node_with_one_free_core_and_two_gibibytes(documents: Any) -> None:
+    """Steps whose inputs are independent run at the same time; their requests fit a small node together."""
+    requests = {step: RESOURCES.get(step, Resources()) for step in STEPS}
+    concurrent = [("fetch-mnist", "collect-feedback"), *[(step,) for step in STEPS]]
+    defaults = {"cpu": Settings.train_cpu_request, "memory": Settings.train_memory_request}
+    for steps in concurrent:
+        cpu = sum(parse_quantity(requests[step].cpu or defaults["cpu"]) for step in steps)
+        memory = sum(parse_quantity(requests[step].memory or defaults["memory"]) for step in steps)
+        assert (cpu <= 1, memory <= 2 * 1024**3) == (True, True), steps

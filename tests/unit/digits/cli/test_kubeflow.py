@@ -28,7 +28,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelines]:
 def test_submit_does_not_wait(api: Pipelines, tmp_path: Path) -> None:
     """The run's id and address are printed, and the run is not watched."""
     api.snapshots = [("RUNNING", [])]
-    answer = invoke(api, tmp_path, "submit", "--epochs", "7", "--json")
+    page = {"DIGITS_KFP_UI": "https://kubeflow.test"}
+    answer = invoke(api, tmp_path, "submit", "--epochs", "7", "--json", **page)
     assert answer.exit_code == 0, answer.output
     output = json.loads(answer.stdout)
     assert output["run"] in api.runs

@@ -1,0 +1,38 @@
+"""Remedies that depend on the backend: what leads out on a laptop may be wrong on Kubeflow."""
+
+from __future__ import annotations
+
+from string import Template
+
+# {situation: {backend: what to try}}; the backend '' stands for all others.
+REMEDIES = {
+    "no cluster": {
+        "": "digits cluster up, or copy the kubeconfig of your own cluster to $path",
+        "kubeflow": "copy a kubeconfig of Kubeflow's cluster to $path",
+    },
+    "no KServe": {
+        "": "digits cluster up",
+        "kubeflow": "create the namespace, or ask the cluster's administrator for KServe in Standard mode; "
+        "docs/kubeflow.md has the versions",
+    },
+    "no object store in the cluster": {
+        "": "digits cluster up",
+        "kubeflow": "set DIGITS_STORE and MINIO_* to the store of Kubeflow, as this machine reaches it",
+    },
+    "variable not set": {
+        "": "export $name=…",
+        "kubeflow": "for the steps: kubectl apply --server-side -k manifests/overlays/kubeflow, in the namespace of "
+        "the run; for this machine: export $name=…",
+    },
+    "to draw": {
+        "": "digits up --backend $backend",
+        "process": "digits up",
+        "kubeflow": "kubectl -n $namespace port-forward svc/web 8000:80",
+    },
+}
+
+
+def remedy(situation: str, backend: str, **values: object) -> str:
+    """Return what to try in a situation of REMEDIES on a backend. `values` replace the $names of the text."""
+    texts = REMEDIES[situation]
+    return Template(texts.get(backend, texts[""])).substitute(values, backend=backend)
