@@ -139,15 +139,18 @@ def build(configure: Configure = unchanged) -> Any:
     return dsl.pipeline(name=NAME, description=DESCRIPTION)(define(add))
 
 
-def compile_to(path: Path, configure: Configure = unchanged, defaults: dict[str, Any] | None = None) -> None:
+def compile_to(
+    path: Path, configure: Configure = unchanged, defaults: dict[str, Any] | None = None, **options: Any
+) -> None:
     """Write the compiled pipeline, and the platform spec that only a cluster needs, to `path` as YAML.
 
-    `configure` is as for `build`. `defaults` replaces the defaults of those parameters.
+    `configure` is as for `build`. `defaults` replaces the defaults of those parameters. `options` are those of KFP's
+    compiler.
 
     Raises:
         DigitsError: the file system refused.
     """
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder, "pipeline.yaml")
-        compiler.Compiler().compile(build(configure), str(compiled), pipeline_parameters=defaults)
+        compiler.Compiler().compile(build(configure), str(compiled), pipeline_parameters=defaults, **options)
         write_output(path, compiled.read_bytes())

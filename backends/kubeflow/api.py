@@ -65,7 +65,7 @@ class Pipelines:
     def submit(self, spec: Json, name: str, experiment: str, parameters: Json) -> str:
         """Start a run of a compiled pipeline in `experiment`, which is created if needed, and return the run's id."""
         with self._in_experiment(experiment) as experiment_id:
-            body = models.V2beta1Run(**self._run_fields(spec, name, experiment_id, parameters))
+            body = models.V2beta1Run(**self._run_fields(spec, name, experiment, experiment_id, parameters))
             try:
                 return str(self._runs.run_service_create_run(run=body).run_id)
             except Unreachable:
@@ -147,7 +147,7 @@ class Pipelines:
             when = models.V2beta1Trigger(periodic_schedule=period)
         with self._in_experiment(experiment) as experiment_id:
             body = models.V2beta1RecurringRun(
-                **self._run_fields(spec, name, experiment_id, parameters),
+                **self._run_fields(spec, name, experiment, experiment_id, parameters),
                 trigger=when,
                 mode=models.RecurringRunMode.ENABLE,
                 max_concurrency="1",  # two runs at the same time would train the same model
@@ -192,9 +192,16 @@ class Pipelines:
         """Close the connections."""
         self._client.rest_client.pool_manager.clear()
 
-    def _run_fields(self, spec: Json, name: str, experiment_id: str, parameters: Json) -> Json:
-        """Return the fields that a run and a schedule have in common."""
+    def _run_fields(self, spec: Json, name: str, experiment: str, experiment_id: str, parameters: Json) -> Json:
+        """Return the fields that a run and a schedule have in common.
+
+        Kubeflow's MLflow plugin is switched off for a run that does not ask for it, because Kubernetes refuses a pod
+        that gets MLFLOW_TRACKING_URI from the plugin and from our ConfigMap.
+        """
         return {
+            "plugins_input": {
+                "mlflow": {"experiment_name": experiment} if self._settings.kfp_mlflow else {"disabled": True}
+            },
             "display_name": name,
             "experiment_id": experiment_id,
             "pipeline_spec": spec,

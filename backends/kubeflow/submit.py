@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import secrets
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,39 @@ def compiled(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS) -> Js
     }
 
 
-def compile_version(settings: Settings, path: Path) -> str:
+def compile_version(settings: Settings, path: Path, defaults: Json | None = None) -> str:
     """Compile to `path` and return the version's name, made of the digests of our code and of the compiled file."""
     from pipeline.definition import compile_to
 
-    compile_to(path, configure_task(settings))
+    compile_to(path, configure_task(settings), defaults)
     return sha256_of(path.read_bytes())[:16]
+
+
+def compile_manifest(settings: Settings, path: Path, defaults: Json) -> None:
+    """Compile to `path` as KFP's Kubernetes objects Pipeline and PipelineVersion, in the settings' namespace.
+
+    The version's name contains the digest of the compiled pipeline.
+    """
+    from kfp.compiler.compiler_utils import KubernetesManifestOptions
+
+    from pipeline import NAME
+    from pipeline.definition import compile_to
+
+    with tempfile.TemporaryDirectory() as folder:
+        version = compile_version(settings, Path(folder, "pipeline.yaml"), defaults)
+    options = KubernetesManifestOptions(
+        pipeline_name=NAME,
+        pipeline_version_name=f"{NAME}-{version}",
+        namespace=settings.namespace,
+        include_pipeline_manifest=True,
+    )
+    compile_to(
+        path,
+        configure_task(settings),
+        defaults,
+        kubernetes_manifest_options=options,
+        kubernetes_manifest_format=True,
+    )
 
 
 def external_inputs(settings: Settings) -> Json:

@@ -34,6 +34,7 @@ COMMANDS = {
     "rollback": ("champion", "Make the previous champion the champion again."),
     "verify": ("verify_release", "Check the digests from the data to the endpoint."),
     "report": ("open_report", "Open the report of a run."),
+    "data": ("copy_data", "Copy a data set to a folder or an object store."),
     "feedback": ("feedback", "List or remove the corrections that the next run trains on."),
     "doctor": ("doctor", "Check what is installed and reachable, and print the settings."),
     "clean": ("clean", "Stop the predictor and remove what runs created."),

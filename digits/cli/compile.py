@@ -9,6 +9,7 @@ import click
 
 from digits.cli.common import emit, json_option, wrap
 from digits.cli.parameters import load_settings
+from digits.errors import UsageError
 from digits.settings import BACKENDS, Settings
 
 
@@ -20,19 +21,28 @@ from digits.settings import BACKENDS, Settings
     help="File to write.  [pipeline.yaml]",
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend to compile for.  [kubeflow]")
+@click.option("--kubernetes", is_flag=True, help="Write KFP's objects Pipeline and PipelineVersion, for GitOps.")
 @json_option
-def compile_command(output: Path, backend: str, as_json: bool) -> None:
+def compile_command(output: Path, backend: str, kubernetes: bool, as_json: bool) -> None:
     """Write the pipeline as YAML, configured for a backend. It has no secrets and no paths of this machine.
 
     \b
     digits compile
     digits compile --output /tmp/digits.yaml
+    digits compile --kubernetes && kubectl apply -f pipeline.yaml    in Kubernetes-native mode of Pipelines
     """
-    write_pipeline(output, load_settings(None, backend), as_json, {})
+    if kubernetes and backend != "kubeflow":
+        raise UsageError("--kubernetes is for Kubeflow", remedy="omit --backend")
+    write_pipeline(output, load_settings(None, backend), as_json, {}, kubernetes=kubernetes)
 
 
-def write_pipeline(output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any]) -> None:
-    """Write the pipeline for the settings' backend as YAML, with `defaults` in place of the definition's defaults."""
+def write_pipeline(
+    output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any], *, kubernetes: bool = False
+) -> None:
+    """Write the pipeline for the settings' backend as YAML, with `defaults` in place of the definition's defaults.
+
+    `kubernetes` writes it as KFP's Kubernetes objects.
+    """
     from pipeline.definition import compile_to, unchanged
 
     configure: Any = unchanged
@@ -43,7 +53,12 @@ def write_pipeline(output: Path, settings: Settings, as_json: bool, defaults: di
         hint = f"; its steps run in the image {settings.steps_image or STEPS_IMAGE} (DIGITS_STEPS_IMAGE)"
     else:
         hint = f" for the backend {settings.backend}; for Kubeflow: digits compile"
-    compile_to(output, configure, defaults)
+    if kubernetes:
+        from backends.kubeflow.submit import compile_manifest
+
+        compile_manifest(settings, output, defaults)
+    else:
+        compile_to(output, configure, defaults)
     click.echo(wrap(f"wrote {output}{hint}", 0), err=True)
     if as_json:
         emit({"output": str(output)})

@@ -5,6 +5,7 @@ Each file is verified by the SHA-256 of its decompressed content, so no mirror o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -74,10 +75,17 @@ def fetch(name: str, place: Place, cache: Path) -> Fetched:
     if name == catalog.FALLBACK:
         return Fetched(catalog.FALLBACK, *fallback.load())
     source = catalog.SOURCES[name]
-    arrays = {file: idx.parse(_content(source, file, place, cache / name), file) for file in source.files}
+    arrays = {file: idx.parse(content, file) for file, content in files(name, place, cache)}
     train = Dataset(arrays[catalog.TRAIN_IMAGES], arrays[catalog.TRAIN_LABELS])
     test = Dataset(arrays[catalog.TEST_IMAGES], arrays[catalog.TEST_LABELS])
     return Fetched(name, source.digest(), train, test)
+
+
+def files(name: str, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of each file of a data set of the catalogue, verified. Raises as `fetch`."""
+    source = catalog.SOURCES[name]
+    for file in source.files:
+        yield file, _content(source, file, place, cache / name)
 
 
 def check_place(name: str, place: str) -> None:

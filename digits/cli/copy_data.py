@@ -1,0 +1,30 @@
+"""`digits data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from digits.cli.parameters import load_settings
+from digits.data import catalog, fetch
+from digits.store import find_scheme, open_store
+
+
+@click.command()
+@click.argument("destination")
+@click.option("--data", help="Folder, URL or s3://… to copy from.  [a public mirror]")
+@click.option("--dataset", type=click.Choice(catalog.SOURCES), default="mnist", help="Data set to copy.  [mnist]")
+def data(destination: str, data: str | None, dataset: str) -> None:
+    """Copy the files of a data set to the folder or s3:// address DESTINATION, for DIGITS_DATA.
+
+    \b
+    digits data s3://mlpipeline/shared/mnist      for the steps on Kubeflow
+    digits data ~/mnist
+    """
+    settings = load_settings(data, None)
+    address = destination if find_scheme(destination) else Path(destination).expanduser().resolve().as_uri()
+    store = open_store(settings, address)
+    for file, content in fetch.files(dataset, fetch.open_place(settings), settings.home / "data"):
+        store.put(file, content)
+        click.echo(f"{store.uri}/{file}  {len(content)} bytes", err=True)
