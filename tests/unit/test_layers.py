@@ -27,7 +27,20 @@ ALLOWED = {
 # The layers within `digits`, lowest first. A module may import its own folder and lower layers; the modules of the
 # lowest layer may import each other.
 LAYERS = (
-    {"errors", "events", "files", "homes", "http", "provenance", "proxies", "results", "settings", "signature"},
+    {
+        "attempts",
+        "errors",
+        "events",
+        "files",
+        "homes",
+        "http",
+        "provenance",
+        "proxies",
+        "remedies",
+        "results",
+        "settings",
+    }
+    | {"signature"},
     {"store"},
     {"data"},
     {"training", "evaluation"},

@@ -204,6 +204,13 @@ def test_the_kubeflow_overlay_lists_every_image(rendered: dict[str, list[Json]])
     assert set(re.findall(r'"image": "([^"]+)"', json.dumps(rendered["overlays/kubeflow"]))) == named
 
 
+def test_the_store_of_the_kubeflow_overlay_is_a_folder_that_a_profile_may_use(rendered: dict[str, list[Json]]) -> None:
+    """The address of the store has the namespace of the overlay, as the policy of a profile's keys requires."""
+    (settings,) = of_kind(rendered["overlays/kubeflow"], "ConfigMap")
+    namespace = settings["metadata"]["namespace"]
+    assert settings["data"]["DIGITS_STORE"] == f"s3://mlpipeline/private/{namespace}/digits"
+
+
 def test_deploy_creates_the_object_of_the_manifest(rendered: dict[str, list[Json]]) -> None:
     """`deploy` and `kubectl apply -k manifests/endpoint` create the same InferenceService, except for the release."""
     (manifest,) = rendered["endpoint"]

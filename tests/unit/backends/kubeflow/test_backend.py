@@ -54,6 +54,16 @@ def test_a_run_is_watched_to_its_end(settings: Settings, api: Pipelines) -> None
     assert (record["state"], record["url"]) == ("SUCCEEDED", f"https://kubeflow.test/#/runs/details/{sent['run_id']}")
 
 
+@pytest.mark.parametrize(("plugin", "sent"), [(0, {"disabled": True}), (1, {"experiment_name": "mine"})])
+def test_mlflows_plugin_gets_the_experiment_or_is_switched_off(
+    settings: Settings, api: Pipelines, plugin: int, sent: dict[str, Any]
+) -> None:
+    """The plugin logs into the run's experiment; without DIGITS_KFP_MLFLOW it is off for this run."""
+    run(dataclasses.replace(settings, kfp_mlflow=plugin), experiment="mine")
+    (body,) = api.runs.values()
+    assert body["plugins_input"] == {"mlflow": sent}
+
+
 def test_a_run_without_logs_succeeds(settings: Settings, api: Pipelines) -> None:
     """If the pods are gone there are no outputs, but the run has succeeded."""
     succeeded(api)

@@ -25,6 +25,24 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelines]:
         yield server
 
 
+def test_the_pipeline_is_written_as_kubernetes_objects(tmp_path: Path, api: Pipelines) -> None:
+    """--kubernetes writes KFP's Pipeline and a PipelineVersion whose name follows the content, in the namespace."""
+    names = []
+    for number, memory in enumerate(("3Gi", "3Gi", "4Gi")):
+        path = tmp_path / f"{number}.yaml"
+        environ = {"K8S_NAMESPACE": "team", "DIGITS_TRAIN_MEMORY": memory}
+        answer = invoke(api, tmp_path, "compile", "--kubernetes", "--output", str(path), **environ)
+        assert answer.exit_code == 0, answer.output
+        pipeline, version = yaml.safe_load_all(path.read_text())
+        assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+        assert {pipeline["metadata"]["namespace"], version["metadata"]["namespace"]} == {"team"}
+        assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+        assert len(version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"]) == len(STEPS)
+        assert version["spec"]["platformSpec"]["platforms"]["kubernetes"]
+        names.append(version["metadata"]["name"])
+    assert names[0] == names[1] != names[2]
+
+
 def test_submit_does_not_wait(api: Pipelines, tmp_path: Path) -> None:
     """The run's id and address are printed, and the run is not watched."""
     api.snapshots = [("RUNNING", [])]
