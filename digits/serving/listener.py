@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import orjson
-from granian._granian import RSGIProtocolClosed, SocketHolder
+from granian._granian import RSGIProtocolClosed, RSGIProtocolError, SocketHolder
 from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -32,6 +32,9 @@ IDLE_SECONDS = 65
 BODY_SECONDS = 15.0  # in which a body must arrive
 SMALL_BODY = 64 * 1024  # bytes that are read in one piece
 CHECK_SECONDS = 1.0  # between two checks of the bodies that are being read
+# Of a rejected request, whose client may not read its response before it has sent the body.
+DISCARD_SECONDS = 3.0
+MAX_DISCARDED = 32 * 1024 * 1024  # bytes
 LOG_SECONDS = 60.0  # between two log entries about unexpected errors
 
 log = logging.getLogger("digits.http")
@@ -67,6 +70,7 @@ class Request:
         self.scope, self._protocol, self._listener = scope, protocol, listener
         self.headers: Any = scope.headers  # once, because RSGI copies them for each access
         self.held, self.waiting = 0, 0
+        self.unread = True  # whether the body has not been read to its end
 
     async def body(self, max_bytes: int) -> bytes:
         """Return the body.
@@ -89,12 +93,16 @@ class Request:
         listener.reading[task] = time.monotonic()
         try:
             if length is not None and length <= SMALL_BODY:
+                self.unread = False
                 content: bytes = await self._protocol()
                 self.held = len(content)
                 listener.held += self.held
                 return content
-            return await self._read(max_bytes, length)
+            content = await self._read(max_bytes, length)
+            self.unread = False
+            return content
         except asyncio.CancelledError:  # by the listener; Granian does not cancel
+            self.unread = False
             raise RejectedRequest(408, f"the request did not arrive within {BODY_SECONDS:g} s") from None
         except RSGIProtocolClosed:
             raise RejectedRequest(400, "the client went away") from None
@@ -117,6 +125,18 @@ class Request:
         if length is not None and self.held < length:
             raise RejectedRequest(400, "the client went away")
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def discard(self) -> None:
+        """Read the rest of the body within limits, unless the client waits for permission to send it."""
+        headers, protocol, remaining = self.headers, self._protocol, MAX_DISCARDED
+        if "expect" in headers or ("content-length" not in headers and "transfer-encoding" not in headers):
+            return
+        with contextlib.suppress(RSGIProtocolError):  # raised if reading has begun
+            aiter(protocol)
+        with contextlib.suppress(TimeoutError, RSGIProtocolClosed, RSGIProtocolError, StopAsyncIteration):
+            async with asyncio.timeout(DISCARD_SECONDS):
+                while remaining > 0 and (part := await anext(protocol)):
+                    remaining -= len(part)
 
 
 class Listener:
@@ -190,6 +210,8 @@ class Listener:
             self.held -= request.held
             self.waiting -= request.waiting
             self._connections.end(client)
+        if request.unread:
+            await request.discard()
         headers = list({**self._headers, **dict(response.headers)}.items()) if self._headers else response.headers
         protocol.response_bytes(response.status, headers, response.content)
 

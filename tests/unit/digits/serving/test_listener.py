@@ -54,6 +54,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Listener:
     for module in (connections, listener):
         monkeypatch.setattr(module, "MAX_CONNECTIONS", 4)
     monkeypatch.setattr(connections, "SPARE_CONNECTIONS", 1)
+    monkeypatch.setattr(listener, "DISCARD_SECONDS", 0.5)
     return Listener(handle, max_held=2 * MAX_BODY)
 
 
@@ -373,3 +374,37 @@ def test_requests_in_flight_are_answered_when_the_server_stops(served: Listener)
         assert answers(busy, 1)[0][0] == 200
         with pytest.raises(ConnectionError):
             socket.create_connection((host, int(port)), timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "status"),
+    [
+        (b"POST /forbidden HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n", 405),
+        (HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n", 415),
+        (HEAD + b"Content-Length: %d\r\n\r\n", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n", 413),
+    ],
+)
+def test_a_rejected_upload_gets_its_response(beginning: bytes, status: int, connect: Connect) -> None:
+    """A client that sends its whole body before it reads gets the response to a request that is rejected early."""
+    client, size = connect(), 8 * MAX_BODY
+    client.sendall(beginning % size)
+    for _ in range(size // 65536):
+        client.sendall(bytes(65536))
+    if b"chunked" in beginning:
+        client.sendall(b"\r\n0\r\n\r\n")
+    assert answers(client, 1)[0][0] == status
+
+
+def test_a_client_that_asks_first_need_not_send_its_body(connect: Connect) -> None:
+    """A client that sends `Expect: 100-continue` gets a rejection instead of the permission to send its body."""
+    client = connect()
+    client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (2 * MAX_BODY))
+    assert answers(client, 1)[0][0] == 413
+
+
+def test_a_rejected_upload_ends(connect: Connect) -> None:
+    """A client that does not send the body of a rejected request gets the response after DISCARD_SECONDS."""
+    client = connect()
+    client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * MAX_BODY))
+    assert answers(client, 1)[0][0] == 413
