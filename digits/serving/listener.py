@@ -69,7 +69,7 @@ class Request:
     def __init__(self, scope: Any, protocol: Any, listener: Listener) -> None:
         self.scope, self._protocol, self._listener = scope, protocol, listener
         self.headers: Any = scope.headers  # once, because RSGI copies them for each access
-        self.held, self.waiting = 0, 0
+        self.held, self.waiting, self.since = 0, 0, 0.0
         self.unread = True  # whether the body has not been read to its end
 
     async def body(self, max_bytes: int) -> bytes:
@@ -90,7 +90,7 @@ class Request:
         if length is not None and length > max_bytes:
             raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
         task = cast(asyncio.Task[Any], asyncio.current_task())
-        listener.reading[task] = time.monotonic()
+        listener.reading[task], self.since = self, time.monotonic()
         try:
             if length is not None and length <= SMALL_BODY:
                 self.unread = False
@@ -118,7 +118,9 @@ class Request:
             self._listener.held += len(part)
             if self.held > max_bytes:
                 raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
-            if self._listener.held > self._listener.max_held:
+            # The body that has most of its bytes is read on, because otherwise many large ones would all be rejected.
+            listener = self._listener
+            if listener.held > listener.max_held and self.held < max(r.held for r in listener.reading.values()):
                 raise RejectedRequest(503, "too many bytes are waiting")
             if self.held == length:
                 break
@@ -159,7 +161,7 @@ class Listener:
     ) -> None:
         self._handle, self.max_held, self.max_waiting, self._headers = handle, max_held, max_waiting, headers
         self.held, self.waiting = 0, 0
-        self.reading: dict[asyncio.Task[Any], float] = {}  # since when each task has been reading a body
+        self.reading: dict[asyncio.Task[Any], Request] = {}  # whose bodies are being read
         self._connections = Connections()
         self._last_log = -math.inf
 
@@ -187,9 +189,10 @@ class Listener:
         """Cancel tasks that have been reading for too long; a timer per request would cost more than the reading."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            for task, since in list(self.reading.items()):
-                if time.monotonic() - since > BODY_SECONDS:
-                    task.cancel()
+            latest = time.monotonic() - BODY_SECONDS
+            # Without a variable for the request, which would keep its connection open.
+            for task in [task for task, request in self.reading.items() if request.since < latest]:
+                task.cancel()
 
     async def _answer(self, scope: Any, protocol: Any) -> None:
         client = scope.client

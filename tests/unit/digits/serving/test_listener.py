@@ -341,6 +341,21 @@ def test_the_bytes_of_waiting_requests_are_limited(served: Listener, connect: Co
     assert (served.held, served.waiting) == (0, 0)
 
 
+def test_the_fullest_body_is_read_on(served: Listener, connect: Connect) -> None:
+    """Of large bodies that exceed the bytes that may be held, the one with most of its bytes is read and answered."""
+    served.max_held, size = 100_000, 100_000
+    large = HEAD + b"Content-Length: %d\r\n\r\n" % size
+    first, other = connect(), connect()
+    other.sendall(large + bytes(40_000))
+    deadline = time.monotonic() + 10
+    while served.held < 40_000 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.sendall(large + bytes(size))
+    assert answers(first, 1)[0][0] == 200
+    other.sendall(bytes(size - 40_000))
+    assert answers(other, 1)[0][0] == 200
+
+
 def test_waiting_requests_are_limited(served: Listener, connect: Connect) -> None:
     """A request over the number that may wait gets 503; requests without a body are answered."""
     served.max_waiting = 1
