@@ -28,9 +28,10 @@ MAX_WAITING = 256  # requests that are being read or answered
 MAX_HELD = 48 * 1024 * 1024
 # Bytes per request. Larger ones are answered in a thread, so that health probes are answered meanwhile.
 SMALL_BODY = 32 * 1024
-# Two, because decoding takes about ten times the memory of a body, and more threads would hardly be faster: only the
-# model's arithmetic releases Python's lock.
-THREADS = futures.ThreadPoolExecutor(2, "prediction")
+# Larger ones have one thread of their own, because decoding takes up to 150 MB. More threads would hardly be faster:
+# only the model's arithmetic releases Python's lock.
+MEDIUM_BODY = 512 * 1024
+MEDIUM, LARGE = (futures.ThreadPoolExecutor(1, f"prediction-{size}") for size in ("medium", "large"))
 
 REQUESTS = Counter("digits_requests_total", "Prediction requests", ["protocol", "status"])
 SECONDS = Histogram(
@@ -47,7 +48,8 @@ async def offload_if_large(size: int, function: Callable[..., Any], *args: Any) 
     """Return `function(*args)`, computed in a thread if the request has more than SMALL_BODY bytes."""
     if size <= SMALL_BODY:
         return function(*args)
-    return await asyncio.get_running_loop().run_in_executor(THREADS, function, *args)
+    thread = MEDIUM if size <= MEDIUM_BODY else LARGE
+    return await asyncio.get_running_loop().run_in_executor(thread, function, *args)
 
 
 class PredictApp:

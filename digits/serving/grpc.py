@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -25,7 +25,10 @@ from digits.serving.slot import LoadedModel, ModelSlot
 from digits.signature import CLASS, PROBABILITIES
 
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; decode.MAX_IMAGES images fit, as raw bytes or as numbers
-MAX_WAITING = 32  # requests; gRPC reads each whole message before it calls our code
+MAX_WAITING = 32  # requests
+# Inference requests that are read or answered at a time; the others wait without taking memory.
+MAX_READING = 12
+READ_SECONDS = 15.0  # in which the message of an inference request must arrive
 # Bytes per request outside tensor values; decoded, they can take 45 times the memory.
 MAX_OVERHEAD = 32 * 1024
 CONNECTION_SECONDS = 300  # age at which a connection is closed gracefully; this also ends requests that never arrive
@@ -68,27 +71,21 @@ class Servicer(InferenceServicer):
 
     def __init__(self, data_plane: Any, repository: Any, name: str, slot: ModelSlot) -> None:
         super().__init__(data_plane, repository)
-        self._name, self._slot, self._large = name, slot, asyncio.Lock()
+        self._name, self._slot = name, slot
 
     async def ModelInfer(self, body_ref: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
         """Predict. `body_ref` is a list with the message's bytes, which is emptied; see `ErrorInterceptor`."""
-        content, model = body_ref.pop(), self._slot.current
+        model = self._slot.current
         if model is None:
-            del content
+            body_ref.clear()
             return await context.abort(grpc.StatusCode.UNAVAILABLE, self._slot.rejected.get("why", "no release yet"))
         error: tuple[Any, str] | None = None
         try:
-            # Large messages are handled one at a time, because decoded they can take many times their size.
-            async with self._large if len(content) > SMALL_BODY else contextlib.nullcontext():
-                asked, pixels = await offload_if_large(len(content), read, content, self._name)
-                self._check_version(model, asked.version)
-                probabilities = await offload_if_large(len(content), model.run, pixels)
-                del pixels
+            asked, probabilities = await offload_if_large(len(body_ref[0]), self._predict, model, body_ref)
         except ModelNotFound as exc:
             error = grpc.StatusCode.NOT_FOUND, exc.reason
         except BadRequest as exc:
             error = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
-        del content
         if error:  # not in the `except` blocks, because their exceptions keep the decoded tensors while abort() waits
             await context.abort(*error)
         count = len(probabilities)
@@ -105,6 +102,11 @@ class Servicer(InferenceServicer):
             outputs=[tensor(name=name, datatype=values[name][0], shape=values[name][1]) for name in asked.outputs],
             raw_output_contents=[values[name][2].tobytes() for name in asked.outputs],
         )
+
+    def _predict(self, model: LoadedModel, body_ref: list[bytes]) -> tuple[Asked, decode.Pixels]:
+        asked, pixels = read(body_ref.pop(), self._name)
+        self._check_version(model, asked.version)
+        return asked, model.run(pixels)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
         """Return whether the model is ready, in the requested version if one is given."""
@@ -145,6 +147,10 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
     gRPC answers INTERNAL to bytes that it cannot decode; KServe logs a traceback for each error, even for a status.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._reading = asyncio.Semaphore(MAX_READING)
+
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return a handler that decodes messages itself; ModelInfer gets them undecoded."""
 
@@ -153,11 +159,9 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
             if handler is None or handler.unary_unary is None:
                 return handler
             if details.method == INFER:
-                # In a list, so that the bytes can be freed early: an aborted call forms a reference cycle, which
-                # would keep up to MAX_MESSAGE bytes until the next garbage collection.
-                return grpc.unary_unary_rpc_method_handler(
-                    handler.unary_unary, lambda content: [content], handler.response_serializer
-                )
+                # As a stream of one message, because gRPC would read a single message before it calls our code.
+                infer = functools.partial(self._infer, handler.unary_unary)
+                return grpc.stream_unary_rpc_method_handler(infer, None, handler.response_serializer)
 
             async def answer(content: bytes, context: Any) -> Any:
                 if len(content) > SMALL_BODY:
@@ -171,6 +175,19 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
             return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
         return await super().intercept_service(undecoded, handler_call_details)
+
+    async def _infer(self, answer: Any, messages: Any, context: Any) -> Any:  # noqa: ARG002 # gRPC's signature
+        async with self._reading:
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    # In a list, so that the bytes can be freed early: an aborted call forms a reference cycle, which
+                    # would keep up to MAX_MESSAGE bytes until the next garbage collection.
+                    body_ref = [await context.read()]
+            except TimeoutError:
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no message within {READ_SECONDS:g} s")
+            if body_ref[0] is grpc.aio.EOF:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a message")
+            return await answer(body_ref, context)
 
     async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
         """Return the caller's errors without logging them, and leave the others to KServe."""

@@ -17,7 +17,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from digits.serving import decode
 from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
-from tests.helpers.support import Finished, Predictor, get_json
+from tests.helpers.support import Finished, Predictor, free_port, get_json
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
 Tensor = pb.ModelInferRequest.InferInputTensor
@@ -204,6 +204,28 @@ def test_models_cannot_be_loaded_over_grpc(predictor: Predictor) -> None:
             with pytest.raises(grpc.RpcError) as rejected:
                 call(request, timeout=30)
             assert rejected.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_slow_message_ends_and_delays_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests whose message does not come end with DEADLINE_EXCEEDED, and the request after them is answered."""
+    monkeypatch.setattr(service, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(service, "MAX_READING", 2)
+    slot = ModelSlot()
+    slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)))
+
+    async def ask() -> tuple[list[str], str]:
+        port = free_port()
+        server = await service.start(service.Servicer(None, None, "digits", slot), "127.0.0.1", port, 1)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            slow = [channel.stream_unary(service.INFER)() for _ in range(2)]
+            for call in slow:
+                await call.wait_for_connection()
+            answer = await channel.unary_unary(service.INFER)(COMPLETE, timeout=30)
+            codes = [(await call.code()).name for call in slow]
+        await server.stop(1)
+        return codes, pb.ModelInferResponse.FromString(answer).id
+
+    assert asyncio.run(ask()) == (["DEADLINE_EXCEEDED"] * 2, "7")
 
 
 def test_errors_over_grpc_are_not_logged(predictor: Predictor) -> None:
