@@ -16,7 +16,6 @@ from backends.local import preflight
 from backends.local.failures import step_failed
 from backends.local.supervisor import supervise
 from digits import events, homes
-from digits.data import catalog, corrections, fetch
 from digits.errors import DigitsError
 from digits.release import deploy, ledger, releases
 from digits.settings import ENDPOINT_VARIABLE, Settings
@@ -105,6 +104,8 @@ class LocalBackend(Backend):
 
     def _external_inputs(self, request: Request, reachable: Settings, watch: Watch) -> dict[str, Any]:
         """Return the parameters that put external inputs into the cache keys: the data set, store and corrections."""
+        from digits.data import catalog, corrections, fetch  # which import NumPy; the engine does not need it
+
         dataset = fetch.resolve(
             request.parameters.get("dataset", catalog.AUTO), self.settings.data, self.settings.home / "data"
         )

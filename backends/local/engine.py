@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +64,8 @@ def main(folder: Path) -> int:
 
 def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: MlflowRun) -> dict[str, Any]:
     """Run the pipeline to its end, copy its report, and return its outputs."""
+    # kfp imports its client of Kubeflow too, and with it Kubernetes' client. That takes as long as the rest of kfp.
+    sys.modules["kfp.client"] = cast(types.ModuleType, types.SimpleNamespace(Client=None))
     from kfp import local
 
     from pipeline import definition

@@ -16,7 +16,6 @@ from typing import Protocol, cast
 from digits.errors import EndpointError, MissingError, StoreError, StoreUnreachable
 from digits.http import SECONDS, request_json
 from digits.release import ledger
-from digits.release.golden import Golden
 from digits.release.releases import Manifest
 from digits.settings import ENDPOINT_VARIABLE, Settings
 from digits.store import open_store
@@ -156,6 +155,8 @@ def wait_for_version(
 
 def check_golden(endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = SECONDS) -> None:
     """Request a prediction for the release's golden image. Raises EndpointError if the answer differs."""
+    from digits.release.golden import Golden  # which imports NumPy; most importers of this module do not need it
+
     golden = Golden.from_manifest(manifest)
     instances = golden.pixels[..., 0].tolist()
     url = f"{endpoint}/v1/models/digits:predict"

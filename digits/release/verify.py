@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from digits.data import catalog
 from digits.errors import DigitsError, ReleaseError
-from digits.release import ledger, mlflow_check, mlflow_registry, releases, serving_layout
+from digits.release import deploy, ledger, mlflow_check, mlflow_registry, releases, serving_layout
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -112,7 +112,5 @@ class Chain:
 
     def check_endpoint(self) -> str:
         """Check that the endpoint serves the release and answers its golden image correctly."""
-        from digits.release import deploy  # which imports NumPy; a cached run needs neither
-
         deploy.wait_for(self.endpoint, self.manifest, token=self.settings.endpoint_token, seconds=5)
         return f"{self.endpoint} serves it and answers the golden image correctly"
