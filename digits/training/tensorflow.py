@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from digits.imports import without
+
 __all__ = ["keras", "layers", "quiet", "tf"]
 
 
@@ -38,17 +40,6 @@ def quiet() -> Iterator[None]:
             os.close(original)
 
 
-@contextmanager
-def _without(names: list[str]) -> Iterator[None]:
-    """Make imports of the packages `names` fail in this block, as if they were not installed."""
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type] # Python refuses to import a module set to None
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]
-
-
 def _has_avx2() -> bool:
     """Return whether this processor has AVX2, according to Linux; False on other systems."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -64,11 +55,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if _has_avx2():
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
-# Keras imports these if they are installed, for plots and wrappers that we do not use. They take nearly half of Keras's
-# import time.
-_UNUSED = [name for name in ("matplotlib", "pandas", "scipy", "sklearn") if name not in sys.modules]
-
-with quiet(), _without(_UNUSED), tempfile.TemporaryDirectory() as _folder:
+# Keras imports these packages for plots and wrappers that we do not use. They take nearly half of its import time.
+with quiet(), without("matplotlib", "pandas", "scipy", "sklearn"), tempfile.TemporaryDirectory() as _folder:
     os.environ["KERAS_HOME"] = _folder  # instead of ~/.keras, whose keras.json holds another float type, for example
     import keras
     import tensorflow as tf
