@@ -189,9 +189,16 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a message")
             return await answer(body_ref, context)
 
+    async def intercept(self, *arguments: Any) -> Any:
+        """Answer a request. If its client went away, end it as cancelled, which gRPC does not log."""
+        try:
+            return await super().intercept(*arguments)
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
+
     async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
         """Return the caller's errors without logging them, and leave the others to KServe."""
-        if isinstance(ex, grpc.aio.AbortError):
+        if isinstance(ex, (grpc.aio.AbortError, grpc.aio.InternalError)):
             raise ex
         if isinstance(ex, ModelNotFound):
             await context.abort(grpc.StatusCode.NOT_FOUND, ex.reason[:200])

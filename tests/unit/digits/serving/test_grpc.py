@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -206,26 +209,50 @@ def test_models_cannot_be_loaded_over_grpc(predictor: Predictor) -> None:
             assert rejected.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+@contextlib.asynccontextmanager
+async def channel_to_a_server() -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server of this process."""
+    slot, port = ModelSlot(), free_port()
+    slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)))
+    server = await service.start(service.Servicer(None, None, "digits", slot), "127.0.0.1", port, 1)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(1)
+
+
 def test_a_slow_message_ends_and_delays_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests whose message does not come end with DEADLINE_EXCEEDED, and the request after them is answered."""
     monkeypatch.setattr(service, "READ_SECONDS", 0.5)
     monkeypatch.setattr(service, "MAX_READING", 2)
-    slot = ModelSlot()
-    slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)))
 
     async def ask() -> tuple[list[str], str]:
-        port = free_port()
-        server = await service.start(service.Servicer(None, None, "digits", slot), "127.0.0.1", port, 1)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with channel_to_a_server() as channel:
             slow = [channel.stream_unary(service.INFER)() for _ in range(2)]
             for call in slow:
                 await call.wait_for_connection()
             answer = await channel.unary_unary(service.INFER)(COMPLETE, timeout=30)
-            codes = [(await call.code()).name for call in slow]
-        await server.stop(1)
-        return codes, pb.ModelInferResponse.FromString(answer).id
+            return [(await call.code()).name for call in slow], pb.ModelInferResponse.FromString(answer).id
 
     assert asyncio.run(ask()) == (["DEADLINE_EXCEEDED"] * 2, "7")
+
+
+def test_a_client_that_goes_away_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Requests that are cancelled before or after their message leave no log entry, and others are answered."""
+
+    async def ask() -> bytes:
+        async with channel_to_a_server() as channel:
+            for sent in ([], [b"\xff"], [COMPLETE]) * 10:
+                call = channel.stream_unary(service.INFER)()
+                await call.wait_for_connection()
+                for message in sent:
+                    await call.write(message)
+                call.cancel()
+            answer: bytes = await channel.unary_unary(service.INFER)(COMPLETE, timeout=30)
+            return answer
+
+    with caplog.at_level(logging.WARNING):
+        assert pb.ModelInferResponse.FromString(asyncio.run(ask())).id == "7"
+    assert caplog.records == []
 
 
 def test_errors_over_grpc_are_not_logged(predictor: Predictor) -> None:
