@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import ssl
 import threading
@@ -22,6 +23,8 @@ from digits.errors import MASK, UsageError
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
+
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)  # it logs a head with an odd line with a traceback
 
 MAX_BYTES = 16 * 1024 * 1024  # per response: about a thousand times the usual size
 SECONDS = 5.0
@@ -92,7 +95,15 @@ def request_json(url: str, body: Any = None, *, token: str = "", seconds: float 
         raise OSError(f"{url}: {exc}") from exc
     if response.status != 200:
         raise OSError(f"{url}: HTTP {response.status}: {excerpt(response.content, token)}")
-    return json.loads(response.content)
+    return parse_json(response.content)
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return a server's JSON. Raises ValueError if it is not JSON, or is nested too deeply to be read."""
+    try:
+        return json.loads(content)
+    except RecursionError as exc:
+        raise ValueError("JSON that is nested too deeply") from exc
 
 
 def excerpt(content: bytes, token: str) -> str:

@@ -15,6 +15,9 @@ def pool_for(url: str) -> PoolManager:
     """Return a urllib3 pool for `url`, through its proxy if it has one. Raises UsageError as `proxy_for`."""
     import urllib3
 
+    from digits.answers import limit_urllib3
+
+    limit_urllib3()
     proxy, headers = proxy_for(url)
     return urllib3.ProxyManager(proxy, proxy_headers=headers) if proxy else urllib3.PoolManager()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import secrets
 import time
@@ -16,15 +17,17 @@ from minio import Minio
 from minio.error import S3Error
 from minio.helpers import check_bucket_name
 
+from digits.answers import within
 from digits.store import Scheme
 from digits.store.content import check_digest, check_key, check_prefix, save
-from digits.store.s3_client import MAX_OBJECT, MISSING, OBJECT_SECONDS, blocks, s3_client, translated
+from digits.store.s3_client import MAX_IN_MEMORY, MAX_OBJECT, MISSING, OBJECT_SECONDS, blocks, s3_client, translated
 
 if TYPE_CHECKING:
     from digits.settings import Settings
 
 PROBE = "probes/conditional-create"  # stays in the bucket
 SETTLE_SECONDS = 0.5
+LISTING_SECONDS, MAX_KEYS = 120.0, 1_000_000
 NOT_CREATED = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 T = TypeVar("T")
@@ -59,12 +62,12 @@ class S3Store:
 
     def get(self, key: str, *, sha256: str = "") -> bytes:
         """See ObjectStore."""
-        with self._content(key) as content:
+        with self._content(key, MAX_IN_MEMORY) as content:
             return check_digest(b"".join(content), key, sha256)
 
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
         """See ObjectStore."""
-        with self._content(key) as content:
+        with self._content(key, MAX_OBJECT) as content:
             save(content, path, key, sha256)
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -72,12 +75,16 @@ class S3Store:
         folder = self._prefix + check_prefix(prefix)
         with self._errors(prefix):
             try:
-                objects = self._client.list_objects(self._bucket, prefix=folder, recursive=True)
-                return sorted(str(o.object_name).removeprefix(self._prefix) for o in objects if not o.is_dir)
+                with within(LISTING_SECONDS):
+                    objects = self._client.list_objects(self._bucket, prefix=folder, recursive=True)
+                    keys = [str(o.object_name) for o in itertools.islice(objects, MAX_KEYS + 1) if not o.is_dir]
             except S3Error as exc:
                 if exc.code == "NoSuchBucket":
                     return []
                 raise
+            if len(keys) > MAX_KEYS:
+                raise ValueError(f"it lists more than {MAX_KEYS} keys")
+            return sorted(key.removeprefix(self._prefix) for key in keys)
 
     def exists(self, key: str) -> bool:
         """See ObjectStore."""
@@ -157,12 +164,12 @@ class S3Store:
         return request()
 
     @contextmanager
-    def _content(self, key: str) -> Iterator[Iterator[bytes]]:
+    def _content(self, key: str, max_bytes: int) -> Iterator[Iterator[bytes]]:
         name = self._name(key)
         with self._errors(key):
             response = self._client.get_object(self._bucket, name)
             try:
-                yield blocks(response, time.monotonic() + OBJECT_SECONDS, MAX_OBJECT)
+                yield blocks(response, time.monotonic() + OBJECT_SECONDS, max_bytes)
             finally:
                 response.close()
                 response.release_conn()

@@ -13,6 +13,7 @@ from minio.error import MinioException, S3Error
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, ResponseError
 
+from digits.answers import limit_urllib3
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
 from digits.http import in_words
 from digits.store.content import BLOCK
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from digits.settings import Settings
 
 CONNECT_SECONDS, READ_SECONDS = 3.0, 30.0
-ANSWER_SECONDS, MAX_ANSWER = 60.0, 16 << 20  # bytes; a listing of a thousand keys has some 300 KB
-OBJECT_SECONDS, MAX_OBJECT = 600.0, 1 << 30  # of an object's content
+OBJECT_SECONDS = 600.0  # of an object's content
+MAX_OBJECT, MAX_IN_MEMORY = 1 << 30, 64 << 20  # bytes of an object that is downloaded, or read into memory
 ATTEMPTS = 3  # per request, if the server is busy or the connection breaks
 BUSY = (500, 502, 503, 504)
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
@@ -39,9 +40,12 @@ REMEDIES = {
 
 def s3_client(settings: Settings) -> Minio:
     """Return a client of the server at MINIO_ENDPOINT. Raises ValueError if the address is not valid."""
-    pool = _BoundedPool(
+    limit_urllib3()
+    pool = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-        retries=urllib3.Retry(total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=BUSY),
+        retries=urllib3.Retry(
+            total=ATTEMPTS - 1, backoff_factor=0.2, status_forcelist=BUSY, respect_retry_after_header=False
+        ),
         maxsize=8,
     )
     return _Client(
@@ -75,24 +79,6 @@ class _Client(Minio):
                 raise
         self._refused = True
         return super()._execute(*args, **more)
-
-
-class _BoundedPool(urllib3.PoolManager):
-    """A pool whose answers, other than an object's content, are complete in ANSWER_SECONDS and at most MAX_ANSWER long.
-
-    urllib3's timeout is for each read, and the MinIO client reads an answer of any length.
-    """
-
-    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]
-        until, preload = time.monotonic() + ANSWER_SECONDS, options.pop("preload_content", True)
-        response = super().urlopen(method, url, redirect, preload_content=False, **options)
-        if not preload and response.status in {200, 206}:
-            return response
-        body = b"".join(blocks(response, until, MAX_ANSWER))
-        response.release_conn()
-        return urllib3.HTTPResponse(
-            body, response.headers, response.status, reason=response.reason, retries=response.retries
-        )
 
 
 def blocks(response: BaseHTTPResponse, until: float, max_bytes: int) -> Iterator[bytes]:
@@ -136,7 +122,7 @@ def translated(uri: str, key: str) -> Iterator[None]:
             f"the object store {uri} did not answer: {in_words(exc)}",
             remedy="start it, or correct MINIO_ENDPOINT",
         ) from exc
-    except (MinioException, SyntaxError, ValueError) as exc:  # the response is not S3's: no XML, or other XML
+    except (MinioException, SyntaxError, ValueError, AttributeError, TypeError) as exc:  # not S3's XML, or none
         raise _not_s3(uri, exc) from exc
 
 

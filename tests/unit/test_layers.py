@@ -28,6 +28,7 @@ ALLOWED = {
 # lowest layer may import each other.
 LAYERS = (
     {
+        "answers",
         "attempts",
         "errors",
         "events",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from starlette.routing import Route
 
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import ONE, PNG, gateway_server, recognise
-from tests.helpers.impostor import LARGE, Impostor
+from tests.helpers.impostor import ENDLESS, Impostor
 from tests.helpers.standin import StandIn
 from web_app.endpoint_client import TOTAL_SECONDS
 from web_app.endpoints import Endpoint
@@ -90,14 +91,30 @@ def test_concurrent_calls_share_the_metadata(
     assert standin.described == 1
 
 
+METADATA = {"name": "digits", "versions": ["v1"], "inputs": [{"name": "image"}], "outputs": []}
+
+
+def prediction(digit: int) -> bytes:
+    """Return the body of a V2 prediction of a digit."""
+    outputs = [{"name": "probabilities", "data": [float(n == digit) for n in range(10)]}]
+    return json.dumps({"model_version": "v1", "outputs": outputs}).encode()
+
+
+def v2_server(_: str, path: str) -> tuple[list[bytes], bytes]:
+    """Return the answers of a server of V2 that predicts a 3."""
+    if path.endswith("infer"):
+        return [], prediction(3)
+    return [], b"" if path.endswith("ready") else json.dumps(METADATA).encode()
+
+
 def test_nonsense_is_a_state_of_the_endpoint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Any nonsense is an answer or a state of the endpoint, in time, without a log entry, and nothing of it is kept."""
     monkeypatch.setattr("web_app.endpoint_client.TOTAL_SECONDS", 0.4)
     monkeypatch.setattr("web_app.endpoint_client.METADATA_SECONDS", 0.0)
-    impostor = Impostor(seed=1)
+    impostor = Impostor(1, v2_server, after=prediction(7))
     with (
-        impostor.serve() as url,
-        gateway_server(GatewayConfig((Endpoint("the lab's", url),))) as address,
+        impostor.serve() as host,
+        gateway_server(GatewayConfig((Endpoint("the lab's", f"http://{host}"),))) as address,
         httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -110,7 +127,7 @@ def test_nonsense_is_a_state_of_the_endpoint(monkeypatch: pytest.MonkeyPatch, ca
         assert answer.elapsed.total_seconds() < 10
         assert len(answer.content) < 2000
     assert impostor.cookies == 0
-    assert impostor.sent < LARGE
+    assert impostor.sent < ENDLESS
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
 import signal
 import sqlite3
@@ -17,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from digits import events
-from digits.errors import MissingError, ReleaseError, UsageError
-from digits.release import mlflow_check, mlflow_client, mlflow_log, mlflow_registry
+from digits.errors import MissingError
+from digits.release import mlflow_client, mlflow_log
 from digits.release.mlflow_client import connect
 from digits.settings import Settings
 from tests.helpers.support import ROOT, Finished, child_environment, free_port
-from tests.helpers.wrong_answers import answering_wrongly
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
 
@@ -145,34 +142,3 @@ def test_the_registry_is_that_of_the_settings(settings: Settings, monkeypatch: p
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"http://127.0.0.1:{free_port()}")
     with connect(settings) as client:
         assert client.search_registered_models() == []
-
-
-BODIES = (
-    b'{"experiment": {"experiment_id": "1", "name": "x", "artifact_location": "mlflow-artifacts:/1"}}',
-    b'{"run": {"info": {"run_id": "1", "run_uuid": "1", "experiment_id": "1", "lifecycle_stage": "active"}}}',
-    b'{"registered_model": {"name": "digits", "tags": [{"key": "digits.owner", "value": "digits"}]}}',
-    b'{"model_versions": [{"name": "digits", "version": "1", "run_id": "1", "source": "models:/m-1"}]}',
-    b'{"root_uri": "mlflow-artifacts:/1", "files": [{"path": "manifest.json", "is_dir": false, "file_size": 3}]}',
-    b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "m"}',
-)
-MANIFEST = {"version": "v", "digest": "d", "mlflow_run": "1", "files": {"model.onnx": "0"}}
-REQUESTS: dict[str, Callable[[Settings], object]] = {
-    "run": lambda settings: mlflow_log.start_run(settings, "x", "x", {}),
-    "model": mlflow_registry.ensure_model,
-    "check": lambda settings: mlflow_check.check_logged(settings, MANIFEST),
-    "manifest": lambda settings: mlflow_check.logged_manifest(settings, "v", "1"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-def test_wrong_answers_are_errors_of_ours(
-    request_: Callable[[Settings], object], settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever status, headers and body a server answers, the request succeeds or has an error of ours."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    with answering_wrongly(23, BODIES) as server:
-        for _ in range(20):
-            with contextlib.suppress(MissingError, ReleaseError, UsageError):
-                request_(dataclasses.replace(settings, tracking_uri=f"http://{server}"))
