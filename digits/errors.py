@@ -54,18 +54,22 @@ def mask_url(text: str) -> str:
     return text
 
 
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class DigitsError(Exception):
     """The base of all errors.
 
     `message` states what failed and why. `remedy` is what to try next, as a sentence or a command, or ''. The
-    credentials of URLs in them are masked. `exit_code` is the exit code of the command.
+    credentials of URLs in them are masked, and characters that a terminal would act on are replaced, because a part may
+    come from a server. `exit_code` is the exit code of the command.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = mask_url(message)
-        self.remedy = mask_url(remedy)
+        self.message, self.remedy = (_printable(mask_url(text)) for text in (message, remedy))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -40,7 +40,8 @@ class DockerBackend(LocalBackend):
 
     def check(self) -> None:
         """See Backend. Raises UsageError if a setting names an address that a container cannot reach."""
-        self._client.ping()
+        with containers.errors("asking the engine"):
+            self._client.ping()
         for name in ("minio_endpoint", "tracking_uri", "data"):
             check_reachable(self.settings, name)
         minio.check(self.settings)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from digits.answers import limit_requests
 from digits.errors import DigitsError, MissingError
 from digits.settings import Settings
 
@@ -57,9 +58,9 @@ def connect() -> Any:
     """
     try:
         import docker
-        from docker.errors import DockerException
     except ImportError as exc:
         raise MissingError("the docker backend needs the Python package docker", remedy="pip install docker") from exc
+    limit_requests()
     host = address()
     try:
         if os.environ.get("DOCKER_HOST"):  # with its TLS settings
@@ -67,7 +68,7 @@ def connect() -> Any:
         else:
             client = docker.DockerClient(base_url=host, timeout=SECONDS)
         client.ping()
-    except (DockerException, OSError) as exc:
+    except Exception as exc:  # among them KeyError and TypeError for an answer that is not Docker's
         if "Permission denied" in str(exc):
             raise MissingError(
                 f"this user may not use the Docker engine at {host}",
@@ -80,25 +81,27 @@ def connect() -> Any:
 @contextmanager
 def errors(doing: str) -> Iterator[None]:
     """Raise the engine's errors as `digits.errors`. `doing` is the action ("starting MinIO"), for the message."""
-    import requests
-    from docker.errors import DockerException
-
     try:
         yield
-    except (DockerException, requests.exceptions.RequestException, OSError) as exc:
+    except DigitsError:
+        raise
+    except Exception as exc:  # among them KeyError and TypeError for an answer that is not Docker's
         raise translate(doing, exc) from exc
 
 
 def translate(doing: str, exc: Exception) -> DigitsError:
     """Return the error of `digits.errors` for an error of the engine."""
-    text = str(getattr(exc, "explanation", None) or exc)
+    text = " ".join(str(getattr(exc, "explanation", None) or exc).split())[:500]
+    engine = f"the Docker engine at {address()}"
     if "no space left" in text.lower() or getattr(exc, "errno", None) == errno.ENOSPC:
-        return MissingError(f"{doing}: the disk of the Docker engine is full", remedy="docker system prune")
+        return MissingError(f"{doing}: the disk of {engine} is full", remedy="docker system prune")
     if "address already in use" in text or "port is already allocated" in text:
-        return MissingError(f"{doing}: {text}", remedy="set DIGITS_PORT and DIGITS_GRPC_PORT to free ports")
+        return MissingError(f"{doing}: {engine}: {text}", remedy="set DIGITS_PORT and DIGITS_GRPC_PORT to free ports")
     if "Connection refused" in text or "Connection aborted" in text or "No such file" in text:
-        return MissingError(f"{doing}: the Docker engine no longer answers", remedy=REMEDY)
-    return MissingError(f"{doing}: {text.strip() or type(exc).__name__}", remedy="digits doctor")
+        return MissingError(f"{doing}: {engine} no longer answers", remedy=REMEDY)
+    if isinstance(exc, LookupError | TypeError | AttributeError | ValueError):
+        text = f"its answer is not that of a Docker engine: {type(exc).__name__}: {text}"
+    return MissingError(f"{doing}: {engine}: {text or type(exc).__name__}", remedy="digits doctor")
 
 
 def installation(settings: Settings) -> str:
@@ -116,25 +119,26 @@ def list_containers(client: Any, settings: Settings, role: str = "", run: str = 
     required = [f"{INSTALLATION_LABEL}={installation(settings)}"]
     required += [f"{ROLE_LABEL}={role}"] * bool(role) + [f"{RUN_LABEL}={run}"] * bool(run)
     with errors("listing containers"):
-        return list(client.containers.list(all=True, filters={"label": required}, ignore_removed=True))
+        found = list(client.containers.list(all=True, filters={"label": required}, ignore_removed=True))
+        for container in found:  # here, so that an answer that lacks one of these is an error of the engine
+            _ = container.status, container.name, container.labels.keys()
+        return found
 
 
 def remove(container: Any, *, grace_seconds: int = 0) -> None:
     """Stop and remove a container, if it still exists."""
-    import requests
     from docker.errors import APIError, NotFound
 
-    try:
-        if grace_seconds:
-            container.stop(timeout=grace_seconds)
-        container.remove(force=True, v=True)
-    except NotFound:
-        return
-    except APIError as exc:
-        if exc.status_code != 409:  # it is being removed already
-            raise translate("removing a container", exc) from exc
-    except requests.exceptions.RequestException as exc:
-        raise translate("removing a container", exc) from exc
+    with errors("removing a container"):
+        try:
+            if grace_seconds:
+                container.stop(timeout=grace_seconds)
+            container.remove(force=True, v=True)
+        except NotFound:
+            return
+        except APIError as exc:
+            if exc.status_code != 409:  # it is being removed already
+                raise
 
 
 def network(client: Any, settings: Settings) -> str:
@@ -148,8 +152,9 @@ def network(client: Any, settings: Settings) -> str:
 
 def published(container: Any, port: int) -> int:
     """Return the port of 127.0.0.1 that forwards to a container's `port`; 0 if there is none."""
-    bindings = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp") or []
-    return int(bindings[0]["HostPort"]) if bindings else 0
+    with errors("looking for a published port"):
+        bindings = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp") or []
+        return int(bindings[0]["HostPort"]) if bindings else 0
 
 
 def clean(client: Any, settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ confuse two builds, and an image that exists never needs to be built again.
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import io
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.docker import containers
+from digits.answers import within
 from digits.errors import MissingError
 from digits.settings import Settings
 
@@ -98,8 +100,8 @@ def build(client: Any, settings: Settings, which: str, name: str, report: Report
     image = _checked(which)
     base = _base(client, settings, image)[0]
     report(f"building image {name} from {base}")
-    log: list[str] = []
-    with containers.errors(f"building image {name}"):
+    log: collections.deque[str] = collections.deque(maxlen=4)
+    with containers.errors(f"building image {name}"), within(BUILD_SECONDS):
         for message in client.api.build(
             fileobj=_context(image),
             custom_context=True,
@@ -125,7 +127,7 @@ def build(client: Any, settings: Settings, which: str, name: str, report: Report
             report(f"built image {name}")
             return
     raise MissingError(
-        f"image {name} could not be built: " + " | ".join(line[:300] for line in log[-4:]),
+        f"image {name} could not be built: " + " | ".join(line[:300] for line in log),
         remedy="check the network; or build it elsewhere, docker save it, and docker load -i it here",
     )
 
@@ -140,7 +142,7 @@ def pull(client: Any, name: str, variable: str, report: Report) -> None:
     report(f"pulling image {name}")
     repository, tag = parse_repository_tag(name)
     try:
-        with containers.errors(f"pulling image {name}"):
+        with containers.errors(f"pulling image {name}"), within(BUILD_SECONDS):
             client.images.pull(repository, tag or "latest")
     except MissingError as exc:
         why = getattr(exc.__cause__, "explanation", None) if isinstance(exc.__cause__, APIError) else None
@@ -168,7 +170,8 @@ def _base(client: Any, settings: Settings, image: Image) -> tuple[str, str]:
     if "@sha256:" in base or image.dockerfile == "minio.Dockerfile":
         return base, base
     pull(client, base, "DIGITS_BASE_IMAGE", lambda _: None)
-    return base, str(client.images.get(base).id)
+    with containers.errors(f"looking for image {base}"):
+        return base, str(client.images.get(base).id)
 
 
 def _files(image: Image) -> list[Path]:

@@ -98,8 +98,9 @@ def volume(settings: Settings) -> str:
 def _running(client: Any, settings: Settings, name: str) -> Any | None:
     """Return our running container of the image `name`, and remove all other MinIO containers of ours."""
     for container in containers.list_containers(client, settings, "minio"):
-        if container.status == "running" and container.attrs["Config"]["Image"] == name:
-            return container
+        with containers.errors("looking for MinIO"):
+            if container.status == "running" and container.attrs["Config"]["Image"] == name:
+                return container
         containers.remove(container, grace_seconds=5)
     return None
 
@@ -140,8 +141,10 @@ def _wait(container: Any) -> None:
     """Wait until MinIO answers on its published port. Raises MissingError with the end of its log."""
     deadline, last_error = time.monotonic() + START_SECONDS, "no answer"
     while time.monotonic() < deadline:
-        container.reload()
-        if container.status not in {"created", "running"}:
+        with containers.errors("starting MinIO"):
+            container.reload()
+            status = container.status
+        if status not in {"created", "running"}:
             break
         try:
             url = f"http://127.0.0.1:{containers.published(container, PORT)}/minio/health/live"
@@ -150,7 +153,8 @@ def _wait(container: Any) -> None:
         except OSError as exc:
             last_error = str(exc)
         time.sleep(0.05)
-    log = container.logs(tail=5).decode(errors="replace").strip()
+    with containers.errors("reading MinIO's log"):
+        log = container.logs(tail=5).decode(errors="replace").strip()
     containers.remove(container)
     raise MissingError(
         f"MinIO is not ready: {last_error}; its log ends with: {log}",

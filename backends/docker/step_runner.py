@@ -16,6 +16,7 @@ from backends.docker import containers
 from backends.docker.environment import data_folder, step_environment
 from backends.local.backend import STEP_SECONDS
 from digits import events
+from digits.answers import within
 from digits.errors import DigitsError
 from digits.settings import Settings, sqlite_file
 
@@ -29,7 +30,8 @@ class StepRunner:
     def __init__(self, client: Any, settings: Settings, run: runs.Run, image: str) -> None:
         self._client, self._settings, self._run, self._image = client, settings, run, image
         self._network = containers.network(client, settings)
-        options = " ".join(client.info().get("SecurityOptions") or [])
+        with containers.errors("asking for the engine's options"):
+            options = " ".join(client.info().get("SecurityOptions") or [])
         self._mode = ",z" if "name=selinux" in options else ""
         # A rootless engine maps its own user to root in the container.
         self._user = "0:0" if "name=rootless" in options else f"{os.getuid()}:{os.getgid()}"
@@ -65,11 +67,12 @@ class StepRunner:
                     code = wait_for_exit(container)
                     copier.join(10)
                     container.reload()
+                    out_of_memory = container.attrs["State"]["OOMKilled"]
                 except NotFound:
                     return _failed(step, "its container was removed while it ran; its result is unknown", 1)
         finally:
             containers.remove(container)
-        if container.attrs["State"]["OOMKilled"]:
+        if out_of_memory:
             return _failed(step, f"exit code {code}: killed, because the container ran out of memory", code)
         if code == KILLED_CODE:
             return _failed(step, f"exit code {code}: its container was killed (possibly out of memory)", code)
@@ -128,7 +131,7 @@ def _copy_log(container: Any, log: Path) -> None:
     from docker.errors import DockerException
 
     # If the container vanishes, only the log ends; `_run_container` reports the error.
-    with contextlib.suppress(DockerException, OSError), log.open("ab", buffering=0) as file:
+    with contextlib.suppress(DockerException, OSError), log.open("ab", buffering=0) as file, within(STEP_SECONDS):
         for block in container.logs(stream=True, follow=True):
             file.write(block)
 

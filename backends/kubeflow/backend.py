@@ -13,7 +13,7 @@ import urllib3
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
 from backends.kubeflow.api import Pipelines
-from backends.kubeflow.connection import Refused, Unreachable
+from backends.kubeflow.connection import Refused, Unreachable, understood
 from backends.kubeflow.submit import submission
 from backends.kubeflow.watch import Message, Observed, events_of, messages_of, observe, pod_name
 from digits import homes
@@ -104,9 +104,12 @@ class KubeflowBackend:
             raise self._failed(run, run_id, last, steps)
         # Without outputs if the log of the last step is no longer available.
         events = events_of(self._log(run, run_id, last, "deploy"), "deploy")
-        reported = [event["outputs"] for event in events if event["event"] == "outputs"]
-        outputs = with_champion(reported[-1]) if reported else {}
-        mlflow_run = str(outputs.get("published", {}).get("mlflow_run", ""))
+        outputs, mlflow_run = {}, ""
+        for event in events:
+            with contextlib.suppress(LookupError, TypeError):  # another program wrote that line into the log
+                if event["event"] == "outputs":
+                    outputs = with_champion(event["outputs"])
+                    mlflow_run = str(outputs["published"]["mlflow_run"])
         self._fetch_report(run, mlflow_run)
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
 
@@ -150,7 +153,7 @@ class KubeflowBackend:
         if not run_id:  # it was never submitted
             return
         try:
-            observed = observe(self.api.run(run_id), {})
+            observed = self._observe(run_id, {})
         except MissingError:  # no answer, or no access
             raise
         except DigitsError:  # deleted on Kubeflow
@@ -167,6 +170,10 @@ class KubeflowBackend:
                 remedy="digits run, for another run",
             )
 
+    def _observe(self, run_id: str, steps: dict[str, StepState]) -> Observed:
+        with understood(self.api.host):
+            return observe(self.api.run(run_id), steps)
+
     def _wait(self, run_id: str, steps: dict[str, StepState], watch: Watch) -> Observed:
         """Pass changes to `watch` until the run has ended; return its final state."""
         url = self.api.place(run_id)
@@ -175,7 +182,7 @@ class KubeflowBackend:
         shown: set[Message] = set()
         while True:
             try:
-                observed = observe(self.api.run(run_id), steps)
+                observed = self._observe(run_id, steps)
             except Refused as exc:
                 raise RunContinues(
                     f"run {run_id} continues, but can no longer be watched: {exc.message}: {url}", remedy=exc.remedy
@@ -222,7 +229,7 @@ class KubeflowBackend:
                 self.api.terminate(run_id)
             except DigitsError as exc:
                 return RunContinues(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
-            while not observe(self.api.run(run_id), {}).final:
+            while not self._observe(run_id, {}).final:
                 if time.monotonic() > deadline:
                     return Interrupted(f"run {run_id} was asked to stop, and is still stopping: {url}")
                 time.sleep(POLL_SECONDS / 4)
@@ -241,11 +248,12 @@ class KubeflowBackend:
         failures = [event for event in events_of(log, failed) if event["event"] == "failed"]
         cause, remedy = last.error or f"Kubeflow reports {last.state} without a reason", "digits run --resume"
         if failures:
-            cause, remedy = failures[-1]["cause"], failures[-1]["remedy"] or remedy
+            cause, remedy = str(failures[-1].get("cause", cause)), str(failures[-1].get("remedy") or remedy)
         path = run.logs / f"{failed}.log" if log else None
         error = StepFailed(failed, f"{cause} ({self.api.place(run_id)})", log=path, remedy=remedy)
         if failures:
-            error.exit_code = failures[-1]["exit_code"]
+            with contextlib.suppress(TypeError, ValueError):
+                error.exit_code = int(failures[-1].get("exit_code", error.exit_code))
         return error
 
     def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import functools
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import kfp_server_api
 import urllib3
 
+from digits.answers import limit_urllib3
 from digits.errors import DigitsError, MissingError
-from digits.http import in_words
+from digits.http import in_words, parse_json
 from digits.proxies import proxy_for
 from digits.settings import Settings
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 60
 NOTEBOOK_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Unreachable(MissingError):
@@ -25,6 +30,29 @@ class Unreachable(MissingError):
 
 class Refused(MissingError):
     """The API refused our credentials, or they do not permit the request."""
+
+
+@contextlib.contextmanager
+def understood(host: str) -> Iterator[None]:
+    """Raise Unreachable if an answer of the API within the block is not one that we, or its client, understand."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as exc:
+        raise Unreachable(
+            f"Kubeflow Pipelines at {host} sent an answer that is not one of its API: {repr(exc)[:200]}",
+            remedy="check DIGITS_KFP_HOST, and whether a proxy or another service answers there",
+        ) from exc
+
+
+def asks(method: Callable[P, R]) -> Callable[P, R]:
+    """Return a method of an object with a `host` that raises as `understood`."""
+
+    @functools.wraps(method)
+    def asked(*args: P.args, **options: P.kwargs) -> R:
+        with understood(args[0].host):  # type: ignore[attr-defined]
+            return method(*args, **options)
+
+    return asked
 
 
 class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no types
@@ -41,6 +69,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
                 )
             configuration.ssl_ca_cert = settings.kfp_ca
         configuration.proxy, configuration.proxy_headers = proxy_for(host)
+        limit_urllib3()
         super().__init__(configuration, cookie=settings.kfp_cookie or None)
         self._settings, self._host = settings, host
         self._token = self._read_token()
@@ -76,7 +105,9 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         """Parse a response; raise Refused if it is a web page, from a login or another service."""
         if not (response.getheader("content-type") or "").startswith("application/json"):
             raise self._login()
-        return super().deserialize(response, response_type)
+        with understood(self._host):
+            parse_json(response.data)  # the generated client ignores what is not JSON
+            return super().deserialize(response, response_type)
 
     def _read_token(self) -> str:
         if self._settings.kfp_token:
@@ -128,7 +159,7 @@ def _reason(exc: kfp_server_api.ApiException) -> str:
     """Return the server's message in one line."""
     body = exc.body if isinstance(exc.body, str) else (exc.body or b"").decode(errors="replace")
     try:
-        content = json.loads(body)
+        content = parse_json(body)
         text = str(content.get("message") or content.get("error") or content)
     except (ValueError, AttributeError):
         text = body or str(exc.reason)

@@ -8,7 +8,6 @@ All steps call the last one `executor`, so only its log shows to which step it b
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from backends.base import CANCELED, FAILED, SUCCEEDED, StepState
 from digits.events import Event
+from digits.http import parse_json
 
 SKIPPED = "SKIPPED"
 PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container
@@ -123,10 +123,10 @@ def events_of(log: str, step: str) -> list[Event]:
     """Return the events of `step` in a pod's log, oldest first."""
     events = []
     for line in log.splitlines():
-        with contextlib.suppress(ValueError):  # a line that was cut off
-            event = json.loads(line) if line.startswith("{") else None
-            if isinstance(event, dict) and {"event", "step", "time"} <= event.keys() and event["step"] == step:
-                events.append(event)
+        with contextlib.suppress(ValueError, LookupError, TypeError, ArithmeticError):  # cut off, or of another program
+            event = parse_json(line) if line.startswith("{") else None
+            if isinstance(event, dict) and {"event", "step"} <= event.keys() and event["step"] == step:
+                events.append(event | {"time": float(event["time"])})
     return events
 
 

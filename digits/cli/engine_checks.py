@@ -14,7 +14,7 @@ def check_docker() -> str:
     """Check that a Docker engine answers. Return its version and address."""
     from backends.docker import containers
 
-    with contextlib.closing(containers.connect()) as client:
+    with contextlib.closing(containers.connect()) as client, containers.errors("asking for its version"):
         return f"{client.version()['Version']} at {containers.address()}"
 
 

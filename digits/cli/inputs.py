@@ -73,13 +73,14 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
 
 
 def _find_dataset(settings: Settings, endpoint: str) -> str:
-    """Return the data set that the endpoint's release was trained on; "auto" if the endpoint does not report it."""
+    """Return the data set that the endpoint's release was trained on; "auto" if it does not report one that we know."""
     from digits.data import catalog
     from digits.http import base_url, request_json
 
     try:
         metadata = request_json(f"{base_url(endpoint)}/v2/models/digits", token=settings.endpoint_token)
-        return str(metadata["parameters"]["dataset"])
+        name = metadata["parameters"]["dataset"]
+        return str(name) if name in (*catalog.SOURCES, catalog.FALLBACK) else catalog.AUTO
     except OSError as exc:
         raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc
     except (KeyError, TypeError, ValueError):

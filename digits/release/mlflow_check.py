@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from digits.errors import ReleaseError
 from digits.files import sha256_of
-from digits.release.mlflow_client import connect, if_recorded
+from digits.release.mlflow_client import connect, first_line, if_recorded
 from digits.release.mlflow_registry import MISSING, registered_versions
 from digits.settings import Settings
 
@@ -79,7 +79,9 @@ def _check_model(client: MlflowClient, version: ModelVersion, digest: str) -> No
         try:
             found = sha256_of(Path(download_artifacts(f"{address}/model.onnx", dst_path=folder)))
         except (OSError, MlflowException) as exc:
-            raise ReleaseError(f"registered version {version.version} in MLflow lacks its model: {exc}") from exc
+            raise ReleaseError(
+                f"registered version {version.version} in MLflow lacks its model: {first_line(exc)}"
+            ) from exc
     if found != digest:
         raise ReleaseError(f"the model of registered version {version.version} in MLflow is damaged: SHA-256 {found}")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from digits.answers import limit_requests
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
 from digits.files import whole_file
 from digits.settings import Settings, sqlite_file
@@ -28,6 +29,7 @@ DEFAULTS = {
     # Requests to a server fail early. SQLite connections are not kept; MLflow waits 20 s for a locked database.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # it could make a run wait for hours
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -48,6 +50,7 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     for library in ("alembic", "mlflow"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    limit_requests()
     import mlflow
 
     try:
@@ -98,8 +101,14 @@ def _create_database(path: Path) -> None:
             Path(f"{part.name}-journal").unlink(missing_ok=True)
 
 
+def first_line(exc: Exception) -> str:
+    """Return the beginning of an error's message, with credentials masked; MLflow puts a server's answer into it."""
+    text = mask_url(str(exc)).strip()  # masked before it is shortened, which could cut a password in two
+    return text.splitlines()[0][:200] if text else type(exc).__name__
+
+
 def _translate(address: str, exc: Exception) -> MissingError:
-    text = mask_url(str(exc))  # before it is shortened, which could cut a password in two
+    text = str(exc)
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return MissingError(
             f"the MLflow database {address} was made by another version of MLflow",
@@ -111,7 +120,7 @@ def _translate(address: str, exc: Exception) -> MissingError:
         )
     if "database or disk is full" in text:
         return MissingError(f"no space is left for the MLflow database {address}", remedy="free some space")
-    reason = text.splitlines()[0][:200] if text else type(exc).__name__
+    reason = first_line(exc)
     remedy = "check MLFLOW_TRACKING_URI"
     if address.startswith("sqlite:"):
         remedy += "; if the file is damaged, restore it from a backup, or move it away: digits run makes another"

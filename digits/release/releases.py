@@ -58,7 +58,9 @@ def load(store: ObjectStore, version: str) -> Manifest:
     except ObjectMissing as exc:
         raise ReleaseError(f"no release {version!r} in {store.uri}", remedy="digits releases") from exc
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise ReleaseError(f"the manifest of release {version} is damaged: {exc}", remedy=RESTORE) from exc
+        raise ReleaseError(
+            f"the manifest of release {version} is damaged in {store.uri}: {exc}", remedy=RESTORE
+        ) from exc
     return manifest
 
 

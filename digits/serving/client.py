@@ -9,7 +9,7 @@ import numpy as np
 
 from digits.data.dataset import Images
 from digits.errors import EndpointError
-from digits.http import base_url, bearer, excerpt, request
+from digits.http import base_url, bearer, excerpt, parse_json, request
 from digits.signature import MAX_IMAGES
 
 TIMEOUT_SECONDS = 10.0
@@ -73,7 +73,7 @@ def _predict(endpoint: str, images: Images, token: str) -> Answer:
         )
     try:
         size = int(answer.headers.get("Inference-Header-Content-Length", len(content)))
-        payload, rest = json.loads(content[:size]), content[size:]
+        payload, rest = parse_json(content[:size]), content[size:]
         tensors = {}
         for output in payload["outputs"]:
             dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
@@ -82,7 +82,7 @@ def _predict(endpoint: str, images: Images, token: str) -> Answer:
             rest = rest[count:]
         n = len(images)
         classes, probabilities = tensors["class"].reshape(n), tensors["probabilities"].reshape(n, 10)
-        return Answer(classes, probabilities, payload.get("model_version", ""))
+        return Answer(classes, probabilities, str(payload.get("model_version", "")))
     except (KeyError, TypeError, ValueError) as exc:
         raise EndpointError(
             f"{url}: expected a class and ten probabilities for each image, got {excerpt(content, token)[:80]!r}",
