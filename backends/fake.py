@@ -96,7 +96,7 @@ class FakeBackend:
         if self.served is None or self.served.version != version:
             with tempfile.TemporaryDirectory(prefix="digits-release-") as folder:
                 releases.download(open_store(self.settings), version, Path(folder), only="model.onnx")
-                self.served = load(Path(folder))
+                self.served = load(Path(folder), self.settings.trusted_keys, version)
         return ENDPOINT
 
 

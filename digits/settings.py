@@ -25,8 +25,9 @@ BACKENDS = {
     "kubeflow": "backends.kubeflow.backend:KubeflowBackend",
 }
 ENDPOINT_VARIABLE = "DIGITS_ENDPOINT"  # address of the predictor that the deploy step waits for
-# Variables that are not settings: backends set the first two for the steps, the tests read the last.
-INTERNAL_VARIABLES = (ENDPOINT_VARIABLE, events.VARIABLE, "DIGITS_REQUIRE")
+IMAGE_VARIABLE = "DIGITS_STEP_IMAGE"  # image of the step, for a release's provenance
+# Variables that are not settings: backends set the first three for the steps, the tests read the last.
+INTERNAL_VARIABLES = (ENDPOINT_VARIABLE, events.VARIABLE, IMAGE_VARIABLE, "DIGITS_REQUIRE")
 
 
 def _setting(
@@ -81,6 +82,15 @@ class Settings:
     )
     minio_session_token: str = _setting(
         "MINIO_SESSION_TOKEN", "", "session token of temporary keys (AWS STS)", secret=True, steps=True
+    )
+    trusted_keys: str = _setting(
+        "DIGITS_TRUSTED_KEYS",
+        "",
+        "file or folder of public keys: only what one of them signed is served; empty: no signature is needed",
+        steps=True,
+    )
+    signing_key: str = _setting(
+        "DIGITS_SIGNING_KEY", "", "file of the private key that signs releases and the ledger", steps=True
     )
     port: int = _setting("DIGITS_PORT", 8080, "REST port of the predictor that this machine runs")
     grpc_port: int = _setting("DIGITS_GRPC_PORT", 8081, "gRPC port of the predictor that this machine runs")
@@ -176,6 +186,9 @@ class Settings:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
         if not self.tracking_uri and self.backend != "kubeflow":
             object.__setattr__(self, "tracking_uri", self._database)
+        for name in ("trusted_keys", "signing_key"):
+            if place := getattr(self, name):  # steps run in other folders
+                object.__setattr__(self, name, str(Path(place).expanduser().absolute()))
         for field in dataclasses.fields(self):
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:

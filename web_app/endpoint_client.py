@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from digits.errors import EndpointError
+from digits.errors import DigitsError, EndpointError, MissingError, UsageError
 from digits.http import bearer
 from web_app.endpoints import Endpoint
 from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Image, InferenceProtocol, NotDigits
@@ -42,6 +42,7 @@ class EndpointClient:
 
     endpoint: Endpoint
     token: str = field(default="", repr=False)
+    trusted_keys: str = ""  # as DIGITS_TRUSTED_KEYS
     # Unlike httpx's client, its transport has no cookies and follows no redirects.
     _transport: httpx.AsyncHTTPTransport = field(
         default_factory=lambda: httpx.AsyncHTTPTransport(
@@ -73,6 +74,8 @@ class EndpointClient:
         )
         if release and release != metadata["release"]:  # the cached metadata is of an earlier release
             self._metadata_expires = 0.0
+            if self.trusted_keys:
+                raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} changed its release; try again")
             metadata = dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
         return probabilities, metadata
 
@@ -110,7 +113,30 @@ class EndpointClient:
         protocol, status, body = await self._get(PROTOCOLS, lambda protocol: protocol.metadata_path)
         if status != 200:
             raise await self._state_error(status)
-        return protocol, self._parse(protocol.parse_metadata, body, "its metadata is not that of an inference protocol")
+        metadata = self._parse(protocol.parse_metadata, body, "its metadata is not that of an inference protocol")
+        self._check_signature(metadata["release"], metadata.pop("signature"))
+        return protocol, metadata
+
+    def _check_signature(self, release: str, signature: Any) -> None:
+        """Raise EndpointStateError unless a trusted key signed the release, or none is needed."""
+        if not self.trusted_keys:
+            return
+        from digits.release import signatures
+
+        what = f"release {release or '(none)'}"
+        try:
+            keys = signatures.read_keys(self.trusted_keys)
+            if not isinstance(signature, str) or not signature:
+                raise signatures.missing(what, keys)
+            statement, _ = signatures.read(signature.encode(), keys, what)
+            if statement["subject"][0]["name"] != release:
+                raise EndpointError(f"expected a signature of {what}, got one for another release")
+        except (MissingError, UsageError) as exc:  # visitors must not see our paths
+            raise EndpointStateError("wrong model", "the page cannot read its trusted keys") from exc
+        except DigitsError as exc:
+            raise EndpointStateError("wrong model", f"the endpoint {self.endpoint.name}: {exc.message}") from exc
+        except MALFORMED as exc:
+            raise self._wrong_model(f"the signature of {what} is of another form") from exc
 
     async def _is_ready(self, protocols: Sequence[InferenceProtocol] = PROTOCOLS) -> bool:
         protocol, status, body = await self._get(protocols, lambda protocol: protocol.ready_path)

@@ -59,6 +59,7 @@ class GatewayConfig:
         endpoints: the first is the default.
         store: the store for corrections; None: the page does not offer them.
         token: bearer token for the endpoints; empty for none.
+        trusted_keys: as DIGITS_TRUSTED_KEYS; an endpoint must serve a release that one of them signed.
         max_body: bytes per request body.
         feedback_per_minute: corrections per caller and minute.
     """
@@ -66,6 +67,7 @@ class GatewayConfig:
     endpoints: tuple[Endpoint, ...]
     store: ObjectStore | None = None
     token: str = field(default="", repr=False)
+    trusted_keys: str = ""
     max_body: int = 1 << 20
     feedback_per_minute: int = 30
 
@@ -80,7 +82,9 @@ class _Gateway:
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config, self.metrics = config, Metrics()
-        self.clients = {endpoint.name: EndpointClient(endpoint, config.token) for endpoint in config.endpoints}
+        self.clients = {
+            endpoint.name: EndpointClient(endpoint, config.token, config.trusted_keys) for endpoint in config.endpoints
+        }
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
         # Separate limits, because a store that hangs must not block recognition.

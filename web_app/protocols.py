@@ -61,7 +61,7 @@ class InferenceProtocol(Protocol):
         """Return ten probabilities, and the release that predicted them; empty if the protocol does not state it."""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
-        """Return "name" and MODEL_FIELDS, None if unknown. Raises NotDigits."""
+        """Return "name", MODEL_FIELDS and the release's "signature", None if unknown. Raises NotDigits."""
 
     def parse_ready(self, body: bytes) -> bool:
         """Return whether a readiness response with status 200 reports that the model is ready."""
@@ -95,6 +95,7 @@ class _V2:
         accuracy = parameters.get("accuracy")
         metadata["accuracy"] = accuracy if type(accuracy) in {int, float} else None
         metadata["release"] = metadata["release"] or _text((payload.get("versions") or [""])[-1])
+        metadata["signature"] = parameters.get("signature")
         return metadata | {"name": _text(payload.get("name"))}
 
     def parse_ready(self, body: bytes) -> bool:
@@ -125,7 +126,7 @@ class _V1:
         payload = orjson.loads(body)
         versions = self._available(payload)
         release = _text(versions[-1]) if versions else ""
-        return dict.fromkeys(MODEL_FIELDS) | {"name": _text(payload.get("name")), "release": release}
+        return dict.fromkeys((*MODEL_FIELDS, "signature")) | {"name": _text(payload.get("name")), "release": release}
 
     def parse_ready(self, body: bytes) -> bool:
         payload = orjson.loads(body)

@@ -41,7 +41,8 @@ def serve(
         endpoints = [f"{name}={address}" for name, address in endpoints.items()]
     texts = endpoints or settings.endpoints.split() or [f"http://127.0.0.1:{settings.port}"]
     with listener:
-        config = GatewayConfig(Endpoint.parse_all(texts), open_store(settings), settings.endpoint_token)
+        store = open_store(settings)
+        config = GatewayConfig(Endpoint.parse_all(texts), store, settings.endpoint_token, settings.trusted_keys)
         host, port = listener.getsockname()[:2]
         display_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
         ready(f"http://{bracketed(display_host)}:{port}")

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from digits.errors import MissingError, UsageError
 from digits.files import folder_from_url
-from digits.release import deploy
+from digits.release import deploy, signatures
 from digits.settings import Settings, sqlite_file
-from digits.store import get_scheme
+from digits.store import Trust, get_scheme
 from pipeline import check_parameters
 
 MIN_FREE = 32 << 20  # bytes; scikit-learn's digits need about this much, MNIST ten times as much
@@ -22,7 +22,7 @@ TRACKING = {"http", "https", "sqlite", "mysql", "mssql", "postgresql", "databric
 
 
 def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
-    """Check a run's parameters, deployer, disk, local store and MLflow's address, without a connection.
+    """Check a run's parameters, deployer, keys, disk, local store and MLflow's address, without a connection.
 
     DIGITS_HOME exists.
 
@@ -32,6 +32,7 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
     """
     check_parameters(parameters)
     deploy.find_deployer(settings.deployer or deploy.FOLLOW)
+    signatures.signing_key(Trust(settings.trusted_keys, settings.signing_key))
     if (free := shutil.disk_usage(settings.home).free) < MIN_FREE:
         raise MissingError(
             f"DIGITS_HOME: expected at least {MIN_FREE >> 20} MiB of free space in {settings.home}, found {free >> 20}",

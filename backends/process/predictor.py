@@ -33,7 +33,7 @@ class Predictor:
         url: address of its REST protocols.
         grpc: address of its gRPC protocol, host:port.
         pid: its process id.
-        fingerprint: digest of the store, the credentials and the code that it was started with.
+        fingerprint: digest of the store, credentials, trusted keys' place and code that it was started with.
         port: requested REST port. If it was taken, the predictor listens on another one, see `url`.
         grpc_port: requested gRPC port.
     """
@@ -104,9 +104,12 @@ def _start(settings: Settings) -> Predictor:
 
 
 def _fingerprint(settings: Settings) -> str:
-    """Return a digest of the store, its credentials and the code. A digest, so that no credential is written."""
+    """Return a digest of the store, its credentials, the trusted keys' place and the code.
+
+    It is a digest so that no credential is written.
+    """
     values = settings.environ()
-    access = [values[name] for name in get_scheme(settings.store).variables]
+    access = [values[name] for name in (*get_scheme(settings.store).variables, "DIGITS_TRUSTED_KEYS")]
     return sha256_of(canonical_json([settings.store, *access, provenance.source_digest()]))[:12]
 
 

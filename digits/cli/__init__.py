@@ -33,6 +33,7 @@ COMMANDS = {
     "promote": ("champion", "Make a release the champion."),
     "rollback": ("champion", "Make the previous champion the champion again."),
     "verify": ("verify_release", "Check the digests from the data to the endpoint."),
+    "keys": ("keys", "Make the keys that sign releases."),
     "report": ("open_report", "Open the report of a run."),
     "data": ("copy_data", "Copy a data set to a folder or an object store."),
     "feedback": ("feedback", "List or remove the corrections that the next run trains on."),

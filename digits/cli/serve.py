@@ -16,7 +16,7 @@ from digits.settings import Settings
 @click.option("--http-port", type=click.IntRange(1, 65535), help="REST port.  [8080]")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [8081]")
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Serve the release in this folder.")
-@click.option("--release", default="", help="Serve this release, whatever the champion is.")
+@click.option("--release", default="", help="Serve this release and no other.")
 def serve(
     name: str, host: str, http_port: int | None, grpc_port: int | None, model_dir: Path | None, release: str
 ) -> None:
@@ -28,9 +28,6 @@ def serve(
     curl localhost:8080/v2/models/digits
     """
     from digits.serving import start
-
-    if model_dir and release:
-        raise UsageError("expected --model-dir or --release, got both")
 
     settings = Settings.load()
     http_port, grpc_port = http_port or settings.port, grpc_port or settings.grpc_port

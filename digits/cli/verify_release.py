@@ -16,6 +16,7 @@ _AGAIN = "digits run with the options that made it restores it"
 # The remedy for each failed check.
 _REMEDIES = {
     "release": f"digits releases lists the intact releases; digits promote one of them; or {_AGAIN}",
+    "provenance": _AGAIN,
     "files": f"digits rollback to the previous champion; or {_AGAIN}",
     "run": f"set MLFLOW_TRACKING_URI to the address that it had when the release was made; or {_AGAIN}",
     "ledger": ledger.RESTORE,
@@ -58,7 +59,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         absent = not (target or endpoint or settings.backend == "kubeflow")
         no_endpoint = verify.Check("endpoint", False, "nothing is served; digits serve, or digits run")
         for check in itertools.chain(verify.verify(settings, store, version, endpoint), [no_endpoint] * absent):
-            rows.append({"hop": check.name, "holds": check.passed, "found": check.detail})
+            rows.append({"hop": check.name, "holds": check.passed, "found": check.detail, "signer": check.signer})
             mark = click.style("✓", fg="green") if check.passed else click.style("✗", fg="red")
             click.echo(f"  {mark} {check.name:<10} {wrap(check.detail, 15)}", err=as_json)
     failed = [str(row["hop"]) for row in rows if not row["holds"]]

@@ -1,6 +1,10 @@
 """The promotion ledger: which release is the champion, and how it became the champion.
 
-    promotions/digits/<n>.json  one entry per promotion or rollback, with the digest of the entry before it
+    promotions/digits/<n>.json           one entry per promotion or rollback, with the digest of the entry before it
+    promotions/digits/<n>.<digest>.sig   its signature, if there is a key; written first, so no entry is ever without
+
+With trusted keys, one of them must have signed the newest entry. It covers the earlier ones by their digests, so they
+stay valid when their own key is no longer trusted. A ledger that lacks an entry that was seen before is refused.
 
 The ledger is the only source of truth for the champion; MLflow's aliases mirror it. An entry is written by
 `ObjectStore.create`, so concurrent promotions become consecutive entries and none is lost.
@@ -12,12 +16,16 @@ import json
 import re
 import time
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from digits import provenance
-from digits.errors import ReleaseError
+from digits.errors import ObjectMissing, ReleaseError
 from digits.files import canonical_json, sha256_of
-from digits.release import releases
+from digits.release import releases, seen, signatures
 from digits.store import ObjectStore
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 LEDGER = "promotions/digits/"
 LISTING_ATTEMPTS, LISTING_SECONDS = 50, 0.1  # how often to look for another writer's entry, and the pause in between
@@ -42,29 +50,63 @@ def entries(store: ObjectStore) -> list[Entry]:
     """Return all entries, oldest first, after checking that each holds the digest of the one before.
 
     Raises:
-        ReleaseError: the chain is broken; names the entry.
+        ReleaseError: the chain is broken, lacks an entry that was seen before, or a needed signature; names the entry.
     """
     chain: list[Entry] = []
-    link = ""
+    links = [""]
     for key in _keys(store):
         raw = store.get(key)
         entry = _parse(key, raw)
-        if entry.link != link or entry.n != len(chain) + 1:
+        if entry.link != links[-1] or entry.n != len(chain) + 1:
             raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy=RESTORE)
         chain.append(entry)
-        link = sha256_of(raw)
+        links.append(sha256_of(raw))
+    if store.trust.keys:
+        if chain:
+            signer(store, chain[-1].n, links[-1])
+        seen.check(store, links)
     return chain
 
 
-def newest(store: ObjectStore) -> Entry | None:
-    """Return the newest entry, None if there is none. No other entry is read."""
+def signer(store: ObjectStore, n: int, digest: str = "") -> str:
+    """Return the fingerprint of the trusted key that signed entry `n`. `digest` is its SHA-256, '' if not known yet.
+
+    Raises:
+        ReleaseError: no trusted key did.
+    """
+    digest = digest or sha256_of(store.get(_key(n)))
+    what, keys = f"ledger entry {_key(n)}", signatures.read_keys(store.trust.keys)
+    try:
+        bundle = store.get(_signature_key(n, digest))
+    except ObjectMissing:
+        raise signatures.missing(what, keys) from None
+    signed, by = signatures.read_digests(bundle, keys, what)
+    if signed != {".": digest}:
+        raise ReleaseError(f"the signature of {what} is for another entry", remedy=RESTORE)
+    return by
+
+
+def newest(store: ObjectStore, *, known: bool = False) -> Entry | None:
+    """Return the newest entry, None if there is none. The others are read only if signatures are needed.
+
+    If `known`, they are not read either if this process has found them intact before, for callers that poll.
+
+    Raises:
+        ReleaseError: as `entries`.
+    """
     keys = _keys(store)
-    return _parse(keys[-1], store.get(keys[-1])) if keys else None
+    raw = store.get(keys[-1]) if keys else b""
+    if store.trust.keys:
+        if not known or not seen.is_newest(store, len(keys), sha256_of(raw)):
+            chain = entries(store)
+            return chain[-1] if chain else None
+        signer(store, len(keys), sha256_of(raw))  # its key may no longer be trusted
+    return _parse(keys[-1], raw) if keys else None
 
 
-def champion(store: ObjectStore) -> str:
-    """Return the version of the champion, '' if there is none."""
-    entry = newest(store)
+def champion(store: ObjectStore, *, known: bool = False) -> str:
+    """Return the version of the champion, '' if there is none. `known` is as in `newest`."""
+    entry = newest(store, known=known)
     return entry.version if entry else ""
 
 
@@ -137,11 +179,20 @@ def append(
     """
     if previous is None:
         previous = last.version if last else ""
-    n = last.n + 1 if last else 1
-    link = sha256_of(store.get(_key(last.n))) if last else ""
+    n, link, signing_key = 1, "", signatures.signing_key(store.trust)
+    if last:
+        n, raw = last.n + 1, store.get(_key(last.n))
+        link = sha256_of(raw)
+        if _parse(_key(last.n), raw) != last:
+            raise ReleaseError(f"ledger entry {_key(last.n)} changed since it was read", remedy=RESTORE)
     entry = Entry(n, version, action, why, previous, link, provenance.timestamp())
-    if store.create(_key(n), canonical_json(asdict(entry))):
+    content = canonical_json(asdict(entry))
+    if signing_key:
+        store.put(*_signature(signing_key, n, content))
+    if store.create(_key(n), content):
         return entry
+    if signing_key:
+        store.delete(_signature_key(n, sha256_of(content)))
     for _ in range(LISTING_ATTEMPTS):
         if _key(n) in _keys(store):
             return None
@@ -152,6 +203,18 @@ def append(
     )
 
 
+def sign_newest(store: ObjectStore) -> Entry | None:
+    """Sign the newest entry with the store's signing key, after a check of the chain. Return it, None if there is none.
+
+    A store without trusted keys is needed for an entry that none of them has signed.
+    """
+    chain, key = entries(store), signatures.signing_key(store.trust)
+    if not chain or key is None:
+        return None
+    store.put(*_signature(key, chain[-1].n, store.get(_key(chain[-1].n))))
+    return chain[-1]
+
+
 def _keys(store: ObjectStore) -> list[str]:
     """Return the keys of the entries, oldest first, without other files (a file manager's .DS_Store)."""
     return [key for key in store.keys(LEDGER) if _KEY.fullmatch(key)]
@@ -159,6 +222,16 @@ def _keys(store: ObjectStore) -> list[str]:
 
 def _key(n: int) -> str:
     return f"{LEDGER}{n:08d}.json"
+
+
+def _signature_key(n: int, digest: str) -> str:
+    return f"{LEDGER}{n:08d}.{digest[:16]}.sig"
+
+
+def _signature(key: ec.EllipticCurvePrivateKey, n: int, content: bytes) -> tuple[str, bytes]:
+    """Return the key and the content of an entry's signature."""
+    digest = sha256_of(content)
+    return _signature_key(n, digest), signatures.sign_digests(key, f"{n:08d}.json", {".": digest})
 
 
 def _parse(key: str, raw: bytes) -> Entry:

@@ -7,6 +7,7 @@ makes it the champion. Each write is repeated when the same model is published a
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -20,11 +21,11 @@ from digits.data.dataset import Dataset
 from digits.errors import ReleaseError
 from digits.evaluation import metrics, report
 from digits.files import canonical_json
-from digits.release import gate, golden, ledger, mlflow_check, mlflow_log, mlflow_registry, releases
+from digits.release import gate, golden, ledger, mlflow_check, mlflow_log, mlflow_registry, releases, signatures
 from digits.release.serving_layout import write_serving_layout
 from digits.release.write import write_release
 from digits.results import PublishedRelease
-from digits.settings import Settings
+from digits.settings import IMAGE_VARIABLE, Settings
 from digits.signature import MODEL_SIGNATURE
 from digits.store import ObjectStore
 
@@ -72,7 +73,8 @@ def publish_candidate(
             candidate.history,
             candidate.about
             | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
-            | {"mlflow_run": run_id, "mlflow": mlflow_log.link(settings, run_id)},
+            | {"mlflow_run": run_id, "mlflow": mlflow_log.link(settings, run_id)}
+            | {"signer": _signer(store)},
             asdict(decision) | {"at": provenance.timestamp()},
         )
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
@@ -106,9 +108,16 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
         "signature": MODEL_SIGNATURE,
         **{name: candidate.about[name] for name in ("weights", "data", "code", "libraries", "parameters")},
         "mlflow_run": run_id,
+        "build": {"seconds": candidate.about["training_seconds"], "image": os.environ.get(IMAGE_VARIABLE, "")},
         "metrics": {"count": evaluation.count, "interval": evaluation.interval, **evaluation.metrics},
         "golden": golden.create(image[0], metrics.predict(candidate.model / "model.onnx", image)[0]),
     }
+
+
+def _signer(store: ObjectStore) -> str:
+    """Return the fingerprint of the key that signs releases, '' if there is none."""
+    key = signatures.signing_key(store.trust)
+    return signatures.fingerprint(key.public_key()) if key else ""
 
 
 def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:

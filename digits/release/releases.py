@@ -1,6 +1,7 @@
 """Releases: immutable and complete, with a digest of each file.
 
     models/digits/<version>/    saved_model/ model.onnx model.keras architecture.json, and written last: manifest.json
+                                then ATTACHED, which describe it, and the SIGNATURE of all files if there is a key
 
 A version is the start of the release's digest. The digest covers weights, data, code and parameters, but neither the
 time nor the run, so the same content always has the same version.
@@ -9,16 +10,20 @@ time nor the run, so the same content always has the same version.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError
-from digits.files import canonical_json, sha256_of
+from digits.files import canonical_json, sha256_of, write_whole
+from digits.release import signatures
 from digits.store import ObjectStore
 
 MODELS = "models/digits/"
 MANIFEST = "manifest.json"
+SIGNATURE = "model.sig"
+PROVENANCE, BOM, CARD = ATTACHED = ("provenance.json", "bom.cdx.json", "model-card.md")
 IDENTITY = ("weights", "data", "code", "parameters")  # what a release's digest covers
 COPY_AGAIN = "copy the release's whole folder from the store again"
 RESTORE = "digits run with the options that made it restores it; or digits promote another: digits releases lists them"
@@ -47,9 +52,19 @@ def release_uri(store: ObjectStore, version: str) -> str:
 
 
 def load(store: ObjectStore, version: str) -> Manifest:
-    """Return the manifest of a release. Raises ReleaseError if the manifest is missing or damaged."""
+    """Return the manifest of a release.
+
+    Raises:
+        ReleaseError: the manifest is missing, damaged, or not signed by a key that the store's readers trust.
+    """
+    return _load(store, version)[0]
+
+
+def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, str]]:
+    """Return the manifest of a release, its text, and the signed digests ({} if no signature is needed)."""
     try:
-        manifest: Manifest = json.loads(store.get(release_prefix(version) + MANIFEST))
+        raw = store.get(release_prefix(version) + MANIFEST)
+        manifest: Manifest = json.loads(raw)
         if manifest["version"] != version or version_from_digest(manifest["digest"]) != version:
             raise ValueError("it is for another version")
         manifest["created"]
@@ -61,7 +76,27 @@ def load(store: ObjectStore, version: str) -> Manifest:
         raise ReleaseError(
             f"the manifest of release {version} is damaged in {store.uri}: {exc}", remedy=RESTORE
         ) from exc
-    return manifest
+    if not store.trust.keys:
+        return manifest, raw, {}
+    keys = signatures.read_keys(store.trust.keys)
+    try:
+        bundle = store.get(release_prefix(version) + SIGNATURE)
+    except ObjectMissing:
+        raise signatures.missing(f"release {version}", keys) from None
+    return manifest, raw, _signed_digests(bundle, keys, manifest, raw)
+
+
+def _signed_digests(bundle: bytes, keys: signatures.Keys, manifest: Manifest, raw: bytes) -> dict[str, str]:
+    """Return what a signature covers. Raises ReleaseError unless that is this manifest and what it lists."""
+    what = f"release {manifest['version']}"
+    signed, _ = signatures.read_digests(bundle, keys, what)
+    for name, digest in {**manifest["files"], MANIFEST: sha256_of(raw)}.items():
+        if signed.get(name) != digest:
+            raise ReleaseError(
+                f"the signature of {what} is for another {name}: expected SHA-256 {digest}, found {signed.get(name)}",
+                remedy=RESTORE,
+            )
+    return signed
 
 
 def load_whole(store: ObjectStore, version: str) -> Manifest:
@@ -70,8 +105,8 @@ def load_whole(store: ObjectStore, version: str) -> Manifest:
     Raises:
         ReleaseError: the release is missing or damaged.
     """
-    manifest = load(store, version)
-    for name, digest in manifest["files"].items():
+    manifest, _, signed = _load(store, version)
+    for name, digest in (manifest["files"] | signed).items():
         try:
             store.get(release_prefix(version) + name, sha256=digest)
         except StoreError as exc:
@@ -107,36 +142,53 @@ def find(store: ObjectStore, start: str) -> str:
 def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") -> Manifest:
     """Download the files of a release whose path starts with `only` to `folder`, and the manifest; check each digest.
 
+    The signature is downloaded if there is one, and with it the files of ATTACHED that it covers, if one is needed.
+
     Raises:
-        ReleaseError: the release is missing or damaged.
+        ReleaseError: the release is missing, damaged, or not signed by a key that the store's readers trust.
     """
-    manifest = load(store, version)
-    for name, digest in manifest["files"].items():
-        if name.startswith(only):
-            try:
-                store.download(release_prefix(version) + name, folder / _check_name(name), sha256=digest)
-            except (ObjectMissing, DigestMismatch) as exc:
-                raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    manifest, raw, signed = _load(store, version)
+    files = {name: digest for name, digest in manifest["files"].items() if name.startswith(only)}
+    files |= {name: signed[name] for name in ATTACHED if name in signed}
+    for name, digest in files.items():
+        try:
+            store.download(release_prefix(version) + name, folder / _check_name(name), sha256=digest)
+        except (ObjectMissing, DigestMismatch) as exc:
+            raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
+    write_whole(folder / MANIFEST, raw)
+    with contextlib.suppress(ObjectMissing):
+        store.download(release_prefix(version) + SIGNATURE, folder / SIGNATURE)
     return manifest
 
 
-def check_folder(folder: Path) -> Manifest:
-    """Check the files of a release in a local folder, and return the manifest. Only `model.onnx` may not be missing.
+def check_folder(folder: Path, trusted_keys: str = "") -> Manifest:
+    """Check the files of a release in a local folder, and return the manifest.
+
+    Only `model.onnx` may not be missing, and the signed ones of ATTACHED. `trusted_keys` is as DIGITS_TRUSTED_KEYS.
 
     Raises:
-        ReleaseError: there is no manifest or model, a file is a link, or a digest differs.
+        ReleaseError: there is no manifest or model, a file is a link, a digest differs, or no trusted key signed it.
     """
+    required = {"model.onnx"}
     try:
         if (folder / MANIFEST).exists() and not (folder / MANIFEST).is_file():  # reading a named pipe would block
             raise ValueError("expected a file")
-        manifest: Manifest = json.loads((folder / MANIFEST).read_text())
-        files = manifest["files"]
+        raw = (folder / MANIFEST).read_bytes()
+        manifest: Manifest = json.loads(raw)
+        files = dict(manifest["files"])
         files["model.onnx"]
+        manifest["version"]
     except FileNotFoundError:
         raise ReleaseError(f"{folder} holds no {MANIFEST}, so it is not a release", remedy="digits releases") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ReleaseError(f"the manifest in {folder} is damaged: {exc}", remedy=COPY_AGAIN) from exc
+    if trusted_keys:
+        keys = signatures.read_keys(trusted_keys)
+        if not (bundle := read_signature(folder)):
+            raise signatures.missing(f"the release in {folder}", keys)
+        signed = _signed_digests(bundle.encode(), keys, manifest, raw)
+        files |= signed
+        required |= signed.keys() & {*ATTACHED, MANIFEST}
     root = folder.resolve()
     for name, expected in files.items():
         path = folder / _check_name(name)
@@ -148,9 +200,18 @@ def check_folder(folder: Path) -> Manifest:
             raise ReleaseError(f"{path} cannot be read: {exc}", remedy="allow this user to read it") from exc
         if actual and actual != expected:
             raise ReleaseError(f"{path} is damaged: expected SHA-256 {expected}, found {actual}", remedy=COPY_AGAIN)
-        if not actual and name == "model.onnx":
+        if not actual and name in required:
             raise ReleaseError(f"{path} is missing", remedy=COPY_AGAIN)
     return manifest
+
+
+def read_signature(folder: Path) -> str:
+    """Return the text of a release's signature in a folder, '' if there is none. Raises ReleaseError."""
+    path = folder / SIGNATURE
+    try:
+        return path.read_text() if path.is_file() else ""
+    except (OSError, ValueError) as exc:
+        raise ReleaseError(f"{path} cannot be read: {exc}", remedy=COPY_AGAIN) from exc
 
 
 def _check_name(name: str) -> str:

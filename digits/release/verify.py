@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from digits.data import catalog
-from digits.errors import DigitsError, ReleaseError
-from digits.release import deploy, ledger, mlflow_check, mlflow_registry, releases, serving_layout
+from digits.errors import DigitsError, ObjectMissing, ReleaseError
+from digits.files import sha256_of
+from digits.release import deploy, ledger, mlflow_check, mlflow_registry, releases, serving_layout, signatures
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -20,6 +22,7 @@ class Check:
     name: str
     passed: bool
     detail: str
+    signer: str = ""  # fingerprint of the key that signed it; '' for none
 
 
 def verify(
@@ -37,6 +40,7 @@ def verify(
     yield _result("data", chain.check_data)
     yield _result("identity", chain.check_identity)
     yield _result("files", chain.check_files)
+    yield _result("provenance", chain.check_provenance)
     if mlflow:
         yield _result("run", chain.check_run)
     yield _result("ledger", chain.check_ledger)
@@ -44,9 +48,10 @@ def verify(
         yield _result("endpoint", chain.check_endpoint)
 
 
-def _result(name: str, check: Callable[[], str]) -> Check:
+def _result(name: str, check: Callable[[], str | tuple[str, str]]) -> Check:
     try:
-        return Check(name, True, check())
+        found = check()
+        return Check(name, True, *((found,) if isinstance(found, str) else found))
     except DigitsError as exc:
         return Check(name, False, exc.message)
     except KeyError as exc:
@@ -57,18 +62,39 @@ def _result(name: str, check: Callable[[], str]) -> Check:
 
 @dataclass
 class Chain:
-    """The checks of one release. Each returns a detail for the user, or raises."""
+    """The checks of one release. Each returns a detail for the user, some also the key that signed it, or raises."""
 
     settings: Settings
     store: ObjectStore
     version: str
     endpoint: str
     manifest: releases.Manifest = field(default_factory=dict)  # empty before `read_manifest`
+    digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of each file and of the manifest
+    signature: str = "not signed"
+    signer: str = ""
 
-    def read_manifest(self) -> str:
+    def read_manifest(self) -> tuple[str, str]:
         """Read the manifest, which the other checks need."""
-        self.manifest = releases.load(self.store, self.version)
-        return f"manifest of {self.manifest['created']}"
+        self.manifest, raw = releases.load(self.store, self.version), self._get(releases.MANIFEST)
+        assert raw is not None  # noqa: S101 # it was read just now
+        self.digests = self.manifest["files"] | {releases.MANIFEST: sha256_of(raw)}
+        if bundle := self._get(releases.SIGNATURE):
+            self.signature, self.signer = self._read_signer(bundle, f"release {self.version}")
+        return f"manifest of {self.manifest['created']}, {self.signature}", self.signer
+
+    def _read_signer(self, bundle: bytes, what: str) -> tuple[str, str]:
+        """Return a text about a signature, and the fingerprint of the trusted key that made it."""
+        if not self.store.trust.keys:
+            return "signature not checked: DIGITS_TRUSTED_KEYS is not set", ""
+        _, signer = signatures.read(bundle, signatures.read_keys(self.store.trust.keys), what)
+        return f"signed by key {signer[: signatures.SHOWN]}", signer
+
+    def _get(self, name: str) -> bytes | None:
+        """Return a file of the release, None if there is none."""
+        try:
+            return self.store.get(releases.release_prefix(self.version) + name)
+        except ObjectMissing:
+            return None
 
     def check_data(self) -> str:
         """Check that a data set of the catalogue has its published digest."""
@@ -86,7 +112,7 @@ class Chain:
             raise ReleaseError(f"digest {self.manifest['digest'][:12]} does not match its data, code and weights")
         return f"digest {expected[:12]} over data, code, parameters and weights"
 
-    def check_files(self) -> str:
+    def check_files(self) -> tuple[str, str]:
         """Check the digest of each file, and of the champion's copies for TensorFlow Serving."""
         files = releases.load_whole(self.store, self.version)["files"]
         champion = None
@@ -95,7 +121,22 @@ class Chain:
         if champion and champion.version == self.version:
             for key in serving_layout.damaged_copies(self.store, champion, files):
                 raise ReleaseError(f"the copy {key} is missing or damaged")
-        return f"{len(files)} files"
+        return f"{len(files)} files, {self.signature}", self.signer
+
+    def check_provenance(self) -> tuple[str, str]:
+        """Check that provenance, bill of materials and model card are there and are about this release's files."""
+        provenance, bom, card = (self._get(name) for name in releases.ATTACHED)
+        if not (provenance and bom and card):
+            raise ReleaseError(f"expected {', '.join(releases.ATTACHED)} next to the manifest; one is missing")
+        about, signer = "not signed", ""
+        if b"dsseEnvelope" in provenance:
+            about, signer = self._read_signer(provenance, f"the provenance of release {self.version}")
+            provenance = signatures.payload(provenance)
+        subjects = {file["name"]: file["digest"]["sha256"] for file in json.loads(provenance)["subject"]}
+        hashes = [entry["content"] for entry in json.loads(bom)["metadata"]["component"]["hashes"]]
+        if subjects != self.digests or hashes != [self.digests["model.onnx"]] or self.version.encode() not in card:
+            raise ReleaseError("provenance, bill of materials or model card is of another release")
+        return f"SLSA provenance, bill of materials and model card, {about}", signer
 
     def check_run(self) -> str:
         """Check that MLflow's run and registry name this release, and that MLflow's copy of the manifest is equal."""
@@ -104,11 +145,16 @@ class Chain:
             return mlflow_check.check_logged(self.settings, self.manifest)
         return "none: the release was made without MLflow"
 
-    def check_ledger(self) -> str:
+    def check_ledger(self) -> tuple[str, str]:
         """Check that the promotion ledger is an unbroken chain."""
         entries = ledger.entries(self.store)
         numbers = [entry.n for entry in entries if entry.version == self.version]
-        return f"{len(entries)} linked entr{'y' if len(entries) == 1 else 'ies'}; this release in {numbers or 'none'}"
+        about, signer = "", ""
+        if entries and self.store.trust.keys:
+            signer = ledger.signer(self.store, entries[-1].n)
+            about = f"; the newest is signed by key {signer[: signatures.SHOWN]}"
+        count = f"{len(entries)} linked entr{'y' if len(entries) == 1 else 'ies'}"
+        return f"{count}; this release in {numbers or 'none'}{about}", signer
 
     def check_endpoint(self) -> str:
         """Check that the endpoint serves the release and answers its golden image correctly."""

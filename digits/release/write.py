@@ -11,12 +11,21 @@ import time
 from pathlib import Path
 
 from digits import provenance
-from digits.errors import ReleaseError
+from digits.errors import ObjectMissing, ReleaseError
 from digits.files import sha256_of
-from digits.release.releases import IDENTITY, MANIFEST, Manifest, load, load_whole, release_prefix
+from digits.release.attachments import attach, same_results
+from digits.release.releases import (
+    ATTACHED,
+    IDENTITY,
+    MANIFEST,
+    SIGNATURE,
+    Manifest,
+    load,
+    load_whole,
+    release_prefix,
+)
 from digits.store import ObjectStore
 
-OF_A_RUN = {"created", "mlflow_run", "libraries"}  # parts of a manifest that differ between runs with the same results
 OTHER_WRITER_SECONDS = 60.0  # in which another writer, whose files are in the store, must finish
 
 
@@ -24,8 +33,9 @@ def write_release(store: ObjectStore, folder: Path, manifest: Manifest, logged: 
     """Write the files in `folder` as a release, add their digests to the manifest, and write the manifest last.
 
     Return the stored manifest. If the release exists already, whole, this is the earlier one, unchanged. What is
-    missing or damaged is written again. `logged` is the manifest as it was logged elsewhere, None if it was not: it is
-    restored if it describes these files, and a stored manifest that differs from it counts as damaged.
+    missing or damaged is written again, and so are its documents and signature. `logged` is the manifest as it was
+    logged elsewhere, None if it was not: it is restored if it describes these files, and a stored manifest that differs
+    from it counts as damaged.
 
     Raises:
         ReleaseError: a file in the store has other content, and no other writer completes the release.
@@ -38,12 +48,18 @@ def write_release(store: ObjectStore, folder: Path, manifest: Manifest, logged: 
     stored = None
     with contextlib.suppress(ReleaseError):
         stored = load(store, version)
-        if logged in (None, stored) and all(stored[key] == new[key] for key in IDENTITY):
-            return load_whole(store, version)
+        intact = logged in (None, stored) and all(stored[key] == new[key] for key in IDENTITY)
+        # A signature must not be put on files of the same name that are neither ours nor signed.
+        if intact and (not store.trust.signing_key or store.trust.keys or same_results(stored, new)):
+            whole = load_whole(store, version)
+            attach(store, whole)
+            return whole
     # Keep or restore the earlier manifest, if it describes these files and results.
     kept = logged or stored
-    chosen = kept if kept and all(kept.get(key) == new[key] for key in new.keys() - OF_A_RUN) else new
-    return _write(store, version, contents, json.dumps(chosen, indent=2, sort_keys=True).encode())
+    chosen = kept if kept and same_results(kept, new) else new
+    _write(store, version, contents, json.dumps(chosen, indent=2, sort_keys=True).encode())
+    attach(store, new)
+    return load(store, version)
 
 
 def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Manifest:
@@ -55,33 +71,38 @@ def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Mani
         ReleaseError: the release in `source` is missing or damaged; or a file in `target` has other content, and no
             other writer completes the release.
     """
-    with contextlib.suppress(ReleaseError):
-        return load_whole(target, version)
     prefix = release_prefix(version)
-    names = load_whole(source, version)["files"]
-    contents = {name: source.get(prefix + name, sha256=digest) for name, digest in names.items()}
-    return _write(target, version, contents, source.get(prefix + MANIFEST))
+    names = [name for name in (*ATTACHED, SIGNATURE) if source.exists(prefix + name)]
+    attached = {name: source.get(prefix + name) for name in names}
+    with contextlib.suppress(ReleaseError, ObjectMissing):
+        manifest = load_whole(target, version)
+        if all(target.get(prefix + name) == content for name, content in attached.items()):
+            return manifest
+    files = load_whole(source, version)["files"]
+    contents = {name: source.get(prefix + name, sha256=digest) for name, digest in files.items()}
+    _write(target, version, contents | attached, source.get(prefix + MANIFEST))
+    return load(target, version)
 
 
-def _write(store: ObjectStore, version: str, contents: dict[str, bytes], manifest: bytes) -> Manifest:
+def _write(store: ObjectStore, version: str, contents: dict[str, bytes], manifest: bytes) -> None:
     """Write the files, then the manifest. If there is a manifest, the release is damaged: replace what differs."""
     prefix = release_prefix(version)
     if store.exists(prefix + MANIFEST):
         for name, content in {**contents, MANIFEST: manifest}.items():
             if not store.exists(prefix + name) or store.get(prefix + name) != content:
                 store.put(prefix + name, content)
-        return load(store, version)
+        return
     for name, content in contents.items():
         if not store.create(prefix + name, content) and (found := store.get(prefix + name)) != content:
-            return _wait_for_other_writer(store, version, name, sha256_of(content), sha256_of(found))
+            _wait_for_other_writer(store, version, name, sha256_of(content), sha256_of(found))
+            return
     if not store.create(prefix + MANIFEST, manifest) and not store.exists(prefix + MANIFEST):
         store.put(prefix + MANIFEST, manifest)  # something that is no object has its name, such as a named pipe
-    return load(store, version)
 
 
-def _wait_for_other_writer(store: ObjectStore, version: str, name: str, expected: str, actual: str) -> Manifest:
+def _wait_for_other_writer(store: ObjectStore, version: str, name: str, expected: str, actual: str) -> None:
     prefix, deadline = release_prefix(version), time.monotonic() + OTHER_WRITER_SECONDS
-    while not store.exists(prefix + MANIFEST):
+    while not store.exists(prefix + (SIGNATURE if store.trust.keys else MANIFEST)):
         if time.monotonic() > deadline:
             raise ReleaseError(
                 f"{store.uri} has another {prefix}{name}: expected SHA-256 {expected}, found {actual}; "
@@ -89,4 +110,3 @@ def _wait_for_other_writer(store: ObjectStore, version: str, name: str, expected
                 remedy=f"delete {store.uri}/{prefix}, which is incomplete (no manifest), and repeat the command",
             )
         time.sleep(0.1)
-    return load(store, version)

@@ -35,11 +35,13 @@ REMEDY = "digits rollback to the previous champion, or serve another release: di
 class LoadedModel:
     """A release in memory that has passed its golden check.
 
-    `run` takes float32 (n, 28, 28, 1) in 0..1 and returns probabilities float32 (n, 10).
+    `run` takes float32 (n, 28, 28, 1) in 0..1 and returns probabilities float32 (n, 10). `signature` is the text of the
+    release's signature, '' if it has none.
     """
 
     manifest: releases.Manifest
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    signature: str = ""
 
     @property
     def version(self) -> str:
@@ -47,15 +49,19 @@ class LoadedModel:
         return str(self.manifest["version"])
 
 
-def load(folder: Path) -> LoadedModel:
-    """Check the digests of a release folder, load its ONNX model, and compare its answer to the golden image.
+def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel:
+    """Check a release folder, load its ONNX model, and compare its answer to the golden image.
+
+    `trusted_keys` is as DIGITS_TRUSTED_KEYS; `release` is the expected version, '' for any.
 
     Raises:
-        ReleaseError: a digest, the signature or the golden answer differs; the message names it.
+        ReleaseError: a digest, a signature, the version, the model's inputs or the golden answer differs.
     """
     import onnxruntime
 
-    manifest = releases.check_folder(folder)
+    manifest = releases.check_folder(folder, trusted_keys)
+    if release and manifest["version"] != release:
+        raise ReleaseError(f"expected release {release} in {folder}, found {manifest['version']}", remedy=REMEDY)
     options = onnxruntime.SessionOptions()
     # One thread per request, because concurrent requests with more threads would compete for the cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -78,7 +84,7 @@ def load(folder: Path) -> LoadedModel:
         raise ReleaseError(f"expected probabilities (1, 10) for one image, got {answer.shape}", remedy=REMEDY)
     if difference := golden.difference(answer[0]):
         raise ReleaseError(f"release {manifest['version']} {difference}", remedy=REMEDY)
-    return LoadedModel(manifest, run)
+    return LoadedModel(manifest, run, releases.read_signature(folder))
 
 
 class ModelSlot:
@@ -116,6 +122,7 @@ class ModelSlot:
             "data_digest": manifest["data"]["source"],
             "mlflow_run": manifest["mlflow_run"],
             "created": manifest.get("created", ""),
+            "signature": self.current.signature,
             "refused": self.rejected,
         }
 
@@ -139,12 +146,13 @@ class LedgerWatcher(threading.Thread):
         version = ""
         try:
             store = open_store(self._settings)
-            version = self._pinned or ledger.champion(store)
+            version = self._pinned or ledger.champion(store, known=True)
             if version and (self._slot.current is None or self._slot.current.version != version):
+                version = self._pinned or ledger.champion(store)  # with a check of the whole ledger
                 folder = Path(tempfile.mkdtemp(prefix="digits-release-"))
                 try:
                     releases.download(store, version, folder, only="model.onnx")
-                    self._slot.swap(load(folder))
+                    self._slot.swap(load(folder, self._settings.trusted_keys, version))
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
             else:

@@ -22,7 +22,7 @@ class Options:
         name: the model's name in the paths.
         host: an address, or a host name, of which the first address is used. `::` includes IPv4.
         model_dir: a release's folder; None: serve from the settings' store.
-        release: the version to serve from the store; empty: the champion, and each new one.
+        release: the version to serve; empty: any in `model_dir`, or the store's champion, and each new one.
     """
 
     name: str = "digits"
@@ -37,14 +37,14 @@ def run(options: Options, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered first.
 
     Raises:
-        ReleaseError: `model_dir` holds no intact release.
+        ReleaseError: `model_dir` holds no intact release, or another one, or none that a trusted key has signed.
         MissingError: a port is in use.
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
     bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT").close()  # gRPC itself would not name the setting
     slot = ModelSlot()
     if options.model_dir:
-        slot.swap(load(options.model_dir))
+        slot.swap(load(options.model_dir, settings.trusted_keys, options.release))
     else:
         watcher = LedgerWatcher(slot, settings, options.release)
         watcher.poll()

@@ -19,6 +19,23 @@ from digits.remedies import remedy
 if TYPE_CHECKING:
     from digits.settings import Settings
 
+SEEN = "seen/ledger.json"  # in DIGITS_HOME: the newest entry seen of each store's ledger
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The keys for the releases and the ledger of a store; see `digits.release.signatures`.
+
+    Attributes:
+        keys: file or folder of public keys; only what one of them signed is accepted. '' accepts everything.
+        signing_key: file of the private key that signs what is written; '' signs nothing.
+        seen: file that records the newest ledger entry that was seen; None for this process's memory alone.
+    """
+
+    keys: str = ""
+    signing_key: str = ""
+    seen: Path | None = None
+
 
 class ObjectStore(Protocol):
     """A store of objects under relative, `/`-separated keys.
@@ -40,6 +57,7 @@ class ObjectStore(Protocol):
     """
 
     uri: str
+    trust: Trust
 
     def put(self, key: str, content: bytes | Path) -> None:
         """Write an object, given as bytes or as a file; replace an earlier one under that key."""
@@ -129,9 +147,11 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
                 remedy=remedy("variable not set", settings.backend, name=name),
             )
     try:
-        return scheme.open(settings, uri)
+        store = scheme.open(settings, uri)
     except ValueError as exc:
         raise UsageError(
             f"the store {uri} cannot be opened: {exc}",
             remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}",
         ) from None
+    store.trust = Trust(settings.trusted_keys, settings.signing_key, settings.home / SEEN)
+    return store

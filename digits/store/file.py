@@ -10,7 +10,7 @@ from pathlib import Path
 
 from digits.errors import ObjectMissing, StoreError
 from digits.files import PART, folder_from_url, whole_file
-from digits.store import Scheme
+from digits.store import Scheme, Trust
 from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
 
 # The error numbers of a file system without hard links, on Linux, FUSE and macOS.
@@ -19,6 +19,8 @@ NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 
 class FileStore:
     """A folder as object store; see ObjectStore."""
+
+    trust = Trust()
 
     def __init__(self, root: Path) -> None:
         self.root = root

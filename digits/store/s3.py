@@ -18,7 +18,7 @@ from minio.error import S3Error
 from minio.helpers import check_bucket_name
 
 from digits.answers import within
-from digits.store import Scheme
+from digits.store import Scheme, Trust
 from digits.store.content import check_digest, check_key, check_prefix, save
 from digits.store.s3_client import MAX_IN_MEMORY, MAX_OBJECT, MISSING, OBJECT_SECONDS, blocks, s3_client, translated
 
@@ -37,6 +37,8 @@ log = logging.getLogger("digits.store")
 
 class S3Store:
     """A bucket of an S3 server, and a prefix in it, as object store; see ObjectStore."""
+
+    trust = Trust()
 
     def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
         """Use `bucket`, which need not exist yet. Raises ValueError if S3 does not allow that name."""

@@ -55,14 +55,15 @@ def test_a_run_returns_the_declared_outputs_and_a_report(world: BackendWorld, fi
 
 
 def test_the_release_is_complete_and_has_the_parameters(world: BackendWorld, first: FirstRun) -> None:
-    """Parameters reach the steps, and the store has exactly the files that the release's manifest names."""
+    """Parameters reach the steps, and the store has the files that the manifest names, and what describes them."""
     store = open_store(world.backend.host_settings())
     version = first[0].outputs["published"]["version"]
     manifest = releases.load(store, version)
     assert manifest["parameters"]["epochs"] == 1
     assert manifest["parameters"]["seed"] == 7
     stored = set(store.keys(releases.release_prefix(version)))
-    assert stored == {releases.release_prefix(version) + name for name in [*manifest["files"], "manifest.json"]}
+    names = [*manifest["files"], releases.MANIFEST, *releases.ATTACHED]
+    assert stored == {releases.release_prefix(version) + name for name in names}
 
 
 def test_the_endpoint_serves_the_champion(world: BackendWorld, first: FirstRun) -> None:

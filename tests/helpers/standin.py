@@ -30,13 +30,14 @@ class StandIn:
         state: ready, starting, busy, slow or wrong.
         release: the one that the metadata describes.
         answering: the one that predicts.
+        signature: of the release, as the metadata states it; '' for none.
         delay: seconds before each answer.
     """
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.state, self.headers = answer, "ready", {}
         self.release = self.answering = "v1"
-        self.delay, self.described = 0.0, 0
+        self.delay, self.described, self.signature = 0.0, 0, ""
         self.images: list[NDArray[np.uint8]] = []
         self.app = Starlette(
             routes=[
@@ -53,8 +54,8 @@ class StandIn:
         if self.state == "starting":
             return JSONResponse({"error": "not ready"}, 503)
         shape = {"name": "pixels" if self.state == "wrong" else "image", "datatype": "UINT8", "shape": [-1, 28, 28]}
-        parameters = {"digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
-        parameters["release"] = self.release
+        parameters: dict[str, Any] = {"digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
+        parameters |= {"release": self.release, "signature": self.signature}
         about = {"name": "digits", "versions": [self.release], "platform": "onnx", "inputs": [shape], "outputs": []}
         return JSONResponse(about | {"parameters": parameters})
 

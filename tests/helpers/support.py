@@ -180,7 +180,8 @@ def another_release(store: ObjectStore, version: str, **parameters: Any) -> rele
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = releases.download(store, version, folder)
-        (folder / releases.MANIFEST).unlink()
+        for name in (releases.MANIFEST, releases.SIGNATURE, *releases.ATTACHED):
+            (folder / name).unlink(missing_ok=True)
         changed = {key: value for key, value in manifest.items() if key not in {"files", "created", "schema"}}
         changed["parameters"] = manifest["parameters"] | (parameters or {"seed": 1})
         changed["digest"] = releases.identity(

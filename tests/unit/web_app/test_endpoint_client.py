@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,9 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from digits.release import releases
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import ONE, PNG, gateway_server, recognise
 from tests.helpers.impostor import ENDLESS, Impostor
+from tests.helpers.signing import signed_store
+from tests.helpers.small_releases import small_release
 from tests.helpers.standin import StandIn
 from web_app.endpoint_client import TOTAL_SECONDS
 from web_app.endpoints import Endpoint
@@ -191,3 +195,29 @@ def test_an_answer_has_the_release_that_predicted(gateway: httpx.Client, standin
     assert (model["name"], model["release"], model["digest"], model["accuracy"]) == ("digits", "v2", None, None)
     model = recognise(gateway).json()["model"]
     assert (model["release"], model["accuracy"]) == ("v2", 0.99)
+
+
+def test_only_a_signed_release_is_shown_where_keys_are_trusted(standin: StandIn, tmp_path: Path) -> None:
+    """The page uses an endpoint whose release a trusted key signed; otherwise it reports what is missing."""
+    store, public = signed_store(tmp_path)
+    version, other = (small_release(store, tmp_path / "made", seed) for seed in (1, 2))
+    signature = store.get(releases.release_prefix(version) + releases.SIGNATURE).decode()
+    with asgi_server(standin.app) as url:
+        config = GatewayConfig((Endpoint("here", url),), trusted_keys=str(public))
+        with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            for release, text, reason in (
+                (version, "", "not signed; expected a signature by key"),
+                (version, "{}", "damaged"),
+                (other, signature, "one for another release"),
+            ):
+                standin.release, standin.signature = release, text
+                answer = recognise(client)
+                assert (answer.status_code, answer.json()["state"]) == (502, "wrong model")
+                assert reason in answer.json()["error"]
+            standin.release = standin.answering = version
+            standin.signature = signature
+            answer = recognise(client)
+            assert (answer.status_code, answer.json()["model"]["release"]) == (200, version)
+            standin.answering = other  # whose metadata has not been read
+            assert recognise(client).status_code == 503
+            assert recognise(client).status_code == 503

@@ -10,6 +10,7 @@ import pytest
 from digits.data import catalog
 from digits.settings import Settings
 from tests.helpers.command import Digits
+from tests.helpers.signing import new_keys
 
 
 @pytest.fixture
@@ -55,3 +56,20 @@ def test_absent_data_is_marked_with_a_dash(digits: Digits, settings: Settings, m
     assert result.code == 0
     assert "- data" in result.out
     assert "try: set DIGITS_DATA" in result.out
+
+
+def test_the_keys_are_shown(digits: Digits, installed: Settings, tmp_path: Path) -> None:
+    """Unsigned releases are stated; with keys, the signing and the trusted ones are; one that is not trusted fails."""
+    private, public = new_keys(tmp_path / "keys")
+    other, _ = new_keys(tmp_path / "keys", name="other")
+
+    def finding(**changed: str) -> tuple[bool | None, str]:
+        result = digits("doctor", "--json", on=dataclasses.replace(installed, **changed))
+        (row,) = (row for row in result.json["findings"] if row["name"] == "signatures")
+        return row["ok"], row["found"]
+
+    assert finding() == (None, "releases are unsigned")
+    ok, text = finding(signing_key=str(private), trusted_keys=str(public))
+    assert (ok, text.split("; ")[0][-16:] in text.split("; ")[1]) == (True, True)
+    assert finding(trusted_keys=str(public))[0]
+    assert finding(signing_key=str(other), trusted_keys=str(public))[0] is False

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from digits.errors import ReleaseError
-from digits.release import ledger
+from digits.errors import ReleaseError, UsageError
+from digits.release import ledger, seen
+from digits.store import Trust
 from digits.store.file import FileStore
+from tests.helpers.signing import new_keys, signed_store
 from tests.helpers.small_releases import small_release
 
 
@@ -167,3 +170,79 @@ def test_rollbacks_after_a_repeated_promotion_end_at_the_first_champion(store: F
         ledger.rollback(store)
     ledger.promote(store, b, "again")
     assert (ledger.rollback(store).version, ledger.previous(store)) == (a, "")
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> FileStore:
+    """A store with a signed ledger of three champions."""
+    store, _ = signed_store(tmp_path)
+    for seed in range(3):
+        ledger.promote(store, small_release(store, tmp_path, seed), "good")
+    return store
+
+
+def test_each_entry_is_signed(signed: FileStore) -> None:
+    """Entries and signatures come in pairs, also after a rollback, and readers accept them."""
+    ledger.rollback(signed)
+    keys = signed.keys(ledger.LEDGER)
+    assert sum(key.endswith(".sig") for key in keys) == len(ledger.entries(signed)) == 4
+
+
+@pytest.mark.parametrize("how", ["no signature", "another entry's", "removed last", "removed all", "forged"])
+def test_a_changed_signed_ledger_is_refused(how: str, signed: FileStore) -> None:
+    """What has a valid chain but not the signatures, or lacks an entry that was seen, is refused."""
+    assert ledger.champion(signed)
+    entries = [key for key in signed.keys(ledger.LEDGER) if key.endswith(".json")]
+    signature = next(key for key in signed.keys(ledger.LEDGER) if key.startswith(entries[-1][:-5]) and "sig" in key)
+    if how == "no signature":
+        signed.delete(signature)
+    elif how == "another entry's":
+        signed.put(signature, signed.get(next(key for key in signed.keys(ledger.LEDGER) if key.endswith(".sig"))))
+    elif how == "removed last":
+        signed.delete(entries[-1])
+    elif how == "removed all":
+        for key in entries:
+            signed.delete(key)
+    else:
+        last, trust = ledger.newest(signed), signed.trust
+        signed.trust = Trust()
+        assert ledger.append(signed, last, ledger.entries(signed)[0].version, "forged")
+        signed.trust = trust
+    for known in (True, False):
+        with pytest.raises(ReleaseError):
+            ledger.champion(signed, known=known)
+
+
+def test_what_was_seen_is_remembered_by_the_next_process(signed: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file in DIGITS_HOME outlives the process, and the error names it."""
+    assert ledger.champion(signed)
+    monkeypatch.setattr(seen, "_memory", {})
+    for key in signed.keys(ledger.LEDGER):
+        if key.split("/")[-1].startswith("00000003"):
+            signed.delete(key)
+    with pytest.raises(ReleaseError, match=r"lacks entry 3 .* seen before") as refused:
+        ledger.champion(signed)
+    assert str(signed.trust.seen) in refused.value.remedy
+
+
+def test_an_entry_needs_a_trusted_signing_key(signed: FileStore, tmp_path: Path) -> None:
+    """With trusted keys, promotion and rollback without one of them are refused, and nothing is written."""
+    before = signed.keys(ledger.LEDGER)
+    for key in ("", str(new_keys(tmp_path, name="other")[0])):
+        signed.trust = dataclasses.replace(signed.trust, signing_key=key)
+        for change in (lambda: ledger.promote(signed, ledger.previous(signed), "x"), lambda: ledger.rollback(signed)):
+            with pytest.raises(UsageError, match="accepts only"):
+                change()
+    assert signed.keys(ledger.LEDGER) == before
+
+
+def test_earlier_entries_stay_valid_after_their_key_is_withdrawn(signed: FileStore, tmp_path: Path) -> None:
+    """The newest entry needs a trusted key; the chain covers the earlier ones."""
+    private, public = new_keys(tmp_path, name="new")
+    signed.trust = dataclasses.replace(signed.trust, keys=str(public), signing_key=str(private))
+    with pytest.raises(ReleaseError, match="is signed by key"):
+        ledger.champion(signed)
+    trust, signed.trust = signed.trust, dataclasses.replace(signed.trust, keys="")
+    ledger.sign_newest(signed)
+    signed.trust = trust
+    assert len(ledger.entries(signed)) == 3

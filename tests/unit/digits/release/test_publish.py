@@ -32,7 +32,7 @@ def test_an_interrupted_publication_is_completed_by_the_next(
     assert published.version == finished.version == ledger.champion(store)
     assert "experiment digits-tests" in report
     checks = {check.name: check.passed for check in verify.verify(settings, store, finished.version)}
-    assert checks == dict.fromkeys(["release", "data", "identity", "files", "run", "ledger"], True)
+    assert checks == dict.fromkeys(["release", "data", "identity", "files", "provenance", "run", "ledger"], True)
 
 
 def test_without_mlflow_a_release_is_published_promoted_and_verified(finished: Finished, tmp_path: Path) -> None:

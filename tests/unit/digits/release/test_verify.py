@@ -14,15 +14,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from digits import provenance
 from digits.files import sha256_of
-from digits.release import ledger, mlflow_log, mlflow_registry, releases, verify
+from digits.release import attachments, ledger, mlflow_log, mlflow_registry, releases, verify
 from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.support import Finished, another_release, free_port, open_mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-CHECKS = ["release", "data", "identity", "files", "run", "ledger"]
+CHECKS = ["release", "data", "identity", "files", "provenance", "run", "ledger"]
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_changed_manifest_fails_the_check_of_identity(
     """A change of weights, parameters or code differs from the release's digest and from MLflow's manifest."""
     settings, store = place
     change(store, finished.version, **{what: {"seed": 9} if what == "parameters" else "0" * 64})
-    assert list(failed(settings, store, finished.version)) == ["identity", "run"]
+    assert list(failed(settings, store, finished.version)) == ["identity", "provenance", "run"]
 
 
 def test_other_data_fails_the_check_of_data(finished: Finished, place: tuple[Settings, FileStore]) -> None:
@@ -74,7 +75,7 @@ def test_other_data_fails_the_check_of_data(finished: Finished, place: tuple[Set
     settings, store = place
     data = releases.load(store, finished.version)["data"] | {"dataset": "mnist"}
     change(store, finished.version, data=data)
-    assert list(failed(settings, store, finished.version)) == ["data", "identity", "run"]
+    assert list(failed(settings, store, finished.version)) == ["data", "identity", "provenance", "run"]
 
 
 def test_a_changed_run_fails_the_check_of_the_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
@@ -85,7 +86,7 @@ def test_a_changed_run_fails_the_check_of_the_run(finished: Finished, place: tup
     assert list(failed(settings, store, finished.version)) == ["run"]
     open_mlflow(settings).set_tag(run, "release_digest", finished.published.digest)
     change(store, finished.version, mlflow_run="0" * 32)
-    assert list(failed(settings, store, finished.version)) == ["run"]
+    assert list(failed(settings, store, finished.version)) == ["provenance", "run"]
 
 
 def test_an_unregistered_release_fails_the_check_of_the_run(
@@ -110,7 +111,7 @@ def test_another_logged_manifest_fails_the_check_of_the_run(
     store.put(key + "model.onnx", content)
     change(store, finished.version, files=files)
     details = failed(settings, store, finished.version)
-    assert list(details) == ["run"]
+    assert list(details) == ["provenance", "run"]
     assert "files" in details["run"]
 
 
@@ -119,7 +120,8 @@ def test_stores_that_share_an_mlflow_are_both_verified(finished: Finished, place
     settings, store = place
     manifest = releases.load(store, finished.version)
     own = mlflow_log.start_run(settings, "another", "the second backend's", {"release_digest": manifest["digest"]})
-    change(store, finished.version, mlflow_run=own, created="later")
+    change(store, finished.version, mlflow_run=own, created=provenance.timestamp())
+    attachments.attach(store, manifest)
     open_mlflow(settings).log_dict(own, releases.load(store, finished.version), "manifest.json")
     assert failed(settings, store, finished.version) == {}
 
@@ -146,6 +148,7 @@ def test_an_unreadable_logged_manifest_fails_the_check_of_the_run(
     manifest = releases.load(store, finished.version)
     run = mlflow_log.start_run(settings, "another", "with artifacts", {"release_digest": manifest["digest"]})
     change(store, finished.version, mlflow_run=run)
+    attachments.attach(store, manifest)
     client.log_dict(run, releases.load(store, finished.version), "manifest.json")
     client.delete_model_version(mlflow_registry.MODEL, mlflow_registry.find_registered(settings, finished.version))
     client.create_model_version(mlflow_registry.MODEL, f"runs:/{run}/model", run, tags={"version": finished.version})

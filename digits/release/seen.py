@@ -1,0 +1,54 @@
+"""The newest ledger entry of each store that was seen before, so that an older, validly signed ledger is refused.
+
+It is remembered by the process and in the file of `Trust.seen`: {address of the store: [number, SHA-256]}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+
+from digits.errors import DigitsError, ReleaseError
+from digits.files import write_json
+from digits.store import ObjectStore
+
+Position = tuple[int, str]  # the number of an entry and its SHA-256
+
+_memory: dict[str, Position] = {}
+
+
+def is_newest(store: ObjectStore, n: int, digest: str) -> bool:
+    """Return whether this process has checked a ledger that ends with this entry."""
+    return _memory.get(store.uri) == (n, digest)
+
+
+def check(store: ObjectStore, digests: Sequence[str]) -> None:
+    """Check that a ledger continues the one that was seen, and remember its end.
+
+    `digests` are the entries' SHA-256 by number; the first stands for no entry.
+
+    Raises:
+        ReleaseError: an entry that was seen is missing or differs.
+    """
+    recorded = _read(store)
+    n, digest = max(recorded.get(store.uri, (0, "")), _memory.get(store.uri, (0, "")))
+    if len(digests) <= n or (n and digests[n] != digest):
+        raise ReleaseError(
+            f"the ledger of {store.uri} lacks entry {n} with SHA-256 {digest[:16]}, which was seen before",
+            remedy="restore the ledger from a backup; if you replaced the store yourself: "
+            f"rm {store.trust.seen or 'its record'}, and restart what serves",
+        )
+    end = (len(digests) - 1, digests[-1])
+    _memory[store.uri] = end
+    if store.trust.seen and recorded.get(store.uri) != end:
+        with contextlib.suppress(DigitsError):  # a container may not write there; the process remembers it
+            write_json(store.trust.seen, recorded | {store.uri: end})
+
+
+def _read(store: ObjectStore) -> dict[str, Position]:
+    """Return the recorded positions by address. A damaged record is as none: its writer could also have removed it."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        if store.trust.seen:
+            return {uri: (int(n), str(digest)) for uri, (n, digest) in json.loads(store.trust.seen.read_text()).items()}
+    return {}

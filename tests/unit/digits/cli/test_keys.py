@@ -1,0 +1,67 @@
+"""`digits keys`, and the commands that need a trusted key."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from digits.release import ledger, releases
+from digits.settings import Settings
+from digits.store import open_store
+from tests.helpers.command import Digits
+from tests.helpers.signing import new_keys
+from tests.helpers.support import Finished
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
+
+
+def test_a_new_key_is_private_and_never_replaced(digits: Digits, tmp_path: Path) -> None:
+    """The private key has mode 0600; an existing file of either name is kept."""
+    made = digits("keys", "new", "mine", "--json")
+    private, public = tmp_path / "mine.pem", tmp_path / "mine.pub"
+    assert (made.code, made.json["private"], made.json["public"]) == (0, str(private), str(public))
+    assert private.stat().st_mode & 0o777 == 0o600
+    before = private.read_bytes()
+    for lost in (public, None):
+        assert digits("keys", "new", "mine").code == 2
+        assert private.read_bytes() == before
+        if lost:
+            lost.unlink()
+
+
+def test_releases_from_before_the_first_key_are_signed(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """`keys sign` signs champion and ledger; before that, verify and promote report which key is missing."""
+    unsigned = finished.copy(tmp_path / "home")
+    private, public = new_keys(tmp_path / "keys")
+    settings = dataclasses.replace(unsigned, trusted_keys=str(public), signing_key=str(private))
+    assert "not signed" in digits("verify", finished.version, on=unsigned).out
+    assert digits("keys", "sign", on=unsigned).code == 2
+    for command in ("verify", "promote"):
+        refused = digits(command, finished.version, on=settings)
+        assert (refused.code, "not signed" in refused.out + refused.err) == (1, True)
+    signed = digits("keys", "sign", "--json", on=settings).json
+    assert (signed["release"], signed["entry"]) == (finished.version, 1)
+    result = digits("verify", finished.version, "--json", on=settings).json
+    assert result["holds"]
+    signers = {row["hop"]: row["signer"] for row in result["hops"]}
+    assert {hop for hop, signer in signers.items() if signer} == {"release", "files", "provenance", "ledger"}
+    assert set(signers.values()) == {"", signed["signer"]}
+    assert ledger.champion(open_store(settings)) == finished.version
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback", "verify", "releases"])
+def test_a_release_of_another_key_is_not_accepted(
+    command: str, digits: Digits, finished: Finished, tmp_path: Path, settings: Settings
+) -> None:
+    """After the only trusted key was replaced, the commands name the key that signed."""
+    (old, _), (new, public) = (new_keys(tmp_path / "keys", name=name) for name in ("old", "new"))
+    settings = dataclasses.replace(finished.copy(tmp_path / "home"), signing_key=str(old))
+    assert digits("keys", "sign", on=settings).code == 0
+    settings = dataclasses.replace(settings, trusted_keys=str(public), signing_key=str(new))
+    arguments = [finished.version] if command in {"promote", "verify"} else []
+    refused = digits(command, *arguments, on=settings)
+    assert refused.code == 1
+    assert "is signed by key" in refused.out + refused.err
+    assert open_store(settings).exists(releases.release_prefix(finished.version) + releases.SIGNATURE)
