@@ -157,6 +157,11 @@ def published(container: Any, port: int) -> int:
         return int(bindings[0]["HostPort"]) if bindings else 0
 
 
+def relabel(client: Any) -> str:
+    """Return what to append to the mode of a mount, so that SELinux lets containers use it."""
+    return ",z" if "name=selinux" in " ".join(client.info().get("SecurityOptions") or []) else ""
+
+
 def clean(client: Any, settings: Settings) -> list[str]:
     """Remove the containers, networks and volumes of this installation. Returns a description of each."""
     removed = []

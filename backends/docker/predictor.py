@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from backends.docker import containers, images, minio
 from backends.ports import free_port
 from digits.files import sha256_of
 from digits.settings import Settings
-from digits.store import get_scheme
+from digits.store import SEEN, get_scheme
 
 ALIAS, HTTP, GRPC = "predictor", 8080, 8081
+HOME, KEYS = "/tmp/digits", "/etc/digits/trusted-keys"  # noqa: S108 # of the container
 CONTAINER_URL = f"http://{ALIAS}:{HTTP}"  # its address for containers on our network
 STOP_SECONDS = 35  # a little more than the predictor takes to answer the requests in flight
 MAX_ATTEMPTS = 3
@@ -36,7 +38,9 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
     image = images.ensure_image(client, settings, "predictor", report)
     environment = _environment(settings)
     ports = (settings.port, settings.grpc_port)
-    fingerprint = sha256_of(json.dumps([image, environment, ports], sort_keys=True).encode())[:12]
+    fingerprint = sha256_of(json.dumps([image, environment, ports, settings.trusted_keys], sort_keys=True).encode())[
+        :12
+    ]
     for container in containers.list_containers(client, settings, "predictor"):
         if container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint:
             return container
@@ -45,11 +49,23 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the variables of the container: only those of the store."""
+    """Return the variables of the container: only those of the store, and the place of the trusted keys."""
     inside = minio.container_settings(settings)
     values = inside.environ()
     names = ("DIGITS_STORE", *get_scheme(inside.store).variables)
-    return {name: values[name] for name in names} | {"DIGITS_HOME": "/tmp/digits"}  # noqa: S108 # of the container
+    variables = {name: values[name] for name in names} | {"DIGITS_HOME": HOME}
+    return variables | ({"DIGITS_TRUSTED_KEYS": KEYS} if settings.trusted_keys else {})
+
+
+def _volumes(client: Any, settings: Settings) -> dict[str, dict[str, str]]:
+    """Return the mounts: the trusted keys, and the newest ledger entry that this machine has seen."""
+    if not settings.trusted_keys:
+        return {}
+    seen = (settings.home / SEEN).parent
+    seen.mkdir(parents=True, exist_ok=True)  # else the engine would create it, as root
+    mode = f"ro{containers.relabel(client)}"
+    places = {settings.trusted_keys: KEYS, str(seen): str(Path(HOME, SEEN).parent)}
+    return {outside: {"bind": inside, "mode": mode} for outside, inside in places.items()}
 
 
 def _start(client: Any, settings: Settings, image: str, environment: dict[str, str], fingerprint: str) -> Any:
@@ -66,6 +82,7 @@ def _start(client: Any, settings: Settings, image: str, environment: dict[str, s
                 labels=containers.labels(settings, "predictor", **{_FINGERPRINT_LABEL: fingerprint}),
                 ports=ports,
                 network=network,
+                volumes=_volumes(client, settings),
                 networking_config={network: client.api.create_endpoint_config(aliases=[ALIAS])},
                 read_only=True,
                 tmpfs={"/tmp": "mode=1777,size=512m"},  # noqa: S108 # of the container

@@ -18,7 +18,7 @@ from backends.local.backend import STEP_SECONDS
 from digits import events
 from digits.answers import within
 from digits.errors import DigitsError
-from digits.settings import Settings, sqlite_file
+from digits.settings import IMAGE_VARIABLE, Settings, sqlite_file
 
 KILLED_CODE = 137  # SIGKILL
 POLL_SECONDS = 15
@@ -32,7 +32,7 @@ class StepRunner:
         self._network = containers.network(client, settings)
         with containers.errors("asking for the engine's options"):
             options = " ".join(client.info().get("SecurityOptions") or [])
-        self._mode = ",z" if "name=selinux" in options else ""
+            self._mode = containers.relabel(client)
         # A rootless engine maps its own user to root in the container.
         self._user = "0:0" if "name=rootless" in options else f"{os.getuid()}:{os.getgid()}"
         self._ending = False
@@ -82,13 +82,15 @@ class StepRunner:
         # DIGITS_HOME holds the data, the cache, MLflow's database and the run's folder. It has the same path inside.
         home = str(self._settings.home)
         volumes = {home: {"bind": home, "mode": f"rw{self._mode}"}}
-        for path, mode in self._other_folders():
+        for path, mode in self._other_places(step):
             volumes.setdefault(path, {"bind": path, "mode": mode + self._mode})
         labels = {containers.RUN_LABEL: self._run.id, "org.digits.step": step}
         return self._client.containers.create(
             self._image,
             command=command,
-            environment=step_environment(self._settings, os.environ) | environment,
+            environment=step_environment(self._settings, os.environ)
+            | environment
+            | {IMAGE_VARIABLE: self._image_name()},
             labels=containers.labels(self._settings, "step", **labels),
             user=self._user,
             network=self._network,
@@ -99,15 +101,22 @@ class StepRunner:
             security_opt=["no-new-privileges"],
         )
 
-    def _other_folders(self) -> list[tuple[str, str]]:
-        """Return the folders outside DIGITS_HOME that a step needs: (path, mode)."""
+    def _image_name(self) -> str:
+        """Return the image's name and digest."""
+        name = self._image.partition("@")[0].rpartition(":")[0]
+        return f"{name}@{self._client.images.get(self._image).id}"
+
+    def _other_places(self, step: str) -> list[tuple[str, str]]:
+        """Return the folders and files outside DIGITS_HOME that a step needs: (path, mode)."""
         folders = []
         data, database = self._settings.data, sqlite_file(self._settings.tracking_uri)
         if data and urlsplit(data).scheme in {"", "file"}:
             folders.append((str(data_folder(data)), "ro"))
         if database and not database.is_relative_to(self._settings.home):
             folders.append((str(database.parent), "rw"))
-        return folders
+        keys = [self._settings.trusted_keys, self._settings.signing_key] if step == "publish" else []
+        keys += [self._settings.trusted_keys] if step == "deploy" else []
+        return folders + [(key, "ro") for key in keys if key]
 
 
 def wait_for_exit(container: Any) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
 from backends.kind.namespace import install
 from backends.kind.node_images import load
-from backends.kserve.kube import is_ready, kubeconfig_path
+from backends.kserve.kube import Kube, is_ready, kubeconfig_path
+from backends.kserve.service import Service
 from backends.locks import locked
 from backends.programs import ProgramError, need, program
 from digits import homes
@@ -110,6 +111,8 @@ def check_ours(settings: Settings, name: str = NAME) -> None:
 def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
     """Return {cluster, exists, answers, kserve, namespace, pods: [{name, phase, ready}], endpoints: [...]}.
 
+    An endpoint is {name, ready, release, why}; `why` is the reason why it does not serve that release, '' if it does.
+
     Raises:
         MissingError: Docker, kind or kubectl is missing.
     """
@@ -132,7 +135,10 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
             state["pods"].append({"name": pod["metadata"]["name"], "phase": phase, "ready": ready})
         for item in as_json(settings, "get", "inferenceservices", "-n", settings.namespace)["items"]:
             release = item["metadata"].get("annotations", {}).get("digits/release", "")
-            state["endpoints"].append({"name": item["metadata"]["name"], "ready": is_ready(item), "release": release})
+            endpoint = {"name": item["metadata"]["name"], "ready": is_ready(item), "release": release, "why": ""}
+            with contextlib.suppress(DigitsError):
+                endpoint["why"] = Service(Kube.connect(settings), settings.namespace, endpoint["name"]).problem()
+            state["endpoints"].append(endpoint)
     return state
 
 

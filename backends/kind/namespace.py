@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from backends.kserve.kube import FIELD_MANAGER, kubeconfig_path, unknown_cluster
 from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import MissingError
+from digits.release import signatures
 from digits.remedies import remedy
 from digits.settings import Settings
 
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+TRUSTED_KEYS = ("digits-trusted-keys", "/etc/digits/trusted-keys")  # ConfigMap and folder, as in the manifests
 # Names in the manifests, which `install` replaces by the built images.
 PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
 
@@ -43,15 +45,24 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
         env.touch(0o600)
         env.write_text(f"{KEYS[0]}={access}\n{KEYS[1]}={secret}\n")
         (root / "here").mkdir()
-        (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images)))
+        keys = write_keys(settings, root / "here")
+        (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images, keys)))
         for part in ("cluster", "here"):
             apply(settings, "-k", str(root / part), manager=FIELD_MANAGER)
     for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
         wait(settings, deployment, settings.namespace, report)
 
 
-def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
-    """Return a kustomization of the kind overlay in `namespace`, with the built images."""
+def write_keys(settings: Settings, folder: Path) -> list[str]:
+    """Write the trusted keys to files in a folder, one each. Return their names."""
+    keys = signatures.read_keys(settings.trusted_keys) if settings.trusted_keys else {}
+    for name, key in keys.items():
+        (folder / f"{name[:16]}.pub").write_bytes(signatures.pem(key))
+    return [f"{name[:16]}.pub" for name in keys]
+
+
+def kustomization(namespace: str, images: Mapping[str, str], keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a kustomization of the kind overlay in `namespace`, with the built images and trusted keys (files)."""
     patches = []
     if WEB_IMAGE not in images:
         deployment = {
@@ -68,7 +79,16 @@ def kustomization(namespace: str, images: Mapping[str, str]) -> dict[str, Any]:
             repository, tag = image, "latest"
         original = "quay.io/minio/minio" if name == MINIO_IMAGE else name  # the name that the overlay gives it
         replaced.append({"name": original, "newName": repository, "newTag": tag})
-    return {"namespace": namespace, "resources": ["../overlays/kind"], "images": replaced, "patches": patches}
+    result: dict[str, Any] = {"namespace": namespace, "resources": ["../overlays/kind"]}
+    result |= {"images": replaced, "patches": patches}
+    if keys:
+        name, place = TRUSTED_KEYS
+        result["generatorOptions"] = {"disableNameSuffixHash": True}
+        result["configMapGenerator"] = [
+            {"name": name, "files": list(keys)},
+            {"name": "digits-settings", "behavior": "merge", "literals": [f"DIGITS_TRUSTED_KEYS={place}"]},
+        ]
+    return result
 
 
 def manifests() -> Path:

@@ -123,7 +123,7 @@ class Service:
                 live = self.live()
                 deployment = self.kube.get(self._deployment)
                 self._check_current(revision, live)
-                if live and deployment and _is_complete(deployment, revision) and is_ready(live):
+                if live and deployment and _is_complete(deployment, revision.id) and is_ready(live):
                     return
                 reason, permanent = diagnose(self.kube, self._pods, self.name, live, deployment, revision.id)
             except (MissingError, RefusedError) as exc:
@@ -138,6 +138,15 @@ class Service:
                     remedy=f"digits verify {revision.version}, or digits cluster status",
                 )
             time.sleep(POLL_SECONDS)
+
+    def problem(self) -> str:
+        """Return the reason why the present revision is not served by all pods; '' if it is."""
+        live, deployment = self.live(), self.kube.get(self._deployment)
+        revision = Revision.from_live(live) if live else Revision("")
+        current = live["metadata"].get("annotations", {}).get(REVISION, revision.id) if live else revision.id
+        if live and deployment and _is_complete(deployment, current) and is_ready(live):
+            return ""
+        return diagnose(self.kube, self._pods, self.name, live, deployment, current)[0]
 
     def _check_answer(self, revision: Revision, release: Manifest | None, deadline: float) -> None:
         """Wait until the new pods answer the golden image of `release`, or report the version if there is none."""
@@ -238,12 +247,12 @@ def _is_temporary(exc: DigitsError) -> bool:
     return not isinstance(exc, RefusedError) or exc.status == 429 or exc.status >= 500
 
 
-def _is_complete(deployment: Json, revision: Revision) -> bool:
-    """Return whether all pods of a Deployment are available and of the revision."""
+def _is_complete(deployment: Json, revision: str) -> bool:
+    """Return whether all pods of a Deployment are available and of the revision of that id."""
     template = deployment["spec"]["template"]["metadata"].get("annotations", {})
     status, replicas = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     return bool(
-        template.get(REVISION) == revision.id
+        template.get(REVISION) == revision
         and status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         and status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("availableReplicas", 0)
         and status.get("updatedReplicas", 0) >= max(1, replicas)

@@ -15,7 +15,7 @@ from typing import Any
 from digits import __version__, events
 from digits.errors import UsageError
 from digits.release import mlflow_client
-from digits.settings import STEP_VARIABLES, Settings
+from digits.settings import IMAGE_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import schemes
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
@@ -54,6 +54,11 @@ RESOURCES = {
 # Kubeflow's cache cannot check: it writes again what is missing. `deploy` is never cached.
 UNCACHED_STEPS = ("fetch-mnist", "collect-feedback", "publish")
 
+# Where the keys are mounted, for DIGITS_TRUSTED_KEYS and DIGITS_SIGNING_KEY in the ConfigMap: the ConfigMap with public
+# keys for the steps that read releases, and the Secret for the step that signs.
+TRUSTED_KEYS = ("digits-trusted-keys", "/etc/digits/trusted-keys")
+SIGNING_KEY = ("digits-signing-key", "/etc/digits/signing-key")
+
 Configure = Callable[[Any], Any]
 
 
@@ -84,6 +89,10 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
         if task.name in uncached:
             task.set_caching_options(enable_caching=False)
         task.set_container_image(settings.steps_image or STEPS_IMAGE)
+        if task.name in {"publish", "deploy"}:
+            kubernetes.use_config_map_as_volume(task, *TRUSTED_KEYS, optional=True)
+        if task.name == "publish":
+            kubernetes.use_secret_as_volume(task, *SIGNING_KEY, optional=True)
         kubernetes.set_image_pull_policy(task, settings.pull_policy)
         if settings.pull_secret:
             kubernetes.set_image_pull_secrets(task, [settings.pull_secret])
@@ -109,6 +118,7 @@ def _set_environment(task: Any, settings: Settings) -> None:
         "DIGITS_STEP_RETRIES": str(settings.step_retries),
         "DIGITS_DEPLOYER": settings.deployer or "kserve",
         "K8S_NAMESPACE": settings.namespace,
+        IMAGE_VARIABLE: settings.steps_image or STEPS_IMAGE,
         events.VARIABLE: "/dev/stdout",  # the events of a step are read from its pod's log
         # Kubernetes sets NAME_PORT for each Service of the namespace, so a Service called digits would change these.
         "DIGITS_PORT": str(Settings.port),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from digits.cli.cluster_corrections import copy_corrections, fetch_corrections, report
-from digits.cli.common import LOCAL_BACKENDS, emit, json_option, open_store_of
+from digits.cli.common import LOCAL_BACKENDS, emit, json_option, open_store_of, wrap
 from digits.cli.open_cluster import open_command
 from digits.errors import EndpointError, MissingError
 from digits.release import ledger, releases
@@ -134,6 +134,7 @@ def status(as_json: bool) -> None:
         ("endpoint", f"{item['name']}  release {item['release']}  {'ready' if item['ready'] else 'not ready'}")
         for item in state["endpoints"]
     ]
+    rows += [("", f"{item['name']}: {wrap(item['why'], 13)}") for item in state["endpoints"] if item["why"]]
     for name, value in rows:
         click.echo(f"  {name:<10} {value}")
 

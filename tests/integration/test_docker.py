@@ -27,6 +27,7 @@ from backends.docker.backend import DockerBackend
 from digits import events, homes
 from digits.data import corrections
 from digits.errors import MissingError, StepFailed, UsageError
+from digits.release import releases
 from digits.store import open_store
 from digits.store.s3_client import s3_client
 from tests.helpers import canary
@@ -194,7 +195,7 @@ def test_the_bucket_holds_the_release_with_its_manifest(settings, backend):
     prefix = f"models/digits/{result.outputs['published']['version']}/"
     found = {o.object_name for o in bucket.list_objects("digits", prefix=prefix, recursive=True)}
     manifest = json.loads(bucket.get_object("digits", prefix + "manifest.json").read())
-    assert found == {prefix + name for name in [*manifest["files"], "manifest.json"]}
+    assert found == {prefix + name for name in [*manifest["files"], "manifest.json", *releases.ATTACHED]}
     store = open_store(reached)
     for name, digest in manifest["files"].items():
         store.get(prefix + name, sha256=digest)
