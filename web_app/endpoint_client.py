@@ -19,7 +19,7 @@ import httpx
 from digits.errors import DigitsError, EndpointError, MissingError, UsageError
 from digits.http import bearer
 from web_app.endpoints import Endpoint
-from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Image, InferenceProtocol, NotDigits
+from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Images, InferenceProtocol, NotDigits, Probabilities
 
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 10.0  # for all requests of one call; less than the page waits
@@ -56,8 +56,8 @@ class EndpointClient:
     _failure: EndpointStateError | None = None
     _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)  # concurrent calls share one request for metadata
 
-    async def recognise(self, image: Image) -> tuple[list[float], dict[str, Any]]:
-        """Return the ten probabilities for an image, and the metadata of the release that predicted them.
+    async def recognise(self, images: Images) -> tuple[Probabilities, dict[str, Any]]:
+        """Return the ten probabilities for each image, and the metadata of the release that predicted them.
 
         Raises:
             EndpointStateError: there was no answer, or the model is not one for digits.
@@ -65,12 +65,14 @@ class EndpointClient:
         async with self._deadline():
             metadata = await self._cached_metadata()  # first, because this also detects the protocol
             protocol = self._protocol
-            request = protocol.encode_request(self.endpoint.model, image)
+            request = protocol.encode_request(self.endpoint.model, images)
             status, body = await self._send("POST", request.path, request.body, request.headers)
             if status != 200:
                 raise await self._state_error(status)
         probabilities, release = self._parse(
-            protocol.parse_prediction, body, "expected ten probabilities from 0 to 1 as its output 'probabilities'"
+            lambda content: protocol.parse_prediction(content, len(images)),
+            body,
+            "expected ten probabilities from 0 to 1 as its output 'probabilities'",
         )
         if release and release != metadata["release"]:  # the cached metadata is of an earlier release
             self._metadata_expires = 0.0

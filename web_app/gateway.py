@@ -3,8 +3,8 @@
 GET  /                          the page
 GET  /api/endpoints             the endpoints by name, and whether corrections can be stored
 GET  /api/model?endpoint=       the endpoint's state and the model it serves
-POST /api/recognise?endpoint=   a drawing (PNG) -> class, probabilities, verdict, the 28 x 28 picture
-POST /api/feedback?label=       a drawing (PNG) and its label -> the record's key
+POST /api/recognise?endpoint=   a drawing or picture (PNG) -> the number, its digits, and the verdict
+POST /api/feedback?label=       a drawing or picture (PNG) and its number -> the records' keys
 GET  /healthz, /metrics
 """
 
@@ -21,15 +21,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
+import numpy as np
 import orjson
 from PIL import Image, PngImagePlugin
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from digits.data import corrections
-from digits.data.pictures import read_ink
-from digits.data.preprocessing import Ink, crop, to_mnist
+from digits.data.number import MAX_DIGITS, Digit, read_number
+from digits.data.preprocessing import Ink
 from digits.errors import DataError, DigitsError
-from digits.evaluation.verdict import count_digits, judge
+from digits.evaluation.verdict import is_sure, judge
 from digits.files import sha256_of
 from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response, error_response
 from digits.store import ObjectStore
@@ -44,7 +45,6 @@ MAX_PIXELS = 1_000_000
 MAX_HELD = 32 * 1024 * 1024  # bytes of all bodies that are being read or answered; a container has little memory
 PngImagePlugin.MAX_TEXT_MEMORY = 1 << 20  # bytes of all texts in a PNG; Pillow's 64 MB come from a few kilobytes
 MAX_CONCURRENT = 2  # drawings that are being processed, and as many corrections that are being stored
-STORED_SIDE = 160  # pixels of the digit that is stored with its correction; at most 26 kB
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
 
@@ -143,45 +143,51 @@ class _Gateway:
         return _json({"state": "ready", "model": model})
 
     async def recognise(self, request: Request, query: Mapping[str, str]) -> Response:
-        """Recognise a drawing."""
+        """Recognise the digit or the number in a drawing or picture.
+
+        "class", "probabilities" and "picture" are those of a single digit; "digits" has those of each one.
+        """
         client = self._client(query)
         started = time.perf_counter()
-        image, digits, doubtful, _ = await self._drawing(request)
-        probabilities, model = None, None
-        if image.any():
-            probabilities, model = await client.recognise(image)
-        verdict = judge(digits, probabilities or [0.1] * 10, doubtful=doubtful)
+        digits = await self._drawing(request)
+        shares, model = list[list[float]](), None
+        if digits:
+            shares, model = await client.recognise(np.stack([digit.image for digit in digits]))
+        verdict = judge(shares, [digit.doubtful for digit in digits])
+        answers = [_describe(*pair) for pair in zip(digits, shares, strict=True)]
+        single = answers[0] if len(answers) == 1 else {"class": None, "probabilities": None, "picture": ""}
         seconds = time.perf_counter() - started
         self.metrics.seconds.labels(client.endpoint.name).observe(seconds)
         return _json(
             {
-                "class": probabilities.index(max(probabilities)) if probabilities else None,
-                "probabilities": probabilities,
+                **{key: single[key] for key in ("class", "probabilities", "picture")},
+                "number": "".join(str(answer["class"]) for answer in answers),
+                "digits": answers,
                 "verdict": {"state": verdict.state, "text": verdict.text},
-                "picture": base64.b64encode(image.tobytes()).decode(),
                 "milliseconds": round(seconds * 1000, 2),
                 "model": model,
             }
         )
 
     async def feedback(self, request: Request, query: Mapping[str, str]) -> Response:
-        """Store a correction. The 28 x 28 image is computed here, so that it always belongs to the drawing."""
+        """Store a correction of each digit. Their images are computed here, so that they belong to the drawing."""
         store = self.config.store
         if store is None:
             raise RejectedRequest(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
-        if not self.rate.allows(request.scope.client.rpartition(":")[0]):
+        label, release = _number(query, "label"), query.get("release", "")[:100]
+        answer = _number(query, "answer") if query.get("answer") else None
+        if not release.isprintable():
+            raise RejectedRequest(400, "expected a printable release")
+        if not all(self.rate.allows(request.scope.client.rpartition(":")[0]) for _ in label):
             raise RejectedRequest(429, f"expected at most {self.config.feedback_per_minute} corrections a minute")
-        label, answer = _digit(query, "label"), _digit(query, "answer", optional=True)
-        release = query.get("release", "")[:100]
-        if label is None or not release.isprintable():
-            raise RejectedRequest(400, "expected label=0 to 9 and a printable release")
-        image, _, _, png = await self._drawing(request)
-        record = functools.partial(
-            corrections.record, store, image, label, drawing_png=png, release=release, answer=answer
-        )
+        digits = await self._drawing(request)
+        for name, number in (("label", label), ("answer", answer)):
+            if number is not None and len(number) != max(1, len(digits)):
+                raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {number}")
+        record = functools.partial(_record, store, digits, label, answer, release)
         try:
             with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
-                key = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)
+                keys = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)
         except TimeoutError:
             raise RejectedRequest(
                 503,
@@ -189,8 +195,9 @@ class _Gateway:
                 "Repeat it later: it counts once",
                 ("retry-after", "10"),
             ) from None
-        self.metrics.feedback.labels(str(label)).inc()
-        return _json({"key": key, "label": label})
+        for digit in label:
+            self.metrics.feedback.labels(digit).inc()
+        return _json({"key": keys[0], "keys": keys, "label": int(label) if len(label) == 1 else label})
 
     async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
         """Report that the process is alive."""
@@ -202,8 +209,8 @@ class _Gateway:
         del query
         return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest(self.metrics.registry))
 
-    async def _drawing(self, request: Request) -> tuple[Ink, int, bool, bytes]:
-        """Return the 28 x 28 image of the drawing in a request's body, its number of digits, its doubt, and its ink.
+    async def _drawing(self, request: Request) -> list[Digit]:
+        """Return the digits of the drawing in a request's body.
 
         The drawing itself, up to MAX_PIXELS bytes, is not kept while the endpoint or the store is waited for.
 
@@ -237,28 +244,43 @@ async def _file(headers: list[tuple[str, str]], content: bytes, request: Request
     return Response(304, headers) if known else Response(200, headers, content)
 
 
-def _decode(png: bytes) -> tuple[Ink, int, bool, bytes]:
-    ink, doubtful = read_ink(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
-    return to_mnist(ink), count_digits(ink), doubtful, _to_png(crop(ink))
+def _decode(png: bytes) -> list[Digit]:
+    return read_number(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
+
+
+def _describe(digit: Digit, shares: list[float]) -> dict[str, Any]:
+    """Return the answer for one digit."""
+    return {
+        "class": shares.index(max(shares)),
+        "probabilities": shares,
+        "verdict": "sure" if is_sure(shares, digit.doubtful) else "unsure",
+        "box": [round(side, 4) for side in digit.box],
+        "picture": base64.b64encode(digit.image.tobytes()).decode(),
+    }
+
+
+def _record(store: ObjectStore, digits: list[Digit], label: str, answer: str | None, release: str) -> list[str]:
+    """Store a correction of each digit with its ink, not the rest of the picture, which may be private."""
+    if not digits:
+        raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
+    answers = [int(each) for each in answer] if answer else [None] * len(digits)
+    return [
+        corrections.record(store, digit.image, int(right), drawing_png=_to_png(digit.ink), release=release, answer=read)
+        for digit, right, read in zip(digits, label, answers, strict=True)
+    ]
 
 
 def _to_png(ink: Ink) -> bytes:
-    """Return ink as a small PNG, which is stored with a correction. The rest of a picture may be private."""
     file = io.BytesIO()
-    if ink.size:
-        picture = Image.fromarray(ink)
-        picture.thumbnail((STORED_SIDE, STORED_SIDE))
-        picture.save(file, "PNG")
+    Image.fromarray(ink).save(file, "PNG")
     return file.getvalue()
 
 
-def _digit(query: Mapping[str, str], name: str, *, optional: bool = False) -> int | None:
+def _number(query: Mapping[str, str], name: str) -> str:
     value = query.get(name, "")
-    if not value and optional:
-        return None
-    if len(value) != 1 or value not in "0123456789":
-        raise RejectedRequest(400, f"expected {name}=0 to 9, got {value[:20]!r}")
-    return int(value)
+    if not 1 <= len(value) <= MAX_DIGITS or not set(value) <= set("0123456789"):
+        raise RejectedRequest(400, f"expected {name} with 1 to {MAX_DIGITS} digits, got {value[:20]!r}")
+    return value
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -1,4 +1,4 @@
-"""Requests and responses of KServe's two REST protocols for one image: Open Inference (V2), and V1.
+"""Requests and responses of KServe's two REST protocols for images: Open Inference (V2), and V1.
 
 KServe's stock TensorFlow runtime supports only V1: TensorFlow Serving's REST API, which does not describe the release.
 """
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from digits.serving import client
 
-Image = NDArray[np.uint8]  # (28, 28), 0 (paper) to 255 (ink)
+Images = NDArray[np.uint8]  # (n, 28, 28), 0 (paper) to 255 (ink)
+Probabilities = list[list[float]]  # ten for each image
 MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
 MAX_TEXT = 200  # letters of a text from the endpoint
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """A request for the probabilities of one image."""
+    """A request for the probabilities of images."""
 
     path: str
     body: bytes
@@ -42,9 +43,9 @@ class InferenceProtocol(Protocol):
     """An inference protocol. Parsing a body of another form raises MALFORMED.
 
     >>> v2, v1 = PROTOCOLS
-    >>> v2.encode_request("digits", np.zeros((28, 28), np.uint8)).path
+    >>> v2.encode_request("digits", np.zeros((1, 28, 28), np.uint8)).path
     '/v2/models/digits/infer'
-    >>> v1.parse_prediction(b'{"predictions": [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]}')[0].index(1)
+    >>> v1.parse_prediction(b'{"predictions": [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]}', 1)[0][0].index(1)
     0
     """
 
@@ -54,11 +55,14 @@ class InferenceProtocol(Protocol):
     def ready_path(self, model: str) -> str:
         """Return the path of the model's readiness."""
 
-    def encode_request(self, model: str, image: Image) -> PredictRequest:
-        """Return the request for the probabilities of an image."""
+    def encode_request(self, model: str, images: Images) -> PredictRequest:
+        """Return the request for the probabilities of images."""
 
-    def parse_prediction(self, body: bytes) -> tuple[list[float], str]:
-        """Return ten probabilities, and the release that predicted them; empty if the protocol does not state it."""
+    def parse_prediction(self, body: bytes, count: int) -> tuple[Probabilities, str]:
+        """Return the probabilities of `count` images, and the release that predicted them.
+
+        The release is empty if the protocol does not state it.
+        """
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         """Return "name", MODEL_FIELDS and the release's "signature", None if unknown. Raises NotDigits."""
@@ -68,7 +72,7 @@ class InferenceProtocol(Protocol):
 
 
 class _V2:
-    """Open Inference V2, with the image as raw bytes after the JSON."""
+    """Open Inference V2, with the images as raw bytes after the JSON."""
 
     def metadata_path(self, model: str) -> str:
         return f"/v2/models/{quote(model, safe='')}"
@@ -76,14 +80,15 @@ class _V2:
     def ready_path(self, model: str) -> str:
         return f"{self.metadata_path(model)}/ready"
 
-    def encode_request(self, model: str, image: Image) -> PredictRequest:
-        body, headers = client.encode_request(image[None], binary_answer=False)
+    def encode_request(self, model: str, images: Images) -> PredictRequest:
+        body, headers = client.encode_request(images, binary_answer=False)
         return PredictRequest(f"{self.metadata_path(model)}/infer", body, headers)
 
-    def parse_prediction(self, body: bytes) -> tuple[list[float], str]:
+    def parse_prediction(self, body: bytes, count: int) -> tuple[Probabilities, str]:
         payload = orjson.loads(body)
-        outputs = {output["name"]: output["data"] for output in payload["outputs"]}
-        return _probabilities(outputs["probabilities"]), _text(payload.get("model_version")) or ""
+        values = {output["name"]: output["data"] for output in payload["outputs"]}["probabilities"]
+        rows = [values[start : start + 10] for start in range(0, len(values), 10)]
+        return _probabilities(rows, count), _text(payload.get("model_version")) or ""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         payload = orjson.loads(body)
@@ -111,16 +116,14 @@ class _V1:
 
     ready_path = metadata_path
 
-    def encode_request(self, model: str, image: Image) -> PredictRequest:
-        pixels = (image[..., None] / np.float32(255)).tolist()
-        body = orjson.dumps({"instances": [pixels]})
+    def encode_request(self, model: str, images: Images) -> PredictRequest:
+        body = orjson.dumps({"instances": (images[..., None] / np.float32(255)).tolist()})
         return PredictRequest(f"{self.metadata_path(model)}:predict", body, {"Content-Type": "application/json"})
 
-    def parse_prediction(self, body: bytes) -> tuple[list[float], str]:
-        (predicted,) = orjson.loads(body)["predictions"]
-        if isinstance(predicted, dict):  # a SavedModel with several outputs returns them by name
-            predicted = predicted["probabilities"]
-        return _probabilities(predicted), ""
+    def parse_prediction(self, body: bytes, count: int) -> tuple[Probabilities, str]:
+        rows = orjson.loads(body)["predictions"]
+        # A SavedModel with several outputs returns them by name.
+        return _probabilities([row["probabilities"] if isinstance(row, dict) else row for row in rows], count), ""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         payload = orjson.loads(body)
@@ -142,11 +145,13 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) <= MAX_TEXT else None
 
 
-def _probabilities(values: Any) -> list[float]:
-    """Return ten probabilities. Raises ValueError if `values` are something else."""
-    if len(values) != 10 or not all(type(p) in {int, float} and 0 <= p <= 1 for p in values):
-        raise ValueError("expected ten probabilities")
-    return [float(p) for p in values]
+def _probabilities(rows: list[Any], count: int) -> Probabilities:
+    """Return ten probabilities for each of `count` images. Raises ValueError if `rows` are something else."""
+    if len(rows) != count or any(len(row) != 10 for row in rows):
+        raise ValueError("expected ten probabilities for each image")
+    if not all(type(p) in {int, float} and 0 <= p <= 1 for row in rows for p in row):
+        raise ValueError("expected probabilities from 0 to 1")
+    return [[float(p) for p in row] for row in rows]
 
 
 PROTOCOLS: tuple[InferenceProtocol, ...] = (_V2(), _V1())

@@ -16,8 +16,8 @@ import numpy as np
 from pens import Model
 from strokes import Stroke, mnist, painted, strokes_of
 
+from digits.data.number import split
 from digits.data.preprocessing import to_mnist
-from digits.evaluation.verdict import count_digits
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 WAYS: list[dict[str, Any]] = [
@@ -58,11 +58,11 @@ def main() -> None:
     for limit in THRESHOLDS:
         shares = (np.mean(best[right] < limit), np.mean(best[~right] < limit), np.mean(noise < limit))
         print(f"  below {limit:.2f}: right {shares[0]:6.2%}  wrong {shares[1]:6.2%}  scribbles {shares[2]:6.2%}")
-    alone = np.mean([count_digits(ink) > 1 for ink in drawn])
+    alone = np.mean([len(split(ink)) > 1 for ink in drawn])
     print(f"taken for several: single digits {alone:.2%}")
     for gap in (0.05, 0.1, 0.2):
         pairs = [side_by_side(strokes[i], strokes[i + 1], gap) for i in range(0, 1000, 2)]
-        print(f"  two with a gap of {gap}: {np.mean([count_digits(painted(p, pen=0.04)) > 1 for p in pairs]):.2%}")
+        print(f"  two with a gap of {gap}: {np.mean([len(split(painted(p, pen=0.04))) > 1 for p in pairs]):.2%}")
 
 
 if __name__ == "__main__":

@@ -8,26 +8,18 @@ from pathlib import Path
 import click
 
 from digits import homes
-from digits.data.dataset import Images
-from digits.data.pictures import read_ink
-from digits.data.preprocessing import to_mnist
+from digits.data.number import Digit, read_number
 from digits.errors import EndpointError, UsageError
-from digits.evaluation.verdict import count_digits
 from digits.settings import Settings
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to recognise: its name, its number of digits, the image that the model receives, and its label.
-
-    `doubtful`: what of the picture is the digit may be wrong.
-    """
+    """A picture to recognise: its name, its digits from left to right, and its label."""
 
     name: str
-    digits: int
-    image: Images
+    digits: list[Digit]
     label: int | None = None
-    doubtful: bool = False
 
 
 def is_number(name: str) -> bool:
@@ -43,8 +35,7 @@ def read_file(name: str) -> Picture:
     """
     if not Path(name).is_file():
         raise UsageError(f"no file {name!r}", remedy="give a picture file, or the number of a test image")
-    ink, doubtful = read_ink(Path(name))
-    return Picture(name, count_digits(ink), to_mnist(ink), doubtful=doubtful)
+    return Picture(name, read_number(Path(name)))
 
 
 def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:
@@ -68,7 +59,7 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
         if index >= len(labels):
             raise UsageError(f"expected a test image of {dataset.name} from 0 to {len(labels) - 1}, got {number}")
         image, label = images[index], int(labels[index])
-        pictures[number] = Picture(f"test image {number}", count_digits(image), image, label)
+        pictures[number] = Picture(f"test image {number}", [Digit(image, image)], label)
     return pictures
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from digits.data.preprocessing import Ink
 from digits.data.rules import Mask, thickness
 
-_SEED = 0.08  # least longer side of a digit, of the picture's longer side
+_SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _LIKENESS = 0.15  # least likeness of a digit
 
 
@@ -47,6 +47,32 @@ class Part:
         """Return whether the part is a level stroke under a digit, which the bar of a 7 and the top of a 5 are not."""
         return self.flat and self.y + self.height / 2 > bottom - 0.1 * (bottom - top)
 
+    def follows(self, other: Part) -> bool:
+        """Return whether both can be digits of a number: about as high, at the same height, and not far apart."""
+        return self._beside(other, 1.0)
+
+    def stands_by(self, row: list[Part]) -> bool:
+        """Return whether the part may be a digit of a number that was not recognised as one."""
+        return self.width < 2 * self.height and any(self._beside(digit, 2.0) for digit in row)
+
+    def _beside(self, other: Part, reach: float) -> bool:
+        shared = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        low, high = sorted((self.height, other.height))
+        return low > 0.5 * high and shared > 0.5 * low and self.gap(other) < reach * high
+
+    def gap(self, other: Part) -> int:
+        """Return the number of columns between both; negative if they share some."""
+        return max(self.x - other.x - other.width, other.x - self.x - self.width)
+
+    def surrounds(self, parts: list[Part]) -> bool:
+        """Return whether the middle of a part that is not small, or of two, lies in the rectangle, as in a box."""
+        sizes = sorted((p.size / self.size for p in parts if p is not self and self._holds(p)), reverse=True)
+        return bool(sizes) and (sizes[0] > 0.3 or (len(sizes) > 1 and sizes[1] > 0.1))
+
+    def _holds(self, other: Part) -> bool:
+        x, y = other.x + other.width / 2, other.y + other.height / 2
+        return self.x < x < self.x + self.width and self.y < y < self.y + self.height
+
     def distance(self, x0: int, y0: int, x1: int, y1: int) -> float:
         """Return the distance of the rectangle from another one."""
         return float(
@@ -76,7 +102,7 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     frame = rectangle and (area > 0.5 * width * height or size > 6 * thick)
     solid = thick > 0.5 * size or frame
     score = 0.0
-    if size >= _SEED * max(numbers.shape) and not (flat or solid):
+    if size >= _SEED * np.sqrt(numbers.size) and not (flat or solid):
         likeness = _likeness(own, x, y, thick, light)
         score = size * likeness if likeness > _LIKENESS else 0.0
     return Part(number, x, y, width, height, area, score, flat, solid)

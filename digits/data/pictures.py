@@ -13,7 +13,7 @@ from digits.data.reading import Reading, read
 from digits.errors import DataError
 
 MAX_PIXELS = 16_000_000  # of a decoded picture, because a small file may decode to a huge one
-MAX_SIDE = 10_000  # pixels, because `count_digits` loops over the gaps between columns
+MAX_SIDE = 10_000  # pixels, because the time of some steps grows with a side
 DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a photo; larger ones are reduced
 # By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")

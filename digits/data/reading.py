@@ -14,14 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.parts import Light, examine
+from digits.data.parts import Light, Part, examine
 from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, cut, find_rules, without_bars, without_underline
 
-SIDE = 448  # longer side in pixels at which a picture is analysed
+SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
 _REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
+_NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the first one's score
 _RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
@@ -64,7 +65,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
         return Reading(plain)
     if drawn := _find_drawn(plain):
         return Reading(plain, drawn.doubtful)
-    scale = min(1.0, SIDE / max(level.shape))
+    scale = min(1.0, SIDE / float(np.sqrt(level.size)))
     height, width = (max(1, round(side * scale)) for side in level.shape)
     small = without_bars(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA))
     dark, light = (max(_candidates(small, n), key=lambda c: c.score, default=None) for n in (False, True))
@@ -153,24 +154,65 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     order = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:_PARTS]
     parts = [examine(int(n), stats[n], numbers, light) for n in order]
-    digits = sorted((p for p in parts if p.score > 0), key=lambda p: -p.score)
+    likely = [p for p in parts if p.score > 0]
+    digits = [p for p in likely if not p.surrounds(likely)]
+    digits.sort(key=lambda p: -p.score)
     if not digits:
         return None
+    row = _row(digits, mask)
+    members, areas = list(row), list[tuple[int, int, int, int]]()
+    waiting = [p for p in parts if p not in members and not p.solid]
+    members += _between(row, waiting, mask)
+    waiting = [p for p in waiting if p not in members]
+    for digit in list(members):
+        near, area = _nearby(digit, waiting, mask)
+        members, waiting, areas = members + near, [p for p in waiting if p not in near], [*areas, area]
     seed = digits[0]
-    x0, y0, x1, y1 = seed.x, seed.y, seed.x + seed.width, seed.y + seed.height
-    members, waiting = [seed], [p for p in parts if p is not seed and not p.solid]
-    while True:
-        reach = _REACH * max(x1 - x0, y1 - y0)
-        near = [p for p in waiting if p.distance(x0, y0, x1, y1) <= reach and p.size < 1.2 * seed.size]
-        near = [p for p in near if p.area >= 0.01 * seed.area and not p.under(y0, y1) and p.inside(mask)]
-        if not near:
-            break
-        members += near
-        waiting = [p for p in waiting if p not in near]
-        x0, y0 = min(x0, *(p.x for p in near)), min(y0, *(p.y for p in near))
-        x1, y1 = max(x1, *(p.x + p.width for p in near)), max(y1, *(p.y + p.height for p in near))
     rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
     others = [p for p in parts if p not in members and p not in rivals]
-    alone = all(p.area < 0.05 * seed.area and not p.distance(x0, y0, x1, y1) for p in others)
+    missed = len(row) > 1 and any(p.stands_by(row) and (p.score > 0 or p.solid) for p in others)
+    alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.isin(numbers, [p.number for p in members + rivals])
-    return _Candidate(seed.score, light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals), alone)
+    return _Candidate(
+        seed.score, light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals) or missed, alone
+    )
+
+
+def _row(digits: list[Part], mask: Mask) -> list[Part]:
+    """Return the most likely digit, and those that stand in a row with it, as in a number."""
+    row, waiting = digits[:1], [p for p in digits[1:] if p.inside(mask) and p.score >= _NEIGHBOUR * digits[0].score]
+    while near := [p for p in waiting if any(p.follows(digit) for digit in row)]:
+        row += near
+        waiting = [p for p in waiting if p not in near]
+    return row
+
+
+def _between(row: list[Part], parts: list[Part], mask: Mask) -> list[Part]:
+    """Return the pieces of further digits in a row, which rules have cut."""
+    top, bottom = min(p.y for p in row), max(p.y + p.height for p in row)
+    height, found = max(p.height for p in row), list[Part]()
+    level = [p for p in parts if p.inside(mask) and p.size > 0.2 * height]
+    level = [p for p in level if p.y > top - 0.1 * height and p.y + p.height < bottom + 0.1 * height]
+    while len(row) > 1:
+        near = [p for p in level if any(p.gap(digit) < 0.8 * height for digit in [*row, *found])]
+        if not near:
+            break
+        found += near
+        level = [p for p in level if p not in near]
+    return found
+
+
+def _nearby(digit: Part, parts: list[Part], mask: Mask) -> tuple[list[Part], tuple[int, int, int, int]]:
+    """Return the parts that belong to a digit, as the bar of a 5, and the rectangle around all."""
+    x0, y0, x1, y1 = digit.x, digit.y, digit.x + digit.width, digit.y + digit.height
+    members = list[Part]()
+    while True:
+        reach = _REACH * max(x1 - x0, y1 - y0)
+        near = [p for p in parts if p not in members and p.distance(x0, y0, x1, y1) <= reach]
+        near = [p for p in near if p.size < 1.2 * digit.size and p.area >= 0.01 * digit.area]
+        near = [p for p in near if not p.under(y0, y1) and p.inside(mask)]
+        if not near:
+            return members, (x0, y0, x1, y1)
+        members += near
+        x0, y0 = min(x0, *(p.x for p in near)), min(y0, *(p.y for p in near))
+        x1, y1 = max(x1, *(p.x + p.width for p in near)), max(y1, *(p.y + p.height for p in near))

@@ -143,18 +143,18 @@ def test_undo_and_clear(visit: Open) -> None:
     assert page.locator("#verdict").inner_text() == "Nothing is drawn yet."
 
 
-def photo(*strokes: Stroke, size: tuple[int, int] = (1600, 1200)) -> bytes:
+def photo(*strokes: Stroke, size: tuple[int, int] = (1600, 1200), pen: int = 36) -> bytes:
     """Return a photo, as JPEG, of a sheet with dark ruled lines and its edge on a table."""
     width, height = size
     sheet = Image.new("RGB", size, (236, 232, 224))
-    pen = ImageDraw.Draw(sheet)
+    brush = ImageDraw.Draw(sheet)
     for y in range(90, height, 140):
-        pen.line([(0, y), (width, y + 12)], fill=(120, 130, 170), width=4)
-    pen.rectangle((width - 60, 0, width, height), fill=(60, 45, 40))
+        brush.line([(0, y), (width, y + 12)], fill=(120, 130, 170), width=4)
+    brush.rectangle((width - 60, 0, width, height), fill=(60, 45, 40))
     left = (width - height) / 2
     for stroke in strokes:
         points = [(left + x * height, 0.1 * height + 0.8 * y * height) for x, y in stroke]
-        pen.line(points, fill=(30, 40, 110), width=36, joint="curve")
+        brush.line(points, fill=(30, 40, 110), width=pen, joint="curve")
     file = io.BytesIO()
     sheet.save(file, "JPEG")
     return file.getvalue()
@@ -221,12 +221,50 @@ def test_refuses_what_is_no_picture(visit: Open) -> None:
     assert view.digit() == "7"
 
 
-def test_two_digits_are_not_guessed(visit: Open) -> None:
-    """Two digits side by side are reported as more than one."""
+def number(text: str) -> list[Stroke]:
+    """Return the strokes of digits side by side."""
+    wide = 1 / len(text)
+    placed = enumerate(DIGITS[int(digit)] for digit in text)
+    return [[((n + x) * wide, 0.5 + (y - 0.5) * wide * 1.2) for x, y in line] for n, lines in placed for line in lines]
+
+
+def test_reads_a_number(visit: Open, site: Site) -> None:
+    """Digits side by side are a number: each is marked on the pad, can be selected, and is corrected."""
     view = visit()
-    view.draw([(0.2, 0.2), (0.2, 0.8)], [(0.7, 0.2), (0.7, 0.8)])
-    view.page.wait_for_selector("#digit[data-state='several']")
-    assert "more than one digit" in view.page.locator("#verdict").inner_text()
+    page = view.page
+    page.locator("#pen").fill("3")
+    view.draw(*number("407"))
+    assert view.digit() == "407"
+    box, pad = page.locator("#boxes span").last.bounding_box(), page.locator("#pad").bounding_box()
+    middle = (box["x"] + box["width"] / 2 - pad["x"]) / pad["width"]
+    assert abs(middle - 0.83) < 0.03
+    assert page.locator("#bars .best").inner_text().split()[0] == "4"
+    page.locator("#parts button").last.press("Enter")
+    assert page.locator("#bars .best").inner_text().split()[0] == "7"
+    assert page.locator("#labels").is_hidden()
+    page.fill("#number", "40")
+    page.keyboard.press("Enter")
+    page.locator("#thanks", has_text="expected label with 3 digits").wait_for()
+    page.fill("#number", "401")
+    page.keyboard.press("Enter")
+    page.locator("#thanks", has_text="Stored as 401").wait_for()
+    assert sorted(corrections.collect(site.store, limit=10).labels.tolist()) == [0, 1, 4]
+    page.click("#clear")
+    assert page.locator("#boxes span").count() == page.locator("#parts button").count() == 0
+
+
+def test_reads_a_number_in_a_photo(visit: Open) -> None:
+    """On a phone, each digit of a photographed number is marked where it is, and nothing is wider than the screen."""
+    view = visit(**PHONE | {"viewport": {"width": 320, "height": 700}})
+    page = view.page
+    give(page, "photo", photo(*number("2047"), pen=14))
+    page.wait_for_selector("#digit[data-class='2047']")
+    boxes, pad = page.locator("#boxes span"), page.locator("#pad").bounding_box()
+    middles = [box["x"] + box["width"] / 2 for box in (boxes.nth(n).bounding_box() for n in range(4))]
+    share = 1200 / 1600  # the digits are in the middle of the photo's width
+    expected = [pad["x"] + pad["width"] * (0.5 + share * ((n + 0.5) / 4 - 0.5)) for n in range(4)]
+    assert middles == pytest.approx(expected, abs=8)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 @pytest.mark.parametrize("state", ["starting", "busy", "wrong model"])

@@ -40,6 +40,6 @@ def recognise(gateway: httpx.Client, png: bytes = ONE, endpoint: str = "here") -
     return gateway.post("/api/recognise", params={"endpoint": endpoint}, content=png, headers=PNG)
 
 
-def correct(gateway: httpx.Client, label: int = 1, png: bytes = ONE) -> httpx.Response:
+def correct(gateway: httpx.Client, label: int | str = 1, png: bytes = ONE) -> httpx.Response:
     """Send a correction."""
     return gateway.post("/api/feedback", params={"label": label}, content=png, headers=PNG)

@@ -77,12 +77,13 @@ class StandIn:
         head = int(request.headers.get("inference-header-content-length", 0))
         tensor = json.loads(body[:head] if head else body)["inputs"][0]
         pixels = np.frombuffer(body[head:], np.uint8) if head else np.array(tensor["data"], np.uint8)
-        image = pixels.reshape(tensor["shape"])[0]
-        self.images.append(image)
-        values = [float(p) for p in self.answer(image)]
+        images = pixels.reshape(tensor["shape"])
+        self.images.extend(images)
+        rows = np.array([self.answer(image) for image in images], np.float64)
+        count, classes = len(rows), [int(n) for n in rows.argmax(axis=1)]
         outputs: list[dict[str, Any]] = [
-            {"name": "class", "datatype": "INT64", "shape": [1], "data": [int(np.argmax(values))]},
-            {"name": "probabilities", "datatype": "FP32", "shape": [1, 10], "data": values},
+            {"name": "class", "datatype": "INT64", "shape": [count], "data": classes},
+            {"name": "probabilities", "datatype": "FP32", "shape": [count, 10], "data": rows.ravel().tolist()},
         ]
         return JSONResponse({"model_name": "digits", "model_version": self.answering, "outputs": outputs})
 

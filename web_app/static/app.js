@@ -35,12 +35,13 @@ const recogniser = new Recogniser({
     view.showState("");
     if (pad.hasPicture && answer.verdict.state === "empty") answer.verdict.text = "No digit is found in this picture.";
     view.showAnswer(answer, settled);
-    answered = settled && answer.probabilities ? Object.assign(answered ?? {}, answer) : null;
+    view.showBoxes(pad.hasPicture || answer.digits.length > 1 ? answer.digits : [], (box) => pad.place(box));
+    answered = settled && answer.digits.length ? Object.assign(answered ?? {}, answer) : null;
     view.showCorrection(corrections && answered !== null);
   },
   fail(error) {
     answered = null;
-    view.showNothing("No answer.");
+    showNothing("No answer.");
     view.showCorrection(false);
     view.showState(error.state, error.message);
     clearTimeout(checkTimer);
@@ -67,6 +68,11 @@ async function check() {
   checkTimer = setTimeout(check, result.state === "ready" ? REFRESH : RETRY);
 }
 
+function showNothing(text) {
+  view.showNothing(text);
+  view.showBoxes([]);
+}
+
 /** Show a picture file on the pad. */
 async function take(file) {
   if (!file) return;
@@ -74,7 +80,7 @@ async function take(file) {
   const [picture, why] = await load(file).then((loaded) => [loaded], (error) => [null, error.message]);
   if (before !== changes) return;
   pad.show(picture);
-  if (why) view.showNothing(why);
+  if (why) showNothing(why);
 }
 
 function refresh() {
@@ -85,6 +91,7 @@ function refresh() {
 
 pad.addEventListener("start", () => {
   penUp = false;
+  view.showBoxes([]);
   answered = null;
   recogniser.cancel();
   view.showCorrection(false);
@@ -103,7 +110,7 @@ pad.addEventListener("change", () => {
   recogniser.cancel();
   view.showCorrection(false);
   refresh();
-  if (pad.empty) view.showNothing();
+  if (pad.empty) showNothing();
   else recogniser.now();
 });
 pad.addEventListener("detect", () => recogniser.now());
@@ -137,7 +144,7 @@ $("endpoint").addEventListener("change", (event) => {
 view.makeLabels(async (label) => {
   if (!answered) return;
   const current = answered;
-  const { drawing, model, class: answer } = current;
+  const { drawing, model, number: answer } = current;
   const result = await gateway.correct(endpoint, drawing, { label, answer, release: model.release }).then(
     () => [label, `Thank you. Stored as ${view.withArticle(label)}; the next run learns from it.`],
     (error) => [null, `Not confirmed: ${error.message}`], // after a timeout it may be stored nevertheless

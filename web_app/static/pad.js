@@ -60,6 +60,13 @@ export class Pad extends EventTarget {
     this.#changed();
   }
 
+  /** Return where a box of the picture, [left, top, right, bottom] in 0..1, is on the pad. */
+  place(box) {
+    const { width = 1, height = 1 } = this.#picture?.canvas ?? {};
+    const longer = Math.max(width, height);
+    return box.map((side, i) => 0.5 + ((side - 0.5) * (i % 2 ? height : width)) / longer);
+  }
+
   /** Return the drawing or the picture as a PNG. */
   png() {
     if (this.#picture) return this.#picture.png;

@@ -53,10 +53,26 @@ def test_flat_probabilities_are_unsure(gateway: httpx.Client, standin: StandIn) 
     }
 
 
-def test_two_digits_are_several(gateway: httpx.Client) -> None:
-    """Two digits next to each other give the verdict several, even if the model is sure."""
-    two = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240)])
-    assert recognise(gateway, two).json()["verdict"]["state"] == "several"
+TWO = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240), (260, 240)])
+
+
+def test_a_number_is_read_digit_by_digit(gateway: httpx.Client, standin: StandIn) -> None:
+    """Digits next to each other are one request, and the answer has the number, and each digit with its box."""
+    standin.answer = lambda image: np.roll(SURE_OF_3, 1 if np.ptp(np.nonzero(image)[1]) > 6 else 0).astype(np.float32)
+    answer = recognise(gateway, TWO).raise_for_status().json()
+    assert (answer["number"], answer["class"], answer["verdict"]["state"]) == ("34", None, "sure")
+    assert [base64.b64decode(digit["picture"]) for digit in answer["digits"]] == [i.tobytes() for i in standin.images]
+    boxes = [side * 280 for digit in answer["digits"] for side in digit["box"]]
+    assert boxes == pytest.approx([73, 40, 87, 240, 193, 40, 260, 247], abs=8)
+
+
+def test_a_number_with_an_unsure_digit_is_unsure(gateway: httpx.Client, standin: StandIn) -> None:
+    """If one digit is unsure, the number is, and the verdict names which."""
+    flat = [0.4, 0.35] + [0.03125] * 8
+    standin.answer = lambda image: np.array(flat if np.ptp(np.nonzero(image)[1]) > 6 else SURE_OF_3, np.float32)
+    answer = recognise(gateway, TWO).json()
+    assert answer["verdict"] == {"state": "unsure", "text": "Not sure: perhaps 30, where digit 2 is unclear."}
+    assert [digit["verdict"] for digit in answer["digits"]] == ["sure", "unsure"]
 
 
 def test_a_picture_that_may_show_another_digit_is_unsure(gateway: httpx.Client) -> None:
@@ -133,7 +149,7 @@ def test_a_drawing_is_not_kept_while_the_endpoint_is_waited_for(
         drawings.append(weakref.ref(reading.ink))
         return reading
 
-    monkeypatch.setattr("web_app.gateway.read_ink", remembered)
+    monkeypatch.setattr("digits.data.number.read_ink", remembered)
     kept: list[bool] = []
     standin.answer = lambda _: (kept.append(drawings[0]() is not None), np.array(SURE_OF_3, np.float32))[1]
     assert recognise(gateway).status_code == 200
@@ -156,6 +172,19 @@ def test_a_correction_is_stored_once(gateway: httpx.Client, store: FileStore, st
     assert (record["release"], record["answer"]) == ("v1", 3)
 
 
+def test_a_correction_may_name_a_whole_number(gateway: httpx.Client, store: FileStore, standin: StandIn) -> None:
+    """A number with as many digits as were read stores each digit, and each counts for the limit per minute."""
+    recognise(gateway, TWO)
+    assert correct(gateway, "1", TWO).status_code == 400
+    assert store.keys() == []
+    answer = gateway.post("/api/feedback", params={"label": "07", "answer": "33"}, content=TWO, headers=PNG)
+    assert answer.raise_for_status().json()["label"] == "07"
+    collected = corrections.collect(store, limit=10)
+    images = {image.tobytes(): label for image, label in zip(collected.images, collected.labels, strict=True)}
+    assert [images[image.tobytes()] for image in standin.images] == [0, 7]
+    assert correct(gateway, "07", TWO).status_code == 429
+
+
 def test_a_store_that_hangs_does_not_block_recognition(
     standin: StandIn, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +193,7 @@ def test_a_store_that_hangs_does_not_block_recognition(
     responds, many, prepared = threading.Event(), 41, threading.Semaphore(0)
     put = store.put
     monkeypatch.setattr(store, "put", lambda key, content: responds.wait(60) and put(key, content))
-    monkeypatch.setattr("web_app.gateway.to_mnist", lambda ink: (prepared.release(), to_mnist(ink))[1])
+    monkeypatch.setattr("digits.data.number.to_mnist", lambda ink: (prepared.release(), to_mnist(ink))[1])
     with asgi_server(standin.app) as url:
         config = GatewayConfig((Endpoint("here", url),), store, feedback_per_minute=many)
         with (
@@ -199,7 +228,7 @@ def test_a_correction_times_out(gateway: httpx.Client, store: FileStore, monkeyp
 
 @pytest.mark.parametrize("params", [{}, {"label": "x"}, {"label": "10"}, {"label": "²"}, {"label": 1, "answer": "-1"}])
 def test_other_labels_than_digits_are_rejected(gateway: httpx.Client, store: FileStore, params: dict[str, str]) -> None:
-    """A label that is not one digit gets 400, and nothing is stored."""
+    """A label that is not the digit of a drawing with one digit gets 400, and nothing is stored."""
     assert gateway.post("/api/feedback", params=params, content=ONE, headers=PNG).status_code == 400
     assert store.keys() == []
 

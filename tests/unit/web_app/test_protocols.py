@@ -27,7 +27,7 @@ def test_the_example_of_a_protocol_is_correct() -> None:
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
 def test_a_models_name_is_one_part_of_a_path(protocol: protocols.InferenceProtocol) -> None:
     """A model's name cannot change the rest of the address."""
-    name, image = "../x?y#z%41 é", np.zeros((28, 28), np.uint8)
+    name, image = "../x?y#z%41 é", np.zeros((1, 28, 28), np.uint8)
     for path in (protocol.metadata_path(name), protocol.ready_path(name), protocol.encode_request(name, image).path):
         part = path.split("/")[3].removesuffix(":predict")
         assert unquote(part) == name

@@ -48,7 +48,7 @@ def test_a_picture_is_recognised(
 def test_a_picture_without_a_single_digit_is_reported(
     digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path
 ) -> None:
-    """A blank picture is empty and several digits are unsure, as on the page, whatever the model answers."""
+    """A blank picture is empty, digits side by side are a number, and one above the other is unsure."""
     test = Dataset.load(finished.folder / "test.npz")
     Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
     Image.fromarray(enlarge(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
@@ -58,10 +58,14 @@ def test_a_picture_without_a_single_digit_is_reported(
     Image.fromarray(235 - above // 2).save(tmp_path / "above.png")
     result = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png")
     assert result.out.startswith("blank.png is empty\n")
-    assert "two.png: not sure: this looks like more than one digit   (" in result.out
     answer = digits("predict", "--endpoint", predictor.url, "blank.png", "two.png", "above.png", "--json").json
-    assert [row["verdict"] for row in answer["predictions"]] == ["empty", "several", "unsure"]
-    assert answer["predictions"][0]["class"] is None
+    empty, two, unsure = answer["predictions"]
+    assert (empty["verdict"], empty["class"], empty["digits"]) == ("empty", None, [])
+    number = two["number"]
+    assert f"two.png is {number}\n" in result.out or f"two.png: not sure: perhaps {number}" in result.out
+    assert (number[0], two["class"], len(number), len(two["digits"])) == (str(test.labels[0]), None, 2, 2)
+    assert two["digits"][0]["box"][2] <= two["digits"][1]["box"][0]
+    assert unsure["verdict"] == "unsure"
 
 
 def test_a_champion_without_an_endpoint_can_be_served(digits: Digits, finished: Finished, tmp_path: Path) -> None:

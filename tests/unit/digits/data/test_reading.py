@@ -186,8 +186,8 @@ def test_two_digits_are_doubtful() -> None:
 
 
 def test_dark_and_light_ink_are_doubtful() -> None:
-    """If a picture shows a digit in dark and one in light ink, neither is sure."""
-    dark, light = (draw(lines, side=SIDE, pen=9, at=(x, 0.3), size=0.4) for lines, x in ((TWO, 0.05), (SEVEN, 0.55)))
+    """If a picture shows a digit in dark and another in light ink below it, neither is sure."""
+    dark, light = (draw(lines, side=SIDE, pen=9, at=(0.3, y), size=0.4) for lines, y in ((TWO, 0.05), (SEVEN, 0.55)))
     assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
 
 

@@ -1,0 +1,135 @@
+"""The digits of a number: the connected parts of a picture's ink that stand side by side."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from digits.data.pictures import FORMATS, MAX_PIXELS, read_ink
+from digits.data.preprocessing import Ink, crop, to_mnist
+
+MAX_DIGITS = 16  # of a number
+INK_SIDE = 160  # pixels
+HEIGHT = 0.55  # least height of a digit, of the highest part's
+_OVERLAP = 0.5  # two high parts belong to one digit if they share more columns, of the narrower one's
+_APART = 0.5  # greatest distance of two parts of one digit that share columns, of the highest part's height
+_NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
+_SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
+_WIDE = 1.4  # width of a digit, of its height, above which it may be two that touch
+_PARTS = 80  # greatest number of parts; the largest
+
+
+class Digit(NamedTuple):
+    """One digit of a picture.
+
+    Attributes:
+        image: what the model receives, uint8 (28, 28).
+        ink: the digit, uint8, at most INK_SIDE on a side; for people.
+        box: its left, top, right and bottom, in 0..1 of the picture.
+        doubtful: whether the ink may not be the digit's, or not only.
+    """
+
+    image: Ink
+    ink: Ink
+    box: tuple[float, float, float, float] = (0, 0, 1, 1)
+    doubtful: bool = False
+
+
+class _Part(NamedTuple):
+    numbers: frozenset[int]
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    def join(self, other: _Part) -> _Part:
+        low = min(self.x0, other.x0), min(self.y0, other.y0)
+        return _Part(self.numbers | other.numbers, *low, max(self.x1, other.x1), max(self.y1, other.y1))
+
+    def shared(self, other: _Part) -> float:
+        """Return how many columns both have, of the narrower one's; negative for a gap."""
+        return (min(self.x1, other.x1) - max(self.x0, other.x0)) / min(self.x1 - self.x0, other.x1 - other.x0)
+
+    def distance(self, other: _Part) -> float:
+        columns = max(0, max(self.x0, other.x0) - min(self.x1, other.x1))
+        rows = max(0, max(self.y0, other.y0) - min(self.y1, other.y1))
+        return float(np.hypot(columns, rows))
+
+
+def read_number(
+    picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
+) -> list[Digit]:
+    """Return the digits of the number that a picture shows, from left to right; none if it shows none.
+
+    Raises:
+        DataError: the picture cannot be read, or has too many pixels.
+    """
+    ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels)
+    return split(ink, doubtful=doubtful)
+
+
+def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
+    """Return the digits in a picture's ink, uint8 (height, width), from left to right; none without ink.
+
+    Two digits are apart if no ink connects them and they share few columns. A single digit keeps all ink. Digits that
+    touch stay one, which is doubtful if it is wide. All digits are doubtful if the whole ink is.
+    """
+    strongest = int(ink.max(initial=0))
+    if not strongest:
+        return []
+    mask = np.where(ink >= max(1, strongest // 4), np.uint8(255), np.uint8(0))
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    order = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:_PARTS]
+    parts = [_Part(frozenset([int(n)]), x, y, x + w, y + h) for n in order for x, y, w, h in [stats[n, :4].tolist()]]
+    tallest = max(part.height for part in parts)
+    groups: list[_Part] = []
+    for part in parts:  # the largest first
+        over = [g for g in groups if g.shared(part) > _OVERLAP and g.distance(part) <= _APART * tallest]
+        if over:
+            best = max(over, key=lambda g: g.shared(part))
+            groups[groups.index(best)] = best.join(part)
+        else:
+            groups.append(part)
+    high = max(group.height for group in groups)
+    for one, other in itertools.combinations([g for g in groups if g.height < HEIGHT * high], 2):
+        # Two pieces of a slanted stroke that a rule cut.
+        if one in groups and other in groups and one.distance(other) <= _NEAR * high:
+            both = one.join(other)
+            if HEIGHT * high <= both.height <= high:
+                groups = [g for g in groups if g not in (one, other)] + [both]
+    digits = sorted((g for g in groups if g.height >= HEIGHT * high), key=lambda g: g.x0)
+    if not 1 < len(digits) <= MAX_DIGITS:
+        x, y, width, height = cv2.boundingRect(mask)
+        whole = _Part(frozenset(), x, y, x + width, y + height)
+        return [_digit(whole, ink, ink.shape, doubtful or len(digits) > 1)]
+    for part in groups:
+        if part.height < HEIGHT * high and max(part.x1 - part.x0, part.height) >= _SPOT * high:
+            near = min(range(len(digits)), key=lambda i: digits[i].distance(part))
+            if digits[near].distance(part) <= _NEAR * high:
+                digits[near] = digits[near].join(part)
+    result = []
+    for digit in digits:
+        area = slice(max(0, digit.y0 - 1), digit.y1 + 1), slice(max(0, digit.x0 - 1), digit.x1 + 1)
+        own = np.isin(numbers[area], list(digit.numbers))
+        others = (mask[area] > 0) & ~own
+        edge = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        wide = digit.x1 - digit.x0 > _WIDE * digit.height
+        result.append(_digit(digit, np.where(edge & ~others, ink[area], np.uint8(0)), ink.shape, doubtful or wide))
+    return result
+
+
+def _digit(part: _Part, own: Ink, shape: tuple[int, ...], doubtful: bool) -> Digit:
+    height, width = shape
+    box = (part.x0 / width, part.y0 / height, part.x1 / width, part.y1 / height)
+    small = Image.fromarray(crop(own))
+    small.thumbnail((INK_SIDE, INK_SIDE))
+    return Digit(to_mnist(own), np.array(small), box, doubtful)

@@ -1,0 +1,91 @@
+"""The digits of a number."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.data.number import MAX_DIGITS, read_number, split
+from digits.data.preprocessing import Ink, to_mnist
+from tests.helpers.drawings import ONE, SEVEN, Line, draw, png, similarity
+
+FIVE: list[Line] = [
+    [(0.3, 0.2), (0.28, 0.45), (0.6, 0.42), (0.75, 0.65), (0.55, 0.88), (0.25, 0.85)],
+    [(0.35, 0.08), (0.7, 0.06)],
+]
+FOUR: list[Line] = [[(0.3, 0.1), (0.2, 0.6), (0.8, 0.6)], [(0.62, 0.2), (0.62, 0.5)], [(0.6, 0.7), (0.58, 0.95)]]
+
+
+def number(*digits: list[Line], slant: float = 0.0) -> Ink:
+    """Return the ink of digits side by side, 160 pixels high."""
+    ink = np.zeros((240, 60 + 120 * len(digits)), np.uint8)
+    for place, lines in enumerate(digits):
+        leaning = [[(x + slant * (0.5 - y), y) for x, y in line] for line in lines]
+        drawn = draw(leaning, side=160, pen=9)
+        area = ink[40:200, 20 + 110 * place : 180 + 110 * place]
+        np.maximum(area, drawn[:, : area.shape[1]], out=area)
+    return ink
+
+
+@pytest.mark.parametrize("digits", [[SEVEN, ONE], [ONE, FIVE, SEVEN], [FIVE, FIVE, ONE, SEVEN]])
+@pytest.mark.parametrize("slant", [0.0, 0.2])
+def test_digits_side_by_side_are_separated(digits: list[list[Line]], slant: float) -> None:
+    """Each digit of a number gives nearly the same image as alone, also with separate strokes or a slant."""
+    found = split(number(*digits, slant=slant))
+    assert len(found) == len(digits)
+    for digit, lines in zip(found, digits, strict=True):
+        assert similarity(digit.image, split(number(lines, slant=slant))[0].image) > 0.95
+        assert not digit.doubtful
+    assert all(one.box[0] < other.box[0] for one, other in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize("lines", [SEVEN, ONE, FIVE, FOUR, [*SEVEN, [(0.9, 0.8), (0.9, 0.9)]]])
+def test_a_single_digit_keeps_all_ink(lines: list[Line]) -> None:
+    """A digit in separate strokes, or with a dot beside it, is one, and gives the image of the whole drawing."""
+    ink = draw(lines)
+    (digit,) = split(ink)
+    assert np.array_equal(digit.image, to_mnist(ink))
+
+
+def test_no_ink_is_no_digit() -> None:
+    """An empty drawing has no digits."""
+    assert split(np.zeros((9, 9), np.uint8)) == []
+
+
+def test_a_point_is_no_digit() -> None:
+    """A point between two digits, as in an amount, belongs to neither."""
+    ink = number(SEVEN, ONE)
+    ink[185:200, 155:165] = 255
+    found = split(ink)
+    assert len(found) == 2
+    assert found[0].box[2] < 155 / ink.shape[1]
+
+
+def test_wide_ink_in_a_number_is_doubtful() -> None:
+    """Two digits of a number that touch are one part, which is doubtful."""
+    ink = number(ONE, SEVEN, SEVEN)
+    ink[100:108, 210:330] = 255
+    found = split(ink)
+    assert [digit.doubtful for digit in found] == [False, True]
+
+
+def test_more_than_the_most_digits_are_doubtful() -> None:
+    """A picture with very many parts side by side is not read as a number."""
+    ink = np.zeros((40, 20 * (MAX_DIGITS + 1)), np.uint8)
+    ink[5:35, ::20] = 255
+    assert [digit.doubtful for digit in split(ink)] == [True]
+
+
+def test_a_number_on_a_photo_is_read() -> None:
+    """A number on ruled paper gives one image for each digit."""
+    ink = number(SEVEN, ONE, FIVE)
+    sheet = np.full((400, 640), 230, np.uint8)
+    sheet[80:320, 100 : 100 + ink.shape[1]] = 230 - (ink * 0.7).astype(np.uint8)
+    sheet[30::85] = sheet[31::85] = 120
+    noise = np.random.default_rng(0).normal(0, 3, sheet.shape)
+    found = read_number(png(Image.fromarray(np.clip(sheet + noise, 0, 255).astype(np.uint8))))
+    for digit, alone in zip(found, split(ink), strict=True):
+        assert similarity(digit.image, alone.image) > 0.85
