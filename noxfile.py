@@ -26,6 +26,8 @@ PACKAGES = ("digits", "pipeline", "backends", "web_app")
 PROGRAMS = Path(__file__).resolve().parent / ".nox" / "environment" / "bin"
 # Compile when installing, as pip does. Otherwise the first test that imports a package compiles it.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+# Some containers set it. Then each of the programs that the tests start would compile our modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 shared = functools.partial(nox.session, venv_backend="none", requires=["environment"])
 
