@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from digits.settings import Settings
@@ -80,11 +82,23 @@ def short_epochs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One run of the steps on scikit-learn's digits, one epoch, as plain function calls."""
+    """One run of the steps on scikit-learn's digits, one epoch. The workers of `pytest -n` share it."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    made = common / "finished.pickle"
+    with FileLock(common / "finished.lock", timeout=250):
+        if not made.exists():
+            made.write_bytes(pickle.dumps(_finish(common / "finished")))
+    found: Finished = pickle.loads(made.read_bytes())
+    return found
+
+
+def _finish(folder: Path) -> Finished:
+    """Call the steps as plain functions, with their results in `folder`."""
     from digits import steps
     from digits.results import Lineage
 
-    folder = tmp_path_factory.mktemp("finished")
+    folder.mkdir()
     settings = Settings(home=folder / "home")
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's and MLflow's, of each other
