@@ -27,6 +27,7 @@ _RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _PARTS = 80  # greatest number of parts that are examined; the largest
+_AREAS = 3  # greatest sum of their rectangles, of the picture's area: nested rings would each cost the whole picture
 
 
 class Reading(NamedTuple):
@@ -153,6 +154,7 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     """Return the digit among the connected parts of a mask, with the parts that belong to it."""
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     order = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:_PARTS]
+    order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
     parts = [examine(int(n), stats[n], numbers, light) for n in order]
     likely = [p for p in parts if p.score > 0]
     digits = [p for p in likely if not p.surrounds(likely)]
