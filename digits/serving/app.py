@@ -25,7 +25,7 @@ MAX_BODY = 16 * 1024 * 1024  # bytes per request
 MAX_WAITING = 256  # requests that are being read or answered
 # Bytes of all bodies that are being read or answered. A container has a few hundred MiB, and a few large concurrent
 # requests must not exhaust them.
-MAX_HELD = 48 * 1024 * 1024
+MAX_HELD = 32 * 1024 * 1024
 # Bytes per request. Larger ones are answered in a thread, so that health probes are answered meanwhile.
 SMALL_BODY = 32 * 1024
 # Larger ones have one thread of their own, because decoding takes up to 150 MB. More threads would hardly be faster:
@@ -117,10 +117,13 @@ class PredictApp:
         if model is None:
             raise self._not_ready()
         self._check_version(model, version)
+        error = ""
         try:
             count, fields, content = PROTOCOLS[protocol].answer(model, self._name, headers, body)
         except BadRequest as exc:
-            raise RejectedRequest(400, str(exc)) from None
+            error = str(exc)
+        if error:  # not in the `except` block, because BadRequest keeps what was decoded until the response is sent
+            raise RejectedRequest(400, error)
         IMAGES.inc(count)
         return Response(200, fields, content)
 

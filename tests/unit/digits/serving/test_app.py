@@ -10,6 +10,9 @@ import urllib.request
 import numpy as np
 import pytest
 
+from digits.serving.app import PredictApp
+from digits.serving.listener import RejectedRequest
+from digits.serving.slot import LoadedModel, ModelSlot
 from digits.settings import Settings
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Finished, Predictor, StartPredictor, get_json
@@ -41,6 +44,15 @@ def test_the_metrics_count_requests(predictor: Predictor, expected: tuple[np.nda
     post(f"{predictor.url}/v1/models/digits:predict", v1_body(expected[0]))
     post(f"{predictor.url}/v2/models/digits/infer", b"{}")
     assert (count("v1", 200), count("v2", 400)) == (before[0] + 1, before[1] + 1)
+
+
+def test_a_rejected_request_does_not_keep_what_it_was_decoded_to() -> None:
+    """The error of a malformed request has no reference to the decoder's variables, which may take 150 MB."""
+    slot = ModelSlot()
+    slot.swap(LoadedModel({"version": "1"}, lambda pixels: pixels))
+    with pytest.raises(RejectedRequest) as caught:
+        PredictApp(slot, "digits", {}).predict("v2", {}, b'{"inputs": []}')
+    assert (caught.value.status, caught.value.__context__) == (400, None)
 
 
 def test_a_large_body_gets_413(predictor: Predictor) -> None:
