@@ -129,9 +129,10 @@ class Request:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def discard(self) -> None:
-        """Read the rest of the body within limits, unless the client waits for permission to send it."""
+        """Read the rest of the body if it is not too large and the client does not wait for permission to send it."""
         headers, protocol, remaining = self.headers, self._protocol, MAX_DISCARDED
-        if "expect" in headers or ("content-length" not in headers and "transfer-encoding" not in headers):
+        length = MAX_DISCARDED if "transfer-encoding" in headers else int(headers.get("content-length", 0))
+        if "expect" in headers or not 0 < length <= MAX_DISCARDED:
             return
         with contextlib.suppress(RSGIProtocolError):  # raised if reading has begun
             aiter(protocol)

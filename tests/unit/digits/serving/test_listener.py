@@ -400,8 +400,11 @@ def test_requests_in_flight_are_answered_when_the_server_stops(served: Listener)
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n", 413),
     ],
 )
-def test_a_rejected_upload_gets_its_response(beginning: bytes, status: int, connect: Connect) -> None:
+def test_a_rejected_upload_gets_its_response(
+    beginning: bytes, status: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that sends its whole body before it reads gets the response to a request that is rejected early."""
+    monkeypatch.setattr(listener, "DISCARD_SECONDS", 10)
     client, size = connect(), 8 * MAX_BODY
     client.sendall(beginning % size)
     for _ in range(size // 65536):
