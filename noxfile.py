@@ -97,6 +97,14 @@ def hostile(session: nox.Session) -> None:
     pytest(session, "tests/hostile", *session.posargs)
 
 
+@nox.session(default=False, requires=["environment"])
+def clients(session: nox.Session) -> None:
+    """Ask a predictor by other people's clients: curl, Java, Go, Node, HAProxy, tritonclient, KServe's SDK."""
+    session.install("--require-hashes", "-r", "requirements/clients.txt")
+    session.env["DIGITS_CLIENTS_PYTHON"] = str(Path(session.bin, "python"))
+    pytest(session, "tests/clients", *session.posargs)
+
+
 @shared(default=False)
 def integration(session: nox.Session) -> None:
     """Run the tests that need a Docker engine."""
