@@ -120,7 +120,8 @@ class _Gateway:
         method, handler = self.routes.get(path) or ("GET", self.files[path])
         allowed = {"GET": ["GET", "HEAD"]}.get(method, [method])
         if request.scope.method not in allowed:
-            raise RejectedRequest(405, f"expected {method}, got {request.scope.method}", ("allow", ", ".join(allowed)))
+            message = f"expected {method}, got {request.scope.method[:20]}"
+            raise RejectedRequest(405, message, ("allow", ", ".join(allowed)))
         try:
             return await handler(request, dict(parse_qsl(request.scope.query_string)))
         except EndpointStateError as exc:
@@ -216,7 +217,7 @@ class _Gateway:
 
         The content type must be image/png, which pages of other sites cannot send without a CORS preflight.
         """
-        if request.scope.headers.get("content-type") != "image/png":
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "image/png":
             raise RejectedRequest(415, "expected a drawing as image/png")
         png = await request.body(self.config.max_body)
         return await anyio.to_thread.run_sync(_decode, png, limiter=self.decoding)

@@ -124,13 +124,11 @@ def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
     count = parse_count(shape)
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if (size is None) != ("data" in tensor) or (size is None and raw):
+        raise BadRequest("expected an input with either data, or parameters.binary_data_size and bytes after the JSON")
     if size is not None:
-        pixels = from_raw(raw, datatype, count, size)
-    else:
-        if "data" not in tensor:
-            raise BadRequest("the input has neither data nor parameters.binary_data_size")
-        pixels = from_list(tensor["data"], datatype, count)
-    return pixels, request
+        return from_raw(raw, datatype, count, size), request
+    return from_list(tensor["data"], datatype, count), request
 
 
 def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:

@@ -84,9 +84,12 @@ class Request:
             raise RejectedRequest(503, "too many requests are waiting")
         listener.waiting += 1
         self.waiting = 1
-        if "content-encoding" in headers and headers["content-encoding"].lower() != "identity":
+        if "content-encoding" in headers and headers["content-encoding"].lower() not in {"", "identity"}:
             raise RejectedRequest(415, "expected a body that is not compressed")
-        length = None if "transfer-encoding" in headers else int(headers.get("content-length", 0))
+        chunked = "transfer-encoding" in headers
+        if chunked and [coding.lower() for coding in headers.get_all("transfer-encoding")] != ["chunked"]:
+            raise RejectedRequest(400, "expected no transfer coding but chunked")
+        length = None if chunked else int(headers.get("content-length", 0))
         if length is not None and length > max_bytes:
             raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
         task = cast(asyncio.Task[Any], asyncio.current_task())

@@ -104,6 +104,7 @@ def test_endpoints_are_listed_by_name(gateway: httpx.Client) -> None:
     [
         (b"no picture", "image/png", 400),
         (ONE[:200], "image/png", 400),
+        (b"no picture", "Image/PNG; name=a", 400),
         (ONE, "text/plain", 415),
         (b"", "image/png", 400),
     ],

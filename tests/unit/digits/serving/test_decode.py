@@ -399,6 +399,14 @@ def test_v2_values_out_of_range_are_rejected(datatype: str, value: Any) -> None:
         decode.v2(json.dumps({"inputs": [tensor]}).encode(), None)
 
 
+@pytest.mark.parametrize("tensor", [{"data": [0] * 784, "parameters": {"binary_data_size": 784}}, {"data": [0] * 784}])
+def test_v2_data_has_one_form(tensor: dict[str, Any]) -> None:
+    """A request with numbers and bytes for the same image, or with bytes that no input states, is a BadRequest."""
+    head = v2_body("UINT8", [1, 784], **tensor)
+    with pytest.raises(BadRequest, match="either data"):
+        decode.v2(head + bytes(784), str(len(head)))
+
+
 @pytest.mark.parametrize("nan", [np.nan, np.inf, -np.inf, 1.5])
 def test_raw_floats_out_of_range_are_rejected(nan: float) -> None:
     """A raw tensor with NaN, infinity or a value over 1 is a BadRequest."""
