@@ -17,7 +17,7 @@ from digits.settings import Settings
 
 # Files and folders of DIGITS_HOME.
 LOCKS = ("runs.lock", "endpoint.lock", "docker.lock", "cluster.lock")
-CREATED = ("runs", "cache", "pipeline", "logs", "endpoint.json", *LOCKS)
+CREATED = ("runs", "cache", "pipeline", "logs", "seen", "endpoint.json", *LOCKS)
 CONTAINER_FILES = ("minio.json",)  # MinIO's credentials; without them its objects are lost
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 
