@@ -69,16 +69,18 @@ class EndpointClient:
             status, body = await self._send("POST", request.path, request.body, request.headers)
             if status != 200:
                 raise await self._state_error(status)
-        probabilities, release = self._parse(
-            lambda content: protocol.parse_prediction(content, len(images)),
-            body,
-            "expected ten probabilities from 0 to 1 as its output 'probabilities'",
-        )
-        if release and release != metadata["release"]:  # the cached metadata is of an earlier release
-            self._metadata_expires = 0.0
-            if self.trusted_keys:
-                raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} changed its release; try again")
-            metadata = dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
+            probabilities, release = self._parse(
+                lambda content: protocol.parse_prediction(content, len(images)),
+                body,
+                "expected ten probabilities from 0 to 1 as its output 'probabilities'",
+            )
+            if release and release != metadata["release"]:  # the cached metadata is of an earlier release
+                self._metadata_expires = 0.0
+                if not self.trusted_keys:
+                    return probabilities, dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
+                metadata = await self._cached_metadata()  # with a check of the release's signature
+                if metadata["release"] != release:
+                    raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} is changing its release")
         return probabilities, metadata
 
     async def model(self) -> dict[str, Any]:
