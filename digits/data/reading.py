@@ -26,6 +26,8 @@ _NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the fi
 _RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
+_SMALL = 70  # height in pixels of a number in small digits
+_SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 _PARTS = 80  # greatest number of parts that are examined; the largest
 _AREAS = 3  # greatest sum of their rectangles, of the picture's area: nested rings would each cost the whole picture
 
@@ -59,7 +61,8 @@ def read(level: NDArray[np.uint8]) -> Reading:
     """Return the ink of the digit in a picture, uint8 (height, width), dark on light or light on dark.
 
     A drawing without anything else, and any picture of MNIST's size, gives its difference to the border unchanged.
-    Otherwise the ink has at most SIDE pixels on a side. A picture without a digit gives no ink.
+    Otherwise the ink has at most SIDE * SIDE pixels, or as many as the picture if it shows a number in small digits. A
+    picture without a digit gives no ink.
     """
     plain = difference_to_border(level)
     if max(level.shape) <= 2 * FIELD * _pixel(level):
@@ -67,20 +70,44 @@ def read(level: NDArray[np.uint8]) -> Reading:
     if drawn := _find_drawn(plain):
         return Reading(plain, drawn.doubtful)
     scale = min(1.0, SIDE / float(np.sqrt(level.size)))
+    found, negative = _search(level, scale, (False, True))
+    x, y, width, height = cv2.boundingRect(found.ink)
+    if scale > 0.8 or width <= 1.5 * height or height > _SMALL:
+        return found
+    # A number in small digits is read again, in more detail.
+    top, left = max(0, round((y - height) / scale)), max(0, round((x - 3 * height) / scale))
+    bottom, right = round((y + 2 * height) / scale), round((x + width + 3 * height) / scale)
+    near = level[top:bottom, left:right]
+    detail = min(1.0, SIDE / float(np.sqrt(near.size)))
+    if detail < 1.25 * scale:
+        return found
+    again, _ = _search(near, detail, (negative,))
+    ink = np.zeros((round(level.shape[0] * detail), round(level.shape[1] * detail)), np.uint8)
+    area = ink[round(top * detail) :, round(left * detail) :][: again.ink.shape[0], : again.ink.shape[1]]
+    area[:] = again.ink[: area.shape[0], : area.shape[1]]
+    return Reading(ink, again.doubtful) if ink.any() else found
+
+
+def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]) -> tuple[Reading, bool]:
+    """Return the ink of the digit in a picture that is reduced by `scale` before, and whether it is lighter than paper.
+
+    `polarities` are the ones that are tried: False for dark ink, True for light ink.
+    """
     height, width = (max(1, round(side * scale)) for side in level.shape)
     small = without_bars(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA))
-    dark, light = (max(_candidates(small, n), key=lambda c: c.score, default=None) for n in (False, True))
+    found = {n: max(_candidates(small, n), key=lambda c: c.score, default=None) for n in polarities}
+    dark, light = found.get(False), found.get(True)
     # Most ink is dark, and a shadow's edge beside a stroke encloses a light part that looks like one.
     scores = [dark.score if dark else 0.0, _NEGATIVE * light.score if light else 0.0]
     best = light if scores[1] > scores[0] else dark
     if best is None:
-        return Reading(np.zeros_like(level))
+        return Reading(np.zeros_like(small)), False
     mask, underlined = without_underline(best.mask)
     doubtful = best.doubtful or underlined or min(scores) > _CLOSE * max(scores)
     peak = float(np.percentile(best.strength[mask > 0], 75))
     soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3), 0).astype(np.float32) / 255
     ink = np.clip((best.strength / peak - 0.2) / 0.7, 0, 1) * soft
-    return Reading((ink * 255).round().astype(np.uint8), doubtful)
+    return Reading((ink * 255).round().astype(np.uint8), doubtful), best is light
 
 
 def _pixel(level: NDArray[np.uint8]) -> int:
@@ -161,7 +188,8 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     digits.sort(key=lambda p: -p.score)
     if not digits:
         return None
-    row = _row(digits, mask)
+    # A number outweighs a single part that looks somewhat more like a digit.
+    seed, row = max(((p, _row(p, digits, mask)) for p in digits[:_SEEDS]), key=lambda pair: _weight(*pair))
     members, areas = list(row), list[tuple[int, int, int, int]]()
     waiting = [p for p in parts if p not in members and not p.solid]
     members += _between(row, waiting, mask)
@@ -169,20 +197,24 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     for digit in list(members):
         near, area = _nearby(digit, waiting, mask)
         members, waiting, areas = members + near, [p for p in waiting if p not in near], [*areas, area]
-    seed = digits[0]
     rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
     others = [p for p in parts if p not in members and p not in rivals]
     missed = len(row) > 1 and any(p.stands_by(row) and (p.score > 0 or p.solid) for p in others)
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.isin(numbers, [p.number for p in members + rivals])
     return _Candidate(
-        seed.score, light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals) or missed, alone
+        _weight(seed, row), light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals) or missed, alone
     )
 
 
-def _row(digits: list[Part], mask: Mask) -> list[Part]:
-    """Return the most likely digit, and those that stand in a row with it, as in a number."""
-    row, waiting = digits[:1], [p for p in digits[1:] if p.inside(mask) and p.score >= _NEIGHBOUR * digits[0].score]
+def _weight(seed: Part, row: list[Part]) -> float:
+    return float(seed.score * np.sqrt(len(row)))
+
+
+def _row(seed: Part, digits: list[Part], mask: Mask) -> list[Part]:
+    """Return a digit, and those that stand in a row with it, as in a number."""
+    row = [seed]
+    waiting = [p for p in digits if p is not seed and p.inside(mask) and p.score >= _NEIGHBOUR * seed.score]
     while near := [p for p in waiting if any(p.follows(digit) for digit in row)]:
         row += near
         waiting = [p for p in waiting if p not in near]
@@ -192,16 +224,10 @@ def _row(digits: list[Part], mask: Mask) -> list[Part]:
 def _between(row: list[Part], parts: list[Part], mask: Mask) -> list[Part]:
     """Return the pieces of further digits in a row, which rules have cut."""
     top, bottom = min(p.y for p in row), max(p.y + p.height for p in row)
-    height, found = max(p.height for p in row), list[Part]()
+    height = max(p.height for p in row)
     level = [p for p in parts if p.inside(mask) and p.size > 0.2 * height]
     level = [p for p in level if p.y > top - 0.1 * height and p.y + p.height < bottom + 0.1 * height]
-    while len(row) > 1:
-        near = [p for p in level if any(p.gap(digit) < 0.8 * height for digit in [*row, *found])]
-        if not near:
-            break
-        found += near
-        level = [p for p in level if p not in near]
-    return found
+    return [p for p in level if len(row) > 1 and any(p.gap(digit) < 0.8 * height for digit in row)]
 
 
 def _nearby(digit: Part, parts: list[Part], mask: Mask) -> tuple[list[Part], tuple[int, int, int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 SURE = 0.7  # least probability of an answer with the state "sure"
+SURE_NUMBER = 0.85  # least product of the digits' probabilities of a number with the state "sure"
 SECOND = 0.15  # least probability of a second digit in the text
 
 
@@ -32,7 +33,10 @@ def judge(probabilities: ArrayLike, doubtful: Sequence[bool]) -> Verdict:
     if not doubtful:
         return Verdict("empty", "Nothing is drawn yet.")
     shares = np.asarray(probabilities, np.float64)
+    highest = shares.max(axis=1)
     unclear = [n for n, each in enumerate(doubtful) if not is_sure(shares[n], each)]
+    if len(doubtful) > 1 and not unclear and highest.prod() < SURE_NUMBER:
+        unclear = [int(highest.argmin())]
     if len(doubtful) > 1:
         number = "".join(map(str, shares.argmax(axis=1)))
         if not unclear:

@@ -58,7 +58,7 @@ TWO = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240), (260, 240)])
 
 def test_a_number_is_read_digit_by_digit(gateway: httpx.Client, standin: StandIn) -> None:
     """Digits next to each other are one request, and the answer has the number, and each digit with its box."""
-    standin.answer = lambda image: np.roll(SURE_OF_3, 1 if np.ptp(np.nonzero(image)[1]) > 6 else 0).astype(np.float32)
+    standin.answer = lambda image: np.roll(SURE_OF_3, 1 if np.ptp(np.nonzero(image)[1]) > 4 else 0).astype(np.float32)
     answer = recognise(gateway, TWO).raise_for_status().json()
     assert (answer["number"], answer["class"], answer["verdict"]["state"]) == ("34", None, "sure")
     assert [base64.b64decode(digit["picture"]) for digit in answer["digits"]] == [i.tobytes() for i in standin.images]
@@ -69,7 +69,7 @@ def test_a_number_is_read_digit_by_digit(gateway: httpx.Client, standin: StandIn
 def test_a_number_with_an_unsure_digit_is_unsure(gateway: httpx.Client, standin: StandIn) -> None:
     """If one digit is unsure, the number is, and the verdict names which."""
     flat = [0.4, 0.35] + [0.03125] * 8
-    standin.answer = lambda image: np.array(flat if np.ptp(np.nonzero(image)[1]) > 6 else SURE_OF_3, np.float32)
+    standin.answer = lambda image: np.array(flat if np.ptp(np.nonzero(image)[1]) > 4 else SURE_OF_3, np.float32)
     answer = recognise(gateway, TWO).json()
     assert answer["verdict"] == {"state": "unsure", "text": "Not sure: perhaps 30, where digit 2 is unclear."}
     assert [digit["verdict"] for digit in answer["digits"]] == ["sure", "unsure"]

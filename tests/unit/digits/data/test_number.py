@@ -10,6 +10,7 @@ from PIL import Image
 
 from digits.data.number import MAX_DIGITS, read_number, split
 from digits.data.preprocessing import Ink, to_mnist
+from digits.data.reading import read
 from tests.helpers.drawings import ONE, SEVEN, Line, draw, png, similarity
 
 FIVE: list[Line] = [
@@ -89,3 +90,16 @@ def test_a_number_on_a_photo_is_read() -> None:
     found = read_number(png(Image.fromarray(np.clip(sheet + noise, 0, 255).astype(np.uint8))))
     for digit, alone in zip(found, split(ink), strict=True):
         assert similarity(digit.image, alone.image) > 0.85
+
+
+def test_a_number_in_small_digits_is_read_in_detail() -> None:
+    """A number that is small in a large picture is read with as many pixels as it has."""
+    ink = number(SEVEN, ONE, FIVE, SEVEN)
+    sheet = np.full((1400, 2000), 230, np.uint8)
+    sheet[900:1140, 700 : 700 + ink.shape[1]] = 230 - (ink * 0.7).astype(np.uint8)
+    sheet[:, :40] = 20
+    noise = np.random.default_rng(0).normal(0, 3, sheet.shape)
+    found = split(read(np.clip(sheet + noise, 0, 255).astype(np.uint8)).ink)
+    for digit, alone in zip(found, split(ink), strict=True):
+        assert similarity(digit.image, alone.image) > 0.93
+    assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)

@@ -18,11 +18,12 @@ SEVEN = [0.01] * 7 + [0.93, 0, 0]
         ([[0.1] * 10], "unsure"),
         ([], "empty"),
         ([SEVEN, SEVEN], "sure"),
+        ([SEVEN, SEVEN, SEVEN], "unsure"),
         ([SEVEN, [0.1] * 10], "unsure"),
     ],
 )
 def test_the_verdict_follows_from_the_probabilities(probabilities: list[list[float]], state: str) -> None:
-    """The verdict is "sure" only if each digit has a high probability."""
+    """The verdict is "sure" only if each digit, and the number as a whole, has a high probability."""
     assert judge(probabilities, [False] * len(probabilities)).state == state
 
 
@@ -35,9 +36,10 @@ def test_a_doubtful_reading_is_never_sure() -> None:
 
 def test_the_unclear_digits_of_a_number_are_named() -> None:
     """The text of an unsure number has the number, and which digits are unclear."""
-    assert judge([SEVEN] * 3, [False] * 3).text == "This is 777."
-    assert judge([SEVEN] * 3, [False, True, False]).text == "Not sure: perhaps 777, where digit 2 is unclear."
-    assert judge([SEVEN] * 3, [True, False, True]).text == "Not sure: perhaps 777, where digits 1 and 3 are unclear."
+    likely = [0.001] * 7 + [0.99, 0.001, 0.002]
+    assert judge([likely] * 3, [False] * 3).text == "This is 777."
+    assert judge([likely] * 3, [False, True, False]).text == "Not sure: perhaps 777, where digit 2 is unclear."
+    assert judge([likely] * 3, [True, False, True]).text == "Not sure: perhaps 777, where digits 1 and 3 are unclear."
 
 
 def test_digits_have_an_article() -> None:
