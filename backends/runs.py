@@ -12,7 +12,6 @@ runs/<id>/tmp, workspace  temporary files, removed at the end of the run
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import secrets
 import shutil
@@ -28,7 +27,7 @@ from backends.base import FAILED, SUCCEEDED, Request
 from backends.locks import is_held, locked
 from digits import events
 from digits.errors import MissingError, UsageError
-from digits.files import PARTS, cannot_write, remove_abandoned, write_json
+from digits.files import PARTS, cannot_write, parse_json, remove_abandoned, write_json
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
@@ -66,7 +65,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Return the content of run.json; only {"state": DAMAGED} if it cannot be read, so that other runs work."""
         try:
-            content = json.loads((self.folder / "run.json").read_text())
+            content = parse_json((self.folder / "run.json").read_text())
             content["state"], content["parameters"], content["pid"]
         except (OSError, ValueError, KeyError, TypeError):
             return {"state": DAMAGED}

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from digits.errors import DigitsError, mask_url
+from digits.files import parse_json
 
 VARIABLE = "DIGITS_EVENTS"
 
@@ -101,7 +102,7 @@ class EventLog:
 def _parse(line: bytes) -> Event:
     """Return the event in a line; {} if there is none, for example because a full disk truncated the line."""
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         return {}
     return event if isinstance(event, dict) and {"event", "step", "time"} <= event.keys() else {}

@@ -138,6 +138,14 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def parse_json(content: bytes | str) -> Any:
+    """Return the value of JSON from a file or a server. Raises ValueError, also if it is nested too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
+
+
 def canonical_json(value: Any) -> bytes:
     """Return the JSON text of `value` for digests: sorted keys, no spaces. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from digits.errors import MASK, UsageError
+from digits.files import parse_json
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -96,14 +97,6 @@ def request_json(url: str, body: Any = None, *, token: str = "", seconds: float 
     if response.status != 200:
         raise OSError(f"{url}: HTTP {response.status}: {excerpt(response.content, token)}")
     return parse_json(response.content)
-
-
-def parse_json(content: bytes | str) -> Any:
-    """Return a server's JSON. Raises ValueError if it is not JSON, or is nested too deeply to be read."""
-    try:
-        return json.loads(content)
-    except RecursionError as exc:
-        raise ValueError("JSON that is nested too deeply") from exc
 
 
 def excerpt(content: bytes, token: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError
-from digits.files import whole_file
+from digits.files import parse_json, whole_file
 from digits.http import request
 from digits.settings import Settings
 from digits.store import get_scheme
@@ -86,8 +86,14 @@ def credentials(settings: Settings) -> tuple[str, str]:
         # If another program has created them meanwhile, those are used.
         with contextlib.suppress(FileExistsError), whole_file(path, replace=False, mode=0o600) as file:
             file.write(json.dumps(created).encode())
-    content = json.loads(path.read_text())
-    return content["access_key"], content["secret_key"]
+    try:
+        content = parse_json(path.read_text())
+        return str(content["access_key"]), str(content["secret_key"])
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise MissingError(
+            f"{path} is damaged; expected the keys of MinIO: {exc}",
+            remedy="restore it from a backup; or digits clean --all, which also removes the releases in MinIO",
+        ) from exc
 
 
 def volume(settings: Settings) -> str:

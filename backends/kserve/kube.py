@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Self
 
 from digits.errors import DigitsError, MissingError
+from digits.files import parse_json
 from digits.http import in_words
 from digits.remedies import remedy
 from digits.settings import Settings
@@ -94,9 +94,16 @@ class Kube:
 
         Raises:
             RefusedError: the server refused; the message has method, path and the server's reason.
-            MissingError: the server did not answer.
+            MissingError: the server did not answer, or not with JSON.
         """
-        return json.loads(self._call(method, path, query, body, content_type) or "null")
+        text = self._call(method, path, query, body, content_type)
+        try:
+            return parse_json(text or "null")
+        except ValueError as exc:
+            raise MissingError(
+                f"expected JSON from the cluster at {self.server} for {method} {path}, got {text[:100]!r}",
+                remedy="check whether a proxy or another service answers there",
+            ) from exc
 
     def text(self, path: str, **query: Any) -> str:
         """Return a plain text response, for example a log. Raises as `request`."""
@@ -157,6 +164,6 @@ def is_ready(item: Json) -> bool:
 def _reason(body: bytes | None) -> str:
     text = (body or b"").decode(errors="replace")
     try:
-        return str(json.loads(text)["message"])
+        return str(parse_json(text)["message"])
     except (ValueError, KeyError, TypeError):
         return text[:200]

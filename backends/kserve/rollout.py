@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from backends.kserve.kube import Kube
 from backends.kserve.revision import Revision
 from backends.kserve.service import NAME, Service, previous_revision
 from digits.errors import EndpointError
+from digits.files import parse_json
 from digits.release.releases import Manifest
 from digits.settings import Settings
 
@@ -56,7 +56,13 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
             f"InferenceService {name} in {settings.namespace} has no previous release",
             remedy="digits cluster deploy RELEASE; digits releases lists them",
         )
-    revision = Revision(**json.loads(previous))
+    try:
+        revision = Revision(**parse_json(previous))
+    except (ValueError, TypeError) as exc:
+        raise EndpointError(
+            f"InferenceService {name} in {settings.namespace} has a damaged record of its previous release: {exc}",
+            remedy="digits cluster deploy RELEASE; digits releases lists them",
+        ) from exc
     service.serve(revision, None, time.monotonic() + seconds)
     return revision.version
 

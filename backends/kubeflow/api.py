@@ -19,7 +19,7 @@ from kfp_server_api import models
 
 from backends.kubeflow.connection import Client, Unreachable, asks
 from digits.errors import DigitsError, UsageError, mask_url
-from digits.http import parse_json
+from digits.files import parse_json
 from digits.settings import Settings
 
 PAGE, MAX_PAGES = 100, 100
@@ -90,7 +90,7 @@ class Pipelines:
         path = f"{self.host}/apis/v1beta1/runs/{quote(run_id, '')}"
         with contextlib.suppress(DigitsError, ValueError, LookupError, TypeError):
             content = parse_json(self._client.request("GET", path, _preload_content=True).data)
-            return dict(json.loads(content["pipeline_runtime"]["workflow_manifest"])["status"]["nodes"])
+            return dict(parse_json(content["pipeline_runtime"]["workflow_manifest"])["status"]["nodes"])
         return {}
 
     def terminate(self, run_id: str) -> None:
@@ -112,7 +112,7 @@ class Pipelines:
         lines, which are our events. Only the archive is complete.
         """
         path = f"{self.host}/apis/v2beta1/runs/{quote(run_id, '')}/nodes/{quote(node, '')}/artifacts/main-logs:read"
-        content = json.loads(self._client.request("GET", path, _preload_content=True).data)
+        content = parse_json(self._client.request("GET", path, _preload_content=True).data)
         return base64.b64decode(content["data"]).decode(errors="replace")
 
     @asks

@@ -14,7 +14,8 @@ import urllib3
 
 from digits.answers import limit_urllib3
 from digits.errors import DigitsError, MissingError
-from digits.http import in_words, parse_json
+from digits.files import parse_json
+from digits.http import in_words
 from digits.proxies import proxy_for
 from digits.settings import Settings
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from backends.base import CANCELED, FAILED, SUCCEEDED, StepState
 from digits.events import Event
-from digits.http import parse_json
+from digits.files import parse_json
 
 SKIPPED = "SKIPPED"
 PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container

@@ -6,7 +6,6 @@ code, and fails a step whose declared outputs are missing (kubeflow/pipelines#13
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -17,6 +16,7 @@ from backends.cached import fingerprint, is_usable
 from backends.local.backend import StartStep
 from backends.local.mlflow_run import MlflowRun
 from digits import events
+from digits.files import parse_json
 from digits.settings import Settings
 
 _FINGERPRINT = "digits.fingerprint"  # in a cache entry
@@ -35,7 +35,7 @@ def guard_steps(start_step: StartStep, run: runs.Run, mlflow: MlflowRun) -> None
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         step = full_command[full_command.index("--function_to_execute") + 1].replace("_", "-")
-        executor_input = json.loads(full_command[full_command.index("--executor_input") + 1])
+        executor_input = parse_json(full_command[full_command.index("--executor_input") + 1])
         environment = dict(env_vars or {}) | mlflow.environment_of(step)
         events.emit("started", step)
         code = start_step(step, full_command, environment, run.logs / f"{step}.log")
@@ -73,10 +73,10 @@ def check_cache(settings: Settings) -> None:
 
         def get(self, key: str) -> dict[str, Any] | None:
             try:
-                entry = json.loads(Path(self._entry_path(key)).read_bytes())
+                entry = parse_json(Path(self._entry_path(key)).read_bytes())
                 recorded = entry.pop(_FINGERPRINT)
                 usable = is_usable(settings, entry, _artifacts(entry), recorded)
-            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # a damaged entry
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):  # a damaged entry
                 return None
             return dict(self._deserialize_outputs(entry)) if usable else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from backends.locks import locked
 from backends.ports import free_port
 from backends.programs import python, python_environment
 from digits import provenance
-from digits.files import canonical_json, sha256_of, write_json
+from digits.files import canonical_json, parse_json, sha256_of, write_json
 from digits.settings import Settings
 from digits.store import get_scheme
 
@@ -49,7 +48,7 @@ class Predictor:
 def running(settings: Settings) -> Predictor | None:
     """Return the predictor that this installation started, if its process lives."""
     try:
-        state = Predictor(**json.loads(_file(settings).read_text()))
+        state = Predictor(**parse_json(_file(settings).read_text()))
         process = psutil.Process(state.pid)
         # The process id may belong to another process by now.
         ours = processes.variable(process, "DIGITS_HOME") == str(settings.home) and "serve" in process.cmdline()

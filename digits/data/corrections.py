@@ -11,7 +11,6 @@ changed nor deleted, so two stores are merged by copying the missing entries, in
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ import numpy as np
 
 from digits.data.dataset import Dataset, Images
 from digits.errors import DataError, MissingError, ObjectMissing
-from digits.files import canonical_json, sha256_of
+from digits.files import canonical_json, parse_json, sha256_of
 from digits.store import ObjectStore
 
 FOLDER = "feedback/"
@@ -177,12 +176,12 @@ def _load(store: ObjectStore, entry: _Entry) -> tuple[bytes, dict[str, Any]]:
     """Return an entry's content, and its fields with the image as bytes. Raises DataError if it is damaged."""
     try:
         content = store.get(entry.key)
-        payload = json.loads(content)
+        payload = parse_json(content)
         if entry.label != REMOVED:
             payload["image"] = base64.b64decode(payload["image"], validate=True)
     except ObjectMissing as exc:
         raise DataError("the record is missing") from exc
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError) as exc:
         raise DataError("the record cannot be read") from exc
     if entry.label != REMOVED:
         if len(payload["image"]) != 28 * 28 or sum(payload["image"]) < MIN_INK:

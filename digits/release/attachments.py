@@ -13,7 +13,7 @@ from typing import Any
 
 from digits import __version__
 from digits.errors import ObjectMissing
-from digits.files import canonical_json, sha256_of
+from digits.files import canonical_json, parse_json, sha256_of
 from digits.release import signatures
 from digits.release.releases import BOM, CARD, MANIFEST, PROVENANCE, SIGNATURE, Manifest, release_prefix
 from digits.store import ObjectStore
@@ -36,7 +36,7 @@ def attach(store: ObjectStore, known: Manifest) -> None:
     key, version = signatures.signing_key(store.trust), known["version"]
     prefix = release_prefix(version)
     raw = store.get(prefix + MANIFEST)
-    manifest: Manifest = json.loads(raw)
+    manifest: Manifest = parse_json(raw)
     if not same_results(manifest, known) or (key is None and store.exists(prefix + SIGNATURE)):
         return
     digests = manifest["files"] | {MANIFEST: sha256_of(raw)}

@@ -12,7 +12,6 @@ The ledger is the only source of truth for the champion; MLflow's aliases mirror
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from digits import provenance
 from digits.errors import ObjectMissing, ReleaseError
-from digits.files import canonical_json, sha256_of
+from digits.files import canonical_json, parse_json, sha256_of
 from digits.release import releases, seen, signatures
 from digits.store import ObjectStore
 
@@ -236,9 +235,9 @@ def _signature(key: ec.EllipticCurvePrivateKey, n: int, content: bytes) -> tuple
 
 def _parse(key: str, raw: bytes) -> Entry:
     try:
-        entry = Entry(**json.loads(raw))
+        entry = Entry(**parse_json(raw))
         if _key(entry.n) != key:
             raise ValueError(f"its number is {entry.n}")
         return entry
-    except (ValueError, TypeError, RecursionError) as exc:
+    except (ValueError, TypeError) as exc:
         raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=RESTORE) from exc

@@ -6,13 +6,12 @@ All functions raise MissingError as `mlflow_client.connect`.
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import ReleaseError
-from digits.files import sha256_of
+from digits.files import parse_json, sha256_of
 from digits.release.mlflow_client import connect, first_line, if_recorded
 from digits.release.mlflow_registry import MISSING, registered_versions
 from digits.settings import Settings
@@ -102,8 +101,8 @@ def _read_manifest(client: MlflowClient, run_id: str) -> dict[str, Any]:
         raise ReleaseError(f"MLflow's run {run_id} has no manifest.json; expected the one of the registered release")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return dict(json.loads(Path(client.download_artifacts(run_id, "manifest.json", folder)).read_bytes()))
-        except (ValueError, TypeError, RecursionError) as exc:
+            return dict(parse_json(Path(client.download_artifacts(run_id, "manifest.json", folder)).read_bytes()))
+        except (ValueError, TypeError) as exc:
             raise ReleaseError(
                 f"manifest.json of MLflow's run {run_id} is damaged; expected the release's manifest: {exc}"
             ) from exc

@@ -11,12 +11,11 @@ time nor the run, so the same content always has the same version.
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
 from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError
-from digits.files import canonical_json, sha256_of, write_whole
+from digits.files import canonical_json, parse_json, sha256_of, write_whole
 from digits.release import signatures
 from digits.store import ObjectStore
 
@@ -64,7 +63,7 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
     """Return the manifest of a release, its text, and the signed digests ({} if no signature is needed)."""
     try:
         raw = store.get(release_prefix(version) + MANIFEST)
-        manifest: Manifest = json.loads(raw)
+        manifest: Manifest = parse_json(raw)
         if manifest["version"] != version or version_from_digest(manifest["digest"]) != version:
             raise ValueError("it is for another version")
         manifest["created"]
@@ -72,7 +71,7 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
             manifest[part][name]
     except ObjectMissing as exc:
         raise ReleaseError(f"no release {version!r} in {store.uri}", remedy="digits releases") from exc
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError) as exc:
         raise ReleaseError(
             f"the manifest of release {version} is damaged in {store.uri}: {exc}", remedy=RESTORE
         ) from exc
@@ -174,13 +173,13 @@ def check_folder(folder: Path, trusted_keys: str = "") -> Manifest:
         if (folder / MANIFEST).exists() and not (folder / MANIFEST).is_file():  # reading a named pipe would block
             raise ValueError("expected a file")
         raw = (folder / MANIFEST).read_bytes()
-        manifest: Manifest = json.loads(raw)
+        manifest: Manifest = parse_json(raw)
         files = dict(manifest["files"])
         files["model.onnx"]
         manifest["version"]
     except FileNotFoundError:
         raise ReleaseError(f"{folder} holds no {MANIFEST}, so it is not a release", remedy="digits releases") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ReleaseError(f"the manifest in {folder} is damaged: {exc}", remedy=COPY_AGAIN) from exc
     if trusted_keys:
         keys = signatures.read_keys(trusted_keys)

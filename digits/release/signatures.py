@@ -8,14 +8,13 @@ accepts it. Signing is deterministic (RFC 6979), so the same key and files alway
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import MissingError, ReleaseError, UsageError
-from digits.files import canonical_json, sha256_of
+from digits.files import canonical_json, parse_json, sha256_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -164,7 +163,7 @@ def read(bundle: bytes, keys: Keys, what: str) -> tuple[dict[str, Any], str]:
 
     remedy = "publish it with DIGITS_SIGNING_KEY, or digits keys sign; or add its key to DIGITS_TRUSTED_KEYS"
     try:
-        document = json.loads(bundle)
+        document = parse_json(bundle)
         hint = document["verificationMaterial"]["publicKey"]["hint"]
         envelope = document["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
@@ -177,18 +176,18 @@ def read(bundle: bytes, keys: Keys, what: str) -> tuple[dict[str, Any], str]:
             found = f"{what} is signed by key {str(hint)[:SHOWN]}; expected {_names(keys)}"
             raise ReleaseError(found, remedy=remedy)
         keys[hint].verify(signature, _authenticated(payload), _algorithm(keys[hint]))
-        return dict(json.loads(payload)), hint
+        return dict(parse_json(payload)), hint
     except InvalidSignature as exc:
         raise ReleaseError(f"the signature of {what} is not by key {hint[:SHOWN]}", remedy=remedy) from exc
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
         raise ReleaseError(f"the signature of {what} is damaged: {exc!r}", remedy=remedy) from exc
 
 
 def payload(bundle: bytes) -> bytes:
     """Return the text of a bundle's statement, without a check. Raises ReleaseError if there is none."""
     try:
-        return base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"], validate=True)
-    except (ValueError, LookupError, TypeError, RecursionError) as exc:
+        return base64.b64decode(parse_json(bundle)["dsseEnvelope"]["payload"], validate=True)
+    except (ValueError, LookupError, TypeError) as exc:
         raise ReleaseError(f"a signature is damaged: {exc!r}") from exc
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from digits.data import catalog
 from digits.errors import DigitsError, ObjectMissing, ReleaseError
-from digits.files import sha256_of
+from digits.files import parse_json, sha256_of
 from digits.release import deploy, ledger, mlflow_check, mlflow_registry, releases, serving_layout, signatures
 from digits.settings import Settings
 from digits.store import ObjectStore
@@ -132,8 +131,8 @@ class Chain:
         if b"dsseEnvelope" in provenance:
             about, signer = self._read_signer(provenance, f"the provenance of release {self.version}")
             provenance = signatures.payload(provenance)
-        subjects = {file["name"]: file["digest"]["sha256"] for file in json.loads(provenance)["subject"]}
-        hashes = [entry["content"] for entry in json.loads(bom)["metadata"]["component"]["hashes"]]
+        subjects = {file["name"]: file["digest"]["sha256"] for file in parse_json(provenance)["subject"]}
+        hashes = [entry["content"] for entry in parse_json(bom)["metadata"]["component"]["hashes"]]
         if subjects != self.digests or hashes != [self.digests["model.onnx"]] or self.version.encode() not in card:
             raise ReleaseError("provenance, bill of materials or model card is of another release")
         return f"SLSA provenance, bill of materials and model card, {about}", signer

@@ -9,7 +9,8 @@ import numpy as np
 
 from digits.data.dataset import Images
 from digits.errors import EndpointError
-from digits.http import base_url, bearer, excerpt, parse_json, request
+from digits.files import parse_json
+from digits.http import base_url, bearer, excerpt, request
 from digits.signature import MAX_IMAGES
 
 TIMEOUT_SECONDS = 10.0

@@ -84,7 +84,7 @@ def test_the_processes_of_a_killed_run_are_ended(tmp_path: Path) -> None:
     steps[1].communicate()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80", b'{"state": "RUNNING"}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80", b'{"state": "RUNNING"}', b"[" * 60_000])
 def test_a_damaged_record_affects_no_other_run(content: bytes, tmp_path: Path) -> None:
     """A run with a damaged record has the state DAMAGED, is not reaped, and cannot be resumed."""
     run = create(tmp_path, "killed")

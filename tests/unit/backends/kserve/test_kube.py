@@ -11,6 +11,7 @@ from backends.kserve.kube import Kube, RefusedError, is_ready, kubeconfig_path
 from digits.errors import MissingError
 from digits.settings import Settings
 from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, kubernetes_api, write_kubeconfig
+from tests.helpers.support import answering
 
 
 def test_an_unknown_cluster_is_reported_with_a_remedy(settings: Settings) -> None:
@@ -29,6 +30,15 @@ def test_a_server_that_is_down_is_reported_with_the_reason(settings: Settings) -
     write_kubeconfig(settings, f"http://127.0.0.1:{port}")
     with pytest.raises(MissingError, match=f"127.0.0.1:{port} did not answer: connection refused"):
         Kube.connect(settings).get("/api")
+
+
+@pytest.mark.parametrize("page", [b"<html>log in</html>", b"[" * 60_000])
+def test_a_server_that_is_no_cluster_is_reported(page: bytes, settings: Settings) -> None:
+    """An answer that is not JSON, or nested too deeply, is an error with the server's address."""
+    with answering(page) as host:
+        write_kubeconfig(settings, f"http://{host}")
+        with pytest.raises(MissingError, match=f"JSON from the cluster at http://{host}"):
+            Kube.connect(settings).get("/api")
 
 
 def test_a_refusal_has_the_servers_reason(api: Kube) -> None:

@@ -58,6 +58,13 @@ def test_a_predictor_on_a_substitute_port_is_kept(settings: Settings) -> None:
     assert predictor.ensure(settings) == first
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"url": 1}', "[" * 60_000])
+def test_a_damaged_record_is_that_of_no_predictor(content: str, settings: Settings) -> None:
+    """A predictor whose record cannot be read is not running, as far as this installation knows."""
+    (settings.home / "endpoint.json").write_text(content)
+    assert predictor.running(settings) is None
+
+
 def test_another_process_with_a_recorded_id_is_left_alone(settings: Settings) -> None:
     """After a predictor has died, its process id may belong to another process. That one is not taken for it."""
     write_json(settings.home / "endpoint.json", {"url": "", "grpc": "", "pid": os.getpid()})
