@@ -41,7 +41,9 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, m
             if min(image.size) >= 2 * DRAFT_SIDE:
                 image = image.reduce(min(image.size) // DRAFT_SIDE)
             image = _upright(image, opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+    except DataError:
+        raise
+    except Exception as exc:  # Pillow also raises AssertionError and TypeError for damaged files
         name = picture if isinstance(picture, Path) else "the data"
         raise DataError(
             f"expected a picture ({', '.join(formats)}), but {name} cannot be read as one",

@@ -100,6 +100,15 @@ def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
             read_ink(png(Image.new("1", size)))
 
 
+def test_a_picture_without_its_palette_is_rejected() -> None:
+    """A PNG with indexed colours and no palette, for which Pillow raises an AssertionError, is not a picture."""
+    content = png(Image.new("P", (2, 2))).getvalue()
+    start = content.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_ink(io.BytesIO(content[:start] + content[end:]))
+
+
 @pytest.mark.parametrize(
     "content",
     [
