@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Self
 
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json
-from digits.http import in_words
+from digits.http import in_words, read_whole
 from digits.remedies import remedy
 from digits.settings import Settings
 
@@ -58,7 +59,10 @@ class Kube:
         import urllib3
         from kubernetes import client
 
-        configuration.retries = urllib3.Retry(total=2, backoff_factor=0.2, allowed_methods=["GET"])
+        from digits.answers import limit_urllib3
+
+        limit_urllib3()
+        configuration.retries = urllib3.Retry(total=2, backoff_factor=0.2, allowed_methods=["GET"], retry_after_max=10)
         self._client = client.ApiClient(configuration)
         self.inside = inside
         self.kubeconfig = kubeconfig
@@ -129,6 +133,8 @@ class Kube:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
+        from digits import answers
+
         try:
             response = self._client.call_api(
                 path,
@@ -141,7 +147,10 @@ class Kube:
                 _return_http_data_only=True,
                 _preload_content=False,  # else the library fails on a log that is not UTF-8
             )
-            return str(response.data.decode(errors="replace"))
+            until = time.monotonic() + answers.ANSWER_SECONDS
+            content = read_whole(response, until, answers.MAX_ANSWER)
+            response.release_conn()
+            return content.decode(errors="replace")
         except ApiException as exc:
             remedy = "ask the cluster's administrator for that permission (see manifests/base/rbac.yaml)"
             raise RefusedError(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from backends.kserve.kube import Kube, RefusedError, is_ready, kubeconfig_path
+from digits import answers
 from digits.errors import MissingError
 from digits.settings import Settings
 from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, kubernetes_api, write_kubeconfig
@@ -39,6 +40,16 @@ def test_a_server_that_is_no_cluster_is_reported(page: bytes, settings: Settings
         write_kubeconfig(settings, f"http://{host}")
         with pytest.raises(MissingError, match=f"JSON from the cluster at http://{host}"):
             Kube.connect(settings).get("/api")
+
+
+def test_an_answer_without_an_end_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer or a refusal that is longer than any of ours is an error with the server's address."""
+    monkeypatch.setattr(answers, "MAX_ANSWER", 1000)
+    for status in (200, 403):
+        with answering(bytes(5000), status) as host:
+            write_kubeconfig(settings, f"http://{host}")
+            with pytest.raises(MissingError, match=f"http://{host} did not answer: sent more than 1000 bytes"):
+                Kube.connect(settings).get("/api")
 
 
 def test_a_refusal_has_the_servers_reason(api: Kube) -> None:
