@@ -21,6 +21,7 @@ from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
 from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
+from digits.serving.rest import MAX_ID
 from digits.serving.slot import LoadedModel, ModelSlot
 from digits.signature import CLASS, PROBABILITIES
 
@@ -232,6 +233,8 @@ def read(content: bytes, name: str) -> tuple[Asked, decode.Pixels]:
     for output in request.outputs:
         if output.name not in {CLASS.name, PROBABILITIES.name}:
             raise BadRequest(f"expected outputs among {CLASS.name}, {PROBABILITIES.name}, got {output.name[:100]!r}")
+    if len(request.id) > MAX_ID:
+        raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {len(request.id)}")
     selected = list(dict.fromkeys(output.name for output in request.outputs)) or [CLASS.name, PROBABILITIES.name]
     asked = Asked(request.id, request.model_version, selected)
     return asked, _pixels(request.inputs[0], request.raw_input_contents)
@@ -245,6 +248,8 @@ def _pixels(tensor: Any, raw: Any) -> decode.Pixels:
         if len(raw) != 1 or tensor.HasField("contents"):
             raise BadRequest("expected either raw_input_contents of one tensor or contents, got both or more")
         return decode.from_raw(raw[0], tensor.datatype, count)
+    if len(tensor.contents.ListFields()) > 1:
+        raise BadRequest("expected contents of one type")
     values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
     if len(values) != count * 784:
         raise BadRequest(f"expected {count * 784} numbers for {count} images, got {len(values)}")

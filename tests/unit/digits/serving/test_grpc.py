@@ -82,6 +82,8 @@ MALFORMED = {
     "empty inputs": (b"\x2a\x00" * 20_000, "outside the tensor's values"),
     "empty raw tensors": (b"\x3a\x00" * 20_000, "outside the tensor's values"),
     "empty texts": (encode("UINT8", bytes_contents=[b""] * 20_000), "outside the tensor's values"),
+    "two types": (encode("UINT8", uint_contents=[0] * 2352, fp32_contents=[0.5]), "contents of one type"),
+    "a long id": (COMPLETE + pb.ModelInferRequest(id="x" * 1025).SerializeToString(), "id of at most 1024"),
     "a long name": (encode("UINT8", IMAGES.tobytes(), name="x" * 40_000), "outside the tensor's values"),
 }
 
