@@ -27,8 +27,8 @@ MASK = "<SECRET>"
 _SECRETS = (
     # The user information of a URL as a whole, because a token may be given as the user name. A / in it is %2F.
     re.compile(r"(://)[^/\s]+(?=@)"),
-    # The value of each field in a query or a fragment.
-    re.compile(r"""([?&#][^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
+    # The value of each field in a path, a query or a fragment.
+    re.compile(r"""([?&#;][^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
     # Headers with credentials, and the password of a connection string.
     re.compile(r"""(?i)\b((?:proxy-)?authorization['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
     re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"),

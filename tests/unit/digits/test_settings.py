@@ -151,6 +151,7 @@ def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
             "https://h/a?canary and https://h/a?b=canary&canary",
             "https://h/a?<SECRET> and https://h/a?b=<SECRET>&<SECRET>",
         ),
+        ("https://h/a;sig=canary/b", "https://h/a;sig=<SECRET>"),
         ("https://h/a#access_token=canary", "https://h/a#access_token=<SECRET>"),
         ("Authorization: Bearer canary", "Authorization: <SECRET>"),
         ("{'Cookie': 'session=canary'}", "{'Cookie': '<SECRET>'}"),
