@@ -1,15 +1,20 @@
 """Are pictures that people take read correctly? MNIST's test digits in pictures of 34 kinds, with fixed seeds.
 
     python dev/bench/pictures.py model.onnx ../shared/mnist --count 200
+    python dev/bench/pictures.py model.onnx ../shared/mnist --count 10 --numbers
 
 Prints, per kind, the share read correctly from the difference to the picture's border alone, the share read correctly
 by `read_ink`, the share called sure, and the share called sure that is wrong. With --sheets it draws what was read.
+
+With --numbers the pictures show numbers of 2 to 8 digits, `--count` of each length and kind. Prints, per kind and per
+length, the shares of whole numbers that are read correctly, called sure, and called sure and wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +27,11 @@ from pens import Model
 from PIL import Image
 from strokes import Stroke, mnist, painted, strokes_of
 
-from digits.data.number import split
+from digits.data.number import read_number, split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
 from digits.data.reading import difference_to_border
-from digits.evaluation.verdict import SURE
+from digits.evaluation.verdict import SURE, judge
 
 Picture = NDArray[np.float32]  # (height, width, 3) in 0..255
 INKS = ((40, 60, 130), (45, 45, 48), (20, 20, 25), (150, 35, 40), (25, 80, 60), (90, 60, 130))
@@ -351,6 +356,12 @@ KINDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
 }
 
 
+NUMBERS = (
+    "drawing", "plain paper", "pencil", "light on dark", "box of a form", "underlined", "light falling off",
+    "hard shadow", "table beyond the sheet", "sheet on a desk", "ruled", "squared",
+)  # fmt: skip
+
+
 def make(kind: str, strokes: list[Stroke], image: NDArray[np.uint8], seed: int) -> io.BytesIO:
     """Return a picture file of a kind."""
     random = np.random.default_rng([zlib.crc32(kind.encode()), seed])
@@ -364,6 +375,62 @@ def make(kind: str, strokes: list[Stroke], image: NDArray[np.uint8], seed: int) 
         draw(scene)
         Image.fromarray(scene.camera().astype(np.uint8)).save(file, "JPEG", quality=int(random.integers(55, 95)))
     return file
+
+
+def row(digits: list[list[Stroke]], random: np.random.Generator) -> list[Stroke]:
+    """Return the strokes of digits side by side, with gaps of 12 to 50 % of their height."""
+    placed, edge = list[Stroke](), 0.0
+    for strokes in digits:
+        points = np.array([point for stroke in strokes for point in stroke])
+        (x0, y0), (x1, y1) = points.min(0), points.max(0)
+        scale = random.uniform(0.88, 1.12) / max(y1 - y0, 0.5)
+        up = random.uniform(-0.08, 0.08) - scale * (y0 + y1) / 2
+        placed += [[((x - x0) * scale + edge, y * scale + up) for x, y in stroke] for stroke in strokes]
+        edge += (x1 - x0) * scale + random.uniform(0.12, 0.5)
+    return placed
+
+
+def make_number(kind: str, digits: list[list[Stroke]], random: np.random.Generator) -> io.BytesIO:
+    """Return a picture file of a number: a photo of a kind, or a drawing on transparent paper."""
+    strokes, file = row(digits, random), io.BytesIO()
+    xs = [x for stroke in strokes for x, _ in stroke]
+    fill = random.uniform(0.45, 0.75)
+    height = fill / max(max(xs) - min(xs), 1)
+    if kind == "drawing":
+        ink = painted(strokes, pen=random.uniform(0.05, 0.09) * height, fill=fill, side=700)
+        Image.fromarray(np.dstack([np.zeros((*ink.shape, 3), np.uint8), ink])).save(file, "PNG")
+        return file
+    draw, given = KINDS[kind]
+    options = {"side": int(random.integers(450, 800)), "pen": random.uniform(0.04, 0.09) * height, "fill": fill}
+    scene = Scene(strokes, random, **options | given)
+    draw(scene)
+    Image.fromarray(scene.camera().astype(np.uint8)).save(file, "JPEG", quality=int(random.integers(60, 95)))
+    return file
+
+
+def measure_numbers(
+    model: Model, drawn: list[list[Stroke]], labels: NDArray[np.uint8], count: int, first: int, kinds: list[str]
+) -> None:
+    """Measure and print how well numbers of 2 to 8 digits are read."""
+    lengths: dict[int, list[Any]] = {n: [] for n in range(2, 9)}
+    print(f"{'kind':26} right    sure  sure and wrong")
+    for kind in kinds:
+        rows = []
+        for length, seed in itertools.product(lengths, range(count)):
+            random = np.random.default_rng([zlib.crc32(kind.encode()), first, length, seed])
+            chosen = random.integers(0, len(drawn), length)
+            digits = read_number(make_number(kind, [drawn[i] for i in chosen], random))
+            shares = model([digit.image for digit in digits]) if digits else np.zeros((0, 10))
+            right = shares.argmax(1).tolist() == labels[chosen].tolist()
+            sure = judge(shares, [digit.doubtful for digit in digits]).state == "sure"
+            rows.append((right, sure, sure and not right))
+            lengths[length].append(rows[-1])
+        print(f"{kind:26} " + " ".join(f"{share:6.1%}" for share in np.mean(rows, 0)), flush=True)
+    for name, rows in [
+        *((f"{n} digits", r) for n, r in lengths.items()),
+        ("mean", [row for r in lengths.values() for row in r]),
+    ]:
+        print(f"{name:26} " + " ".join(f"{share:6.1%}" for share in np.mean(rows, 0)))
 
 
 def sheet(
@@ -389,20 +456,26 @@ def main() -> None:
     parser.add_argument("mnist", type=Path)
     parser.add_argument("--count", type=int, default=40, help="pictures of each kind")
     parser.add_argument("--first", type=int, default=0, help="seed of the first picture")
-    parser.add_argument("--kind", nargs="*", default=list(KINDS))
+    parser.add_argument("--kind", nargs="*")
+    parser.add_argument("--numbers", action="store_true", help="measure pictures of numbers")
     parser.add_argument("--sheets", type=Path)
     given = parser.parse_args()
     cv2.setNumThreads(1)
     model = Model(given.model)
     images, labels = mnist(given.mnist, "t10k")
     # Only digits that the model reads as drawn: the pictures are measured, not the model.
-    order = np.random.default_rng(given.first).permutation(len(images))[: given.count * 2]
+    count = 300 if given.numbers else given.count
+    order = np.random.default_rng(given.first).permutation(len(images))[: count * 2]
     drawn = {int(i): strokes_of(images[i]) for i in order}
     answers = model([to_mnist(painted(s, pen=0.05)) for s in drawn.values()]).argmax(1)
-    chosen = [i for i, answer in zip(drawn, answers, strict=True) if answer == labels[i]][: given.count]
+    chosen = [i for i, answer in zip(drawn, answers, strict=True) if answer == labels[i]][:count]
+    if given.numbers:
+        strokes = [drawn[i] for i in chosen]
+        measure_numbers(model, strokes, labels[chosen], given.count, given.first, given.kind or list(NUMBERS))
+        return
     truth, shares = labels[chosen], []
     print(f"{'kind':26} before    now    sure  sure and wrong")
-    for kind in given.kind:
+    for kind in given.kind or KINDS:
         files = [make(kind, drawn[i], images[i], given.first + n) for n, i in enumerate(chosen)]
         levels = [np.asarray(Image.open(file).convert("L")) for file in files]
         before = model([to_mnist(difference_to_border(level)) for level in levels]).argmax(1) == truth

@@ -85,47 +85,38 @@ def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
     if verdict.state == "empty":
         click.echo(f"{picture.name} is empty\n")
         return
-    drawn = [_draw(digit.image) for digit in picture.digits]
-    if len(drawn) == 1:
+    digits = row["digits"]
+    if len(digits) == 1:
         likely = sorted(enumerate(row["probabilities"]), key=lambda pair: -pair[1])[:3]
         shares = "   (" + "   ".join(f"{digit}: {share:.2%}" for digit, share in likely) + ")"
+        number, marks = with_article(row["class"]), [""]
     else:
-        shares = ""
-        marks = [
-            f"{d['class']}{'' if d['verdict'] == 'sure' else '?'} {max(d['probabilities']):.0%}" for d in row["digits"]
-        ]
-        drawn = [[*lines, mark] for lines, mark in zip(drawn, marks, strict=True)]
+        shares, number = "", row["number"]
+        marks = [f"{d['class']}{'' if d['verdict'] == 'sure' else '?'} {max(d['probabilities']):.0%}" for d in digits]
     if verdict.state == "sure":
-        result = f" is {with_article(row['class']) if len(drawn) == 1 else row['number']}"
+        result = f" is {number}"
     else:
         doubt = verdict.text.removeprefix("Not sure: ").removesuffix(".")
         result = f": not sure: {doubt[0].lower()}{doubt[1:]}"
     label = "" if picture.label is None else f" (label {picture.label})"
+    drawn = [_draw(digit.image, mark) for digit, mark in zip(picture.digits, marks, strict=True)]
     for start in range(0, len(drawn), _PER_LINE):
-        click.echo(_side_by_side(drawn[start : start + _PER_LINE]))
+        lines = ["   ".join(parts).rstrip() for parts in zip(*drawn[start : start + _PER_LINE], strict=True)]
+        click.echo("\n".join(lines).strip("\n"))
     click.echo(f"{click.style(picture.name + result, bold=True)}{label}{shares}\n")
 
 
-def _side_by_side(pictures: list[list[str]]) -> str:
-    """Return pictures of equally many lines next to each other, without their empty columns and lines."""
-    margins = [min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0) for lines in pictures]
-    cut = [
-        [line[margin:] if line.strip() else "" for line in lines]
-        for lines, margin in zip(pictures, margins, strict=True)
-    ]
-    widths = [max(map(len, lines)) for lines in cut]
-    rows = zip(*cut, strict=True)
-    joined = ["   ".join(line.ljust(width) for line, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(joined).strip("\n")
-
-
-def _draw(image: Images) -> list[str]:
-    """Return 14 lines that show an image, uint8 (28, 28), with half blocks."""
+def _draw(image: Images, mark: str) -> list[str]:
+    """Return 14 lines that show an image, uint8 (28, 28), with half blocks, without empty columns, and its mark."""
     dark = image > 96
-    return [
-        "".join(BLOCKS[int(top) + 2 * int(bottom)] for top, bottom in zip(*dark[row : row + 2], strict=True)).rstrip()
+    columns = np.flatnonzero(dark.any(axis=0))
+    dark = dark[:, columns[0] : columns[-1] + 1] if len(columns) else dark
+    lines = [
+        "".join(BLOCKS[int(top) + 2 * int(bottom)] for top, bottom in zip(*dark[row : row + 2], strict=True))
         for row in range(0, 28, 2)
     ]
+    width = max(dark.shape[1], len(mark))
+    return [line.center(width) for line in [*lines, mark]]
 
 
 def _find_endpoint(settings: Settings) -> str:
