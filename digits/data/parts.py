@@ -60,6 +60,24 @@ class Part:
         low, high = sorted((self.height, other.height))
         return low > 0.5 * high and shared > 0.5 * low and self.gap(other) < reach * high
 
+    @property
+    def thin(self) -> bool:
+        """Return whether the part is an upright line."""
+        return self.width < 0.1 * self.height
+
+    def equals(self, other: Part) -> bool:
+        """Return whether two upright lines start and end at the same heights."""
+        ends = abs(self.y - other.y), abs(self.y + self.height - other.y - other.height)
+        return max(ends) < 0.1 * self.height
+
+    def is_side(self, row: list[Part]) -> bool:
+        """Return whether the part is an upright line that extends beyond the digits of a row, as the side of a box."""
+        if not row or not self.thin or self in row:
+            return False
+        margin = 0.03 * self.height
+        bottom = max(p.y + p.height for p in row)
+        return self.y + margin < min(p.y for p in row) and self.y + self.height - margin > bottom
+
     def gap(self, other: Part) -> int:
         """Return the number of columns between both; negative if they share some."""
         return max(self.x - other.x - other.width, other.x - self.x - self.width)

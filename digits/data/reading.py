@@ -189,26 +189,29 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     if not digits:
         return None
     # A number outweighs a single part that looks somewhat more like a digit.
-    seed, row = max(((p, _row(p, digits, mask)) for p in digits[:_SEEDS]), key=lambda pair: _weight(*pair))
+    seeds = digits[:1] + [p for p in digits[1:_SEEDS] if p.inside(mask)]
+    row = max((_row(p, digits, mask) for p in seeds), key=_weight)
+    seed = max(row, key=lambda p: p.score)
     members, areas = list(row), list[tuple[int, int, int, int]]()
-    waiting = [p for p in parts if p not in members and not p.solid]
+    waiting = [p for p in parts if p not in members and not p.solid and not p.is_side(row)]
     members += _between(row, waiting, mask)
     waiting = [p for p in waiting if p not in members]
     for digit in list(members):
         near, area = _nearby(digit, waiting, mask)
         members, waiting, areas = members + near, [p for p in waiting if p not in near], [*areas, area]
     rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
+    rivals = [p for p in rivals if not p.is_side(row)]
     others = [p for p in parts if p not in members and p not in rivals]
     missed = len(row) > 1 and any(p.stands_by(row) and (p.score > 0 or p.solid) for p in others)
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.isin(numbers, [p.number for p in members + rivals])
     return _Candidate(
-        _weight(seed, row), light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals) or missed, alone
+        _weight(row), light.strength, np.where(chosen, np.uint8(255), np.uint8(0)), bool(rivals) or missed, alone
     )
 
 
-def _weight(seed: Part, row: list[Part]) -> float:
-    return float(seed.score * np.sqrt(len(row)))
+def _weight(row: list[Part]) -> float:
+    return float(max(p.score for p in row) * np.sqrt(len(row)))
 
 
 def _row(seed: Part, digits: list[Part], mask: Mask) -> list[Part]:
@@ -218,6 +221,16 @@ def _row(seed: Part, digits: list[Part], mask: Mask) -> list[Part]:
     while near := [p for p in waiting if any(p.follows(digit) for digit in row)]:
         row += near
         waiting = [p for p in waiting if p not in near]
+    return _without_sides(row)
+
+
+def _without_sides(row: list[Part]) -> list[Part]:
+    """Remove the upright lines of a box: thin, and higher at both ends than what else is in the row."""
+    thin = [p for p in row if p.thin]
+    for line in sorted(thin, key=lambda p: -p.height):
+        inner = [p for p in row if p not in thin or not p.equals(line)]
+        if line.is_side(inner) and max(p.score for p in inner) > 0.6 * line.score:
+            return inner
     return row
 
 

@@ -103,3 +103,19 @@ def test_a_number_in_small_digits_is_read_in_detail() -> None:
     for digit, alone in zip(found, split(ink), strict=True):
         assert similarity(digit.image, alone.image) > 0.93
     assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)
+
+
+def test_the_sides_of_a_box_are_no_digits() -> None:
+    """A digit in a form's row of boxes is one digit, not three."""
+    sheet = photo_of(number(FIVE), side=400)
+    for at in (85, 235):
+        sheet[100:340, at : at + 3] = sheet[100:103] = sheet[337:340] = 60
+    (digit,) = split(read(sheet).ink)
+    assert similarity(digit.image, split(number(FIVE))[0].image) > 0.9
+
+
+def photo_of(ink: Ink, *, side: int) -> Ink:
+    sheet = np.full((side, side), 230.0)
+    sheet[100 : 100 + ink.shape[0], 100 : 100 + ink.shape[1]] -= ink * 0.7
+    noise = np.random.default_rng(0).normal(0, 3, sheet.shape)
+    return np.clip(sheet + noise, 0, 255).astype(np.uint8)
