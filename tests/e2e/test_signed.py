@@ -30,46 +30,38 @@ def served(namespace: Namespace) -> str:
         return str(request_json(f"{url}/v2/models/digits")["parameters"]["release"])
 
 
-@pytest.mark.parametrize("attack", ["model and manifest", "replay"])
-def test_a_tampered_release_is_not_served(
-    attack: str, namespace: Namespace, small_releases: list[Release], tmp_path: Path
-) -> None:
-    """With trusted keys a signed release is served. A tampered one leaves its pod unready, and the status says why."""
+def test_a_tampered_release_is_not_served(namespace: Namespace, small_releases: list[Release], tmp_path: Path) -> None:
+    """With trusted keys a signed release is served. A forged one leaves its pod unready, and the status says why."""
     private, public = new_keys(tmp_path)
     settings = dataclasses.replace(namespace.settings, trusted_keys=str(public))
     install(settings, {PREDICTOR_IMAGE: namespace.predictor_image})
-    namespace.store.trust = Trust(str(public), str(private), tmp_path / "seen.json")
+    store = namespace.store
+    store.trust = Trust(str(public), str(private), tmp_path / "seen.json")
     (first, first_uri), (second, second_uri) = (namespace.publish(release) for release in small_releases)
     rollout.deploy(namespace.settings, first, first_uri)
     assert served(namespace) == first["version"]
 
+    # The second release gets the model of the first, with a manifest that fits. No check of ours precedes its pod.
     prefix, earlier = releases.release_prefix(second["version"]), releases.release_prefix(first["version"])
-    if attack == "replay":
-        for key in namespace.store.keys(earlier):
-            namespace.store.put(prefix + key.removeprefix(earlier), namespace.store.get(key))
-        reason = f"expected release {second['version']}"
-    else:
-        model = namespace.store.get(earlier + "model.onnx")
-        files = {"model.onnx": first["files"]["model.onnx"]}
-        namespace.store.put(prefix + "model.onnx", model)
-        forged = second | {"files": second["files"] | files, "golden": first["golden"]}
-        namespace.store.put(prefix + releases.MANIFEST, json.dumps(forged).encode())
-        reason = f"the signature of release {second['version']} is for another model.onnx"
-
-    # As one who may write to the store applies it, with no check of ours before.
+    files = second["files"] | {"model.onnx": first["files"]["model.onnx"]}
+    store.put(prefix + "model.onnx", store.get(earlier + "model.onnx"))
+    forged = second | {"files": files, "golden": first["golden"]}
+    store.put(prefix + releases.MANIFEST, json.dumps(forged).encode())
     body = inference_service("digits", Revision.for_release(second, second_uri, ""))
     namespace.kube.apply(service_path(namespace.name), body)
     deadline, why = time.monotonic() + 180, ""
-    while reason not in why:
+    while f"the signature of release {second['version']} is for another model.onnx" not in why:
         assert time.monotonic() < deadline, why
         time.sleep(2)
         (endpoint,) = cluster.status(namespace.settings, name=NAME)["endpoints"]
         why = endpoint["why"]
-    print(why)
     assert served(namespace) == first["version"]
-
     rollout.deploy(namespace.settings, first, first_uri)
-    with pytest.raises(EndpointError, match=reason):
+    assert cluster.status(namespace.settings, name=NAME)["endpoints"][0]["why"] == ""
+
+    # The second release's folder gets all files of the first one, whose signature is valid.
+    for key in store.keys(earlier):
+        store.put(prefix + key.removeprefix(earlier), store.get(key))
+    with pytest.raises(EndpointError, match=f"expected release {second['version']}"):
         rollout.deploy(namespace.settings, second, second_uri)
     assert served(namespace) == first["version"]
-    assert cluster.status(namespace.settings, name=NAME)["endpoints"][0]["why"] == ""

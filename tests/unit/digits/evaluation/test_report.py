@@ -142,3 +142,9 @@ def test_the_roc_line_ends_at_the_frame(finished: Finished) -> None:
     ends = [tuple(map(float, point.split(","))) for point in points]
     assert ends[-1] == (200.0, round((1 - 0.98) / corner * 100, 1))
     assert all(0 <= x <= 200 and 0 <= y <= 100 for x, y in ends)
+
+
+def test_the_signer_of_the_release_is_stated(finished: Finished) -> None:
+    """The page states the key that signs releases, or that they are unsigned."""
+    assert "by key abcdef0123456789" in Page(rendered(finished, signer="abcdef0123456789" * 4)).text
+    assert "releases are unsigned" in Page(rendered(finished, signer="")).text
