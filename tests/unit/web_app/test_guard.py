@@ -5,12 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.helpers.asgi_server import asgi_server
-from tests.helpers.gateway_requests import ONE, PNG, correct, recognise
-from tests.helpers.http_server import http_server
-from tests.helpers.standin import StandIn
-from web_app.endpoints import Endpoint
-from web_app.gateway import GatewayConfig, create_listener
+from tests.helpers.gateway_requests import PNG, correct, recognise
 from web_app.guard import RateLimit
 
 
@@ -20,18 +15,6 @@ def test_large_bodies_are_rejected(gateway: httpx.Client, path: str) -> None:
     large = bytes(100_001)
     assert gateway.post(path, content=large, headers=PNG).status_code == 413
     assert gateway.post(path, content=iter([large[:60_000], large[:60_000]]), headers=PNG).status_code == 413
-
-
-def test_too_many_concurrent_bytes_are_rejected(standin: StandIn) -> None:
-    """A request beyond the bytes that the process may hold gets 503 with Retry-After; later ones are answered."""
-    with asgi_server(standin.app) as url:
-        listener = create_listener(GatewayConfig((Endpoint("here", url),)))
-        with http_server(listener) as host, httpx.Client(base_url=f"http://{host}", trust_env=False) as client:
-            listener.max_held = len(ONE) - 1
-            answer = recognise(client)
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-            listener.max_held = 2 * len(ONE) - 1
-            assert [recognise(client).status_code for _ in range(3)] == [200, 200, 200]
 
 
 def test_the_rate_of_corrections_is_limited(gateway: httpx.Client) -> None:
