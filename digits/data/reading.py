@@ -71,6 +71,8 @@ def read(level: NDArray[np.uint8]) -> Reading:
         return Reading(plain, drawn.doubtful)
     scale = min(1.0, SIDE / float(np.sqrt(level.size)))
     found, negative = _search(level, scale, (False, True))
+    if not found.ink.any() and _stands_alone(plain):
+        return Reading(plain)
     x, y, width, height = cv2.boundingRect(found.ink)
     if scale > 0.8 or width <= 1.5 * height or height > _SMALL:
         return found
@@ -138,8 +140,7 @@ def _find_drawn(ink: Ink) -> _Candidate | None:
     """Return the digits of a drawing that shows nothing else, on paper that is even as no camera shows it, or None."""
     if np.mean(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]) > 0) > 0.1:
         return None
-    mask = cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1]
-    light = Light(255 - ink, np.full_like(ink, 255), ink.astype(np.float32), max(ink.shape))
+    mask, light = _drawn(ink)
     found = _choose(light, mask)
     if found is None or not found.alone:
         return None
@@ -149,6 +150,25 @@ def _find_drawn(ink: Ink) -> _Candidate | None:
     reach = 2 * (max(cv2.boundingRect(found.mask)[2:]) // 5) + 1
     stray = ink[cv2.dilate(found.mask, np.ones((reach, reach), np.uint8)) == 0]
     return None if stray.any() else found
+
+
+def _drawn(ink: Ink) -> tuple[Mask, Light]:
+    """Return the ink of a drawing on even paper as a mask, and as a picture with dark ink."""
+    light = Light(255 - ink, np.full_like(ink, 255), ink.astype(np.float32), max(ink.shape))
+    return cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1], light
+
+
+def _stands_alone(ink: Ink) -> bool:
+    """Return whether even paper shows one thing alone, such as a digit with very thick or blurred strokes.
+
+    A spot, a frame or a level line is no digit.
+    """
+    mask, light = _drawn(ink)
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count != 2 or any(side.any() for side in (ink[0], ink[-1], ink[:, 0], ink[:, -1])):
+        return False
+    part = examine(1, stats[1], numbers, light)
+    return not (part.flat or part.solid)
 
 
 def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:

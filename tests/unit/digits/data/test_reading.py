@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from digits.data import parts
+from digits.data import fallback, parts
+from digits.data.number import split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import Ink, to_mnist
 from digits.data.reading import difference_to_border, read
@@ -204,6 +206,14 @@ def test_a_clean_drawing_is_not_changed(size: int, negative: bool) -> None:
         level = np.kron(image, np.ones((size, size), np.uint8))
         level = level if negative else 255 - level
         assert np.array_equal(read(level).ink, difference_to_border(level))
+
+
+def test_a_digit_of_thick_blurred_strokes_alone_on_even_paper_is_read() -> None:
+    """Scikit-learn's digits, enlarged from 8 x 8 pixels, are recognised as one digit each."""
+    images = fallback.load()[2].images[:20]
+    enlarged = [np.array(Image.fromarray(image).resize((280, 280))) for image in images]
+    read_as_one = [len(split(read(level).ink)) == 1 for level in enlarged]
+    assert sum(read_as_one) >= 19
 
 
 @pytest.mark.parametrize("shape", [(1000, 1000), (10_000, 100), (2, 10_000)])
