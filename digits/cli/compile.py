@@ -29,7 +29,7 @@ def compile_command(output: Path, backend: str, kubernetes: bool, as_json: bool)
     \b
     digits compile
     digits compile --output /tmp/digits.yaml
-    digits compile --kubernetes && kubectl apply -f pipeline.yaml    in Kubernetes-native mode of Pipelines
+    digits compile --kubernetes && kubectl apply -f pipeline.yaml
     """
     if kubernetes and backend != "kubeflow":
         raise UsageError("--kubernetes is for Kubeflow", remedy="omit --backend")

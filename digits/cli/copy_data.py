@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
 from digits.data import catalog, fetch
 from digits.store import find_scheme, open_store
@@ -15,7 +16,8 @@ from digits.store import find_scheme, open_store
 @click.argument("destination")
 @click.option("--data", help="Folder, URL or s3://… to copy from.  [a public mirror]")
 @click.option("--dataset", type=click.Choice(catalog.SOURCES), default="mnist", help="Data set to copy.  [mnist]")
-def data(destination: str, data: str | None, dataset: str) -> None:
+@json_option
+def data(destination: str, data: str | None, dataset: str, as_json: bool) -> None:
     """Copy the files of a data set to the folder or s3:// address DESTINATION, for DIGITS_DATA.
 
     \b
@@ -24,7 +26,10 @@ def data(destination: str, data: str | None, dataset: str) -> None:
     """
     settings = load_settings(data, None)
     address = destination if find_scheme(destination) else Path(destination).expanduser().resolve().as_uri()
-    store = open_store(settings, address)
+    store, copied = open_store(settings, address), []
     for file, content in fetch.files(dataset, fetch.open_place(settings), settings.home / "data"):
         store.put(file, content)
+        copied.append(file)
         click.echo(f"{store.uri}/{file}  {len(content)} bytes", err=True)
+    if as_json:
+        emit({"data": store.uri, "files": copied})

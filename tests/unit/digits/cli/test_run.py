@@ -83,7 +83,6 @@ def test_compile_only_keeps_the_chosen_parameters(digits: Digits, tmp_path: Path
         ("run", "--experiment", ""),
         ("compile", "--backend", "nowhere"),
         ("schedule", "--every", "24h", "--learning-rate", "nan"),
-        ("serve", "--model-dir", "/a", "--release", "b"),
         ("serve", "--http-port", "8080", "--grpc-port", "8080"),
     ],
 )
