@@ -41,9 +41,11 @@ def judge(probabilities: ArrayLike, doubtful: Sequence[bool]) -> Verdict:
         number = "".join(map(str, shares.argmax(axis=1)))
         if not unclear:
             return Verdict("sure", f"This is {number}.")
-        which = " and ".join(str(n + 1) for n in unclear)
-        are = "digit {} is" if len(unclear) == 1 else "digits {} are"
-        return Verdict("unsure", f"Not sure: perhaps {number}, where {are.format(which)} unclear.")
+        if len(unclear) == len(doubtful):
+            return Verdict("unsure", f"Not sure: perhaps {number}.")
+        *others, last = (str(n + 1) for n in unclear)
+        which = f"digits {', '.join(others)} and {last} are" if others else f"digit {last} is"
+        return Verdict("unsure", f"Not sure: perhaps {number}, where {which} unclear.")
     values = shares[0]
     best, second = (int(i) for i in np.argsort(-values, kind="stable")[:2])
     if not unclear:
