@@ -19,9 +19,11 @@ from urllib.parse import quote
 
 from backends.docker import containers, images, minio
 from digits import __version__
+from digits.answers import within
 from digits.settings import Settings
 
 READ = re.compile(r".+\.dist-info/METADATA|var/lib/dpkg/status|usr/lib/os-release|usr/bin/minio")
+EXPORT_SECONDS = 600.0  # of an image, which has gigabytes
 # debug.BuildInfo as written by Go's linker: Go's version, a length of some bytes, and the modules between two marks.
 GO = re.compile(
     rb"go(1[\w.]+)[\x80-\xff]+[\x00-\x7f]"
@@ -37,7 +39,7 @@ def files(client: Any, image: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     made = client.containers.create(image, ["none"])
     try:
-        with tempfile.TemporaryFile() as exported:
+        with tempfile.TemporaryFile() as exported, within(EXPORT_SECONDS):
             for block in made.export():
                 exported.write(block)
             exported.seek(0)

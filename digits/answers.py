@@ -29,7 +29,7 @@ _until: ContextVar[float] = ContextVar("until", default=0.0)  # of time.monotoni
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Limit the time of all requests of the block together. In it an answer may be streamed for all that time."""
+    """Limit the time of all requests of the block together, and not the size of an answer that is streamed in it."""
     token = _until.set(time.monotonic() + seconds)
     try:
         yield
@@ -38,11 +38,11 @@ def within(seconds: float) -> Iterator[None]:
 
 
 class _Wire(io.RawIOBase):
-    """The bytes that a socket receives: at most MAX_STREAM, and until time.monotonic() is `until`."""
+    """The bytes that a socket receives: at most `max_bytes`, and until time.monotonic() is `until`."""
 
     def __init__(self, raw: Any) -> None:
         self._raw, self._sock, self._length = raw, raw._sock, 0  # noqa: SLF001 # Docker's client uses `_sock`
-        self.until = time.monotonic() + ANSWER_SECONDS
+        self.until, self.max_bytes = time.monotonic() + ANSWER_SECONDS, float(MAX_STREAM)
 
     def readable(self) -> bool:
         return True
@@ -50,7 +50,7 @@ class _Wire(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         count: int | None = self._raw.readinto(buffer)
         self._length += count or 0
-        if self._length > MAX_STREAM:
+        if self._length > self.max_bytes:
             raise OSError(f"it sent more than {MAX_STREAM} bytes")
         if time.monotonic() > self.until:
             raise TimeoutError("timed out")
@@ -71,7 +71,10 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        self._wire.until = _until.get() or time.monotonic() + STREAM_SECONDS
+        if until := _until.get():
+            self._wire.until, self._wire.max_bytes = until, float("inf")
+        else:
+            self._wire.until = time.monotonic() + STREAM_SECONDS
 
 
 class _Whole(urllib3.HTTPResponse):

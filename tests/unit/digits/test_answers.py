@@ -68,6 +68,12 @@ def test_requests_together_have_a_limit() -> None:
             pool.request("GET", f"http://{host}")
 
 
+def test_a_stream_with_a_limit_of_time_has_none_of_size() -> None:
+    """An image of gigabytes can be exported within its own time."""
+    with answering(bytes(20_000)) as host, answers.within(5):
+        assert sum(map(len, GETS["requests, streamed"](f"http://{host}/"))) == 20_000
+
+
 def test_an_odd_head_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """urllib3 would log a head with a line that is no field, with a traceback that a user would see."""
     headers = [b": no name", b"no colon"]
