@@ -81,7 +81,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="module", autouse=True)
 def clean_environment() -> Iterator[None]:
-    """Override the fixture per test: the kills run in threads that span several tests."""
+    """Override the fixture per test: a world's programs outlive the test that starts them."""
     with cleaned_environment():
         yield
 
