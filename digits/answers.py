@@ -51,7 +51,7 @@ class _Wire(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._length += count or 0
         if self._length > self.max_bytes:
-            raise OSError(f"it sent more than {MAX_STREAM} bytes")
+            raise OSError(f"sent more than {MAX_STREAM} bytes")
         if time.monotonic() > self.until:
             raise TimeoutError("timed out")
         return count
@@ -97,11 +97,7 @@ def limit_urllib3() -> None:
         response = send(pool, method, url, redirect, preload_content=False, **options)
         if isinstance(response, _Whole) or (not preload and response.status in {200, 206}):
             return response
-        try:
-            body = read_whole(response, until, MAX_ANSWER)
-        except OSError as exc:
-            response.close()
-            raise urllib3.exceptions.HTTPError(str(exc)) from exc
+        body = read_whole(response, until, MAX_ANSWER)
         response.release_conn()
         return _Whole(
             io.BytesIO(body),

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -106,22 +106,28 @@ def excerpt(content: bytes, token: str) -> str:
 
 
 def read_whole(response: BaseHTTPResponse, until: float, max_bytes: int) -> bytes:
-    """Return the body of a response that was not preloaded. Read until time.monotonic() is `until` at the latest.
+    """Return the body of a response that was not preloaded. Raises as `read_blocks`."""
+    return b"".join(read_blocks(response, until, max_bytes))
+
+
+def read_blocks(response: BaseHTTPResponse, until: float, max_bytes: int) -> Iterator[bytes]:
+    """Yield the body of a response that was not preloaded. Read until time.monotonic() is `until` at the latest.
 
     Raises:
-        OSError: the body took longer or has more than `max_bytes`; states which.
-        urllib3.exceptions.HTTPError: the connection broke.
+        urllib3.exceptions.HTTPError: the connection broke, or the body took longer or has more than `max_bytes`.
     """
-    content, block = bytearray(), b"-"
+    from urllib3.exceptions import HTTPError
+
+    length, block = 0, b"-"
     while block:
         # read would wait for a whole block, even if the server sends only a byte now and then.
-        block = response.read1(1 << 16)
-        content += block
-        if len(content) > max_bytes:
-            raise OSError(f"sent more than {max_bytes} bytes")
-        if time.monotonic() >= until:  # also after the last block: the deadline may have ended the response
-            raise TimeoutError("timed out")
-    return bytes(content)
+        block = response.read1(1 << 20)
+        length += len(block)
+        late = time.monotonic() >= until  # also after the last block: the deadline may have ended the response
+        if late or length > max_bytes:
+            response.close()
+            raise HTTPError("timed out" if late else f"sent more than {max_bytes} bytes")
+        yield block
 
 
 def base_url(text: str) -> str:

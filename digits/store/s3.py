@@ -18,9 +18,10 @@ from minio.error import S3Error
 from minio.helpers import check_bucket_name
 
 from digits.answers import within
+from digits.http import read_blocks
 from digits.store import Scheme, Trust
 from digits.store.content import check_digest, check_key, check_prefix, save
-from digits.store.s3_client import MAX_IN_MEMORY, MAX_OBJECT, MISSING, OBJECT_SECONDS, blocks, s3_client, translated
+from digits.store.s3_client import MAX_IN_MEMORY, MAX_OBJECT, MISSING, OBJECT_SECONDS, s3_client, translated
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -171,7 +172,7 @@ class S3Store:
         with self._errors(key):
             response = self._client.get_object(self._bucket, name)
             try:
-                yield blocks(response, time.monotonic() + OBJECT_SECONDS, max_bytes)
+                yield read_blocks(response, time.monotonic() + OBJECT_SECONDS, max_bytes)
             finally:
                 response.close()
                 response.release_conn()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from urllib3.exceptions import HTTPError, ResponseError
 from digits.answers import limit_urllib3
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
 from digits.http import in_words
-from digits.store.content import BLOCK
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -79,21 +77,6 @@ class _Client(Minio):
                 raise
         self._refused = True
         return super()._execute(*args, **more)
-
-
-def blocks(response: BaseHTTPResponse, until: float, max_bytes: int) -> Iterator[bytes]:
-    """Yield the body of a response that was not preloaded. Raises HTTPError after time.monotonic() is `until`.
-
-    Raises:
-        HTTPError: also if there are more than `max_bytes`.
-    """
-    length = 0
-    while block := response.read1(BLOCK):
-        length += len(block)
-        if time.monotonic() > until or length > max_bytes:
-            response.close()
-            raise HTTPError("timed out" if length <= max_bytes else f"it sent more than {max_bytes} bytes")
-        yield block
 
 
 @contextmanager
