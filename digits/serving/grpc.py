@@ -21,7 +21,7 @@ from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
 from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
-from digits.serving.rest import MAX_ID
+from digits.serving.rest import MAX_ID, outputs_of
 from digits.serving.slot import LoadedModel, ModelSlot
 from digits.signature import CLASS, PROBABILITIES
 
@@ -89,12 +89,8 @@ class Servicer(InferenceServicer):
             error = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
         if error:  # not in the `except` blocks, because their exceptions keep the decoded tensors while abort() waits
             await context.abort(*error)
-        count = len(probabilities)
-        IMAGES.inc(count)
-        values = {
-            CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
-            PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
-        }
+        IMAGES.inc(len(probabilities))
+        values = outputs_of(probabilities)
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=self._name,
@@ -207,7 +203,7 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
 
 
 class Asked(NamedTuple):
-    """What a ModelInferRequest asks for; without the message itself, which keeps its decoded tensors in memory."""
+    """The id, version and outputs of a ModelInferRequest, without the message, which keeps its decoded tensors."""
 
     id: str
     version: str

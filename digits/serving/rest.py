@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from digits.serving import decode
 from digits.serving.decode import BadRequest, Pixels
@@ -68,17 +69,22 @@ def encode_v1(probabilities: Pixels) -> bytes:
     return b'{"predictions":' + orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
 
 
+def outputs_of(probabilities: Pixels) -> dict[str, tuple[str, list[int], NDArray[Any]]]:
+    """Return {output: (datatype, shape, values)} of a prediction, as REST and gRPC answer it; values little-endian."""
+    count = len(probabilities)
+    return {
+        CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
+        PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
+    }
+
+
 def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version: str) -> tuple[bytes, int | None]:
     """Return (body, length of its JSON or None if no raw tensors follow it) with the outputs that `request` selects.
 
     Raises:
         BadRequest: `request` selects an unknown output, or has a long id.
     """
-    count = len(probabilities)
-    tensors = {
-        CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
-        PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
-    }
+    tensors = outputs_of(probabilities)
     parameters = request.get("parameters")
     binary = bool(isinstance(parameters, dict) and parameters.get("binary_data_output"))
     outputs, raw = [], []
