@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from digits.data.parts import find_parts
 from digits.data.pictures import FORMATS, MAX_PIXELS, read_ink
 from digits.data.preprocessing import Ink, crop, to_mnist
 
@@ -21,7 +22,6 @@ _APART = 0.5  # greatest distance of two parts of one digit that share columns, 
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
 _WIDE = 1.4  # width of a digit, of its height, above which it may be two that touch
-_PARTS = 80  # greatest number of parts; the largest
 
 
 class Digit(NamedTuple):
@@ -87,8 +87,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     if not strongest:
         return []
     mask = np.where(ink >= max(1, strongest // 4), np.uint8(255), np.uint8(0))
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    order = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:_PARTS]
+    order, numbers, stats = find_parts(mask)
     parts = [_Part(frozenset([int(n)]), x, y, x + w, y + h) for n in order for x, y, w, h in [stats[n, :4].tolist()]]
     tallest = max(part.height for part in parts)
     groups: list[_Part] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from digits.data.rules import Mask, thickness
 
 _SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _LIKENESS = 0.15  # least likeness of a digit
+MAX_PARTS = 80  # greatest number of parts that are examined; the largest
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Part:
         return max(self.x - other.x - other.width, other.x - self.x - self.width)
 
     def surrounds(self, parts: list[Part]) -> bool:
-        """Return whether the middle of a part that is not small, or of two, lies in the rectangle, as in a box."""
+        """Return whether the rectangle contains the middle of a part that is not small, or of two, as a box does."""
         sizes = sorted((p.size / self.size for p in parts if p is not self and self._holds(p)), reverse=True)
         return bool(sizes) and (sizes[0] > 0.3 or (len(sizes) > 1 and sizes[1] > 0.1))
 
@@ -96,6 +97,13 @@ class Part:
         return float(
             np.hypot(max(x0 - self.x - self.width, self.x - x1, 0), max(y0 - self.y - self.height, self.y - y1, 0))
         )
+
+
+def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
+    """Return the connected parts of a mask: the numbers of the largest, each pixel's number, and OpenCV's stats."""
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    order: NDArray[Any] = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:MAX_PARTS]
+    return order, numbers, stats
 
 
 class Light(NamedTuple):

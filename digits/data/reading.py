@@ -1,7 +1,7 @@
 """The ink of one digit in a picture that shows other things too: edges, rules, boxes, shadows, holes, other strokes.
 
 A morphological closing of the picture with a square that no stroke can hold gives the paper around each stroke, also in
-a shadow and beside a dark table (black-hat transform: Serra, Image Analysis and Mathematical Morphology, 1982). What
+a shadow and next to a dark table (black-hat transform: Serra, Image Analysis and Mathematical Morphology, 1982). What
 differs from it are strokes, dark on light, or light on dark for the negative. They are binarised at two levels, long
 straight lines are removed, and the connected part that looks most like a digit is kept with the parts near it.
 """
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.parts import Light, Part, examine
+from digits.data.parts import Light, Part, examine, find_parts
 from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, cut, find_rules, without_bars, without_underline
 
@@ -28,8 +28,8 @@ _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _SMALL = 70  # height in pixels of a number in small digits
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
-_PARTS = 80  # greatest number of parts that are examined; the largest
-_AREAS = 3  # greatest sum of their rectangles, of the picture's area: nested rings would each cost the whole picture
+# Greatest sum of the examined rectangles, of the picture's area: nested rings would each cost the whole picture.
+_AREAS = 3
 
 
 class Reading(NamedTuple):
@@ -99,7 +99,7 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
     small = without_bars(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA))
     found = {n: max(_candidates(small, n), key=lambda c: c.score, default=None) for n in polarities}
     dark, light = found.get(False), found.get(True)
-    # Most ink is dark, and a shadow's edge beside a stroke encloses a light part that looks like one.
+    # Most ink is dark, and a shadow's edge next to a stroke encloses a light part that looks like one.
     scores = [dark.score if dark else 0.0, _NEGATIVE * light.score if light else 0.0]
     best = light if scores[1] > scores[0] else dark
     if best is None:
@@ -164,8 +164,8 @@ def _stands_alone(ink: Ink) -> bool:
     A spot, a frame or a level line is no digit.
     """
     mask, light = _drawn(ink)
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count != 2 or any(side.any() for side in (ink[0], ink[-1], ink[:, 0], ink[:, -1])):
+    order, numbers, stats = find_parts(mask)
+    if len(order) != 1 or any(side.any() for side in (ink[0], ink[-1], ink[:, 0], ink[:, -1])):
         return False
     part = examine(1, stats[1], numbers, light)
     return not (part.flat or part.solid)
@@ -181,7 +181,7 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
     hat = (paper - dark).astype(np.float32)
     # Ink takes away a share of the light, so that it is as strong in a shadow; in the dark, noise would be, too.
     strength = hat * (255 / np.maximum(paper.astype(np.float32), 60))
-    low = max(MIN_CONTRAST, 3 * float(np.percentile(strength[::3, ::3], 25)))  # noise lies below the closing, too
+    low = max(MIN_CONTRAST, 3 * float(np.percentile(strength[::3, ::3], 25)))  # noise is below the closing, too
     if strength.max() < low:
         return []
     above = strength[strength > low]
@@ -199,8 +199,7 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
 
 def _choose(light: Light, mask: Mask) -> _Candidate | None:
     """Return the digit among the connected parts of a mask, with the parts that belong to it."""
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    order = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:_PARTS]
+    order, numbers, stats = find_parts(mask)
     order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
     parts = [examine(int(n), stats[n], numbers, light) for n in order]
     likely = [p for p in parts if p.score > 0]
