@@ -157,9 +157,15 @@ def published(container: Any, port: int) -> int:
         return int(bindings[0]["HostPort"]) if bindings else 0
 
 
-def relabel(client: Any) -> str:
-    """Return what to append to the mode of a mount, so that SELinux lets containers use it."""
-    return ",z" if "name=selinux" in " ".join(client.info().get("SecurityOptions") or []) else ""
+def security_options(client: Any) -> str:
+    """Return the engine's security options, separated by spaces, such as name=selinux and name=rootless."""
+    with errors("asking for the engine's options"):
+        return " ".join(client.info().get("SecurityOptions") or [])
+
+
+def relabel(options: str) -> str:
+    """Return what to append to the mode of a mount, so that SELinux lets containers use it; see `security_options`."""
+    return ",z" if "name=selinux" in options else ""
 
 
 def clean(client: Any, settings: Settings) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from backends.docker import containers, images, minio
 from backends.ports import free_port
-from digits.files import sha256_of
+from digits.files import canonical_json, sha256_of
 from digits.settings import Settings
 from digits.store import SEEN, get_scheme
 
@@ -38,9 +37,7 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
     image = images.ensure_image(client, settings, "predictor", report)
     environment = _environment(settings)
     ports = (settings.port, settings.grpc_port)
-    fingerprint = sha256_of(json.dumps([image, environment, ports, settings.trusted_keys], sort_keys=True).encode())[
-        :12
-    ]
+    fingerprint = sha256_of(canonical_json([image, environment, ports, settings.trusted_keys]))[:12]
     for container in containers.list_containers(client, settings, "predictor"):
         if container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint:
             return container
@@ -63,7 +60,7 @@ def _volumes(client: Any, settings: Settings) -> dict[str, dict[str, str]]:
         return {}
     seen = (settings.home / SEEN).parent
     seen.mkdir(parents=True, exist_ok=True)  # else the engine would create it, as root
-    mode = f"ro{containers.relabel(client)}"
+    mode = f"ro{containers.relabel(containers.security_options(client))}"
     places = {settings.trusted_keys: KEYS, str(seen): str(Path(HOME, SEEN).parent)}
     return {outside: {"bind": inside, "mode": mode} for outside, inside in places.items()}
 

@@ -30,9 +30,8 @@ class StepRunner:
     def __init__(self, client: Any, settings: Settings, run: runs.Run, image: str) -> None:
         self._client, self._settings, self._run, self._image = client, settings, run, image
         self._network = containers.network(client, settings)
-        with containers.errors("asking for the engine's options"):
-            options = " ".join(client.info().get("SecurityOptions") or [])
-            self._mode = containers.relabel(client)
+        options = containers.security_options(client)
+        self._mode = containers.relabel(options)
         # A rootless engine maps its own user to root in the container.
         self._user = "0:0" if "name=rootless" in options else f"{os.getuid()}:{os.getgid()}"
         self._ending = False
