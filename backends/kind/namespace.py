@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.kind.kubectl import Report, apply, as_json, wait
-from backends.kserve.kube import FIELD_MANAGER, kubeconfig_path, unknown_cluster
+from backends.kserve.kube import FIELD_MANAGER, TRUSTED_KEYS, kubeconfig_path, unknown_cluster
 from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import MissingError
@@ -23,7 +23,6 @@ from digits.settings import Settings
 
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-TRUSTED_KEYS = ("digits-trusted-keys", "/etc/digits/trusted-keys")  # ConfigMap and folder, as in the manifests
 # Names in the manifests, which `install` replaces by the built images.
 PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
 

@@ -18,6 +18,8 @@ FIELD_MANAGER = "digits"  # the owner of the fields that we apply
 CONFIG_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # raised by the library for a damaged kubeconfig
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 JSON_TYPE = "application/json"
+# The ConfigMap with the trusted keys, and where pods mount it, as in the manifests.
+TRUSTED_KEYS = ("digits-trusted-keys", "/etc/digits/trusted-keys")
 
 Json = dict[str, Any]
 

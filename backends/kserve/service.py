@@ -142,8 +142,8 @@ class Service:
     def problem(self) -> str:
         """Return the reason why the present revision is not served by all pods; '' if it is."""
         live, deployment = self.live(), self.kube.get(self._deployment)
-        revision = Revision.from_live(live) if live else Revision("")
-        current = live["metadata"].get("annotations", {}).get(REVISION, revision.id) if live else revision.id
+        annotations = live["metadata"].get("annotations", {}) if live else {}
+        current = annotations.get(REVISION) or (Revision.from_live(live).id if live else "")
         if live and deployment and _is_complete(deployment, current) and is_ready(live):
             return ""
         return diagnose(self.kube, self._pods, self.name, live, deployment, current)[0]

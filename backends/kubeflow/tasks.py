@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backends.kserve.kube import TRUSTED_KEYS
 from digits import __version__, events
 from digits.errors import UsageError
 from digits.release import mlflow_client
@@ -54,9 +55,7 @@ RESOURCES = {
 # Kubeflow's cache cannot check: it writes again what is missing. `deploy` is never cached.
 UNCACHED_STEPS = ("fetch-mnist", "collect-feedback", "publish")
 
-# Where the keys are mounted, for DIGITS_TRUSTED_KEYS and DIGITS_SIGNING_KEY in the ConfigMap: the ConfigMap with public
-# keys for the steps that read releases, and the Secret for the step that signs.
-TRUSTED_KEYS = ("digits-trusted-keys", "/etc/digits/trusted-keys")
+# The Secret with the private key, and where it is mounted in the step that signs, for DIGITS_SIGNING_KEY.
 SIGNING_KEY = ("digits-signing-key", "/etc/digits/signing-key")
 
 Configure = Callable[[Any], Any]
