@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import kfp_server_api
 from kfp_server_api import models
 
-from backends.kubeflow.connection import Client, Unreachable, asks
+from backends.kubeflow.connection import Client, Unreachable, api_call
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.files import parse_json
 from digits.settings import Settings
@@ -58,13 +58,13 @@ class Pipelines:
         """Return the argument that a multi-user Kubeflow requires and a single-user one refuses."""
         return {"namespace": self._settings.namespace} if self._multi_user else {}
 
-    @asks
+    @api_call
     def check(self) -> None:
         """Check that the API answers and accepts our credentials. Raises Unreachable or Refused."""
         self._multi_user = bool(self._health.healthz_service_get_healthz().multi_user)
         self._experiments.experiment_service_list_experiments(page_size=1, **self._namespace)
 
-    @asks
+    @api_call
     def submit(self, spec: Json, name: str, experiment: str, parameters: Json) -> str:
         """Start a run of a compiled pipeline in `experiment`, which is created if needed, and return the run's id."""
         with self._in_experiment(experiment) as experiment_id:
@@ -97,14 +97,14 @@ class Pipelines:
         """Request that a run ends; this does not wait."""
         self._runs.run_service_terminate_run(run_id)
 
-    @asks
+    @api_call
     def log(self, run_id: str, pod: str) -> str:
         """Return the log of a pod of the run; '' if it is not available. Raises DigitsError."""
         path = f"{self.host}/apis/v1alpha1/runs/{quote(run_id, '')}/nodes/{quote(pod, '')}/log"
         text: str = self._client.request("GET", path, _preload_content=True).data.decode(errors="replace")
         return "" if text.startswith('{"error_message"') else text  # the API sends status 200 for a missing pod too
 
-    @asks
+    @api_call
     def archived_log(self, run_id: str, node: str) -> str:
         """Return the log of a workflow's node from Argo's archive. Raises DigitsError if there is none.
 
@@ -115,7 +115,7 @@ class Pipelines:
         content = parse_json(self._client.request("GET", path, _preload_content=True).data)
         return base64.b64decode(content["data"]).decode(errors="replace")
 
-    @asks
+    @api_call
     def upload(self, package: Path, pipeline: str, version: str) -> tuple[str, str, bool]:
         """Upload a compiled pipeline as a version of `pipeline`, which is created if needed.
 
@@ -141,7 +141,7 @@ class Pipelines:
             raise
         return pipeline_id, str(created.pipeline_version_id), True
 
-    @asks
+    @api_call
     def schedule(self, spec: Json, name: str, experiment: str, parameters: Json, trigger: Json) -> str:
         """Schedule runs of a compiled pipeline and return the schedule's id.
 
@@ -163,7 +163,7 @@ class Pipelines:
             created = self._schedules.recurring_run_service_create_recurring_run(recurring_run=body)
         return str(created.recurring_run_id)
 
-    @asks
+    @api_call
     def schedules(self, name: str) -> list[Json]:
         """Return [{"id", "when", "status"}] of the schedules of that name, oldest first."""
         schedules: list[Json] = []

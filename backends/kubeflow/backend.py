@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 
 import urllib3
 
@@ -202,23 +203,29 @@ class KubeflowBackend:
                     return observed
                 if time.monotonic() - last_look > MESSAGE_SECONDS:
                     last_look = time.monotonic()
-                    for message in set(messages_of(self.api.nodes(run_id), steps)) - shown:
-                        shown.add(message)
-                        watch(
-                            {"event": "progress", "step": message.step, "time": time.time()}
-                            | {"text": f"{message.step}: {message.text}"}
-                        )
-                        if message.permanent:
-                            self.api.terminate(run_id)
-                            raise StepFailed(
-                                message.step, f"{message.text} ({url})", remedy="correct it, then digits run --resume"
-                            )
+                    self._show_messages(run_id, steps, watch, shown)
             if time.monotonic() > deadline:
                 raise RunContinues(
                     f"run {run_id} takes longer than {RUN_SECONDS / 3600:.0f} h and continues: {url}",
                     remedy="wait until it has ended, or terminate it on that page",
                 )
             time.sleep(POLL_SECONDS)
+
+    def _show_messages(self, run_id: str, steps: Iterable[str], watch: Watch, shown: set[Message]) -> None:
+        """Report what pods wait for, each message once. If one waits for what does not come, end the run.
+
+        Raises:
+            StepFailed: the run was ended.
+        """
+        for message in set(messages_of(self.api.nodes(run_id), steps)) - shown:
+            shown.add(message)
+            text = f"{message.step}: {message.text}"
+            watch({"event": "progress", "step": message.step, "time": time.time(), "text": text})
+            if message.permanent:
+                with contextlib.suppress(DigitsError):  # the reason is what the user needs
+                    self.api.terminate(run_id)
+                cause = f"{message.text} ({self.api.place(run_id)})"
+                raise StepFailed(message.step, cause, remedy="correct it, then digits run --resume")
 
     def _stop(self, run_id: str) -> DigitsError:
         """Terminate a run and wait until it has ended; return the error that reports the result."""

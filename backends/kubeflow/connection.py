@@ -45,7 +45,7 @@ def understood(host: str) -> Iterator[None]:
         ) from exc
 
 
-def asks(method: Callable[P, R]) -> Callable[P, R]:
+def api_call(method: Callable[P, R]) -> Callable[P, R]:
     """Return a method of an object with a `host` that raises as `understood`."""
 
     @functools.wraps(method)

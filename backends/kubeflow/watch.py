@@ -74,7 +74,7 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
 
 @dataclass(frozen=True)
 class Message:
-    """What Argo reports about a node of a step: a pod that waits, or why one failed."""
+    """A message of Argo about a pod of a step: why it waits, or why it failed."""
 
     step: str
     failed: bool
