@@ -1,4 +1,4 @@
-"""What is straight in a picture and not the digit: ruled and squared paper, tables, boxes, underlines, a scan's bars.
+"""Straight lines that are not a digit's: ruled and squared paper, tables, boxes, underlines, a scan's bars.
 
 A line is what an opening with a long thin rectangle leaves of the ink's mask, sheared by each slope.
 """

@@ -1,4 +1,4 @@
-"""What is stored next to a release: its provenance, its bill of materials, its model card, and the signature of all.
+"""The documents next to a release: its provenance, bill of materials and model card, and the signature of all files.
 
 All of it is computed from the manifest, so writing it again changes nothing, and concurrent writers write the same.
 """

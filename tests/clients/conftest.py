@@ -19,7 +19,7 @@ COUNT = 10
 
 @dataclass(frozen=True)
 class Question:
-    """What each client asks, and the expected answer.
+    """The request that each client sends, and the expected answer.
 
     Attributes:
         url: the predictor's path for predictions of V1.

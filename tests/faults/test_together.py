@@ -25,8 +25,8 @@ from tests.helpers.table import Fault
 from tests.helpers.world import RUN, World
 
 
-@pytest.mark.fault("four runs at once", "all succeed with the one release, one ledger entry")
-def test_four_runs_at_once(world: World, fault: Fault) -> None:
+@pytest.mark.fault("four concurrent runs", "all succeed with the one release, one ledger entry")
+def test_four_concurrent_runs(world: World, fault: Fault) -> None:
     """Four concurrent runs in one home, each with its own threshold, publish and deploy successfully."""
     world.before("publish")
     holds = fault.watch(world)

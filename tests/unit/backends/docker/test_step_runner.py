@@ -1,4 +1,4 @@
-"""What a step's container can see."""
+"""The files and variables that a step's container can read."""
 
 from __future__ import annotations
 

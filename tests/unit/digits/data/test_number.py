@@ -45,7 +45,7 @@ def test_digits_side_by_side_are_separated(digits: list[list[Line]], slant: floa
 
 @pytest.mark.parametrize("lines", [SEVEN, ONE, FIVE, FOUR, [*SEVEN, [(0.9, 0.8), (0.9, 0.9)]]])
 def test_a_single_digit_keeps_all_ink(lines: list[Line]) -> None:
-    """A digit in separate strokes, or with a dot beside it, is one, and gives the image of the whole drawing."""
+    """A digit in separate strokes, or with a dot next to it, is one, and gives the image of the whole drawing."""
     ink = draw(lines)
     (digit,) = split(ink)
     assert np.array_equal(digit.image, to_mnist(ink))

@@ -182,7 +182,7 @@ def test_a_line_that_may_be_the_foot_is_doubtful() -> None:
 
 
 def test_two_digits_are_doubtful() -> None:
-    """Of two digits on a sheet, one above the other, neither is chosen."""
+    """Neither of two digits on a sheet, one above the other, is chosen."""
     two = draw(TWO, side=SIDE, pen=8, at=(0.3, 0.08), size=0.36)
     seven = draw(SEVEN, side=SIDE, pen=8, at=(0.3, 0.55), size=0.36)
     assert read(photo(235 - np.maximum(two, seven) * 0.7)).doubtful

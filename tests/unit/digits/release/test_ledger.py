@@ -190,7 +190,7 @@ def test_each_entry_is_signed(signed: FileStore) -> None:
 
 @pytest.mark.parametrize("how", ["no signature", "another entry's", "removed last", "removed all", "forged"])
 def test_a_changed_signed_ledger_is_refused(how: str, signed: FileStore) -> None:
-    """What has a valid chain but not the signatures, or lacks an entry that was seen, is refused."""
+    """A ledger with a valid chain is refused if a signature, or an entry that was seen, is missing."""
     assert ledger.champion(signed)
     entries = [key for key in signed.keys(ledger.LEDGER) if key.endswith(".json")]
     signature = next(key for key in signed.keys(ledger.LEDGER) if key.startswith(entries[-1][:-5]) and "sig" in key)

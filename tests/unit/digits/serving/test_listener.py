@@ -346,7 +346,7 @@ def test_the_bytes_of_waiting_requests_are_limited(served: Listener, connect: Co
 
 
 def test_the_fullest_body_is_read_on(served: Listener, connect: Connect) -> None:
-    """Of large bodies that exceed the bytes that may be held, the one with most of its bytes is read and answered."""
+    """If large bodies exceed the bytes that may be held, the one with most of its bytes is read and answered."""
     served.max_held, size = 100_000, 100_000
     large = HEAD + b"Content-Length: %d\r\n\r\n" % size
     first, other = connect(), connect()
