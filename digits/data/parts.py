@@ -50,11 +50,11 @@ class Part:
 
     def follows(self, other: Part) -> bool:
         """Return whether both can be digits of a number: about as high, at the same height, and not far apart."""
-        return self._beside(other, 1.0)
+        return self._beside(other, 2.0)
 
     def stands_by(self, row: list[Part]) -> bool:
         """Return whether the part may be a digit of a number that was not recognised as one."""
-        return self.width < 2 * self.height and any(self._beside(digit, 2.0) for digit in row)
+        return self.width < 2 * self.height and any(self._beside(digit, 2.5) for digit in row)
 
     def _beside(self, other: Part, reach: float) -> bool:
         shared = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
