@@ -241,8 +241,16 @@ def _load(path: Path) -> tuple[list[tuple[str, str]], bytes]:
 
 async def _file(headers: list[tuple[str, str]], content: bytes, request: Request, query: Mapping[str, str]) -> Response:
     del query
-    known = dict(headers)["etag"] in request.scope.headers.get("if-none-match", "")
+    etag = dict(headers)["etag"]
+    if "if-match" in request.headers and not _names(request, "if-match", {"*", etag}):
+        raise RejectedRequest(412, f"expected the file {etag}")
+    known = _names(request, "if-none-match", {"*", etag, f"W/{etag}"})
     return Response(304, headers) if known else Response(200, headers, content)
+
+
+def _names(request: Request, field: str, tags: set[str]) -> bool:
+    """Return whether a precondition (RFC 9110 13.1), which may have several lines, names one of `tags`."""
+    return not tags.isdisjoint(tag.strip() for line in request.headers.get_all(field) for tag in line.split(","))
 
 
 def _decode(png: bytes) -> list[Digit]:

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv6Address
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -36,6 +38,9 @@ CHECK_SECONDS = 1.0  # between two checks of the bodies that are being read
 DISCARD_SECONDS = 3.0
 MAX_DISCARDED = 32 * 1024 * 1024  # bytes
 LOG_SECONDS = 60.0  # between two log entries about unexpected errors
+METHODS = ("allow", "GET, HEAD, POST, OPTIONS")  # of the server as a whole; the 405 of a path names the path's own
+# A Host header (RFC 9110 7.2, RFC 3986 3.2.2): an IPv6 address in brackets, a name or an IPv4 address; and a port.
+_HOST = re.compile(r"(?:\[([^]]+)]|(?:[\w.~!$&'()*+,;=-]|%[\dA-Fa-f]{2})*)(?::\d*)?", re.ASCII)
 
 log = logging.getLogger("digits.http")
 
@@ -84,7 +89,9 @@ class Request:
             raise RejectedRequest(503, "too many requests are waiting")
         listener.waiting += 1
         self.waiting = 1
-        if "content-encoding" in headers and headers["content-encoding"].lower() not in {"", "identity"}:
+        encodings = headers.get_all("content-encoding") if "content-encoding" in headers else [""]
+        # RSGI omits values that are not ASCII.
+        if not encodings or not {encoding.lower() for encoding in encodings} <= {"", "identity"}:
             raise RejectedRequest(415, "expected a body that is not compressed")
         chunked = "transfer-encoding" in headers
         if chunked and [coding.lower() for coding in headers.get_all("transfer-encoding")] != ["chunked"]:
@@ -203,9 +210,8 @@ class Listener:
         self._connections.begin(client)
         request = Request(scope, protocol, self)
         try:
-            if scope.http_version == "1.1" and len(request.headers.get_all("host")) != 1:
-                raise RejectedRequest(400, "expected one Host header")
-            response = await self._handle(request)
+            _check_target(scope, request.headers)
+            response = Response(204, [METHODS]) if scope.path == "*" else await self._handle(request)
         except RejectedRequest as exc:
             response = error_response(exc.status, str(exc), *exc.headers)
         except Exception:
@@ -221,6 +227,28 @@ class Listener:
             await request.discard()
         headers = list({**self._headers, **dict(response.headers)}.items()) if self._headers else response.headers
         protocol.response_bytes(response.status, headers, response.content)
+
+
+def _check_target(scope: Any, headers: Any) -> None:
+    """Check a request's target and its Host header by RFC 9112 3.2. Raises RejectedRequest."""
+    if scope.method == "CONNECT":
+        raise RejectedRequest(405, "expected another method than CONNECT", METHODS)
+    if not scope.path.startswith("/") and (scope.method, scope.path) != ("OPTIONS", "*"):
+        raise RejectedRequest(400, "expected a path that begins with /")
+    hosts = headers.get_all("host")  # without a value that is not ASCII
+    if len(hosts) != ("host" in headers or scope.http_version == "1.1"):
+        raise RejectedRequest(400, "expected one Host header")
+    if hosts and not _is_host(hosts[0]):
+        raise RejectedRequest(400, f"expected a host name or address in the Host header, got {hosts[0][:100]!r}")
+
+
+def _is_host(value: str) -> bool:
+    match = _HOST.fullmatch(value)
+    if match and match[1]:
+        with contextlib.suppress(ValueError):
+            return not IPv6Address(match[1]).scope_id
+        return False
+    return match is not None
 
 
 class _Server(Server):

@@ -305,6 +305,34 @@ def test_an_unchanged_file_is_not_sent_again(gateway: httpx.Client) -> None:
     assert gateway.get("/app.js", headers={"If-None-Match": first.headers["etag"]}).status_code == 200
 
 
+def test_preconditions_compare_the_tags_of_a_file(gateway: httpx.Client) -> None:
+    """If-Match and If-None-Match name a file of the page by its tag or `*`; other preconditions are ignored."""
+    tag = gateway.get("/app.js").headers["etag"]
+    for field, value, status in (
+        ("If-None-Match", "*", 304),
+        ("If-None-Match", f"W/{tag}", 304),
+        ("If-None-Match", f'"x" , {tag}', 304),
+        ("If-None-Match", '"x"', 200),
+        ("If-None-Match", f"x{tag}", 200),
+        ("If-Match", "*", 200),
+        ("If-Match", f'"x", {tag}', 200),
+        ("If-Match", f"W/{tag}", 412),
+        ("If-Match", '"x"', 412),
+        ("If-Match", "\xff", 412),
+        ("If-Unmodified-Since", "Sat, 29 Oct 1994 19:43:31 GMT", 200),
+        ("Range", "bytes=0-3", 200),
+    ):
+        for method in ("GET", "HEAD"):
+            answer = gateway.request(method, "/app.js", headers={field: value.encode("latin-1")})
+            assert answer.status_code == status, (field, value)
+
+
+def test_a_precondition_may_have_several_lines(gateway: httpx.Client) -> None:
+    """A tag in the second of two lines is found."""
+    tag = gateway.get("/app.js").headers["etag"]
+    assert gateway.get("/app.js", headers=[("If-None-Match", '"x"'), ("If-None-Match", tag)]).status_code == 304
+
+
 def test_an_upgrade_is_ignored(gateway: httpx.Client) -> None:
     """A drawing whose client offers another protocol, as Java's does, is recognised."""
     upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}

@@ -158,11 +158,18 @@ def test_a_malformed_request_follows_the_answers_before_it(path: bytes, bad: byt
         (b"GET http://here/ HTTP/1.1\r\nHost: here\r\n\r\n", 200),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost: a b\r\n\r\n", 400),
+        (b"GET * HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+        (b"GET here HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+        (b"GET / HTTP/1.2\r\nHost: here\r\n\r\n", 400),
         (HEAD + b"Content-Length: +3\r\n\r\nabc", 400),
         (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400),
         (HEAD + b"Transfer-Encoding: gzip\r\n\r\nabc", 400),
         (b"GET /fail HTTP/1.1\r\nHost: here\r\n\r\n", 500),
         (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 415),
+        (HEAD + b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 415),
+        (HEAD + b"Content-Encoding: \xff\r\nContent-Length: 3\r\n\r\nabc", 415),
         (HEAD + b"Content-Encoding: Identity\r\nContent-Length: 3\r\n\r\nabc", 200),
         (HEAD + b"Content-Encoding:\r\nContent-Length: 3\r\n\r\nabc", 200),
         (HEAD + b"Transfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200),
@@ -179,6 +186,36 @@ def test_the_status_of_unusual_requests(request_bytes: bytes, status: int, conne
     with contextlib.suppress(ConnectionError):
         client.sendall(request_bytes)
     assert answers(client, 1)[0][0] == status
+
+
+@pytest.mark.parametrize("target", [b"OPTIONS *", b"CONNECT here:80", b"CONNECT /"])
+def test_methods_of_the_server_are_allowed(target: bytes, connect: Connect) -> None:
+    """`OPTIONS *` and CONNECT, which no path has, get the methods that the server has; the connection continues."""
+    client = connect()
+    for _ in range(2):
+        client.sendall(target + b" HTTP/1.1\r\nHost: here\r\nContent-Length: 3\r\n\r\nabc")
+        ((status, headers, body),) = answers(client, 1)
+        assert (status, headers["allow"]) == (204 if b"*" in target else 405, "GET, HEAD, POST, OPTIONS")
+        assert (b"*" in target) == ("content-length" not in headers) == (not body)
+
+
+VALID_HOSTS = [
+    *("", "here", "here:", "here:80", "127.0.0.1:80", "[::1]", "[::ffff:1.2.3.4]:80"),
+    *("a_b.example.", "%C3%A4", "a,b;c"),
+]
+INVALID_HOSTS = [
+    *("a b", "a\tb", "a/b", "u@a", "a:b", "a:80:80", "::1", "[::1", "[]", "[x]", "[:::]", "[1.2.3.4]", "[::1%25lo]"),
+    *("[::1]a", "a?b", "a#b", "a\\b", "a%zz", "<a>", "http://a", '"a"', "\xff"),
+]
+
+
+def test_the_host_is_a_name_or_an_address(connect: Connect) -> None:
+    """A Host with a name or an address, with and without a port, is accepted; another one gets 400."""
+    client = connect()
+    for hosts, status in ((VALID_HOSTS, 200), (INVALID_HOSTS, 400)):
+        for host in hosts:
+            client.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+            assert answers(client, 1)[0][0] == status, host
 
 
 def test_head_gets_the_headers_of_get(connect: Connect) -> None:
