@@ -24,6 +24,8 @@ MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
 # Quotes, colons and braces per JSON body. A request has some forty; decoded, an object takes many times its text.
 MAX_FIELDS = 1000
 SHAPES = ([28, 28], [28, 28, 1], [784])
+# Those that describe raw tensors after the JSON, of a request, an input and an output. Others are ignored.
+PARAMETERS = {"binary_data_output": bool, "binary_data_size": int, "binary_data": bool}
 EXPECTED = "expected images of 28 x 28 numbers"
 _SPACE = b" \t\r\n"
 _NUMBER = b"0123456789.eE+-"
@@ -118,17 +120,34 @@ def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadRequest("expected exactly one input, {name, shape, datatype, data}")
     tensor = inputs[0]
+    if not isinstance(name := tensor.get("name"), str | None):
+        raise BadRequest(f"expected an input's name as text, got {shown(name)}")
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
     if datatype not in ("FP32", "UINT8"):  # a tuple, because `datatype` may not be hashable
         raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {shown(datatype)}")
     count = parse_count(shape)
-    parameters = tensor.get("parameters") or {}
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    size = parameters(tensor).get("binary_data_size")
     if (size is None) != ("data" in tensor) or (size is None and raw):
         raise BadRequest("expected an input with either data, or parameters.binary_data_size and bytes after the JSON")
     if size is not None:
         return from_raw(raw, datatype, count, size), request
     return from_list(tensor["data"], datatype, count), request
+
+
+def parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a request, an input or an output; null is the same as none.
+
+    Raises:
+        BadRequest: gRPC has no such parameters, or one that describes raw tensors has a wrong type.
+    """
+    found = holder.get("parameters")
+    found = {} if found is None else found
+    if not isinstance(found, dict) or not set(map(type, found.values())) <= {str, int, float, bool, type(None)}:
+        raise BadRequest(f"expected parameters as an object of texts, numbers and booleans, got {shown(found)}")
+    for name, kind in PARAMETERS.items():
+        if name in found and type(found[name]) not in (kind, type(None)):
+            raise BadRequest(f"expected {name} of type {kind.__name__}, got {shown(found[name])}")
+    return found
 
 
 def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:

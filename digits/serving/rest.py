@@ -82,11 +82,10 @@ def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version
     """Return (body, length of its JSON or None if no raw tensors follow it) with the outputs that `request` selects.
 
     Raises:
-        BadRequest: `request` selects an unknown output, or has a long id.
+        BadRequest: `request` selects an unknown output, or has a long id, or has parameters or an id of a wrong type.
     """
     tensors = outputs_of(probabilities)
-    parameters = request.get("parameters")
-    binary = bool(isinstance(parameters, dict) and parameters.get("binary_data_output"))
+    binary = bool(decode.parameters(request).get("binary_data_output"))
     outputs, raw = [], []
     for output, as_bytes in _selected_outputs(request.get("outputs"), tensors, binary).items():
         datatype, shape, values = tensors[output]
@@ -98,9 +97,9 @@ def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version
             tensor["data"] = values.reshape(-1)
         outputs.append(tensor)
     response: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
-    if isinstance(request_id := request.get("id"), str):
-        if len(request_id) > MAX_ID:
-            raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {len(request_id)}")
+    if (request_id := request.get("id")) is not None:
+        if not isinstance(request_id, str) or len(request_id) > MAX_ID:
+            raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {decode.shown(request_id)}")
         response["id"] = request_id
     head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
     return head + b"".join(raw), len(head) if raw else None
@@ -115,6 +114,6 @@ def _selected_outputs(outputs: Any, tensors: dict[str, Any], binary: bool) -> di
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(output, dict) or not isinstance(name, str) or name not in tensors:
             raise BadRequest(f"expected outputs among {', '.join(tensors)}, got {decode.shown(output)}")
-        parameters = output.get("parameters")
-        selected[name] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
+        wanted = decode.parameters(output).get("binary_data")
+        selected[name] = binary if wanted is None else wanted
     return selected

@@ -12,6 +12,7 @@ import pytest
 
 from digits.serving import rest
 from digits.serving.decode import BadRequest
+from digits.serving.slot import LoadedModel
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Predictor
 
@@ -70,6 +71,33 @@ def test_unknown_outputs_are_rejected(outputs: Any) -> None:
     """An unknown output is a BadRequest that lists the outputs."""
     with pytest.raises(BadRequest, match="class, probabilities"):
         rest.encode_v2(np.zeros((1, 10), np.float32), {"outputs": outputs}, "digits", "v")
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "good"),
+    [
+        ("parameters", [[], "", 0, False, [1], {"x": []}, {"x": {}}, {"binary_data_output": 1}], [None, {"x": 1.5}]),
+        ("inputs.parameters", [[], "x", {"binary_data_size": "784"}, {"binary_data_size": 784.0}], [None, {"x": None}]),
+        ("outputs.parameters", [[], "", True, {"x": [1]}, {"binary_data": "no"}], [None, {"binary_data": None}]),
+        ("id", [1, True, [], {}], [None, "", "x"]),
+        ("inputs.name", [1, True, [], {}], [None, "", "x"]),
+    ],
+)
+def test_values_of_a_wrong_type_are_rejected(field: str, bad: list[Any], good: list[Any]) -> None:
+    """Parameters, names and ids have the types that gRPC's messages have; null is the same as none."""
+    model = LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
+    level, _, name = field.rpartition(".")
+
+    def answer(value: Any) -> int:
+        tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 784], "data": [0] * 784}
+        request: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "class"}]}
+        (request[level][0] if level else request)[name] = value
+        return rest.PROTOCOLS["v2"].answer(model, "digits", {}, orjson.dumps(request))[0]
+
+    assert [answer(value) for value in good] == [1] * len(good)
+    for value in bad:
+        with pytest.raises(BadRequest):
+            answer(value)
 
 
 def test_a_v1_response_has_rows_of_ten() -> None:
