@@ -74,9 +74,9 @@ def test_a_version_is_uploaded_once(api: Pipelines, tmp_path: Path) -> None:
     assert again["version"] == first["version"] != other["version"]
     assert len(api.pipelines) == 1
     assert len(api.versions) == 2
-    content = api.versions[other["version"]]["content"]
-    assert "other:2" in content
-    steps = next(yaml.safe_load_all(content[content.index("# PIPELINE") :]))["root"]["dag"]["tasks"]
+    spec = api.versions[other["version"]]["pipeline_spec"]["pipeline_spec"]
+    assert "other:2" in json.dumps(spec)
+    steps = spec["root"]["dag"]["tasks"]
     # Whoever starts a run on the page does not know that the world has changed.
     assert {step for step in STEPS if not steps[step]["cachingOptions"]} == {*UNCACHED_STEPS, "deploy"}
 
