@@ -18,6 +18,7 @@ Json = dict[str, Any]
 PODS = "/api/v1/namespaces/digits/pods"
 RELEASE = {"version": "0123456789ab", "digest": "01" * 32, "mlflow_run": "run", "data": {"source": "x"}, "code": "c"}
 URI = "s3://b/models/digits/0123456789ab/"
+FAILURE = {"lastFailureInfo": {"message": "No runtime named digits"}, "transitionStatus": "InvalidSpec"}  # modelStatus
 
 
 def write_kubeconfig(settings: Settings, server: str) -> None:
@@ -31,6 +32,12 @@ def write_kubeconfig(settings: Settings, server: str) -> None:
         "current-context": "x",
     }
     kubeconfig_path(settings).write_text(yaml.safe_dump(config))
+
+
+def live_service(applied: Json, **status: Any) -> Json:
+    """Return a ready InferenceService as the API server returns it; `status` has more fields of its status."""
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return applied | {"metadata": applied["metadata"] | {"resourceVersion": "1", "uid": "u"}, "status": ready | status}
 
 
 @contextlib.contextmanager
@@ -109,8 +116,7 @@ class ServiceApi(Quiet):
     def _answer(self, request: str, body: Json) -> tuple[int, Json]:
         cls = ServiceApi
         if request.startswith("PATCH"):
-            cls.live = body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-            cls.live["metadata"] |= {"resourceVersion": "1", "uid": "u"}
+            cls.live = live_service(body)
         elif request.startswith("DELETE"):
             cls.live = None
             return 200, {}

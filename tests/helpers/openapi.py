@@ -25,11 +25,11 @@ def kubernetes_models() -> list[ModuleType]:
     """Return the modules with the models of KServe and Kubernetes."""
     before, sys.argv = sys.argv, sys.argv[:1]  # importing kserve reads sys.argv
     try:
-        from kserve import models
+        import kserve
         from kubernetes import client
     finally:
         sys.argv = before
-    return [models, client]
+    return [kserve, kserve.models, client]
 
 
 def build(models: list[ModuleType], kind: str, value: Any) -> Any:

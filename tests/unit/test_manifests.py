@@ -19,7 +19,7 @@ import yaml
 from backends.kind.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
 from backends.kserve.revision import SERVICE_ACCOUNT, Revision, inference_service
 from digits.settings import Settings
-from tests.helpers.kubernetes_api import RELEASE
+from tests.helpers.kubernetes_api import FAILURE, RELEASE, URI, live_service
 from tests.helpers.openapi import build, kubernetes_models
 from web_app.server import DRAIN_SECONDS
 
@@ -93,6 +93,13 @@ def test_objects_fit_their_models(rendered: dict[str, list[Json]], models: list[
             item["spec"]["supportedUriFormats"] = []
         names = [f"{version}{item['kind']}" for version in ("V1", "V1alpha1", "V1beta1")]
         build(models, next(name for name in names if any(hasattr(module, name) for module in models)), item)
+
+
+def test_what_is_applied_and_read_fits_kserve(models: list[ModuleType]) -> None:
+    """The InferenceServices that a deployment applies, and those that it reads in tests, fit KServe's model."""
+    revision = Revision.for_release(RELEASE, URI, "image:1")
+    applied = inference_service("digits", revision, previous=revision.to_json(), scaling={"minReplicas": 2})
+    build(models, "V1beta1InferenceService", live_service(applied, modelStatus=FAILURE))
 
 
 def test_a_misspelt_field_is_rejected(models: list[ModuleType]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from backends.kserve.diagnosis import diagnose
 from backends.kserve.kube import Kube
-from tests.helpers.kubernetes_api import PODS, Json, PodApi, container, pod
+from tests.helpers.kubernetes_api import FAILURE, PODS, Json, PodApi, container, pod
 
 CRASHED = {"terminated": {"exitCode": 1, "message": "Traceback (most recent call last):\n  File x\nKeyError: 'why'"}}
 
@@ -76,5 +76,5 @@ def test_a_full_quota_is_permanent(api: Kube) -> None:
 def test_kserve_may_be_the_reason(api: Kube) -> None:
     """If KServe's controller is down the reason names it; if it refuses, the reason has its message."""
     assert "controller running" in diagnose(api, PODS, "digits", {}, None, "r")[0]
-    failure = {"status": {"modelStatus": {"lastFailureInfo": {"message": "No runtime named digits"}}}}
-    assert "No runtime named digits" in diagnose(api, PODS, "digits", failure, None, "r")[0]
+    failure = {"status": {"modelStatus": FAILURE}}
+    assert FAILURE["lastFailureInfo"]["message"] in diagnose(api, PODS, "digits", failure, None, "r")[0]

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from digits.serving.app import SMALL_BODY
-from tests.helpers.predict import v1_body
+from tests.helpers.predict import post, v1_body
 from tests.helpers.support import (
     Finished,
     Predictor,
@@ -62,6 +62,29 @@ def test_kserves_client_over_rest(predictor: Predictor, expected: tuple[np.ndarr
         outputs = {output.name: output.as_numpy() for output in answer.outputs}
         assert np.abs(outputs["probabilities"] - probabilities).max() < 1e-5
         assert outputs["class"].tolist() == probabilities.argmax(1).tolist()
+
+
+def test_responses_fit_kserves_models(predictor: Predictor, finished: Finished) -> None:
+    """The responses of Open Inference (V2) fit the models of which KServe makes its OpenAPI document."""
+    from kserve.protocol.rest import v2_datamodels as models
+
+    model = "v2/models/digits"
+    for path, expected in (
+        ("v2", models.ServerMetadataResponse),
+        ("v2/health/live", models.ServerLiveResponse),
+        ("v2/health/ready", models.ServerReadyResponse),
+        ("v2/models", models.ListModelsResponse),
+        (model, models.ModelMetadataResponse),
+        (f"{model}/versions/{finished.version}", models.ModelMetadataResponse),
+        (f"{model}/ready", models.ModelReadyResponse),
+        (f"{model}/versions/{finished.version}/ready", models.ModelReadyResponse),
+    ):
+        expected.model_validate(get_json(f"{predictor.url}/{path}"), strict=True)
+    image = {"name": "image", "shape": [1, 784], "datatype": "UINT8", "data": [0] * 784}
+    request = models.InferenceRequest.model_validate({"id": "1", "inputs": [image]}).model_dump_json(exclude_none=True)
+    status, _, content = post(f"{predictor.url}/{model}/infer", request.encode())
+    assert status == 200
+    models.InferenceResponse.model_validate_json(content, strict=True)
 
 
 def test_curl_gets_a_prediction(predictor: Predictor, expected: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
