@@ -56,6 +56,7 @@ class TrainedModel:
     files: str  # digest of the exported files
     weight_count: int
     seconds: float  # of training alone
+    temperature: float  # by which the logits were divided
     parameters: dict[str, Any]  # the user's, with the preset's values instead of 0
     code: str  # digest of the code that trained it
     libraries: dict[str, str]  # versions
@@ -131,6 +132,7 @@ class Lineage:
             },
             "weights": self.trained.weights,
             "training_seconds": self.trained.seconds,
+            "temperature": self.trained.temperature,
             "parameter_count": self.trained.weight_count,
             "code": self.trained.code,
             "libraries": self.trained.libraries,

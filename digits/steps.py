@@ -144,6 +144,7 @@ def train(
         files=sha256_of_folder(model),
         weight_count=int(trained.model.count_params()),
         seconds=sum(result.seconds for result in trained.history),
+        temperature=trained.temperature,
         parameters=asdict(config) | config.resolved,
         code=provenance.step_digest("train"),
         libraries=provenance.library_versions(),
@@ -161,7 +162,7 @@ def evaluate(
 
     check_model(model, lineage.trained.files)
     test = Dataset.load(test_set, digest=lineage.prepared.test)
-    result = metrics.evaluate(metrics.predict(model / "model.onnx", test.images), test)
+    result = metrics.evaluate(metrics.predict(model / "model.onnx", test.images), test, lineage.trained.temperature)
     write_json(evaluation, asdict(result))
     write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))
     return result

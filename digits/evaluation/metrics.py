@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.dataset import Dataset, Images, Labels
+from digits.evaluation.calibration import calibration_error, reliability, uncalibrated
 
 Probabilities = NDArray[np.float32]  # (n, 10)
 MAX_MISTAKES = 24
@@ -31,6 +32,8 @@ class Evaluation:
     recall: list[float]  # per class
     roc: list[list[float]]  # micro-averaged: [false positive rate, true positive rate, threshold]
     mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image (28 x 28)
+    calibration_error_before: float  # of the probabilities before the temperature was applied
+    reliability: list[list[float]]  # as `calibration.reliability` returns it
     correct_bits: str  # hex: one bit per test image, set if the model recognises it
 
     @property
@@ -63,8 +66,11 @@ def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
     return result
 
 
-def evaluate(probabilities: Probabilities, test: Dataset) -> Evaluation:
-    """Compare `probabilities` float32 (n, 10) with the labels of the n test images."""
+def evaluate(probabilities: Probabilities, test: Dataset, temperature: float) -> Evaluation:
+    """Compare `probabilities` float32 (n, 10) with the labels of the n test images.
+
+    The logits were divided by `temperature`.
+    """
     labels, answers = test.labels.astype(int), probabilities.argmax(1)
     confusion = np.bincount(labels * 10 + answers, minlength=100).reshape(10, 10)
     correct = answers == labels
@@ -88,6 +94,8 @@ def evaluate(probabilities: Probabilities, test: Dataset) -> Evaluation:
             }
             for i in worst
         ],
+        calibration_error_before=calibration_error(uncalibrated(probabilities, temperature), test.labels),
+        reliability=reliability(probabilities, test.labels),
         correct_bits=np.packbits(correct).tobytes().hex(),
     )
 
@@ -142,6 +150,7 @@ METRICS = (
     Metric("accuracy", "accuracy", "{:.2%}", accuracy),
     Metric("loss", "loss", "{:.4f}", cross_entropy),
     Metric("auc", "mean AUC", "{:.5f}", mean_auc),
+    Metric("ece", "calibration error", "{:.2%}", calibration_error),
 )
 
 

@@ -110,6 +110,10 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
         "mlflow_run": run_id,
         "build": {"seconds": candidate.about["training_seconds"], "image": os.environ.get(IMAGE_VARIABLE, "")},
         "metrics": {"count": evaluation.count, "interval": evaluation.interval, **evaluation.metrics},
+        "calibration": {
+            "temperature": candidate.about["temperature"],
+            "ece_before": evaluation.calibration_error_before,
+        },
         "golden": golden.create(image[0], metrics.predict(candidate.model / "model.onnx", image)[0]),
     }
 

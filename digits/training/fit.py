@@ -16,6 +16,7 @@ from digits.training import optimizers, pen_styles
 from digits.training.augmentation import augment
 from digits.training.networks import build, with_probabilities
 from digits.training.recipe import BASELINE, TrainingConfig, learning_rates
+from digits.training.temperature import fit_temperature
 from digits.training.tensorflow import keras, tf
 
 LabelledImages = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]  # (n, 28, 28) in 0..255, (n,) in 0..9
@@ -39,10 +40,14 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained Keras model, `float32 (n, 28, 28, 1)` in 0..1 to `float32 (n, 10)` probabilities, and its history."""
+    """A trained Keras model, `float32 (n, 28, 28, 1)` in 0..1 to `float32 (n, 10)` probabilities, and its history.
+
+    The logits are divided by the temperature, by its last layer's weights. The history is of the logits before.
+    """
 
     model: Any
     history: list[EpochResult]
+    temperature: float
 
 
 def train(
@@ -55,8 +60,8 @@ def train(
 ) -> Trained:
     """Train a network. The same data, configuration and machine give the same weights, bit for bit.
 
-    `validation` is only evaluated, after each epoch; `on_epoch` is then called. If `add_styles`, generated handwritten
-    digits are added to `training` (the preset's share).
+    `validation` is evaluated after each epoch, and `on_epoch` is then called; it also determines the temperature. If
+    `add_styles`, generated handwritten digits are added to `training` (the preset's share).
 
     Raises:
         UsageError: Keras has no optimizer of that name; raised before training starts.
@@ -87,7 +92,8 @@ def train(
 
     fit = _fit_baseline if preset is BASELINE else _fit
     fit(network, training, config, report)
-    return Trained(with_probabilities(network), history)
+    temperature = _calibrate(network, validation)
+    return Trained(with_probabilities(network), history, temperature)
 
 
 def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, report: _Report) -> None:
@@ -182,6 +188,16 @@ def _evaluator(network: keras.Model) -> Callable[[LabelledImages], tuple[float, 
         return float(loss), float(accuracy)
 
     return evaluate
+
+
+def _calibrate(network: keras.Model, data: LabelledImages) -> float:
+    """Divide the network's logits by the temperature that `data` needs. Return the temperature."""
+    parts = [data[0][i : i + _EVALUATION_BATCH, ..., None] for i in range(0, len(data[0]), _EVALUATION_BATCH)]
+    logits = np.concatenate([network(part / np.float32(255), training=False).numpy() for part in parts])
+    temperature = fit_temperature(logits, data[1])
+    last = network.get_layer("logits")
+    last.set_weights([weights / np.float32(temperature) for weights in last.get_weights()])
+    return temperature
 
 
 def _loss_and_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

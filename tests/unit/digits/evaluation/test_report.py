@@ -91,7 +91,16 @@ def test_nothing_is_loaded_from_elsewhere(published: str) -> None:
 def test_all_results_are_shown(published: str, finished: Finished) -> None:
     """Accuracy, interval, learning curves, confusion, each digit, decision, digests and MLflow are on the page."""
     page = Page(published)
-    for word in ("95% interval", "Learning", "Confusion", "precision", "recall", "Worst mistakes", "Promoted\non 20"):
+    for word in (
+        "95% interval",
+        "Learning",
+        "Confusion",
+        "precision",
+        "recall",
+        "Calibration",
+        "Worst mistakes",
+        "Promoted\non 20",
+    ):
         assert word in page.text
     assert f"{finished.published.accuracy:.2%}" in page.text
     for digest in (finished.published.digest, finished.lineage.trained.weights, finished.lineage.data.digest):

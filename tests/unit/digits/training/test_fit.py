@@ -40,6 +40,21 @@ def test_training_learns_and_reports_each_epoch(digits):
     assert (probabilities.argmax(1) == labels).mean() == pytest.approx(reported[-1].val_accuracy)
 
 
+def test_the_probabilities_are_calibrated_on_the_validation_set(digits, monkeypatch):
+    """The last layer's weights are divided by the temperature: the loss falls, and the answers stay."""
+    config = TrainingConfig(epochs=2, batch_size=64)
+    trained = train(*digits, config)
+    monkeypatch.setattr("digits.training.fit.fit_temperature", lambda *_: 1.0)
+    raw = train(*digits, config)
+    images, labels = digits[1][0][..., None] / np.float32(255), digits[1][1]
+    before, after = (found.model(images).numpy() for found in (raw, trained))
+    losses = [-np.log(each[np.arange(len(labels)), labels]).mean() for each in (before, after)]
+    assert losses[1] < losses[0] == pytest.approx(raw.history[-1].val_loss, rel=1e-4)
+    assert trained.temperature != 1.0
+    assert (before.argmax(1) == after.argmax(1)).all()
+    assert np.allclose(np.diff(np.log(before)), trained.temperature * np.diff(np.log(after)), atol=1e-2)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_same_seed_gives_the_same_weights(digits, preset):
     """Training twice with one seed gives identical weights."""
