@@ -20,16 +20,14 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
 
-LOCKED = "requirements/all.txt"
+RUNNING, LOCKED = "requirements/run.txt", "requirements/all.txt"  # what running needs, and with developers' tools
 PACKAGES = ("digits", "pipeline", "backends", "web_app")
-# The programs of the session `environment`, which most other sessions run.
+# The programs of the sessions `environment` and `tools`, which most other sessions run.
 PROGRAMS = Path(__file__).resolve().parent / ".nox" / "environment" / "bin"
-# Compile when installing, as pip does. Otherwise the first test that imports a package compiles it.
-os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 # Some containers set it. Then each of the programs that the tests start would compile our modules.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-shared = functools.partial(nox.session, venv_backend="none", requires=["environment"])
+shared = functools.partial(nox.session, venv_backend="none", requires=["tools"])
 
 
 def run(session: nox.Session, program: str, *arguments: str, **options: Any) -> Any:
@@ -52,12 +50,18 @@ def add(session: nox.Session, requirements: str) -> None:
 
 @nox.session(default=False)
 def environment(session: nox.Session) -> None:
-    """Install the locked packages, checked by hash, and this checkout; most other sessions share the result."""
+    """Install the locked packages that running needs, checked by hash, and this checkout."""
     # uv would also install on a later Python, for which some of the packages do not exist.
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
         session.error(f"needs Python 3.11 or 3.12, this is {sys.version.split()[0]}; make .venv with one of them")
-    session.install("--require-hashes", "-r", LOCKED)
+    session.install("--require-hashes", "-r", RUNNING)
     session.install("--no-deps", "-e", ".")
+
+
+@nox.session(default=False, venv_backend="none", requires=["environment"])
+def tools(session: nox.Session) -> None:
+    """Install the packages for developers into the same environment, which most other sessions share."""
+    add(session, LOCKED)
 
 
 @nox.session

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-LIBRARIES = ("numpy", "tensorflow", "keras", "onnxruntime", "tf2onnx", "mlflow", "kfp")
+LIBRARIES = ("numpy", "tensorflow", "tensorflow-cpu", "keras", "onnxruntime", "tf2onnx", "mlflow", "kfp")
 ROOT = Path(__file__).parent.parent
 # These modules move, store and report content without changing it. A class in `results` changes only together with the
 # function of its step. `digits.steps` imports only these at its top.
