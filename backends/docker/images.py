@@ -23,7 +23,7 @@ from digits.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "dev" / "images"
-PROJECT = ("pyproject.toml", "LICENSE")
+PROJECT = ("pyproject.toml", "LICENSE", "requirements/build.txt", "dev/images/slim.sh")
 BUILD_SECONDS = 3600
 _DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 
@@ -44,17 +44,17 @@ IMAGES = {
     "steps": Image(
         "digits-python-steps",
         "steps.Dockerfile",
-        (*PROJECT, "requirements/train.txt", "requirements/build.txt", "digits", "pipeline", "backends"),
+        (*PROJECT, "requirements/train.txt", "dev/images/strip.py", "digits", "pipeline", "backends"),
     ),
     "predictor": Image(
         "digits-predictor",
         "predictor.Dockerfile",
-        (*PROJECT, "requirements/serve.txt", "requirements/build.txt", "digits"),
+        (*PROJECT, "requirements/serve.txt", "digits"),
     ),
     "web": Image(
         "digits-web",
         "web.Dockerfile",
-        (*PROJECT, "requirements/web.txt", "requirements/build.txt", "digits", "web_app"),
+        (*PROJECT, "requirements/web.txt", "digits", "web_app"),
     ),
     "minio": Image("digits-minio", "minio.Dockerfile", ()),
 }
@@ -191,7 +191,7 @@ def _context(image: Image) -> io.BytesIO:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
         for path in _files(image):
-            name = "Dockerfile" if path.parent == FOLDER else path.relative_to(ROOT).as_posix()
+            name = "Dockerfile" if path == FOLDER / image.dockerfile else path.relative_to(ROOT).as_posix()
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = path.stat().st_size, 0o644
             with path.open("rb") as file:

@@ -24,18 +24,15 @@ COPY digits digits
 RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
     && tools/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-index --target /opt/digits wheels/*.whl
 
-# The base image without documentation, translations, package manager and unused parts of Python.
 FROM ${BASE_IMAGE} AS slim
-RUN rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/i18n /usr/share/perl* /usr/share/python-wheels \
-        /usr/lib/*/gconv /usr/lib/*/perl* /usr/lib/*/libperl* /usr/bin/perl* /var/lib/apt/* /var/cache/* /usr/lib/apt /usr/bin/apt* \
-    && find / -xdev -depth -type d \( -path '*/python3*/ensurepip' -o -path '*/python3*/idlelib' -o -path '*/python3*/lib2to3' \
-        -o -path '*/python3*/test' -o -path '*/python3*/config-3*' -o -path '*/python3*/*-packages/pip' \) -exec rm -r {} +
+COPY dev/images/slim.sh /tmp/
+RUN sh /tmp/slim.sh && rm /tmp/slim.sh
 
 FROM scratch
 COPY --from=slim / /
 COPY --from=libraries /opt/venv /opt/venv
 COPY --from=code /opt/digits /opt/digits
-ENV PATH=/opt/venv/bin:/opt/digits/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+ENV PATH=/opt/venv/bin:/opt/digits/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 \
     PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     MALLOC_ARENA_MAX=2
 LABEL org.opencontainers.image.title="digits predictor" \

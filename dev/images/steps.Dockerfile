@@ -4,17 +4,21 @@ ARG BASE_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352db
 
 FROM ${BASE_IMAGE} AS libraries
 WORKDIR /build
-COPY requirements/train.txt requirements/build.txt ./
+COPY requirements/train.txt requirements/build.txt dev/images/strip.py ./
 RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r train.txt
-# The import compiles the modules once here, instead of in every container.
+# Remove headers, symbol tables (200 MB), test suites, and dependencies of MLflow, scikit-learn and TensorFlow that the steps
+# never import; of scikit-learn they read one data file. The import compiles the others once here, not in every container.
 RUN cd /opt/venv/lib/python3*/site-packages \
-    && rm -rf tensorflow/include mlflow/server/js pandas/tests scipy/*/tests sklearn/*/tests \
+    && mv sklearn/datasets/data/digits.csv.gz /tmp && rm -rf sklearn scipy scipy.libs pyarrow matplotlib mpl_toolkits \
+        fontTools kiwisolver contourpy clang tensorflow/include mlflow/server/js pandas/tests numpy/*/tests \
+    && mkdir -p sklearn/datasets/data && mv /tmp/digits.csv.gz sklearn/datasets/data \
+    && for library in tensorflow/libtensorflow_*.so.2; do python3 /build/strip.py $library || exit 1; done \
     && TF_CPP_MIN_LOG_LEVEL=2 /opt/venv/bin/python -c "import kfp.dsl.executor_main, tensorflow, keras, tf2onnx, mlflow, \
 mlflow.onnx, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, onnx, onnxruntime, jinja2, \
-sklearn.datasets, PIL.Image, minio, dotenv, click"
+PIL.Image, minio, dotenv, click"
 
 FROM libraries AS code
 COPY pyproject.toml README.md LICENSE ./
@@ -24,10 +28,16 @@ COPY backends backends
 RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
     && tools/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-index --target /opt/digits wheels/*.whl
 
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS slim
+COPY dev/images/slim.sh /tmp/
+RUN sh /tmp/slim.sh && rm /tmp/slim.sh
+
+FROM scratch
+COPY --from=slim / /
 COPY --from=libraries /opt/venv /opt/venv
 COPY --from=code /opt/digits /opt/digits
-ENV PATH=/opt/venv/bin:/opt/digits/bin:$PATH PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/venv/bin:/opt/digits/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 \
+    PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 LABEL org.opencontainers.image.title="digits pipeline steps" \
       org.opencontainers.image.description="The steps of the digits pipeline" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -20,10 +20,16 @@ COPY web_app web_app
 RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
     && tools/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-index --target /opt/digits wheels/*.whl
 
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS slim
+COPY dev/images/slim.sh /tmp/
+RUN sh /tmp/slim.sh && rm /tmp/slim.sh
+
+FROM scratch
+COPY --from=slim / /
 COPY --from=libraries /opt/venv /opt/venv
 COPY --from=code /opt/digits /opt/digits
-ENV PATH=/opt/venv/bin:/opt/digits/bin:$PATH PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/venv/bin:/opt/digits/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 \
+    PYTHONPATH=/opt/digits PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 LABEL org.opencontainers.image.title="digits web" \
       org.opencontainers.image.description="The drawing page and its gateway" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -1,0 +1,24 @@
+"""Remove the symbol table and the section headers of a shared library (ELF, 64 bits, little-endian), as sstrip does.
+
+The dynamic linker reads segments only. `strip` itself is not in the base image, and no package index has it.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+with Path(sys.argv[1]).open("r+b") as file:
+    header = bytearray(file.read(64))
+    (start,) = struct.unpack_from("<Q", header, 32)
+    size, count = struct.unpack_from("<HH", header, 54)
+    file.seek(start)
+    segments = [file.read(size) for _ in range(count)]
+    # A segment's offset is at byte 8, its size in the file at byte 32.
+    end = max(
+        struct.unpack_from("<Q", segment, 8)[0] + struct.unpack_from("<Q", segment, 32)[0] for segment in segments
+    )
+    struct.pack_into("<Q", header, 40, 0)
+    struct.pack_into("<HHH", header, 58, 0, 0, 0)
+    file.seek(0)
+    file.write(header)
+    file.truncate(max(end, start + size * count))
