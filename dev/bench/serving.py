@@ -16,7 +16,6 @@ import gzip
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -32,7 +31,6 @@ CASES = {"1 image": 1, "32 images": 32}
 CONNECTIONS = (1, 16)
 BASE = "digits V1"
 PEERS = ("KServe sample", "MLServer", "mlflow", "BentoML")
-IMAGES = ("digits-predictor", "digits-web", "digits-python-steps")
 Runs = dict[str, dict[str, list[load.Figures]]]
 
 
@@ -103,19 +101,6 @@ def starts(folder: Path, names: list[str], repeats: int) -> dict[str, dict[str, 
     return found
 
 
-def image_sizes() -> dict[str, str]:
-    """The sizes of the newest of our images, where Docker has some."""
-    if not shutil.which("docker"):
-        return {}
-    found = {}
-    for name in IMAGES:
-        command = ["docker", "image", "ls", name, "--format", "{{.Size}}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
-        if done.stdout:
-            found[name] = done.stdout.splitlines()[0]
-    return found
-
-
 def goals(runs: Runs) -> list[tuple[str, str, str, bool]]:
     """(what, goal, found, whether it is reached), from the medians of the ratios within a round."""
     one, many = _key("1 image", 1), _key("1 image", 16)
@@ -170,8 +155,6 @@ def render(found: dict[str, Any]) -> str:
         rows.append([name, results.spread(row["seconds"], ".1f"), *mib])
     header = ["server", "ready after, s", "memory then, MiB", "at most under load, MiB", "packages, MiB"]
     parts.append(results.table(header, rows))
-    if found["images"]:
-        parts.append("Images: " + ", ".join(f"{name} {size}" for name, size in found["images"].items()) + ".\n")
     parts += [f"Left out: {name} ({why.splitlines()[0]}).\n" for name, why in found["left_out"].items()]
     return "\n".join(parts)
 
@@ -211,7 +194,6 @@ def main() -> None:
     found |= throughput(folder, images, labels, names, given.repeats, given.seconds)
     ready = [name for name in names if name in found["memory"]]
     found["starts"] = starts(folder, [*ready, "gateway"], given.repeats)
-    found["images"] = image_sizes()
     print(render(found))
     if given.keep:
         results.keep("serving", found)
