@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import secrets
+import select
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from digits.errors import DigitsError, MissingError, UsageError
 
 PART = ".part"  # suffix of temporary files, .NAME.RANDOM.part
+READ_SECONDS = 30.0  # in which a pipe or device that a user named must end
 PARTS = f".*.{'[0-9a-f]' * 8}{PART}"
 
 
@@ -131,6 +134,25 @@ def write_output(path: Path, content: bytes) -> None:
     except (OSError, DigitsError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else str(getattr(exc.__cause__, "strerror", exc.message))
         raise DigitsError(f"cannot write {path}: {reason}", remedy="name a file that this user can write") from exc
+
+
+def read_named(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file, pipe or device that a user named.
+
+    Raises:
+        OSError: it cannot be read, has more than `max_bytes`, or does not end within READ_SECONDS.
+    """
+    until, content = time.monotonic() + READ_SECONDS, bytearray()
+    # Not blocking, because otherwise opening a pipe waits for its writer without a limit.
+    with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        while len(content) <= max_bytes:
+            if not select.select([file], [], [], max(0, until - time.monotonic()))[0]:
+                raise TimeoutError(errno.ETIMEDOUT, f"it did not end within {READ_SECONDS:g} s", str(path))
+            part = file.read(min(1 << 20, max_bytes + 1 - len(content)))
+            if part == b"":
+                return bytes(content)
+            content += part or b""  # None: another process read it
+    raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -280,8 +280,11 @@ def unknown(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = P
 def _read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
     """Return the variables of the file, overridden by those of the environment."""
     variables = dict(os.environ if environ is None else environ)
-    if dotenv is not None and dotenv.is_file():
+    if dotenv is not None and dotenv.exists() and not dotenv.is_dir():  # a folder .env is a virtual environment
         from dotenv import dotenv_values
+
+        if not dotenv.is_file():  # it is read more than once, and a pipe could be waited for without a limit
+            raise UsageError(f"{dotenv}: expected a regular file, got a pipe or device", remedy="export the variables")
 
         try:
             lines = dotenv_values(dotenv)

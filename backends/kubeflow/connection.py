@@ -14,11 +14,12 @@ import urllib3
 
 from digits.answers import limit_urllib3
 from digits.errors import DigitsError, MissingError
-from digits.files import parse_json
+from digits.files import parse_json, read_named
 from digits.http import in_words
 from digits.proxies import proxy_for
 from digits.settings import Settings
 
+MAX_TOKEN = 1 << 20  # bytes of a file
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 60
 NOTEBOOK_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 P = ParamSpec("P")
@@ -66,7 +67,8 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         if settings.kfp_ca:
             if not Path(settings.kfp_ca).is_file():
                 raise MissingError(
-                    f"DIGITS_KFP_CA: no file {settings.kfp_ca}", remedy="set it to a file of certificates, or unset it"
+                    f"DIGITS_KFP_CA: {settings.kfp_ca} is no regular file",
+                    remedy="set it to a file of certificates, or unset it",
                 )
             configuration.ssl_ca_cert = settings.kfp_ca
         configuration.proxy, configuration.proxy_headers = proxy_for(host)
@@ -116,11 +118,11 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
         file = self._settings.kfp_token_file
         path = Path(file or os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or NOTEBOOK_TOKEN)
         try:
-            return path.read_text().strip()
-        except OSError as exc:
+            return read_named(path, MAX_TOKEN).decode().strip()
+        except (OSError, UnicodeError) as exc:
             if file:
                 raise MissingError(
-                    f"DIGITS_KFP_TOKEN_FILE: cannot read {file}: {exc.strerror}",
+                    f"DIGITS_KFP_TOKEN_FILE: cannot read {file}: {getattr(exc, 'strerror', exc)}",
                     remedy="set it to a file that has the token, or unset it",
                 ) from exc
             return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,11 @@ import click
 
 from digits import homes
 from digits.data.number import Digit, read_number
-from digits.errors import EndpointError, UsageError
+from digits.errors import DataError, EndpointError, UsageError
+from digits.files import read_named
 from digits.settings import Settings
+
+MAX_BYTES = 160_000_000  # of a picture file: the most pixels, uncompressed, with four channels of 16 bits
 
 
 @dataclass(frozen=True)
@@ -24,18 +29,25 @@ class Picture:
 
 def is_number(name: str) -> bool:
     """Return whether `name` is the number of a test image rather than a file."""
-    return name.isdecimal() and not Path(name).exists()
+    return name.isdecimal() and len(name) < 10 and not os.path.exists(name)  # noqa: PTH110 # raises no OSError
 
 
 def read_file(name: str) -> Picture:
-    """Read a picture file.
+    """Read a picture from a file, pipe or device.
 
     Raises:
-        UsageError: there is no such file, or it is not a picture.
+        UsageError: it cannot be read.
+        DataError: it is not a picture.
     """
-    if not Path(name).is_file():
-        raise UsageError(f"no file {name!r}", remedy="give a picture file, or the number of a test image")
-    return Picture(name, read_number(Path(name)))
+    try:
+        content = read_named(Path(name), MAX_BYTES)
+    except OSError as exc:
+        remedy = "give a picture file, or the number of a test image"
+        raise UsageError(f"cannot read {name!r}: {exc.strerror}", remedy=remedy) from exc
+    try:
+        return Picture(name, read_number(io.BytesIO(content)))
+    except DataError as exc:
+        raise DataError(f"{name}: {exc.message}", remedy=exc.remedy) from exc
 
 
 def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:

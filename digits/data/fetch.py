@@ -15,7 +15,7 @@ from digits.data.catalog import Source
 from digits.data.dataset import Dataset
 from digits.data.download import download, find_mirror
 from digits.errors import DataError, MissingError, Unavailable
-from digits.files import folder_from_url, sha256_of, write_whole
+from digits.files import folder_from_url, read_named, sha256_of, write_whole
 from digits.settings import Settings
 from digits.store import ObjectStore, find_scheme, open_store
 
@@ -121,13 +121,13 @@ def _read_folder(source: Source, file: str, place: str) -> bytes:
             )
         parts = [folder / part for part in FOLDERS]
         for path in (part / name for part in parts for name in _names(file)):
-            if path.is_file():
+            if path.exists():
                 if (size := path.stat().st_size) > (limit := source.files[file][1] + SPARE_BYTES):
                     raise DataError(
                         f"{path}: expected at most {limit} bytes, found {size}; it is another file",
                         remedy="replace it by the data set's file; DIGITS_DATA is the folder",
                     )
-                return idx.unpack(source, file, path.read_bytes(), str(path))
+                return idx.unpack(source, file, read_named(path, limit), str(path))
         for path in (folder, folder / KERAS):
             if path.is_file():
                 return idx.unpack(source, file, idx.from_keras(path, file), str(path))

@@ -44,9 +44,8 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, m
     except DataError:
         raise
     except Exception as exc:  # Pillow also raises AssertionError and TypeError for damaged files
-        name = picture if isinstance(picture, Path) else "the data"
         raise DataError(
-            f"expected a picture ({', '.join(formats)}), but {name} cannot be read as one",
+            f"expected a picture ({', '.join(formats)}), but the data cannot be read as one",
             remedy="give a PNG or JPEG file",
         ) from exc
     if image.mode == "RGBA":

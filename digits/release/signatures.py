@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import MissingError, ReleaseError, UsageError
-from digits.files import canonical_json, parse_json, sha256_of
+from digits.files import canonical_json, parse_json, read_named, sha256_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +27,7 @@ _PAYLOAD = "application/vnd.in-toto+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}  # as model-signing chooses them
+MAX_KEYS = 1 << 20  # bytes of a file of keys
 SHOWN = 16  # digits of a fingerprint in messages
 
 Keys = dict[str, "ec.EllipticCurvePublicKey"]  # by fingerprint
@@ -58,7 +59,7 @@ def read_keys(place: str) -> Keys:
     try:
         files = sorted(f for f in path.iterdir() if f.suffix in {".pem", ".pub"}) if path.is_dir() else [path]
         for file in files:
-            blocks = _PUBLIC.findall(file.read_bytes())
+            blocks = _PUBLIC.findall(read_named(file, MAX_KEYS))
             if not blocks:
                 raise UsageError(f"DIGITS_TRUSTED_KEYS: expected a public key in {file}, found none")
             for block in blocks:
@@ -88,7 +89,7 @@ def read_signing_key(place: str) -> ec.EllipticCurvePrivateKey:
 
     path = Path(place).expanduser()
     try:
-        key: Any = load_pem_private_key(path.read_bytes(), None)
+        key: Any = load_pem_private_key(read_named(path, MAX_KEYS), None)
     except OSError as exc:
         raise MissingError(f"DIGITS_SIGNING_KEY: cannot read {path}: {exc.strerror}", remedy="digits keys new") from exc
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:  # TypeError: it has a password

@@ -1,20 +1,25 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and pipes and devices are read within bounds."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import resource
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from digits import files
 from digits.errors import DigitsError
 from digits.files import (
     canonical_json,
     folder_from_url,
+    read_named,
     remove_abandoned,
     sha256_of,
     whole_file,
@@ -152,3 +157,45 @@ def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
     for refused in (Path("/dev/full"), pipe / "file", tmp_path):
         with pytest.raises(DigitsError, match=f"cannot write {refused}"):
             write_output(refused, b"content")
+
+
+def test_a_named_file_pipe_or_device_is_read(tmp_path: Path) -> None:
+    """A file, a pipe whose writer comes later and writes in parts, and an empty device are read to their end."""
+    (tmp_path / "file").write_bytes(b"content")
+    os.mkfifo(pipe := tmp_path / "pipe")
+
+    def write() -> None:
+        time.sleep(0.1)
+        with pipe.open("wb", buffering=0) as file:
+            for _ in range(3):
+                file.write(bytes(100_000))
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert len(read_named(pipe, 300_000)) == 300_000
+    writer.join(10)
+    assert read_named(tmp_path / "file", 7) == b"content"
+    assert read_named(Path("/dev/null"), 7) == b""
+
+
+def test_reading_is_bounded_in_time_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe without a writer or without an end, an endless device, a folder and a socket are refused."""
+    monkeypatch.setattr(files, "READ_SECONDS", 0.2)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for path, reason in (
+            (pipe, "did not end within 0.2 s"),
+            (Path("/dev/zero"), "more than 100,000 bytes"),
+            (tmp_path, "directory"),
+            (tmp_path / "socket", "No such device"),
+            (tmp_path / "none", "No such file"),
+        ):
+            with pytest.raises(OSError, match=reason):
+                read_named(path, 100_000)
+    writer = os.open(pipe, os.O_RDWR)
+    os.write(writer, b"x")
+    with pytest.raises(TimeoutError):
+        read_named(pipe, 100_000)
+    os.close(writer)

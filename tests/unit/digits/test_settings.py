@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_the_environment_overrides_dotenv(tmp_path: Path) -> None:
     settings = Settings.load({"DIGITS_PORT": "9000"}, dotenv=dotenv)
     assert (settings.port, settings.grpc_port) == (9000, 9002)
     assert Settings.load({}, dotenv=tmp_path / "none").port == 8080
+
+
+def test_a_dotenv_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """A named pipe .env is refused, not ignored or waited for; a folder, a virtual environment, is ignored."""
+    os.mkfifo(pipe := tmp_path / ".env")
+    with pytest.raises(UsageError, match="regular file"):
+        Settings.load({}, dotenv=pipe)
+    assert Settings.load({}, dotenv=tmp_path).port == 8080
 
 
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,13 @@ def test_a_missing_file_is_named(settings: Settings, tmp_path: Path, name: str) 
         KubeflowBackend(dataclasses.replace(settings, **{name: str(tmp_path / "nowhere")}))
 
 
+@pytest.mark.parametrize("name", ["kfp_token_file", "kfp_ca"])
+def test_a_device_is_not_read_without_a_limit(settings: Settings, name: str) -> None:
+    """A setting that names an endless device instead of a file is refused."""
+    with pytest.raises(MissingError, match="/dev/zero"):
+        KubeflowBackend(dataclasses.replace(settings, **{name: "/dev/zero"}))
+
+
 @pytest.mark.parametrize("host", ["", "ml-pipeline:8888", "file:///x"])
 def test_the_host_must_be_a_url(settings: Settings, host: str) -> None:
     """A host that is missing or no http(s) URL is refused."""

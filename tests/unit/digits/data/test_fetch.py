@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digits import files
 from digits.data import catalog, fetch
 from digits.data import idx as idx_file
 from digits.errors import DataError, MissingError, UsageError
@@ -33,16 +34,12 @@ def test_the_real_data_set(mnist_folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unreadable_file_is_named(source: catalog.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that the system refuses to read is a DataError with its name and the reason."""
-    folder = fill(tmp_path / "folder")
-
-    def refuse(path: Path) -> bytes:  # a file's mode does not stop root, as in CI
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(DataError, match=rf"{folder}/.*gz cannot be read: Permission denied"):
-        fetch.check_place("mnist", str(folder))
+def test_an_unreadable_file_is_named(source: catalog.Source, tmp_path: Path) -> None:
+    """What cannot be read in the place of a data file, such as a folder, is a DataError with its name and reason."""
+    (path := fill(tmp_path / "folder") / f"{catalog.TRAIN_IMAGES}.gz").unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=rf"{path} cannot be read: Is a directory"):
+        fetch.check_place("mnist", str(path.parent))
 
 
 def test_an_inaccessible_folder_is_named(source: catalog.Source, tmp_path: Path) -> None:
@@ -146,6 +143,18 @@ def test_a_huge_file_is_not_read(suffix: str, source: catalog.Source, tmp_path: 
     path = folder / f"{catalog.TRAIN_IMAGES}{suffix}"
     os.truncate(path, 1 << 40)
     with pytest.raises(DataError, match=rf"{path}: expected at most \d+ bytes, found {1 << 40}"):
+        fetch.fetch("mnist", str(folder), tmp_path / "cache")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_bounded(
+    source: catalog.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nothing writes to, in the place of a data file, is refused with the reason."""
+    monkeypatch.setattr(files, "READ_SECONDS", 0.1)
+    folder = fill(tmp_path / "data", compressed=True)
+    (path := folder / f"{catalog.TRAIN_IMAGES}.gz").unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=rf"{path} cannot be read: it did not end"):
         fetch.fetch("mnist", str(folder), tmp_path / "cache")
 
 

@@ -93,7 +93,7 @@ def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
     """A file that is not a picture, and one with too many pixels, are rejected."""
     file = tmp_path / "digit.png"
     file.write_text("no picture")
-    with pytest.raises(DataError, match=r"digit\.png"):
+    with pytest.raises(DataError, match="cannot be read as one"):
         read_ink(file)
     for size in ((8000, 4000), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)):
         with pytest.raises(DataError, match="at most"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from digits import files
 from digits.errors import MissingError, ReleaseError, UsageError
 from digits.release import ledger, releases, signatures
 from digits.store import Trust
@@ -99,6 +102,21 @@ def test_keys_are_read_from_a_file_and_a_folder(tmp_path: Path) -> None:
     for place, error in (("empty", MissingError), ("none", MissingError), ("a.pem", UsageError)):
         with pytest.raises(error):
             signatures.read_keys(str(tmp_path / place))
+
+
+def test_keys_in_a_pipe_or_device_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is read from a pipe; an endless device, and a pipe that nothing writes to, are refused."""
+    monkeypatch.setattr(files, "READ_SECONDS", 0.2)
+    private, _ = signatures.new_key()
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=pipe.write_bytes, args=[private])
+    writer.start()
+    assert signatures.read_signing_key(str(pipe))
+    writer.join(10)
+    for place in (str(pipe), "/dev/zero"):
+        for reader in (signatures.read_signing_key, signatures.read_keys):
+            with pytest.raises(MissingError, match="cannot read"):
+                reader(place)
 
 
 def test_a_signing_key_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
