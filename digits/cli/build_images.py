@@ -39,10 +39,10 @@ def build(names: tuple[str, ...], as_json: bool) -> None:
             name: images.ensure_image(client, settings, name, lambda text: click.echo(f"  {text}", err=True))
             for name in needed
         }
-    for reference in built.values():
-        click.echo(f"  {reference}", err=True)
     if as_json:
         emit({"images": built})
+    else:
+        click.echo("\n".join(built.values()))
 
 
 @images.command(name="list", short_help="List the images of a run.")

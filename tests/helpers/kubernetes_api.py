@@ -133,6 +133,82 @@ class ServiceApi(Quiet):
     do_GET = do_PATCH = do_DELETE = _handle  # noqa: N815 # names that the library calls
 
 
+KINDS = {
+    "v1": ("ConfigMap", "Secret", "Service", "ServiceAccount"),
+    "apps/v1": ("Deployment",),
+    "networking.k8s.io/v1": ("NetworkPolicy",),
+    "policy/v1": ("PodDisruptionBudget",),
+    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
+    "serving.kserve.io/v1alpha1": ("ServingRuntime",),
+}
+
+
+class KubectlApi(Quiet):
+    """An API server for kubectl, with the discovery of KINDS. It keeps what is applied.
+
+    Attributes:
+        objects: {path: the object}.
+    """
+
+    objects: ClassVar[dict[str, Json]] = {}
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        answer = self._discovery(path) or self.objects.get(path)
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+        self._send(200 if answer else 404, answer or status)
+
+    def do_PATCH(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        path = self.path.partition("?")[0]
+        self.objects[path] = yaml.safe_load(body)
+        self._send(200, self.objects[path])
+
+    def _send(self, status: int, answer: Json) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def _discovery(self, path: str) -> Json | None:
+        groups = {version.rpartition("/")[0]: version for version in KINDS}
+        if path == "/api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "/apis":
+            listed = [
+                {"name": group, "versions": [{"groupVersion": version, "version": version.split("/")[1]}]}
+                for group, version in groups.items()
+                if group
+            ]
+            return {"kind": "APIGroupList", "groups": listed}
+        if path == "/openapi/v3":
+            paths = {f"api{'s' if '/' in version else ''}/{version}": version for version in KINDS}
+            return {"paths": {key: {"serverRelativeURL": f"/openapi/v3/{version}"} for key, version in paths.items()}}
+        version = path.removeprefix("/openapi/v3").removeprefix("/apis").removeprefix("/api").removeprefix("/")
+        if version not in KINDS:
+            return None
+        if path.startswith("/openapi"):  # it says that the server itself validates fields
+            group, _, name = version.rpartition("/")
+            patch: Json = {"parameters": [{"name": "fieldValidation", "in": "query"}], "responses": {}}
+            kind = "x-kubernetes-group-version-kind"
+            paths = {
+                f"/{item}": {"patch": patch | {kind: {"group": group, "version": name, "kind": item}}}
+                for item in KINDS[version]
+            }
+            return {"openapi": "3.0.0", "info": {"title": "", "version": ""}, "paths": paths}
+        resources = [
+            {
+                "name": item.lower().removesuffix("y") + ("ies" if item.endswith("y") else "s"),
+                "singularName": item.lower(),
+                "kind": item,
+                "namespaced": True,
+                "verbs": ["get", "patch"],
+            }
+            for item in KINDS[version]
+        ]
+        return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
+
+
 class Pod(Quiet):
     """A predictor that gives one answer after the other; the last is repeated."""
 
