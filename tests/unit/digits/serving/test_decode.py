@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -49,6 +50,29 @@ def test_the_fast_decoder_reads_usual_requests(shape: tuple[int, ...], separator
     assert fast.shape == (shape[0], 28, 28, 1)
     assert np.array_equal(fast, slow(body))
     assert np.array_equal(fast.reshape(shape), images)
+
+
+@pytest.mark.parametrize("others", [b'"signature_name":"x",%s', b'%s,"id":"7"', b'"a":{"b":1},"instances":1,%s,"c":""'])
+def test_the_fast_decoder_reads_requests_with_other_members(others: bytes) -> None:
+    """Members besides the images do not lead to the slow decoder; the last of two that are named alike counts."""
+    images = b'"instances":[' + b",".join([b"[" + b",".join([b"[" + b",".join([b"[1]"] * 28) + b"]"] * 28) + b"]"] * 2)
+    fast = decode._flat_v1(b"{" + others % (images + b"]") + b"}")
+    assert fast is not None
+    assert fast.shape == (2, 28, 28, 1)
+    assert decode._flat_v1(b'{"a":{' + images + b"]}}") is None
+    assert decode._flat_v1(b"{" + images + b'],"instances":1}') is None
+
+
+@pytest.mark.parametrize("item", [b"[[0.5]]", b"[0]", b"[]"])
+def test_many_lists_take_little_more_time_than_their_parsing(item: bytes) -> None:
+    """Lists of lists, up to the number of values that is parsed, are rejected in about the time of parsing them."""
+    lists = b"[" + b",".join([item] * (decode.MAX_VALUES // (item.count(b"[") + 1) - 100)) + b"]"
+    started = time.thread_time()
+    orjson.loads(lists)
+    parsed = time.thread_time()
+    with pytest.raises(BadRequest, match="expected images"):
+        decode.v1(b'{"instances":' + lists + b"}")
+    assert time.thread_time() - parsed < 2 * (parsed - started)
 
 
 NUMBERS = st.one_of(
