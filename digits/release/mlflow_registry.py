@@ -69,6 +69,10 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     import onnx as onnx_library
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
+    from mlflow.utils import requirements_utils
+
+    # MLflow would read the file lists of all installed packages, to warn about versions. We require no versions.
+    requirements_utils._MODULES_TO_PACKAGES = {}  # noqa: SLF001 # there is no setting for it
 
     def schema(tensor: Tensor) -> Any:
         return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
