@@ -66,14 +66,14 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: Mlfl
     """Run the pipeline to its end, copy its report, and return its outputs."""
     # kfp imports its client of Kubeflow too, and with it Kubernetes' client. That takes as long as the rest of kfp.
     sys.modules["kfp.client"] = cast(types.ModuleType, types.SimpleNamespace(Client=None))
+    backend = cast(LocalBackend, open_backend(settings))
+    parts = backend.engine_parts(run)
     from kfp import local
 
     from pipeline import definition
 
     root = settings.home / "pipeline"
     root.mkdir(parents=True, exist_ok=True)
-    backend = cast(LocalBackend, open_backend(settings))
-    parts = backend.engine_parts(run)
     guard_steps(parts.start_step, run, mlflow)
     check_cache(backend.host_settings())
     local.init(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
-from backends import processes, runs
+from backends import runs
 from backends.base import Watch
-from backends.local.backend import STEP_SECONDS, EngineParts, LocalBackend
+from backends.local.backend import EngineParts, LocalBackend
 from backends.process import predictor
+from backends.process.step_processes import StepProcesses
 from digits.settings import Settings
 
 
@@ -41,28 +38,13 @@ class ProcessBackend(LocalBackend):
         return state.url if state else ""
 
     def engine_parts(self, run: runs.Run) -> EngineParts:
-        del run
+        steps = StepProcesses()
+        steps.start("deploy", run.logs / "deploy.log")  # the only step of most cached runs
         from kfp import local
 
         from pipeline.definition import unchanged
 
-        return EngineParts(local.SubprocessRunner(use_venv=False), start_step, unchanged)
+        return EngineParts(local.SubprocessRunner(use_venv=False), steps.run, unchanged)
 
     def remove_leftovers(self, run: runs.Run) -> None:
         """See LocalBackend. There are only processes."""
-
-
-def start_step(step: str, command: list[str], environment: dict[str, str], log: Path) -> int:
-    """Run a step's command to its end; standard output and error go to `log`. Returns its exit code."""
-    del step
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
-        )
-        try:
-            return process.wait(STEP_SECONDS)
-        finally:
-            if process.poll() is None:  # the engine is being ended, or the step took too long
-                processes.kill_children(process.pid)  # the command is a shell; its child is the step itself
-                process.kill()
-                process.wait()

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from digits.answers import limit_requests
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
 from digits.files import whole_file
 from digits.settings import Settings, sqlite_file
@@ -25,15 +22,6 @@ T = TypeVar("T")
 # Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 OWNER = "digits.owner"  # tag of our experiments and registered model; what lacks it belongs to another project
-DEFAULTS = {
-    # Requests to a server fail early. SQLite connections are not kept; MLflow waits 20 s for a locked database.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # it could make a run wait for hours
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
 
 
 @contextlib.contextmanager
@@ -44,14 +32,7 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
         MissingError: MLflow failed within the block: the server does not answer, or the database is locked or of
             another version, for example. DigitsError and out-of-disk errors (of artifacts) are not translated.
     """
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    # At the end of a run MLflow prints the server's address, with its password, into the step's log.
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    for library in ("alembic", "mlflow"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    limit_requests()
-    import mlflow
+    from digits.release.mlflow_library import mlflow
 
     try:
         if file := sqlite_file(settings.tracking_uri):

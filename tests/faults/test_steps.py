@@ -16,7 +16,7 @@ import pytest
 from backends import runs
 from pipeline import STEPS
 from tests.helpers import starved
-from tests.helpers.homes import arguments_of, left
+from tests.helpers.homes import left
 from tests.helpers.table import Fault
 from tests.helpers.world import RUN, World
 
@@ -43,19 +43,18 @@ def case(name: str, do: Callable[[psutil.Process], None], cause: str, said: str,
 
 
 def strike(world: World, run: runs.Run, do: Callable[[psutil.Process], None]) -> list[psutil.Process]:
-    """Strike a step's shell and its program, which the shell may just be starting. Return both processes."""
+    """Strike the processes of a run's steps. Return them."""
     struck: list[psutil.Process] = []
 
-    def both() -> bool:
-        now = world.steps_processes(run)
-        for process in now:
+    def all_of_them() -> bool:
+        for process in world.steps_processes(run):
             if process not in struck:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     do(process)
                     struck.append(process)
-        return bool(struck) and (not left(struck) or any("kfp.dsl.executor_main" in arguments_of(p)[1:3] for p in now))
+        return bool(struck) and (do is _wait or not left(struck))
 
-    world.wait_for(both, "processes of a step", every=0.002)
+    world.wait_for(all_of_them, "processes of a step", every=0.002)
     return struck
 
 

@@ -110,13 +110,6 @@ class Home:
             return str(client.get_run(made[-1]).info.status)
 
 
-def arguments_of(process: psutil.Process) -> list[str]:
-    """Return the arguments of a process; an empty list if it has ended."""
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []
-
-
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that are still running."""
     found = []

@@ -28,7 +28,7 @@ def environment(folder: Path, steps: list[str], path: str) -> dict[str, str]:
 
 def put() -> None:
     """Limit the memory if this program is one of the steps; otherwise do nothing."""
-    if "kfp.dsl.executor_main" not in sys.orig_argv:
+    if "backends.process.step_main" not in sys.orig_argv:
         return
     from digits import events
 

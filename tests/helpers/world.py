@@ -163,7 +163,7 @@ class World(Home):
         return found[0] if found else ""
 
     def steps_processes(self, run: runs.Run) -> list[psutil.Process]:
-        """Return the processes of a run's current step, the shell first."""
+        """Return the processes of a run's current step and of those that wait for their steps."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return list(psutil.Process(run.record()["engine"]).children(recursive=True))
         return []

@@ -18,10 +18,10 @@ from pathlib import Path
 from kfp import dsl, local
 from backends import runs
 from backends.local.kfp_local import guard_steps
-from backends.process.backend import start_step
+from backends.process.step_processes import StepProcesses
 
 @dsl.component(base_image="digits-python:local", install_kfp_package=False)
-def train(how: str, model: dsl.Output[dsl.Model]) -> str:
+def deploy(how: str, model: dsl.Output[dsl.Model]) -> str:
     """A step that writes its output, or exits early, or returns without writing it."""
     import os
     if how == "silent":
@@ -32,7 +32,7 @@ def train(how: str, model: dsl.Output[dsl.Model]) -> str:
 
 @dsl.pipeline
 def one(how: str):
-    train(how=how)
+    deploy(how=how)
 
 class NoMlflow:
     def environment_of(self, step):
@@ -41,7 +41,7 @@ class NoMlflow:
 folder = Path(sys.argv[1])
 run = runs.Run(folder)
 run.logs.mkdir(parents=True)
-guard_steps(start_step, run, NoMlflow())
+guard_steps(StepProcesses().run, run, NoMlflow())
 local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"))
 for how in ("good", "silent", "half"):
     os.environ["DIGITS_EVENTS"] = str(folder / how)

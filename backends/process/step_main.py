@@ -1,0 +1,46 @@
+"""The process of one step: `python -m backends.process.step_main STEP`.
+
+It imports what the step needs, which takes seconds for TensorFlow and MLflow, and then reads the step's command from
+standard input. If that ends without a command, the step is not needed, and the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# Imported before the command is known. The other steps need only NumPy.
+IMPORTS = {
+    "train": ("digits.training.fit", "digits.training.export", "tf2onnx", "onnxruntime"),
+    "evaluate": ("digits.evaluation.metrics", "digits.evaluation.report", "onnxruntime", "jinja2"),
+    "publish": ("digits.release.mlflow_library", "digits.release.publish", "mlflow.onnx", "onnx", "onnxruntime"),
+    "deploy": ("digits.release.deploy", "digits.release.golden"),
+}
+
+
+def main(step: str) -> None:
+    """Run the step whose command and additional environment are on standard input."""
+    from kfp.dsl import executor_main
+
+    with contextlib.suppress(Exception):  # the step imports it again, and reports the error
+        for module in ("digits.steps", *IMPORTS.get(step, ("numpy",))):
+            importlib.import_module(module)
+    request = sys.stdin.buffer.read()
+    if not request:
+        return
+    command, environment = json.loads(request)
+    os.environ.update(environment)
+    program = Path(tempfile.mkdtemp(), "ephemeral_component.py")
+    *_, source = command[: command.index("--executor_input")]
+    program.write_text(source)
+    sys.argv[1:] = ["--component_module_path", str(program), *command[command.index("--executor_input") :]]
+    executor_main.executor_main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
