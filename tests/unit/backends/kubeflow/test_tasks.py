@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 from kubernetes.utils.quantity import parse_quantity
 
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.tasks import RESOURCES, UNCACHED_STEPS, Resources, configure_task
-from digits.errors import UsageError
+from digits import attempts
+from digits.errors import Unavailable, UsageError
 from digits.settings import Settings
 from pipeline import STEPS
 from pipeline.definition import compile_to
@@ -81,6 +83,30 @@ def test_every_step_has_its_limits_and_identity(documents: Any) -> None:
         config_variables = {entry["envVar"] for entry in config["keyToEnv"]}
         assert {"DIGITS_STORE", "MINIO_ENDPOINT", "MINIO_REGION"} <= config_variables
         assert not expected & config_variables
+
+
+def test_a_step_repeats_itself_because_argo_does_not(documents: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's environment makes it repeat itself as often as Argo replaces a lost pod."""
+    # There is no field for Argo's `retryPolicy`, so Argo merges Kubeflow's default into each template: OnError, which
+    # does not apply to a step that ends with an error.
+    fields = {"maxRetryCount", "backoffDuration", "backoffFactor", "backoffMaxDuration"}
+    assert set(PipelineTaskSpec.RetryPolicy.DESCRIPTOR.fields_by_camelcase_name) == fields
+    monkeypatch.setattr(attempts, "FIRST_WAIT", 0.0)
+    for step in STEPS:
+        retries = documents[1]["root"]["dag"]["tasks"][step]["retryPolicy"]["maxRetryCount"]
+        for variable in documents[1]["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["env"]:
+            monkeypatch.setenv(variable["name"], variable["value"])
+        monkeypatch.setenv("DIGITS_EVENTS", "/dev/null")
+        calls: list[str] = []
+
+        @attempts.step(step)
+        def function(step: str = step, calls: list[str] = calls) -> None:
+            calls.append(step)
+            raise Unavailable("gone")
+
+        with pytest.raises(Unavailable):
+            function()
+        assert len(calls) == 1 + retries
 
 
 @pytest.mark.parametrize("plugin", [0, 1])
