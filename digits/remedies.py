@@ -15,6 +15,28 @@ REMEDIES = {
         "kubeflow": "create the namespace, or ask the cluster's administrator for KServe in Standard mode; "
         "docs/kubeflow.md has the versions",
     },
+    "no answer of the cluster": {
+        "": "digits cluster status",
+        "kubeflow": "check the address in the kubeconfig in DIGITS_HOME: kubectl cluster-info",
+    },
+    "endpoint is not ready": {
+        "": "digits cluster status",
+        "kubeflow": "kubectl -n $namespace describe inferenceservice $name",
+    },
+    "endpoint is not restored": {
+        "": "digits cluster status, then deploy again, or digits cluster rollback",
+        "kubeflow": "kubectl -n $namespace describe inferenceservice $name, then digits promote VERSION, or "
+        "digits rollback",
+    },
+    "no endpoint": {
+        "": "digits run, or --endpoint URL",
+        "kubeflow": "copy a kubeconfig of Kubeflow's cluster to $path, or --endpoint URL",
+    },
+    "no answer of the endpoint": {
+        "": "digits up, or digits doctor",
+        "kubeflow": "kubectl -n NAMESPACE port-forward deployment/digits-predictor 8081:8080, then "
+        "--endpoint http://127.0.0.1:8081",
+    },
     "no object store in the cluster": {
         "": "digits cluster up",
         "kubeflow": "set DIGITS_STORE and MINIO_* to the store of Kubeflow, as this machine reaches it",

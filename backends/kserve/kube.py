@@ -154,15 +154,16 @@ class Kube:
             response.release_conn()
             return content.decode(errors="replace")
         except ApiException as exc:
-            remedy = "ask the cluster's administrator for that permission (see manifests/base/rbac.yaml)"
+            permission = "ask the cluster's administrator for that permission (see manifests/base/rbac.yaml)"
             raise RefusedError(
                 f"the cluster refused {method} {path}: {_reason(exc.body) or f'HTTP {exc.status}'}",
                 exc.status,
-                remedy=remedy if exc.status in {401, 403} else "",
+                remedy=permission if exc.status in {401, 403} else "",
             ) from exc
         except (HTTPError, OSError) as exc:
             raise MissingError(
-                f"the cluster at {self.server} did not answer: {in_words(exc)}", remedy="digits cluster status"
+                f"the cluster at {self.server} did not answer: {in_words(exc)}",
+                remedy=remedy("no answer of the cluster", self.backend),
             ) from exc
 
 

@@ -54,14 +54,14 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
     if not previous:
         raise EndpointError(
             f"InferenceService {name} in {settings.namespace} has no previous release",
-            remedy="digits cluster deploy RELEASE; digits releases lists them",
+            remedy="digits releases, for the releases that can be deployed",
         )
     try:
         revision = Revision(**parse_json(previous))
     except (ValueError, TypeError) as exc:
         raise EndpointError(
             f"InferenceService {name} in {settings.namespace} has a damaged record of its previous release: {exc}",
-            remedy="digits cluster deploy RELEASE; digits releases lists them",
+            remedy="digits releases, for the releases that can be deployed",
         ) from exc
     service.serve(revision, None, time.monotonic() + seconds)
     return revision.version

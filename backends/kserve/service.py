@@ -49,6 +49,9 @@ class Service:
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self.url = cluster_url(namespace, name)
 
+    def _remedy(self, situation: str) -> str:
+        return remedy(situation, self.kube.backend, namespace=self.namespace, name=self.name)
+
     def live(self) -> Json | None:
         """Return the InferenceService, or None if it does not exist."""
         return self.kube.get(self._path)
@@ -81,7 +84,7 @@ class Service:
                 cause = exc.message if isinstance(exc, DigitsError) else repr(exc)
                 raise EndpointError(
                     f"{cause}; and the previous release could not be restored: {failure.message}",
-                    remedy="digits cluster status, then deploy again, or digits cluster rollback",
+                    remedy=self._remedy("endpoint is not restored"),
                 ) from exc
             raise
         return self.url
@@ -110,7 +113,7 @@ class Service:
             if exc.status == 404:
                 raise MissingError(
                     f"the cluster {self.kube.server} has no KServe, or no namespace {self.namespace}",
-                    remedy=remedy("no KServe", self.kube.backend),
+                    remedy=self._remedy("no KServe"),
                 ) from exc
             raise
 
@@ -135,7 +138,7 @@ class Service:
                 raise EndpointError(
                     f"InferenceService {self.name} in {self.namespace} does not serve release {revision.version}: "
                     + (reason if permanent else f"not ready in time: {reason}"),
-                    remedy=f"digits verify {revision.version}, or digits cluster status",
+                    remedy=f"digits verify {revision.version}, or {self._remedy('endpoint is not ready')}",
                 )
             time.sleep(POLL_SECONDS)
 
@@ -176,7 +179,8 @@ class Service:
             if matches and "deletionTimestamp" not in pod["metadata"] and is_ready(pod):
                 return str(pod["metadata"]["name"])
         raise EndpointError(
-            f"InferenceService {self.name} in {self.namespace} has no ready pod", remedy="digits cluster status"
+            f"InferenceService {self.name} in {self.namespace} has no ready pod",
+            remedy=self._remedy("endpoint is not ready"),
         )
 
     @contextlib.contextmanager
@@ -220,7 +224,7 @@ class Service:
                 return
         raise DigitsError(
             f"InferenceService {self.name} keeps changing; the previous release could not be restored",
-            remedy="digits cluster status",
+            remedy=self._remedy("endpoint is not ready"),
         )
 
     def _check_current(self, revision: Revision, live: Json | None) -> None:

@@ -13,6 +13,7 @@ from digits import homes
 from digits.data.number import Digit, read_number
 from digits.errors import DataError, EndpointError, UsageError
 from digits.files import read_named
+from digits.remedies import remedy
 from digits.settings import Settings
 
 MAX_BYTES = 160_000_000  # of a picture file: the most pixels, uncompressed, with four channels of 16 bits
@@ -42,8 +43,9 @@ def read_file(name: str) -> Picture:
     try:
         content = read_named(Path(name), MAX_BYTES)
     except OSError as exc:
-        remedy = "give a picture file, or the number of a test image"
-        raise UsageError(f"cannot read {name!r}: {exc.strerror}", remedy=remedy) from exc
+        raise UsageError(
+            f"cannot read {name!r}: {exc.strerror}", remedy="give a picture file, or the number of a test image"
+        ) from exc
     try:
         return Picture(name, read_number(io.BytesIO(content)))
     except DataError as exc:
@@ -85,6 +87,6 @@ def _find_dataset(settings: Settings, endpoint: str) -> str:
         name = metadata["parameters"]["dataset"]
         return str(name) if name in (*catalog.SOURCES, catalog.FALLBACK) else catalog.AUTO
     except OSError as exc:
-        raise EndpointError(str(exc), remedy="digits up, or digits doctor") from exc
+        raise EndpointError(str(exc), remedy=remedy("no answer of the endpoint", settings.backend)) from exc
     except (KeyError, TypeError, ValueError):
         return catalog.AUTO

@@ -13,6 +13,7 @@ from digits.cli.inputs import Picture, is_number, load_test_images, read_file
 from digits.data.dataset import Images
 from digits.errors import EndpointError
 from digits.evaluation.verdict import Verdict, is_sure, judge, with_article
+from digits.remedies import remedy
 from digits.settings import BACKENDS, Settings
 
 BLOCKS = " ▀▄█"
@@ -45,7 +46,8 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])
     ordered = [inputs[name] for name in pictures]
     images = [digit.image for picture in ordered for digit in picture.digits]
-    answer = client.predict(endpoint, np.stack(images or [_BLANK]), token=settings.endpoint_token)
+    pixels = np.stack(images or [_BLANK])
+    answer = client.predict(endpoint, pixels, token=settings.endpoint_token, backend=settings.backend)
     rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
     for name, picture in zip(pictures, ordered, strict=True):
         shares, remaining = remaining[: len(picture.digits)], remaining[len(picture.digits) :]
@@ -137,4 +139,5 @@ def _find_endpoint(settings: Settings) -> str:
                 f"nothing is served; the champion is {champion}",
                 remedy="digits run, which serves it and reuses cached steps; or digits serve",
             )
-    raise EndpointError("nothing is served yet", remedy="digits run, or --endpoint URL")
+    path = settings.home / "kubeconfig"
+    raise EndpointError("no endpoint is known here", remedy=remedy("no endpoint", settings.backend, path=path))

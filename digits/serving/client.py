@@ -11,6 +11,7 @@ from digits.data.dataset import Images
 from digits.errors import EndpointError
 from digits.files import parse_json
 from digits.http import base_url, bearer, excerpt, request
+from digits.remedies import remedy
 from digits.signature import MAX_IMAGES
 
 TIMEOUT_SECONDS = 10.0
@@ -41,17 +42,18 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
     return head + raw, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
 
 
-def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
+def predict(endpoint: str, images: Images, *, token: str = "", backend: str = "") -> Answer:
     """Request a prediction for images uint8 (n, 28, 28), 0 (paper) to 255 (ink), from the endpoint at a URL.
 
     The endpoint accepts MAX_IMAGES per request. If it changes its release between two requests, the answer names both.
+    `backend` is the one that serves it, for the remedy of an error.
 
     Raises:
         UsageError: `endpoint` is no address to which a path can be appended.
         EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
     parts = [images[n : n + MAX_IMAGES] for n in range(0, len(images), MAX_IMAGES)] or [images]
-    answers = [_predict(endpoint, part, token) for part in parts]
+    answers = [_predict(endpoint, part, token, backend) for part in parts]
     return Answer(
         np.concatenate([answer.classes for answer in answers]),
         np.concatenate([answer.probabilities for answer in answers]),
@@ -59,13 +61,13 @@ def predict(endpoint: str, images: Images, *, token: str = "") -> Answer:
     )
 
 
-def _predict(endpoint: str, images: Images, token: str) -> Answer:
+def _predict(endpoint: str, images: Images, token: str, backend: str) -> Answer:
     body, headers = encode_request(images, binary_answer=True)
     url = f"{base_url(endpoint)}/v2/models/digits/infer"
     try:
         answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
-        raise EndpointError(f"{url}: {exc}", remedy="digits up, or digits doctor") from exc
+        raise EndpointError(f"{url}: {exc}", remedy=remedy("no answer of the endpoint", backend)) from exc
     content = answer.content
     if answer.status != 200:
         raise EndpointError(

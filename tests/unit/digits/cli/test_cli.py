@@ -156,7 +156,7 @@ def test_an_unknown_run_lists_the_newest(command: list[str], digits: Digits, set
         (["promote", "0" * 12], "no release"),
         (["rollback"], "no earlier champion"),
         (["predict", "--endpoint", "http://127.0.0.1:9", "drawing.png"], "http://127.0.0.1:9"),
-        (["predict", "drawing.png"], "nothing is served yet"),
+        (["predict", "drawing.png"], "no endpoint is known"),
         (["verify", "http://127.0.0.1:9"], "digits cluster open"),
         (["verify", "0" * 12], "no release"),
     ],
