@@ -43,7 +43,8 @@ def pytest(session: nox.Session, *arguments: str) -> None:
 
 def add(session: nox.Session, requirements: str) -> None:
     """Install more locked packages into the shared environment."""
-    uv = ("uv", "pip", "install", "--quiet", "--python", str(PROGRAMS / "python"))
+    # Compiled, as pip does. Otherwise the first test that imports a package compiles it, which may exceed its timeout.
+    uv = ("uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(PROGRAMS / "python"))
     program = uv if shutil.which("uv") else (str(PROGRAMS / "pip"), "install")
     session.run(*program, "--require-hashes", "-r", requirements, external=True)
 
