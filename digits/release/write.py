@@ -45,7 +45,8 @@ def write_release(store: ObjectStore, folder: Path, manifest: Manifest, logged: 
     files = {name: sha256_of(content) for name, content in contents.items()}
     # In the types of JSON, so that it can be compared with a stored one.
     new = json.loads(json.dumps({"schema": 1, "created": provenance.timestamp(), **manifest, "files": files}))
-    stored = None
+    # Before the check, because another writer may complete the release after it, whose files must not be replaced.
+    exists, stored = store.exists(release_prefix(version) + MANIFEST), None
     with contextlib.suppress(ReleaseError):
         stored = load(store, version)
         intact = logged in (None, stored) and all(stored[key] == new[key] for key in IDENTITY)
@@ -57,7 +58,7 @@ def write_release(store: ObjectStore, folder: Path, manifest: Manifest, logged: 
     # Keep or restore the earlier manifest, if it describes these files and results.
     kept = logged or stored
     chosen = kept if kept and same_results(kept, new) else new
-    _write(store, version, contents, json.dumps(chosen, indent=2, sort_keys=True).encode())
+    _write(store, version, contents, json.dumps(chosen, indent=2, sort_keys=True).encode(), replace=exists)
     attach(store, new)
     return load(store, version)
 
@@ -74,20 +75,21 @@ def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Mani
     prefix = release_prefix(version)
     names = [name for name in (*ATTACHED, SIGNATURE) if source.exists(prefix + name)]
     attached = {name: source.get(prefix + name) for name in names}
+    exists = target.exists(prefix + MANIFEST)
     with contextlib.suppress(ReleaseError, ObjectMissing):
         manifest = load_whole(target, version)
         if all(target.get(prefix + name) == content for name, content in attached.items()):
             return manifest
     files = load_whole(source, version)["files"]
     contents = {name: source.get(prefix + name, sha256=digest) for name, digest in files.items()}
-    _write(target, version, contents | attached, source.get(prefix + MANIFEST))
+    _write(target, version, contents | attached, source.get(prefix + MANIFEST), replace=exists)
     return load(target, version)
 
 
-def _write(store: ObjectStore, version: str, contents: dict[str, bytes], manifest: bytes) -> None:
-    """Write the files, then the manifest. If there is a manifest, the release is damaged: replace what differs."""
+def _write(store: ObjectStore, version: str, contents: dict[str, bytes], manifest: bytes, *, replace: bool) -> None:
+    """Write the files, then the manifest. If `replace`, the release is damaged: replace what differs."""
     prefix = release_prefix(version)
-    if store.exists(prefix + MANIFEST):
+    if replace:
         for name, content in {**contents, MANIFEST: manifest}.items():
             if not store.exists(prefix + name) or store.get(prefix + name) != content:
                 store.put(prefix + name, content)

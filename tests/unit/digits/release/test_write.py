@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from digits.errors import ReleaseError
+from digits.errors import ObjectMissing, ReleaseError
 from digits.files import sha256_of
 from digits.release import ledger, releases, write
 from digits.release.write import copy_release, write_release
@@ -46,6 +47,25 @@ def test_concurrent_writers_make_one_intact_release(store: FileStore, tmp_path: 
             manifests = list(pool.map(one, range(4)))
         assert all(manifest == manifests[0] for manifest in manifests)
         releases.download(store, manifests[0]["version"], tmp_path / f"got-{turn}")
+
+
+def test_a_writer_that_is_overtaken_keeps_the_release_of_the_other(tmp_path: Path) -> None:
+    """A release that another writer completes after this one found none is returned, and none of its files replaced."""
+    stores, others = FileStore(tmp_path / "store"), []
+
+    class Overtaken(FileStore):
+        """A store in which the other writer completes the release as soon as its manifest was found missing."""
+
+        def get(self, key: str, **options: Any) -> bytes:
+            try:
+                return super().get(key, **options)
+            except ObjectMissing:
+                if not others:
+                    others.append(write_release(stores, release_folder(tmp_path / "b", "theirs"), manifest_for(0)))
+                raise
+
+    assert write_release(Overtaken(tmp_path / "store"), release_folder(tmp_path / "a"), manifest_for(0)) == others[0]
+    assert releases.load_whole(stores, others[0]["version"]) == others[0]
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.onnx", "saved_model/saved_model.pb"])
