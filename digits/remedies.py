@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
+FORWARD = "outside of the cluster: kubectl -n NAMESPACE port-forward deployment/digits-predictor 8081:8080"
 # {situation: {backend: what to try}}; the backend '' stands for all others.
 REMEDIES = {
     "no cluster": {
@@ -34,8 +35,11 @@ REMEDIES = {
     },
     "no answer of the endpoint": {
         "": "digits up, or digits doctor",
-        "kubeflow": "kubectl -n NAMESPACE port-forward deployment/digits-predictor 8081:8080, then "
-        "--endpoint http://127.0.0.1:8081",
+        "kubeflow": f"{FORWARD}, then --endpoint http://127.0.0.1:8081",
+    },
+    "champion is not verified at the endpoint": {
+        "": "digits run, which serves the champion; or digits doctor",
+        "kubeflow": f"{FORWARD}, then digits verify http://127.0.0.1:8081",
     },
     "no object store in the cluster": {
         "": "digits cluster up",

@@ -11,6 +11,7 @@ from digits.cli.common import backend_option, emit, json_option, open_store_of, 
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.http import base_url
 from digits.release import ledger, releases
+from digits.remedies import remedy
 
 _AGAIN = "digits run with the options that made it restores it"
 # The remedy for each failed check.
@@ -20,7 +21,6 @@ _REMEDIES = {
     "files": f"digits rollback to the previous champion; or {_AGAIN}",
     "run": f"set MLFLOW_TRACKING_URI to the address that it had when the release was made; or {_AGAIN}",
     "ledger": ledger.RESTORE,
-    "endpoint": "digits run, which serves the champion; or digits doctor",
 }
 _OTHER_REMEDY = "digits rollback to the previous champion, or digits run --seed 1 for another release"
 _REMOTE_REMEDY = "check that the address is reachable (digits cluster open, for kind) and what is deployed there"
@@ -67,11 +67,11 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         emit({"release": version, "endpoint": endpoint, "hops": rows, "holds": not failed})
         sys.exit(1 if failed else 0)
     if failed:
-        remote = "://" in target and failed[0] == "endpoint"
-        raise ReleaseError(
-            f"release {version} failed these checks: {', '.join(failed)}",
-            remedy=_REMOTE_REMEDY if remote else _REMEDIES.get(failed[0], _OTHER_REMEDY),
-        )
+        what = _REMEDIES.get(failed[0], _OTHER_REMEDY)
+        if failed[0] == "endpoint":
+            here = remedy("champion is not verified at the endpoint", settings.backend)
+            what = _REMOTE_REMEDY if "://" in target else here
+        raise ReleaseError(f"release {version} failed these checks: {', '.join(failed)}", remedy=what)
 
 
 def _fetch_version(address: str, token: str) -> str:

@@ -173,5 +173,6 @@ def _read_servers(source: Source, file: str, url: str) -> bytes:
             problems.append(f"{base}: {exc}")
     raise Unavailable(
         f"cannot get {file}: " + "; ".join(problems),
-        remedy="set DIGITS_DATA to a folder with the four files, or --dataset sklearn-digits",
+        remedy="set DIGITS_DATA to a folder or bucket with the four files (digits data PLACE copies them there), or "
+        "--dataset sklearn-digits",
     )

@@ -112,7 +112,7 @@ def signing_key(trust: Trust) -> ec.EllipticCurvePrivateKey | None:
         missing = f"DIGITS_SIGNING_KEY {own[:SHOWN]} is not one of them" if own else "DIGITS_SIGNING_KEY is not set"
         raise UsageError(
             f"DIGITS_TRUSTED_KEYS accepts only what {_names(trusted)} signed, and {missing}",
-            remedy="export DIGITS_SIGNING_KEY=FILE, the private key of a trusted one",
+            remedy="set DIGITS_SIGNING_KEY to the file of a trusted one's private key",
         )
     return key
 
