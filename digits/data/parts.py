@@ -17,7 +17,7 @@ _LIKENESS = 0.15  # least likeness of a digit
 MAX_PARTS = 80  # greatest number of parts that are examined; the largest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # parts are compared thousands of times, each only with itself
 class Part:
     """A connected part of the ink: its number, rectangle, area and score as a digit, 0 if it cannot be one.
 
@@ -137,8 +137,9 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
 def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
     """Return how likely a part at (x, y) is a digit, from 0 to 1.3: by its strength, place, width and edges."""
     (height, width), (rows, columns) = own.shape, light.dark.shape
+    inked = own > 0
     images = (light.strength, light.dark, light.paper)
-    power, ink, paper = (float(np.median(image[y : y + height, x : x + width][own > 0])) for image in images)
+    power, ink, paper = (_median(image[y : y + height, x : x + width][inked]) for image in images)
     size, middle = max(width, height), np.hypot((x + width / 2) / columns - 0.5, (y + height / 2) / rows - 0.5)
     result = (0.3 + min(power, 255) / 255) * (1 - 0.5 * float(middle))
     result *= min(1.0, max(0.0, 1.6 - 3 * thick / size), max(0.0, 2.4 - 4 * thick / light.widest))
@@ -150,13 +151,26 @@ def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
     # The gaps between strokes are parts of the other polarity, but beyond the strokes around them is no paper.
     dark, outside = _surroundings(light.dark, np.full_like(own, 255), x, y, max(3, size // 8))
     if (outside == 0).any():
-        result *= min(1.0, 2 * float(np.mean(dark[outside == 0] > (ink + paper) / 2)))
+        result *= min(1.0, 2 * _share(dark[outside == 0] > (ink + paper) / 2))
     # A stroke has an edge everywhere; a part of a wide area ends where the closing's square does.
     dark, wide = _surroundings(light.dark, own, x, y, 4)
     ring = cv2.dilate(wide, np.ones((7, 7), np.uint8)) > cv2.dilate(wide, np.ones((3, 3), np.uint8))
     rise = cv2.subtract(dark, cv2.erode(dark, np.ones((9, 9), np.uint8)))
-    edges = float(np.mean(rise[ring] > 0.3 * (paper - ink))) if ring.any() else 1.0
+    edges = _share(rise[ring] > 0.3 * (paper - ink)) if ring.any() else 1.0
     return float(result * min(1.0, max(0.0, (edges - 0.45) / 0.4)))
+
+
+def _median(values: NDArray[Any]) -> float:
+    """Return the median, as np.median does, in a quarter of the time for few values."""
+    middle = values.size // 2
+    if values.size % 2:
+        return float(np.partition(values, middle)[middle])
+    low, high = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
+    return (float(low) + float(high)) / 2
+
+
+def _share(mask: NDArray[np.bool_]) -> float:
+    return np.count_nonzero(mask) / mask.size
 
 
 def _surroundings(image: Ink, own: Mask, x: int, y: int, reach: int) -> tuple[Ink, Mask]:

@@ -76,8 +76,10 @@ def without_underline(mask: Mask) -> tuple[Mask, bool]:
     """
     x, y, width, height = cv2.boundingRect(mask)
     own = mask[y : y + height, x : x + width]
-    lines = _level_lines(own, 0.5 * width)
-    lines[: int(0.7 * height)] = 0
+    foot, lines = int(0.7 * height), np.zeros_like(own)
+    top = max(0, foot - width // 10 - 2)  # the tilt of a line
+    lines[top:] = _level_lines(own[top:], 0.5 * width)
+    lines[:foot] = 0
     if not lines.any():
         return mask, False
     rows, columns = np.nonzero(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,26 @@ def test_any_picture_costs_little(shape: tuple[int, int], content: str, monkeypa
         level[:, ::2] = 0
         level[:3, :5] = 7
     assert examined(level, monkeypatch) <= MAX_EXAMINED
+
+
+def test_a_tall_drawing_costs_little_more_than_a_square_one() -> None:
+    """The time for a drawing depends on its pixels, not on its longer side."""
+    seconds = []
+    for shape in ((10_000, 100), (1000, 1000)):
+        level = np.full(shape, 255, np.uint8)
+        ends = [
+            (shape[1] // 2, shape[0] // 50),
+            (shape[1] // 5, shape[0] // 2),
+            (shape[1] * 2 // 3, shape[0] * 49 // 50),
+        ]
+        cv2.polylines(level, [np.array(ends, np.int32)], isClosed=False, color=(0,), thickness=5)
+        tries = []
+        for _ in range(3):
+            started = time.thread_time()
+            read(level)
+            tries.append(time.thread_time() - started)
+        seconds.append(min(tries))
+    assert seconds[0] < 6 * seconds[1]
 
 
 def test_overlapping_parts_are_not_all_examined(monkeypatch: pytest.MonkeyPatch) -> None:
