@@ -11,7 +11,7 @@ from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import sha256_of, sha256_of_folder, write_whole
-from digits.release import ledger, mlflow_registry
+from digits.release import ledger, mlflow_check, mlflow_registry, releases
 from digits.release.verify import verify
 from digits.settings import Settings, sqlite_file
 from digits.store import open_store
@@ -67,10 +67,19 @@ def is_published(settings: Settings, published: Json) -> bool:
     return True
 
 
-def record_mlflow(settings: Settings, champion: str) -> None:
-    """Record the state of MLflow's files at the end of a run that succeeded, for `is_published` of the next run."""
+def record_mlflow(settings: Settings, champion: str, release: str) -> None:
+    """Record the state of MLflow's files at the end of a run that succeeded, for `is_published` of the next run.
+
+    MLflow is checked after its state was read, because something may have been lost since the run's own checks.
+    """
+    state = _mlflow_state(settings, champion)
+    if state in {"", _recorded_state(settings)}:
+        return
     with contextlib.suppress(DigitsError):  # the next run then asks MLflow
-        write_whole(settings.home / _RECORD, _mlflow_state(settings, champion))
+        store = open_store(settings)
+        mlflow_check.check_logged(settings, releases.load(store, release))
+        if not mlflow_registry.mirror_ledger(settings, store):
+            write_whole(settings.home / _RECORD, state)
 
 
 def _recorded_state(settings: Settings) -> str:

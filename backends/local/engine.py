@@ -42,7 +42,7 @@ def main(folder: Path) -> int:
     mlflow = MlflowRun(settings, run.id, record)
     status = mlflow_log.FAILED
     try:
-        outputs = _run(run, record, settings, mlflow)
+        outputs, reachable = _run(run, record, settings, mlflow)
         write_json(folder / "result.json", outputs)
         status = mlflow_log.FINISHED
     except SystemExit:
@@ -58,12 +58,17 @@ def main(folder: Path) -> int:
         canceled = run.record()["state"] == CANCELED  # written by the parent
         mlflow.end(mlflow_log.KILLED if canceled else status)
         shutil.rmtree(temporary, ignore_errors=True)
-    record_mlflow(settings, outputs["deployed"]["version"])
+    record_mlflow(reachable, outputs["deployed"]["version"], outputs["published"]["version"])
     return 0
 
 
-def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: MlflowRun) -> dict[str, Any]:
-    """Run the pipeline to its end, copy its report, and return its outputs."""
+def _run(
+    run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: MlflowRun
+) -> tuple[dict[str, Any], Settings]:
+    """Run the pipeline to its end and copy its report.
+
+    Return its outputs, and the settings by which this process reaches the object store.
+    """
     # kfp imports its client of Kubeflow too, and with it Kubernetes' client. That takes as long as the rest of kfp.
     sys.modules["kfp.client"] = cast(types.ModuleType, types.SimpleNamespace(Client=None))
     backend = cast(LocalBackend, open_backend(settings))
@@ -75,7 +80,8 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: Mlfl
     root = settings.home / "pipeline"
     root.mkdir(parents=True, exist_ok=True)
     guard_steps(parts.start_step, run, mlflow)
-    check_cache(backend.host_settings())
+    reachable = backend.host_settings()
+    check_cache(reachable)
     local.init(
         runner=parts.runner,
         pipeline_root=str(root),
@@ -89,7 +95,7 @@ def _run(run: runs.Run, record: dict[str, Any], settings: Settings, mlflow: Mlfl
     outputs = pipeline(**defaults | record["parameters"]).outputs
     if "report" in outputs:
         shutil.copyfile(outputs["report"].path, run.folder / "report.html")
-    return {name: value for name, value in outputs.items() if not hasattr(value, "path")}
+    return {name: value for name, value in outputs.items() if not hasattr(value, "path")}, reachable
 
 
 def _end_with_parent() -> None:

@@ -109,23 +109,30 @@ def registered_versions(client: MlflowClient, settings: Settings, release: str) 
 
 
 @if_recorded
-def mirror_ledger(settings: Settings, store: ObjectStore) -> None:
-    """Set the aliases `champion` and `previous` as in the ledger. Skip releases that are not in this registry.
+def mirror_ledger(settings: Settings, store: ObjectStore) -> bool:
+    """Set the aliases `champion` and `previous` as in the ledger. Return whether one was different.
+
+    Releases that are not in this registry are skipped.
 
     An alias that names a release of another store belongs to another installation, and stays.
     """
     with connect(settings) as client:
         model = _own_model(client, settings)
         if model is None:
-            return
+            return False
+        changed = False
         for alias, release in (("champion", ledger.champion(store)), ("previous", ledger.previous(store))):
             if (number := model.aliases.get(alias)) and not _is_in(store, client, model.name, str(number)):
                 text = f"MLflow's alias {alias} names a release of another store and stays; DIGITS_MLFLOW_MODEL=NAME"
                 events.emit("progress", "publish", text=f"{text} gives this store a registered model of its own")
             elif versions := registered_versions(client, settings, release) if release else []:
-                _set_alias(client, model.name, alias, str(versions[0].version))
+                if number is None or str(number) != str(versions[0].version):
+                    _set_alias(client, model.name, alias, str(versions[0].version))
+                    changed = True
             elif not release and number:
                 client.delete_registered_model_alias(model.name, alias)
+                changed = True
+        return changed
 
 
 def _is_in(store: ObjectStore, client: MlflowClient, model: str, number: str) -> bool:

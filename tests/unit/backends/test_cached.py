@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from backends import cached
 from backends.cached import fingerprint, is_published, record_mlflow
 from digits.errors import DigitsError
+from digits.files import write_whole
 from digits.release import ledger, mlflow_registry, releases
 from digits.release.publish import publish_candidate
 from digits.settings import Settings
@@ -248,7 +250,8 @@ def overwrite(file: Path) -> None:
 )
 def test_mlflow_is_asked_again_if_its_files_changed(damage: Callable[[Place], object], place: Place) -> None:
     """The state of MLflow's files that the last run recorded does not hide a later damage."""
-    record_mlflow(place.settings, place.version)
+    record_mlflow(place.settings, place.version, place.version)
+    assert (place.home / "cache" / "mlflow").exists()
     assert place.is_published()
     damage(place)
     assert not place.is_published()
@@ -258,9 +261,26 @@ def test_mlflow_is_asked_again_if_the_champion_changed(place: Place) -> None:
     """After a promotion that did not reach MLflow, the aliases are set although MLflow's files are unchanged."""
     client = open_mlflow(place.settings)
     client.delete_registered_model_alias(mlflow_registry.MODEL, "champion")
-    record_mlflow(place.settings, "an earlier champion")
+    write_whole(place.home / "cache" / "mlflow", cached._mlflow_state(place.settings, "an earlier champion"))
     assert place.is_published()
     assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: open_mlflow(p.settings).delete_registered_model_alias(mlflow_registry.MODEL, "champion"),
+        lambda p: open_mlflow(p.settings).delete_run(manifest(p)["mlflow_run"]),
+    ],
+)
+def test_what_is_lost_while_a_run_ends_is_seen_by_the_next_run(damage: Callable[[Place], object], place: Place) -> None:
+    """The state of MLflow's files is not recorded as good if something was lost after the run's own checks."""
+    damage(place)
+    record_mlflow(place.settings, place.version, place.version)
+    if place.is_published():  # an alias is set again, and anything else is published again
+        client = open_mlflow(place.settings)
+        assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
+    assert not (place.home / "cache" / "mlflow").exists()
 
 
 def test_a_lost_alias_is_set_again(place: Place) -> None:
