@@ -31,6 +31,7 @@ VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNI
 # A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
 MIN_EPOCH_IMAGES = 20_000
 MAX_FEEDBACK = 3_000  # corrected drawings, the newest
+MAX_PICTURES = 5_000  # pictures made to choose the threshold of sure answers; each takes a millisecond
 
 
 @step("fetch-mnist")
@@ -153,16 +154,34 @@ def train(
 
 @step("evaluate")
 def evaluate(
-    model: Path, test_set: Path, history: Path, lineage: results.Lineage, *, evaluation: Path, report: Path
+    model: Path,
+    validation_set: Path,
+    test_set: Path,
+    history: Path,
+    lineage: results.Lineage,
+    *,
+    evaluation: Path,
+    report: Path,
 ) -> Evaluation:
-    """Evaluate the model on the test set with ONNX Runtime; write the evaluation as JSON and the report as HTML."""
+    """Evaluate the model on the test set with ONNX Runtime; write the evaluation as JSON and the report as HTML.
+
+    The threshold of sure answers is chosen on pictures made from the validation images.
+    """
     from digits.data.dataset import Dataset
-    from digits.evaluation import metrics
+    from digits.evaluation import calibration, metrics
     from digits.evaluation.report import render
+    from digits.evaluation.threshold import choose_threshold
+    from digits.evaluation.variations import vary
 
     check_model(model, lineage.trained.files)
+    validation = Dataset.load(validation_set, digest=lineage.prepared.validation)
     test = Dataset.load(test_set, digest=lineage.prepared.test)
-    result = metrics.evaluate(metrics.predict(model / "model.onnx", test.images), test, lineage.trained.temperature)
+    pictures = vary(validation[:MAX_PICTURES])
+    sets = {"validation images": validation, "pictures made from them": pictures, "test images": test}
+    answers = [(metrics.predict(model / "model.onnx", each.images), each.labels) for each in sets.values()]
+    threshold = choose_threshold(*answers[1])
+    measured = [calibration.measure(*each, lineage.trained.temperature, threshold) for each in answers]
+    result = metrics.evaluate(answers[2][0], test, threshold, dict(zip(sets, measured, strict=True)))
     write_json(evaluation, asdict(result))
     write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))
     return result

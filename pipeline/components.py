@@ -121,6 +121,7 @@ def train(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
     model: Input[Model],
+    validation_set: Input[Dataset],
     test_set: Input[Dataset],
     history: Input[Artifact],
     data: dict,
@@ -140,6 +141,7 @@ def evaluate(
 
     result = steps.evaluate(
         Path(model.path),
+        Path(validation_set.path),
         Path(test_set.path),
         Path(history.path),
         results.Lineage.read(data, feedback, prepared, trained),

@@ -90,6 +90,7 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
         evaluated = add(
             components.evaluate,
             model=trained.outputs["model"],
+            validation_set=prepared.outputs["validation_set"],
             test_set=prepared.outputs["test_set"],
             history=trained.outputs["history"],
             **lineage,

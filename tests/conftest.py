@@ -116,7 +116,15 @@ def _finish(folder: Path) -> Finished:
         trained = steps.train(sets["train_set"], sets["validation_set"], prepared, parameters, model, history)
         lineage = Lineage(data, feedback, prepared, trained)
         evaluation = folder / "evaluation.json"
-        steps.evaluate(model, test_set, history, lineage, evaluation=evaluation, report=folder / "evaluated.html")
+        steps.evaluate(
+            model,
+            sets["validation_set"],
+            test_set,
+            history,
+            lineage,
+            evaluation=evaluation,
+            report=folder / "evaluated.html",
+        )
         published = steps.publish(
             model,
             test_set,

@@ -154,8 +154,9 @@ class _Gateway:
         shares, model = list[list[float]](), None
         if digits:
             shares, model = await client.recognise(np.stack([digit.image for digit in digits]))
-        verdict = judge(shares, [digit.doubtful for digit in digits])
-        answers = [_describe(*pair) for pair in zip(digits, shares, strict=True)]
+        threshold = model["sure_from"] if model else None
+        verdict = judge(shares, [digit.doubtful for digit in digits], threshold)
+        answers = [_describe(*pair, threshold) for pair in zip(digits, shares, strict=True)]
         single = answers[0] if len(answers) == 1 else {"class": None, "probabilities": None, "picture": ""}
         seconds = time.perf_counter() - started
         self.metrics.seconds.labels(client.endpoint.name).observe(seconds)
@@ -257,12 +258,12 @@ def _decode(png: bytes) -> list[Digit]:
     return read_number(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
 
 
-def _describe(digit: Digit, shares: list[float]) -> dict[str, Any]:
+def _describe(digit: Digit, shares: list[float], threshold: float | None) -> dict[str, Any]:
     """Return the answer for one digit."""
     return {
         "class": shares.index(max(shares)),
         "probabilities": shares,
-        "verdict": "sure" if is_sure(shares, digit.doubtful) else "unsure",
+        "verdict": "sure" if is_sure(shares, digit.doubtful, threshold) else "unsure",
         "box": [round(side, 4) for side in digit.box],
         "picture": base64.b64encode(digit.image.tobytes()).decode(),
     }

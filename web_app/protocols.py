@@ -18,7 +18,7 @@ from digits.serving import client
 
 Images = NDArray[np.uint8]  # (n, 28, 28), 0 (paper) to 255 (ink)
 Probabilities = list[list[float]]  # ten for each image
-MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run")
+MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run", "sure_from")
 MAX_TEXT = 200  # letters of a text from the endpoint
 
 
@@ -99,6 +99,7 @@ class _V2:
         metadata: dict[str, Any] = {key: _text(parameters.get(key)) for key in MODEL_FIELDS}
         accuracy = parameters.get("accuracy")
         metadata["accuracy"] = accuracy if type(accuracy) in {int, float} else None
+        metadata["sure_from"] = client.sure_from(parameters)
         metadata["release"] = metadata["release"] or _text((payload.get("versions") or [""])[-1])
         metadata["signature"] = parameters.get("signature")
         return metadata | {"name": _text(payload.get("name"))}

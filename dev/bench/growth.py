@@ -75,7 +75,9 @@ def one(step: str, folder: Path) -> dict[str, float]:
         else:
             lineage = Lineage(data, feedback, prepared, _read(TrainedModel, folder / "train.json"))
             outputs = {"evaluation": folder / "evaluation.json", "report": folder / "report.html"}
-            result = steps.evaluate(folder / "model", sets["test_set"], history, lineage, **outputs)
+            result = steps.evaluate(
+                folder / "model", sets["validation_set"], sets["test_set"], history, lineage, **outputs
+            )
     write_json(folder / f"{step}.json", asdict(result))
     return {"seconds": time.perf_counter() - began, "bytes": servers.peak(os.getpid())}
 

@@ -11,9 +11,8 @@ import click
 
 from digits import homes
 from digits.data.number import Digit, read_number
-from digits.errors import DataError, EndpointError, UsageError
+from digits.errors import DataError, UsageError
 from digits.files import read_named
-from digits.remedies import remedy
 from digits.settings import Settings
 
 MAX_BYTES = 160_000_000  # of a picture file: the most pixels, uncompressed, with four channels of 16 bits
@@ -80,13 +79,8 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
 def _find_dataset(settings: Settings, endpoint: str) -> str:
     """Return the data set that the endpoint's release was trained on; "auto" if it does not report one that we know."""
     from digits.data import catalog
-    from digits.http import base_url, request_json
+    from digits.serving import client
 
-    try:
-        metadata = request_json(f"{base_url(endpoint)}/v2/models/digits", token=settings.endpoint_token)
-        name = metadata["parameters"]["dataset"]
-        return str(name) if name in (*catalog.SOURCES, catalog.FALLBACK) else catalog.AUTO
-    except OSError as exc:
-        raise EndpointError(str(exc), remedy=remedy("no answer of the endpoint", settings.backend)) from exc
-    except (KeyError, TypeError, ValueError):
-        return catalog.AUTO
+    metadata = client.metadata(endpoint, token=settings.endpoint_token, backend=settings.backend)
+    name = metadata.get("dataset")
+    return str(name) if name in (*catalog.SOURCES, catalog.FALLBACK) else catalog.AUTO

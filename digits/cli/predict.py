@@ -45,14 +45,18 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     endpoint = endpoint or _find_endpoint(settings)
     inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])
     ordered = [inputs[name] for name in pictures]
+    metadata: dict[str, Any] = {}
     images = [digit.image for picture in ordered for digit in picture.digits]
     pixels = np.stack(images or [_BLANK])
     answer = client.predict(endpoint, pixels, token=settings.endpoint_token, backend=settings.backend)
+    with contextlib.suppress(EndpointError):  # other servers of the model have no metadata
+        metadata = client.metadata(endpoint, token=settings.endpoint_token)
+    threshold = client.sure_from(metadata) if metadata.get("release") == answer.release else None
     rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
     for name, picture in zip(pictures, ordered, strict=True):
         shares, remaining = remaining[: len(picture.digits)], remaining[len(picture.digits) :]
-        verdict = judge(shares, [digit.doubtful for digit in picture.digits])
-        row = _describe(name, picture, shares, verdict)
+        verdict = judge(shares, [digit.doubtful for digit in picture.digits], threshold)
+        row = _describe(name, picture, shares, verdict, threshold)
         rows.append(row)
         if not as_json:
             _show(picture, verdict, row)
@@ -60,13 +64,15 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
         emit({"predictions": rows, "release": answer.release})
 
 
-def _describe(name: str, picture: Picture, shares: list[Any], verdict: Verdict) -> dict[str, Any]:
+def _describe(
+    name: str, picture: Picture, shares: list[Any], verdict: Verdict, threshold: float | None
+) -> dict[str, Any]:
     """Return the answer for a picture. "class" and "probabilities" are those of a single digit."""
     digits = [
         {
             "class": int(each.argmax()),
             "probabilities": [round(float(p), 6) for p in each],
-            "verdict": "sure" if is_sure(each, digit.doubtful) else "unsure",
+            "verdict": "sure" if is_sure(each, digit.doubtful, threshold) else "unsure",
             "box": [round(side, 4) for side in digit.box],
         }
         for digit, each in zip(picture.digits, shares, strict=True)

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15  # of equal width, for the probabilities 0 to 1
 _LEAST = np.float32(1e-38)  # float32 has no logarithm of 0
+
+
+def measure(
+    probabilities: NDArray[np.float32], labels: NDArray[np.uint8], temperature: float, threshold: float | None
+) -> dict[str, Any]:
+    """Return the calibration on one set: the expected errors, and the sure answers and their mistakes as shares.
+
+    `temperature` has divided the logits. Answers are sure from the probability `threshold` on; None: none is defined.
+    """
+    result: dict[str, Any] = {
+        "count": len(labels),
+        "error_before": calibration_error(uncalibrated(probabilities, temperature), labels),
+        "error": calibration_error(probabilities, labels),
+    }
+    if threshold is not None:
+        sure = probabilities.max(axis=1) >= threshold
+        wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
+        result |= {"sure": float(sure.mean()), "wrong_of_sure": wrong / max(1, int(sure.sum()))}
+    return result
 
 
 def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.dataset import Dataset, Images, Labels
-from digits.evaluation.calibration import calibration_error, reliability, uncalibrated
+from digits.evaluation.calibration import calibration_error, reliability
 
 Probabilities = NDArray[np.float32]  # (n, 10)
 MAX_MISTAKES = 24
@@ -32,7 +32,8 @@ class Evaluation:
     recall: list[float]  # per class
     roc: list[list[float]]  # micro-averaged: [false positive rate, true positive rate, threshold]
     mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image (28 x 28)
-    calibration_error_before: float  # of the probabilities before the temperature was applied
+    threshold: float | None  # least probability of a sure answer, None if the calibration data show none
+    calibration: dict[str, dict[str, Any]]  # `calibration.measure` of each set by its name
     reliability: list[list[float]]  # as `calibration.reliability` returns it
     correct_bits: str  # hex: one bit per test image, set if the model recognises it
 
@@ -66,10 +67,15 @@ def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
     return result
 
 
-def evaluate(probabilities: Probabilities, test: Dataset, temperature: float) -> Evaluation:
+def evaluate(
+    probabilities: Probabilities,
+    test: Dataset,
+    threshold: float | None = None,
+    calibration: dict[str, dict[str, Any]] | None = None,
+) -> Evaluation:
     """Compare `probabilities` float32 (n, 10) with the labels of the n test images.
 
-    The logits were divided by `temperature`.
+    `threshold` and `calibration` are as in Evaluation.
     """
     labels, answers = test.labels.astype(int), probabilities.argmax(1)
     confusion = np.bincount(labels * 10 + answers, minlength=100).reshape(10, 10)
@@ -94,7 +100,8 @@ def evaluate(probabilities: Probabilities, test: Dataset, temperature: float) ->
             }
             for i in worst
         ],
-        calibration_error_before=calibration_error(uncalibrated(probabilities, temperature), test.labels),
+        threshold=threshold,
+        calibration=calibration or {},
         reliability=reliability(probabilities, test.labels),
         correct_bits=np.packbits(correct).tobytes().hex(),
     )

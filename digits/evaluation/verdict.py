@@ -21,12 +21,13 @@ class Verdict:
     text: str
 
 
-def judge(probabilities: ArrayLike, doubtful: Sequence[bool]) -> Verdict:
+def judge(probabilities: ArrayLike, doubtful: Sequence[bool], threshold: float | None = None) -> Verdict:
     """Return the verdict on the answer `probabilities`, (n, 10) in 0..1, to a drawing of a number with n digits.
 
-    A digit is unsure if it is `doubtful` what of the picture it is.
+    A digit is unsure if it is `doubtful` what of the picture it is. `threshold` is the release's least probability of a
+    sure answer, for a digit and for a number as a whole; None: the release has none, and these constants apply.
 
-    The thresholds were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
+    The constants were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
     (dev/bench/unsure.py). Below SURE are 0.6 to 1.5 % of the correct answers, 34 to 38 % of the wrong ones and 30 % of
     the answers to random scribbles; below 0.8 would be twice as many correct and 1.5 times as many wrong answers.
     """
@@ -34,8 +35,8 @@ def judge(probabilities: ArrayLike, doubtful: Sequence[bool]) -> Verdict:
         return Verdict("empty", "Nothing is drawn yet.")
     shares = np.asarray(probabilities, np.float64)
     highest = shares.max(axis=1)
-    unclear = [n for n, each in enumerate(doubtful) if not is_sure(shares[n], each)]
-    if len(doubtful) > 1 and not unclear and highest.prod() < SURE_NUMBER:
+    unclear = [n for n, each in enumerate(doubtful) if not is_sure(shares[n], each, threshold)]
+    if len(doubtful) > 1 and not unclear and highest.prod() < (threshold or SURE_NUMBER):
         unclear = [int(highest.argmin())]
     if len(doubtful) > 1:
         number = "".join(map(str, shares.argmax(axis=1)))
@@ -55,9 +56,9 @@ def judge(probabilities: ArrayLike, doubtful: Sequence[bool]) -> Verdict:
     return Verdict("unsure", f"Not sure: perhaps {with_article(best)}.")
 
 
-def is_sure(shares: ArrayLike, doubtful: bool) -> bool:
-    """Return whether the answer `shares`, (10,) in 0..1, to one digit is sure."""
-    return not doubtful and float(np.max(shares)) >= SURE
+def is_sure(shares: ArrayLike, doubtful: bool, threshold: float | None = None) -> bool:
+    """Return whether the answer `shares`, (10,) in 0..1, to one digit is sure. `threshold` is as in `judge`."""
+    return not doubtful and float(np.max(shares)) >= (threshold or SURE)
 
 
 def with_article(digit: int) -> str:

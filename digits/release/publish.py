@@ -112,7 +112,8 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
         "metrics": {"count": evaluation.count, "interval": evaluation.interval, **evaluation.metrics},
         "calibration": {
             "temperature": candidate.about["temperature"],
-            "ece_before": evaluation.calibration_error_before,
+            "threshold": evaluation.threshold,
+            "sets": evaluation.calibration,
         },
         "golden": golden.create(image[0], metrics.predict(candidate.model / "model.onnx", image)[0]),
     }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from digits.data.dataset import Images
 from digits.errors import EndpointError
+from digits.evaluation.threshold import NONE_SURE
 from digits.files import parse_json
-from digits.http import base_url, bearer, excerpt, request
+from digits.http import base_url, bearer, excerpt, request, request_json
 from digits.remedies import remedy
 from digits.signature import MAX_IMAGES
 
@@ -59,6 +62,28 @@ def predict(endpoint: str, images: Images, *, token: str = "", backend: str = ""
         np.concatenate([answer.probabilities for answer in answers]),
         ", ".join(dict.fromkeys(answer.release for answer in answers)),
     )
+
+
+def metadata(endpoint: str, *, token: str = "", backend: str = "") -> dict[str, Any]:
+    """Return what the endpoint at a URL reports of its release; {} if it reports nothing.
+
+    Raises:
+        UsageError: as `predict`.
+        EndpointError: there was no answer.
+    """
+    try:
+        answer = request_json(f"{base_url(endpoint)}/v2/models/digits", token=token)
+        return dict(answer["parameters"])
+    except OSError as exc:
+        raise EndpointError(str(exc), remedy=remedy("no answer of the endpoint", backend)) from exc
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def sure_from(parameters: Mapping[str, Any]) -> float | None:
+    """Return the least probability of a sure answer that a release's metadata state, None if they state none."""
+    value: Any = parameters.get("sure_from")
+    return float(value) if type(value) in {int, float} and 0.5 <= value <= NONE_SURE else None
 
 
 def _predict(endpoint: str, images: Images, token: str, backend: str) -> Answer:

@@ -118,6 +118,7 @@ class ModelSlot:
             "release": manifest["version"],
             "digest": manifest["digest"],
             "accuracy": manifest["metrics"]["accuracy"],
+            "sure_from": manifest.get("calibration", {}).get("threshold"),
             "dataset": manifest["data"]["dataset"],
             "data_digest": manifest["data"]["source"],
             "mlflow_run": manifest["mlflow_run"],

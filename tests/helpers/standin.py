@@ -32,12 +32,14 @@ class StandIn:
         answering: the one that predicts.
         signature: of the release, as the metadata states it; '' for none.
         delay: seconds before each answer.
+        sure_from: the least probability of a sure answer, as the metadata states it.
     """
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.state, self.headers = answer, "ready", {}
         self.release = self.answering = "v1"
         self.delay, self.described, self.signature = 0.0, 0, ""
+        self.sure_from: Any = None
         self.images: list[NDArray[np.uint8]] = []
         self.app = Starlette(
             routes=[
@@ -55,7 +57,7 @@ class StandIn:
             return JSONResponse({"error": "not ready"}, 503)
         shape = {"name": "pixels" if self.state == "wrong" else "image", "datatype": "UINT8", "shape": [-1, 28, 28]}
         parameters: dict[str, Any] = {"digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
-        parameters |= {"release": self.release, "signature": self.signature}
+        parameters |= {"release": self.release, "signature": self.signature, "sure_from": self.sure_from}
         about = {"name": "digits", "versions": [self.release], "platform": "onnx", "inputs": [shape], "outputs": []}
         return JSONResponse(about | {"parameters": parameters})
 

@@ -53,6 +53,19 @@ def test_flat_probabilities_are_unsure(gateway: httpx.Client, standin: StandIn) 
     }
 
 
+@pytest.mark.parametrize(
+    ("sure_from", "state"),
+    [(0.9, "sure"), (0.98, "unsure"), (1.01, "unsure"), (0, "sure"), ("x", "sure"), (True, "sure"), (7, "sure")],
+)
+def test_the_release_states_from_which_probability_an_answer_is_sure(
+    gateway: httpx.Client, standin: StandIn, sure_from: object, state: str
+) -> None:
+    """The release's threshold decides on each digit and the whole; what is no threshold is ignored."""
+    standin.sure_from = sure_from
+    answer = recognise(gateway).json()
+    assert (answer["verdict"]["state"], answer["digits"][0]["verdict"]) == (state, state)
+
+
 TWO = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240), (260, 240)])
 
 

@@ -45,6 +45,18 @@ def test_a_picture_is_recognised(
     assert "0 to 359" in too_far.err
 
 
+def test_the_threshold_of_the_release_decides_what_is_sure(
+    digits: Digits, predictor: Predictor, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metadata's threshold counts if it is of the release that answered."""
+    Image.fromarray(enlarge(Dataset.load(finished.folder / "test.npz").images[0])).save(tmp_path / "photo.png")
+    for release, states in ((finished.version, {"unsure"}), ("other", {"sure", "unsure"})):
+        metadata = {"release": release, "sure_from": 1.01}
+        monkeypatch.setattr("digits.serving.client.metadata", lambda *_, metadata=metadata, **__: metadata)
+        answer = digits("predict", "--endpoint", predictor.url, "--json", "photo.png").json["predictions"][0]
+        assert {answer["verdict"], answer["digits"][0]["verdict"]} <= states
+
+
 def test_a_picture_without_a_single_digit_is_reported(
     digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path
 ) -> None:

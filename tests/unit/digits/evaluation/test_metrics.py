@@ -26,7 +26,7 @@ def evaluated(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, n
         scores = np.round(scores, 1) + 0.1
     probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
     test = Dataset(rng.integers(0, 256, (count, 28, 28), np.uint8), labels)
-    return test, probabilities, metrics.evaluate(probabilities, test, 1.0)
+    return test, probabilities, metrics.evaluate(probabilities, test)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -56,7 +56,7 @@ def test_digits_that_never_occur_raise_no_error() -> None:
     """A test set of a single digit can be evaluated; metrics of absent digits are 0."""
     labels = np.full(6, 3, np.uint8)
     probabilities = np.tile(np.eye(10, dtype=np.float32)[3], (6, 1))
-    result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels), 1.0)
+    result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels))
     assert (result.accuracy, result.recall[3], result.recall[4], result.metrics["auc"]) == (1.0, 1.0, 0.0, 0.5)
     assert result.mistakes == []
 

@@ -34,6 +34,13 @@ def test_a_doubtful_reading_is_never_sure() -> None:
     assert not is_sure(SEVEN, True)
 
 
+def test_the_threshold_of_a_release_replaces_the_constants() -> None:
+    """A digit is sure from the release's threshold on, and a number from the same on; above 1 nothing is sure."""
+    assert [judge([SEVEN], [False], limit).state for limit in (0.93, 0.94, 1.01)] == ["sure", "unsure", "unsure"]
+    assert [judge([SEVEN] * 3, [False] * 3, limit).state for limit in (0.8, 0.81)] == ["sure", "unsure"]
+    assert not is_sure(np.eye(10)[7], False, 1.01)
+
+
 def test_the_unclear_digits_of_a_number_are_named() -> None:
     """The text of an unsure number has the number, and which digits are unclear."""
     likely = [0.001] * 7 + [0.99, 0.001, 0.002]
