@@ -3,7 +3,8 @@
     python dev/bench/unsure.py model.onnx ../shared/mnist
 
 Prints, per threshold, the share said to be unsure: of drawings read rightly (the cost), of those read wrongly and of
-scribbles (the gain), and the share of mistakes among the sure answers, which a release's threshold keeps below 0.5 %. Then the share of single digits, and of two side by side, taken for more than one digit.
+scribbles (the gain). Also the share of mistakes among the sure answers; a release's threshold keeps it below 0.5 %.
+Then the share of single digits, and of two side by side, taken for more than one digit.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def main() -> None:
     print(f"{right.mean():.2%} right of {len(right)}; said to be unsure:")
     for limit in THRESHOLDS:
         shares = (np.mean(best[right] < limit), np.mean(best[~right] < limit), np.mean(noise < limit))
-        print(f"  below {limit:.2f}: right {shares[0]:6.2%}  wrong {shares[1]:6.2%}  scribbles {shares[2]:6.2%}  "
-              f"wrong of the sure {np.mean(~right[best >= limit]):.2%}")
+        print(
+            f"  below {limit:.2f}: right {shares[0]:6.2%}  wrong {shares[1]:6.2%}  scribbles {shares[2]:6.2%}  "
+            f"wrong of the sure {np.mean(~right[best >= limit]):.2%}"
+        )
     alone = np.mean([len(split(ink)) > 1 for ink in drawn])
     print(f"taken for several: single digits {alone:.2%}")
     for gap in (0.05, 0.1, 0.2):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from digits.data.dataset import Dataset, Images, Labels
 from digits.evaluation.calibration import calibration_error, reliability
+from digits.evaluation.slices import slices
 
 Probabilities = NDArray[np.float32]  # (n, 10)
 MAX_MISTAKES = 24
@@ -32,6 +33,7 @@ class Evaluation:
     recall: list[float]  # per class
     roc: list[list[float]]  # micro-averaged: [false positive rate, true positive rate, threshold]
     mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image (28 x 28)
+    slices: dict[str, list[float]]  # by name: [number of images, accuracy]
     threshold: float | None  # least probability of a sure answer, None if the calibration data show none
     calibration: dict[str, dict[str, Any]]  # `calibration.measure` of each set by its name
     reliability: list[list[float]]  # as `calibration.reliability` returns it
@@ -100,6 +102,7 @@ def evaluate(
             }
             for i in worst
         ],
+        slices={name: [int(mask.sum()), float(correct[mask].mean())] for name, mask in slices(test).items()},
         threshold=threshold,
         calibration=calibration or {},
         reliability=reliability(probabilities, test.labels),

@@ -11,6 +11,7 @@ import numpy as np
 
 from digits.data import catalog
 from digits.evaluation.metrics import METRICS
+from digits.evaluation.slices import THIRDS
 
 if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
@@ -53,6 +54,7 @@ def render(
         most_frequent_mistake=max(int(off_diagonal.max()), 1),
         curves=_curves(history) if len(history) > 1 else [],  # a line needs two epochs; the table shows a single one
         corner=CORNER,
+        thirds=THIRDS,
         reliability=" ".join(f"{100 * mean:.1f},{100 - 100 * right:.1f}" for mean, right, _ in evaluation.reliability),
         roc=" ".join(
             f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"

@@ -38,7 +38,7 @@ class Entry:
 
     n: int
     version: str
-    action: str  # promote | rollback
+    action: str  # gate, promote (manually) or rollback
     why: str
     previous: str  # the version that a rollback would restore; '' for none
     link: str  # SHA-256 of the entry before this one; '' for the first
@@ -158,6 +158,19 @@ def _standing_promotions(chain: list[Entry]) -> list[str]:
         else:
             versions.append(entry.version)
     return versions
+
+
+def references(chain: list[Entry]) -> list[str]:
+    """Return the versions of the promotions in effect since the last manual one, itself included, oldest first."""
+    standing: list[str] = []
+    for entry in chain:
+        if entry.action == "rollback":
+            while standing and standing[-1] != entry.version:
+                standing.pop()
+            standing = standing or [entry.version]  # a rollback past a manual promotion is a manual choice, too
+        else:
+            standing = [*(standing if entry.action == "gate" else []), entry.version]
+    return standing
 
 
 def append(

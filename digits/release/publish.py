@@ -6,6 +6,7 @@ makes it the champion. Each write is repeated when the same model is published a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from digits.data import catalog
 from digits.data.dataset import Dataset
 from digits.errors import ReleaseError
 from digits.evaluation import metrics, report
+from digits.evaluation.slices import slices
 from digits.files import canonical_json
 from digits.release import gate, golden, ledger, mlflow_check, mlflow_log, mlflow_registry, releases, signatures
 from digits.release.serving_layout import write_serving_layout
@@ -133,7 +135,7 @@ def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:
         if last and last.version == candidate.version:
             return gate.Decision(False, "it is the champion already")
         decision = _decide(store, entries, candidate)
-        if not decision.promote or ledger.append(store, last, candidate.version, decision.why):
+        if not decision.promote or ledger.append(store, last, candidate.version, decision.why, action="gate"):
             return decision
 
 
@@ -141,26 +143,53 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
     """Decide on the candidate, given the entries of the ledger."""
     correct, version = candidate.evaluation.correct(), candidate.version
     if not entries:
-        return gate.decide(correct, None, min_accuracy=candidate.min_accuracy)
+        return gate.decide(correct, [], min_accuracy=candidate.min_accuracy)
     champion = entries[-1].version
     if earlier := [entry.n for entry in entries if entry.version == version]:
         # The release was replaced or rolled back; another run with the same data and settings must not undo that.
         reason = f"it was the champion before (ledger entry {earlier[-1]}); digits promote {version} brings it back"
         return gate.Decision(False, reason)
+    try:
+        manifest, rival = _rival(store, champion, candidate.test)
+    except ReleaseError as exc:
+        exc.remedy = f"digits promote another release, such as {version} of this run; or restore it from a backup"
+        raise
+    own, other = candidate.about["data"]["dataset"], manifest["data"]["dataset"]
+    if other not in {own, catalog.FALLBACK}:
+        # A model would always win on the test set of its own data. A champion of the fallback data may be replaced.
+        return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
+    rivals = [rival, *_reference(store, entries, candidate)]
+    return gate.decide(correct, rivals, min_accuracy=candidate.min_accuracy, slices=slices(candidate.test))
+
+
+def _rival(
+    store: ObjectStore, version: str, test: Dataset, name: str = "the champion"
+) -> tuple[releases.Manifest, gate.Rival]:
+    """Return the manifest of a release, and its answers to the test images. Raises ReleaseError."""
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            manifest = releases.download(store, champion, Path(folder))
-        except ReleaseError as exc:
-            exc.remedy = f"digits promote another release, such as {version} of this run; or restore it from a backup"
-            raise
-        own, other = candidate.about["data"]["dataset"], manifest["data"]["dataset"]
-        if other not in {own, catalog.FALLBACK}:
-            # A model would always win on the test set of its own data. A champion of the fallback data may be replaced.
-            return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
-        answers = metrics.predict(Path(folder) / "model.onnx", candidate.test.images).argmax(1)
-    return gate.decide(
-        correct, answers == candidate.test.labels, min_accuracy=candidate.min_accuracy, champion=champion
-    )
+        manifest = releases.download(store, version, Path(folder))
+        answers = metrics.predict(Path(folder) / "model.onnx", test.images).argmax(1)
+    return manifest, gate.Rival(version, answers == test.labels, name)
+
+
+def _reference(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidate) -> list[gate.Rival]:
+    """Return the most accurate champion since the last manual promotion, [] if that is the present one.
+
+    Only releases with this test set count. One that can no longer be read is left out.
+    """
+    accuracies = {}
+    for version in ledger.references(entries):
+        with contextlib.suppress(ReleaseError):
+            manifest = releases.load(store, version)
+            if manifest["data"].get("test") == candidate.about["data"]["test"]:
+                accuracies[version] = float(manifest["metrics"]["accuracy"])
+    champion = entries[-1].version
+    for version in sorted(accuracies, key=accuracies.__getitem__, reverse=True):
+        if accuracies[version] <= accuracies.get(champion, 0):
+            break
+        with contextlib.suppress(ReleaseError):
+            return [_rival(store, version, candidate.test, "the best champion since the last manual promotion")[1]]
+    return []
 
 
 def _log(settings: Settings, run_id: str, manifest: releases.Manifest, candidate: Candidate) -> None:

@@ -98,6 +98,9 @@ def test_all_results_are_shown(published: str, finished: Finished) -> None:
         "precision",
         "recall",
         "Calibration",
+        "Sure answers",
+        "Slices",
+        "leaning left",
         "Worst mistakes",
         "Promoted\non 20",
     ):

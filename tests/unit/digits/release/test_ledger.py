@@ -16,11 +16,27 @@ from digits.store.file import FileStore
 from tests.helpers.signing import new_keys, signed_store
 from tests.helpers.small_releases import small_release
 
+ACTIONS = {"g": "gate", "p": "promote", "r": "rollback"}
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     """An empty store."""
     return FileStore(tmp_path / "store")
+
+
+def test_promotions_since_the_last_manual_one_are_references() -> None:
+    """A manual promotion starts anew, the gate's follow it, a rollback removes what it undid."""
+
+    def references(*steps: str) -> list[str]:
+        chain = [ledger.Entry(n, step[1:], ACTIONS[step[0]], "", "", "", "") for n, step in enumerate(steps)]
+        return ledger.references(chain)
+
+    assert references() == []
+    assert references("ga", "gb", "gc") == ["a", "b", "c"]
+    assert references("ga", "gb", "pc", "gd") == ["c", "d"]
+    assert references("ga", "gb", "gc", "ra", "gd") == ["a", "d"]
+    assert references("ga", "pb", "ra", "gc") == ["a", "c"]
 
 
 def test_the_ledger_is_a_chain(store: FileStore, tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from digits.release import ledger, mlflow_registry, verify
+from digits.release import gate, ledger, mlflow_registry, publish, verify
 from digits.release.publish import publish_candidate
+from digits.release.write import write_release
 from digits.settings import Settings
 from digits.store import open_store
+from tests.helpers.small_releases import manifest, release_folder
 from tests.helpers.support import Finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, about its own libraries
@@ -62,6 +65,30 @@ def test_a_release_that_was_made_without_mlflow_is_recorded_by_a_later_run(finis
     checks = {check.name: check for check in verify.verify(with_mlflow, store, finished.version)}
     assert checks["run"].passed
     assert again.mlflow_run[:12] in checks["run"].detail
+
+
+def test_the_best_champion_since_the_last_manual_promotion_is_a_rival(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate also compares with the most accurate of the gate's promotions; a manual promotion starts anew."""
+    store, candidate = open_store(Settings(home=tmp_path / "home")), finished.candidate()
+    answers = np.ones(candidate.evaluation.count, bool)
+    monkeypatch.setattr(publish, "_rival", lambda _, version, *__: ({}, gate.Rival(version, answers)))
+    last, versions = None, []
+    for seed, accuracy in enumerate((0.9946, 0.9937, 0.9941)):
+        about = manifest(seed) | {"metrics": {"accuracy": accuracy}}
+        about["data"] = about["data"] | {"test": candidate.about["data"]["test"]}
+        versions.append(write_release(store, release_folder(tmp_path / str(seed)), about)["version"])
+        last = ledger.append(store, last, versions[-1], "good", action="gate")
+
+    def references() -> list[str]:
+        return [rival.version for rival in publish._reference(store, ledger.entries(store), candidate)]
+
+    assert references() == versions[:1]
+    ledger.rollback(store)
+    assert references() == versions[:1]
+    ledger.promote(store, versions[2], "by a person")
+    assert references() == []
 
 
 def _interrupt(*_: object) -> None:
