@@ -32,7 +32,9 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
         MissingError: MLflow failed within the block: the server does not answer, or the database is locked or of
             another version, for example. DigitsError and out-of-disk errors (of artifacts) are not translated.
     """
-    from digits.release.mlflow_library import mlflow
+    from digits.release.mlflow_library import configure, mlflow
+
+    configure()  # because the variables of this process may have changed since the import
 
     try:
         if file := sqlite_file(settings.tracking_uri):

@@ -1,4 +1,4 @@
-"""MLflow, configured: import `mlflow` from here. The import takes seconds, and sets variables of this process."""
+"""MLflow, configured: import `mlflow` from here. The import takes seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from digits.answers import limit_requests
 
-__all__ = ["mlflow"]
+__all__ = ["configure", "mlflow"]
 
 DEFAULTS = {
     # Requests to a server fail early. SQLite connections are not kept; MLflow waits 20 s for a locked database.
@@ -19,12 +19,18 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
-for _name, _value in DEFAULTS.items():
-    os.environ.setdefault(_name, _value)
-# At the end of a run MLflow prints the server's address, with its password, into the step's log.
-os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-for _library in ("alembic", "mlflow"):
-    logging.getLogger(_library).setLevel(logging.WARNING)
-limit_requests()
+
+def configure() -> None:
+    """Set MLflow's variables and loggers. Variables of the user stay, except the one for printed addresses."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # At the end of a run MLflow prints the server's address, with its password, into the step's log.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    for library in ("alembic", "mlflow"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    limit_requests()
+
+
+configure()
 
 import mlflow  # noqa: E402 # it reads the variables
