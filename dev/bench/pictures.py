@@ -4,7 +4,8 @@
     python dev/bench/pictures.py model.onnx ../shared/mnist --count 10 --numbers
 
 Prints, per kind, the share read correctly from the difference to the picture's border alone, the share read correctly
-by `read_ink`, the share called sure, and the share called sure that is wrong. With --sheets it draws what was read.
+by `read_ink`, the share called sure, and the share called sure that is wrong. The threshold is that of the release's
+manifest, if it lies in the model's folder. With --sheets it draws what was read.
 
 With --numbers the pictures show numbers of 2 to 8 digits, `--count` of each length and kind. Prints, per kind and per
 length, the shares of whole numbers that are read correctly, called sure, and called sure and wrong.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
+import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +33,7 @@ from digits.data.number import read_number, split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
 from digits.data.reading import difference_to_border
-from digits.evaluation.verdict import SURE, judge
+from digits.evaluation.verdict import is_sure, judge
 
 Picture = NDArray[np.float32]  # (height, width, 3) in 0..255
 INKS = ((40, 60, 130), (45, 45, 48), (20, 20, 25), (150, 35, 40), (25, 80, 60), (90, 60, 130))
@@ -409,7 +411,13 @@ def make_number(kind: str, digits: list[list[Stroke]], random: np.random.Generat
 
 
 def measure_numbers(
-    model: Model, drawn: list[list[Stroke]], labels: NDArray[np.uint8], count: int, first: int, kinds: list[str]
+    model: Model,
+    drawn: list[list[Stroke]],
+    labels: NDArray[np.uint8],
+    count: int,
+    first: int,
+    kinds: list[str],
+    threshold: float | None,
 ) -> None:
     """Measure and print how well numbers of 2 to 8 digits are read."""
     lengths: dict[int, list[Any]] = {n: [] for n in range(2, 9)}
@@ -422,7 +430,7 @@ def measure_numbers(
             digits = read_number(make_number(kind, [drawn[i] for i in chosen], random))
             shares = model([digit.image for digit in digits]) if digits else np.zeros((0, 10))
             right = shares.argmax(1).tolist() == labels[chosen].tolist()
-            sure = judge(shares, [digit.doubtful for digit in digits]).state == "sure"
+            sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
             rows.append((right, sure, sure and not right))
             lengths[length].append(rows[-1])
         print(f"{kind:26} " + " ".join(f"{share:6.1%}" for share in np.mean(rows, 0)), flush=True)
@@ -461,7 +469,8 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    model = Model(given.model)
+    model, manifest = Model(given.model), given.model.with_name("manifest.json")
+    threshold = json.loads(manifest.read_text())["calibration"]["threshold"] if manifest.exists() else None
     images, labels = mnist(given.mnist, "t10k")
     # Only digits that the model reads as drawn: the pictures are measured, not the model.
     count = 300 if given.numbers else given.count
@@ -471,7 +480,9 @@ def main() -> None:
     chosen = [i for i, answer in zip(drawn, answers, strict=True) if answer == labels[i]][:count]
     if given.numbers:
         strokes = [drawn[i] for i in chosen]
-        measure_numbers(model, strokes, labels[chosen], given.count, given.first, given.kind or list(NUMBERS))
+        measure_numbers(
+            model, strokes, labels[chosen], given.count, given.first, given.kind or list(NUMBERS), threshold
+        )
         return
     truth, shares = labels[chosen], []
     print(f"{'kind':26} before    now    sure  sure and wrong")
@@ -485,7 +496,8 @@ def main() -> None:
         now = probabilities.argmax(1) == truth
         several = np.array([len(split(r.ink)) > 1 for r in read])
         now &= ~several
-        sure = ~several & ~np.array([r.doubtful for r in read]) & (probabilities.max(1) >= SURE)
+        doubtful = several | np.array([r.doubtful for r in read])
+        sure = np.array([is_sure(*answer, threshold) for answer in zip(probabilities, doubtful, strict=True)])
         shares.append((before.mean(), now.mean(), sure.mean(), (sure & ~now).mean()))
         print(f"{kind:26} " + " ".join(f"{share:6.1%}" for share in shares[-1]), flush=True)
         if given.sheets:
