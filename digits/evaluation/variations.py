@@ -19,13 +19,13 @@ _LEVEL = (30, 200)  # range of the least ink, of 255, that the scan shows; it ch
 
 def vary(dataset: Dataset, seed: int = 0) -> Dataset:
     """Return a picture of each image, prepared for the model as the pictures of users are."""
-    random = np.random.default_rng(seed)
-    images = [to_mnist(_scan(image, random)) for image in dataset.images]
+    generator = np.random.default_rng(seed)
+    images = [to_mnist(_scan(image, generator)) for image in dataset.images]
     return Dataset(np.array(images, np.uint8).reshape(-1, FIELD, FIELD), dataset.labels)
 
 
-def _scan(image: Images, random: np.random.Generator) -> NDArray[np.uint8]:
-    slant, turn, width, level = (random.uniform(*limits) for limits in (_SLANT, _TURN, _WIDTH, _LEVEL))
+def _scan(image: Images, generator: np.random.Generator) -> NDArray[np.uint8]:
+    slant, turn, width, level = (generator.uniform(*limits) for limits in (_SLANT, _TURN, _WIDTH, _LEVEL))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     # The transformation leads from the picture to the image.
     matrix = rotation @ np.array([[1 / width, slant], [0, 1]]) / _SCALE
