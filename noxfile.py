@@ -122,7 +122,7 @@ def e2e(session: nox.Session) -> None:
     pytest(session, "tests/e2e", *session.posargs)
 
 
-@shared(default=False)
+@nox.session(default=False, venv_backend="none", requires=["environment"])
 def demo(session: nox.Session) -> None:
     """Run the pipeline on MNIST, serve the model, and recognise a real image."""
     run(session, "digits", "run", *session.posargs)
