@@ -35,11 +35,12 @@ def main(step: str) -> None:
         return
     command, environment = json.loads(request)
     os.environ.update(environment)
-    program = Path(tempfile.mkdtemp(), "ephemeral_component.py")
-    *_, source = command[: command.index("--executor_input")]
-    program.write_text(source)
-    sys.argv[1:] = ["--component_module_path", str(program), *command[command.index("--executor_input") :]]
-    executor_main.executor_main()
+    start = command.index("--executor_input")
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "ephemeral_component.py")
+        program.write_text(command[start - 1])  # the last argument of kfp's shell is the component's source
+        sys.argv[1:] = ["--component_module_path", str(program), *command[start:]]
+        executor_main.executor_main()
 
 
 if __name__ == "__main__":
