@@ -5,7 +5,7 @@
 
 Prints, per kind, the share read correctly from the difference to the picture's border alone, the share read correctly
 by `read_ink`, the share called sure, and the share called sure that is wrong. The threshold is that of the release's
-manifest, if it lies in the model's folder. With --sheets it draws what was read.
+manifest, if the model's folder has one. With --sheets it draws what was read.
 
 With --numbers the pictures show numbers of 2 to 8 digits, `--count` of each length and kind. Prints, per kind and per
 length, the shares of whole numbers that are read correctly, called sure, and called sure and wrong.

@@ -45,7 +45,7 @@ def write_release(store: ObjectStore, folder: Path, manifest: Manifest, logged: 
     files = {name: sha256_of(content) for name, content in contents.items()}
     # In the types of JSON, so that it can be compared with a stored one.
     new = json.loads(json.dumps({"schema": 1, "created": provenance.timestamp(), **manifest, "files": files}))
-    # Before the check, because another writer may complete the release after it, whose files must not be replaced.
+    # Asked before the check: if another writer completes the release after it, those files must not be replaced.
     exists, stored = store.exists(release_prefix(version) + MANIFEST), None
     with contextlib.suppress(ReleaseError):
         stored = load(store, version)

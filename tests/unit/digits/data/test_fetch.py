@@ -35,7 +35,7 @@ def test_the_real_data_set(mnist_folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(source: catalog.Source, tmp_path: Path) -> None:
-    """What cannot be read in the place of a data file, such as a folder, is a DataError with its name and reason."""
+    """A folder with the name of a data file is a DataError with its name and reason."""
     (path := fill(tmp_path / "folder") / f"{catalog.TRAIN_IMAGES}.gz").unlink()
     path.mkdir()
     with pytest.raises(DataError, match=rf"{path} cannot be read: Is a directory"):

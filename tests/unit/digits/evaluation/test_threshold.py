@@ -20,7 +20,7 @@ def answers(count: int, seed: int, *, overconfident: float = 0.0) -> tuple[np.nd
 
 
 def test_few_sure_answers_are_wrong_on_other_data() -> None:
-    """Of thresholds chosen on many calibration sets at most one in twenty breaks the promise, and most are useful."""
+    """At most one in twenty thresholds, each chosen on its own calibration set, breaks the promise; most are useful."""
     fresh, labels = answers(400_000, 999)
     wrong, broken = fresh.argmax(1) != labels, 0
     for seed in range(60):

@@ -86,7 +86,7 @@ def test_a_release_that_gains_overall_and_loses_on_slanted_nines_is_rejected() -
 
 
 def test_chance_alone_is_rarely_worse_on_a_slice() -> None:
-    """Of two equally good models one is worse on some of 50 slices in at most one of twenty comparisons."""
+    """Two equally good models differ significantly on some of 50 slices in at most one of twenty comparisons."""
     random = np.random.default_rng(1)
     groups = {f"slice {n}": np.arange(10_000) % 50 == n for n in range(50)}
     found = 0

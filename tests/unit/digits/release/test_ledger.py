@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> FileStore:
 
 
 def test_promotions_since_the_last_manual_one_are_references() -> None:
-    """A manual promotion starts anew, the gate's follow it, a rollback removes what it undid."""
+    """A manual promotion removes all earlier references, the gate's add to it, and a rollback removes what it undid."""
 
     def references(*steps: str) -> list[str]:
         chain = [ledger.Entry(n, step[1:], ACTIONS[step[0]], "", "", "", "") for n, step in enumerate(steps)]

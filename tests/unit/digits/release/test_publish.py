@@ -70,7 +70,7 @@ def test_a_release_that_was_made_without_mlflow_is_recorded_by_a_later_run(finis
 def test_the_best_champion_since_the_last_manual_promotion_is_a_rival(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gate also compares with the most accurate of the gate's promotions; a manual promotion starts anew."""
+    """The gate also compares with the most accurate of its own promotions since the last manual one."""
     store, candidate = open_store(Settings(home=tmp_path / "home")), finished.candidate()
     answers = np.ones(candidate.evaluation.count, bool)
     monkeypatch.setattr(publish, "_rival", lambda _, version, *__: ({}, gate.Rival(version, answers)))
