@@ -60,8 +60,12 @@ def step_digest(step: str, root: Path = ROOT) -> str:
         name = modules.pop()
         path = root.joinpath(*name.split(".")).with_suffix(".py")
         if name not in parts and path.exists() and name.split(".")[1] not in NEUTRAL:
-            source, template = path.read_text(encoding="utf-8"), path.with_suffix(".html")  # the report has one
-            parts[name] = without_prose(source) + (template.read_text(encoding="utf-8") if template.exists() else "")
+            source = path.read_text(encoding="utf-8")
+            # The report's template, and the built-in tasks.
+            data = [path.with_suffix(".html"), *sorted(path.parent.glob("*.toml"))]
+            parts[name] = without_prose(source) + "".join(
+                file.read_text(encoding="utf-8") for file in data if file.exists()
+            )
             modules += _imports(source)
     return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()
 
@@ -72,7 +76,7 @@ def source_digest() -> str:
     hashed = hashlib.sha256()
     for path in sorted((ROOT / "digits").rglob("*")):
         name = path.relative_to(ROOT).as_posix()
-        if path.suffix in {".py", ".html"} and not name.startswith("digits/cli/"):
+        if path.suffix in {".py", ".html", ".toml"} and not name.startswith("digits/cli/"):
             hashed.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return hashed.hexdigest()
 

@@ -42,6 +42,7 @@ LAYERS = (
         "results",
         "settings",
         "signature",
+        "tasks",
     },
     {"store"},
     {"data"},

@@ -1,0 +1,284 @@
+"""A task: what is recognised in which pictures, declared in one TOML file.
+
+    task = find("digits")               # a built-in task
+    task = find("/home/me/flowers.toml")
+    find(task.text()) == task           # the text in which a task travels with a run
+
+    name = "flowers"
+    labels = ["daisy", "rose", "tulip"]
+
+    [image]
+    height = 32
+    width = 32
+    channels = 3                        # 1: grey, 3: red, green, blue
+    reading = "photo"                   # pen: the ink of a drawing, as MNIST's digits; photo: scaled and centred
+    drawn = false                       # whether the page has a canvas to draw on
+
+    [data]
+    format = "folder"                   # folder: a sub-folder per class; or idx, npz, csv
+    place = "pictures"                  # a path relative to this file, https://…, or s3://…
+    test_share = 0.15                   # held out for the test, if the data set has no test part
+    mirrors = []                        # web addresses of folders with the files, if there is no place
+    files = { }                         # {name: {sha256 = "…", bytes = …}}: what the files must be
+
+    [training]
+    preset = "fast"
+    augmentation = "photo"              # pen, photo or none
+
+`labels`, and the height and width of `image`, are necessary. This module imports no NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from digits.errors import UsageError
+
+BUILT_IN = "digits"  # the default task
+REMEDY = "docs/your-images.md describes each key"
+FOLDER = Path(__file__).parent
+MAX_FILE = 1 << 20  # bytes of a task file
+MIN_SIDE, MAX_SIDE = 8, 96  # pixels of an image
+MAX_LABELS, MAX_LABEL = 200, 60  # labels, and characters of one
+READINGS = ("pen", "photo")
+FORMATS = ("folder", "idx", "npz", "csv")
+PRESETS = ("fast", "accurate")
+AUGMENTATIONS = ("pen", "photo", "none")
+# Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """What a file of a data set must be, decompressed."""
+
+    sha256: str  # hex
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the data set of a task is, and its form."""
+
+    format: str
+    place: str = ""  # absolute folder or file, URL, or s3:// address; '': DIGITS_DATA, the cache or a mirror
+    test_share: float = 0.15
+    mirrors: tuple[str, ...] = ()
+    files: Mapping[str, DataFile] = field(default_factory=dict)
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether the place means the same from another machine."""
+        return urlsplit(self.place).scheme not in {"", "file"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task. The shape of its images is (height, width), or (height, width, 3) in colour."""
+
+    name: str
+    labels: tuple[str, ...]
+    height: int  # pixels
+    width: int
+    channels: int
+    reading: str
+    drawn: bool
+    data: Source
+    preset: str = "fast"
+    augmentation: str = "none"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one image in a data set: (height, width), in colour (height, width, 3)."""
+        return (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Return the shape of one image as the model's input: (height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    @property
+    def is_number(self) -> bool:
+        """Return whether the classes are the ten digits, so that several of them side by side are a number."""
+        return self.reading == "pen" and self.labels == tuple("0123456789")
+
+    @property
+    def is_built_in(self) -> bool:
+        """Return whether the package has a task of this name with the same content."""
+        return self.name in built_in_names() and self == find(self.name)
+
+    def text(self) -> str:
+        """Return the task as one line of JSON, from which `find` rebuilds it."""
+        image = {key: getattr(self, key) for key in ("height", "width", "channels", "reading", "drawn")}
+        training = {key: getattr(self, key) for key in ("preset", "augmentation")}
+        value = {"name": self.name, "labels": self.labels, "image": image}
+        value |= {"data": dataclasses.asdict(self.data), "training": training}
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    def without_data(self) -> Self:
+        """Return the task without the place of its data, which does not change what a model is."""
+        return dataclasses.replace(self, data=Source(self.data.format))
+
+    def with_place(self, place: str) -> Self:
+        """Return the task with another place of its data."""
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, place=place))
+
+
+@functools.cache
+def built_in_names() -> tuple[str, ...]:
+    """Return the names of the tasks that the package has, the default first."""
+    names = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return (BUILT_IN, *(name for name in names if name != BUILT_IN))
+
+
+@functools.cache
+def find(task: str) -> Task:
+    """Return a task by the name of a built-in one, the path of a task file, or the text that `Task.text` returned.
+
+    A file is read once in a process.
+
+    Raises:
+        UsageError: there is no such task, or its declaration is wrong; names the file, the key, what was expected and
+            what came.
+    """
+    if task in built_in_names():
+        return _parse(FOLDER / f"{task}.toml")
+    if task.startswith("{"):
+        try:
+            return _build(json.loads(task), "the task's text")
+        except ValueError as exc:
+            raise UsageError(f"the task's text: expected JSON: {exc}") from exc
+    path = Path(task).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"expected a task of {', '.join(built_in_names())}, or a task file, got {task!r}",
+            remedy="digits new NAME FOLDER writes a task file for a folder of pictures",
+        )
+    return _parse(path.absolute())
+
+
+def _parse(path: Path) -> Task:
+    try:
+        if (size := path.stat().st_size) > MAX_FILE:
+            raise UsageError(f"{path}: expected a task file of at most {MAX_FILE} bytes, got {size}")
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise UsageError(
+            f"{path}: expected a readable TOML file: {exc}", remedy="docs/your-images.md shows one"
+        ) from exc
+    task = _build(value, str(path))
+    if task.data.place and not task.data.is_remote:
+        place = task.data.place.removeprefix("file://")
+        return task.with_place(str((path.parent / Path(place).expanduser()).resolve()))
+    return task
+
+
+def _build(value: Any, where: str) -> Task:
+    """Return the task of a parsed file. Raises UsageError."""
+    top = _Table(value, where, "")
+    image = _Table(top.take("image", dict), where, "image.")
+    data = _Table(top.take("data", dict, {}), where, "data.")
+    training = _Table(top.take("training", dict, {}), where, "training.")
+    reading = image.choice("reading", READINGS, "photo")
+    task = Task(
+        name=top.matching("name", _NAME, "lower-case letters, digits and hyphens, at most 40, a letter first"),
+        labels=_labels(top),
+        height=image.number("height", MIN_SIDE, MAX_SIDE),
+        width=image.number("width", MIN_SIDE, MAX_SIDE),
+        channels=image.choice("channels", (1, 3), 1),
+        reading=reading,
+        drawn=image.take("drawn", bool, reading == "pen"),
+        data=_source(data),
+        preset=training.choice("preset", PRESETS, "fast"),
+        augmentation=training.choice("augmentation", AUGMENTATIONS, reading),
+    )
+    if task.channels != 1 and task.reading == "pen":
+        raise image.error("channels", "1, because the reading is pen", task.channels)
+    if task.drawn and task.reading != "pen":
+        raise image.error("drawn", "false, because the reading is photo", task.drawn)
+    for table in (top, image, data, training):
+        table.finish()
+    return task
+
+
+def _labels(top: _Table) -> tuple[str, ...]:
+    labels = top.take("labels", list)
+    texts = all(isinstance(label, str) and label.isprintable() and label.strip() == label for label in labels)
+    if not texts or not all(0 < len(label) <= MAX_LABEL for label in labels):
+        raise top.error("labels", f"texts of 1 to {MAX_LABEL} printable characters", labels)
+    if not 2 <= len(set(labels)) == len(labels) <= MAX_LABELS:
+        raise top.error("labels", f"2 to {MAX_LABELS} different labels", labels)
+    return tuple(labels)
+
+
+def _source(data: _Table) -> Source:
+    files = {}
+    for name, entry in data.take("files", dict, {}).items():
+        table = _Table(entry, data.where, f"data.files.{name}.")
+        digest = table.matching("sha256", re.compile("[0-9a-f]{64}"), "64 hexadecimal digits")
+        files[name] = DataFile(digest, table.number("bytes", 1, 1 << 40))
+        table.finish()
+    mirrors = data.take("mirrors", list, [])
+    if not all(isinstance(mirror, str) and urlsplit(mirror).scheme in {"http", "https"} for mirror in mirrors):
+        raise data.error("mirrors", "web addresses", mirrors)
+    share = data.take("test_share", float, Source.test_share)
+    if not 0 < share <= 0.5:
+        raise data.error("test_share", "a number above 0, at most 0.5", share)
+    return Source(data.choice("format", FORMATS, "folder"), data.take("place", str, ""), share, tuple(mirrors), files)
+
+
+class _Table:
+    """A table of a task file, whose keys are taken one by one."""
+
+    def __init__(self, value: Any, where: str, prefix: str) -> None:
+        self.where, self._prefix = where, prefix
+        if not isinstance(value, dict):
+            raise self.error("", "a table", value)
+        self._rest = dict(value)
+
+    def error(self, key: str, expected: str, value: Any) -> UsageError:
+        text = "nothing" if value is None else repr(value)
+        shown = text if len(text) <= 100 else text[:100] + "…"
+        name = f"{self._prefix}{key}".rstrip(".")
+        return UsageError(f"{self.where}: {name}: expected {expected}, got {shown}", remedy=REMEDY)
+
+    def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
+        value = self._rest.pop(key, default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            names = {dict: "a table", list: "a list", str: "a text", bool: "true or false"}
+            raise self.error(key, names.get(kind, "a number"), value)
+        return value
+
+    def number(self, key: str, low: int, high: int) -> int:
+        value = self._rest.pop(key, None)
+        if type(value) is not int or not low <= value <= high:
+            raise self.error(key, f"a whole number from {low} to {high}", value)
+        return value
+
+    def choice(self, key: str, choices: tuple[Any, ...], default: Any) -> Any:
+        value = self._rest.pop(key, default)
+        if type(value) is not type(choices[0]) or value not in choices:
+            raise self.error(key, f"one of {', '.join(map(str, choices))}", value)
+        return value
+
+    def matching(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
+        value = self._rest.pop(key, None)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self.error(key, expected, value)
+        return value
+
+    def finish(self) -> None:
+        """Raise UsageError if the table has other keys."""
+        for key, value in self._rest.items():
+            raise self.error(key, "no key of this name", value)

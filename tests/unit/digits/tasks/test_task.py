@@ -1,0 +1,112 @@
+"""Task files: the built-in ones, the text that travels with a run, and errors that name the key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digits.errors import UsageError
+from digits.tasks.task import Source, built_in_names, find
+
+FLOWERS = """
+name = "flowers"
+labels = ["daisy", "rose"]
+[image]
+height = 32
+width = 24
+channels = 3
+[data]
+place = "pictures"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str) -> str:
+        path = tmp_path / "task.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("name", built_in_names())
+def test_text_rebuilds_the_task(name: str) -> None:
+    """The text of a task gives the same task on another machine."""
+    task = find(name)
+    assert task.is_built_in
+    assert find(task.text()) == task
+
+
+def test_default_task() -> None:
+    """The default task is that of MNIST's digits."""
+    task = find(built_in_names()[0])
+    assert (task.name, task.shape, task.input_shape, task.is_number) == ("digits", (28, 28), (28, 28, 1), True)
+
+
+def test_own_file(write: Any, tmp_path: Path) -> None:
+    """A file of a few lines is a task; its place is relative to the file."""
+    task = find(write(FLOWERS))
+    assert (task.labels, task.shape, task.reading, task.drawn) == (("daisy", "rose"), (32, 24, 3), "photo", False)
+    assert task.data.place == str(tmp_path / "pictures")
+    assert not task.data.is_remote
+    assert find(task.text()) == task
+
+
+def test_place_is_no_part_of_the_model(write: Any) -> None:
+    """Without its data, a task that moved to another folder is the same."""
+    task = find(write(FLOWERS))
+    assert task.without_data() == task.with_place("s3://bucket/flowers").without_data()
+    assert task.without_data().data == Source("folder")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('name = "flowers"', 'name = "Flowers"', "name"),
+        ('name = "flowers"', "", "name"),
+        ('name = "flowers"', f'name = "{"f" * 41}"', "name"),
+        ('"daisy", "rose"', '"daisy"', "labels"),
+        ('"daisy", "rose"', '"rose", "rose"', "labels"),
+        ('"daisy", "rose"', '"daisy", 7', "labels"),
+        ('"daisy", "rose"', '"daisy", "ro\\nse"', "labels"),
+        ("height = 32", "height = 1000", "image.height"),
+        ("height = 32", "height = 32.0", "image.height"),
+        ("height = 32", "height = true", "image.height"),
+        ("channels = 3", "channels = 2", "image.channels"),
+        ("channels = 3", "channels = true", "image.channels"),
+        ("channels = 3", 'channels = 3\nreading = "pen"', "image.channels"),
+        ("channels = 3", "channels = 3\ndrawn = true", "image.drawn"),
+        ("channels = 3", "channels = 3\ncolor = 1", "image.color"),
+        ("[data]", '[data]\nformat = "zip"', "data.format"),
+        ("[data]", "[data]\ntest_share = 0.9", "data.test_share"),
+        ("[data]", "[data]\ntest_share = nan", "data.test_share"),
+        ("[data]", '[data]\nmirrors = ["file:///x"]', "data.mirrors"),
+        ("[data]", '[data]\nfiles.a = {sha256 = "0", bytes = 1}', "data.files.a.sha256"),
+        ("[data]", "[data]\nfiles.a = 1", "data.files.a"),
+        ("[data]", '[training]\npreset = "slow"\n[data]', "training.preset"),
+        ("[data]", "[[data]]", "data"),
+    ],
+)
+def test_errors_name_the_key(write: Any, old: str, new: str, key: str) -> None:
+    """An invalid value is refused; the message names the file and the key."""
+    assert old in FLOWERS
+    with pytest.raises(UsageError) as caught:
+        find(path := write(FLOWERS.replace(old, new)))
+    assert f"{path}: {key}: expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("task", ["nothing", "", "/nowhere/task.toml", "{", "{}", json.dumps({"name": "x"})])
+def test_unknown_task(task: str) -> None:
+    """What is neither a built-in task, nor a file, nor a task's text is a usage error."""
+    with pytest.raises(UsageError):
+        find(task)
+
+
+def test_file_that_is_no_toml(write: Any) -> None:
+    """A file that cannot be parsed is a usage error that names it."""
+    with pytest.raises(UsageError, match=r"task\.toml"):
+        find(write("name = "))
