@@ -1,11 +1,17 @@
-"""The model's inputs and outputs, for the export, the manifest, MLflow and the endpoint."""
+"""The inputs and outputs of a task's model, for the export, the manifest, MLflow and the endpoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from digits.tasks.task import Task
 
 _DTYPES = {"FP32": "float32", "INT64": "int64"}
+# Per request to the endpoint: what 1024 digits have, so that a request of any task takes about the same memory.
+_MAX_IMAGES = 1024
+_MAX_PIXELS, _MAX_PROBABILITIES = _MAX_IMAGES * 28 * 28, _MAX_IMAGES * 10
 
 
 @dataclass(frozen=True)
@@ -26,14 +32,33 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-IMAGE = Tensor("image", "FP32", (-1, 28, 28, 1))  # from 0 (paper) to 1 (ink)
-PROBABILITIES = Tensor("probabilities", "FP32", (-1, 10))
-CLASS = Tensor("class", "INT64", (-1,))  # the most likely class, added by the endpoint
+CLASS = Tensor("class", "INT64", (-1,))  # the index of the most likely class, added by the endpoint
+LABEL = Tensor("label", "BYTES", (-1,))  # the label of that class, added by the endpoint if it is not the index
 
-MAX_IMAGES = 1024  # per request to the endpoint
-ENDPOINT_INPUTS = [IMAGE.metadata()]
-ENDPOINT_OUTPUTS = [CLASS.metadata(), PROBABILITIES.metadata()]
-MODEL_SIGNATURE = {  # as a manifest states it
-    "inputs": [IMAGE.metadata() | {"range": [0, 1]}],
-    "outputs": [PROBABILITIES.metadata() | {"range": [0, 1]}],
-}
+
+def image_tensor(task: Task) -> Tensor:
+    """Return the model's input: images in 0..1, with `pen` from 0 (paper) to 1 (ink)."""
+    return Tensor("image", "FP32", (-1, *task.input_shape))
+
+
+def probabilities_tensor(task: Task) -> Tensor:
+    """Return the model's output: a probability for each class."""
+    return Tensor("probabilities", "FP32", (-1, len(task.labels)))
+
+
+def max_images(task: Task) -> int:
+    """Return how many images a request to the endpoint may have."""
+    height, width, channels = task.input_shape
+    return min(_MAX_IMAGES, _MAX_PIXELS // (height * width * channels), _MAX_PROBABILITIES // len(task.labels))
+
+
+def endpoint_outputs(task: Task) -> list[Tensor]:
+    """Return the outputs of the endpoint. `label` is one of them unless the labels are "0", "1", and so on."""
+    outputs = [CLASS, probabilities_tensor(task)]
+    return outputs if all(label == str(n) for n, label in enumerate(task.labels)) else [*outputs, LABEL]
+
+
+def model_signature(task: Task) -> dict[str, Any]:
+    """Return the model's input and output as a manifest states them."""
+    tensors = {"inputs": image_tensor(task), "outputs": probabilities_tensor(task)}
+    return {side: [tensor.metadata() | {"range": [0, 1]}] for side, tensor in tensors.items()}

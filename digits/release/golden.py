@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from digits.errors import ReleaseError
-from digits.signature import IMAGE, PROBABILITIES
+from digits.tasks.task import BUILT_IN, find
 
 TOLERANCE = 1e-4  # of a probability: ONNX Runtime may differ in the last bits on another processor
 
 
 def create(image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the manifest's entry for an image, uint8 (28, 28), and the model's probabilities, float32 (10,)."""
+    """Return the manifest's entry for an image and the model's probabilities.
+
+    The image is uint8 in the task's shape, the probabilities are float32 (number of labels,).
+    """
     return {
         "image": image.tolist(),
         "class": int(probabilities.argmax()),
@@ -34,17 +37,17 @@ def create(image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> dict
 class Golden:
     """A release's golden image, as the model's input, and the expected answer."""
 
-    pixels: NDArray[np.float32]  # (1, 28, 28, 1), in 0..1
-    probabilities: NDArray[np.float32]  # (10,)
+    pixels: NDArray[np.float32]  # (1, height, width, channels), in 0..1
+    probabilities: NDArray[np.float32]  # (number of labels,)
     label: int
 
     @classmethod
     def from_manifest(cls, manifest: dict[str, Any]) -> Golden:
         """Read the golden image of a release. Raises ReleaseError if the manifest has no usable one."""
         try:
-            entry = manifest["golden"]
-            pixels = np.asarray(entry["image"], np.float32).reshape(1, *IMAGE.shape[1:]) / np.float32(255)
-            probabilities = np.asarray(entry["probabilities"], np.float32).reshape(PROBABILITIES.shape[1:])
+            entry, task = manifest["golden"], find(manifest.get("task", BUILT_IN))
+            pixels = np.asarray(entry["image"], np.float32).reshape(1, *task.input_shape) / np.float32(255)
+            probabilities = np.asarray(entry["probabilities"], np.float32).reshape(len(task.labels))
             return cls(pixels, probabilities, int(entry["class"]))
         except (KeyError, TypeError, ValueError) as exc:
             raise ReleaseError(

@@ -13,7 +13,8 @@ from digits.errors import UsageError
 from digits.release import ledger, releases
 from digits.release.mlflow_client import OWNER, connect, if_recorded
 from digits.settings import Settings
-from digits.signature import IMAGE, PROBABILITIES, Tensor
+from digits.signature import Tensor, image_tensor, probabilities_tensor
+from digits.tasks.task import BUILT_IN, find
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +75,8 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     # MLflow would read the file lists of all installed packages, to warn about versions. We require no versions.
     requirements_utils._MODULES_TO_PACKAGES = {}  # noqa: SLF001 # there is no setting for it
 
+    task = find(BUILT_IN)
+
     def schema(tensor: Tensor) -> Any:
         return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
 
@@ -83,7 +86,7 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
             info = mlflow.onnx.log_model(
                 onnx_library.load(onnx),
                 name="model",
-                signature=ModelSignature(schema(IMAGE), schema(PROBABILITIES)),
+                signature=ModelSignature(schema(image_tensor(task)), schema(probabilities_tensor(task))),
                 registered_model_name=settings.mlflow_model,
                 pip_requirements=["onnxruntime", "onnx", "numpy"],
                 save_as_external_data=False,  # then the file has the same content as the release's

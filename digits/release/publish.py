@@ -28,8 +28,9 @@ from digits.release.serving_layout import write_serving_layout
 from digits.release.write import write_release
 from digits.results import PublishedRelease
 from digits.settings import IMAGE_VARIABLE, Settings
-from digits.signature import MODEL_SIGNATURE
+from digits.signature import model_signature
 from digits.store import ObjectStore
+from digits.tasks.task import BUILT_IN, find
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
         "name": "digits",
         "version": candidate.version,
         "digest": candidate.digest,
-        "signature": MODEL_SIGNATURE,
+        "signature": model_signature(find(BUILT_IN)),
         **{name: candidate.about[name] for name in ("weights", "data", "code", "libraries", "parameters")},
         "mlflow_run": run_id,
         "build": {"seconds": candidate.about["training_seconds"], "image": os.environ.get(IMAGE_VARIABLE, "")},

@@ -15,9 +15,11 @@ from digits.evaluation.threshold import NONE_SURE
 from digits.files import parse_json
 from digits.http import base_url, bearer, excerpt, request, request_json
 from digits.remedies import remedy
-from digits.signature import MAX_IMAGES
+from digits.signature import max_images
+from digits.tasks.task import BUILT_IN, find
 
 TIMEOUT_SECONDS = 10.0
+MAX_IMAGES = max_images(find(BUILT_IN))
 
 
 @dataclass(frozen=True)

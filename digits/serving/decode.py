@@ -18,9 +18,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from digits.signature import MAX_IMAGES
+from digits.signature import max_images
+from digits.tasks.task import BUILT_IN, find
 
 Pixels = NDArray[np.float32]
+MAX_IMAGES = max_images(find(BUILT_IN))
 
 # Commas and brackets per JSON body: as many as MAX_IMAGES images can have. Parsing more could exhaust the memory.
 MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000

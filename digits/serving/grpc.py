@@ -23,7 +23,7 @@ from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
 from digits.serving.rest import MAX_ID, outputs_of
 from digits.serving.slot import LoadedModel, ModelSlot
-from digits.signature import CLASS, PROBABILITIES
+from digits.signature import CLASS
 
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; decode.MAX_IMAGES images fit, as raw bytes or as numbers
 MAX_WAITING = 32  # requests
@@ -227,11 +227,11 @@ def read(content: bytes, name: str) -> tuple[Asked, decode.Pixels]:
     if len(request.inputs) != 1:
         raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
     for output in request.outputs:
-        if output.name not in {CLASS.name, PROBABILITIES.name}:
-            raise BadRequest(f"expected outputs among {CLASS.name}, {PROBABILITIES.name}, got {output.name[:100]!r}")
+        if output.name not in {CLASS.name, "probabilities"}:
+            raise BadRequest(f"expected outputs among class, probabilities, got {output.name[:100]!r}")
     if len(request.id) > MAX_ID:
         raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {len(request.id)}")
-    selected = list(dict.fromkeys(output.name for output in request.outputs)) or [CLASS.name, PROBABILITIES.name]
+    selected = list(dict.fromkeys(output.name for output in request.outputs)) or [CLASS.name, "probabilities"]
     asked = Asked(request.id, request.model_version, selected)
     return asked, _pixels(request.inputs[0], request.raw_input_contents)
 

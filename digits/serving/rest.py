@@ -14,7 +14,10 @@ from digits.serving import decode
 from digits.serving.decode import BadRequest, Pixels
 from digits.serving.listener import JSON
 from digits.serving.slot import LoadedModel
-from digits.signature import CLASS, PROBABILITIES
+from digits.signature import CLASS, probabilities_tensor
+from digits.tasks.task import BUILT_IN, find
+
+PROBABILITIES = probabilities_tensor(find(BUILT_IN))
 
 Headers = list[tuple[str, str]]  # names in lower case
 BINARY = ("content-type", "application/octet-stream")

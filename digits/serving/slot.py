@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
 from digits.release.golden import Golden
-from digits.signature import ENDPOINT_INPUTS, ENDPOINT_OUTPUTS, IMAGE, PROBABILITIES
+from digits.signature import endpoint_outputs, image_tensor
+from digits.tasks.task import BUILT_IN, Task, find
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("digits.predictor")
 POLL_SECONDS = 0.3  # between two reads of the ledger
 RETRY_SECONDS = 5.0  # after a failed download or a rejected release, which may be repaired
-# Images per call of the model. ONNX Runtime keeps the memory of its largest call: 130 KB per image, for each thread.
-BATCH = 64
+# Images per call of the model, and their pixels. ONNX Runtime keeps the memory of its largest call for each thread:
+# 130 KB per image of 28 x 28 pixels.
+BATCH, BATCH_PIXELS = 64, 64 * 28 * 28
 REMEDY = "digits rollback to the previous champion, or serve another release: digits releases"
 
 
@@ -35,8 +38,8 @@ REMEDY = "digits rollback to the previous champion, or serve another release: di
 class LoadedModel:
     """A release in memory that has passed its golden check.
 
-    `run` takes float32 (n, 28, 28, 1) in 0..1 and returns probabilities float32 (n, 10). `signature` is the text of the
-    release's signature, '' if it has none.
+    `run` takes float32 (n, height, width, channels) in 0..1 and returns probabilities float32 (n, number of labels).
+    `signature` is the text of the release's signature, '' if it has none.
     """
 
     manifest: releases.Manifest
@@ -47,6 +50,11 @@ class LoadedModel:
     def version(self) -> str:
         """Return the release's version."""
         return str(self.manifest["version"])
+
+    @cached_property
+    def task(self) -> Task:
+        """Return the release's task."""
+        return find(self.manifest.get("task", BUILT_IN))
 
 
 def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel:
@@ -69,19 +77,21 @@ def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     except Exception as exc:
         raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}", remedy=REMEDY) from exc
-    image = session.get_inputs()[0]
-    if image.type != "tensor(float)" or tuple(image.shape[1:]) != IMAGE.shape[1:]:
-        raise ReleaseError(f"expected a model of float (n, 28, 28, 1), got {image.type} {image.shape}", remedy=REMEDY)
+    image, task = session.get_inputs()[0], find(manifest.get("task", BUILT_IN))
+    if image.type != "tensor(float)" or tuple(image.shape[1:]) != task.input_shape:
+        expected = f"(n, {task.height}, {task.width}, {task.channels})"
+        raise ReleaseError(f"expected a model of float {expected}, got {image.type} {image.shape}", remedy=REMEDY)
+    size = min(BATCH, BATCH_PIXELS // (task.height * task.width))
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        batches = [pixels[start : start + size] for start in range(0, len(pixels), size)]
         results = [session.run(None, {image.name: batch})[0] for batch in batches]
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     golden = Golden.from_manifest(manifest)
     answer = run(golden.pixels)
-    if answer.shape != (1, *PROBABILITIES.shape[1:]):
-        raise ReleaseError(f"expected probabilities (1, 10) for one image, got {answer.shape}", remedy=REMEDY)
+    if answer.shape != (row := (1, len(task.labels))):
+        raise ReleaseError(f"expected probabilities {row} for one image, got {answer.shape}", remedy=REMEDY)
     if difference := golden.difference(answer[0]):
         raise ReleaseError(f"release {manifest['version']} {difference}", remedy=REMEDY)
     return LoadedModel(manifest, run, releases.read_signature(folder))
@@ -90,7 +100,9 @@ def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel
 class ModelSlot:
     """The model being served. It is replaced by one assignment, so that each request sees exactly one release."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task | None = None) -> None:
+        """Create a slot without a model. `task` is that of the releases to come, by default the built-in one."""
+        self._declared = task or find(BUILT_IN)
         self.current: LoadedModel | None = None
         self.rejected: dict[str, str] = {}  # "release" and "why" of the last one that could not be served
 
@@ -101,19 +113,20 @@ class ModelSlot:
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata as the Open Inference Protocol has it, without the name."""
+        model = self.current
+        task = model.task if model else self._declared
         return {
-            "versions": [self.current.version] if self.current else [],
+            "versions": [model.version] if model else [],
             "platform": "onnx",
-            "inputs": ENDPOINT_INPUTS,
-            "outputs": ENDPOINT_OUTPUTS,
-            "parameters": self.about(),
+            "inputs": [image_tensor(task).metadata()],
+            "outputs": [tensor.metadata() for tensor in endpoint_outputs(task)],
+            "parameters": self._about(model) | {"task": task.without_data().text(), "refused": self.rejected},
         }
 
-    def about(self) -> dict[str, Any]:
-        """Return the metadata of the loaded release (if any) and the last rejected one ("refused")."""
-        if self.current is None:
-            return {"release": "", "refused": self.rejected}
-        manifest = self.current.manifest
+    def _about(self, model: LoadedModel | None) -> dict[str, Any]:
+        if model is None:
+            return {"release": ""}
+        manifest = model.manifest
         return {
             "release": manifest["version"],
             "digest": manifest["digest"],
@@ -123,8 +136,7 @@ class ModelSlot:
             "data_digest": manifest["data"]["source"],
             "mlflow_run": manifest["mlflow_run"],
             "created": manifest.get("created", ""),
-            "signature": self.current.signature,
-            "refused": self.rejected,
+            "signature": model.signature,
         }
 
 

@@ -12,7 +12,6 @@ from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError, UsageError
 from digits.serving import client
 from digits.settings import Settings
-from digits.signature import MAX_IMAGES
 from tests.helpers.support import DRIPS, Finished, Predictor, answering, dripping
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
@@ -54,7 +53,7 @@ def test_more_images_than_a_request_may_have_are_predicted_in_several(
 ) -> None:
     """The client sends as many requests as the images need, and returns one answer."""
     images, probabilities = expected
-    count = MAX_IMAGES // len(images) + 1
+    count = client.MAX_IMAGES // len(images) + 1
     answer = client.predict(predictor.url, np.tile(images, (count, 1, 1)))
     assert answer.classes.tolist() == probabilities.argmax(1).tolist() * count
     assert answer.probabilities.shape == (count * len(images), 10)
