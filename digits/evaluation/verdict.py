@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from digits.tasks.task import BUILT_IN, Task, find
+
+_DEFAULT = find(BUILT_IN)
 SURE = 0.7  # least probability of an answer with the state "sure"
 SURE_NUMBER = 0.85  # least product of the digits' probabilities of a number with the state "sure"
-SECOND = 0.15  # least probability of a second digit in the text
+SECOND = 0.15  # least probability of a second class in the text
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,14 @@ class Verdict:
     text: str
 
 
-def judge(probabilities: ArrayLike, doubtful: Sequence[bool], threshold: float | None = None) -> Verdict:
-    """Return the verdict on the answer `probabilities`, (n, 10) in 0..1, to a drawing of a number with n digits.
+def judge(
+    probabilities: ArrayLike, doubtful: Sequence[bool], threshold: float | None = None, task: Task = _DEFAULT
+) -> Verdict:
+    """Return the verdict on the answer `probabilities`, (n, classes) in 0..1, to a picture with n digits.
 
-    A digit is unsure if it is `doubtful` what of the picture it is. `threshold` is the release's least probability of a
-    sure answer, for a digit and for a number as a whole; None: the release has none, and these constants apply.
+    A picture of a task that has no numbers counts as one digit. A digit is unsure if it is `doubtful` what of the
+    picture it is. `threshold` is the release's least probability of a sure answer, for a digit and for a number as a
+    whole; None: the release has none, and these constants apply.
 
     The constants were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
     (dev/bench/unsure.py). Below SURE are 0.6 to 1.5 % of the correct answers, 34 to 38 % of the wrong ones and 30 % of
@@ -50,15 +56,20 @@ def judge(probabilities: ArrayLike, doubtful: Sequence[bool], threshold: float |
     values = shares[0]
     best, second = (int(i) for i in np.argsort(-values, kind="stable")[:2])
     if not unclear:
-        return Verdict("sure", f"This is {with_article(best)}.")
+        return Verdict("sure", f"This is {class_text(best, task)}.")
     if values[second] >= SECOND:
-        return Verdict("unsure", f"Not sure: perhaps {with_article(best)}, perhaps {with_article(second)}.")
-    return Verdict("unsure", f"Not sure: perhaps {with_article(best)}.")
+        return Verdict("unsure", f"Not sure: perhaps {class_text(best, task)}, perhaps {class_text(second, task)}.")
+    return Verdict("unsure", f"Not sure: perhaps {class_text(best, task)}.")
 
 
 def is_sure(shares: ArrayLike, doubtful: bool, threshold: float | None = None) -> bool:
-    """Return whether the answer `shares`, (10,) in 0..1, to one digit is sure. `threshold` is as in `judge`."""
+    """Return whether the answer `shares`, (classes,) in 0..1, to one digit is sure. `threshold` is as in `judge`."""
     return not doubtful and float(np.max(shares)) >= (threshold or SURE)
+
+
+def class_text(number: int, task: Task) -> str:
+    """Return a class of a task as it stands in a sentence: a digit with its article, other labels in quotes."""
+    return with_article(number) if task.is_number else f'"{task.labels[number]}"'
 
 
 def with_article(digit: int) -> str:

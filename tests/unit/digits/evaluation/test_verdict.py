@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from digits.evaluation.verdict import is_sure, judge, with_article
+from digits.tasks.task import find
 
 SEVEN = [0.01] * 7 + [0.93, 0, 0]
 
@@ -57,3 +58,11 @@ def test_digits_have_an_article() -> None:
     shares[8], shares[3] = 0.5, 0.42
     assert judge([shares], [False]).text == "Not sure: perhaps an 8, perhaps a 3."
     assert [with_article(digit) for digit in (0, 1, 8, 9)] == ["a 0", "a 1", "an 8", "a 9"]
+
+
+def test_other_classes_have_their_labels() -> None:
+    """The text has the labels of the task, in quotes."""
+    fashion = find("fashion")
+    assert judge([SEVEN], [False], task=fashion).text == 'This is "sneaker".'
+    shares = [0.0, 0, 0, 0, 0, 0.35, 0, 0.65, 0, 0]
+    assert judge([shares], [False], None, fashion).text == 'Not sure: perhaps "sneaker", perhaps "sandal".'
