@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from digits.errors import DataError
 from digits.files import whole_file
+from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Task
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -20,7 +21,9 @@ Labels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images `uint8 (n, 28, 28)`, 0 paper to 255 ink, and their labels `uint8 (n,)` in 0..9.
+    """Images `uint8 (n, height, width)`, in colour `(n, height, width, 3)`, and their labels `uint8 (n,)`.
+
+    For digits, 0 is paper and 255 ink. A label is the index of a class in the task's labels.
 
     Raises:
         DataError: an array has another shape, type or range.
@@ -31,12 +34,15 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
-            raise DataError(f"expected images uint8 (n, 28, 28), got {images.dtype} {images.shape}")
+        if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+            expected = "images uint8 (n, height, width) or (n, height, width, 3)"
+            raise DataError(f"expected {expected}, got {images.dtype} {images.shape}")
+        if not all(MIN_SIDE <= side <= MAX_SIDE for side in images.shape[1:3]):
+            raise DataError(f"expected images of {MIN_SIDE} to {MAX_SIDE} pixels on a side, got {images.shape}")
         if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
             raise DataError(f"expected labels uint8 ({len(images)},), got {labels.dtype} {labels.shape}")
-        if len(labels) and labels.max() > 9:
-            raise DataError(f"expected labels 0 to 9, found {labels.max()}")
+        if len(labels) and labels.max() >= MAX_LABELS:
+            raise DataError(f"expected labels below {MAX_LABELS}, found {labels.max()}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,6 +53,14 @@ class Dataset:
         hashed.update(np.ascontiguousarray(self.images).data)
         hashed.update(np.ascontiguousarray(self.labels).data)
         return hashed.hexdigest()
+
+    def check(self, task: Task) -> Dataset:
+        """Return the data set. Raises DataError unless it has the task's image size, channels and labels."""
+        if self.images.shape[1:] != task.shape:
+            raise DataError(f"expected images of {task.shape} for the task {task.name}, got {self.images.shape[1:]}")
+        if len(self) and self.labels.max() >= len(task.labels):
+            raise DataError(f"expected labels below {len(task.labels)} for {task.name}, found {self.labels.max()}")
+        return self
 
     def __getitem__(self, index: Any) -> Dataset:
         return Dataset(self.images[index], self.labels[index])
@@ -83,9 +97,9 @@ class Dataset:
         return dataset
 
 
-def empty() -> Dataset:
-    """Return a data set without images."""
-    return Dataset(np.empty((0, 28, 28), np.uint8), np.empty(0, np.uint8))
+def empty(shape: tuple[int, ...] = (28, 28)) -> Dataset:
+    """Return a data set without images of this shape."""
+    return Dataset(np.empty((0, *shape), np.uint8), np.empty(0, np.uint8))
 
 
 def join(*parts: Dataset) -> Dataset:

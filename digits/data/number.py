@@ -25,11 +25,11 @@ _WIDE = 1.4  # width of a digit, of its height, above which it may be two that t
 
 
 class Digit(NamedTuple):
-    """One digit of a picture.
+    """One thing that a picture shows: a digit of a number, or what the whole picture shows.
 
     Attributes:
-        image: what the model receives, uint8 (28, 28).
-        ink: the digit, uint8, at most INK_SIDE on a side; for people.
+        image: what the model receives, uint8, of the task's shape; (28, 28) for digits.
+        ink: the digit's ink, or the part of the photo, uint8, at most INK_SIDE on a side; for people.
         box: its left, top, right and bottom, in 0..1 of the picture.
         doubtful: whether the ink may not be the digit's, or not only.
     """

@@ -1,4 +1,4 @@
-"""The ink of picture files: drawings, scans and photos in the formats FORMATS."""
+"""Picture files in the formats FORMATS: drawings, scans and photos, and their ink."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> Reading:
     """Return the ink of the digit in a picture. The ink may be dark on light, light on dark, or drawn on transparency.
 
+    Raises as `open_picture`.
+    """
+    image = open_picture(picture, formats=formats, max_pixels=max_pixels)
+    if image.mode == "RGBA":
+        alpha = np.asarray(image.getchannel("A"))
+        if np.median(np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])) < 128:
+            return Reading(alpha)  # a drawing on transparent paper, in any colour
+    return read(np.asarray(on_white(image).convert("L")))
+
+
+def open_picture(
+    picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Return a picture, upright, as RGBA if it has transparency, else as RGB; a large one reduced.
+
     `formats` are the accepted formats. Decoding needs up to 40 bytes of memory for each pixel.
 
     Raises:
@@ -40,7 +55,7 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, m
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
             if min(image.size) >= 2 * DRAFT_SIDE:
                 image = image.reduce(min(image.size) // DRAFT_SIDE)
-            image = _upright(image, opened)
+            return _upright(image, opened)
     except DataError:
         raise
     except Exception as exc:  # Pillow also raises AssertionError and TypeError for damaged files
@@ -48,12 +63,13 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, m
             f"expected a picture ({', '.join(formats)}), but the data cannot be read as one",
             remedy="give a PNG or JPEG file",
         ) from exc
-    if image.mode == "RGBA":
-        alpha = np.asarray(image.getchannel("A"))
-        if np.median(np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])) < 128:
-            return Reading(alpha)  # a drawing on transparent paper, in any colour
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return read(np.asarray(image.convert("L")))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Return a picture of `open_picture` with white instead of transparency."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def _eight_bits(opened: Image.Image) -> Image.Image:

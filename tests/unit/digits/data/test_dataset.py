@@ -12,6 +12,7 @@ import pytest
 from digits.data import dataset
 from digits.data.dataset import Dataset
 from digits.errors import DataError
+from digits.tasks.task import find
 
 
 def random_set(count: int, seed: int = 0) -> Dataset:
@@ -22,16 +23,13 @@ def random_set(count: int, seed: int = 0) -> Dataset:
 @pytest.mark.parametrize(
     ("images", "labels", "expected"),
     [
-        (
-            np.zeros((2, 28, 27), np.uint8),
-            np.zeros(2, np.uint8),
-            r"images uint8 \(n, 28, 28\), got uint8 \(2, 28, 27\)",
-        ),
+        (np.zeros((2, 28, 7), np.uint8), np.zeros(2, np.uint8), r"8 to 96 pixels on a side, got \(2, 28, 7\)"),
+        (np.zeros((2, 97, 28), np.uint8), np.zeros(2, np.uint8), r"8 to 96 pixels on a side, got \(2, 97, 28\)"),
         (np.zeros((2, 28, 28), np.float32), np.zeros(2, np.uint8), "got float32"),
         (np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, np.uint8), r"got uint8 \(2, 28, 28, 1\)"),
         (np.zeros((2, 28, 28), np.uint8), np.zeros(3, np.uint8), r"labels uint8 \(2,\), got uint8 \(3,\)"),
         (np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.int64), "got int64"),
-        (np.zeros((2, 28, 28), np.uint8), np.array([3, 10], np.uint8), "found 10"),
+        (np.zeros((2, 28, 28), np.uint8), np.array([3, 200], np.uint8), "below 200, found 200"),
     ],
 )
 def test_invalid_arrays_are_rejected(images: np.ndarray, labels: np.ndarray, expected: str) -> None:
@@ -40,9 +38,22 @@ def test_invalid_arrays_are_rejected(images: np.ndarray, labels: np.ndarray, exp
         Dataset(images, labels)
 
 
-def test_a_loaded_data_set_equals_the_saved_one(tmp_path: Path) -> None:
-    """The digest stays the same for every file name."""
-    whole_set = random_set(5)
+def test_a_data_set_is_checked_against_a_task() -> None:
+    """Another size, other channels, and a label that the task does not have are refused."""
+    task = find("digits")
+    assert len(random_set(5).check(task)) == 5
+    colour = Dataset(np.zeros((2, 28, 28, 3), np.uint8), np.zeros(2, np.uint8))
+    small = Dataset(np.zeros((2, 8, 28), np.uint8), np.zeros(2, np.uint8))
+    high = Dataset(np.zeros((2, 28, 28), np.uint8), np.array([0, 10], np.uint8))
+    for wrong, found in ((colour, r"\(28, 28, 3\)"), (small, r"\(8, 28\)"), (high, "found 10")):
+        with pytest.raises(DataError, match=found):
+            wrong.check(task)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (9, 96, 3)])
+def test_a_loaded_data_set_equals_the_saved_one(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """The digest stays the same for every file name, for grey and coloured images."""
+    whole_set = Dataset(np.random.default_rng(1).integers(0, 256, (5, *shape), np.uint8), np.arange(5, dtype=np.uint8))
     digest = whole_set.save(tmp_path / "set.any")
     loaded = Dataset.load(tmp_path / "set.any", digest=digest)
     assert np.array_equal(loaded.images, whole_set.images)
