@@ -18,14 +18,15 @@ import httpx
 
 from digits.errors import DigitsError, EndpointError, MissingError, UsageError
 from digits.http import bearer
+from digits.tasks.task import BUILT_IN, Task, find
 from web_app.endpoints import Endpoint
-from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Images, InferenceProtocol, NotDigits, Probabilities
+from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Images, InferenceProtocol, OtherModel, Probabilities
 
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 10.0  # for all requests of one call; less than the page waits
 METADATA_SECONDS = 5.0  # how long the model's metadata is cached; the page shows a promotion within this time
 CONNECTIONS = 32  # per endpoint
-MAX_ANSWER = 64 * 1024  # bytes of an answer's body: about a hundred times the usual size
+MAX_ANSWER = 64 * 1024  # bytes of an answer's body: a task with many long labels, or a hundred times the usual size
 
 
 class EndpointStateError(EndpointError):
@@ -38,11 +39,18 @@ class EndpointStateError(EndpointError):
 
 @dataclass
 class EndpointClient:
-    """The connections and the cached metadata of one endpoint."""
+    """The connections and the cached metadata of one endpoint.
+
+    Attributes:
+        default: the task of an endpoint that does not state its own.
+        known: the task of the endpoint's last metadata; None before the first.
+    """
 
     endpoint: Endpoint
     token: str = field(default="", repr=False)
     trusted_keys: str = ""  # as DIGITS_TRUSTED_KEYS
+    default: Task = field(default_factory=lambda: find(BUILT_IN))
+    known: Task | None = None
     # Unlike httpx's client, its transport has no cookies and follows no redirects.
     _transport: httpx.AsyncHTTPTransport = field(
         default_factory=lambda: httpx.AsyncHTTPTransport(
@@ -56,38 +64,47 @@ class EndpointClient:
     _failure: EndpointStateError | None = None
     _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)  # concurrent calls share one request for metadata
 
-    async def recognise(self, images: Images) -> tuple[Probabilities, dict[str, Any]]:
-        """Return the ten probabilities for each image, and the metadata of the release that predicted them.
+    async def task(self) -> Task:
+        """Return the task of the model, at most METADATA_SECONDS old. Raises EndpointStateError."""
+        async with self._deadline():
+            return (await self._cached_metadata())[1]
+
+    async def recognise(self, images: Images, task: Task, waited: float) -> tuple[Probabilities, dict[str, Any]]:
+        """Return the probabilities for each image of a task, and the metadata of the release that predicted them.
+
+        `waited` are the seconds that `task` took.
 
         Raises:
-            EndpointStateError: there was no answer, or the model is not one for digits.
+            EndpointStateError: there was no answer, or the model is not one for this task.
         """
-        async with self._deadline():
-            metadata = await self._cached_metadata()  # first, because this also detects the protocol
+        async with self._deadline(waited):
+            metadata, served = await self._cached_metadata()  # first, because this also detects the protocol
+            if served != task:
+                raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} is changing its task")
             protocol = self._protocol
             request = protocol.encode_request(self.endpoint.model, images)
             status, body = await self._send("POST", request.path, request.body, request.headers)
             if status != 200:
                 raise await self._state_error(status)
             probabilities, release = self._parse(
-                lambda content: protocol.parse_prediction(content, len(images)),
+                lambda content: protocol.parse_prediction(content, len(images), len(task.labels)),
                 body,
-                "expected ten probabilities from 0 to 1 as its output 'probabilities'",
+                f"expected {len(task.labels)} probabilities from 0 to 1 as its output 'probabilities'",
             )
             if release and release != metadata["release"]:  # the cached metadata is of an earlier release
                 self._metadata_expires = 0.0
                 if not self.trusted_keys:
                     return probabilities, dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
-                metadata = await self._cached_metadata()  # with a check of the release's signature
+                metadata, _ = await self._cached_metadata()  # with a check of the release's signature
                 if metadata["release"] != release:
                     raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} is changing its release")
         return probabilities, metadata
 
-    async def model(self) -> dict[str, Any]:
-        """Return the name and MODEL_FIELDS of the model, at most METADATA_SECONDS old.
+    async def model(self) -> tuple[dict[str, Any], Task]:
+        """Return the name and MODEL_FIELDS of the model, and its task, at most METADATA_SECONDS old.
 
         Raises:
-            EndpointStateError: there was no answer, the model is not one for digits, or it is not ready.
+            EndpointStateError: there was no answer, the model is not one of ours, or it is not ready.
         """
         async with self._deadline():
             metadata = await self._cached_metadata()
@@ -99,27 +116,27 @@ class EndpointClient:
         """Close the connections."""
         await self._transport.aclose()
 
-    async def _cached_metadata(self) -> dict[str, Any]:
+    async def _cached_metadata(self) -> tuple[dict[str, Any], Task]:
         called = time.monotonic()
         async with self._fetching:
             if self._failure and self._failed >= called:  # while this call waited: another attempt would fail alike
                 raise EndpointStateError(self._failure.state, self._failure.message)
             if time.monotonic() >= self._metadata_expires:
                 try:
-                    self._protocol, self._metadata = await self._fetch_metadata()
+                    self._protocol, self._metadata, self.known = await self._fetch_metadata()
                 except EndpointStateError as exc:
                     self._failed, self._failure = time.monotonic(), exc
                     raise
                 self._metadata_expires = time.monotonic() + METADATA_SECONDS
-            return self._metadata
+            return self._metadata, self.known or self.default
 
-    async def _fetch_metadata(self) -> tuple[InferenceProtocol, dict[str, Any]]:
+    async def _fetch_metadata(self) -> tuple[InferenceProtocol, dict[str, Any], Task]:
         protocol, status, body = await self._get(PROTOCOLS, lambda protocol: protocol.metadata_path)
         if status != 200:
             raise await self._state_error(status)
         metadata = self._parse(protocol.parse_metadata, body, "its metadata is not that of an inference protocol")
         self._check_signature(metadata["release"], metadata.pop("signature"))
-        return protocol, metadata
+        return protocol, metadata, metadata.pop("task") or self.default
 
     def _check_signature(self, release: str, signature: Any) -> None:
         """Raise EndpointStateError unless a trusted key signed the release, or none is needed."""
@@ -209,16 +226,16 @@ class EndpointClient:
     def _parse(self, parse: Callable[[bytes], Any], body: bytes, problem: str) -> Any:
         try:
             return parse(body)
-        except NotDigits as exc:
+        except OtherModel as exc:
             raise self._wrong_model(str(exc)) from exc
         except MALFORMED as exc:
             raise self._wrong_model(problem) from exc
 
     @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
-        """Limit the requests within the block to TOTAL_SECONDS together."""
+    async def _deadline(self, waited: float = 0.0) -> AsyncIterator[None]:
+        """Limit the requests within the block, and `waited`, to TOTAL_SECONDS together."""
         try:
-            async with asyncio.timeout(TOTAL_SECONDS):
+            async with asyncio.timeout(TOTAL_SECONDS - waited):
                 yield
         except TimeoutError as exc:
             raise EndpointStateError(
@@ -229,6 +246,7 @@ class EndpointClient:
         return EndpointStateError("starting", f"the model at {self.endpoint.name} is starting")
 
     def _wrong_model(self, why: str) -> EndpointStateError:
+        self._metadata_expires = 0.0  # because the model may be another one
         return EndpointStateError(
             "wrong model", f"the endpoint {self.endpoint.name} does not serve a digits model: {why}"
         )

@@ -10,8 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from digits.errors import UsageError
 from digits.http import base_url
-
-MODEL = "digits"
+from digits.tasks.task import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -22,17 +21,17 @@ class Endpoint:
         name: the name on the page.
         url: scheme, host, port and optionally a path; without a trailing slash.
         host: the Host header, for an ingress that routes by it; empty: the URL's host.
-        model: the model's name in the inference protocol.
+        model: the model's name in the inference protocol, which is its task's.
     """
 
     name: str
     url: str
     host: str = ""
-    model: str = MODEL
+    model: str = BUILT_IN
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse `[name=]url[@host]`. The URL may name the model by the path `/v1/models/x` or `/v2/models/x`.
+    def parse(cls, text: str, model: str = BUILT_IN) -> Self:
+        """Parse `[name=]url[@host]`. The URL may name another model by the path `/v1/models/x` or `/v2/models/x`.
 
         Raises:
             UsageError: the text has another form.
@@ -50,17 +49,16 @@ class Endpoint:
                 remedy="digits web --endpoint http://127.0.0.1:8080",
             )
         authority = urlsplit(url).netloc
-        model = MODEL
         for version in ("/v1/models/", "/v2/models/"):
             if version in url:
                 url, _, tail = url.partition(version)
-                model = unquote(tail.split("/")[0].split(":")[0]) or MODEL
+                model = unquote(tail.split("/")[0].split(":")[0]) or model
         return cls(name or authority, url.rstrip("/"), host, model)
 
     @classmethod
-    def parse_all(cls, texts: Sequence[str]) -> tuple[Self, ...]:
-        """Parse several endpoints. Raises UsageError if there is none, or if two have the same name."""
-        endpoints = tuple(cls.parse(text) for text in texts)
+    def parse_all(cls, texts: Sequence[str], model: str = BUILT_IN) -> tuple[Self, ...]:
+        """Parse several endpoints, as `parse`. Raises UsageError if there is none, or if two have the same name."""
+        endpoints = tuple(cls.parse(text, model) for text in texts)
         names = [endpoint.name for endpoint in endpoints]
         if not endpoints or len(set(names)) != len(names):
             raise UsageError(

@@ -1,18 +1,17 @@
 """The page's same-origin gateway: it prepares drawings, requests predictions from endpoints, and stores corrections.
 
 GET  /                          the page
-GET  /api/endpoints             the endpoints by name, and whether corrections can be stored
-GET  /api/model?endpoint=       the endpoint's state and the model it serves
-POST /api/recognise?endpoint=   a drawing or picture (PNG) -> the number, its digits, and the verdict
-POST /api/feedback?label=       a drawing or picture (PNG) and its number -> the records' keys
+GET  /api/endpoints             the endpoints by name, whether corrections can be stored, and their task
+GET  /api/model?endpoint=       the endpoint's state, the model it serves and its task
+POST /api/recognise?endpoint=   a drawing or picture (PNG) -> the number or label, its items, and the verdict
+POST /api/feedback?label=       a drawing or picture (PNG) and its number or label -> the records' keys
 GET  /healthz, /metrics
 """
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import functools
-import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,27 +22,23 @@ from urllib.parse import parse_qsl
 import anyio
 import numpy as np
 import orjson
-from PIL import Image, PngImagePlugin
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from digits.data import corrections
-from digits.data.number import MAX_DIGITS, Digit, read_number
-from digits.data.preprocessing import Ink
+from digits.data.number import Digit
 from digits.errors import DataError, DigitsError
-from digits.evaluation.verdict import is_sure, judge
+from digits.evaluation.verdict import judge
 from digits.files import sha256_of
 from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response, error_response
 from digits.store import ObjectStore
+from digits.tasks.task import BUILT_IN, Task, find
+from web_app import items
 from web_app.endpoint_client import EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
 from web_app.guard import RESPONSE_HEADERS, Metrics, RateLimit
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-# Pixels per drawing. Processing this many takes 40 MB, and a container has a few hundred; the page sends 78,400.
-MAX_PIXELS = 1_000_000
 MAX_HELD = 32 * 1024 * 1024  # bytes of all bodies that are being read or answered; a container has little memory
-PngImagePlugin.MAX_TEXT_MEMORY = 1 << 20  # bytes of all texts in a PNG; Pillow's 64 MB come from a few kilobytes
 MAX_CONCURRENT = 2  # drawings that are being processed, and as many corrections that are being stored
 STORE_SECONDS = 10.0  # for storing a correction; less than the page waits
 STATUS = {"starting": 503, "busy": 503, "unreachable": 502, "wrong model": 502}
@@ -57,6 +52,7 @@ class GatewayConfig:
 
     Attributes:
         endpoints: the first is the default.
+        task: what the store's corrections are of, and what an endpoint recognises that does not state its task.
         store: the store for corrections; None: the page does not offer them.
         token: bearer token for the endpoints; empty for none.
         trusted_keys: as DIGITS_TRUSTED_KEYS; an endpoint must serve a release that one of them signed.
@@ -70,6 +66,7 @@ class GatewayConfig:
     trusted_keys: str = ""
     max_body: int = 1 << 20
     feedback_per_minute: int = 30
+    task: Task = field(default_factory=lambda: find(BUILT_IN))
 
 
 def create_listener(config: GatewayConfig) -> Listener:
@@ -83,7 +80,8 @@ class _Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         self.config, self.metrics = config, Metrics()
         self.clients = {
-            endpoint.name: EndpointClient(endpoint, config.token, config.trusted_keys) for endpoint in config.endpoints
+            endpoint.name: EndpointClient(endpoint, config.token, config.trusted_keys, config.task)
+            for endpoint in config.endpoints
         }
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
@@ -132,38 +130,43 @@ class _Gateway:
     async def endpoints(self, _: Request, query: Mapping[str, str]) -> Response:
         """Return the endpoints' names, but not their addresses and Host headers, which are internal."""
         del query
-        return _json({"endpoints": list(self.clients), "feedback": self.config.store is not None})
+        task = items.describe_task(self.config.task)
+        return _json({"endpoints": list(self.clients), "feedback": self.config.store is not None, "task": task})
 
     async def model(self, _: Request, query: Mapping[str, str]) -> Response:
         """Return the state of an endpoint, with status 200 in every state."""
         client = self._client(query)
         try:
-            model = await client.model()
+            model, task = await client.model()
         except EndpointStateError as exc:
             return _json({"state": exc.state, "message": exc.message})
-        return _json({"state": "ready", "model": model})
+        feedback = self.config.store is not None and task.name == self.config.task.name
+        return _json({"state": "ready", "model": model, "task": items.describe_task(task), "feedback": feedback})
 
     async def recognise(self, request: Request, query: Mapping[str, str]) -> Response:
-        """Recognise the digit or the number in a drawing or picture.
+        """Recognise what a drawing or picture shows, as the endpoint's task declares.
 
-        "class", "probabilities" and "picture" are those of a single digit; "digits" has those of each one.
+        "class", "probabilities" and "picture" are those of a single item; "digits" has those of each one.
         """
         client = self._client(query)
         started = time.perf_counter()
-        digits = await self._drawing(request)
+        png, asked = await self._png(request), time.perf_counter()
+        task = await client.task()
+        waited = time.perf_counter() - asked
+        digits, png = await self._read(task, png), b""  # not kept while the endpoint is waited for
         shares, model = list[list[float]](), None
         if digits:
-            shares, model = await client.recognise(np.stack([digit.image for digit in digits]))
+            shares, model = await client.recognise(np.stack([digit.image for digit in digits]), task, waited)
         threshold = model["sure_from"] if model else None
-        verdict = judge(shares, [digit.doubtful for digit in digits], threshold)
-        answers = [_describe(*pair, threshold) for pair in zip(digits, shares, strict=True)]
+        verdict = judge(shares, [digit.doubtful for digit in digits], threshold, task)
+        answers = [items.describe(task, *pair, threshold) for pair in zip(digits, shares, strict=True)]
         single = answers[0] if len(answers) == 1 else {"class": None, "probabilities": None, "picture": ""}
         seconds = time.perf_counter() - started
         self.metrics.seconds.labels(client.endpoint.name).observe(seconds)
         return _json(
             {
                 **{key: single[key] for key in ("class", "probabilities", "picture")},
-                "number": "".join(str(answer["class"]) for answer in answers),
+                "number": "".join(answer["label"] for answer in answers),
                 "digits": answers,
                 "verdict": {"state": verdict.state, "text": verdict.text},
                 "milliseconds": round(seconds * 1000, 2),
@@ -172,21 +175,28 @@ class _Gateway:
         )
 
     async def feedback(self, request: Request, query: Mapping[str, str]) -> Response:
-        """Store a correction of each digit. Their images are computed here, so that they belong to the drawing."""
-        store = self.config.store
+        """Store a correction of each item. Their images are computed here, so that they belong to the drawing."""
+        store, task, client = self.config.store, self.config.task, self._client(query)
         if store is None:
             raise RejectedRequest(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
-        label, release = _number(query, "label"), query.get("release", "")[:100]
-        answer = _number(query, "answer") if query.get("answer") else None
+        labels, release = items.read_classes(task, query, "label"), query.get("release", "")[:100]
+        answers = items.read_classes(task, query, "answer") if query.get("answer") else None
         if not release.isprintable():
             raise RejectedRequest(400, "expected a printable release")
-        if not all(self.rate.allows(request.scope.client.rpartition(":")[0]) for _ in label):
+        if not all(self.rate.allows(request.scope.client.rpartition(":")[0]) for _ in labels):
             raise RejectedRequest(429, f"expected at most {self.config.feedback_per_minute} corrections a minute")
-        digits = await self._drawing(request)
-        for name, number in (("label", label), ("answer", answer)):
-            if number is not None and len(number) != max(1, len(digits)):
-                raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {number}")
-        record = functools.partial(_record, store, digits, label, answer, release)
+        png, served = await self._png(request), client.known
+        with contextlib.suppress(EndpointStateError):  # a correction does not need the endpoint
+            served = served or await client.task()
+        if served and served.name != task.name:
+            raise RejectedRequest(
+                409, f"expected the endpoint of the task {task.name}, which is corrected here, got {served.name}"
+            )
+        digits = await self._read(task, png)
+        for name, classes in (("label", labels), ("answer", answers)):
+            if classes is not None and len(classes) != max(1, len(digits)):
+                raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {query[name]}")
+        record = functools.partial(items.record, store, digits, labels, answers or [None] * len(digits), release)
         try:
             with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
                 keys = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)
@@ -197,9 +207,10 @@ class _Gateway:
                 "Repeat it later: it counts once",
                 ("retry-after", "10"),
             ) from None
-        for digit in label:
-            self.metrics.feedback.labels(digit).inc()
-        return _json({"key": keys[0], "keys": keys, "label": int(label) if len(label) == 1 else label})
+        for label in labels:
+            self.metrics.feedback.labels(task.labels[label]).inc()
+        right = labels[0] if task.is_number and len(labels) == 1 else query["label"]
+        return _json({"key": keys[0], "keys": keys, "label": right})
 
     async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
         """Report that the process is alive."""
@@ -211,17 +222,17 @@ class _Gateway:
         del query
         return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest(self.metrics.registry))
 
-    async def _drawing(self, request: Request) -> list[Digit]:
-        """Return the digits of the drawing in a request's body.
-
-        The drawing itself, up to MAX_PIXELS bytes, is not kept while the endpoint or the store is waited for.
+    async def _png(self, request: Request) -> bytes:
+        """Return the drawing or picture in a request's body.
 
         The content type must be image/png, which pages of other sites cannot send without a CORS preflight.
         """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "image/png":
             raise RejectedRequest(415, "expected a drawing as image/png")
-        png = await request.body(self.config.max_body)
-        return await anyio.to_thread.run_sync(_decode, png, limiter=self.decoding)
+        return await request.body(self.config.max_body)
+
+    async def _read(self, task: Task, png: bytes) -> list[Digit]:
+        return await anyio.to_thread.run_sync(items.read, task, png, limiter=self.decoding)
 
     def _client(self, query: Mapping[str, str]) -> EndpointClient:
         name = query.get("endpoint") or next(iter(self.clients))
@@ -252,45 +263,6 @@ async def _file(headers: list[tuple[str, str]], content: bytes, request: Request
 def _names(request: Request, field: str, tags: set[str]) -> bool:
     """Return whether a precondition (RFC 9110 13.1), which may have several lines, names one of `tags`."""
     return not tags.isdisjoint(tag.strip() for line in request.headers.get_all(field) for tag in line.split(","))
-
-
-def _decode(png: bytes) -> list[Digit]:
-    return read_number(io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
-
-
-def _describe(digit: Digit, shares: list[float], threshold: float | None) -> dict[str, Any]:
-    """Return the answer for one digit."""
-    return {
-        "class": shares.index(max(shares)),
-        "probabilities": shares,
-        "verdict": "sure" if is_sure(shares, digit.doubtful, threshold) else "unsure",
-        "box": [round(side, 4) for side in digit.box],
-        "picture": base64.b64encode(digit.image.tobytes()).decode(),
-    }
-
-
-def _record(store: ObjectStore, digits: list[Digit], label: str, answer: str | None, release: str) -> list[str]:
-    """Store a correction of each digit with its ink, not the rest of the picture, which may be private."""
-    if not digits:
-        raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
-    answers = [int(each) for each in answer] if answer else [None] * len(digits)
-    return [
-        corrections.record(store, digit.image, int(right), drawing_png=_to_png(digit.ink), release=release, answer=read)
-        for digit, right, read in zip(digits, label, answers, strict=True)
-    ]
-
-
-def _to_png(ink: Ink) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(ink).save(file, "PNG")
-    return file.getvalue()
-
-
-def _number(query: Mapping[str, str], name: str) -> str:
-    value = query.get(name, "")
-    if not 1 <= len(value) <= MAX_DIGITS or not set(value) <= set("0123456789"):
-        raise RejectedRequest(400, f"expected {name} with 1 to {MAX_DIGITS} digits, got {value[:20]!r}")
-    return value
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -14,12 +14,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from digits.errors import UsageError
 from digits.serving import client
+from digits.tasks.task import Task, find
 
-Images = NDArray[np.uint8]  # (n, 28, 28), 0 (paper) to 255 (ink)
-Probabilities = list[list[float]]  # ten for each image
+Images = NDArray[np.uint8]  # (n, height, width), or (n, height, width, 3) in colour
+Probabilities = list[list[float]]  # one for each label, for each image
 MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run", "sure_from")
 MAX_TEXT = 200  # letters of a text from the endpoint
+MAX_TASK = 50_000  # letters of a task's text: more than the longest labels have
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class PredictRequest:
     headers: Mapping[str, str]
 
 
-class NotDigits(Exception):
-    """The model's inputs are not those of a digits model; the message names them."""
+class OtherModel(Exception):
+    """The model's inputs, or its task, are not those of a model of ours; the message names them."""
 
 
 # What parsing a body of another form raises.
@@ -45,8 +48,8 @@ class InferenceProtocol(Protocol):
     >>> v2, v1 = PROTOCOLS
     >>> v2.encode_request("digits", np.zeros((1, 28, 28), np.uint8)).path
     '/v2/models/digits/infer'
-    >>> v1.parse_prediction(b'{"predictions": [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]}', 1)[0][0].index(1)
-    0
+    >>> v1.parse_prediction(b'{"predictions": [[0, 1, 0]]}', 1, 3)[0][0].index(1)
+    1
     """
 
     def metadata_path(self, model: str) -> str:
@@ -58,14 +61,18 @@ class InferenceProtocol(Protocol):
     def encode_request(self, model: str, images: Images) -> PredictRequest:
         """Return the request for the probabilities of images."""
 
-    def parse_prediction(self, body: bytes, count: int) -> tuple[Probabilities, str]:
-        """Return the probabilities of `count` images, and the release that predicted them.
+    def parse_prediction(self, body: bytes, count: int, labels: int) -> tuple[Probabilities, str]:
+        """Return the probabilities of so many labels for `count` images, and the release that predicted them.
 
         The release is empty if the protocol does not state it.
         """
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
-        """Return "name", MODEL_FIELDS and the release's "signature", None if unknown. Raises NotDigits."""
+        """Return "name", MODEL_FIELDS, the release's "signature" and its "task" (a Task), None if unknown.
+
+        Raises:
+            OtherModel: the model is not one of ours.
+        """
 
     def parse_ready(self, body: bytes) -> bool:
         """Return whether a readiness response with status 200 reports that the model is ready."""
@@ -84,17 +91,17 @@ class _V2:
         body, headers = client.encode_request(images, binary_answer=False)
         return PredictRequest(f"{self.metadata_path(model)}/infer", body, headers)
 
-    def parse_prediction(self, body: bytes, count: int) -> tuple[Probabilities, str]:
+    def parse_prediction(self, body: bytes, count: int, labels: int) -> tuple[Probabilities, str]:
         payload = orjson.loads(body)
         values = {output["name"]: output["data"] for output in payload["outputs"]}["probabilities"]
-        rows = [values[start : start + 10] for start in range(0, len(values), 10)]
-        return _probabilities(rows, count), _text(payload.get("model_version")) or ""
+        rows = [values[start : start + labels] for start in range(0, len(values), labels)]
+        return _probabilities(rows, count, labels), _text(payload.get("model_version")) or ""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         payload = orjson.loads(body)
         inputs = [tensor["name"] for tensor in payload["inputs"]]
         if inputs != ["image"]:
-            raise NotDigits(f"expected one input 'image', got {', '.join(map(str, inputs))[:MAX_TEXT] or 'none'}")
+            raise OtherModel(f"expected one input 'image', got {', '.join(map(str, inputs))[:MAX_TEXT] or 'none'}")
         parameters = payload.get("parameters") or {}
         metadata: dict[str, Any] = {key: _text(parameters.get(key)) for key in MODEL_FIELDS}
         accuracy = parameters.get("accuracy")
@@ -102,6 +109,7 @@ class _V2:
         metadata["sure_from"] = client.sure_from(parameters)
         metadata["release"] = metadata["release"] or _text((payload.get("versions") or [""])[-1])
         metadata["signature"] = parameters.get("signature")
+        metadata["task"] = _task(parameters.get("task"))
         return metadata | {"name": _text(payload.get("name"))}
 
     def parse_ready(self, body: bytes) -> bool:
@@ -118,19 +126,22 @@ class _V1:
     ready_path = metadata_path
 
     def encode_request(self, model: str, images: Images) -> PredictRequest:
-        body = orjson.dumps({"instances": (images[..., None] / np.float32(255)).tolist()})
+        inputs = images[..., None] if images.ndim == 3 else images
+        body = orjson.dumps({"instances": (inputs / np.float32(255)).tolist()})
         return PredictRequest(f"{self.metadata_path(model)}:predict", body, {"Content-Type": "application/json"})
 
-    def parse_prediction(self, body: bytes, count: int) -> tuple[Probabilities, str]:
+    def parse_prediction(self, body: bytes, count: int, labels: int) -> tuple[Probabilities, str]:
         rows = orjson.loads(body)["predictions"]
         # A SavedModel with several outputs returns them by name.
-        return _probabilities([row["probabilities"] if isinstance(row, dict) else row for row in rows], count), ""
+        rows = [row["probabilities"] if isinstance(row, dict) else row for row in rows]
+        return _probabilities(rows, count, labels), ""
 
     def parse_metadata(self, body: bytes) -> dict[str, Any]:
         payload = orjson.loads(body)
         versions = self._available(payload)
         release = _text(versions[-1]) if versions else ""
-        return dict.fromkeys((*MODEL_FIELDS, "signature")) | {"name": _text(payload.get("name")), "release": release}
+        unknown = dict.fromkeys((*MODEL_FIELDS, "signature", "task"))
+        return unknown | {"name": _text(payload.get("name")), "release": release}
 
     def parse_ready(self, body: bytes) -> bool:
         payload = orjson.loads(body)
@@ -146,10 +157,22 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) <= MAX_TEXT else None
 
 
-def _probabilities(rows: list[Any], count: int) -> Probabilities:
-    """Return ten probabilities for each of `count` images. Raises ValueError if `rows` are something else."""
-    if len(rows) != count or any(len(row) != 10 for row in rows):
-        raise ValueError("expected ten probabilities for each image")
+def _task(text: Any) -> Task | None:
+    """Return the task of an endpoint, None if it states none. Only the text of a task is read, never a file."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or not text.startswith("{") or len(text) > MAX_TASK:
+        raise OtherModel(f"expected the text of a task with at most {MAX_TASK} letters")
+    try:
+        return find(text).without_data()
+    except UsageError as exc:
+        raise OtherModel(exc.message[:MAX_TEXT]) from exc
+
+
+def _probabilities(rows: list[Any], count: int, labels: int) -> Probabilities:
+    """Return a probability per label for each of `count` images. Raises ValueError if `rows` are something else."""
+    if len(rows) != count or any(len(row) != labels for row in rows):
+        raise ValueError(f"expected {labels} probabilities for each image")
     if not all(type(p) in {int, float} and 0 <= p <= 1 for row in rows for p in row):
         raise ValueError("expected probabilities from 0 to 1")
     return [[float(p) for p in row] for row in rows]

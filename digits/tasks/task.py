@@ -140,7 +140,7 @@ def built_in_names() -> tuple[str, ...]:
     return (BUILT_IN, *(name for name in names if name != BUILT_IN))
 
 
-@functools.cache
+@functools.lru_cache(64)  # bounded, because the text may be an endpoint's
 def find(task: str) -> Task:
     """Return a task by the name of a built-in one, the path of a task file, or the text that `Task.text` returned.
 
@@ -155,7 +155,7 @@ def find(task: str) -> Task:
     if task.startswith("{"):
         try:
             return _build(json.loads(task), "the task's text")
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise UsageError(f"the task's text: expected JSON: {exc}") from exc
     path = Path(task).expanduser()
     if not path.is_file():

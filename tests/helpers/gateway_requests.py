@@ -32,6 +32,13 @@ def drawing(*lines: list[tuple[int, int]], side: int = 280) -> bytes:
     return file.getvalue()
 
 
+def coloured(color: str, size: tuple[int, int] = (80, 60)) -> bytes:
+    """Return a PNG of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, color).save(file, "PNG")
+    return file.getvalue()
+
+
 ONE = drawing([(140, 40), (140, 240)])
 
 

@@ -14,8 +14,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from digits.tasks.task import BUILT_IN, Task, find
+
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SURE_OF_3 = [0.01, 0.0, 0.0, 0.97, 0.0, 0.02, 0.0, 0.0, 0.0, 0.0]
+
+
+def by_colour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the share of red, green and blue in a coloured image."""
+    sums = image.reshape(-1, 3).sum(axis=0).astype(np.float64) + 1e-9
+    return (sums / sums.sum()).astype(np.float32)
 
 
 def always(probabilities: list[float]) -> Answer:
@@ -24,7 +32,7 @@ def always(probabilities: list[float]) -> Answer:
 
 
 class StandIn:
-    """A server of `digits` over V2 that keeps the images it gets and the headers of the last request.
+    """A server of a task's model over V2 that keeps the images it gets and the headers of the last request.
 
     Attributes:
         state: ready, starting, busy, slow or wrong.
@@ -33,19 +41,22 @@ class StandIn:
         signature: of the release, as the metadata states it; '' for none.
         delay: seconds before each answer.
         sure_from: the least probability of a sure answer, as the metadata states it.
+        task: the task's text, as the metadata states it; None for none.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, task: Task | None = None) -> None:
         self.answer, self.state, self.headers = answer, "ready", {}
+        self._task = task or find(BUILT_IN)
+        self.task: Any = self._task.without_data().text()
         self.release = self.answering = "v1"
         self.delay, self.described, self.signature = 0.0, 0, ""
         self.sure_from: Any = None
         self.images: list[NDArray[np.uint8]] = []
         self.app = Starlette(
             routes=[
-                Route("/v2/models/digits", self.about),
-                Route("/v2/models/digits/ready", self.ready),
-                Route("/v2/models/digits/infer", self.infer, methods=["POST"]),
+                Route(f"/v2/models/{self._task.name}", self.about),
+                Route(f"/v2/models/{self._task.name}/ready", self.ready),
+                Route(f"/v2/models/{self._task.name}/infer", self.infer, methods=["POST"]),
             ]
         )
 
@@ -55,10 +66,12 @@ class StandIn:
         await asyncio.sleep(self.delay)
         if self.state == "starting":
             return JSONResponse({"error": "not ready"}, 503)
-        shape = {"name": "pixels" if self.state == "wrong" else "image", "datatype": "UINT8", "shape": [-1, 28, 28]}
+        name = "pixels" if self.state == "wrong" else "image"
+        shape = {"name": name, "datatype": "FP32", "shape": [-1, *self._task.input_shape]}
         parameters: dict[str, Any] = {"digest": "ab" * 32, "accuracy": 0.99, "dataset": "mnist", "mlflow_run": "run1"}
         parameters |= {"release": self.release, "signature": self.signature, "sure_from": self.sure_from}
-        about = {"name": "digits", "versions": [self.release], "platform": "onnx", "inputs": [shape], "outputs": []}
+        parameters |= {"task": self.task}
+        about = {"name": self._task.name, "versions": [self.release], "inputs": [shape], "outputs": []}
         return JSONResponse(about | {"parameters": parameters})
 
     async def ready(self, request: Request) -> JSONResponse:
@@ -85,21 +98,21 @@ class StandIn:
         count, classes = len(rows), [int(n) for n in rows.argmax(axis=1)]
         outputs: list[dict[str, Any]] = [
             {"name": "class", "datatype": "INT64", "shape": [count], "data": classes},
-            {"name": "probabilities", "datatype": "FP32", "shape": [count, 10], "data": rows.ravel().tolist()},
+            {"name": "probabilities", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
         ]
-        return JSONResponse({"model_name": "digits", "model_version": self.answering, "outputs": outputs})
+        return JSONResponse({"model_name": self._task.name, "model_version": self.answering, "outputs": outputs})
 
 
 class TensorFlowServing:
     """A server of V1 as TensorFlow Serving answers; `state` is the model version's. It keeps the images it gets."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, model: str = BUILT_IN) -> None:
         self.answer, self.state = answer, "AVAILABLE"
         self.images: list[NDArray[np.float32]] = []
         self.app = Starlette(
             routes=[
-                Route("/v1/models/digits", self.status),
-                Route("/v1/models/digits:predict", self.predict, methods=["POST"]),
+                Route(f"/v1/models/{model}", self.status),
+                Route(f"/v1/models/{model}:predict", self.predict, methods=["POST"]),
             ]
         )
 

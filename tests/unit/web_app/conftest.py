@@ -11,7 +11,8 @@ import pytest
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
-from tests.helpers.standin import SURE_OF_3, StandIn, always
+from tests.helpers.standin import SURE_OF_3, StandIn, always, by_colour
+from tests.helpers.tasks import COLOURS
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -19,6 +20,12 @@ from web_app.gateway import GatewayConfig
 @pytest.fixture
 def standin() -> StandIn:
     return StandIn(always(SURE_OF_3))
+
+
+@pytest.fixture
+def painter() -> StandIn:
+    """An endpoint of another task: it recognises the colour of a picture."""
+    return StandIn(by_colour, COLOURS)
 
 
 @pytest.fixture
@@ -33,4 +40,17 @@ def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
         here, gone = Endpoint("here", url, host="digits.example.com"), Endpoint("gone", "http://127.0.0.1:1")
         config = GatewayConfig((here, gone), store, token="secret", feedback_per_minute=3, max_body=100_000)
         with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            yield client
+
+
+@pytest.fixture
+def gallery(painter: StandIn, standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
+    """A client of a gateway for colours, with the endpoints `here` and `digits`, whose task is another one."""
+    store.task = COLOURS.name
+    with asgi_server(painter.app) as url, asgi_server(standin.app) as other:
+        endpoints = Endpoint.parse_all([f"here={url}", f"digits={other}/v2/models/digits"], COLOURS.name)
+        with (
+            gateway_server(GatewayConfig(endpoints, store, task=COLOURS)) as address,
+            httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
+        ):
             yield client

@@ -42,6 +42,12 @@ def test_other_texts_than_endpoints_are_rejected(text: str) -> None:
         Endpoint.parse(text)
 
 
+def test_an_endpoint_serves_the_gateways_task_unless_its_url_names_a_model() -> None:
+    """The model's default name is that of the gateway's task."""
+    endpoints = Endpoint.parse_all(["a=http://h:1", "b=http://h:1/v2/models/mine"], "flowers")
+    assert [endpoint.model for endpoint in endpoints] == ["flowers", "mine"]
+
+
 def test_endpoint_names_must_differ() -> None:
     """There must be at least one endpoint, and their names must differ."""
     for texts in (["a=http://h:1", "a=http://h:2"], []):

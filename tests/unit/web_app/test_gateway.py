@@ -108,8 +108,10 @@ def test_only_configured_endpoints_are_used(gateway: httpx.Client) -> None:
 
 
 def test_endpoints_are_listed_by_name(gateway: httpx.Client) -> None:
-    """The page gets the endpoints' names, not their addresses."""
-    assert gateway.get("/api/endpoints").json() == {"endpoints": ["here", "gone"], "feedback": True}
+    """The page gets the endpoints' names, not their addresses, and the gateway's task."""
+    answer = gateway.get("/api/endpoints").json()
+    assert (answer["endpoints"], answer["feedback"], answer["task"]["name"]) == (["here", "gone"], True, "digits")
+    assert "127.0.0.1" not in str(answer)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_a_drawing_is_not_kept_while_the_endpoint_is_waited_for(
         drawings.append(weakref.ref(reading.ink))
         return reading
 
-    monkeypatch.setattr("digits.data.number.read_ink", remembered)
+    monkeypatch.setattr("digits.data.reader.read_ink", remembered)
     kept: list[bool] = []
     standin.answer = lambda _: (kept.append(drawings[0]() is not None), np.array(SURE_OF_3, np.float32))[1]
     assert recognise(gateway).status_code == 200

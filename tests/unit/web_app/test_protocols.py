@@ -12,8 +12,9 @@ import pytest
 
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
-from tests.helpers.gateway_requests import gateway_server, recognise
-from tests.helpers.standin import SURE_OF_3, TensorFlowServing, always
+from tests.helpers.gateway_requests import coloured, gateway_server, recognise
+from tests.helpers.standin import SURE_OF_3, StandIn, TensorFlowServing, always, by_colour
+from tests.helpers.tasks import COLOURS
 from web_app import protocols
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
@@ -47,3 +48,30 @@ def test_tensorflow_serving_is_used_over_v1(store: FileStore) -> None:
             assert client.get("/api/model").json()["state"] == "ready"
             v1.state = "LOADING"
             assert client.get("/api/model").json()["state"] == "starting"
+
+
+def test_an_endpoint_without_a_task_has_the_gateways() -> None:
+    """A runtime of V1, which does not state its task, gets the images of the gateway's task, in colour."""
+    v1 = TensorFlowServing(by_colour, "colours")
+    with asgi_server(v1.app) as url:
+        config = GatewayConfig(Endpoint.parse_all([f"here={url}"], "colours"), task=COLOURS)
+        with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            assert recognise(client, coloured("red")).raise_for_status().json()["number"] == "red"
+    assert [image.shape for image in v1.images] == [(24, 32, 3)]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        *("fashion", "/etc/passwd", "", 7, {}, [], True, "{", "{}", '{"a":' * 9000, "{" + " " * 60_000 + "}"),
+        '{"name": "x", "labels": ["a", "b"], "image": {"height": 1e400, "width": 8}}',
+        '{"name": "x", "labels": ["a", "\\ud800"], "image": {"height": 8, "width": 8}}',
+        '{"name": "x", "labels": ["a", "b"], "image": {"height": 8, "width": 8}, "' + "n" * 40_000 + '": 1}',
+    ],
+)
+def test_a_task_that_is_none_is_a_wrong_model(gateway: httpx.Client, standin: StandIn, task: object) -> None:
+    """Only the text of a valid task is accepted, never the name of one or a file; the reason is short."""
+    standin.task = task
+    answer = recognise(gateway)
+    assert (answer.status_code, answer.json()["state"]) == (502, "wrong model")
+    assert len(answer.content) < 1000
