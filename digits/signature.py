@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from digits.tasks.task import Task
 
+CLASS, PROBABILITIES, LABEL = "class", "probabilities", "label"  # the outputs of the endpoint
 _DTYPES = {"FP32": "float32", "INT64": "int64"}
 # Per request to the endpoint: what 1024 digits have, so that a request of any task takes about the same memory.
 _MAX_IMAGES = 1024
@@ -32,10 +33,6 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-CLASS = Tensor("class", "INT64", (-1,))  # the index of the most likely class, added by the endpoint
-LABEL = Tensor("label", "BYTES", (-1,))  # the label of that class, added by the endpoint if it is not the index
-
-
 def image_tensor(task: Task) -> Tensor:
     """Return the model's input: images in 0..1, with `pen` from 0 (paper) to 1 (ink)."""
     return Tensor("image", "FP32", (-1, *task.input_shape))
@@ -43,7 +40,7 @@ def image_tensor(task: Task) -> Tensor:
 
 def probabilities_tensor(task: Task) -> Tensor:
     """Return the model's output: a probability for each class."""
-    return Tensor("probabilities", "FP32", (-1, len(task.labels)))
+    return Tensor(PROBABILITIES, "FP32", (-1, len(task.labels)))
 
 
 def max_images(task: Task) -> int:
@@ -53,9 +50,14 @@ def max_images(task: Task) -> int:
 
 
 def endpoint_outputs(task: Task) -> list[Tensor]:
-    """Return the outputs of the endpoint. `label` is one of them unless the labels are "0", "1", and so on."""
-    outputs = [CLASS, probabilities_tensor(task)]
-    return outputs if all(label == str(n) for n, label in enumerate(task.labels)) else [*outputs, LABEL]
+    """Return the model's output, and what the endpoint adds: the index of the most likely class, and its label.
+
+    There is no label if the labels are "0", "1", and so on.
+    """
+    outputs = [Tensor(CLASS, "INT64", (-1,)), probabilities_tensor(task)]
+    if task.labels != tuple(map(str, range(len(task.labels)))):
+        outputs.append(Tensor(LABEL, "BYTES", (-1,)))
+    return outputs
 
 
 def model_signature(task: Task) -> dict[str, Any]:

@@ -15,24 +15,24 @@ from digits.evaluation.threshold import NONE_SURE
 from digits.files import parse_json
 from digits.http import base_url, bearer, excerpt, request, request_json
 from digits.remedies import remedy
-from digits.signature import max_images
-from digits.tasks.task import BUILT_IN, find
+from digits.signature import CLASS, LABEL, PROBABILITIES, max_images
+from digits.tasks.task import BUILT_IN, Task, find
 
 TIMEOUT_SECONDS = 10.0
-MAX_IMAGES = max_images(find(BUILT_IN))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction for n images: classes int64 (n,), probabilities float32 (n, 10), and the release that predicted."""
+    """A prediction for n images, and the release that predicted."""
 
-    classes: np.ndarray
-    probabilities: np.ndarray
+    classes: np.ndarray  # int64 (n,)
+    labels: list[str]  # of the classes
+    probabilities: np.ndarray  # float32 (n, number of labels)
     release: str
 
 
 def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[str, str]]:
-    """Return (body, headers) of the V2 request for images uint8 (n, 28, 28), sent as raw bytes after the JSON.
+    """Return (body, headers) of the V2 request for images uint8 (n, *task.shape), sent as raw bytes after the JSON.
 
     With `binary_answer` the endpoint returns the outputs as raw bytes too, else as JSON.
     """
@@ -47,34 +47,38 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
     return head + raw, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
 
 
-def predict(endpoint: str, images: Images, *, token: str = "", backend: str = "") -> Answer:
-    """Request a prediction for images uint8 (n, 28, 28), 0 (paper) to 255 (ink), from the endpoint at a URL.
+def predict(endpoint: str, images: Images, *, task: Task | None = None, token: str = "", backend: str = "") -> Answer:
+    """Request a prediction for images uint8 (n, *task.shape) from the endpoint of a task at a URL.
 
-    The endpoint accepts MAX_IMAGES per request. If it changes its release between two requests, the answer names both.
-    `backend` is the one that serves it, for the remedy of an error.
+    The default task is the built-in one. More than `max_images(task)` images are sent as several requests; if the
+    endpoint changes its release between two of them, the answer names both. `backend` is the one that serves it, for
+    the remedy of an error.
 
     Raises:
         UsageError: `endpoint` is no address to which a path can be appended.
         EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
-    parts = [images[n : n + MAX_IMAGES] for n in range(0, len(images), MAX_IMAGES)] or [images]
-    answers = [_predict(endpoint, part, token, backend) for part in parts]
+    task = task or find(BUILT_IN)
+    most = max_images(task)
+    parts = [images[n : n + most] for n in range(0, len(images), most)] or [images]
+    answers = [_predict(endpoint, part, task, token, backend) for part in parts]
     return Answer(
         np.concatenate([answer.classes for answer in answers]),
+        [label for answer in answers for label in answer.labels],
         np.concatenate([answer.probabilities for answer in answers]),
         ", ".join(dict.fromkeys(answer.release for answer in answers)),
     )
 
 
-def metadata(endpoint: str, *, token: str = "", backend: str = "") -> dict[str, Any]:
-    """Return what the endpoint at a URL reports of its release; {} if it reports nothing.
+def metadata(endpoint: str, *, name: str = BUILT_IN, token: str = "", backend: str = "") -> dict[str, Any]:
+    """Return what the endpoint at a URL reports of the release of the model `name`; {} if it reports nothing.
 
     Raises:
         UsageError: as `predict`.
         EndpointError: there was no answer.
     """
     try:
-        answer = request_json(f"{base_url(endpoint)}/v2/models/digits", token=token)
+        answer = request_json(f"{base_url(endpoint)}/v2/models/{name}", token=token)
         return dict(answer["parameters"])
     except OSError as exc:
         raise EndpointError(str(exc), remedy=remedy("no answer of the endpoint", backend)) from exc
@@ -88,9 +92,9 @@ def sure_from(parameters: Mapping[str, Any]) -> float | None:
     return float(value) if type(value) in {int, float} and 0.5 <= value <= NONE_SURE else None
 
 
-def _predict(endpoint: str, images: Images, token: str, backend: str) -> Answer:
+def _predict(endpoint: str, images: Images, task: Task, token: str, backend: str) -> Answer:
     body, headers = encode_request(images, binary_answer=True)
-    url = f"{base_url(endpoint)}/v2/models/digits/infer"
+    url = f"{base_url(endpoint)}/v2/models/{task.name}/infer"
     try:
         answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
@@ -106,15 +110,28 @@ def _predict(endpoint: str, images: Images, token: str, backend: str) -> Answer:
         payload, rest = parse_json(content[:size]), content[size:]
         tensors = {}
         for output in payload["outputs"]:
-            dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
             count = output["parameters"]["binary_data_size"]
-            tensors[output["name"]] = np.frombuffer(rest[:count], dtype).reshape(output["shape"])
+            tensors[output["name"]] = _values(output["datatype"], rest[:count])
             rest = rest[count:]
         n = len(images)
-        classes, probabilities = tensors["class"].reshape(n), tensors["probabilities"].reshape(n, 10)
-        return Answer(classes, probabilities, str(payload.get("model_version", "")))
+        classes, probabilities = tensors[CLASS].reshape(n), tensors[PROBABILITIES].reshape(n, len(task.labels))
+        labels = tensors.get(LABEL, classes.astype(str)).reshape(n).tolist()
+        return Answer(classes, labels, probabilities, str(payload.get("model_version", "")))
     except (KeyError, TypeError, ValueError) as exc:
         raise EndpointError(
-            f"{url}: expected a class and ten probabilities for each image, got {excerpt(content, token)[:80]!r}",
+            f"{url}: expected a class and {len(task.labels)} probabilities for each image, "
+            f"got {excerpt(content, token)[:80]!r}",
             remedy="give the URL of a digits endpoint; digits doctor shows the local one",
         ) from exc
+
+
+def _values(datatype: str, content: bytes) -> np.ndarray:
+    """Return a raw tensor's values (n,). Raises KeyError for another datatype, ValueError for other content."""
+    if datatype != "BYTES":
+        return np.frombuffer(content, {"INT64": "<i8", "FP32": "<f4"}[datatype])
+    texts, start = [], 0
+    while start < len(content):  # each text follows its length in four bytes
+        end = start + 4 + int.from_bytes(content[start : start + 4], "little")
+        texts.append(content[start + 4 : end].decode())
+        start = end
+    return np.asarray(texts, str)

@@ -1,37 +1,34 @@
 """Decode requests of KServe V1 (`instances`) and Open Inference V2 (JSON, or JSON followed by raw tensors) to images.
 
-Images are float32 (n, 28, 28, 1) in 0..1, from 0 (paper) to 1 (ink). A request's datatype gives the range of its
-values: FP32 is 0..1, UINT8 is 0..255.
+Images are float32 (n, height, width, channels) in 0..1; with `pen`, from 0 (paper) to 1 (ink). A request's datatype
+gives the range of its values: FP32 is 0..1, UINT8 is 0..255.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import itertools
 import reprlib
 import struct
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from digits.signature import max_images
-from digits.tasks.task import BUILT_IN, find
+
+if TYPE_CHECKING:
+    from digits.tasks.task import Task
 
 Pixels = NDArray[np.float32]
-MAX_IMAGES = max_images(find(BUILT_IN))
 
-# Commas and brackets per JSON body: as many as MAX_IMAGES images can have. Parsing more could exhaust the memory.
-MAX_VALUES = 2 * MAX_IMAGES * (28 * 28 + 28 + 1) + 1000
 # Quotes, colons and braces per JSON body. A request has some forty; decoded, an object takes many times its text.
 MAX_FIELDS = 1000
-SHAPES = ([28, 28], [28, 28, 1], [784])
 # Those that describe raw tensors after the JSON, of a request, an input and an output. Others are ignored.
 PARAMETERS = {"binary_data_output": bool, "binary_data_size": int, "binary_data": bool}
-EXPECTED = "expected images of 28 x 28 numbers"
 _SPACE = b" \t\r\n"
 _NUMBER = b"0123456789.eE+-"
 # Codes of which only a number before "[" and a "]" before a number, which are not JSON, have a difference of 1.
@@ -42,103 +39,194 @@ class BadRequest(ValueError):
     """A malformed request. The message states what was expected and what was received."""
 
 
-def v1(body: bytes) -> Pixels:
-    """Return the images of a V1 request `{"instances": ...}` with n x 28 x 28 (x 1) numbers in 0..1.
+class Decoder:
+    """The decoding of requests for a task, within limits that follow from the size of its images."""
 
-    Raises:
-        BadRequest: the request is malformed.
-    """
-    fast = _flat_v1(body)
-    return fast if fast is not None else _slow_v1(body)
+    def __init__(self, task: Task) -> None:
+        height, width, channels = task.input_shape
+        self._input_shape = task.input_shape
+        self._size = height * width * channels  # numbers of an image
+        self.max_images = max_images(task)
+        # Commas and brackets per JSON body: as many as max_images images can have. Parsing more could exhaust the
+        # memory.
+        self.max_values = 2 * self.max_images * (self._size + height + 1) + 1000
+        nested = [[height, width], [height, width, 1]] if channels == 1 else [[height, width, channels]]
+        self._nested, self._shapes = nested, [*nested, [self._size]]
+        self._images = f"images of {' x '.join(map(str, task.shape))} numbers"
+        self._range = "from 0 (paper) to 1 (ink)" if task.reading == "pen" else "from 0 (black) to 1 (white)"
 
+    def v1(self, body: bytes) -> Pixels:
+        """Return the images of a V1 request `{"instances": ...}`, nested lists of numbers in 0..1.
 
-def _flat_v1(body: bytes) -> Pixels | None:
-    """Return the images of a request in the usual layout, decoded without nested lists; None for any other request.
+        Raises:
+            BadRequest: the request is malformed.
+        """
+        fast = self._flat_v1(body)
+        return fast if fast is not None else self._slow_v1(body)
 
-    Only a single array whose brackets and commas are exactly those of n images is accepted; it is parsed as one flat
-    list of numbers. `_slow_v1` decodes all other requests, and reports what is wrong with them.
-    """
-    start, end = body.find(b"["), body.rfind(b"]") + 1
-    if not 0 < start < end:
-        return None
-    array = body[start:end]
-    codes = np.frombuffer(array.translate(_CODES, _SPACE), np.uint8)
-    if b"\1" in (codes[1:] - codes[:-1]).tobytes():
-        return None
-    skeleton = array.translate(None, _NUMBER + _SPACE)
-    for depth in (3, 4):
-        size, most = _skeleton(depth)
-        count = (len(skeleton) - 1) // size
-        if 0 < count <= MAX_IMAGES and len(skeleton) == count * size + 1 and most.startswith(skeleton[:-1]):
-            try:
-                # The array is that of `instances`: it has no quotes, so it is not within a text.
-                if _json(body[:start] + b"[]" + body[end:]).get("instances") != []:
+    def _flat_v1(self, body: bytes) -> Pixels | None:
+        """Return the images of a request in the usual layout, decoded without nested lists; None for any other.
+
+        Only a single array whose brackets and commas are exactly those of n images is accepted; it is parsed as one
+        flat list of numbers. `_slow_v1` decodes all other requests, and reports what is wrong with them.
+        """
+        start, end = body.find(b"["), body.rfind(b"]") + 1
+        if not 0 < start < end:
+            return None
+        array = body[start:end]
+        codes = np.frombuffer(array.translate(_CODES, _SPACE), np.uint8)
+        if b"\1" in (codes[1:] - codes[:-1]).tobytes():
+            return None
+        skeleton = array.translate(None, _NUMBER + _SPACE)
+        for size, most in self._skeletons:
+            count = (len(skeleton) - 1) // size
+            if 0 < count <= self.max_images and len(skeleton) == count * size + 1 and most.startswith(skeleton[:-1]):
+                try:
+                    # The array is that of `instances`: it has no quotes, so it is not within a text.
+                    if self._json(body[:start] + b"[]" + body[end:]).get("instances") != []:
+                        return None
+                    numbers = orjson.loads(b"[" + array.translate(None, b"[]") + b"]")
+                    # Through `struct`, which is twice as fast as np.asarray(numbers).
+                    floats = np.frombuffer(struct.pack(f"{len(numbers)}d", *numbers))
+                    return self._in_range(_floats(floats).reshape(count, *self._input_shape))
+                except (struct.error, ValueError, OverflowError):
                     return None
-                numbers = orjson.loads(b"[" + array.translate(None, b"[]") + b"]")
-                # Through `struct`, which is twice as fast as np.asarray(numbers).
-                floats = np.frombuffer(struct.pack(f"{len(numbers)}d", *numbers))
-                return _in_range(_floats(floats).reshape(count, 28, 28, 1))
-            except (struct.error, ValueError, OverflowError):
-                return None
-    return None
+        return None
 
+    @cached_property
+    def _skeletons(self) -> list[tuple[int, bytes]]:
+        """Return (bytes per image, the brackets and commas of max_images images without the last) for each nesting."""
+        height, width, channels = self._input_shape
+        skeletons = []
+        for pixel in (b"", b"[]") if channels == 1 else (b"[" + b"," * (channels - 1) + b"]",):
+            row = b"[" + b",".join([pixel] * width) + b"],"
+            image = b"[" + (row * height)[:-1] + b"],"
+            skeletons.append((len(image), b"[" + image * self.max_images))
+        return skeletons
 
-@functools.cache
-def _skeleton(depth: int) -> tuple[int, bytes]:
-    """Return (bytes per image, the brackets and commas of MAX_IMAGES images without the last bracket)."""
-    pixel = b"[]" if depth == 4 else b""
-    row = b"[" + b",".join([pixel] * 28) + b"],"
-    image = b"[" + (row * 28)[:-1] + b"],"
-    return len(image), b"[" + image * MAX_IMAGES
-
-
-def _slow_v1(body: bytes) -> Pixels:
-    request = _json(body)
-    instances = request.get("instances")
-    if not isinstance(instances, list):
-        raise BadRequest(f'expected {{"instances": [...]}} with a list of images, got {_kind(instances)}')
-    array = _array(instances, "instances")
-    if list(array.shape[1:]) not in SHAPES[:2] or not 0 < len(array) <= MAX_IMAGES:
-        raise BadRequest(
-            f"instances: {EXPECTED}, shape (n, 28, 28) or (n, 28, 28, 1) with n from 1 to {MAX_IMAGES}, "
-            f"got {array.shape}"
-        )
-    return _in_range(array.reshape(len(array), 28, 28, 1))
-
-
-def v2(body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
-    """Return (images, the request's JSON) of a V2 request.
-
-    `header_length` is the header Inference-Header-Content-Length: the number of bytes of JSON before the raw tensors.
-
-    Raises:
-        BadRequest: the request is malformed.
-    """
-    raw = b""
-    if header_length is not None:
-        short = len(header_length) < 12  # because int() raises ValueError for thousands of digits
-        if not (short and header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
+    def _slow_v1(self, body: bytes) -> Pixels:
+        request = self._json(body)
+        instances = request.get("instances")
+        if not isinstance(instances, list):
+            raise BadRequest(f'expected {{"instances": [...]}} with a list of images, got {_kind(instances)}')
+        array = self._array(instances, "instances")
+        if list(array.shape[1:]) not in self._nested or not 0 < len(array) <= self.max_images:
             raise BadRequest(
-                f"Inference-Header-Content-Length: expected a number up to {len(body)}, got {header_length[:20]!r}"
+                f"instances: expected {self._images}, shape {_listed(self._nested, '(n, {})')} with n from 1 to "
+                f"{self.max_images}, got {array.shape}"
             )
-        body, raw = body[: int(header_length)], body[int(header_length) :]
-    request = _json(body)
-    inputs = request.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise BadRequest("expected exactly one input, {name, shape, datatype, data}")
-    tensor = inputs[0]
-    if not isinstance(name := tensor.get("name"), str | None):
-        raise BadRequest(f"expected an input's name as text, got {shown(name)}")
-    datatype, shape = tensor.get("datatype"), tensor.get("shape")
-    if datatype not in ("FP32", "UINT8"):  # a tuple, because `datatype` may not be hashable
-        raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {shown(datatype)}")
-    count = parse_count(shape)
-    size = parameters(tensor).get("binary_data_size")
-    if (size is None) != ("data" in tensor) or (size is None and raw):
-        raise BadRequest("expected an input with either data, or parameters.binary_data_size and bytes after the JSON")
-    if size is not None:
-        return from_raw(raw, datatype, count, size), request
-    return from_list(tensor["data"], datatype, count), request
+        return self._in_range(array.reshape(len(array), *self._input_shape))
+
+    def v2(self, body: bytes, header_length: str | None) -> tuple[Pixels, dict[str, Any]]:
+        """Return (images, the request's JSON) of a V2 request.
+
+        `header_length` is the header Inference-Header-Content-Length: the bytes of JSON before the raw tensors.
+
+        Raises:
+            BadRequest: the request is malformed.
+        """
+        raw = b""
+        if header_length is not None:
+            short = len(header_length) < 12  # because int() raises ValueError for thousands of digits
+            if not (short and header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
+                raise BadRequest(
+                    f"Inference-Header-Content-Length: expected a number up to {len(body)}, got {header_length[:20]!r}"
+                )
+            body, raw = body[: int(header_length)], body[int(header_length) :]
+        request = self._json(body)
+        inputs = request.get("inputs")
+        if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+            raise BadRequest("expected exactly one input, {name, shape, datatype, data}")
+        tensor = inputs[0]
+        if not isinstance(name := tensor.get("name"), str | None):
+            raise BadRequest(f"expected an input's name as text, got {shown(name)}")
+        datatype, shape = tensor.get("datatype"), tensor.get("shape")
+        if datatype not in ("FP32", "UINT8"):  # a tuple, because `datatype` may not be hashable
+            raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {shown(datatype)}")
+        count = self.parse_count(shape)
+        size = parameters(tensor).get("binary_data_size")
+        if (size is None) != ("data" in tensor) or (size is None and raw):
+            raise BadRequest(
+                "expected an input with either data, or parameters.binary_data_size and bytes after the JSON"
+            )
+        if size is not None:
+            return self.from_raw(raw, datatype, count, size), request
+        return self.from_list(tensor["data"], datatype, count), request
+
+    def from_raw(self, raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
+        """Return the images of a raw little-endian tensor of type FP32 or UINT8. Raises BadRequest.
+
+        `size` is the number of bytes that the request states, if any.
+        """
+        expected = count * self._size * (4 if datatype == "FP32" else 1)
+        if len(raw) != expected or (size is not None and size != expected):
+            stated = "" if size is None else f" (binary_data_size {shown(size)})"
+            raise BadRequest(f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)}{stated}")
+        if datatype == "UINT8":
+            return self._scaled(np.frombuffer(raw, np.uint8), count)
+        return self._in_range(np.frombuffer(raw, "<f4").reshape(count, *self._input_shape))
+
+    def from_list(self, values: Any, datatype: str, count: int) -> Pixels:
+        """Return the images of a list of JSON numbers, flat or nested, of type FP32 or UINT8. Raises BadRequest."""
+        array = self._array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
+        return self.from_numbers(array, datatype, count)
+
+    def from_numbers(self, array: Pixels, datatype: str, count: int) -> Pixels:
+        """Return the images of a flat array of numbers of type FP32 or UINT8. Raises BadRequest."""
+        if array.size != count * self._size:
+            raise BadRequest(f"expected {count * self._size} numbers for {count} images, got {array.size}")
+        if datatype == "UINT8":
+            if not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
+                raise BadRequest("UINT8: expected whole numbers from 0 to 255")
+            return self._scaled(array.astype(np.uint8), count)
+        return self._in_range(array.reshape(count, *self._input_shape))
+
+    def parse_count(self, shape: Any) -> int:
+        """Return the number of images of a tensor's shape, 1 to max_images. Raises BadRequest."""
+        whole = isinstance(shape, list) and all(type(n) is int for n in shape)
+        if not whole or shape[1:] not in self._shapes or not 0 < shape[0] <= self.max_images:
+            raise BadRequest(
+                f"expected shape {_listed(self._shapes, '[n, {}]')} with n from 1 to {self.max_images}, "
+                f"got {shown(shape)}"
+            )
+        return int(shape[0])
+
+    def _array(self, values: list[Any], name: str) -> Pixels:
+        """Return nested lists of numbers as an array, flattened level by level, far faster than by recursion."""
+        shape = [len(values)]
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            while (types := set(map(type, values))) == {list} and len(shape) < 4:
+                (length,) = set(map(len, values))  # raises ValueError if they differ
+                shape.append(length)
+                values = list(itertools.chain.from_iterable(values))
+            if types <= {int, float}:  # NumPy would convert true to 1 and "0.5" to 0.5
+                return _floats(values).reshape(shape)
+        raise BadRequest(f"{name}: expected {self._images}, got something else or rows of different lengths")
+
+    def _in_range(self, pixels: Pixels) -> Pixels:
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # `not`, because every comparison with NaN is false
+            raise BadRequest(f"expected numbers {self._range}, got some outside that range or not finite")
+        return pixels
+
+    def _scaled(self, values: NDArray[np.uint8], count: int) -> Pixels:
+        return np.multiply(values, np.float32(1 / 255), dtype=np.float32).reshape(count, *self._input_shape)
+
+    def _json(self, body: bytes) -> dict[str, Any]:
+        if sum(map(body.count, (b",", b"[", b"{"))) > self.max_values:
+            raise BadRequest(f"expected at most {self.max_images} images, got far more values than they have")
+        if sum(map(body.count, (b'"', b":", b"{"))) > MAX_FIELDS:
+            raise BadRequest(f"expected at most {MAX_FIELDS} quotes, colons and braces")
+        # It would visit all new lists repeatedly, three quarters of the time. No other thread runs meanwhile.
+        gc.disable()
+        try:
+            request = orjson.loads(body)
+        except (orjson.JSONDecodeError, RecursionError) as exc:
+            raise BadRequest(f"expected JSON: {str(exc)[:120]}") from None
+        finally:
+            gc.enable()
+        if not isinstance(request, dict):
+            raise BadRequest(f"expected a JSON object, got {_kind(request)}")
+        return request
 
 
 def parameters(holder: dict[str, Any]) -> dict[str, Any]:
@@ -157,95 +245,20 @@ def parameters(holder: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def from_raw(raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
-    """Return the images of a raw little-endian tensor of type FP32 or UINT8. Raises BadRequest.
-
-    `size` is the number of bytes that the request states, if any.
-    """
-    expected = count * 784 * (4 if datatype == "FP32" else 1)
-    if len(raw) != expected or (size is not None and size != expected):
-        stated = "" if size is None else f" (binary_data_size {shown(size)})"
-        raise BadRequest(f"expected {expected} bytes of {datatype} for {count} images, got {len(raw)}{stated}")
-    if datatype == "UINT8":
-        return _scaled(np.frombuffer(raw, np.uint8), count)
-    return _in_range(np.frombuffer(raw, "<f4").reshape(count, 28, 28, 1))
+def shown(value: Any) -> str:
+    """Return a short text for a value of a request, which may be too long or too deeply nested for `str`."""
+    return reprlib.repr(value)[:100]
 
 
-def from_list(values: Any, datatype: str, count: int) -> Pixels:
-    """Return the images of a list of JSON numbers, flat or nested, of type FP32 or UINT8. Raises BadRequest."""
-    array = _array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
-    if array.size != count * 784:
-        raise BadRequest(f"expected {count * 784} numbers for {count} images, got {array.size}")
-    return from_numbers(array, datatype, count)
-
-
-def from_numbers(array: Pixels, datatype: str, count: int) -> Pixels:
-    """Return the images of a flat array of count * 784 numbers of type FP32 or UINT8. Raises BadRequest."""
-    if datatype == "UINT8":
-        if not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
-            raise BadRequest("UINT8: expected whole numbers from 0 to 255")
-        return _scaled(array.astype(np.uint8), count)
-    return _in_range(array.reshape(count, 28, 28, 1))
-
-
-def parse_count(shape: Any) -> int:
-    """Return the number of images of a tensor's shape, 1 to MAX_IMAGES. Raises BadRequest."""
-    whole = isinstance(shape, list) and all(type(n) is int for n in shape)
-    if not whole or shape[1:] not in SHAPES or not 0 < shape[0] <= MAX_IMAGES:
-        raise BadRequest(
-            f"expected shape [n, 28, 28], [n, 28, 28, 1] or [n, 784] with n from 1 to {MAX_IMAGES}, got {shown(shape)}"
-        )
-    return int(shape[0])
-
-
-def _array(values: list[Any], name: str) -> Pixels:
-    """Return nested lists of numbers as an array, flattened level by level, which is far faster than by recursion."""
-    shape = [len(values)]
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        while (types := set(map(type, values))) == {list} and len(shape) < 4:
-            (length,) = set(map(len, values))  # raises ValueError if they differ
-            shape.append(length)
-            values = list(itertools.chain.from_iterable(values))
-        if types <= {int, float}:  # NumPy would convert true to 1 and "0.5" to 0.5
-            return _floats(values).reshape(shape)
-    raise BadRequest(f"{name}: {EXPECTED}, got something else or rows of different lengths")
+def _listed(shapes: list[list[int]], form: str) -> str:
+    """Return the shapes as text, such as "[n, 28, 28] or [n, 784]" with the form "[n, {}]"."""
+    texts = [form.format(", ".join(map(str, shape))) for shape in shapes]
+    return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
 def _floats(values: Any) -> Pixels:
     with np.errstate(over="ignore"):  # a number that is too large becomes infinite, which `_in_range` rejects
         return np.asarray(values, np.float32)
-
-
-def _in_range(pixels: Pixels) -> Pixels:
-    if not (pixels.min() >= 0 and pixels.max() <= 1):  # `not`, because every comparison with NaN is false
-        raise BadRequest("expected numbers from 0 (paper) to 1 (ink), got some outside that range or not finite")
-    return pixels
-
-
-def _scaled(values: NDArray[np.uint8], count: int) -> Pixels:
-    return np.multiply(values, np.float32(1 / 255), dtype=np.float32).reshape(count, 28, 28, 1)
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise BadRequest(f"expected at most {MAX_IMAGES} images, got far more values than they have")
-    if sum(map(body.count, (b'"', b":", b"{"))) > MAX_FIELDS:
-        raise BadRequest(f"expected at most {MAX_FIELDS} quotes, colons and braces")
-    gc.disable()  # it would visit all new lists repeatedly, three quarters of the time; no other thread runs meanwhile
-    try:
-        request = orjson.loads(body)
-    except (orjson.JSONDecodeError, RecursionError) as exc:
-        raise BadRequest(f"expected JSON: {str(exc)[:120]}") from None
-    finally:
-        gc.enable()
-    if not isinstance(request, dict):
-        raise BadRequest(f"expected a JSON object, got {_kind(request)}")
-    return request
-
-
-def shown(value: Any) -> str:
-    """Return a short text for a value of a request, which may be too long or too deeply nested for `str`."""
-    return reprlib.repr(value)[:100]
 
 
 def _kind(value: Any) -> str:

@@ -23,9 +23,8 @@ from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
 from digits.serving.rest import MAX_ID, outputs_of
 from digits.serving.slot import LoadedModel, ModelSlot
-from digits.signature import CLASS
 
-MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; decode.MAX_IMAGES images fit, as raw bytes or as numbers
+MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task fit, as raw bytes or as numbers
 MAX_WAITING = 32  # requests
 # Inference requests that are read or answered at a time; the others wait without taking memory.
 MAX_READING = 12
@@ -90,18 +89,20 @@ class Servicer(InferenceServicer):
         if error:  # not in the `except` blocks, because their exceptions keep the decoded tensors while abort() waits
             await context.abort(*error)
         IMAGES.inc(len(probabilities))
-        values = outputs_of(probabilities)
+        values = outputs_of(model, probabilities)
         tensor = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name=self._name,
             model_version=model.version,
             id=asked.id,
-            outputs=[tensor(name=name, datatype=values[name][0], shape=values[name][1]) for name in asked.outputs],
-            raw_output_contents=[values[name][2].tobytes() for name in asked.outputs],
+            outputs=[
+                tensor(name=name, datatype=values[name].datatype, shape=values[name].shape) for name in asked.outputs
+            ],
+            raw_output_contents=[values[name].raw() for name in asked.outputs],
         )
 
     def _predict(self, model: LoadedModel, body_ref: list[bytes]) -> tuple[Asked, decode.Pixels]:
-        asked, pixels = read(body_ref.pop(), self._name)
+        asked, pixels = read(body_ref.pop(), self._name, model)
         self._check_version(model, asked.version)
         return asked, model.run(pixels)
 
@@ -210,8 +211,8 @@ class Asked(NamedTuple):
     outputs: list[str]
 
 
-def read(content: bytes, name: str) -> tuple[Asked, decode.Pixels]:
-    """Return what a ModelInferRequest for the model `name` asks for, and its images.
+def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.Pixels]:
+    """Return what a ModelInferRequest asks of `model`, whose name is `name`, and its images.
 
     Raises:
         ModelNotFound: the request is for another model.
@@ -227,30 +228,28 @@ def read(content: bytes, name: str) -> tuple[Asked, decode.Pixels]:
     if len(request.inputs) != 1:
         raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
     for output in request.outputs:
-        if output.name not in {CLASS.name, "probabilities"}:
-            raise BadRequest(f"expected outputs among class, probabilities, got {output.name[:100]!r}")
+        if output.name not in model.outputs:
+            raise BadRequest(f"expected outputs among {', '.join(model.outputs)}, got {output.name[:100]!r}")
     if len(request.id) > MAX_ID:
         raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {len(request.id)}")
-    selected = list(dict.fromkeys(output.name for output in request.outputs)) or [CLASS.name, "probabilities"]
+    selected = list(dict.fromkeys(output.name for output in request.outputs)) or [*model.outputs]
     asked = Asked(request.id, request.model_version, selected)
-    return asked, _pixels(request.inputs[0], request.raw_input_contents)
+    return asked, _pixels(model.decoder, request.inputs[0], request.raw_input_contents)
 
 
-def _pixels(tensor: Any, raw: Any) -> decode.Pixels:
+def _pixels(decoder: decode.Decoder, tensor: Any, raw: Any) -> decode.Pixels:
     if tensor.datatype not in {"FP32", "UINT8"}:
         raise BadRequest(f"expected datatype FP32 (0..1) or UINT8 (0..255), got {tensor.datatype[:100]!r}")
-    count = decode.parse_count(list(tensor.shape))
+    count = decoder.parse_count(list(tensor.shape))
     if raw:
         if len(raw) != 1 or tensor.HasField("contents"):
             raise BadRequest("expected either raw_input_contents of one tensor or contents, got both or more")
-        return decode.from_raw(raw[0], tensor.datatype, count)
+        return decoder.from_raw(raw[0], tensor.datatype, count)
     if len(tensor.contents.ListFields()) > 1:
         raise BadRequest("expected contents of one type")
     values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
-    if len(values) != count * 784:
-        raise BadRequest(f"expected {count * 784} numbers for {count} images, got {len(values)}")
     # Without a list of the values, which would take eight times the memory.
-    return decode.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
+    return decoder.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
 
 
 def _check_overhead(content: memoryview, value_fields: dict[int, Any], remaining: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -14,10 +14,7 @@ from digits.serving import decode
 from digits.serving.decode import BadRequest, Pixels
 from digits.serving.listener import JSON
 from digits.serving.slot import LoadedModel
-from digits.signature import CLASS, probabilities_tensor
-from digits.tasks.task import BUILT_IN, find
-
-PROBABILITIES = probabilities_tensor(find(BUILT_IN))
+from digits.signature import CLASS, LABEL, PROBABILITIES
 
 Headers = list[tuple[str, str]]  # names in lower case
 BINARY = ("content-type", "application/octet-stream")
@@ -32,10 +29,10 @@ class Protocol:
     returns (number of images, the response's headers and body), or raises BadRequest:
 
     >>> def answer(model, name, headers, body):
-    ...     pixels = decode.from_raw(body, "UINT8", count=1)
+    ...     pixels = model.decoder.from_raw(body, "UINT8", count=1)
     ...     return 1, [JSON], orjson.dumps(model.run(pixels).argmax(1).tolist())
     >>> protocol = Protocol("/raw/{name}", answer)
-    >>> three = LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3]])
+    >>> three = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3]])
     >>> protocol.answer(three, "digits", {}, bytes(784))
     (1, [('content-type', 'application/json')], b'[3]')
     """
@@ -46,15 +43,15 @@ class Protocol:
 
 def _v1(model: LoadedModel, name: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:
     del name, headers
-    pixels = decode.v1(body)
+    pixels = model.decoder.v1(body)
     return len(pixels), [JSON], encode_v1(model.run(pixels))
 
 
 def _v2(model: LoadedModel, name: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:
     length = "inference-header-content-length"
     # RSGI's `get` has no values with other characters than ASCII; they are not a length either.
-    pixels, request = decode.v2(body, headers[length] if length in headers else None)  # noqa: SIM401
-    content, head = encode_v2(model.run(pixels), request, name, model.version)
+    pixels, request = model.decoder.v2(body, headers[length] if length in headers else None)  # noqa: SIM401
+    content, head = encode_v2(model, model.run(pixels), request, name)
     if head is None:
         return len(pixels), [JSON], content
     return len(pixels), [BINARY, (length, str(head))], content
@@ -68,38 +65,58 @@ PROTOCOLS = {
 
 
 def encode_v1(probabilities: Pixels) -> bytes:
-    """Return the body `{"predictions": rows of ten probabilities}`, as TensorFlow Serving answers."""
+    """Return the body `{"predictions": rows of probabilities}`, as TensorFlow Serving answers."""
     return b'{"predictions":' + orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
 
 
-def outputs_of(probabilities: Pixels) -> dict[str, tuple[str, list[int], NDArray[Any]]]:
-    """Return {output: (datatype, shape, values)} of a prediction, as REST and gRPC answer it; values little-endian."""
-    count = len(probabilities)
-    return {
-        CLASS.name: (CLASS.datatype, [count], probabilities.argmax(1).astype("<i8")),
-        PROBABILITIES.name: (PROBABILITIES.datatype, [count, 10], np.ascontiguousarray(probabilities, "<f4")),
+class Output(NamedTuple):
+    """An output of a prediction, as REST and gRPC answer it. Its values are little-endian numbers, or texts."""
+
+    datatype: str
+    shape: list[int]
+    values: NDArray[Any] | list[str]
+
+    def raw(self) -> bytes:
+        """Return the values as the Open Inference Protocol's raw bytes; each text follows its length in four bytes."""
+        if isinstance(self.values, np.ndarray):
+            return self.values.tobytes()
+        texts = [text.encode() for text in self.values]
+        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def outputs_of(model: LoadedModel, probabilities: Pixels) -> dict[str, Output]:
+    """Return the outputs of a prediction by their names, in the order of `model.outputs`."""
+    count, classes = len(probabilities), probabilities.argmax(1)
+    outputs = {
+        CLASS: Output("INT64", [count], classes.astype("<i8")),
+        PROBABILITIES: Output("FP32", list(probabilities.shape), np.ascontiguousarray(probabilities, "<f4")),
     }
+    if LABEL in model.outputs:
+        outputs[LABEL] = Output("BYTES", [count], [model.task.labels[n] for n in classes])
+    return outputs
 
 
-def encode_v2(probabilities: Pixels, request: dict[str, Any], name: str, version: str) -> tuple[bytes, int | None]:
+def encode_v2(
+    model: LoadedModel, probabilities: Pixels, request: dict[str, Any], name: str
+) -> tuple[bytes, int | None]:
     """Return (body, length of its JSON or None if no raw tensors follow it) with the outputs that `request` selects.
 
     Raises:
         BadRequest: `request` selects an unknown output, or has a long id, or has parameters or an id of a wrong type.
     """
-    tensors = outputs_of(probabilities)
+    tensors = outputs_of(model, probabilities)
     binary = bool(decode.parameters(request).get("binary_data_output"))
     outputs, raw = [], []
     for output, as_bytes in _selected_outputs(request.get("outputs"), tensors, binary).items():
         datatype, shape, values = tensors[output]
         tensor: dict[str, Any] = {"name": output, "datatype": datatype, "shape": shape}
         if as_bytes:
-            raw.append(values.tobytes())
+            raw.append(tensors[output].raw())
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            tensor["data"] = values.reshape(-1)
+            tensor["data"] = values.reshape(-1) if isinstance(values, np.ndarray) else values
         outputs.append(tensor)
-    response: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
+    response: dict[str, Any] = {"model_name": name, "model_version": model.version, "outputs": outputs}
     if (request_id := request.get("id")) is not None:
         if not isinstance(request_id, str) or len(request_id) > MAX_ID:
             raise BadRequest(f"expected an id of at most {MAX_ID} characters, got {decode.shown(request_id)}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
 from digits.release.golden import Golden
+from digits.serving.decode import Decoder
 from digits.signature import endpoint_outputs, image_tensor
 from digits.tasks.task import BUILT_IN, Task, find
 
@@ -55,6 +56,16 @@ class LoadedModel:
     def task(self) -> Task:
         """Return the release's task."""
         return find(self.manifest.get("task", BUILT_IN))
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """Return the decoder of requests for images of the task's shape."""
+        return Decoder(self.task)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of the endpoint's outputs."""
+        return tuple(tensor.name for tensor in endpoint_outputs(self.task))
 
 
 def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel:

@@ -136,7 +136,8 @@ sys.path.insert(0, ".")
 from tests.helpers.http_server import http_server
 
 slot = ModelSlot()
-slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]))
+threes = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
+slot.swap(threes)
 with http_server(PredictApp(slot, "digits", {}).listener) as address:
     with urllib.request.urlopen(f"http://{address}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:
         print(list(answer.read()))

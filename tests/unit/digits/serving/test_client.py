@@ -12,6 +12,8 @@ from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError, UsageError
 from digits.serving import client
 from digits.settings import Settings
+from digits.signature import max_images
+from digits.tasks.task import find
 from tests.helpers.support import DRIPS, Finished, Predictor, answering, dripping
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
@@ -32,7 +34,7 @@ def test_a_response_that_never_ends_is_an_endpoint_error(part: str, monkeypatch:
 @pytest.mark.parametrize("body", NOT_OURS)
 def test_a_response_without_a_prediction_is_an_error(body: bytes) -> None:
     """A response without a prediction is an EndpointError that quotes it."""
-    with answering(body) as address, pytest.raises(EndpointError, match="expected a class and ten") as error:
+    with answering(body) as address, pytest.raises(EndpointError, match="expected a class and 10") as error:
         client.predict(f"http://{address}", IMAGE)
     assert repr(body[:80].decode()) in error.value.message
 
@@ -53,7 +55,7 @@ def test_more_images_than_a_request_may_have_are_predicted_in_several(
 ) -> None:
     """The client sends as many requests as the images need, and returns one answer."""
     images, probabilities = expected
-    count = client.MAX_IMAGES // len(images) + 1
+    count = max_images(find("digits")) // len(images) + 1
     answer = client.predict(predictor.url, np.tile(images, (count, 1, 1)))
     assert answer.classes.tolist() == probabilities.argmax(1).tolist() * count
     assert answer.probabilities.shape == (count * len(images), 10)

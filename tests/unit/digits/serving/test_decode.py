@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from digits.serving import decode
-from digits.serving.decode import BadRequest
+from digits.serving.decode import BadRequest, Decoder
+from digits.tasks.task import find
 
+DIGITS = Decoder(find("digits"))
 IMAGE = (np.arange(784).reshape(28, 28) % 256 / 255).astype(np.float32)
 ZEROS = np.zeros((28, 28)).tolist()
 
@@ -27,7 +29,7 @@ def v1_body(images: Any) -> bytes:
 def slow(body: bytes) -> Any:
     """Return the images that the slow decoder reads, or None if it rejects the body."""
     try:
-        return decode._slow_v1(body)
+        return DIGITS._slow_v1(body)
     except BadRequest:
         return None
 
@@ -44,7 +46,7 @@ def test_the_fast_decoder_reads_usual_requests(shape: tuple[int, ...], separator
     """The fast decoder reads images of either nesting and any spacing to the same floats as the slow one."""
     images = np.random.default_rng(0).random(shape, np.float32)
     body = json.dumps({"instances": images.tolist()}, separators=separators).encode()
-    fast = decode._flat_v1(body)
+    fast = DIGITS._flat_v1(body)
     assert fast is not None
     assert fast.dtype == np.float32
     assert fast.shape == (shape[0], 28, 28, 1)
@@ -56,22 +58,22 @@ def test_the_fast_decoder_reads_usual_requests(shape: tuple[int, ...], separator
 def test_the_fast_decoder_reads_requests_with_other_members(others: bytes) -> None:
     """Members besides the images do not lead to the slow decoder; the last of two that are named alike counts."""
     images = b'"instances":[' + b",".join([b"[" + b",".join([b"[" + b",".join([b"[1]"] * 28) + b"]"] * 28) + b"]"] * 2)
-    fast = decode._flat_v1(b"{" + others % (images + b"]") + b"}")
+    fast = DIGITS._flat_v1(b"{" + others % (images + b"]") + b"}")
     assert fast is not None
     assert fast.shape == (2, 28, 28, 1)
-    assert decode._flat_v1(b'{"a":{' + images + b"]}}") is None
-    assert decode._flat_v1(b"{" + images + b'],"instances":1}') is None
+    assert DIGITS._flat_v1(b'{"a":{' + images + b"]}}") is None
+    assert DIGITS._flat_v1(b"{" + images + b'],"instances":1}') is None
 
 
 @pytest.mark.parametrize("item", [b"[[0.5]]", b"[0]", b"[]"])
 def test_many_lists_take_little_more_time_than_their_parsing(item: bytes) -> None:
     """Lists of lists, up to the number of values that is parsed, are rejected in about the time of parsing them."""
-    lists = b"[" + b",".join([item] * (decode.MAX_VALUES // (item.count(b"[") + 1) - 100)) + b"]"
+    lists = b"[" + b",".join([item] * (DIGITS.max_values // (item.count(b"[") + 1) - 100)) + b"]"
     started = time.thread_time()
     orjson.loads(lists)
     parsed = time.thread_time()
     with pytest.raises(BadRequest, match="expected images"):
-        decode.v1(b'{"instances":' + lists + b"}")
+        DIGITS.v1(b'{"instances":' + lists + b"}")
     assert time.thread_time() - parsed < 2 * (parsed - started)
 
 
@@ -121,7 +123,7 @@ def test_both_decoders_agree_on_any_number(text: str, deep: bool) -> None:
     """For any number, the slow decoder agrees with what the fast one reads or rejects."""
     body = with_pixel(text, deep)
     try:
-        fast = decode._flat_v1(body)
+        fast = DIGITS._flat_v1(body)
     except BadRequest:
         assert slow(body) is None
         return
@@ -169,7 +171,7 @@ def test_both_decoders_agree_on_damaged_requests(data: st.DataObject) -> None:
             at = max(0, at + data.draw(st.integers(-3, 3)))
         body = body[:at] + part + body[at + data.draw(st.integers(0, 2)) :]
     try:
-        fast = decode._flat_v1(body)
+        fast = DIGITS._flat_v1(body)
     except BadRequest:
         assert slow(body) is None
         return
@@ -194,7 +196,7 @@ def test_both_decoders_agree_on_damaged_requests(data: st.DataObject) -> None:
 def test_numbers_outside_their_lists_are_rejected(body: str) -> None:
     """Bodies that are not JSON, or lack `instances`, are rejected although they have the numbers of an image."""
     with pytest.raises(BadRequest):
-        decode.v1(body.encode())
+        DIGITS.v1(body.encode())
 
 
 JSON = st.recursive(
@@ -206,7 +208,7 @@ JSON = st.recursive(
 
 def decode_all(body: bytes, length: str | None = None) -> None:
     """Decode by both protocols, and fail on anything but images or a BadRequest."""
-    for read in (lambda: decode.v1(body), lambda: decode.v2(body, length)[0]):
+    for read in (lambda: DIGITS.v1(body), lambda: DIGITS.v2(body, length)[0]):
         try:
             pixels = read()
         except BadRequest:
@@ -246,7 +248,7 @@ def test_any_bytes_are_a_bad_request(body: bytes) -> None:
     """Bytes that are not a request are rejected by both protocols."""
     decode_all(body)
     with pytest.raises(BadRequest):
-        decode.v1(body)
+        DIGITS.v1(body)
 
 
 @pytest.mark.parametrize("depth", [5, 70, 900, 1100, 100_000])
@@ -254,9 +256,9 @@ def test_deep_nesting_is_rejected(depth: int) -> None:
     """Nested lists of any depth are a BadRequest."""
     nested = b"[" * depth + b"0" + b"]" * depth
     with pytest.raises(BadRequest):
-        decode.v1(b'{"instances":' + nested + b"}")
+        DIGITS.v1(b'{"instances":' + nested + b"}")
     with pytest.raises(BadRequest):
-        decode.v2(b'{"inputs":[{"name":"image","shape":[1,784],"datatype":"FP32","data":' + nested + b"}]}", None)
+        DIGITS.v2(b'{"inputs":[{"name":"image","shape":[1,784],"datatype":"FP32","data":' + nested + b"}]}", None)
 
 
 DEEP = b"[" * 1000 + b"0" + b"]" * 1000
@@ -275,7 +277,7 @@ DEEP = b"[" * 1000 + b"0" + b"]" * 1000
 def test_error_messages_are_short(value: bytes, request_with: bytes) -> None:
     """A deep or long value gives a BadRequest with a short message."""
     with pytest.raises(BadRequest) as rejected:
-        decode.v2(request_with % value, None)
+        DIGITS.v2(request_with % value, None)
     assert len(str(rejected.value)) < 300
 
 
@@ -285,7 +287,7 @@ def test_json_of_too_many_values_is_never_parsed(item: bytes, monkeypatch: pytes
     body = b'{"instances":[' + b",".join([item] * 4_000_000) + b"]}"
     monkeypatch.setattr(decode.orjson, "loads", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(BadRequest, match="far more values"):
-        decode.v1(body)
+        DIGITS.v1(body)
 
 
 @pytest.mark.parametrize(
@@ -295,18 +297,18 @@ def test_json_of_many_objects_is_never_parsed(item: bytes, monkeypatch: pytest.M
     """A body with more objects or texts than any request has is not parsed, because they need much memory."""
     monkeypatch.setattr(decode.orjson, "loads", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(BadRequest, match="quotes, colons and braces"):
-        decode.v2(b'{"inputs":[' + b",".join([item] * 1000) + b"]}", None)
+        DIGITS.v2(b'{"inputs":[' + b",".join([item] * 1000) + b"]}", None)
 
 
 def test_memory_does_not_grow_with_the_number_of_batch_sizes() -> None:
     """Requests of many different numbers of images leave nothing in memory."""
     image = "[" + ",".join(["[" + ",".join(["[0]"] * 28) + "]"] * 28) + "]"
     bodies = [('{{"instances":[{}]}}'.format(",".join([image] * count))).encode() for count in (1, 20, 21, 22, 23, 24)]
-    decode.v1(bodies[0])
+    DIGITS.v1(bodies[0])
     tracemalloc.start()
     try:
         for body in bodies[1:]:
-            decode.v1(body)
+            DIGITS.v1(body)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -316,17 +318,17 @@ def test_memory_does_not_grow_with_the_number_of_batch_sizes() -> None:
 def test_the_largest_request_is_accepted() -> None:
     """1024 images in the longest form, with a list per pixel, are accepted by both protocols."""
     images = orjson.dumps(np.zeros((1024, 28, 28, 1)).tolist())
-    assert decode._slow_v1(b'{"instances":' + images + b"}").shape == (1024, 28, 28, 1)
+    assert DIGITS._slow_v1(b'{"instances":' + images + b"}").shape == (1024, 28, 28, 1)
     tensor = b'{"inputs":[{"shape":[1024,28,28,1],"datatype":"FP32","data":' + images + b"}]}"
-    assert decode.v2(tensor, None)[0].shape == (1024, 28, 28, 1)
+    assert DIGITS.v2(tensor, None)[0].shape == (1024, 28, 28, 1)
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e400", "-0.01", "1.01", "255", "9" * 400, "true", "null", '"0"'])
 def test_v1_pixels_out_of_range_are_rejected(text: str) -> None:
     """One pixel that is not a number from 0 to 1 makes the request a BadRequest."""
-    decode.v1(with_pixel("1"))
+    DIGITS.v1(with_pixel("1"))
     with pytest.raises(BadRequest):
-        decode.v1(with_pixel(text))
+        DIGITS.v1(with_pixel(text))
 
 
 @pytest.mark.parametrize(
@@ -349,20 +351,20 @@ def test_v1_pixels_out_of_range_are_rejected(text: str) -> None:
 def test_v1_shapes_of_no_images_are_rejected(images: Any) -> None:
     """Shapes other than n x 28 x 28 and n x 28 x 28 x 1 are a BadRequest."""
     with pytest.raises(BadRequest):
-        decode.v1(v1_body(images))
+        DIGITS.v1(v1_body(images))
 
 
 def test_too_many_images_are_rejected() -> None:
-    """Each protocol accepts MAX_IMAGES images, and rejects one more."""
-    most = decode.MAX_IMAGES
+    """Each protocol accepts the most images, and rejects one more."""
+    most = DIGITS.max_images
     row = b"[" + b",".join([b"0"] * 28) + b"]"
     image = b"[" + b",".join([row] * 28) + b"]"
-    assert len(decode.v1(b'{"instances":[' + b",".join([image] * most) + b"]}")) == most
+    assert len(DIGITS.v1(b'{"instances":[' + b",".join([image] * most) + b"]}")) == most
     with pytest.raises(BadRequest):
-        decode.v1(b'{"instances":[' + b",".join([image] * (most + 1)) + b"]}")
-    assert decode.parse_count([most, 784]) == most
+        DIGITS.v1(b'{"instances":[' + b",".join([image] * (most + 1)) + b"]}")
+    assert DIGITS.parse_count([most, 784]) == most
     with pytest.raises(BadRequest):
-        decode.parse_count([most + 1, 784])
+        DIGITS.parse_count([most + 1, 784])
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_too_many_images_are_rejected() -> None:
 def test_v2_shapes_of_no_images_are_rejected(shape: Any) -> None:
     """Shapes other than the three forms with at least one image are a BadRequest."""
     with pytest.raises(BadRequest, match="expected shape"):
-        decode.parse_count(shape)
+        DIGITS.parse_count(shape)
 
 
 def v2_body(datatype: str, shape: list[int], data: Any = None, **tensor: Any) -> bytes:
@@ -392,9 +394,9 @@ def test_v2_forms_decode_to_the_same_image(shape: list[int], form: str, datatype
     if form == "binary":
         raw = values.tobytes()
         head = v2_body(datatype, shape, parameters={"binary_data_size": len(raw)})
-        pixels, _ = decode.v2(head + raw, str(len(head)))
+        pixels, _ = DIGITS.v2(head + raw, str(len(head)))
     else:
-        pixels, _ = decode.v2(
+        pixels, _ = DIGITS.v2(
             v2_body(datatype, shape, values.reshape(-1).tolist() if form == "flat" else values.tolist()), None
         )
     assert pixels.shape == (1, 28, 28, 1)
@@ -417,10 +419,10 @@ def test_v2_forms_decode_to_the_same_image(shape: list[int], form: str, datatype
 def test_v2_values_out_of_range_are_rejected(datatype: str, value: Any) -> None:
     """One value outside the range of its datatype makes the request a BadRequest."""
     values = [0.25 if datatype == "FP32" else 0] * 783
-    decode.v2(v2_body(datatype, [1, 784], [*values, 1]), None)
+    DIGITS.v2(v2_body(datatype, [1, 784], [*values, 1]), None)
     tensor = {"name": "image", "datatype": datatype, "shape": [1, 784], "data": [*values, value]}
     with pytest.raises(BadRequest):
-        decode.v2(json.dumps({"inputs": [tensor]}).encode(), None)
+        DIGITS.v2(json.dumps({"inputs": [tensor]}).encode(), None)
 
 
 @pytest.mark.parametrize("tensor", [{"data": [0] * 784, "parameters": {"binary_data_size": 784}}, {"data": [0] * 784}])
@@ -428,17 +430,17 @@ def test_v2_data_has_one_form(tensor: dict[str, Any]) -> None:
     """A request with numbers and bytes for the same image, or with bytes that no input states, is a BadRequest."""
     head = v2_body("UINT8", [1, 784], **tensor)
     with pytest.raises(BadRequest, match="either data"):
-        decode.v2(head + bytes(784), str(len(head)))
+        DIGITS.v2(head + bytes(784), str(len(head)))
 
 
 @pytest.mark.parametrize("nan", [np.nan, np.inf, -np.inf, 1.5])
 def test_raw_floats_out_of_range_are_rejected(nan: float) -> None:
     """A raw tensor with NaN, infinity or a value over 1 is a BadRequest."""
     values = np.zeros(784, "<f4")
-    decode.from_raw(values.tobytes(), "FP32", 1)
+    DIGITS.from_raw(values.tobytes(), "FP32", 1)
     values[5] = nan
     with pytest.raises(BadRequest, match=r"0 \(paper\) to 1"):
-        decode.from_raw(values.tobytes(), "FP32", 1)
+        DIGITS.from_raw(values.tobytes(), "FP32", 1)
 
 
 @pytest.mark.parametrize("size", [0, 783, 785, 784 * 4, "784", None, -1, 784.5, [784]])
@@ -447,18 +449,18 @@ def test_raw_tensors_of_another_size_are_rejected(size: Any) -> None:
     raw = bytes(784)
     head = v2_body("UINT8", [1, 784], parameters={"binary_data_size": size})
     with pytest.raises(BadRequest):
-        decode.v2(head + raw, str(len(head)))
+        DIGITS.v2(head + raw, str(len(head)))
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "", "1e3", "99999", " 5", "٣", "9" * 5000])
 def test_a_wrong_header_length_is_rejected(length: str) -> None:
     """A JSON length that is not a number within the body is a BadRequest."""
     with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
-        decode.v2(v2_body("UINT8", [1, 784], [0] * 784), length)
+        DIGITS.v2(v2_body("UINT8", [1, 784], [0] * 784), length)
 
 
 @pytest.mark.parametrize("inputs", [None, [], {}, [1], [{}, {}], [None], "x"])
 def test_v2_needs_exactly_one_input(inputs: Any) -> None:
     """Requests without exactly one valid input are a BadRequest."""
     with pytest.raises(BadRequest):
-        decode.v2(json.dumps({"inputs": inputs}).encode(), None)
+        DIGITS.v2(json.dumps({"inputs": inputs}).encode(), None)

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clie
 Tensor = pb.ModelInferRequest.InferInputTensor
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 FLOATS = IMAGES * np.float32(1 / 255)
+MODEL = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32))
 
 
 def encode(
@@ -50,20 +51,21 @@ def encode(
 )
 def test_images_are_decoded(content: bytes) -> None:
     """The id and the images of a request are decoded, from raw and typed contents of both datatypes."""
-    asked, pixels = service.read(content, "digits")
+    asked, pixels = service.read(content, "digits", MODEL)
     assert asked == ("7", "", ["class", "probabilities"])
     assert np.array_equal(pixels[..., 0], FLOATS)
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
 def test_the_most_images_fit(datatype: str) -> None:
-    """MAX_IMAGES images fit into MAX_MESSAGE bytes, as raw and as typed contents."""
-    count, field = decode.MAX_IMAGES * 784, "fp32_contents" if datatype == "FP32" else "uint_contents"
-    values = encode(datatype, shape=(decode.MAX_IMAGES, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
-    raw = encode(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(decode.MAX_IMAGES, 784))
+    """The most images fit into MAX_MESSAGE bytes, as raw and as typed contents."""
+    most = MODEL.decoder.max_images
+    count, field = most * 784, "fp32_contents" if datatype == "FP32" else "uint_contents"
+    values = encode(datatype, shape=(most, 784), **{field: [1.0 if datatype == "FP32" else 255] * count})
+    raw = encode(datatype, bytes(count * (4 if datatype == "FP32" else 1)), shape=(most, 784))
     for content in (values, raw):
         assert len(content) <= service.MAX_MESSAGE
-        assert len(service.read(content, "digits")[1]) == decode.MAX_IMAGES
+        assert len(service.read(content, "digits", MODEL)[1]) == most
 
 
 COMPLETE = encode("UINT8", IMAGES.tobytes())
@@ -93,13 +95,13 @@ def test_a_malformed_message_is_rejected(case: str) -> None:
     """A malformed message is rejected with a reason; one that would need much memory is not decoded."""
     content, reason = MALFORMED[case]
     with pytest.raises(decode.BadRequest, match=reason):
-        service.read(content, "digits")
+        service.read(content, "digits", MODEL)
 
 
 def test_another_model_is_not_found() -> None:
     """A request for a model of another name raises ModelNotFound."""
     with pytest.raises(ModelNotFound):
-        service.read(encode("UINT8", IMAGES.tobytes(), name="other"), "digits")
+        service.read(encode("UINT8", IMAGES.tobytes(), name="other"), "digits", MODEL)
 
 
 def test_a_large_request_does_not_block_the_event_loop() -> None:
@@ -111,7 +113,7 @@ def test_a_large_request_does_not_block_the_event_loop() -> None:
         return np.full((len(pixels), 10), 0.1, np.float32)
 
     slot = ModelSlot()
-    slot.swap(LoadedModel({"version": "1"}, run))
+    slot.swap(LoadedModel({"version": "1", "task": "digits"}, run))
     servicer = service.Servicer(None, None, "digits", slot)
     for count in (1, 64):
         tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
@@ -215,7 +217,7 @@ def test_models_cannot_be_loaded_over_grpc(predictor: Predictor) -> None:
 async def channel_to_a_server() -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server of this process."""
     slot, port = ModelSlot(), free_port()
-    slot.swap(LoadedModel({"version": "1"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)))
+    slot.swap(MODEL)
     server = await service.start(service.Servicer(None, None, "digits", slot), "127.0.0.1", port, 1)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel

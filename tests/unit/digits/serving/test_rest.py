@@ -16,6 +16,7 @@ from digits.serving.slot import LoadedModel
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Predictor
 
+MODEL = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
 DEEP = b"[" * 1000 + b"0" + b"]" * 1000
 
 
@@ -31,21 +32,21 @@ def test_error_messages_are_short(value: bytes) -> None:
     """An invalid output gives a BadRequest with a short message."""
     request = orjson.loads(b'{"outputs":[%s]}' % value)
     with pytest.raises(BadRequest) as rejected:
-        rest.encode_v2(np.zeros((1, 10), np.float32), request, "digits", "1")
+        rest.encode_v2(MODEL, np.zeros((1, 10), np.float32), request, "digits")
     assert len(str(rejected.value)) < 300
 
 
 def test_a_response_has_the_selected_outputs() -> None:
     """A response has both outputs, or the selected ones, as JSON or raw bytes, and the request's id."""
     probabilities = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype(np.float32)
-    body, head = rest.encode_v2(probabilities, {"id": "a1"}, "digits", "v")
+    body, head = rest.encode_v2(MODEL, probabilities, {"id": "a1"}, "digits")
     response = json.loads(body)
     assert head is None
-    assert (response["id"], response["model_name"], response["model_version"]) == ("a1", "digits", "v")
+    assert (response["id"], response["model_name"], response["model_version"]) == ("a1", "digits", "1")
     assert response["outputs"][0]["data"] == probabilities.argmax(1).tolist()
     assert np.allclose(response["outputs"][1]["data"], probabilities.reshape(-1))
     request = {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}
-    body, head = rest.encode_v2(probabilities, request, "digits", "v")
+    body, head = rest.encode_v2(MODEL, probabilities, request, "digits")
     assert head is not None
     assert [output["name"] for output in json.loads(body[:head])["outputs"]] == ["probabilities"]
     assert np.array_equal(np.frombuffer(body[head:], "<f4").reshape(3, 10), probabilities)
@@ -53,24 +54,24 @@ def test_a_response_has_the_selected_outputs() -> None:
 
 def test_no_selected_outputs_are_all() -> None:
     """An empty list of outputs selects all."""
-    body, _ = rest.encode_v2(np.zeros((1, 10), np.float32), {"outputs": []}, "digits", "v")
+    body, _ = rest.encode_v2(MODEL, np.zeros((1, 10), np.float32), {"outputs": []}, "digits")
     assert [output["name"] for output in json.loads(body)["outputs"]] == ["class", "probabilities"]
 
 
 def test_a_long_id_is_rejected() -> None:
     """An id of more than MAX_ID characters is a BadRequest, because the response repeats it."""
     longest = "x" * rest.MAX_ID
-    body, _ = rest.encode_v2(np.zeros((1, 10), np.float32), {"id": longest}, "digits", "v")
+    body, _ = rest.encode_v2(MODEL, np.zeros((1, 10), np.float32), {"id": longest}, "digits")
     assert json.loads(body)["id"] == longest
     with pytest.raises(BadRequest, match="id"):
-        rest.encode_v2(np.zeros((1, 10), np.float32), {"id": longest + "x"}, "digits", "v")
+        rest.encode_v2(MODEL, np.zeros((1, 10), np.float32), {"id": longest + "x"}, "digits")
 
 
 @pytest.mark.parametrize("outputs", [[{"name": "scores"}], ["class"], {}, "class", [None], [{"name": ["class"]}]])
 def test_unknown_outputs_are_rejected(outputs: Any) -> None:
     """An unknown output is a BadRequest that lists the outputs."""
     with pytest.raises(BadRequest, match="class, probabilities"):
-        rest.encode_v2(np.zeros((1, 10), np.float32), {"outputs": outputs}, "digits", "v")
+        rest.encode_v2(MODEL, np.zeros((1, 10), np.float32), {"outputs": outputs}, "digits")
 
 
 @pytest.mark.parametrize(
@@ -85,14 +86,13 @@ def test_unknown_outputs_are_rejected(outputs: Any) -> None:
 )
 def test_values_of_a_wrong_type_are_rejected(field: str, bad: list[Any], good: list[Any]) -> None:
     """Parameters, names and ids have the types that gRPC's messages have; null is the same as none."""
-    model = LoadedModel({"version": "1"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
     level, _, name = field.rpartition(".")
 
     def answer(value: Any) -> int:
         tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 784], "data": [0] * 784}
         request: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "class"}]}
         (request[level][0] if level else request)[name] = value
-        return rest.PROTOCOLS["v2"].answer(model, "digits", {}, orjson.dumps(request))[0]
+        return rest.PROTOCOLS["v2"].answer(MODEL, "digits", {}, orjson.dumps(request))[0]
 
     assert [answer(value) for value in good] == [1] * len(good)
     for value in bad:
