@@ -23,6 +23,7 @@ from digits.errors import DataError
 from digits.files import sha256_of_folder, write_json, write_whole
 from digits.settings import Settings
 from digits.store import open_store
+from digits.tasks.task import BUILT_IN, find
 
 if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
@@ -134,6 +135,7 @@ def train(
         (validation.images, validation.labels),
         config,
         on_epoch,
+        task=find(BUILT_IN),
         add_styles=prepared.are_digits,
     )
     shutil.rmtree(model, ignore_errors=True)

@@ -70,12 +70,13 @@ def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
         model, seconds = _keras_io(train, seed)
         last = {}
     else:
+        from digits.tasks.task import find
         from digits.training.fit import train as fit
         from digits.training.recipe import TrainingConfig
 
         choice = {"model": "baseline"} if contestant == "baseline" else {"preset": contestant}
         start = time.perf_counter()
-        fitted = fit(train, validation, TrainingConfig(seed=seed, **choice))
+        fitted = fit(train, validation, TrainingConfig(seed=seed, **choice), task=find("digits"))
         model, seconds = fitted.model, time.perf_counter() - start
         last = {"last_epoch": fitted.history[-1].seconds}
     return {"seconds": seconds} | last | {name: _accuracy(model, *pair) for name, pair in sets.items()}

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from digits.errors import ReleaseError
 from digits.files import write_whole
-from digits.training.networks import CLASSES, IMAGE_SHAPE
 from digits.training.tensorflow import keras, quiet, tf
 
 TOLERANCE = 1e-5
@@ -31,23 +30,25 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 def export(model: keras.Model, folder: Path) -> None:
     """Write `model.keras`, `saved_model/` (TensorFlow's SavedModel) and `model.onnx` into `folder`.
 
-    Each takes `image`, `float32 (n, 28, 28, 1)` in 0..1, and returns `probabilities`, `float32 (n, 10)`.
+    Each takes `image`, `float32 (n, height, width, channels)` in 0..1, and returns `probabilities`, `float32
+    (n, classes)`.
 
     Raises:
         ReleaseError: the three formats return different probabilities.
     """
-    signature = [tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32, name="image")]
+    shape = model.input_shape[1:]
+    signature = [tf.TensorSpec((None, *shape), tf.float32, name="image")]
     serve = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
     write_whole(folder / "model.keras", _keras_bytes(model))
     with quiet():
         tf.saved_model.save(model, str(folder / "saved_model"), signatures={"serving_default": serve})
         _remove_random_number(folder / "saved_model" / "fingerprint.pb")
         write_whole(folder / "model.onnx", _onnx_bytes(serve, signature))
-    check(folder, np.random.default_rng(0).random((8, *IMAGE_SHAPE), dtype=np.float32))
+    check(folder, np.random.default_rng(0).random((8, *shape), dtype=np.float32))
 
 
 def check(folder: Path, images: npt.NDArray[np.float32]) -> None:
-    """Check that the three formats in `folder` agree within TOLERANCE on `images`, `float32 (n, 28, 28, 1)` in 0..1.
+    """Check that the three formats in `folder` agree within TOLERANCE on `images`, float32 in 0..1.
 
     Raises:
         ReleaseError: two formats differ; states which ones and by how much.
@@ -62,8 +63,8 @@ def check(folder: Path, images: npt.NDArray[np.float32]) -> None:
         "model.onnx": session.run(["probabilities"], {"image": images})[0],
     }
     for name, answer in answers.items():
-        if answer.shape != (len(images), CLASSES):
-            raise ReleaseError(f"{name}: expected {(len(images), CLASSES)} probabilities, got {answer.shape}")
+        if answer.shape != expected.shape:
+            raise ReleaseError(f"{name}: expected {expected.shape} probabilities, got {answer.shape}")
         difference = float(np.abs(answer - expected).max())
         if not difference <= TOLERANCE:  # NaN differs too
             raise ReleaseError(f"{name} and model.keras differ by {difference:.1e}, expected at most {TOLERANCE:.0e}")

@@ -11,15 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.data.dataset import Dataset
+from digits.data.preprocessing import FIELD
 from digits.errors import DataError, DigitsError
+from digits.tasks.task import Task
 from digits.training import optimizers, pen_styles
 from digits.training.augmentation import augment
 from digits.training.networks import build, with_probabilities
-from digits.training.recipe import BASELINE, TrainingConfig, learning_rates
+from digits.training.recipe import BASELINE, Augmentation, TrainingConfig, learning_rates
 from digits.training.temperature import fit_temperature
 from digits.training.tensorflow import keras, tf
 
-LabelledImages = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]  # (n, 28, 28) in 0..255, (n,) in 0..9
+LabelledImages = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]  # as in a Dataset
 _Report = Callable[[float, float], None]  # called with the loss and the accuracy of each epoch
 
 _STEPS_PER_CALL = 50  # of the graph: calls are rare enough to cost little and short enough to react to Ctrl-C
@@ -40,7 +42,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained Keras model, `float32 (n, 28, 28, 1)` in 0..1 to `float32 (n, 10)` probabilities, and its history.
+    """A trained Keras model of `networks.with_probabilities`, and its history.
 
     The logits are divided by the temperature, by its last layer's weights. The history is of the logits before.
     """
@@ -56,12 +58,14 @@ def train(
     config: TrainingConfig,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
     *,
+    task: Task,
     add_styles: bool = True,
 ) -> Trained:
-    """Train a network. The same data, configuration and machine give the same weights, bit for bit.
+    """Train a network of a task. The same data, configuration and machine give the same weights, bit for bit.
 
     `validation` is evaluated after each epoch, and `on_epoch` is then called; it also determines the temperature. If
-    `add_styles`, generated handwritten digits are added to `training` (the preset's share).
+    `add_styles` and the task's images are digits as MNIST's, generated ones are added to `training` (the preset's
+    share).
 
     Raises:
         UsageError: Keras has no optimizer of that name; raised before training starts.
@@ -71,13 +75,22 @@ def train(
     for name, data in (("training", training), ("validation", validation)):
         if not len(Dataset(*data)):
             raise DataError(f"{name} data: expected at least one image")
+        if data[0].shape[1:] != task.shape or data[1].max() >= len(task.labels):
+            shape = ", ".join(map(str, task.shape))
+            raise DataError(
+                f"{name} data: expected images uint8 (n, {shape}) and labels up to {len(task.labels) - 1}, "
+                f"got {data[0].shape} and labels up to {data[1].max()}"
+            )
     keras.utils.set_random_seed(config.seed)
     started = time.perf_counter()
     preset = config.preset_config
-    if add_styles and preset.generated_share:
+    if add_styles and preset.generated_share and task.is_number and task.shape == (FIELD, FIELD):
         generated = pen_styles.generate(round(preset.generated_share * len(training[0])), config.seed)
         training = np.concatenate([training[0], generated[0]]), np.concatenate([training[1], generated[1]])
-    network = build(preset.network)
+    training, validation = (
+        (images.reshape(-1, *task.input_shape), labels) for images, labels in (training, validation)
+    )
+    network = build(preset.network, task)
     evaluate = _evaluator(network)
     history: list[EpochResult] = []
 
@@ -90,13 +103,17 @@ def train(
         on_epoch(history[-1])
         started = time.perf_counter()
 
-    fit = _fit_baseline if preset is BASELINE else _fit
-    fit(network, training, config, report)
+    if preset is BASELINE:
+        _fit_baseline(network, training, config, report)
+    else:
+        _fit(network, training, config, preset.augmentation_of(task), report)
     temperature = _calibrate(network, validation)
     return Trained(with_probabilities(network), history, temperature)
 
 
-def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, report: _Report) -> None:
+def _fit(
+    network: keras.Model, data: LabelledImages, config: TrainingConfig, ranges: Augmentation, report: _Report
+) -> None:
     """Train with a TensorFlow graph that runs many steps per call, on images kept in memory as uint8."""
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer)
     epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(data[0]))
@@ -104,7 +121,13 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, rep
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
     augmented = round((1 - preset.unaugmented_share) * len(rates))
     optimizer.build(network.trainable_variables)
-    run = _training_graph(network, optimizer, data, config, batch_size, augmented)
+
+    def change(batch: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        if step < augmented:
+            batch = augment(batch, tf.stack([config.seed, 2 * step]), ranges)
+        return batch
+
+    run = _training_graph(network, optimizer, data, change, batch_size)
     random = np.random.default_rng(config.seed)
     for epoch in range(epochs):
         # Images that do not fill a batch are left out; the order is random, so each epoch omits different ones.
@@ -120,22 +143,24 @@ def _fit(network: keras.Model, data: LabelledImages, config: TrainingConfig, rep
 
 
 def _training_graph(
-    network: keras.Model, optimizer: Any, data: LabelledImages, config: TrainingConfig, batch_size: int, augmented: int
+    network: keras.Model,
+    optimizer: Any,
+    data: LabelledImages,
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    batch_size: int,
 ) -> Any:
     """Return a TensorFlow function that trains a number of steps and returns their sums of loss and correct answers.
 
     It takes the images' indices of each batch, int32 (steps, batch_size), the learning rates, float32 (steps,), and the
-    number of the first step, int32. Steps before number `augmented` use augmented images.
+    number of the first step, int32. `change` returns the augmented images, given a batch and the step's number.
     """
-    images, labels = tf.constant(data[0][..., None]), tf.constant(data[1], tf.int32)
-    augmentation, weights = config.preset_config.augmentation, network.trainable_variables
+    images, labels = tf.constant(data[0]), tf.constant(data[1], tf.int32)
+    weights = network.trainable_variables
 
     def run(batches: tf.Tensor, rates: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(2)
         for i in tf.range(tf.shape(batches)[0]):
-            batch = tf.cast(tf.gather(images, batches[i]), tf.float32) / 255.0
-            if first + i < augmented:
-                batch = augment(batch, tf.stack([config.seed, 2 * (first + i)]), augmentation)
+            batch = change(tf.cast(tf.gather(images, batches[i]), tf.float32) / 255.0, first + i)
             expected = tf.gather(labels, batches[i])
             with tf.GradientTape() as tape:
                 logits = network(batch, training=True)
@@ -162,7 +187,7 @@ def _fit_baseline(network: keras.Model, data: LabelledImages, config: TrainingCo
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(optimizer, loss, metrics=["accuracy"])
     network.fit(
-        data[0][..., None] / np.float32(255),
+        data[0] / np.float32(255),
         data[1],
         batch_size=config.batch_size or preset.batch_size,
         epochs=config.epochs or preset.epochs,
@@ -177,12 +202,11 @@ def _evaluator(network: keras.Model) -> Callable[[LabelledImages], tuple[float, 
     def run(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return _loss_and_correct(network(tf.cast(images, tf.float32) / 255.0, training=False), labels)
 
-    run = tf.function(
-        run, input_signature=[tf.TensorSpec([None, 28, 28, 1], tf.uint8), tf.TensorSpec([None], tf.int32)]
-    )
+    shape = [None, *network.input_shape[1:]]
+    run = tf.function(run, input_signature=[tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([None], tf.int32)])
 
     def evaluate(data: LabelledImages) -> tuple[float, float]:
-        images, labels = data[0][..., None], data[1].astype(np.int32)
+        images, labels = data[0], data[1].astype(np.int32)
         parts = [slice(i, i + _EVALUATION_BATCH) for i in range(0, len(images), _EVALUATION_BATCH)]
         loss, accuracy = sum(run(images[part], labels[part]).numpy() for part in parts) / len(images)
         return float(loss), float(accuracy)
@@ -192,7 +216,7 @@ def _evaluator(network: keras.Model) -> Callable[[LabelledImages], tuple[float, 
 
 def _calibrate(network: keras.Model, data: LabelledImages) -> float:
     """Divide the network's logits by the temperature that `data` needs. Return the temperature."""
-    parts = [data[0][i : i + _EVALUATION_BATCH, ..., None] for i in range(0, len(data[0]), _EVALUATION_BATCH)]
+    parts = [data[0][i : i + _EVALUATION_BATCH] for i in range(0, len(data[0]), _EVALUATION_BATCH)]
     logits = np.concatenate([network(part / np.float32(255), training=False).numpy() for part in parts])
     temperature = fit_temperature(logits, data[1])
     last = network.get_layer("logits")

@@ -70,3 +70,48 @@ def test_strokes_become_thicker_and_thinner():
     assert 0.1 < (ink > 1.001).mean() < 0.5
     assert 0.1 < (ink < 0.999).mean() < 0.5
     assert 0.2 < (np.abs(ink - 1) < 0.001).mean() < 0.6
+
+
+PHOTOS = np.random.default_rng(0).random((200, 12, 20, 3), np.float32)
+
+
+def test_photos_of_any_size_and_colour_are_changed():
+    """Each photo is changed differently; shape, type and range stay."""
+    out = _augment(PRESETS["fast"].photo, images=PHOTOS)
+    assert out.shape == PHOTOS.shape
+    assert out.dtype == np.float32
+    assert 0 <= out.min() < out.max() <= 1
+    assert len(np.unique(out.reshape(200, -1), axis=0)) == 200
+
+
+def test_a_moved_photo_has_no_black_margin():
+    """Edges are repeated where a moved photo leaves a gap."""
+    white = np.ones((50, 12, 20, 3), np.float32)
+    assert _augment(Augmentation(rotation=20, shift=8, repeats_edges=True), images=white).min() > 0.999
+
+
+def test_half_of_the_photos_are_mirrored():
+    """A photo is mirrored from left to right or stays."""
+    out = _augment(Augmentation(flipped=True), images=PHOTOS)
+    mirrored = np.isclose(out, PHOTOS[:, :, ::-1], atol=1e-6).all(axis=(1, 2, 3))
+    assert 0.3 < mirrored.mean() < 0.7
+    assert np.allclose(out[~mirrored], PHOTOS[~mirrored], atol=1e-6)
+
+
+def test_light_and_contrast_change_within_their_ranges():
+    """The mean changes by at most `light`, the spread by at most the share `contrast`."""
+    grey = 0.4 + 0.2 * PHOTOS
+    out = _augment(Augmentation(light=0.1, contrast=0.2), images=grey)
+    means = out.mean((1, 2, 3)) - grey.mean((1, 2, 3))
+    spreads = out.std((1, 2, 3)) / grey.std((1, 2, 3)) - 1
+    for found, most in ((means, 0.1), (spreads, 0.2)):
+        assert 0.8 * most < np.abs(found).max() < 1.01 * most
+
+
+def test_a_drawing_of_another_size_is_moved_in_proportion():
+    """A shift of an image half as large is half as long, about the same middle."""
+    bar = np.zeros((100, 14, 14, 1), np.float32)
+    bar[:, 5:9, 6:8] = 1.0
+    out = _augment(Augmentation(shift=2, rotation=5), images=bar)[..., 0]
+    right = (out.sum(1) * np.arange(14)).sum(1) / out.sum((1, 2)) - 6.5
+    assert 0.8 < np.abs(right).max() <= 1.05

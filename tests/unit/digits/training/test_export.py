@@ -1,5 +1,6 @@
 """The three formats of a released model."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import pytest
 from digits.data import fetch
 from digits.errors import ReleaseError
 from digits.files import sha256_of_folder
+from digits.tasks.task import find
 from digits.training.export import TOLERANCE, check, export, weights_digest
 from digits.training.networks import NETWORKS, build, with_probabilities
 from digits.training.tensorflow import keras, tf
 from tests.helpers.support import Finished
 
+DIGITS = find("digits")
 IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
 
 
@@ -25,7 +28,7 @@ IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
 def model():
     """Return a model with random weights."""
     keras.utils.set_random_seed(0)
-    return with_probabilities(build("small"))
+    return with_probabilities(build("small", DIGITS))
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +42,20 @@ def folder(model, tmp_path_factory):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_formats_of_every_network_agree(network, tmp_path):
     """The three formats return the same probabilities, also with normalization and dropout."""
-    built = build(network)
+    built = build(network, DIGITS)
     for weight in built.non_trainable_weights:  # the moving statistics, which training changes
         weight.assign(weight + 0.5)
     export(with_probabilities(built), tmp_path)
     check(tmp_path, IMAGES)
+
+
+def test_a_model_of_another_task_is_exported(tmp_path):
+    """The formats have the shape of the model's images, and one probability per label."""
+    task = dataclasses.replace(find("fashion"), labels=("a", "b", "c"), height=12, width=9, channels=3)
+    export(with_probabilities(build("large", task)), tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert session.get_inputs()[0].shape == ["n", 12, 9, 3]
+    assert session.get_outputs()[0].shape == ["n", 3]
 
 
 def _digests(folder):
@@ -88,13 +100,14 @@ def test_the_same_weights_give_the_same_files(model, folder, tmp_path):
         "from digits.training.export import export\n"
         "from digits.training.networks import build, with_probabilities\n"
         "from digits.training.tensorflow import keras\n"
+        "from digits.tasks.task import find\n"
         "keras.utils.set_random_seed(0)\n"
-        "export(with_probabilities(build('small')), pathlib.Path(sys.argv[1]))\n"
+        "export(with_probabilities(build('small', find('digits'))), pathlib.Path(sys.argv[1]))\n"
     )
     for name in ("once", "twice"):
         subprocess.run([sys.executable, "-c", code, tmp_path / name], timeout=240, check=True)
     assert sha256_of_folder(tmp_path / "once") == sha256_of_folder(tmp_path / "twice")
-    build("large")
+    build("large", DIGITS)
     export(model, tmp_path / "again")
     assert _digests(tmp_path / "again") == _digests(tmp_path / "once") == _digests(folder)
 
@@ -112,7 +125,7 @@ def test_the_digest_follows_the_weights(model):
 
 def test_formats_that_differ_are_rejected(folder, tmp_path):
     """An ONNX file with other weights is rejected, with the largest difference."""
-    other = with_probabilities(build("small"))
+    other = with_probabilities(build("small", DIGITS))
     export(other, tmp_path)
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
     with pytest.raises(ReleaseError, match=r"model.onnx and model.keras differ by .*, expected at most 1e-05"):

@@ -1,6 +1,7 @@
 """Training on scikit-learn's digits, which need no download and little time."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 
@@ -9,11 +10,15 @@ import pytest
 from sklearn.datasets import load_digits
 
 from digits.errors import DataError, DigitsError, UsageError
+from digits.tasks.task import find
+from digits.training import fit
 from digits.training.export import weights_digest
-from digits.training.fit import train
 from digits.training.optimizers import OPTIMIZERS, Optimizer
 from digits.training.recipe import PRESETS, Augmentation, Preset, TrainingConfig
 from digits.training.tensorflow import keras
+
+DIGITS = find("digits")
+train = functools.partial(fit.train, task=DIGITS)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +83,12 @@ import numpy as np
 from digits.training.tensorflow import tf
 from digits.training.recipe import TrainingConfig
 from digits.training.fit import train
+from digits.tasks.task import find
 
 tf.config.experimental.enable_op_determinism()
 data = np.arange(200 * 784, dtype=np.uint32).astype(np.uint8).reshape(200, 28, 28), np.arange(200).astype(np.uint8) % 10
 for choice in ({"preset": "fast"}, {"preset": "accurate"}, {"model": "baseline"}):
-    print(len(train(data, data, TrainingConfig(epochs=1, batch_size=64, **choice)).history))
+    print(len(train(data, data, TrainingConfig(epochs=1, batch_size=64, **choice), task=find('digits')).history))
 """
 
 

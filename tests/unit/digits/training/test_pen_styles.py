@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from digits.data import fetch
+from digits.tasks.task import find
 from digits.training.pen_styles import GLYPHS, generate
 from digits.training.recipe import PRESETS
 
@@ -55,6 +56,7 @@ def test_a_network_trained_on_glyphs_reads_them(
             (train.images[:10000], train.labels[:10000]),
             (glyphs, labels),
             recipe.TrainingConfig(preset="test", epochs=2),
+            task=find("digits"),
         )
         accuracy[share] = trained.history[-1].val_accuracy
     assert accuracy[PRESETS["fast"].generated_share] > accuracy[0.0] + 0.2, accuracy
