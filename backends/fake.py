@@ -62,8 +62,9 @@ class FakeBackend:
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         settings, started = self.settings, time.monotonic()
-        dataset = fetch.resolve(request.parameters.get("dataset", AUTO), settings.data, settings.home / "data")
-        fetch.check_place(dataset, settings.data)
+        task, chosen = settings.declaration, request.parameters.get("dataset", AUTO)
+        dataset = fetch.resolve(task, chosen, settings.data, settings.home / "data")
+        fetch.check_place(task, dataset, settings.data)
         external = {"dataset": dataset, "store": settings.store, "feedback": corrections.digest(open_store(settings))}
         run = runs.create(settings.home, self.name, request, resume)
         cache = runs.cache_root(settings.home, run, "fake", request, resume)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from digits.files import sha256_of
+
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
@@ -26,6 +28,7 @@ class FetchedData:
     test: str  # digest of the test part
     train_count: int  # images
     test_count: int  # images
+    task: str  # the text of the task, without the place of its data
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class PreparedData:
     test: str
     feedback_used: int  # corrected drawings in the training set, without repetitions
     are_digits: bool  # whether the images are handwritten digits
+    task: str  # as in FetchedData
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class Lineage:
     def describe(self) -> Json:
         """Return what a release's manifest and its report state about the run, as JSON values."""
         return {
+            "task": self.data.task,
             "parameters": self.trained.parameters,
             "data": {
                 "dataset": self.data.dataset,
@@ -129,6 +134,7 @@ class Lineage:
                 "train": self.prepared.train,
                 "validation": self.prepared.validation,
                 "test": self.prepared.test,
+                "task": sha256_of(self.data.task.encode()),
             },
             "weights": self.trained.weights,
             "training_seconds": self.trained.seconds,

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from digits import events, files
 from digits.errors import MASK, UsageError, mask_url
+from digits.tasks.task import BUILT_IN, Task, built_in_names, find
 
 # Each backend's module and class; `backends.open_backend` imports them.
 BACKENDS = {
@@ -52,6 +53,9 @@ class Settings:
         "folder of runs, cache, the local store and MLflow's database",
         steps=True,
     )
+    task: str = _setting(
+        "DIGITS_TASK", BUILT_IN, f"what is recognised: {', '.join(built_in_names())}, or a task file", steps=True
+    )
     data: str = _setting(
         "DIGITS_DATA",
         "",
@@ -68,7 +72,9 @@ class Settings:
         "MLflow server or sqlite:////file; empty: SQLite in DIGITS_HOME, on Kubeflow none",
         steps=True,
     )
-    mlflow_model: str = _setting("DIGITS_MLFLOW_MODEL", "digits", "name of the registered model in MLflow", steps=True)
+    mlflow_model: str = _setting(
+        "DIGITS_MLFLOW_MODEL", "", "name of the registered model in MLflow; empty: the task's name", steps=True
+    )
     minio_endpoint: str = _setting(
         "MINIO_ENDPOINT", "", "host:port or URL of the S3 server behind s3:// addresses", steps=True
     )
@@ -182,6 +188,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", self.home.expanduser().resolve())
+        declaration = find(self.task)
+        if self.task not in built_in_names():  # by its text from now on, because steps run in other folders
+            object.__setattr__(self, "task", declaration.with_place("").text())
+        if declaration.data.place:
+            object.__setattr__(self, "data", declaration.data.place)
+        if not self.mlflow_model:
+            object.__setattr__(self, "mlflow_model", declaration.name)
         if not self.store:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
         if not self.tracking_uri and self.backend != "kubeflow":
@@ -232,6 +245,16 @@ class Settings:
     def _database(self) -> str:
         """Return the address of the database that is used if MLFLOW_TRACKING_URI is empty."""
         return f"sqlite:///{quote(str(self.home / 'mlflow.db'))}"
+
+    @property
+    def declaration(self) -> Task:
+        """Return the task. The place of its data is in `data`."""
+        return find(self.task)
+
+    def with_task(self, task: str) -> Self:
+        """Return these settings for another task, given as for DIGITS_TASK."""
+        mlflow_model = "" if self.mlflow_model == self.declaration.name else self.mlflow_model
+        return dataclasses.replace(self, task=task, mlflow_model=mlflow_model)
 
     def with_backend(self, backend: str) -> Self:
         """Return these settings for another backend, which has a default of MLFLOW_TRACKING_URI of its own."""

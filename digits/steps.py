@@ -36,12 +36,12 @@ MAX_PICTURES = 5_000  # pictures made to choose the threshold of sure answers; e
 
 
 @step("fetch-mnist")
-def fetch_mnist(dataset: str, fetched: Path) -> results.FetchedData:
+def fetch_mnist(dataset: str, task: str, fetched: Path) -> results.FetchedData:
     """Get and verify the data set, and write train.npz and test.npz to the folder `fetched`."""
     from digits.data import catalog, fetch
 
-    settings = Settings.load()
-    source = fetch.fetch(dataset, fetch.open_place(settings), settings.home / "data")
+    settings = Settings.load().with_task(task)
+    source = fetch.fetch(settings.declaration, dataset, fetch.open_place(settings), settings.home / "data")
     if source.name == catalog.FALLBACK:
         text = f"scikit-learn's {len(source.train)} digits"
         if dataset != catalog.FALLBACK:
@@ -54,15 +54,16 @@ def fetch_mnist(dataset: str, fetched: Path) -> results.FetchedData:
         test=source.test.save(fetched / "test.npz"),
         train_count=len(source.train),
         test_count=len(source.test),
+        task=settings.declaration.without_data().text(),
     )
 
 
 @step("collect-feedback")
-def collect_feedback(store: str, corrections: Path) -> results.CollectedFeedback:
+def collect_feedback(store: str, task: str, corrections: Path) -> results.CollectedFeedback:
     """Read the corrected drawings from the object store at the URI `store`; write the data set `corrections`."""
     from digits.data.corrections import collect
 
-    collected = collect(open_store(Settings.load(), store), limit=MAX_FEEDBACK)
+    collected = collect(open_store(Settings.load().with_task(task), store), limit=MAX_FEEDBACK)
     digest = collected.save(corrections)
     return results.CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
 
@@ -94,6 +95,7 @@ def prepare(
         test=test.save(test_set),
         feedback_used=min(len(corrected), len(combined) - len(rest)),
         are_digits=catalog.are_digits(data.dataset),
+        task=data.task,
     )
 
 
@@ -219,14 +221,14 @@ def publish(
         about=lineage.describe(),
         min_accuracy=min_accuracy,
     )
-    settings = Settings.load()
+    settings = Settings.load().with_task(lineage.data.task)
     published, html = publish_candidate(settings, open_store(settings, store), candidate, experiment)
     write_whole(report, html)
     return published
 
 
 @step("deploy")
-def deploy(store: str) -> results.DeployedRelease:
+def deploy(store: str, task: str) -> results.DeployedRelease:
     """Put the champion behind the endpoint and wait until it answers its golden image correctly.
 
     The champion is read from the ledger, because another run or a rollback may have changed it since `publish`, and
@@ -234,7 +236,7 @@ def deploy(store: str) -> results.DeployedRelease:
     """
     from digits.release import deploy, ledger, releases
 
-    settings = Settings.load()
+    settings = Settings.load().with_task(task)
     opened = open_store(settings, store)
     settings = dataclasses.replace(settings, store=opened.uri)
     deployer = deploy.find_deployer(settings.deployer or deploy.FOLLOW)

@@ -11,6 +11,7 @@ from typing import Any
 
 from digits.data.catalog import AUTO, check_name
 from digits.errors import UsageError
+from digits.tasks.task import BUILT_IN, Task, find
 
 NAME = "digits-recognizer"
 
@@ -22,17 +23,26 @@ class Defaults:
     epochs: int = 3
     optimizer: str = "adam"
     experiment: str = "digits-recognizer-kfp"
-    preset: str = "fast"
+    preset: str = find(BUILT_IN).preset
     model: str = "default"
     batch_size: int = 0
     learning_rate: float = 0.0
     seed: int = 0
-    min_accuracy: float = 0.95
+    min_accuracy: float = find(BUILT_IN).min_accuracy
     dataset: str = AUTO
+    task: str = BUILT_IN
 
 
 DEFAULTS = Defaults()
 MAX_NAME = 250  # characters of an experiment's name, in MLflow and Kubeflow
+
+
+def defaults_of(task: Task) -> dict[str, Any]:
+    """Return the values of the parameters that a task sets instead of DEFAULTS."""
+    if task.name == BUILT_IN:
+        return {}
+    values = {"preset": task.preset, "epochs": 0, "min_accuracy": task.min_accuracy}  # 0: the preset's
+    return {"task": task.name if task.is_built_in else task.text(), "experiment": task.name, **values}
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -40,11 +50,12 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     from digits.training.recipe import TrainingConfig
 
     values = asdict(DEFAULTS) | dict(parameters)
-    if unknown := sorted(values.keys() - asdict(DEFAULTS).keys() - {"store", "feedback"}):
+    if unknown := sorted(values.keys() - asdict(DEFAULTS).keys() - {"store", "feedback", "source"}):
         raise UsageError(f"expected parameters of {', '.join(asdict(DEFAULTS))}, got {', '.join(unknown)}")
     try:
         TrainingConfig(**{field.name: values[field.name] for field in fields(TrainingConfig)})
         check_name(values["dataset"])
+        find(values["task"])
         share, name = values["min_accuracy"], values["experiment"]
         if not 0 <= share <= 1:
             raise UsageError(f"min_accuracy: expected a number from 0 to 1, got {share}")

@@ -2,7 +2,7 @@
 
 KFP ships a component as the source text of its function, so each imports modules inside. Nothing is installed at start:
 the image (or this interpreter) has everything. A step's result is passed as a dict of the fields of its class in
-`digits.results`. `code` and `feedback_digest` are parameters only because the cache key must contain them.
+`digits.results`. `code`, `source` and `feedback_digest` are parameters only because the cache key must contain them.
 """
 
 from typing import NamedTuple
@@ -15,29 +15,31 @@ IMAGE = "digits-python:local"
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def fetch_mnist(dataset: str, code: str, fetched: Output[Dataset]) -> NamedTuple("Outputs", [("data", dict)]):
+def fetch_mnist(dataset: str, task: str, source: str, code: str, fetched: Output[Dataset]) -> NamedTuple(
+    "Outputs", [("data", dict)]
+):
     """Get the data set from the configured place and verify its content."""
     from dataclasses import asdict
     from pathlib import Path
 
     from digits import steps
 
-    data = asdict(steps.fetch_mnist(dataset, Path(fetched.path)))
+    data = asdict(steps.fetch_mnist(dataset, task, Path(fetched.path)))
     fetched.metadata.update(data)
     return (data,)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def collect_feedback(store: str, feedback_digest: str, code: str, corrections: Output[Dataset]) -> NamedTuple(
-    "Outputs", [("feedback", dict)]
-):
+def collect_feedback(
+    store: str, task: str, feedback_digest: str, code: str, corrections: Output[Dataset]
+) -> NamedTuple("Outputs", [("feedback", dict)]):
     """Get the corrected drawings from the object store."""
     from dataclasses import asdict
     from pathlib import Path
 
     from digits import steps
 
-    feedback = asdict(steps.collect_feedback(store, Path(corrections.path)))
+    feedback = asdict(steps.collect_feedback(store, task, Path(corrections.path)))
     corrections.metadata.update(feedback)
     return (feedback,)
 
@@ -205,7 +207,7 @@ def deploy(data: dict, feedback: dict, trained: dict, published: dict, store: st
 
     from digits import events, steps
 
-    deployed = asdict(steps.deploy(store))
+    deployed = asdict(steps.deploy(store, data["task"]))
     outputs = {"data": data, "feedback": feedback, "trained": trained, "published": published, "deployed": deployed}
     events.emit("outputs", "deploy", outputs=outputs)
     return (deployed,)

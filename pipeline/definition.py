@@ -14,7 +14,7 @@ from digits.provenance import step_digest
 from digits.results import RunOutputs
 from pipeline import DEFAULTS, NAME, components
 
-DESCRIPTION = "From MNIST to a handwritten-digit classifier behind an endpoint"
+DESCRIPTION = "From labelled images, by default MNIST's digits, to a classifier behind an endpoint"
 
 Configure = Callable[[dsl.PipelineTask], Any]
 
@@ -39,10 +39,12 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
         seed: int = DEFAULTS.seed,
         min_accuracy: float = DEFAULTS.min_accuracy,
         dataset: str = DEFAULTS.dataset,
+        task: str = DEFAULTS.task,
+        source: str = "",
         store: str = "",
         feedback: str = "",
     ) -> Outputs:
-        """Train, evaluate, release and deploy a handwritten-digit classifier.
+        """Train, evaluate, release and deploy a classifier of small images, by default of handwritten digits.
 
         Args:
             epochs: passes over the training images, whatever the preset; 0: as many as the preset has.
@@ -55,11 +57,13 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
             seed: of the split, the weights and the order.
             min_accuracy: least accuracy for a promotion, in 0..1.
             dataset: mnist or another of digits.data.catalog.SOURCES, sklearn-digits, or auto: MNIST if available.
+            task: what is recognised: the name of a built-in task, or a task's text.
+            source: digest of the task's own data, so that changed pictures miss the cache.
             store: URI of the object store; empty: from the environment of the steps.
             feedback: digest of the corrected drawings there, so that new ones miss the cache.
         """
-        fetched = add(components.fetch_mnist, dataset=dataset)
-        collected = add(components.collect_feedback, store=store, feedback_digest=feedback)
+        fetched = add(components.fetch_mnist, dataset=dataset, task=task, source=source)
+        collected = add(components.collect_feedback, store=store, task=task, feedback_digest=feedback)
         prepared = add(
             components.prepare,
             fetched=fetched.outputs["fetched"],

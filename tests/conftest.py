@@ -110,8 +110,8 @@ def _finish(folder: Path) -> Finished:
         sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
         model, history, test_set = folder / "model", folder / "history.json", sets["test_set"]
         parameters = {"epochs": 1, "batch_size": 64}
-        data = steps.fetch_mnist("sklearn-digits", folder / "fetched")
-        feedback = steps.collect_feedback("", folder / "corrections.npz")
+        data = steps.fetch_mnist("sklearn-digits", "digits", folder / "fetched")
+        feedback = steps.collect_feedback("", "digits", folder / "corrections.npz")
         prepared = steps.prepare(folder / "fetched", folder / "corrections.npz", data, feedback, 0, **sets)
         trained = steps.train(sets["train_set"], sets["validation_set"], prepared, parameters, model, history)
         lineage = Lineage(data, feedback, prepared, trained)

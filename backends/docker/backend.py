@@ -84,7 +84,7 @@ class DockerBackend(LocalBackend):
         return settings
 
     def step_endpoint(self) -> str:
-        return predictor.CONTAINER_URL
+        return predictor.container_url(self.settings)
 
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         """See Backend. The endpoint's address in the result is the one on this machine, not the steps'."""

@@ -56,17 +56,17 @@ def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str
     return {
         **{name: values[name] for name in STEP_VARIABLES if name not in other_stores},
         **{name: environ[name] for name in PASSED if name in environ},
-        **_proxies(environ),
+        **_proxies(settings, environ),
         "PYTHONSAFEPATH": "1",
         "HOME": "/tmp",  # noqa: S108 # of the container
     }
 
 
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+def _proxies(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the proxy variables that also work in a container, with our own containers exempt from the proxies."""
     proxies = {name: environ[name] for name in PROXIES if environ.get(name) and not local_host(environ[name])}
     if not proxies:
         return {}  # then Docker's own configuration applies
     direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    hosts = ",".join(filter(None, [direct, minio.ALIAS, predictor.ALIAS]))
+    hosts = ",".join(filter(None, [direct, minio.ALIAS, predictor.role(settings)]))
     return proxies | {"NO_PROXY": hosts, "no_proxy": hosts}

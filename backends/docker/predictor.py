@@ -10,18 +10,31 @@ from backends.ports import free_port
 from digits.files import canonical_json, sha256_of
 from digits.settings import Settings
 from digits.store import SEEN, get_scheme
+from digits.tasks.task import BUILT_IN
 
 ALIAS, HTTP, GRPC = "predictor", 8080, 8081
 HOME, KEYS = "/tmp/digits", "/etc/digits/trusted-keys"  # noqa: S108 # of the container
-CONTAINER_URL = f"http://{ALIAS}:{HTTP}"  # its address for containers on our network
 STOP_SECONDS = 35  # a little more than the predictor takes to answer the requests in flight
 MAX_ATTEMPTS = 3
 _FINGERPRINT_LABEL = "org.digits.fingerprint"
 
 
+def role(settings: Settings) -> str:
+    """Return the role of the predictor of the settings' task, which is also its name on our network."""
+    name = settings.declaration.name
+    return ALIAS if name == BUILT_IN else f"{ALIAS}-{name}"
+
+
+def container_url(settings: Settings) -> str:
+    """Return the predictor's address for containers on our network."""
+    return f"http://{role(settings)}:{HTTP}"
+
+
 def running(client: Any, settings: Settings) -> Any | None:
     """Return the predictor container of this installation, if it runs."""
-    return next((c for c in containers.list_containers(client, settings, "predictor") if c.status == "running"), None)
+    return next(
+        (c for c in containers.list_containers(client, settings, role(settings)) if c.status == "running"), None
+    )
 
 
 def url(container: Any) -> str:
@@ -38,7 +51,7 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
     environment = _environment(settings)
     ports = (settings.port, settings.grpc_port)
     fingerprint = sha256_of(canonical_json([image, environment, ports, settings.trusted_keys]))[:12]
-    for container in containers.list_containers(client, settings, "predictor"):
+    for container in containers.list_containers(client, settings, role(settings)):
         if container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint:
             return container
         containers.remove(container, grace_seconds=STOP_SECONDS if container.status == "running" else 0)
@@ -49,7 +62,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     """Return the variables of the container: only those of the store, and the place of the trusted keys."""
     inside = minio.container_settings(settings)
     values = inside.environ()
-    names = ("DIGITS_STORE", *get_scheme(inside.store).variables)
+    names = ("DIGITS_STORE", "DIGITS_TASK", *get_scheme(inside.store).variables)
     variables = {name: values[name] for name in names} | {"DIGITS_HOME": HOME}
     return variables | ({"DIGITS_TRUSTED_KEYS": KEYS} if settings.trusted_keys else {})
 
@@ -76,11 +89,11 @@ def _start(client: Any, settings: Settings, image: str, environment: dict[str, s
             container = client.containers.create(
                 image,
                 environment=environment,
-                labels=containers.labels(settings, "predictor", **{_FINGERPRINT_LABEL: fingerprint}),
+                labels=containers.labels(settings, role(settings), **{_FINGERPRINT_LABEL: fingerprint}),
                 ports=ports,
                 network=network,
                 volumes=_volumes(client, settings),
-                networking_config={network: client.api.create_endpoint_config(aliases=[ALIAS])},
+                networking_config={network: client.api.create_endpoint_config(aliases=[role(settings)])},
                 read_only=True,
                 tmpfs={"/tmp": "mode=1777,size=512m"},  # noqa: S108 # of the container
                 cap_drop=["ALL"],

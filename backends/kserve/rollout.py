@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from backends.kserve.kube import Kube
 from backends.kserve.revision import Revision
-from backends.kserve.service import NAME, Service, previous_revision
+from backends.kserve.service import Service, previous_revision
 from digits.errors import EndpointError
 from digits.files import parse_json
 from digits.release.releases import Manifest
@@ -22,7 +22,7 @@ def deploy(
     release: Manifest,
     release_uri: str,
     *,
-    name: str = NAME,
+    name: str = "",
     image: str = "",
     seconds: float = READY_SECONDS,
 ) -> str:
@@ -30,7 +30,8 @@ def deploy(
 
     Deploying the release that is served already changes nothing and checks it again. `release_uri` is the release's
     address, such as `s3://bucket/models/digits/<version>/`. `image` is the predictor image, or '' for the
-    ServingRuntime's. `seconds` limits the whole deployment.
+    ServingRuntime's. `name` is the InferenceService's, by default that of the task. `seconds` limits the whole
+    deployment.
 
     Raises:
         EndpointError: the release did not become ready or answered wrongly, and the previous one is restored (else the
@@ -38,17 +39,19 @@ def deploy(
         MissingError: no cluster is known, it has no KServe, or it does not answer; changes are undone if possible.
         DigitsError: the cluster refused.
     """
+    name = name or settings.declaration.name
     return Service(Kube.connect(settings), settings.namespace, name).serve(
         Revision.for_release(release, release_uri, image), release, time.monotonic() + seconds
     )
 
 
-def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SECONDS) -> str:
+def rollback(settings: Settings, *, name: str = "", seconds: float = READY_SECONDS) -> str:
     """Serve the release from before the last deployment, and return its version. Raises the errors of `deploy`.
 
     Raises:
         EndpointError: also if there is no previous release.
     """
+    name = name or settings.declaration.name
     service = Service(Kube.connect(settings), settings.namespace, name)
     previous = previous_revision(service.live())
     if not previous:
@@ -68,12 +71,13 @@ def rollback(settings: Settings, *, name: str = NAME, seconds: float = READY_SEC
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, *, name: str = NAME, local_port: int = 0) -> Iterator[str]:
+def connected(settings: Settings, *, name: str = "", local_port: int = 0) -> Iterator[str]:
     """Yield an address at which this process reaches the endpoint; its port is `local_port` unless that is 0.
 
     Raises:
         EndpointError: none of its pods is ready.
     """
+    name = name or settings.declaration.name
     service = Service(Kube.connect(settings), settings.namespace, name)
     if service.kube.inside:
         yield service.url

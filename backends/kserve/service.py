@@ -21,7 +21,6 @@ from digits.release.deploy import Superseded, wait_for, wait_for_version
 from digits.release.releases import Manifest
 from digits.remedies import remedy
 
-NAME = "digits"
 REMOVE_SECONDS = 60.0
 POLL_SECONDS = 1.0
 HTTP_PORT = 8080
@@ -29,12 +28,12 @@ RESTORE_ATTEMPTS = 20  # each fails only if the InferenceService changes at the 
 SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")  # operators may change these; deploy keeps them
 
 
-def service_path(namespace: str, name: str = NAME) -> str:
+def service_path(namespace: str, name: str) -> str:
     """Return the path of an InferenceService on the API server."""
     return f"/apis/serving.kserve.io/v1beta1/namespaces/{namespace}/inferenceservices/{name}"
 
 
-def cluster_url(namespace: str, name: str = NAME) -> str:
+def cluster_url(namespace: str, name: str) -> str:
     """Return the address of an InferenceService's predictor inside the cluster."""
     return f"http://{name}-predictor.{namespace}.svc.cluster.local"
 
@@ -160,7 +159,7 @@ class Service:
             if release is not None:
                 wait_for(url, release, seconds=seconds)
             else:
-                wait_for_version(url, revision.version, seconds=seconds)
+                wait_for_version(url, revision.version, self.name, seconds=seconds)
 
     def _wait_for_pod(self, revision: Revision, deadline: float) -> str:
         while True:

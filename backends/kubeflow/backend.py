@@ -121,10 +121,10 @@ class KubeflowBackend:
 
         namespace = self.settings.namespace
         try:
-            service = Kube.connect(self.settings).get(service_path(namespace)) or {}
+            service = Kube.connect(self.settings).get(service_path(namespace, self.settings.declaration.name)) or {}
         except DigitsError:
             return ""
-        return cluster_url(namespace) if is_ready(service) else ""
+        return cluster_url(namespace, self.settings.declaration.name) if is_ready(service) else ""
 
     def host_settings(self) -> Settings:
         """See Backend. This machine must reach the cluster's store and MLflow by the same addresses as the steps."""
@@ -138,7 +138,7 @@ class KubeflowBackend:
         from digits.store import open_store
 
         # Without access to the cluster this fails, so that the endpoint never differs silently from the ledger.
-        if not Kube.connect(self.settings).get(service_path(self.settings.namespace)):
+        if not Kube.connect(self.settings).get(service_path(self.settings.namespace, self.settings.declaration.name)):
             return ""
         store = open_store(self.settings)
         manifest = releases.load(store, ledger.champion(store))

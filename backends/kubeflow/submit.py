@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.base import Request
 from backends.kubeflow.tasks import UNCACHED_STEPS, configure_task
-from digits.data import corrections
+from digits.data import corrections, fetch
 from digits.errors import DigitsError
 from digits.files import sha256_of
 from digits.settings import Settings
@@ -40,7 +40,7 @@ def submission(settings: Settings, request: Request) -> Submission:
     return Submission(
         f"{NAME}-{stamp}-{secrets.token_hex(3)}",
         compiled(settings, () if request.use_cache else STEPS),
-        request.parameters | external_inputs(settings),
+        request.parameters | external_inputs(settings, request),
         str(request.parameters.get("experiment") or DEFAULTS.experiment),
     )
 
@@ -93,7 +93,7 @@ def compile_manifest(settings: Settings, path: Path, defaults: Json) -> None:
     )
 
 
-def external_inputs(settings: Settings) -> Json:
+def external_inputs(settings: Settings, request: Request) -> Json:
     """Return the parameters that put external inputs into the cache keys, so that no stale result is used.
 
     If DIGITS_STORE is a remote store that is reachable from here, this is the digest of its corrections; otherwise it
@@ -103,4 +103,5 @@ def external_inputs(settings: Settings) -> Json:
     if get_scheme(settings.store).remote:
         with contextlib.suppress(DigitsError):
             digest = corrections.digest(open_store(settings))
-    return {"feedback": digest}
+    source = request.parameters.get("source") or fetch.source_digest(settings.declaration, settings.data)
+    return {"feedback": digest, "source": source}

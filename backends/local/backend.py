@@ -106,14 +106,15 @@ class LocalBackend(Backend):
         """Return the parameters that put external inputs into the cache keys: the data set, store and corrections."""
         from digits.data import catalog, corrections, fetch  # which import NumPy; the engine does not need it
 
-        dataset = fetch.resolve(
-            request.parameters.get("dataset", catalog.AUTO), self.settings.data, self.settings.home / "data"
-        )
-        fetch.check_place(dataset, self.settings.data)
+        settings, task = self.settings, self.settings.declaration
+        chosen = request.parameters.get("dataset", catalog.AUTO)
+        dataset = fetch.resolve(task, chosen, settings.data, settings.home / "data")
+        fetch.check_place(task, dataset, settings.data)
         if dataset == catalog.FALLBACK and request.parameters.get("dataset") != catalog.FALLBACK:
             watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
         return {
             "dataset": dataset,
+            "source": request.parameters.get("source") or fetch.source_digest(task, settings.data),
             "store": self.step_settings().store,
             "feedback": corrections.digest(open_store(reachable)),
         }

@@ -18,7 +18,9 @@ from digits import provenance
 from digits.files import canonical_json, parse_json, sha256_of, write_json
 from digits.settings import Settings
 from digits.store import get_scheme
+from digits.tasks.task import BUILT_IN
 
+FILES = "endpoint*.json"  # in DIGITS_HOME, one for each task
 STOP_SECONDS = 35.0  # a little more than the predictor takes to answer the requests in flight
 KILL_SECONDS = 5.0
 LOCK_SECONDS = 60.0  # more than a holder needs: STOP_SECONDS, KILL_SECONDS and a start
@@ -46,9 +48,13 @@ class Predictor:
 
 
 def running(settings: Settings) -> Predictor | None:
-    """Return the predictor that this installation started, if its process lives."""
+    """Return the predictor of the task that this installation started, if its process lives."""
+    return _running(settings, _file(settings))
+
+
+def _running(settings: Settings, file: Path) -> Predictor | None:
     try:
-        state = Predictor(**parse_json(_file(settings).read_text()))
+        state = Predictor(**parse_json(file.read_text()))
         process = psutil.Process(state.pid)
         # The process id may belong to another process by now.
         ours = processes.variable(process, "DIGITS_HOME") == str(settings.home) and "serve" in process.cmdline()
@@ -68,17 +74,21 @@ def ensure(settings: Settings) -> Predictor:
         return state or _start(settings)
 
 
-def stop(settings: Settings) -> None:
-    """End the predictor. It answers the requests in flight first."""
+def stop_all(settings: Settings) -> list[int]:
+    """End the predictors of all tasks, which answer the requests in flight first. Return their process ids."""
+    ended = []
     with _lock(settings):
-        if state := running(settings):
-            _end(state)
-        _file(settings).unlink(missing_ok=True)
+        for file in settings.home.glob(FILES):
+            if state := _running(settings, file):
+                _end(state)
+                ended.append(state.pid)
+            file.unlink(missing_ok=True)
+    return ended
 
 
 def _start(settings: Settings) -> Predictor:
     http, grpc = free_port(settings.port), free_port(settings.grpc_port)
-    log = settings.home / "logs" / "predictor.log"
+    log = settings.home / "logs" / f"predictor{_suffix(settings)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | settings.environ() | {"PYTHONUNBUFFERED": "1"}
     with log.open("wb") as file:
@@ -125,7 +135,12 @@ def _end(state: Predictor) -> None:
 
 
 def _file(settings: Settings) -> Path:
-    return settings.home / "endpoint.json"
+    return settings.home / f"endpoint{_suffix(settings)}.json"
+
+
+def _suffix(settings: Settings) -> str:
+    name = settings.declaration.name
+    return "" if name == BUILT_IN else f"-{name}"
 
 
 def _lock(settings: Settings) -> contextlib.AbstractContextManager[None]:

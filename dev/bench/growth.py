@@ -29,6 +29,7 @@ from dev.bench import load, results, servers, serving, training
 from digits.data.dataset import Dataset, empty
 from digits.files import write_json
 from digits.results import CollectedFeedback, FetchedData, Lineage, PreparedData, Result, TrainedModel, read
+from digits.tasks.task import find
 
 STEPS = ("prepare", "train", "evaluate")
 STEP_SECONDS, REST_SECONDS, LOAD_SECONDS = 900, 2, 5
@@ -49,7 +50,7 @@ def write_fetched(folder: Path, data: Path, count: int) -> None:
     fetched, times = folder / "fetched", count // 60_000
     train, test = (grow(Dataset(*training.mnist(data, part)), times) for part in ("train", "test"))
     digests = {"train": train.save(fetched / "train.npz"), "test": test.save(fetched / "test.npz")}
-    data = FetchedData("mnist", "", **digests, train_count=len(train), test_count=len(test))
+    data = FetchedData("mnist", "", **digests, train_count=len(train), test_count=len(test), task=find("digits").text())
     write_json(folder / "data.json", asdict(data))
     empty().save(folder / "feedback.npz")
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from digits.data.catalog import AUTO, FALLBACK, SOURCES
 from digits.errors import MASK, DigitsError, mask_url
 from digits.settings import Settings, sqlite_file
+from digits.tasks.task import BUILT_IN
 
 PYTHONS = ((3, 11), (3, 12))
 MIN_GIGABYTES = 2
@@ -84,15 +85,17 @@ def check_data(settings: Settings) -> str | Finding:
         if urlsplit(settings.data).scheme not in {"", "file"}:
             return Finding("data", None, f"{mask_url(settings.data)} (not checked)")
         problems = []
-        for name in SOURCES:
+        for name in SOURCES if settings.declaration.name == BUILT_IN else [settings.declaration.name]:
             try:
-                fetch.check_place(name, settings.data)
+                fetch.check_place(settings.declaration, name, settings.data)
             except DigitsError as exc:
                 problems.append(exc)
             else:
                 return f"{name} in {settings.data}"
         raise problems[0]
-    if fetch.resolve(AUTO, "", settings.home / "data") == FALLBACK:
+    if settings.declaration.name != BUILT_IN:
+        return f"the data of the task {settings.declaration.name} from the cache or a mirror"
+    if fetch.resolve(settings.declaration, AUTO, "", settings.home / "data") == FALLBACK:
         fallback = "no mirror of MNIST is reachable; a run would use scikit-learn's 1,797 digits"
         return Finding("data", None, fallback, "set DIGITS_DATA to a folder with MNIST's four files")
     return "MNIST from the cache or a public mirror"

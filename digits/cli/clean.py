@@ -17,7 +17,7 @@ from digits.settings import Settings
 
 # Files and folders of DIGITS_HOME.
 LOCKS = ("runs.lock", "endpoint.lock", "docker.lock", "cluster.lock")
-CREATED = ("runs", "cache", "pipeline", "logs", "seen", "endpoint.json", *LOCKS)
+CREATED = ("runs", "cache", "pipeline", "logs", "seen", *LOCKS)
 CONTAINER_FILES = ("minio.json",)  # MinIO's credentials; without them its objects are lost
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 
@@ -106,11 +106,7 @@ def _stop_predictor(settings: Settings) -> list[str]:
     running = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
     if running:
         raise UsageError(f"run {running[0]} is in progress", remedy="wait until it ends, or stop it with Ctrl-C")
-    state = predictor.running(settings)
-    if state is None:
-        return []
-    predictor.stop(settings)
-    return [f"predictor process {state.pid}"]
+    return [f"predictor process {pid}" for pid in predictor.stop_all(settings)]
 
 
 def _remove_containers(settings: Settings) -> tuple[list[str], list[str], bool]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from digits.cli.common import emit, json_option, wrap
-from digits.cli.parameters import load_settings
+from digits.cli.parameters import chosen_parameters, load_settings
 from digits.errors import UsageError
 from digits.settings import BACKENDS, Settings
 
@@ -33,7 +33,8 @@ def compile_command(output: Path, backend: str, kubernetes: bool, as_json: bool)
     """
     if kubernetes and backend != "kubeflow":
         raise UsageError("--kubernetes is for Kubeflow", remedy="omit --backend")
-    write_pipeline(output, load_settings(None, backend), as_json, {}, kubernetes=kubernetes)
+    settings = load_settings(None, backend)
+    write_pipeline(output, settings, as_json, chosen_parameters({}, settings), kubernetes=kubernetes)
 
 
 def write_pipeline(

@@ -43,7 +43,7 @@ def check_endpoint(settings: Settings) -> str:
     if address.endswith(".svc.cluster.local"):
         return f"{address} is ready according to KServe; only the cluster can reach it"
     try:
-        release = request_json(f"{address}/v2/models/digits")["parameters"]["release"]
+        release = request_json(f"{address}/v2/models/{settings.declaration.name}")["parameters"]["release"]
     except OSError as exc:
         raise MissingError(f"{address} does not answer: {exc}", remedy="digits clean, then digits run") from exc
     except (KeyError, TypeError, ValueError) as exc:

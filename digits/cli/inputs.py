@@ -62,7 +62,9 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
     if not numbers:
         return {}
     homes.claim(settings.home)
-    dataset = fetch.fetch(_find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data")
+    dataset = fetch.fetch(
+        settings.declaration, _find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data"
+    )
     if dataset.name != "mnist":
         click.echo(f"test images of {dataset.name}, not of MNIST", err=True)
     images, labels = dataset.test.images, dataset.test.labels

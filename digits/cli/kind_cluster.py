@@ -65,7 +65,6 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
     """
     from backends.kind.namespace import store
     from backends.kserve import rollout
-    from backends.kserve.service import NAME
 
     settings = Settings.load()
     with open_store_of(backend) as (_, source, _):
@@ -78,7 +77,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
             manifest = copy_release(source, target, version)
             uri = releases.release_uri(target, version)
             copy_corrections(target, source)
-    report(f"InferenceService {NAME} in namespace {settings.namespace}: waiting until it answers")
+    report(f"InferenceService {settings.declaration.name} in namespace {settings.namespace}: waiting until it answers")
     url = rollout.deploy(settings, manifest, uri)
     _print_deployed(version, url, as_json)
 
@@ -97,7 +96,7 @@ def rollback(as_json: bool) -> None:
 
     settings = Settings.load()
     version = rollout.rollback(settings)
-    _print_deployed(version, cluster_url(settings.namespace), as_json)
+    _print_deployed(version, cluster_url(settings.namespace, settings.declaration.name), as_json)
 
 
 def _print_deployed(version: str, url: str, as_json: bool) -> None:

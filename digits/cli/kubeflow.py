@@ -47,7 +47,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
     from backends.kubeflow.submit import submission
 
     settings, api = connect()
-    submitted = submission(settings, Request(chosen_parameters(options), use_cache=cache))
+    submitted = submission(settings, Request(chosen_parameters(options, settings), use_cache=cache))
     run_id = api.submit(submitted.spec, submitted.name, submitted.experiment, submitted.parameters)
     click.echo(f"submitted {run_id}\n{api.place(run_id)}", err=True)
     if as_json:
@@ -139,7 +139,7 @@ def schedule(
         if as_json:
             emit({"removed": delete})
         return
-    parameters = chosen_parameters(options)
+    parameters = chosen_parameters(options, settings)
     spec = compiled(settings)
     schedule_id = api.schedule(spec, NAME, str(parameters.get("experiment", DEFAULTS.experiment)), parameters, trigger)
     click.echo(f"scheduled {schedule_id}", err=True)

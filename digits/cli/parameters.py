@@ -12,9 +12,10 @@ import click
 from digits.data.catalog import names
 from digits.errors import UsageError
 from digits.settings import Settings
+from digits.tasks.task import BUILT_IN
 from digits.training.optimizers import OPTIMIZERS
 from digits.training.recipe import MODELS, PRESETS
-from pipeline import DEFAULTS, check_parameters
+from pipeline import DEFAULTS, check_parameters, defaults_of
 
 DATASETS = names()
 
@@ -66,10 +67,25 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen_parameters(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the pipeline's parameters that these options set. Raises UsageError for those that no run accepts."""
-    parameters = {name: value for name, value in options.items() if value is not None}
-    if "preset" in parameters:
+def chosen_parameters(options: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return the pipeline's parameters that these options and the settings' task set.
+
+    Raises:
+        UsageError: no run accepts them, or the task's pictures are in a folder that the backend cannot reach.
+    """
+    task = settings.declaration
+    if task.name != BUILT_IN and settings.data:
+        task = task.with_place(settings.data)
+        if not task.data.is_remote:
+            if settings.backend == "kubeflow":
+                raise UsageError(
+                    f"the data of the task {task.name} is in {settings.data}, which Kubeflow cannot reach",
+                    remedy="digits data s3://BUCKET/FOLDER copies it; write that address as the task's data.place",
+                )
+            task = task.with_place("")  # each step gets it as DIGITS_DATA
+    chosen = {name: value for name, value in options.items() if value is not None}
+    parameters = defaults_of(task) | chosen
+    if "preset" in chosen:
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
     check_parameters(parameters)
     return parameters

@@ -105,8 +105,8 @@ def run(
     digits run --resume                              after a failure
     digits run --compile-only                        only write pipeline.yaml
     """
-    parameters = chosen_parameters(options)
     settings = load_settings(data, backend)
+    parameters = chosen_parameters(options, settings)
     if parameters.get("dataset") == FALLBACK and data:
         raise UsageError(f"--data is for MNIST's files; {FALLBACK} needs none", remedy="omit --data or --dataset")
     if compile_only and (resume is not None or data or not cache):

@@ -34,7 +34,7 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
 
     settings = load_settings(data, backend)
     listener = listen(settings, port=port)  # fails before the run if the port is in use
-    result, _ = execute(settings, chosen_parameters(options), cache=True, resume=None, quiet=False)
+    result, _ = execute(settings, chosen_parameters(options, settings), cache=True, resume=None, quiet=False)
     answer = summary(result, settings, with_next=False)
     if not answer["endpoint"]:
         raise EndpointError(f"nothing is served: {answer['why']}", remedy="digits releases")

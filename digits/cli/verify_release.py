@@ -20,7 +20,6 @@ _REMEDIES = {
     "provenance": _AGAIN,
     "files": f"digits rollback to the previous champion; or {_AGAIN}",
     "run": f"set MLFLOW_TRACKING_URI to the address that it had when the release was made; or {_AGAIN}",
-    "ledger": ledger.RESTORE,
 }
 _OTHER_REMEDY = "digits rollback to the previous champion, or digits run --seed 1 for another release"
 _REMOTE_REMEDY = "check that the address is reachable (digits cluster open, for kind) and what is deployed there"
@@ -48,7 +47,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         version, endpoint = "", ""
         if "://" in target:
             endpoint = base_url(target)
-            version = _fetch_version(endpoint, settings.endpoint_token)
+            version = _fetch_version(endpoint, settings.declaration.name, settings.endpoint_token)
         elif target:
             version = releases.find(store, target)
         else:
@@ -67,14 +66,14 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         emit({"release": version, "endpoint": endpoint, "hops": rows, "holds": not failed})
         sys.exit(1 if failed else 0)
     if failed:
-        what = _REMEDIES.get(failed[0], _OTHER_REMEDY)
+        what = (_REMEDIES | {"ledger": ledger.restore(store)}).get(failed[0], _OTHER_REMEDY)
         if failed[0] == "endpoint":
             here = remedy("champion is not verified at the endpoint", settings.backend)
             what = _REMOTE_REMEDY if "://" in target else here
         raise ReleaseError(f"release {version} failed these checks: {', '.join(failed)}", remedy=what)
 
 
-def _fetch_version(address: str, token: str) -> str:
+def _fetch_version(address: str, model: str, token: str) -> str:
     """Return the version of the release that an endpoint serves.
 
     Raises:
@@ -83,6 +82,6 @@ def _fetch_version(address: str, token: str) -> str:
     from digits.http import request_json
 
     try:
-        return str(request_json(f"{address}/v2/models/digits", token=token)["parameters"]["release"])
+        return str(request_json(f"{address}/v2/models/{model}", token=token)["parameters"]["release"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise EndpointError(f"{address} does not report its release: {exc}", remedy=_REMOTE_REMEDY) from exc

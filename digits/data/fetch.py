@@ -5,6 +5,7 @@ Each file is verified by the SHA-256 of its decompressed content, so no mirror o
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from digits.data import catalog, fallback, idx
 from digits.data.catalog import Source
 from digits.data.dataset import Dataset
 from digits.data.download import download, find_mirror
-from digits.errors import DataError, MissingError, Unavailable
-from digits.files import folder_from_url, read_named, sha256_of, write_whole
+from digits.errors import DataError, MissingError, Unavailable, UsageError
+from digits.files import folder_from_url, read_named, sha256_of, sha256_of_folder, write_whole
 from digits.settings import Settings
 from digits.store import ObjectStore, find_scheme, open_store
+from digits.tasks.task import BUILT_IN, Task
 
 SPARE_BYTES = 1 << 20  # by which a file may exceed its content, so that a web page in its place is still recognised
 
@@ -38,15 +40,19 @@ class Fetched:
     test: Dataset
 
 
-def resolve(name: str, place: Place, cache: Path) -> str:
-    """Return the name of the data set that a run will use, within 10 s.
+def resolve(task: Task, name: str, place: Place, cache: Path) -> str:
+    """Return the name of the data set that a run of the task will use, within 10 s.
 
-    "auto" is MNIST if `place` is set, the cache is complete or a mirror responds, else scikit-learn's digits. The
-    files in `place` are not checked.
+    A task other than digits has one data set, of its own name. For digits, "auto" is MNIST if `place` is set, the cache
+    is complete or a mirror responds, else scikit-learn's digits. The files in `place` are not checked.
 
     Raises:
         UsageError: there is no data set of that name.
     """
+    if task.name != BUILT_IN:
+        if name not in {catalog.AUTO, task.name}:
+            raise UsageError(f"the task {task.name} has its own data set, got --dataset {name}", remedy="omit it")
+        return task.name
     catalog.check_name(name)
     if name != catalog.AUTO:
         return name
@@ -61,7 +67,7 @@ def open_place(settings: Settings) -> Place:
     return open_store(settings, settings.data) if scheme and scheme.remote else settings.data
 
 
-def fetch(name: str, place: Place, cache: Path) -> Fetched:
+def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
     """Fetch the data set `name` (see `resolve`) from `place` (see `open_place`), or from a mirror if that is ''.
 
     Files from the network are stored in the folder `cache`, which is created if necessary.
@@ -71,7 +77,7 @@ def fetch(name: str, place: Place, cache: Path) -> Fetched:
         DataError: a file is not the published one. It is not cached.
         MissingError: the place does not exist, or no server sent the file.
     """
-    name = resolve(name, place, cache)
+    name = resolve(task, name, place, cache)
     if name == catalog.FALLBACK:
         return Fetched(catalog.FALLBACK, *fallback.load())
     source = catalog.SOURCES[name]
@@ -88,9 +94,23 @@ def files(name: str, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
         yield file, _content(source, file, place, cache / name)
 
 
-def check_place(name: str, place: str) -> None:
+def source_digest(task: Task, place: str) -> str:
+    """Return what changes when a task's own data may have changed, for the cache key of the step that fetches it.
+
+    It is the digest of the files in a folder; '' if the task states the digests of its files; else a random value,
+    because a place on the network cannot be examined without reading all of it.
+    """
+    if task.data.files or (not place and task.name == BUILT_IN):
+        return ""
+    if _is_folder(place):
+        path = folder_from_url(place, "DIGITS_DATA")
+        return sha256_of_folder(path) if path.is_dir() else sha256_of(path) if path.is_file() else ""
+    return secrets.token_hex(8)
+
+
+def check_place(task: Task, name: str, place: str) -> None:
     """Verify the files if `place` is a folder; a URL is not requested. Raises as `fetch`."""
-    if _is_folder(place) and name in catalog.SOURCES:
+    if task.name == BUILT_IN and _is_folder(place) and name in catalog.SOURCES:
         for file in catalog.SOURCES[name].files:
             _read_folder(catalog.SOURCES[name], file, place)
 

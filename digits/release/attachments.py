@@ -15,7 +15,7 @@ from digits import __version__
 from digits.errors import ObjectMissing
 from digits.files import canonical_json, parse_json, sha256_of
 from digits.release import signatures
-from digits.release.releases import BOM, CARD, MANIFEST, PROVENANCE, SIGNATURE, Manifest, release_prefix
+from digits.release.releases import BOM, CARD, MANIFEST, PROVENANCE, SIGNATURE, Manifest, release_prefix, task_of
 from digits.store import ObjectStore
 
 # Parts of a manifest that differ between runs with the same results.
@@ -34,7 +34,7 @@ def attach(store: ObjectStore, known: Manifest) -> None:
         UsageError: the signing key is missing, although keys are trusted, or it is not one of these.
     """
     key, version = signatures.signing_key(store.trust), known["version"]
-    prefix = release_prefix(version)
+    prefix = release_prefix(store, version)
     raw = store.get(prefix + MANIFEST)
     manifest: Manifest = parse_json(raw)
     if not same_results(manifest, known) or (key is None and store.exists(prefix + SIGNATURE)):
@@ -109,6 +109,7 @@ def provenance(manifest: Manifest, digests: dict[str, str]) -> dict[str, Any]:
 def bill_of_materials(manifest: Manifest, digests: dict[str, str]) -> dict[str, Any]:
     """Return a CycloneDX 1.6 ML-BOM: the model, its data set and the libraries that made it."""
     version, data, metrics = manifest["version"], manifest["data"], manifest["metrics"]
+    task = task_of(manifest)
     model = {
         "type": "machine-learning-model",
         "bom-ref": "model",
@@ -119,8 +120,8 @@ def bill_of_materials(manifest: Manifest, digests: dict[str, str]) -> dict[str, 
             "modelParameters": {
                 "task": "image classification",
                 "datasets": [{"ref": "data"}],
-                "inputs": [{"format": "float32 (n, 28, 28, 1), 0 to 1"}],
-                "outputs": [{"format": "float32 (n, 10), probabilities"}],
+                "inputs": [{"format": f"float32 (n, {task.height}, {task.width}, {task.channels}), 0 to 1"}],
+                "outputs": [{"format": f"float32 (n, {len(task.labels)}), probabilities"}],
             },
             "quantitativeAnalysis": {
                 "performanceMetrics": [
@@ -148,7 +149,7 @@ def bill_of_materials(manifest: Manifest, digests: dict[str, str]) -> dict[str, 
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card in Markdown."""
-    data, metrics = manifest["data"], manifest["metrics"]
+    data, metrics, task = manifest["data"], manifest["metrics"], task_of(manifest)
     rows = {
         "version": manifest["version"],
         "created": manifest["created"],
@@ -163,7 +164,10 @@ def model_card(manifest: Manifest) -> str:
         (
             f"# Model {manifest['version']}",
             "",
-            "A classifier of handwritten digits: 28 x 28 grey values from 0 (paper) to 1 (ink) -> ten probabilities.",
+            f"A classifier of the task {task.name}: images of {task.height} x {task.width} pixels with {task.channels}",
+            f"values from 0 to 1 each -> the probabilities of {len(task.labels)} classes.",
+            "",
+            f"Classes: {', '.join(task.labels)}.",
             "",
             *_table("property", "value", rows),
             "",
@@ -173,8 +177,8 @@ def model_card(manifest: Manifest) -> str:
             "",
             "## Use and limits",
             "",
-            "It is made for single digits that were prepared as those of MNIST. It also assigns a digit to a picture",
-            "that shows none, and drawings can be made to deceive it. Do not use it where a wrong digit does harm.",
+            "It is made for pictures that were prepared as those of its data set. It also assigns a class to a picture",
+            "that shows none, and pictures can be made to deceive it. Do not use it where a wrong answer does harm.",
             "",
         )
     )

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from digits.errors import EndpointError, MissingError, StoreError, StoreUnreachable
 from digits.http import SECONDS, request_json
 from digits.release import ledger
-from digits.release.releases import Manifest
+from digits.release.releases import Manifest, task_of
 from digits.settings import ENDPOINT_VARIABLE, Settings
 from digits.store import open_store
 
@@ -96,6 +96,7 @@ def wait_for(
     wait_for_version(
         endpoint,
         manifest["version"],
+        task_of(manifest).name,
         lambda remaining: check_golden(endpoint, manifest, token=token, seconds=remaining),
         token=token,
         seconds=seconds,
@@ -106,13 +107,14 @@ def wait_for(
 def wait_for_version(
     endpoint: str,
     version: str,
+    model: str,
     check: Callable[[float], None] = lambda _: None,
     *,
     token: str = "",
     seconds: float = 0,
     champion: Callable[[], str] | None = None,
 ) -> None:
-    """Wait until `endpoint` reports that it serves `version`, and `check` succeeds. The rest is as in `wait_for`.
+    """Wait until the model named `model` at `endpoint` is of `version`, and `check` succeeds. See also `wait_for`.
 
     `check` is called with the seconds that it may take. If it raises OSError, or the error of an unexpected response
     (LookupError, TypeError, ValueError, AttributeError), both are repeated.
@@ -131,7 +133,7 @@ def wait_for_version(
                     raise Superseded(f"release {version} was replaced by {newest} before {endpoint} served it")
             next_look = time.monotonic() + LOOK_SECONDS
         try:
-            about = request_json(f"{endpoint}/v2/models/digits", token=token, seconds=remaining())["parameters"]
+            about = request_json(f"{endpoint}/v2/models/{model}", token=token, seconds=remaining())["parameters"]
             if about["release"] == version:
                 check(remaining())
                 return
@@ -158,8 +160,8 @@ def check_golden(endpoint: str, manifest: Manifest, *, token: str = "", seconds:
     from digits.release.golden import Golden  # which imports NumPy; most importers of this module do not need it
 
     golden = Golden.from_manifest(manifest)
-    instances = golden.pixels[..., 0].tolist()
-    url = f"{endpoint}/v1/models/digits:predict"
+    instances = golden.pixels.tolist()
+    url = f"{endpoint}/v1/models/{task_of(manifest).name}:predict"
     answer = request_json(url, {"instances": instances}, token=token, seconds=seconds)
     if difference := golden.difference(answer["predictions"][0]):
         raise EndpointError(f"{endpoint} {difference}", remedy=f"digits verify {manifest['version']}")

@@ -1,7 +1,7 @@
 """The promotion ledger: which release is the champion, and how it became the champion.
 
-    promotions/digits/<n>.json           one entry per promotion or rollback, with the digest of the entry before it
-    promotions/digits/<n>.<digest>.sig   its signature, if there is a key; written first, so no entry is ever without
+    promotions/TASK/<n>.json             one entry per promotion or rollback, with the digest of the entry before it
+    promotions/TASK/<n>.<digest>.sig     its signature, if there is a key; written first, so no entry is ever without
 
 With trusted keys, one of them must have signed the newest entry. It covers the earlier ones by their digests, so they
 stay valid when their own key is no longer trusted. A ledger that lacks an entry that was seen before is refused.
@@ -26,10 +26,8 @@ from digits.store import ObjectStore
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-LEDGER = "promotions/digits/"
 LISTING_ATTEMPTS, LISTING_SECONDS = 50, 0.1  # how often to look for another writer's entry, and the pause in between
-RESTORE = f"restore {LEDGER} from a backup; or move it away in the store, and digits run begins a new ledger"
-_KEY = re.compile(rf"{LEDGER}\d{{8}}\.json")
+_NAME = re.compile(r"\d{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,16 @@ class Entry:
     time: str
 
 
+def folder(store: ObjectStore) -> str:
+    """Return the folder of the ledger of the store's task, ending in '/'."""
+    return f"promotions/{store.task}/"
+
+
+def restore(store: ObjectStore) -> str:
+    """Return the remedy for a damaged ledger."""
+    return f"restore {folder(store)} from a backup; or move it away in the store, and digits run begins a new ledger"
+
+
 def entries(store: ObjectStore) -> list[Entry]:
     """Return all entries, oldest first, after checking that each holds the digest of the one before.
 
@@ -55,9 +63,9 @@ def entries(store: ObjectStore) -> list[Entry]:
     links = [""]
     for key in _keys(store):
         raw = store.get(key)
-        entry = _parse(key, raw)
+        entry = _parse(store, key, raw)
         if entry.link != links[-1] or entry.n != len(chain) + 1:
-            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy=RESTORE)
+            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy=restore(store))
         chain.append(entry)
         links.append(sha256_of(raw))
     if store.trust.keys:
@@ -73,15 +81,15 @@ def signer(store: ObjectStore, n: int, digest: str = "") -> str:
     Raises:
         ReleaseError: no trusted key did.
     """
-    digest = digest or sha256_of(store.get(_key(n)))
-    what, keys = f"ledger entry {_key(n)}", signatures.read_keys(store.trust.keys)
+    digest = digest or sha256_of(store.get(_key(store, n)))
+    what, keys = f"ledger entry {_key(store, n)}", signatures.read_keys(store.trust.keys)
     try:
-        bundle = store.get(_signature_key(n, digest))
+        bundle = store.get(_signature_key(store, n, digest))
     except ObjectMissing:
         raise signatures.missing(what, keys) from None
     signed, by = signatures.read_digests(bundle, keys, what)
     if signed != {".": digest}:
-        raise ReleaseError(f"the signature of {what} is for another entry", remedy=RESTORE)
+        raise ReleaseError(f"the signature of {what} is for another entry", remedy=restore(store))
     return by
 
 
@@ -100,7 +108,7 @@ def newest(store: ObjectStore, *, known: bool = False) -> Entry | None:
             chain = entries(store)
             return chain[-1] if chain else None
         signer(store, len(keys), sha256_of(raw))  # its key may no longer be trusted
-    return _parse(keys[-1], raw) if keys else None
+    return _parse(store, keys[-1], raw) if keys else None
 
 
 def champion(store: ObjectStore, *, known: bool = False) -> str:
@@ -193,24 +201,25 @@ def append(
         previous = last.version if last else ""
     n, link, signing_key = 1, "", signatures.signing_key(store.trust)
     if last:
-        n, raw = last.n + 1, store.get(_key(last.n))
+        n, raw = last.n + 1, store.get(_key(store, last.n))
         link = sha256_of(raw)
-        if _parse(_key(last.n), raw) != last:
-            raise ReleaseError(f"ledger entry {_key(last.n)} changed since it was read", remedy=RESTORE)
+        if _parse(store, _key(store, last.n), raw) != last:
+            raise ReleaseError(f"ledger entry {_key(store, last.n)} changed since it was read", remedy=restore(store))
     entry = Entry(n, version, action, why, previous, link, provenance.timestamp())
     content = canonical_json(asdict(entry))
     if signing_key:
-        store.put(*_signature(signing_key, n, content))
-    if store.create(_key(n), content):
+        store.put(*_signature(store, signing_key, n, content))
+    if store.create(_key(store, n), content):
         return entry
     if signing_key:
-        store.delete(_signature_key(n, sha256_of(content)))
+        store.delete(_signature_key(store, n, sha256_of(content)))
     for _ in range(LISTING_ATTEMPTS):
-        if _key(n) in _keys(store):
+        if _key(store, n) in _keys(store):
             return None
         time.sleep(LISTING_SECONDS)
     raise ReleaseError(
-        f"ledger entry {_key(n)} in {store.uri} cannot be written: its name is taken, but it is not listed as an entry",
+        f"ledger entry {_key(store, n)} in {store.uri} cannot be written: "
+        "its name is taken, but it is not listed as an entry",
         remedy="find what has that name (a folder or a broken link), move it away, and repeat the command",
     )
 
@@ -223,34 +232,35 @@ def sign_newest(store: ObjectStore) -> Entry | None:
     chain, key = entries(store), signatures.signing_key(store.trust)
     if not chain or key is None:
         return None
-    store.put(*_signature(key, chain[-1].n, store.get(_key(chain[-1].n))))
+    store.put(*_signature(store, key, chain[-1].n, store.get(_key(store, chain[-1].n))))
     return chain[-1]
 
 
 def _keys(store: ObjectStore) -> list[str]:
     """Return the keys of the entries, oldest first, without other files (a file manager's .DS_Store)."""
-    return [key for key in store.keys(LEDGER) if _KEY.fullmatch(key)]
+    prefix = folder(store)
+    return [key for key in store.keys(prefix) if _NAME.fullmatch(key.removeprefix(prefix))]
 
 
-def _key(n: int) -> str:
-    return f"{LEDGER}{n:08d}.json"
+def _key(store: ObjectStore, n: int) -> str:
+    return f"{folder(store)}{n:08d}.json"
 
 
-def _signature_key(n: int, digest: str) -> str:
-    return f"{LEDGER}{n:08d}.{digest[:16]}.sig"
+def _signature_key(store: ObjectStore, n: int, digest: str) -> str:
+    return f"{folder(store)}{n:08d}.{digest[:16]}.sig"
 
 
-def _signature(key: ec.EllipticCurvePrivateKey, n: int, content: bytes) -> tuple[str, bytes]:
+def _signature(store: ObjectStore, key: ec.EllipticCurvePrivateKey, n: int, content: bytes) -> tuple[str, bytes]:
     """Return the key and the content of an entry's signature."""
     digest = sha256_of(content)
-    return _signature_key(n, digest), signatures.sign_digests(key, f"{n:08d}.json", {".": digest})
+    return _signature_key(store, n, digest), signatures.sign_digests(key, f"{n:08d}.json", {".": digest})
 
 
-def _parse(key: str, raw: bytes) -> Entry:
+def _parse(store: ObjectStore, key: str, raw: bytes) -> Entry:
     try:
         entry = Entry(**parse_json(raw))
-        if _key(entry.n) != key:
+        if _key(store, entry.n) != key:
             raise ValueError(f"its number is {entry.n}")
         return entry
     except (ValueError, TypeError) as exc:
-        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=RESTORE) from exc
+        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=restore(store)) from exc

@@ -14,7 +14,6 @@ from digits.release import ledger, releases
 from digits.release.mlflow_client import OWNER, connect, if_recorded
 from digits.settings import Settings
 from digits.signature import Tensor, image_tensor, probabilities_tensor
-from digits.tasks.task import BUILT_IN, find
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from digits.store import ObjectStore
 
-MODEL = Settings.mlflow_model
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 ALIAS_ATTEMPTS = 3
 
@@ -75,7 +73,7 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     # MLflow would read the file lists of all installed packages, to warn about versions. We require no versions.
     requirements_utils._MODULES_TO_PACKAGES = {}  # noqa: SLF001 # there is no setting for it
 
-    task = find(BUILT_IN)
+    task = releases.task_of(manifest)
 
     def schema(tensor: Tensor) -> Any:
         return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
@@ -148,7 +146,7 @@ def _is_in(store: ObjectStore, client: MlflowClient, model: str, number: str) ->
         if exc.error_code != MISSING:
             raise
         return True
-    return bool(release) and store.exists(releases.release_prefix(release) + releases.MANIFEST)
+    return bool(release) and store.exists(releases.release_prefix(store, release) + releases.MANIFEST)
 
 
 def _set_alias(client: MlflowClient, model: str, alias: str, number: str) -> None:

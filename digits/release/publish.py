@@ -30,7 +30,7 @@ from digits.results import PublishedRelease
 from digits.settings import IMAGE_VARIABLE, Settings
 from digits.signature import model_signature
 from digits.store import ObjectStore
-from digits.tasks.task import BUILT_IN, find
+from digits.tasks.task import find
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,11 @@ def _manifest(candidate: Candidate, run_id: str) -> releases.Manifest:
     first = int(evaluation.correct().argmax())  # the first test image that the model recognises
     image = candidate.test.images[first : first + 1]
     return {
-        "name": "digits",
+        "name": find(candidate.about["task"]).name,
+        "task": candidate.about["task"],
         "version": candidate.version,
         "digest": candidate.digest,
-        "signature": model_signature(find(BUILT_IN)),
+        "signature": model_signature(find(candidate.about["task"])),
         **{name: candidate.about[name] for name in ("weights", "data", "code", "libraries", "parameters")},
         "mlflow_run": run_id,
         "build": {"seconds": candidate.about["training_seconds"], "image": os.environ.get(IMAGE_VARIABLE, "")},

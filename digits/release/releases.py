@@ -1,6 +1,6 @@
 """Releases: immutable and complete, with a digest of each file.
 
-    models/digits/<version>/    saved_model/ model.onnx model.keras architecture.json, and written last: manifest.json
+    models/TASK/<version>/      saved_model/ model.onnx model.keras architecture.json, and written last: manifest.json
                                 then ATTACHED, which describe it, and the SIGNATURE of all files if there is a key
 
 A version is the start of the release's digest. The digest covers weights, data, code and parameters, but neither the
@@ -14,12 +14,12 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError
+from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError, UsageError
 from digits.files import canonical_json, parse_json, sha256_of, write_whole
 from digits.release import signatures
 from digits.store import ObjectStore
+from digits.tasks import task as tasks
 
-MODELS = "models/digits/"
 MANIFEST = "manifest.json"
 SIGNATURE = "model.sig"
 PROVENANCE, BOM, CARD = ATTACHED = ("provenance.json", "bom.cdx.json", "model-card.md")
@@ -40,14 +40,33 @@ def version_from_digest(digest: str) -> str:
     return digest[:12]
 
 
-def release_prefix(version: str) -> str:
+def models_prefix(store: ObjectStore) -> str:
+    """Return the folder of all releases of the store's task, ending in '/'."""
+    return f"models/{store.task}/"
+
+
+def release_prefix(store: ObjectStore, version: str) -> str:
     """Return the folder of a release in the store, ending in '/'."""
-    return f"{MODELS}{version}/"
+    return f"{models_prefix(store)}{version}/"
 
 
 def release_uri(store: ObjectStore, version: str) -> str:
     """Return a release's address. It ends in '/', because KServe's initializer downloads all keys with that prefix."""
-    return f"{store.uri.rstrip('/')}/{release_prefix(version)}"
+    return f"{store.uri.rstrip('/')}/{release_prefix(store, version)}"
+
+
+def task_of(manifest: Manifest) -> tasks.Task:
+    """Return the task that a release is for. Raises ReleaseError if its manifest names none."""
+    try:
+        text = manifest["task"]
+        if not text.startswith("{"):  # `tasks.find` would take it for a name or a file
+            raise ValueError("expected the text of a task")
+        return tasks.find(text)
+    except (UsageError, KeyError, AttributeError, ValueError) as exc:
+        raise ReleaseError(
+            f"release {manifest.get('version')} has no usable task: {exc!r}",
+            remedy="promote or serve another release: digits releases",
+        ) from exc
 
 
 def load(store: ObjectStore, version: str) -> Manifest:
@@ -62,7 +81,7 @@ def load(store: ObjectStore, version: str) -> Manifest:
 def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, str]]:
     """Return the manifest of a release, its text, and the signed digests ({} if no signature is needed)."""
     try:
-        raw = store.get(release_prefix(version) + MANIFEST)
+        raw = store.get(release_prefix(store, version) + MANIFEST)
         manifest: Manifest = parse_json(raw)
         if manifest["version"] != version or version_from_digest(manifest["digest"]) != version:
             raise ValueError("it is for another version")
@@ -79,7 +98,7 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
         return manifest, raw, {}
     keys = signatures.read_keys(store.trust.keys)
     try:
-        bundle = store.get(release_prefix(version) + SIGNATURE)
+        bundle = store.get(release_prefix(store, version) + SIGNATURE)
     except ObjectMissing:
         raise signatures.missing(f"release {version}", keys) from None
     return manifest, raw, _signed_digests(bundle, keys, manifest, raw)
@@ -107,7 +126,7 @@ def load_whole(store: ObjectStore, version: str) -> Manifest:
     manifest, _, signed = _load(store, version)
     for name, digest in (manifest["files"] | signed).items():
         try:
-            store.get(release_prefix(version) + name, sha256=digest)
+            store.get(release_prefix(store, version) + name, sha256=digest)
         except StoreError as exc:
             raise ReleaseError(f"release {version}: {exc}", remedy=RESTORE) from exc
     return manifest
@@ -116,9 +135,10 @@ def load_whole(store: ObjectStore, version: str) -> Manifest:
 def list_releases(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
     """Return the manifests of all complete releases, oldest first, and {version: reason} of the damaged ones."""
     manifests, damaged = [], {}
-    for key in store.keys(MODELS):
-        version = key.removeprefix(MODELS).removesuffix(f"/{MANIFEST}")
-        if key == release_prefix(version) + MANIFEST and "/" not in version:
+    folder = models_prefix(store)
+    for key in store.keys(folder):
+        version = key.removeprefix(folder).removesuffix(f"/{MANIFEST}")
+        if key == release_prefix(store, version) + MANIFEST and "/" not in version:
             try:
                 manifests.append(load(store, version))
             except ReleaseError as exc:
@@ -128,7 +148,8 @@ def list_releases(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
 
 def find(store: ObjectStore, start: str) -> str:
     """Return the version that starts with `start`. Raises ReleaseError unless there is exactly one."""
-    versions = {key.removeprefix(MODELS).split("/")[0] for key in store.keys(MODELS)}
+    folder = models_prefix(store)
+    versions = {key.removeprefix(folder).split("/")[0] for key in store.keys(folder)}
     matches = sorted(version for version in versions if start and version.startswith(start))
     if start in matches:
         return start
@@ -151,12 +172,12 @@ def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") 
     files |= {name: signed[name] for name in ATTACHED if name in signed}
     for name, digest in files.items():
         try:
-            store.download(release_prefix(version) + name, folder / _check_name(name), sha256=digest)
+            store.download(release_prefix(store, version) + name, folder / _check_name(name), sha256=digest)
         except (ObjectMissing, DigestMismatch) as exc:
             raise ReleaseError(f"release {version}: {exc}", remedy=f"digits verify {version}") from exc
     write_whole(folder / MANIFEST, raw)
     with contextlib.suppress(ObjectMissing):
-        store.download(release_prefix(version) + SIGNATURE, folder / SIGNATURE)
+        store.download(release_prefix(store, version) + SIGNATURE, folder / SIGNATURE)
     return manifest
 
 

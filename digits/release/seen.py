@@ -1,6 +1,6 @@
 """The newest ledger entry of each store that was seen before, so that an older, validly signed ledger is refused.
 
-It is remembered by the process and in the file of `Trust.seen`: {address of the store: [number, SHA-256]}.
+It is remembered by the process and in the file of `Trust.seen`: {address of the ledger: [number, SHA-256]}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _memory: dict[str, Position] = {}
 
 def is_newest(store: ObjectStore, n: int, digest: str) -> bool:
     """Return whether this process has checked a ledger that ends with this entry."""
-    return _memory.get(store.uri) == (n, digest)
+    return _memory.get(_address(store)) == (n, digest)
 
 
 def check(store: ObjectStore, digests: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ def check(store: ObjectStore, digests: Sequence[str]) -> None:
         ReleaseError: an entry that was seen is missing or differs.
     """
     recorded = _read(store)
-    n, digest = max(recorded.get(store.uri, (0, "")), _memory.get(store.uri, (0, "")))
+    n, digest = max(recorded.get(_address(store), (0, "")), _memory.get(_address(store), (0, "")))
     if len(digests) <= n or (n and digests[n] != digest):
         raise ReleaseError(
             f"the ledger of {store.uri} lacks entry {n} with SHA-256 {digest[:16]}, which was seen before",
@@ -39,10 +39,14 @@ def check(store: ObjectStore, digests: Sequence[str]) -> None:
             f"rm {store.trust.seen or 'its record'}, and restart what serves",
         )
     end = (len(digests) - 1, digests[-1])
-    _memory[store.uri] = end
-    if store.trust.seen and recorded.get(store.uri) != end:
+    _memory[_address(store)] = end
+    if store.trust.seen and recorded.get(_address(store)) != end:
         with contextlib.suppress(DigitsError):  # a container may not write there; the process remembers it
-            write_json(store.trust.seen, recorded | {store.uri: end})
+            write_json(store.trust.seen, recorded | {_address(store): end})
+
+
+def _address(store: ObjectStore) -> str:
+    return f"{store.uri}/promotions/{store.task}"
 
 
 def _read(store: ObjectStore) -> dict[str, Position]:

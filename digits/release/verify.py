@@ -91,7 +91,7 @@ class Chain:
     def _get(self, name: str) -> bytes | None:
         """Return a file of the release, None if there is none."""
         try:
-            return self.store.get(releases.release_prefix(self.version) + name)
+            return self.store.get(releases.release_prefix(self.store, self.version) + name)
         except ObjectMissing:
             return None
 

@@ -46,7 +46,7 @@ def write_release(store: ObjectStore, folder: Path, manifest: Manifest, logged: 
     # In the types of JSON, so that it can be compared with a stored one.
     new = json.loads(json.dumps({"schema": 1, "created": provenance.timestamp(), **manifest, "files": files}))
     # Asked before the check: if another writer completes the release after it, those files must not be replaced.
-    exists, stored = store.exists(release_prefix(version) + MANIFEST), None
+    exists, stored = store.exists(release_prefix(store, version) + MANIFEST), None
     with contextlib.suppress(ReleaseError):
         stored = load(store, version)
         intact = logged in (None, stored) and all(stored[key] == new[key] for key in IDENTITY)
@@ -72,7 +72,7 @@ def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Mani
         ReleaseError: the release in `source` is missing or damaged; or a file in `target` has other content, and no
             other writer completes the release.
     """
-    prefix = release_prefix(version)
+    prefix = release_prefix(source, version)
     names = [name for name in (*ATTACHED, SIGNATURE) if source.exists(prefix + name)]
     attached = {name: source.get(prefix + name) for name in names}
     exists = target.exists(prefix + MANIFEST)
@@ -88,7 +88,7 @@ def copy_release(source: ObjectStore, target: ObjectStore, version: str) -> Mani
 
 def _write(store: ObjectStore, version: str, contents: dict[str, bytes], manifest: bytes, *, replace: bool) -> None:
     """Write the files, then the manifest. If `replace`, the release is damaged: replace what differs."""
-    prefix = release_prefix(version)
+    prefix = release_prefix(store, version)
     if replace:
         for name, content in {**contents, MANIFEST: manifest}.items():
             if not store.exists(prefix + name) or store.get(prefix + name) != content:
@@ -103,7 +103,7 @@ def _write(store: ObjectStore, version: str, contents: dict[str, bytes], manifes
 
 
 def _wait_for_other_writer(store: ObjectStore, version: str, name: str, expected: str, actual: str) -> None:
-    prefix, deadline = release_prefix(version), time.monotonic() + OTHER_WRITER_SECONDS
+    prefix, deadline = release_prefix(store, version), time.monotonic() + OTHER_WRITER_SECONDS
     while not store.exists(prefix + (SIGNATURE if store.trust.keys else MANIFEST)):
         if time.monotonic() > deadline:
             raise ReleaseError(

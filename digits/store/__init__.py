@@ -58,6 +58,7 @@ class ObjectStore(Protocol):
 
     uri: str
     trust: Trust
+    task: str  # the name of the task whose releases, ledger and corrections are used
 
     def put(self, key: str, content: bytes | Path) -> None:
         """Write an object, given as bytes or as a file; replace an earlier one under that key."""
@@ -154,4 +155,5 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
             remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}",
         ) from None
     store.trust = Trust(settings.trusted_keys, settings.signing_key, settings.home / SEEN)
+    store.task = settings.declaration.name
     return store

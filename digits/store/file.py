@@ -12,6 +12,7 @@ from digits.errors import ObjectMissing, StoreError
 from digits.files import PART, folder_from_url, whole_file
 from digits.store import Scheme, Trust
 from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
+from digits.tasks.task import BUILT_IN
 
 # The error numbers of a file system without hard links, on Linux, FUSE and macOS.
 NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
@@ -21,6 +22,7 @@ class FileStore:
     """A folder as object store; see ObjectStore."""
 
     trust = Trust()
+    task = BUILT_IN
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -22,6 +22,7 @@ from digits.http import read_blocks
 from digits.store import Scheme, Trust
 from digits.store.content import check_digest, check_key, check_prefix, save
 from digits.store.s3_client import MAX_IN_MEMORY, MAX_OBJECT, MISSING, OBJECT_SECONDS, s3_client, translated
+from digits.tasks.task import BUILT_IN
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -40,6 +41,7 @@ class S3Store:
     """A bucket of an S3 server, and a prefix in it, as object store; see ObjectStore."""
 
     trust = Trust()
+    task = BUILT_IN
 
     def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
         """Use `bucket`, which need not exist yet. Raises ValueError if S3 does not allow that name."""

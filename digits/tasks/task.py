@@ -24,6 +24,7 @@
     [training]
     preset = "fast"
     augmentation = "photo"              # pen, photo or none
+    min_accuracy = 0.5                  # on the test set, for a promotion
 
 `labels`, and the height and width of `image`, are necessary. This module imports no NumPy.
 """
@@ -95,6 +96,7 @@ class Task:
     data: Source
     preset: str = "fast"
     augmentation: str = "none"
+    min_accuracy: float = 0.5
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +121,7 @@ class Task:
     def text(self) -> str:
         """Return the task as one line of JSON, from which `find` rebuilds it."""
         image = {key: getattr(self, key) for key in ("height", "width", "channels", "reading", "drawn")}
-        training = {key: getattr(self, key) for key in ("preset", "augmentation")}
+        training = {key: getattr(self, key) for key in ("preset", "augmentation", "min_accuracy")}
         value = {"name": self.name, "labels": self.labels, "image": image}
         value |= {"data": dataclasses.asdict(self.data), "training": training}
         return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -140,23 +142,15 @@ def built_in_names() -> tuple[str, ...]:
     return (BUILT_IN, *(name for name in names if name != BUILT_IN))
 
 
-@functools.lru_cache(64)  # bounded, because the text may be an endpoint's
 def find(task: str) -> Task:
     """Return a task by the name of a built-in one, the path of a task file, or the text that `Task.text` returned.
-
-    A file is read once in a process.
 
     Raises:
         UsageError: there is no such task, or its declaration is wrong; names the file, the key, what was expected and
             what came.
     """
-    if task in built_in_names():
-        return _parse(FOLDER / f"{task}.toml")
-    if task.startswith("{"):
-        try:
-            return _build(json.loads(task), "the task's text")
-        except (ValueError, RecursionError) as exc:
-            raise UsageError(f"the task's text: expected JSON: {exc}") from exc
+    if task in built_in_names() or task.startswith("{"):
+        return _find_unchanging(task)
     path = Path(task).expanduser()
     if not path.is_file():
         raise UsageError(
@@ -164,6 +158,17 @@ def find(task: str) -> Task:
             remedy="digits new NAME FOLDER writes a task file for a folder of pictures",
         )
     return _parse(path.absolute())
+
+
+@functools.lru_cache(64)  # bounded, because the text may be an endpoint's
+def _find_unchanging(task: str) -> Task:
+    """Return the task of a built-in name or of a text."""
+    if not task.startswith("{"):
+        return _parse(FOLDER / f"{task}.toml")
+    try:
+        return _build(json.loads(task), "the task's text")
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"the task's text: expected JSON: {exc}") from exc
 
 
 def _parse(path: Path) -> Task:
@@ -200,11 +205,14 @@ def _build(value: Any, where: str) -> Task:
         data=_source(data),
         preset=training.choice("preset", PRESETS, "fast"),
         augmentation=training.choice("augmentation", AUGMENTATIONS, reading),
+        min_accuracy=training.take("min_accuracy", float, Task.min_accuracy),
     )
     if task.channels != 1 and task.reading == "pen":
         raise image.error("channels", "1, because the reading is pen", task.channels)
     if task.drawn and task.reading != "pen":
         raise image.error("drawn", "false, because the reading is photo", task.drawn)
+    if not 0 <= task.min_accuracy <= 1:
+        raise training.error("min_accuracy", "a number from 0 to 1", task.min_accuracy)
     for table in (top, image, data, training):
         table.finish()
     return task

@@ -39,7 +39,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         try:
             yield BackendWorld(settings, backend)
         finally:
-            predictor.stop(settings)
+            predictor.stop_all(settings)
             backend.close()
 
 

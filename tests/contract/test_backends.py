@@ -19,8 +19,9 @@ from backends.base import Request
 from backends.process.backend import ProcessBackend
 from digits.data import catalog, fetch
 from digits.errors import DataError, DigitsError, Interrupted, StepFailed
-from digits.release import ledger, mlflow_registry, releases, verify
+from digits.release import ledger, releases, verify
 from digits.store import open_store
+from digits.tasks.task import find
 from pipeline import STEPS
 from tests.helpers.backend_world import BackendWorld, FirstRun
 from tests.helpers.engines import PARAMETERS
@@ -61,9 +62,9 @@ def test_the_release_is_complete_and_has_the_parameters(world: BackendWorld, fir
     manifest = releases.load(store, version)
     assert manifest["parameters"]["epochs"] == 1
     assert manifest["parameters"]["seed"] == 7
-    stored = set(store.keys(releases.release_prefix(version)))
+    stored = set(store.keys(releases.release_prefix(store, version)))
     names = [*manifest["files"], releases.MANIFEST, *releases.ATTACHED]
-    assert stored == {releases.release_prefix(version) + name for name in names}
+    assert stored == {releases.release_prefix(store, version) + name for name in names}
 
 
 def test_the_endpoint_serves_the_champion(world: BackendWorld, first: FirstRun) -> None:
@@ -91,10 +92,13 @@ def test_a_step_whose_results_are_lost_runs_again(damage: str, world: BackendWor
     settings = world.backend.host_settings()
     store, published = open_store(settings), first[0].outputs["published"]
     if damage == "store":  # tests/unit/backends/test_cached.py damages each of its objects alone
-        for key in (f"{releases.release_prefix(published['version'])}model.onnx", *store.keys(ledger.LEDGER)):
+        for key in (
+            f"{releases.release_prefix(store, published['version'])}model.onnx",
+            *store.keys(ledger.folder(store)),
+        ):
             store.delete(key)
     elif damage == "MLflow":
-        open_mlflow(settings).delete_registered_model(mlflow_registry.MODEL)
+        open_mlflow(settings).delete_registered_model("digits")
     else:
         for report in {*settings.home.glob("pipeline/**/report"), *settings.home.glob("cache/**/report")}:
             report.write_text("damaged")
@@ -136,7 +140,7 @@ def test_a_run_resumes_at_the_step_that_failed(world: BackendWorld, first: First
 def test_a_rollback_restores_the_previous_release(world: BackendWorld, first: FirstRun) -> None:
     """The endpoint serves a promoted release, and after a rollback the previous one with its previous answers."""
     store = open_store(world.backend.host_settings())
-    images = fetch.fetch("sklearn-digits", "", world.settings.home / "data").test.images[:20]
+    images = fetch.fetch(find("digits"), "sklearn-digits", "", world.settings.home / "data").test.images[:20]
     old = first[0].outputs["published"]["version"]
     others = [m["version"] for m in releases.list_releases(store)[0] if m["version"] != old]
     new = others[-1] if others else world.run(seed=9)[0].outputs["published"]["version"]

@@ -13,6 +13,7 @@ from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissi
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
+from digits.tasks.task import find
 from tests.helpers.store_servers import SERVERS, Cable, create_concurrently, with_profile_keys
 
 BIG = 200 * 1024 * 1024
@@ -206,12 +207,12 @@ def test_mnist_is_read_from_a_store_and_checked(store: ObjectStore, mnist_folder
     for file in files[1:]:
         store.put(file.name, file)
     with pytest.raises(MissingError, match=f"holds neither {files[0].name}"):
-        fetch.fetch("mnist", store, tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", store, tmp_path / "cache")
     store.put(files[0].name, files[0].read_bytes()[:-100])
     with pytest.raises(DigitsError, match="truncated or damaged gzip"):
-        fetch.fetch("mnist", store, tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", store, tmp_path / "cache")
     store.put(files[0].name, files[0])
-    fetched = fetch.fetch("mnist", store, tmp_path / "cache")
+    fetched = fetch.fetch(find("digits"), "mnist", store, tmp_path / "cache")
     assert (len(fetched.train), len(fetched.test)) == (60_000, 10_000)
     for file in files:
         store.delete(file.name)

@@ -58,7 +58,7 @@ def test_five_commands_lead_to_a_verified_endpoint(tmp_path: Path) -> None:
         assert {row["hop"] for row in verified["hops"] if row["signer"]} == {"release", "files", "provenance", "ledger"}
         assert [row["hop"] for row in verified["hops"]][-1] == "endpoint"
         store = FileStore(settings.home / "store")
-        store.put(releases.release_prefix(ledger.champion(store)) + releases.SIGNATURE, b"{}")
+        store.put(releases.release_prefix(store, ledger.champion(store)) + releases.SIGNATURE, b"{}")
         setup = "\n".join(line for line in block[1].splitlines() if line.startswith("export"))
         assert run(f"{setup}\ndigits verify").returncode == 1
     finally:

@@ -238,7 +238,7 @@ def test_corrupt_release(namespace: Namespace, small_releases: list[Release]) ->
     first, second = small_releases
     rollout.deploy(namespace.settings, *namespace.publish(first))
     manifest, uri = namespace.publish(second)
-    key = releases.release_prefix(second.version) + "model.onnx"
+    key = releases.release_prefix(namespace.store, second.version) + "model.onnx"
     content = namespace.store.get(key)
     namespace.store.put(key, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(EndpointError, match="is damaged: expected SHA-256") as failure:

@@ -42,7 +42,10 @@ def test_a_tampered_release_is_not_served(namespace: Namespace, small_releases: 
     assert served(namespace) == first["version"]
 
     # The second release gets the model of the first, with a manifest that fits. No check of ours precedes its pod.
-    prefix, earlier = releases.release_prefix(second["version"]), releases.release_prefix(first["version"])
+    prefix, earlier = (
+        releases.release_prefix(store, second["version"]),
+        releases.release_prefix(store, first["version"]),
+    )
     files = second["files"] | {"model.onnx": first["files"]["model.onnx"]}
     store.put(prefix + "model.onnx", store.get(earlier + "model.onnx"))
     forged = second | {"files": files, "golden": first["golden"]}

@@ -75,7 +75,7 @@ def test_a_cut_data_set_in_the_cache_is_a_miss(world: World, fault: Fault) -> No
 def test_a_damaged_manifest_of_the_champion(world: World, fault: Fault) -> None:
     """A run names the damaged manifest and keeps its own release, which can be listed and promoted."""
     world.before("publish")
-    key = releases.release_prefix(world.earlier) + releases.MANIFEST
+    key = releases.release_prefix(world.store, world.earlier) + releases.MANIFEST
     content = world.store.get(key)
     world.store.put(key, content[:-30])
     answer = world.digits(*RUN, code=1)
@@ -98,7 +98,7 @@ def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
     """If a ledger entry is damaged, the run fails with its name, and resumes after its repair."""
     world.before("publish")
     holds = fault.watch(world)
-    (key,) = world.store.keys(ledger.LEDGER)
+    (key,) = world.store.keys(ledger.folder(world.store))
     content = world.store.get(key)
     world.store.put(key, content[:-5])
     answer = world.digits(*RUN, code=1)

@@ -44,7 +44,7 @@ def test_taken_ports_are_left_alone(world: World, fault: Fault) -> None:
     """If another program holds both ports, the predictor serves on other ports."""
     world.before()
     holds = fault.watch(world)
-    predictor.stop(world.settings)
+    predictor.stop_all(world.settings)
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.create_server(("127.0.0.1", port)))
                 for port in (world.settings.port, world.settings.grpc_port)]  # fmt: skip
@@ -53,7 +53,7 @@ def test_taken_ports_are_left_alone(world: World, fault: Fault) -> None:
         for holder in held:
             socket.create_connection(holder.getsockname(), 1).close()
         holds.recovered(answer)
-    predictor.stop(world.settings)
+    predictor.stop_all(world.settings)
     holds.recovered(world.digits(*RUN))
     fault.saw("served on other ports")
 

@@ -27,6 +27,7 @@ from digits.release import releases
 from digits.release.write import write_release
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
+from digits.tasks.task import find
 from tests.helpers.support import missing
 
 NAME = os.environ.get("DIGITS_E2E_CLUSTER", "digits-e2e")
@@ -165,6 +166,7 @@ def small_release(folder: Path, digits: np.ndarray, labels: np.ndarray, seed: in
         "version": releases.version_from_digest(digest),
         "digest": digest,
         "signature": {},
+        "task": find("digits").text(),
         "weights": digest,
         "data": {"dataset": "mnist", "source": sha256_of(digits.tobytes())},
         "code": sha256_of(b"e2e"),

@@ -129,5 +129,5 @@ class Invariants:
 def _whole(world: World, version: str) -> bool:
     """Return whether each file of a release has the digest in its manifest."""
     for name, digest in releases.load(world.store, version)["files"].items():
-        world.store.get(releases.release_prefix(version) + name, sha256=digest)
+        world.store.get(releases.release_prefix(world.store, version) + name, sha256=digest)
     return True

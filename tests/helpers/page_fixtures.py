@@ -69,7 +69,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
     lab = Lab(tmp_path_factory.mktemp("home"))
     yield lab
-    predictor.stop(lab.settings())
+    predictor.stop_all(lab.settings())
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ from typing import Any
 from digits.release import releases
 from digits.release.write import write_release
 from digits.store import ObjectStore
+from digits.tasks.task import find
 
+TASK = find("digits").text()
 DATA = {"dataset": "mnist", "source": "s", "train": "t"}
 
 
@@ -25,7 +27,7 @@ def manifest(seed: int) -> dict[str, Any]:
     parts: dict[str, Any] = {"weights": "w", "data": DATA, "code": "c", "parameters": {"seed": seed}}
     digest = releases.identity(**parts)
     version = releases.version_from_digest(digest)
-    return parts | {"digest": digest, "version": version, "metrics": {"accuracy": 0.99}}
+    return parts | {"digest": digest, "version": version, "metrics": {"accuracy": 0.99}, "task": TASK}
 
 
 def small_release(store: ObjectStore, folder: Path, seed: int = 0) -> str:

@@ -85,7 +85,7 @@ class World(Home):
         shutil.copytree(home / "cache", self.kept / "cache")
         earlier = another_release(self.store, answer["release"], seed=4242)["version"]
         for key in reversed(self.store.keys()):
-            if not key.startswith(releases.release_prefix(earlier)):
+            if not key.startswith(releases.release_prefix(self.store, earlier)):
                 self.store.delete(key)
         ledger.promote(self.store, earlier, "made before")
         self.earlier_objects.update(self._objects())
@@ -184,13 +184,13 @@ class World(Home):
         """Return {key: SHA-256} of the releases and the ledger."""
         return {
             key: sha256_of(self.store.get(key))
-            for folder in (releases.MODELS, ledger.LEDGER)
+            for folder in (releases.models_prefix(self.store), ledger.folder(self.store))
             for key in self.store.keys(folder)
         }
 
     def close(self) -> None:
         """Stop the predictor and kill the remaining processes."""
-        predictor.stop(self.settings)
+        predictor.stop_all(self.settings)
         for process in self.alive():
             process.kill()
 

@@ -36,8 +36,11 @@ from digits.release import deploy, ledger, mlflow_check, mlflow_client, mlflow_l
 from digits.serving import client
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store, s3, s3_client
+from digits.tasks.task import find
 from tests.helpers.impostor import Impostor, Right
 from tests.helpers.kfp_runs import compile_quickly
+
+DIGITS = find("digits").text()
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries
 
@@ -124,6 +127,7 @@ def test_endpoint(
     drawing[8:32, 18:22] = 0
     Image.fromarray(drawing).save(picture := tmp_path / "one.png")
     golden = {"image": [[0] * 28] * 28, "class": 3, "probabilities": np.eye(10)[3].tolist()}
+    release = {"version": "v1", "task": DIGITS, "golden": golden}
 
     def doctor(address: str) -> None:
         with monkeypatch.context() as patch:
@@ -134,7 +138,7 @@ def test_endpoint(
         "predict": command("predict", str(picture), "--endpoint", "http://ADDRESS"),
         "predict as JSON": command("predict", str(picture), "--endpoint", "http://ADDRESS", "--json"),
         "data set": lambda a: inputs._find_dataset(settings, f"http://{a}"),
-        "wait": lambda a: deploy.wait_for(f"http://{a}", {"version": "v1", "golden": golden}, seconds=0.3),
+        "wait": lambda a: deploy.wait_for(f"http://{a}", release, seconds=0.3),
         "verify": command("verify", "http://ADDRESS"),
         "doctor": doctor,
     }

@@ -40,7 +40,7 @@ class Attacked:
 
     @property
     def champion(self) -> str:
-        return releases.release_prefix(self.versions[-1])
+        return releases.release_prefix(self.store, self.versions[-1])
 
     def put(self, key: str, content: bytes | None) -> None:
         """Replace an object, or delete it if `content` is None, until `restore`."""
@@ -103,7 +103,7 @@ def by_a_deployment(attacked: Attacked, folder: Path) -> str:
 def in_a_pod(attacked: Attacked, folder: Path, release: str = "") -> str:
     """Load the third release as a pod does whose InferenceService was made before the attack."""
     release = release or attacked.versions[-1]
-    shutil.copytree(attacked.store.root / releases.release_prefix(release), folder, dirs_exist_ok=True)
+    shutil.copytree(attacked.store.root / releases.release_prefix(attacked.store, release), folder, dirs_exist_ok=True)
     try:
         return load(folder, attacked.settings.trusted_keys, release).version
     except DigitsError:
@@ -180,7 +180,7 @@ def missing_signature(attacked: Attacked, dice: random.Random) -> None:
 
 
 def replayed_champion(attacked: Attacked, dice: random.Random) -> None:
-    earlier = releases.release_prefix(dice.choice(attacked.versions[:-1]))
+    earlier = releases.release_prefix(attacked.store, dice.choice(attacked.versions[:-1]))
     names = [name.removeprefix(earlier) for name in attacked.store.keys(earlier)]
     wanted = names if dice.random() < 0.5 else [releases.SIGNATURE, *([releases.MANIFEST] * dice.randrange(2))]
     for name in wanted:
@@ -188,7 +188,7 @@ def replayed_champion(attacked: Attacked, dice: random.Random) -> None:
 
 
 def removed_entry(attacked: Attacked, dice: random.Random) -> None:
-    keys = attacked.store.keys(ledger.LEDGER)
+    keys = attacked.store.keys(ledger.folder(attacked.store))
     numbers = sorted({key.split("/")[-1].split(".")[0] for key in keys})
     first = dice.randrange(len(numbers))
     gone = numbers[first:] if dice.random() < 0.5 else numbers[first : first + 1]
@@ -198,7 +198,7 @@ def removed_entry(attacked: Attacked, dice: random.Random) -> None:
 
 
 def reordered_entries(attacked: Attacked, dice: random.Random) -> None:
-    keys = [key for key in attacked.store.keys(ledger.LEDGER) if key.endswith(".json")]
+    keys = [key for key in attacked.store.keys(ledger.folder(attacked.store)) if key.endswith(".json")]
     one, two = dice.sample(keys, 2)
     contents = attacked.store.get(one), attacked.store.get(two)
     for key, content in zip((two, one), contents, strict=True):
@@ -208,7 +208,7 @@ def reordered_entries(attacked: Attacked, dice: random.Random) -> None:
 
 
 def other_provenance(attacked: Attacked, dice: random.Random) -> None:
-    earlier = releases.release_prefix(dice.choice(attacked.versions[:-1]))
+    earlier = releases.release_prefix(attacked.store, dice.choice(attacked.versions[:-1]))
     name = dice.choice(releases.ATTACHED)
     attacked.put(attacked.champion + name, dice.choice([None, attacked.store.get(earlier + name)]))
 

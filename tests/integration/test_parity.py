@@ -13,6 +13,7 @@ from digits.data import fetch
 from digits.http import request_json
 from digits.release import releases
 from digits.store import open_store
+from digits.tasks.task import find
 from tests.helpers.engines import cleaned, engine, settings_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -35,13 +36,13 @@ def sides(tmp_path_factory):
             try:
                 result = backend.run(Request(PARAMETERS), lambda event: None)
                 manifest = releases.load(open_store(backend.host_settings()), result.outputs["published"]["version"])
-                test = fetch.fetch("sklearn-digits", "", settings.home / "data").test
+                test = fetch.fetch(find("digits"), "sklearn-digits", "", settings.home / "data").test
                 instances = (test.images[:100].astype(np.float32) / 255).tolist()
                 url = f"{backend.endpoint()}/v1/models/digits:predict"
                 answers = np.asarray(request_json(url, {"instances": instances}, seconds=30)["predictions"])
                 found[name] = (result, manifest, answers)
             finally:
-                predictor.stop(settings)
+                predictor.stop_all(settings)
                 backend.close()
     return found
 

@@ -70,7 +70,7 @@ def test_the_container_follows_the_keys(settings: Settings, small: list[Release]
 
         assert wait_until(lambda: about().get("release") == versions[1], 90), container.logs()[-2000:]
         # The last entry is deleted: an older, validly signed ledger.
-        gone = {key: store.get(key) for key in store.keys(ledger.LEDGER) if "/00000002" in key}
+        gone = {key: store.get(key) for key in store.keys(ledger.folder(store)) if "/00000002" in key}
         for key in gone:
             store.delete(key)
         assert wait_until(lambda: refused("seen before"), 90)
@@ -78,7 +78,7 @@ def test_the_container_follows_the_keys(settings: Settings, small: list[Release]
             store.put(key, content)
         assert wait_until(lambda: not about()["refused"], 90)
         # The next champion is forged.
-        prefix = releases.release_prefix(versions[2])
+        prefix = releases.release_prefix(store, versions[2])
         manifest = json.loads(store.get(prefix + releases.MANIFEST))
         last = ledger.newest(store)
         store.put(prefix + releases.MANIFEST, json.dumps(manifest | {"metrics": {"accuracy": 1.0}}).encode())

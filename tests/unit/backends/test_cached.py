@@ -39,7 +39,7 @@ class Place:
         self.ledger = self.home / "store" / "promotions"
         self.published = self.publish()
         earlier = another_release(self.store, self.version, seed=4242)["version"]
-        for key in self.store.keys(ledger.LEDGER):
+        for key in self.store.keys(ledger.folder(self.store)):
             self.store.delete(key)
         ledger.promote(self.store, earlier, "made before")
         entry = ledger.newest(self.store)
@@ -67,7 +67,7 @@ class Place:
         client = open_mlflow(self.settings)
         run = releases.load(self.store, self.version)["mlflow_run"]
         number = mlflow_registry.find_registered(self.settings, self.version)
-        model = client.get_model_version(mlflow_registry.MODEL, number).source.removeprefix("models:/")
+        model = client.get_model_version("digits", number).source.removeprefix("models:/")
         (found,) = (
             *self.home.glob(f"mlartifacts/{run}/**/{name}"),
             *self.home.glob(f"mlartifacts/models/{model}/**/{name}"),
@@ -149,7 +149,7 @@ RESTORED: dict[str, Callable[[Place], object]] = {
     "newest entry deleted": lambda p: (p.ledger / "digits" / "00000002.json").unlink(),
     "MLflow's database deleted": lambda p: (p.home / "mlflow.db").unlink(),
     "MLflow's artifacts deleted": lambda p: shutil.rmtree(p.home / "mlartifacts"),
-    "registered model deleted": lambda p: open_mlflow(p.settings).delete_registered_model(mlflow_registry.MODEL),
+    "registered model deleted": lambda p: open_mlflow(p.settings).delete_registered_model("digits"),
     "registered version deleted": lambda p: p.sql("DELETE FROM model_versions"),
     "run deleted": lambda p: open_mlflow(p.settings).delete_run(manifest(p)["mlflow_run"]),
     "run's release changed": lambda p: open_mlflow(p.settings).set_tag(
@@ -260,16 +260,16 @@ def test_mlflow_is_asked_again_if_its_files_changed(damage: Callable[[Place], ob
 def test_mlflow_is_asked_again_if_the_champion_changed(place: Place) -> None:
     """After a promotion that did not reach MLflow, the aliases are set although MLflow's files are unchanged."""
     client = open_mlflow(place.settings)
-    client.delete_registered_model_alias(mlflow_registry.MODEL, "champion")
+    client.delete_registered_model_alias("digits", "champion")
     write_whole(place.home / "cache" / "mlflow", cached._mlflow_state(place.settings, "an earlier champion"))
     assert place.is_published()
-    assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
+    assert client.get_model_version_by_alias("digits", "champion").tags["version"] == place.version
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda p: open_mlflow(p.settings).delete_registered_model_alias(mlflow_registry.MODEL, "champion"),
+        lambda p: open_mlflow(p.settings).delete_registered_model_alias("digits", "champion"),
         lambda p: open_mlflow(p.settings).delete_run(manifest(p)["mlflow_run"]),
     ],
 )
@@ -279,16 +279,16 @@ def test_what_is_lost_while_a_run_ends_is_seen_by_the_next_run(damage: Callable[
     record_mlflow(place.settings, place.version, place.version)
     if place.is_published():  # an alias is set again, and anything else is published again
         client = open_mlflow(place.settings)
-        assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
+        assert client.get_model_version_by_alias("digits", "champion").tags["version"] == place.version
     assert not (place.home / "cache" / "mlflow").exists()
 
 
 def test_a_lost_alias_is_set_again(place: Place) -> None:
     """MLflow's alias for the champion is set again without publishing."""
     client = open_mlflow(place.settings)
-    client.delete_registered_model_alias(mlflow_registry.MODEL, "champion")
+    client.delete_registered_model_alias("digits", "champion")
     assert place.is_published()
-    assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == place.version
+    assert client.get_model_version_by_alias("digits", "champion").tags["version"] == place.version
 
 
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink, as_pipe, as_folder])

@@ -104,7 +104,7 @@ def test_the_defaults_are_those_of_the_package(spec: dict[str, Any]) -> None:
     """The definition's parameters have the defaults that the command line shows."""
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     defaults = {name: parameter["defaultValue"] for name, parameter in inputs.items()}
-    assert defaults == asdict(DEFAULTS) | {"store": "", "feedback": ""}
+    assert defaults == asdict(DEFAULTS) | {"store": "", "feedback": "", "source": ""}
 
 
 def test_the_training_defaults_are_the_recipes() -> None:

@@ -203,7 +203,7 @@ def test_only_a_signed_release_is_shown_where_keys_are_trusted(standin: StandIn,
     version, other = (small_release(store, tmp_path / "made", seed) for seed in (1, 2))
 
     def read(release: str) -> str:
-        return store.get(releases.release_prefix(release) + releases.SIGNATURE).decode()
+        return store.get(releases.release_prefix(store, release) + releases.SIGNATURE).decode()
 
     signature = read(version)
     with asgi_server(standin.app) as url:

@@ -23,7 +23,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     base = Settings(home=tmp_path, store="s3://digits", minio_endpoint="127.0.0.1:9", port=free_port())
     settings = dataclasses.replace(base, grpc_port=free_port(), minio_access_key="a", minio_secret_key="canary-secret")
     yield settings
-    predictor.stop(settings)
+    predictor.stop_all(settings)
 
 
 @pytest.mark.parametrize("changed", ["store", "minio_endpoint", "minio_access_key", "minio_secret_key", "minio_region"])
@@ -69,4 +69,4 @@ def test_another_process_with_a_recorded_id_is_left_alone(settings: Settings) ->
     """After a predictor has died, its process id may belong to another process. That one is not taken for it."""
     write_json(settings.home / "endpoint.json", {"url": "", "grpc": "", "pid": os.getpid()})
     assert predictor.running(settings) is None
-    predictor.stop(settings)
+    predictor.stop_all(settings)

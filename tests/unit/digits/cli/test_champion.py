@@ -38,7 +38,7 @@ def test_a_partial_rollback_names_the_remaining_step(
     settings = finished.copy(tmp_path / "home")
     store = FileStore(settings.home / "store")
     first, second = finished.version, "f" * 12
-    for key in store.keys(releases.release_prefix(first)):
+    for key in store.keys(releases.release_prefix(store, first)):
         store.put(key.replace(first, second), store.get(key).replace(first.encode(), second.encode()))
     assert digits("promote", second, on=settings).code == 0
 

@@ -133,7 +133,7 @@ def stop_endpoint(settings: Settings) -> None:
     """End the predictor that a run may have started."""
     from backends.process import predictor
 
-    predictor.stop(settings)
+    predictor.stop_all(settings)
 
 
 @pytest.mark.parametrize("command", [["report", "--no-open"], ["run", "--resume"]])

@@ -64,4 +64,5 @@ def test_a_release_of_another_key_is_not_accepted(
     refused = digits(command, *arguments, on=settings)
     assert refused.code == 1
     assert "is signed by key" in refused.out + refused.err
-    assert open_store(settings).exists(releases.release_prefix(finished.version) + releases.SIGNATURE)
+    store = open_store(settings)
+    assert store.exists(releases.release_prefix(store, finished.version) + releases.SIGNATURE)

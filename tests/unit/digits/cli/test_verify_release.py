@@ -63,7 +63,7 @@ def test_a_failed_check_exits_with_1(digits: Digits, finished: Finished, tmp_pat
     result = digits("verify", "--json", on=settings)
     assert (result.code, [hop["hop"] for hop in result.json["hops"] if not hop["holds"]]) == (1, ["endpoint"])
     store = FileStore(settings.home / "store")
-    store.put(releases.release_prefix(finished.version) + "model.keras", b"x")
+    store.put(releases.release_prefix(store, finished.version) + "model.keras", b"x")
     result = digits("verify", finished.version, "--json", on=settings)
     assert result.code == 1
     assert [hop["hop"] for hop in result.json["hops"] if not hop["holds"]] == ["files"]

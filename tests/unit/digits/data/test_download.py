@@ -12,6 +12,7 @@ import pytest
 from digits.data import catalog, fetch
 from digits.data.download import download, find_mirror
 from digits.errors import DataError, MissingError
+from digits.tasks.task import find
 from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.support import ROOT
@@ -46,7 +47,7 @@ def test_a_bad_server_leaves_nothing(
 ) -> None:
     """A response that is not the file is rejected with the reason, and nothing of it is cached."""
     with pytest.raises(MissingError, match=expected) as error:
-        fetch.fetch("mnist", mirror.url(behaviour), tmp_path)
+        fetch.fetch(find("digits"), "mnist", mirror.url(behaviour), tmp_path)
     assert mirror.url(behaviour) in str(error.value)
     assert "sklearn-digits" in str(error.value)
     assert not list(tmp_path.rglob("*ubyte*"))
@@ -74,8 +75,8 @@ def test_downloads_use_the_proxy(
     monkeypatch.delenv("NO_PROXY", raising=False)
     with forward_proxy() as between:
         monkeypatch.setenv("HTTP_PROXY", between.url)
-        assert fetch.resolve("auto", "", tmp_path) == "mnist"
-        assert len(fetch.fetch("auto", "", tmp_path).train) == 7
+        assert fetch.resolve(find("digits"), "auto", "", tmp_path) == "mnist"
+        assert len(fetch.fetch(find("digits"), "auto", "", tmp_path).train) == 7
     assert len(between.requests) >= 5  # one probe, and each of the four files
     assert between.requests == [f"GET http://127.0.0.1:{mirror.server_address[1]}{path}" for path in mirror.requests]
 
@@ -85,8 +86,9 @@ def test_a_slow_mirror_does_not_keep_a_program_alive(mirror: Mirror, tmp_path: P
     """If a mirror sends a byte now and then, the fallback is used, and the program can end."""
     script = (
         "import sys; from pathlib import Path; from digits.data import catalog, fetch\n"
+        "from digits.tasks.task import find\n"
         "catalog.SOURCES['mnist'] = catalog.Source(catalog.SOURCES['mnist'].files, (sys.argv[1],))\n"
-        "print(fetch.resolve('auto', '', Path(sys.argv[2])))"
+        "print(fetch.resolve(find('digits'), 'auto', '', Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", script, mirror.url("dripping"), str(tmp_path)]
     # Eight seconds to decide, and as much again for a slow machine to start Python and to close the connection.

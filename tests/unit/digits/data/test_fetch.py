@@ -14,6 +14,7 @@ from digits import files
 from digits.data import catalog, fetch
 from digits.data import idx as idx_file
 from digits.errors import DataError, MissingError, UsageError
+from digits.tasks.task import find
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.mnist_files import FILES, idx
 
@@ -27,7 +28,7 @@ def fill(folder: Path, *, compressed: bool = True) -> Path:
 
 def test_the_real_data_set(mnist_folder: Path, tmp_path: Path) -> None:
     """MNIST's files have the published digests and hold 60,000 and 10,000 images; the first test image is a 7."""
-    fetched = fetch.fetch("mnist", str(mnist_folder), tmp_path)
+    fetched = fetch.fetch(find("digits"), "mnist", str(mnist_folder), tmp_path)
     assert (len(fetched.train), len(fetched.test)) == (60_000, 10_000)
     assert fetched.test.labels[0] == 7
     assert np.bincount(fetched.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -39,13 +40,13 @@ def test_an_unreadable_file_is_named(source: catalog.Source, tmp_path: Path) -> 
     (path := fill(tmp_path / "folder") / f"{catalog.TRAIN_IMAGES}.gz").unlink()
     path.mkdir()
     with pytest.raises(DataError, match=rf"{path} cannot be read: Is a directory"):
-        fetch.check_place("mnist", str(path.parent))
+        fetch.check_place(find("digits"), "mnist", str(path.parent))
 
 
 def test_an_inaccessible_folder_is_named(source: catalog.Source, tmp_path: Path) -> None:
     """A folder that the system refuses to look at, here because its name is too long, is a DataError."""
     with pytest.raises(DataError, match="cannot be read: File name too long"):
-        fetch.fetch("mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("form", ["dotted", "torchvision", "keras", "keras file"])
@@ -66,7 +67,9 @@ def test_other_forms_of_the_same_content_are_accepted(form: str, source: catalog
         np.savez_compressed(
             place / "mnist.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=False))
         )
-    fetched = fetch.fetch("mnist", str(place / "mnist.npz" if form == "keras file" else place), tmp_path / "cache")
+    fetched = fetch.fetch(
+        find("digits"), "mnist", str(place / "mnist.npz" if form == "keras file" else place), tmp_path / "cache"
+    )
     assert (len(fetched.train), len(fetched.test)) == (7, 3)
 
 
@@ -84,7 +87,7 @@ def test_what_is_there_instead_is_named(
     """A folder without the files is refused with what it holds; a damaged mnist.npz is named."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, MissingError), match=named):
-        fetch.check_place("mnist", str(tmp_path))
+        fetch.check_place(find("digits"), "mnist", str(tmp_path))
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -94,7 +97,9 @@ def test_a_folder_may_hold_compressed_files_or_not(
 ) -> None:
     """The files may be compressed or not, and the folder may be given as a path or a URI."""
     folder = fill(tmp_path / "with space", compressed=compressed)
-    fetched = fetch.fetch("mnist", str(folder) if form == "path" else folder.as_uri(), tmp_path / "cache")
+    fetched = fetch.fetch(
+        find("digits"), "mnist", str(folder) if form == "path" else folder.as_uri(), tmp_path / "cache"
+    )
     assert (len(fetched.train), len(fetched.test)) == (7, 3)
     assert idx(fetched.train.images) == CONTENT[catalog.TRAIN_IMAGES]
     assert fetched.digest == source.digest()
@@ -126,8 +131,8 @@ def test_a_damaged_file_in_a_folder(damage: str, expected: str, source: catalog.
         }[damage]
     )
     for check in (
-        lambda: fetch.fetch("mnist", str(folder), tmp_path / "cache"),
-        lambda: fetch.check_place("mnist", str(folder)),
+        lambda: fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache"),
+        lambda: fetch.check_place(find("digits"), "mnist", str(folder)),
     ):
         with pytest.raises(DataError, match=expected) as error:
             check()
@@ -143,7 +148,7 @@ def test_a_huge_file_is_not_read(suffix: str, source: catalog.Source, tmp_path: 
     path = folder / f"{catalog.TRAIN_IMAGES}{suffix}"
     os.truncate(path, 1 << 40)
     with pytest.raises(DataError, match=rf"{path}: expected at most \d+ bytes, found {1 << 40}"):
-        fetch.fetch("mnist", str(folder), tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache")
 
 
 def test_a_pipe_in_the_place_of_a_file_is_bounded(
@@ -155,25 +160,25 @@ def test_a_pipe_in_the_place_of_a_file_is_bounded(
     (path := folder / f"{catalog.TRAIN_IMAGES}.gz").unlink()
     os.mkfifo(path)
     with pytest.raises(DataError, match=rf"{path} cannot be read: it did not end"):
-        fetch.fetch("mnist", str(folder), tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache")
 
 
 def test_a_missing_folder_or_file_is_named(source: catalog.Source, tmp_path: Path) -> None:
     """The error states what is missing and where it was expected."""
     with pytest.raises(MissingError, match="no folder") as error:
-        fetch.fetch("mnist", str(tmp_path / "nowhere"), tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", str(tmp_path / "nowhere"), tmp_path / "cache")
     assert str(tmp_path / "nowhere") in str(error.value)
     folder = fill(tmp_path / "data")
     (folder / f"{catalog.TRAIN_LABELS}.gz").unlink()
     with pytest.raises(MissingError, match=f"holds neither {catalog.TRAIN_LABELS}.gz nor {catalog.TRAIN_LABELS}"):
-        fetch.fetch("mnist", str(folder), tmp_path / "cache")
+        fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache")
 
 
 def test_a_url_is_fetched_once_and_then_cached(source: catalog.Source, mirror: Mirror, tmp_path: Path) -> None:
     """Four requests fill the cache; the next fetch makes none."""
-    first = fetch.fetch("mnist", mirror.url("good"), tmp_path)
+    first = fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
     assert len(mirror.requests) == 4
-    again = fetch.fetch("mnist", mirror.url("good"), tmp_path)
+    again = fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
     assert len(mirror.requests) == 4
     assert first.train.digest() == again.train.digest()
     assert sorted(p.name for p in (tmp_path / "mnist").iterdir()) == sorted(FILES)
@@ -181,10 +186,10 @@ def test_a_url_is_fetched_once_and_then_cached(source: catalog.Source, mirror: M
 
 def test_a_damaged_cache_heals(source: catalog.Source, mirror: Mirror, tmp_path: Path) -> None:
     """Only the cached file whose content changed is downloaded again."""
-    fetch.fetch("mnist", mirror.url("good"), tmp_path)
+    fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
     mirror.requests.clear()
     (tmp_path / "mnist" / catalog.TEST_LABELS).write_bytes(b"rubbish")
-    fetch.fetch("mnist", mirror.url("good"), tmp_path)
+    fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
     assert mirror.requests == [f"/good/{catalog.TEST_LABELS}.gz"]
     assert (tmp_path / "mnist" / catalog.TEST_LABELS).read_bytes() == CONTENT[catalog.TEST_LABELS]
 
@@ -192,36 +197,36 @@ def test_a_damaged_cache_heals(source: catalog.Source, mirror: Mirror, tmp_path:
 def test_a_bad_mirror_is_skipped(use_mirrors: Callable[..., catalog.Source], mirror: Mirror, tmp_path: Path) -> None:
     """If a mirror sends a web page, the file comes from the next one."""
     use_mirrors(mirror.url("web-page"), mirror.url("good"))
-    assert fetch.resolve("auto", "", tmp_path) == "mnist"
-    assert len(fetch.fetch("auto", "", tmp_path).test) == 3
+    assert fetch.resolve(find("digits"), "auto", "", tmp_path) == "mnist"
+    assert len(fetch.fetch(find("digits"), "auto", "", tmp_path).test) == 3
 
 
 def test_without_a_mirror_the_fallback_is_used(use_mirrors: Callable[..., catalog.Source], tmp_path: Path) -> None:
     """If there is no place, no cache and no reachable mirror, scikit-learn's digits are used under their own name."""
     use_mirrors("http://127.0.0.1:9/", "http://127.0.0.1:1/")
-    assert fetch.resolve("auto", "", tmp_path) == catalog.FALLBACK
-    fetched = fetch.fetch("auto", "", tmp_path)
+    assert fetch.resolve(find("digits"), "auto", "", tmp_path) == catalog.FALLBACK
+    fetched = fetch.fetch(find("digits"), "auto", "", tmp_path)
     assert fetched.name == catalog.FALLBACK
     assert (len(fetched.train), len(fetched.test)) == (1437, 360)
     assert fetched.train.images.max() > 200
     with pytest.raises(MissingError, match=r"cannot get .*:9/: connection refused"):
-        fetch.fetch("mnist", "", tmp_path)
+        fetch.fetch(find("digits"), "mnist", "", tmp_path)
 
 
 def test_a_complete_cache_needs_no_mirror(source: catalog.Source, tmp_path: Path) -> None:
     """If all four files are cached, no request is made."""
     fill(tmp_path / "mnist", compressed=False)
-    assert fetch.resolve("auto", "", tmp_path) == "mnist"
-    assert len(fetch.fetch("auto", "", tmp_path).train) == 7
+    assert fetch.resolve(find("digits"), "auto", "", tmp_path) == "mnist"
+    assert len(fetch.fetch(find("digits"), "auto", "", tmp_path).train) == 7
 
 
 def test_a_configured_place_is_never_replaced(source: catalog.Source, tmp_path: Path) -> None:
     """If the configured place has no data, there is an error, not other data."""
-    assert fetch.resolve("auto", str(tmp_path / "nowhere"), tmp_path) == "mnist"
+    assert fetch.resolve(find("digits"), "auto", str(tmp_path / "nowhere"), tmp_path) == "mnist"
 
 
 def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
     """The error lists the known names."""
     known = ", ".join([catalog.AUTO, *catalog.SOURCES, catalog.FALLBACK])
     with pytest.raises(UsageError, match=f"{known}, got 'letters'"):
-        fetch.resolve("letters", "", tmp_path)
+        fetch.resolve(find("digits"), "letters", "", tmp_path)

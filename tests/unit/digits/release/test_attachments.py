@@ -25,7 +25,7 @@ def test_the_documents_are_about_the_release(tmp_path: Path) -> None:
     """The provenance names each file and the data, code and parameters; the bill of materials names the model."""
     store = FileStore(tmp_path / "store")
     version = small_release(store, tmp_path)
-    prefix = releases.release_prefix(version)
+    prefix = releases.release_prefix(store, version)
     stored = json.loads(store.get(prefix + releases.MANIFEST))
     statement = json.loads(store.get(prefix + releases.PROVENANCE))
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"

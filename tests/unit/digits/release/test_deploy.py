@@ -9,7 +9,10 @@ import pytest
 
 from digits.errors import EndpointError, MissingError, StoreUnreachable
 from digits.release import deploy
+from digits.tasks.task import find
 from tests.helpers.support import DRIPS, answering, dripping
+
+DIGITS = find("digits").text()
 
 NOT_OURS = [b"<!doctype html><title>Welcome</title>", b"", b"[]", b'{"predictions": []}', b'{"outputs": []}']
 
@@ -34,14 +37,14 @@ def test_a_deployer_is_found_by_name() -> None:
 def test_a_response_that_never_ends_does_not_delay_the_error(part: str) -> None:
     """Waiting ends in time although the endpoint sends a byte now and then."""
     with dripping(DRIPS[part]) as host, pytest.raises(EndpointError, match=r"after 0 s: .*: timed out"):
-        deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=0.4)
+        deploy.wait_for(f"http://{host}", {"version": "v2", "task": DIGITS}, seconds=0.4)
 
 
 @pytest.mark.parametrize("body", [*NOT_OURS, b'{"parameters": {"release": "v1", "refused": []}}'])
 def test_waiting_continues_while_another_program_answers(body: bytes) -> None:
     """A response of any other form does not end the waiting early; the error reports it."""
     with answering(body) as host, pytest.raises(EndpointError, match=r"after 0 s: an unexpected response"):
-        deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=0.2)
+        deploy.wait_for(f"http://{host}", {"version": "v2", "task": DIGITS}, seconds=0.2)
 
 
 def test_waiting_continues_without_an_answer_to_the_golden_image() -> None:
@@ -49,7 +52,7 @@ def test_waiting_continues_without_an_answer_to_the_golden_image() -> None:
     body = b'{"parameters": {"release": "v1"}, "predictions": []}'
     golden = {"image": [[0] * 28] * 28, "probabilities": [0.1] * 10, "class": 0}
     with answering(body) as host, pytest.raises(EndpointError, match=r"after 0 s: an unexpected response"):
-        deploy.wait_for(f"http://{host}", {"version": "v1", "golden": golden}, seconds=0.2)
+        deploy.wait_for(f"http://{host}", {"version": "v1", "task": DIGITS, "golden": golden}, seconds=0.2)
 
 
 def test_a_rejected_release_ends_the_waiting() -> None:
@@ -59,7 +62,7 @@ def test_a_rejected_release_ends_the_waiting() -> None:
         answering(json.dumps({"parameters": about}).encode()) as host,
         pytest.raises(EndpointError, match="rejected release v2 and still serves v1: its digest differs"),
     ):
-        deploy.wait_for(f"http://{host}", {"version": "v2"}, seconds=30)
+        deploy.wait_for(f"http://{host}", {"version": "v2", "task": DIGITS}, seconds=30)
 
 
 @pytest.mark.timeout(30)
@@ -68,7 +71,7 @@ def test_a_superseded_release_ends_the_waiting(hangs: bool) -> None:
     """If another release has become the champion, the wait ends soon, also while the endpoint hangs."""
     serving = dripping(DRIPS["body"]) if hangs else answering(b'{"parameters": {"release": "v1"}}')
     with serving as host, pytest.raises(deploy.Superseded, match="v2 was replaced by v3"):
-        deploy.wait_for(f"http://{host}", {"version": "v2"}, champion=lambda: "v3")
+        deploy.wait_for(f"http://{host}", {"version": "v2", "task": DIGITS}, champion=lambda: "v3")
 
 
 def test_an_unreachable_store_does_not_end_the_waiting() -> None:
@@ -78,4 +81,4 @@ def test_an_unreachable_store_does_not_end_the_waiting() -> None:
         raise StoreUnreachable("no answer")
 
     with answering(b'{"parameters": {"release": "v1"}}') as host, pytest.raises(EndpointError, match="after 2 s"):
-        deploy.wait_for(f"http://{host}", {"version": "v2"}, champion=unreachable, seconds=1.5)
+        deploy.wait_for(f"http://{host}", {"version": "v2", "task": DIGITS}, champion=unreachable, seconds=1.5)

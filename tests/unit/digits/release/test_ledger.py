@@ -57,7 +57,7 @@ def test_tampering_with_the_ledger_is_detected(how: str, store: FileStore, tmp_p
     for seed in range(3):
         ledger.promote(store, small_release(store, tmp_path, seed), "good")
     assert len(ledger.entries(store)) == 3
-    keys = store.keys(ledger.LEDGER)
+    keys = store.keys(ledger.folder(store))
     if how == "changed":
         store.put(keys[1], store.get(keys[1]).replace(b"good", b"evil"))
     elif how == "removed":
@@ -75,7 +75,7 @@ def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path
     """The files that a file manager or an editor leaves next to the entries change nothing."""
     version = small_release(store, tmp_path)
     ledger.promote(store, version, "good")
-    store.put(ledger.LEDGER + name, b"\xff\xfe")
+    store.put(ledger.folder(store) + name, b"\xff\xfe")
     assert (ledger.champion(store), len(ledger.entries(store))) == (version, 1)
     ledger.promote(store, small_release(store, tmp_path, 1), "better")
     assert ledger.rollback(store).version == version
@@ -84,7 +84,7 @@ def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path
 def test_a_damaged_newest_entry_is_an_error(store: FileStore, tmp_path: Path) -> None:
     """Reading the champion fails with the name of the entry."""
     ledger.promote(store, small_release(store, tmp_path), "good")
-    store.put(store.keys(ledger.LEDGER)[-1], b'{"n": 1}')
+    store.put(store.keys(ledger.folder(store))[-1], b'{"n": 1}')
     with pytest.raises(ReleaseError, match=r"ledger entry .*00000001"):
         ledger.champion(store)
 
@@ -98,7 +98,7 @@ def test_an_occupied_key_ends_the_promotion(
     versions = [small_release(store, tmp_path, seed) for seed in range(3)]
     for version in versions[:2]:
         ledger.promote(store, version, "good")
-    occupied = store.root / ledger.LEDGER / "00000003.json"
+    occupied = store.root / ledger.folder(store) / "00000003.json"
     if what == "folder":
         (occupied / "x").mkdir(parents=True)
     else:
@@ -113,7 +113,7 @@ def test_an_entry_with_another_number_ends_the_promotion(store: FileStore, tmp_p
     """A newest entry that was replaced by an earlier one is damaged, because its own number would come next again."""
     for seed in range(2):
         ledger.promote(store, small_release(store, tmp_path, seed), "good")
-    first, second = store.keys(ledger.LEDGER)
+    first, second = store.keys(ledger.folder(store))
     store.put(second, store.get(first))
     with pytest.raises(ReleaseError, match=r"00000002\.json is damaged: its number is 1"):
         ledger.promote(store, small_release(store, tmp_path, 2), "better")
@@ -200,7 +200,7 @@ def signed(tmp_path: Path) -> FileStore:
 def test_each_entry_is_signed(signed: FileStore) -> None:
     """Entries and signatures come in pairs, also after a rollback, and readers accept them."""
     ledger.rollback(signed)
-    keys = signed.keys(ledger.LEDGER)
+    keys = signed.keys(ledger.folder(signed))
     assert sum(key.endswith(".sig") for key in keys) == len(ledger.entries(signed)) == 4
 
 
@@ -208,12 +208,16 @@ def test_each_entry_is_signed(signed: FileStore) -> None:
 def test_a_changed_signed_ledger_is_refused(how: str, signed: FileStore) -> None:
     """A ledger with a valid chain is refused if a signature, or an entry that was seen, is missing."""
     assert ledger.champion(signed)
-    entries = [key for key in signed.keys(ledger.LEDGER) if key.endswith(".json")]
-    signature = next(key for key in signed.keys(ledger.LEDGER) if key.startswith(entries[-1][:-5]) and "sig" in key)
+    entries = [key for key in signed.keys(ledger.folder(signed)) if key.endswith(".json")]
+    signature = next(
+        key for key in signed.keys(ledger.folder(signed)) if key.startswith(entries[-1][:-5]) and "sig" in key
+    )
     if how == "no signature":
         signed.delete(signature)
     elif how == "another entry's":
-        signed.put(signature, signed.get(next(key for key in signed.keys(ledger.LEDGER) if key.endswith(".sig"))))
+        signed.put(
+            signature, signed.get(next(key for key in signed.keys(ledger.folder(signed)) if key.endswith(".sig")))
+        )
     elif how == "removed last":
         signed.delete(entries[-1])
     elif how == "removed all":
@@ -233,7 +237,7 @@ def test_what_was_seen_is_remembered_by_the_next_process(signed: FileStore, monk
     """The file in DIGITS_HOME outlives the process, and the error names it."""
     assert ledger.champion(signed)
     monkeypatch.setattr(seen, "_memory", {})
-    for key in signed.keys(ledger.LEDGER):
+    for key in signed.keys(ledger.folder(signed)):
         if key.split("/")[-1].startswith("00000003"):
             signed.delete(key)
     with pytest.raises(ReleaseError, match=r"lacks entry 3 .* seen before") as refused:
@@ -243,13 +247,13 @@ def test_what_was_seen_is_remembered_by_the_next_process(signed: FileStore, monk
 
 def test_an_entry_needs_a_trusted_signing_key(signed: FileStore, tmp_path: Path) -> None:
     """With trusted keys, promotion and rollback without one of them are refused, and nothing is written."""
-    before = signed.keys(ledger.LEDGER)
+    before = signed.keys(ledger.folder(signed))
     for key in ("", str(new_keys(tmp_path, name="other")[0])):
         signed.trust = dataclasses.replace(signed.trust, signing_key=key)
         for change in (lambda: ledger.promote(signed, ledger.previous(signed), "x"), lambda: ledger.rollback(signed)):
             with pytest.raises(UsageError, match="accepts only"):
                 change()
-    assert signed.keys(ledger.LEDGER) == before
+    assert signed.keys(ledger.folder(signed)) == before
 
 
 def test_earlier_entries_stay_valid_after_their_key_is_withdrawn(signed: FileStore, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_the_registered_model_has_a_signature(finished: Finished) -> None:
     import mlflow
 
     client = open_mlflow(finished.settings)
-    version = client.get_model_version_by_alias(mlflow_registry.MODEL, "champion")
+    version = client.get_model_version_by_alias("digits", "champion")
     assert version.tags["version"] == finished.version
-    info = mlflow.models.get_model_info(f"models:/{mlflow_registry.MODEL}@champion")
+    info = mlflow.models.get_model_info("models:/digits@champion")
     assert info.signature.inputs.inputs[0].shape == (-1, 28, 28, 1)
     assert info.signature.outputs.inputs[0].shape == (-1, 10)
 
@@ -43,7 +43,7 @@ def test_an_alias_that_another_run_sets_meanwhile_is_set_again(
 ) -> None:
     """A conflict between MLflow's read and its insert is retried a few times."""
     client = open_mlflow(copied)
-    client.delete_registered_model_alias(mlflow_registry.MODEL, "champion")
+    client.delete_registered_model_alias("digits", "champion")
     real, times = type(client).set_registered_model_alias, iter(range(conflicts))
 
     def conflicting(*arguments: object) -> None:
@@ -54,7 +54,7 @@ def test_an_alias_that_another_run_sets_meanwhile_is_set_again(
     monkeypatch.setattr(type(client), "set_registered_model_alias", conflicting)
     with pytest.raises(MissingError, match="UNIQUE") if raised else contextlib.nullcontext():
         mlflow_registry.mirror_ledger(copied, open_store(copied))
-        assert client.get_model_version_by_alias(mlflow_registry.MODEL, "champion").tags["version"] == finished.version
+        assert client.get_model_version_by_alias("digits", "champion").tags["version"] == finished.version
 
 
 def test_a_registered_model_of_another_project_is_left_alone(finished: Finished, tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_a_registered_model_of_another_project_is_left_alone(finished: Finished,
     settings = Settings(home=tmp_path / "home")
     mlflow_client.check_connection(settings)
     client = open_mlflow(settings)
-    client.create_registered_model(mlflow_registry.MODEL)
-    theirs = client.create_model_version(mlflow_registry.MODEL, f"file://{tmp_path}/theirs").version
+    client.create_registered_model("digits")
+    theirs = client.create_model_version("digits", f"file://{tmp_path}/theirs").version
     for alias in ("champion", "previous"):
-        client.set_registered_model_alias(mlflow_registry.MODEL, alias, theirs)
-    before = client.get_registered_model(mlflow_registry.MODEL).aliases
+        client.set_registered_model_alias("digits", alias, theirs)
+    before = client.get_registered_model("digits").aliases
     store, candidate = open_store(settings), finished.candidate()
     with pytest.raises(UsageError, match="belongs to another project") as refused:
         publish_candidate(settings, store, candidate, "digits-tests")
@@ -77,18 +77,18 @@ def test_a_registered_model_of_another_project_is_left_alone(finished: Finished,
     own = dataclasses.replace(settings, mlflow_model="our-digits")
     publish_candidate(own, store, candidate, "digits-tests")
     assert mlflow_registry.find_registered(own, finished.version)
-    assert client.get_registered_model(mlflow_registry.MODEL).aliases == before
-    assert len(client.search_model_versions(f"name = '{mlflow_registry.MODEL}'")) == 1
+    assert client.get_registered_model("digits").aliases == before
+    assert len(client.search_model_versions("name = 'digits'")) == 1
 
 
 def test_an_alias_of_another_store_stays(copied: Settings, finished: Finished, tmp_path: Path) -> None:
     """Two installations with one MLflow do not move each other's aliases."""
     client = open_mlflow(copied)
     run = mlflow_log.start_run(copied, "other", "other", {})
-    theirs = client.create_model_version(mlflow_registry.MODEL, "file:///theirs", run, tags={"version": "0" * 12})
-    client.set_registered_model_alias(mlflow_registry.MODEL, "champion", theirs.version)
+    theirs = client.create_model_version("digits", "file:///theirs", run, tags={"version": "0" * 12})
+    client.set_registered_model_alias("digits", "champion", theirs.version)
     mlflow_registry.mirror_ledger(copied, open_store(copied))
-    found = client.get_model_version_by_alias(mlflow_registry.MODEL, "champion")
+    found = client.get_model_version_by_alias("digits", "champion")
     assert found.version == theirs.version
 
 
@@ -106,7 +106,7 @@ def test_the_aliases_mirror_the_ledger(copied: Settings, finished: Finished, tmp
 
     def aliased(alias: str) -> str:
         try:
-            return str(client.get_model_version_by_alias(mlflow_registry.MODEL, alias).tags["version"])
+            return str(client.get_model_version_by_alias("digits", alias).tags["version"])
         except MlflowException:
             return ""
 

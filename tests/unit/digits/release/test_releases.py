@@ -36,7 +36,7 @@ def test_a_version_depends_on_the_content_only() -> None:
 def test_a_damaged_manifest_is_refused(damage: str, store: FileStore, tmp_path: Path) -> None:
     """A file that is not a manifest of this version is a ReleaseError."""
     version = small_release(store, tmp_path)
-    key = releases.release_prefix(version) + releases.MANIFEST
+    key = releases.release_prefix(store, version) + releases.MANIFEST
     manifest = json.loads(store.get(key))
     changed = {
         "cut": json.dumps(manifest)[:-20],
@@ -53,11 +53,11 @@ def test_a_changed_file_is_detected(store: FileStore, tmp_path: Path) -> None:
     """One changed byte refuses the download, and the error names the file, which is not left behind."""
     version = small_release(store, tmp_path)
     releases.download(store, version, tmp_path / "good")
-    store.put(releases.release_prefix(version) + "model.onnx", b"tampered")
+    store.put(releases.release_prefix(store, version) + "model.onnx", b"tampered")
     with pytest.raises(ReleaseError, match=r"model\.onnx is damaged: expected SHA-256"):
         releases.download(store, version, tmp_path / "bad")
     assert not (tmp_path / "bad" / "model.onnx").exists()
-    store.delete(releases.release_prefix(version) + "model.onnx")
+    store.delete(releases.release_prefix(store, version) + "model.onnx")
     with pytest.raises(ReleaseError, match=r"model\.onnx"):
         releases.download(store, version, tmp_path / "bad")
 
@@ -66,7 +66,7 @@ def test_a_changed_file_is_detected(store: FileStore, tmp_path: Path) -> None:
 def test_a_manifest_cannot_name_a_file_outside_its_release(name: str, store: FileStore, tmp_path: Path) -> None:
     """A path that leads out of the release is refused, in a store and in a folder."""
     version = small_release(store, tmp_path)
-    key = releases.release_prefix(version) + releases.MANIFEST
+    key = releases.release_prefix(store, version) + releases.MANIFEST
     manifest = json.loads(store.get(key))
     manifest["files"][name] = manifest["files"]["model.onnx"]
     store.put(key, json.dumps(manifest).encode())
@@ -136,9 +136,9 @@ def test_a_folder_is_checked(damage: str, store: FileStore, tmp_path: Path) -> N
 def test_a_damaged_release_is_listed_separately(store: FileStore, tmp_path: Path) -> None:
     """A manifest that cannot be read hides no other release, and is listed with the reason."""
     intact, cut, bare = (small_release(store, tmp_path, seed) for seed in range(3))
-    store.put(releases.release_prefix(cut) + releases.MANIFEST, b'{"version": ')
+    store.put(releases.release_prefix(store, cut) + releases.MANIFEST, b'{"version": ')
     manifest = releases.load(store, bare)
-    store.put(releases.release_prefix(bare) + releases.MANIFEST, json.dumps(manifest | {"metrics": {}}).encode())
+    store.put(releases.release_prefix(store, bare) + releases.MANIFEST, json.dumps(manifest | {"metrics": {}}).encode())
     manifests, damaged = releases.list_releases(store)
     assert [manifest["version"] for manifest in manifests] == [intact]
     assert set(damaged) == {cut, bare}
@@ -170,7 +170,10 @@ def test_an_odd_manifest_is_refused(damage: str, store: FileStore, tmp_path: Pat
     """A manifest that exhausts a parser, or a pipe without a writer, is refused in the store and in a folder."""
     version = small_release(store, tmp_path)
     releases.download(store, version, tmp_path / "got")
-    for file in (store.root / releases.release_prefix(version) / releases.MANIFEST, tmp_path / "got/manifest.json"):
+    for file in (
+        store.root / releases.release_prefix(store, version) / releases.MANIFEST,
+        tmp_path / "got/manifest.json",
+    ):
         file.unlink()
         file.write_text("[" * 100_000) if damage == "nested deeply" else os.mkfifo(file)
     for request in (lambda: releases.load(store, version), lambda: releases.check_folder(tmp_path / "got")):

@@ -35,7 +35,7 @@ def test_upstream_accepts_our_signatures(tmp_path: Path) -> None:
     store, public = signed_store(tmp_path)
     version = small_release(store, tmp_path / "made")
     ledger.promote(store, version, "good")
-    folder, entries = store.root / releases.release_prefix(version), store.root / ledger.LEDGER
+    folder, entries = store.root / releases.release_prefix(store, version), store.root / ledger.folder(store)
     assert accepted(folder, folder / releases.SIGNATURE, public)
     assert accepted(entries / "00000001.json", next(entries.glob("*.sig")), public)
     (folder / "model.onnx").write_bytes(b"another")

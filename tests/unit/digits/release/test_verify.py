@@ -42,7 +42,7 @@ def failed(settings: Settings, store: FileStore, version: str, endpoint: str = "
 
 def change(store: FileStore, version: str, **changes: Any) -> None:
     """Change entries of a manifest."""
-    key = releases.release_prefix(version) + releases.MANIFEST
+    key = releases.release_prefix(store, version) + releases.MANIFEST
     store.put(key, json.dumps(json.loads(store.get(key)) | changes).encode())
 
 
@@ -54,7 +54,7 @@ def test_all_checks_pass_after_a_run(finished: Finished, place: tuple[Settings, 
 def test_a_changed_file_fails_the_check_of_files(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """A replaced model is detected by its digest."""
     settings, store = place
-    store.put(releases.release_prefix(finished.version) + "model.onnx", b"another model")
+    store.put(releases.release_prefix(store, finished.version) + "model.onnx", b"another model")
     details = failed(settings, store, finished.version)
     assert list(details) == ["files"]
     assert "model.onnx is damaged" in details["files"]
@@ -94,7 +94,7 @@ def test_an_unregistered_release_fails_the_check_of_the_run(
 ) -> None:
     """A release that is not in MLflow's registry is detected."""
     settings, store = place
-    open_mlflow(settings).delete_registered_model(mlflow_registry.MODEL)
+    open_mlflow(settings).delete_registered_model("digits")
     details = failed(settings, store, finished.version)
     assert list(details) == ["run"]
     assert "not registered" in details["run"]
@@ -106,7 +106,7 @@ def test_another_logged_manifest_fails_the_check_of_the_run(
     """A model and a manifest that were replaced together still differ from the manifest in MLflow."""
     settings, store = place
     content = b"another model"
-    key = releases.release_prefix(finished.version)
+    key = releases.release_prefix(store, finished.version)
     files = releases.load(store, finished.version)["files"] | {"model.onnx": sha256_of(content)}
     store.put(key + "model.onnx", content)
     change(store, finished.version, files=files)
@@ -150,8 +150,8 @@ def test_an_unreadable_logged_manifest_fails_the_check_of_the_run(
     change(store, finished.version, mlflow_run=run)
     attachments.attach(store, manifest)
     client.log_dict(run, releases.load(store, finished.version), "manifest.json")
-    client.delete_model_version(mlflow_registry.MODEL, mlflow_registry.find_registered(settings, finished.version))
-    client.create_model_version(mlflow_registry.MODEL, f"runs:/{run}/model", run, tags={"version": finished.version})
+    client.delete_model_version("digits", mlflow_registry.find_registered(settings, finished.version))
+    client.create_model_version("digits", f"runs:/{run}/model", run, tags={"version": finished.version})
     assert failed(settings, store, finished.version) == {}
     (file,) = settings.home.glob(f"mlartifacts/**/{run}/artifacts/manifest.json")
     if damage == "cut":
@@ -174,7 +174,7 @@ def _unreachable(*_: object) -> None:
 def test_a_missing_file_fails_the_check_of_files(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """A deleted file is detected and named."""
     settings, store = place
-    store.delete(releases.release_prefix(finished.version) + "model.keras")
+    store.delete(releases.release_prefix(store, finished.version) + "model.keras")
     details = failed(settings, store, finished.version)
     assert list(details) == ["files"]
     assert "model.keras" in details["files"]
@@ -186,7 +186,7 @@ def test_a_lost_ledger_entry_fails_the_check_of_the_ledger(
     """A deleted entry is detected by the link of the next one."""
     settings, store = place
     ledger.promote(store, another_release(store, finished.version)["version"], "next")
-    store.delete(store.keys(ledger.LEDGER)[0])
+    store.delete(store.keys(ledger.folder(store))[0])
     assert list(failed(settings, store, finished.version)) == ["ledger"]
 
 
@@ -222,7 +222,7 @@ def test_an_endpoint_with_another_model_fails_the_check_of_the_endpoint(
 def test_a_broken_link_fails_the_check_of_the_ledger(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """An entry that does not hold the digest of the one before it is detected."""
     settings, store = place
-    key = store.keys(ledger.LEDGER)[0]
+    key = store.keys(ledger.folder(store))[0]
     store.put(key, store.get(key).replace(b'"link":""', b'"link":"00"'))
     assert list(failed(settings, store, finished.version)) == ["ledger"]
 

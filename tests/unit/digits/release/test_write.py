@@ -75,7 +75,7 @@ def test_a_foreign_file_never_gets_into_a_manifest(
     """A different file in the store is refused with both digests; once it is deleted, the release can be written."""
     monkeypatch.setattr(write, "OTHER_WRITER_SECONDS", 0)
     folder, manifest = release_folder(tmp_path / "a"), manifest_for(0)
-    prefix = releases.release_prefix(manifest["version"])
+    prefix = releases.release_prefix(store, manifest["version"])
     store.put(prefix + name, b"foreign")
     ours, theirs = sha256_of(folder / name), sha256_of(b"foreign")
     with pytest.raises(ReleaseError, match=rf"{prefix}{name}: expected SHA-256 {ours}, found {theirs}") as refused:
@@ -91,7 +91,7 @@ def test_a_foreign_file_never_gets_into_a_manifest(
 def test_files_without_a_manifest_are_no_release(store: FileStore, tmp_path: Path) -> None:
     """They are not listed, loaded or promoted, and writing the release again completes them."""
     version = small_release(store, tmp_path)
-    store.delete(releases.release_prefix(version) + releases.MANIFEST)
+    store.delete(releases.release_prefix(store, version) + releases.MANIFEST)
     assert releases.list_releases(store)[0] == []
     for request in (
         lambda: releases.load(store, version),
@@ -111,14 +111,14 @@ def test_a_release_is_copied_unchanged(store: FileStore, tmp_path: Path) -> None
     version = small_release(store, tmp_path)
     assert copy_release(store, other, version) == releases.load(store, version)
     assert {key: other.get(key) for key in other.keys()} == {  # noqa: SIM118 # not a dict
-        key: store.get(key) for key in store.keys(releases.release_prefix(version))
+        key: store.get(key) for key in store.keys(releases.release_prefix(store, version))
     }
-    store.put(f"{releases.release_prefix(version)}model.onnx", b"something else")
+    store.put(f"{releases.release_prefix(store, version)}model.onnx", b"something else")
     assert copy_release(store, other, version) == releases.load(store, version)
     third = FileStore(tmp_path / "third")
     with pytest.raises(ReleaseError, match="SHA-256"):
         copy_release(store, third, version)
-    assert not third.exists(f"{releases.release_prefix(version)}{releases.MANIFEST}")
+    assert not third.exists(f"{releases.release_prefix(third, version)}{releases.MANIFEST}")
     with pytest.raises(ReleaseError, match="no release"):
         copy_release(store, third, "nothing")
 
@@ -131,7 +131,11 @@ def test_a_copy_writes_no_manifest_over_foreign_files(
     monkeypatch.setattr(write, "OTHER_WRITER_SECONDS", 0)
     target = FileStore(tmp_path / "target")
     version = small_release(store, tmp_path)
-    prefix, ours, theirs = releases.release_prefix(version), sha256_of(f"model {name}".encode()), sha256_of(b"theirs")
+    prefix, ours, theirs = (
+        releases.release_prefix(store, version),
+        sha256_of(f"model {name}".encode()),
+        sha256_of(b"theirs"),
+    )
     target.put(prefix + name, b"theirs")
     with pytest.raises(ReleaseError, match=rf"{prefix}{name}: expected SHA-256 {ours}, found {theirs}") as refused:
         copy_release(store, target, version)
@@ -146,7 +150,7 @@ def test_an_interrupted_copy_can_be_repeated(store: FileStore, tmp_path: Path) -
     """The release's own files from an earlier copy are accepted."""
     target = FileStore(tmp_path / "target")
     version = small_release(store, tmp_path)
-    key = f"{releases.release_prefix(version)}model.onnx"
+    key = f"{releases.release_prefix(store, version)}model.onnx"
     target.put(key, store.get(key))
     copy_release(store, target, version)
     releases.download(target, version, tmp_path / "got")
@@ -158,7 +162,7 @@ def test_a_damaged_release_is_restored(damage: str, store: FileStore, tmp_path: 
     target, folder = FileStore(tmp_path / "target"), release_folder(tmp_path / "a")
     logged = write_release(store, folder, manifest_for(0))
     version = logged["version"]
-    prefix = releases.release_prefix(version)
+    prefix = releases.release_prefix(store, version)
     copy_release(store, target, version)
     before = {key: store.get(key) for key in store.keys()}  # noqa: SIM118 # not a dict
     key = prefix + (releases.MANIFEST if damage.startswith("manifest") else "model.keras")
@@ -174,7 +178,7 @@ def test_a_damaged_release_is_restored(damage: str, store: FileStore, tmp_path: 
 def test_a_damaged_release_is_replaced_by_other_files_with_the_same_weights(store: FileStore, tmp_path: Path) -> None:
     """If its own files are lost, the files at hand and their digests replace the whole release."""
     version = small_release(store, tmp_path)
-    store.put(f"{releases.release_prefix(version)}model.keras", b"damaged")
+    store.put(f"{releases.release_prefix(store, version)}model.keras", b"damaged")
     made = write_release(store, release_folder(tmp_path / "b", "other bytes"), manifest_for(0))
     assert releases.load_whole(store, version) == made
     assert made["files"]["model.keras"] == sha256_of(b"other bytes model.keras")

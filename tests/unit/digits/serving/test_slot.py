@@ -16,6 +16,7 @@ from digits.files import sha256_of
 from digits.release import ledger, releases
 from digits.serving.slot import load
 from digits.store.file import FileStore
+from digits.tasks.task import find
 from tests.helpers.predict import Load
 from tests.helpers.support import Finished, StartPredictor, another_release, get_json
 
@@ -54,6 +55,7 @@ INTACT = onnx_model(["n", 28, 28, 1], WEIGHTS)
 def release(folder: Path, model: bytes, golden: Any) -> Path:
     """Return a folder with a release of that model and golden image, and correct digests."""
     manifest = {"version": "0" * 12, "files": {"model.onnx": sha256_of(model)}, "golden": golden}
+    manifest["task"] = find("digits").text()
     (folder / "model.onnx").write_bytes(model)
     (folder / releases.MANIFEST).write_text(json.dumps(manifest))
     return folder
@@ -117,7 +119,7 @@ def test_a_promotion_replaces_the_model_without_a_failed_request(
     predictor = start_predictor(settings)
     second = another_release(store, finished.version, seed=2)["version"]
     third = another_release(store, finished.version, seed=3)["version"]
-    store.put(releases.release_prefix(third) + "model.onnx", b"damaged")
+    store.put(releases.release_prefix(store, third) + "model.onnx", b"damaged")
     with Load(predictor, expected[0]) as load:
         ledger.promote(store, second, "next")
         predictor.wait_for(lambda p: p.about()["release"] == second, "the second release")

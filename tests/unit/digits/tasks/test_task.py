@@ -88,6 +88,7 @@ def test_place_is_no_part_of_the_model(write: Any) -> None:
         ("[data]", '[data]\nfiles.a = {sha256 = "0", bytes = 1}', "data.files.a.sha256"),
         ("[data]", "[data]\nfiles.a = 1", "data.files.a"),
         ("[data]", '[training]\npreset = "slow"\n[data]', "training.preset"),
+        ("[data]", "[training]\nmin_accuracy = 95\n[data]", "training.min_accuracy"),
         ("[data]", "[[data]]", "data"),
     ],
 )

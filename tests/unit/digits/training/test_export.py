@@ -134,7 +134,7 @@ def test_formats_that_differ_are_rejected(folder, tmp_path):
 
 def test_the_three_formats_agree_on_mnist(finished: Finished, mnist_folder: Path) -> None:
     """Keras, SavedModel and ONNX of a trained model agree within 1e-5 on MNIST's first 1,000 test images."""
-    test = fetch.fetch("mnist", str(mnist_folder), mnist_folder).test
+    test = fetch.fetch(find("digits"), "mnist", str(mnist_folder), mnist_folder).test
     images = test.images[:1000, ..., None].astype(np.float32) / np.float32(255)
     assert TOLERANCE == 1e-5
     check(finished.folder / "model", images)

@@ -47,7 +47,7 @@ def test_a_network_trained_on_glyphs_reads_them(
 
     from digits.training import fit, recipe
 
-    train = fetch.fetch("mnist", str(mnist_folder), tmp_path).train
+    train = fetch.fetch(find("digits"), "mnist", str(mnist_folder), tmp_path).train
     glyphs, labels = generate(500, seed=99)
     accuracy = {}
     for share in (0.0, PRESETS["fast"].generated_share):
