@@ -6,16 +6,20 @@ import gzip
 import http.client
 import json
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from digits.serving.app import PredictApp
 from digits.serving.listener import RejectedRequest
-from digits.serving.slot import LoadedModel, ModelSlot
+from digits.serving.slot import LoadedModel, ModelSlot, load
 from digits.settings import Settings
+from digits.tasks.task import find
+from tests.helpers.http_server import http_server
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Finished, Predictor, StartPredictor, get_json
+from tests.helpers.tasks import COLOURS, LinearModel, requested_image, task_text
 
 
 def test_the_metadata_describes_the_release(predictor: Predictor, finished: Finished) -> None:
@@ -53,6 +57,53 @@ def test_a_rejected_request_does_not_keep_what_it_was_decoded_to() -> None:
     with pytest.raises(RejectedRequest) as caught:
         PredictApp(slot, "digits", {}).predict("v2", {}, b'{"inputs": []}')
     assert (caught.value.status, caught.value.__context__) == (400, None)
+
+
+def test_the_metadata_and_the_answers_have_the_shape_of_the_task(tmp_path: Path) -> None:
+    """Metadata, V1, V2 and errors have the shape and labels of the task, metadata also before there is a release."""
+    task = find(task_text())
+    slot, linear = ModelSlot(task), LinearModel(task)
+    image = linear.image / 255
+    expected = linear(image[None].astype(np.float32))
+    with http_server(PredictApp(slot, "colours", {}).listener) as address:
+        model = f"http://{address}/v2/models/colours"
+        before = get_json(model)
+        slot.swap(load(linear.release(tmp_path)))
+        metadata = get_json(model)
+        assert [before[key] for key in ("inputs", "outputs")] == [metadata[key] for key in ("inputs", "outputs")]
+        assert metadata["inputs"][0]["shape"] == [-1, 12, 10, 3]
+        assert [output["shape"] for output in metadata["outputs"]] == [[-1], [-1, 3], [-1]]
+        for parameters in (before["parameters"], metadata["parameters"]):
+            assert find(parameters["task"]) == task.without_data()
+        path = f"http://{address}/v1/models/colours:predict"
+        _, _, answer = post(path, json.dumps({"instances": [image.tolist()]}).encode())
+        assert np.allclose(json.loads(answer)["predictions"], expected, atol=1e-5)
+        status, _, answer = post(path, v1_body(np.zeros((1, 28, 28))))
+        assert (status, "(n, 12, 10, 3)" in json.loads(answer)["error"]) == (400, True)
+        _, _, answer = post(f"{model}/infer", json.dumps({"inputs": [requested_image(task, 2)]}).encode())
+        outputs = {output["name"]: output["data"] for output in json.loads(answer)["outputs"]}
+        assert outputs["label"] == [COLOURS[n] for n in outputs["class"]]
+
+
+def test_a_request_is_decoded_and_answered_by_one_release() -> None:
+    """A release of another shape that arrives during a request answers the next one."""
+    slot = ModelSlot()
+    tasks = [find(task_text()), find(task_text(("a", "b"), (8, 9, 1)))]
+    second = LoadedModel({"version": "2", "task": tasks[1].text()}, LinearModel(tasks[1]))
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        slot.swap(second)
+        return LinearModel(tasks[0])(pixels)
+
+    slot.swap(LoadedModel({"version": "1", "task": tasks[0].text()}, run))
+    app = PredictApp(slot, "colours", {})
+    for number, task in enumerate(tasks, 1):
+        body = json.dumps({"inputs": [requested_image(task)]}).encode()
+        answer = json.loads(app.predict("v2", {}, body).content)
+        assert (answer["model_version"], answer["outputs"][1]["shape"]) == (str(number), [1, len(task.labels)])
+        assert answer["outputs"][2]["data"][0] in task.labels
+    with pytest.raises(RejectedRequest, match=r"\[n, 8, 9\]"):
+        app.predict("v2", {}, json.dumps({"inputs": [requested_image(tasks[0])]}).encode())
 
 
 def test_a_large_body_gets_413(predictor: Predictor) -> None:

@@ -11,10 +11,14 @@ from digits.cli.doctor import run_check
 from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError, UsageError
 from digits.serving import client
+from digits.serving.app import PredictApp
+from digits.serving.slot import LoadedModel, ModelSlot
 from digits.settings import Settings
 from digits.signature import max_images
 from digits.tasks.task import find
+from tests.helpers.http_server import http_server
 from tests.helpers.support import DRIPS, Finished, Predictor, answering, dripping
+from tests.helpers.tasks import LinearModel, task_text
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
 PAGE = b"<!doctype html><title>Welcome</title>"
@@ -62,6 +66,18 @@ def test_more_images_than_a_request_may_have_are_predicted_in_several(
     assert answer.release == finished.version
 
 
+def test_the_client_returns_the_labels_of_a_task() -> None:
+    """For a task in colour the client sends as many requests as its images need, and returns their labels."""
+    task = find(task_text(("red", "grün", "deep blue"), (96, 96, 3)))
+    slot, linear = ModelSlot(), LinearModel(task)
+    slot.swap(LoadedModel({"version": "1", "task": task.text()}, linear))
+    images = np.random.default_rng(0).integers(0, 256, (max_images(task) + 1, *task.shape), np.uint8)
+    with http_server(PredictApp(slot, "colours", {}).listener) as address:
+        answer = client.predict(f"http://{address}", images, task=task)
+    assert np.allclose(answer.probabilities, linear(images / np.float32(255)), atol=1e-5)
+    assert answer.labels == [task.labels[n] for n in answer.classes]
+
+
 @pytest.mark.parametrize(
     "endpoint", ["here:8080", "http://h?x", "http://h/#x", "http://u:password@h", "http://h:x", ""]
 )
@@ -87,5 +103,6 @@ def test_the_client_returns_a_prediction(
     images, probabilities = expected
     answer = client.predict(predictor.url, images)
     assert answer.classes.tolist() == probabilities.argmax(1).tolist()
+    assert answer.labels == list(map(str, answer.classes))
     assert np.abs(answer.probabilities - probabilities).max() < 1e-5
     assert answer.release == finished.version

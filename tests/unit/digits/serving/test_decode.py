@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import tracemalloc
 from typing import Any
@@ -16,42 +17,55 @@ from hypothesis import strategies as st
 from digits.serving import decode
 from digits.serving.decode import BadRequest, Decoder
 from digits.tasks.task import find
+from tests.helpers.tasks import task_text
 
 DIGITS = Decoder(find("digits"))
 IMAGE = (np.arange(784).reshape(28, 28) % 256 / 255).astype(np.float32)
 ZEROS = np.zeros((28, 28)).tolist()
+COLOUR, GREY = (Decoder(find(task_text(shape=shape))) for shape in ((12, 10, 3), (8, 9, 1)))
+# The decoders, and the shapes of an image in V1.
+NESTINGS = [
+    (DIGITS, (28, 28)),
+    (DIGITS, (28, 28, 1)),
+    (COLOUR, (12, 10, 3)),
+    (GREY, (8, 9)),
+    (GREY, (8, 9, 1)),
+]
 
 
 def v1_body(images: Any) -> bytes:
     return json.dumps({"instances": images}).encode()
 
 
-def slow(body: bytes) -> Any:
+def slow(body: bytes, decoder: Decoder = DIGITS) -> Any:
     """Return the images that the slow decoder reads, or None if it rejects the body."""
     try:
-        return DIGITS._slow_v1(body)
+        return decoder._slow_v1(body)
     except BadRequest:
         return None
 
 
-def with_pixel(text: str, deep: bool = False) -> bytes:
+def with_pixel(text: str, shape: tuple[int, ...] = (28, 28)) -> bytes:
     """Return a V1 request of zeros with one pixel written as `text`."""
-    body = v1_body([np.zeros((28, 28, 1) if deep else (28, 28), int).tolist()]).decode()
+    body = v1_body([np.zeros(shape, int).tolist()]).decode()
     return body.replace("0", text, 1).encode()
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 28, 28, 1), (5, 28, 28), (3, 28, 28, 1)])
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(("decoder", "shape"), NESTINGS)
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n\t", " :\r\n")])
-def test_the_fast_decoder_reads_usual_requests(shape: tuple[int, ...], separators: tuple[str, str]) -> None:
-    """The fast decoder reads images of either nesting and any spacing to the same floats as the slow one."""
-    images = np.random.default_rng(0).random(shape, np.float32)
+def test_the_fast_decoder_reads_usual_requests(
+    count: int, decoder: Decoder, shape: tuple[int, ...], separators: tuple[str, str]
+) -> None:
+    """The fast decoder reads images of each nesting and any spacing to the same floats as the slow one."""
+    images = np.random.default_rng(0).random((count, *shape), np.float32)
     body = json.dumps({"instances": images.tolist()}, separators=separators).encode()
-    fast = DIGITS._flat_v1(body)
+    fast = decoder._flat_v1(body)
     assert fast is not None
     assert fast.dtype == np.float32
-    assert fast.shape == (shape[0], 28, 28, 1)
-    assert np.array_equal(fast, slow(body))
-    assert np.array_equal(fast.reshape(shape), images)
+    assert fast.ndim == 4
+    assert np.array_equal(fast, slow(body, decoder))
+    assert np.array_equal(fast.reshape(images.shape), images)
 
 
 @pytest.mark.parametrize("others", [b'"signature_name":"x",%s', b'%s,"id":"7"', b'"a":{"b":1},"instances":1,%s,"c":""'])
@@ -117,18 +131,19 @@ NUMBERS = st.one_of(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(text=NUMBERS, deep=st.booleans())
-@example(text="true", deep=False)
-def test_both_decoders_agree_on_any_number(text: str, deep: bool) -> None:
+@given(text=NUMBERS, nesting=st.sampled_from(NESTINGS))
+@example(text="true", nesting=NESTINGS[0])
+def test_both_decoders_agree_on_any_number(text: str, nesting: tuple[Decoder, tuple[int, ...]]) -> None:
     """For any number, the slow decoder agrees with what the fast one reads or rejects."""
-    body = with_pixel(text, deep)
+    decoder, shape = nesting
+    body = with_pixel(text, shape)
     try:
-        fast = DIGITS._flat_v1(body)
+        fast = decoder._flat_v1(body)
     except BadRequest:
-        assert slow(body) is None
+        assert slow(body, decoder) is None
         return
     if fast is not None:
-        expected = slow(body)
+        expected = slow(body, decoder)
         assert expected is not None
         assert np.array_equal(fast, expected)
 
@@ -160,7 +175,8 @@ PARTS = [
 @given(data=st.data())
 def test_both_decoders_agree_on_damaged_requests(data: st.DataObject) -> None:
     """With some parts lost, added, moved or replaced, the fast decoder never reads what the slow one rejects."""
-    body = v1_body([data.draw(st.sampled_from([ZEROS, np.zeros((28, 28, 1), int).tolist()]))])
+    decoder, shape = data.draw(st.sampled_from(NESTINGS))
+    body = v1_body([np.zeros(shape, data.draw(st.sampled_from([int, float]))).tolist()])
     for _ in range(data.draw(st.integers(1, 4))):
         # Often near the beginning or the end, where the brackets are.
         at = data.draw(st.integers(0, 40) | st.integers(len(body) - 40, len(body)) | st.integers(0, len(body)))
@@ -171,13 +187,13 @@ def test_both_decoders_agree_on_damaged_requests(data: st.DataObject) -> None:
             at = max(0, at + data.draw(st.integers(-3, 3)))
         body = body[:at] + part + body[at + data.draw(st.integers(0, 2)) :]
     try:
-        fast = DIGITS._flat_v1(body)
+        fast = decoder._flat_v1(body)
     except BadRequest:
-        assert slow(body) is None
+        assert slow(body, decoder) is None
         return
     if fast is not None:
         json.loads(body)
-        assert np.array_equal(fast, slow(body))
+        assert np.array_equal(fast, slow(body, decoder))
 
 
 @pytest.mark.parametrize(
@@ -315,12 +331,15 @@ def test_memory_does_not_grow_with_the_number_of_batch_sizes() -> None:
     assert kept < 100_000
 
 
-def test_the_largest_request_is_accepted() -> None:
-    """1024 images in the longest form, with a list per pixel, are accepted by both protocols."""
-    images = orjson.dumps(np.zeros((1024, 28, 28, 1)).tolist())
-    assert DIGITS._slow_v1(b'{"instances":' + images + b"}").shape == (1024, 28, 28, 1)
-    tensor = b'{"inputs":[{"shape":[1024,28,28,1],"datatype":"FP32","data":' + images + b"}]}"
-    assert DIGITS.v2(tensor, None)[0].shape == (1024, 28, 28, 1)
+@pytest.mark.parametrize("shape", [(28, 28, 1), (96, 96, 3), (96, 96, 1), (8, 8, 3)])
+def test_the_largest_request_is_accepted(shape: tuple[int, int, int]) -> None:
+    """As many images as allowed, in the longest form, with a list per pixel, are accepted by both protocols."""
+    decoder = Decoder(find(task_text(shape=shape)))
+    most = (decoder.max_images, *shape)
+    images = orjson.dumps(np.zeros(most).tolist())
+    assert decoder._slow_v1(b'{"instances":' + images + b"}").shape == most
+    tensor = b'{"inputs":[{"shape":%s,"datatype":"FP32","data":%s}]}' % (orjson.dumps(most), images)
+    assert decoder.v2(tensor, None)[0].shape == most
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e400", "-0.01", "1.01", "255", "9" * 400, "true", "null", '"0"'])
@@ -401,6 +420,36 @@ def test_v2_forms_decode_to_the_same_image(shape: list[int], form: str, datatype
         )
     assert pixels.shape == (1, 28, 28, 1)
     assert np.abs(pixels[0, ..., 0] - IMAGE).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("decoder", "shape", "expected"),
+    [
+        (COLOUR, (12, 10), "(n, 12, 10, 3)"),
+        (COLOUR, (10, 12, 3), "(n, 12, 10, 3)"),
+        (COLOUR, (12, 10, 1), "(n, 12, 10, 3)"),
+        (COLOUR, (28, 28), "(n, 12, 10, 3)"),
+        (GREY, (9, 8), "(n, 8, 9) or (n, 8, 9, 1)"),
+        (GREY, (8, 9, 3), "(n, 8, 9) or (n, 8, 9, 1)"),
+    ],
+)
+def test_another_shape_than_the_tasks_is_rejected(decoder: Decoder, shape: tuple[int, ...], expected: str) -> None:
+    """The message of a BadRequest names the shape of the task, in each protocol."""
+    with pytest.raises(BadRequest, match=re.escape(expected)):
+        decoder.v1(v1_body([np.zeros(shape).tolist()]))
+    with pytest.raises(BadRequest, match=re.escape(expected.split(")")[0][1:])):
+        decoder.parse_count([1, *shape])
+
+
+@pytest.mark.parametrize("shape", [[2, 12, 10, 3], [2, 360]])
+@pytest.mark.parametrize("binary", [False, True])
+def test_v2_decodes_colour(shape: list[int], binary: bool) -> None:
+    """Flat and nested images in colour decode to the pixels of the task's shape."""
+    values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    parameters = {"parameters": {"binary_data_size": values.size}} if binary else {}
+    head = v2_body("UINT8", shape, None if binary else values.tolist(), **parameters)
+    pixels, _ = COLOUR.v2(head + (values.tobytes() if binary else b""), str(len(head)))
+    assert np.allclose(pixels, values.reshape(2, 12, 10, 3) / 255)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from kserve import InferenceGRPCClient, InferInput, InferRequest
+from kserve import InferenceGRPCClient, InferInput, InferRequest, InferResponse
 from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
@@ -20,7 +20,9 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from digits.serving import decode
 from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
+from digits.tasks.task import find
 from tests.helpers.support import Finished, Predictor, free_port, get_json
+from tests.helpers.tasks import LinearModel, task_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
 Tensor = pb.ModelInferRequest.InferInputTensor
@@ -213,12 +215,40 @@ def test_models_cannot_be_loaded_over_grpc(predictor: Predictor) -> None:
             assert rejected.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_task_in_colour_over_grpc(binary: bool) -> None:
+    """KServe's classes send images in colour, and read the labels as texts; another shape is an error that names it."""
+    task = find(task_text())
+    linear = LinearModel(task)
+    model = LoadedModel({"version": "1", "task": task.text()}, linear)
+    image = linear.image[None] / np.float32(255)
+
+    async def ask() -> tuple[Any, str]:
+        async with channel_to_a_server(model, task.name) as channel:
+            stub = stubs.GRPCInferenceServiceStub(channel)
+            tensor = InferInput("image", list(image.shape), "FP32")
+            tensor.set_data_from_numpy(image, binary_data=binary)
+            answer = await stub.ModelInfer(InferRequest(task.name, [tensor]).to_grpc(), timeout=30)
+            tensor = InferInput("image", [1, 28, 28], "UINT8")
+            tensor.set_data_from_numpy(IMAGES[:1], binary_data=binary)
+            with pytest.raises(grpc.aio.AioRpcError) as rejected:
+                await stub.ModelInfer(InferRequest(task.name, [tensor]).to_grpc(), timeout=30)
+            assert rejected.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            return answer, str(rejected.value.details())
+
+    answer, error = asyncio.run(ask())
+    outputs = {output.name: output.as_numpy() for output in InferResponse.from_grpc(answer).outputs}
+    assert np.allclose(outputs["probabilities"], linear(image), atol=1e-5)
+    assert [text.decode() for text in outputs["label"]] == [task.labels[outputs["class"][0]]]
+    assert "[n, 12, 10, 3] or [n, 360]" in error
+
+
 @contextlib.asynccontextmanager
-async def channel_to_a_server() -> AsyncIterator[grpc.aio.Channel]:
+async def channel_to_a_server(model: LoadedModel = MODEL, name: str = "digits") -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server of this process."""
     slot, port = ModelSlot(), free_port()
-    slot.swap(MODEL)
-    server = await service.start(service.Servicer(None, None, "digits", slot), "127.0.0.1", port, 1)
+    slot.swap(model)
+    server = await service.start(service.Servicer(None, None, name, slot), "127.0.0.1", port, 1)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
     await server.stop(1)

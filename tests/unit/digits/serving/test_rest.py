@@ -13,8 +13,10 @@ import pytest
 from digits.serving import rest
 from digits.serving.decode import BadRequest
 from digits.serving.slot import LoadedModel
+from digits.tasks.task import find
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Predictor
+from tests.helpers.tasks import LinearModel, task_text
 
 MODEL = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
 DEEP = b"[" * 1000 + b"0" + b"]" * 1000
@@ -50,6 +52,28 @@ def test_a_response_has_the_selected_outputs() -> None:
     assert head is not None
     assert [output["name"] for output in json.loads(body[:head])["outputs"]] == ["probabilities"]
     assert np.array_equal(np.frombuffer(body[head:], "<f4").reshape(3, 10), probabilities)
+
+
+def test_an_answer_has_the_labels_of_a_task() -> None:
+    """If the labels are texts, they are the third output, as JSON and as bytes after their lengths."""
+    task = find(task_text())
+    model = LoadedModel({"version": "1", "task": task.text()}, LinearModel(task))
+    probabilities = np.eye(3, dtype=np.float32)[[1, 0, 2]]
+    body, head = rest.encode_v2(model, probabilities, {}, "colours")
+    assert head is None
+    assert [output["name"] for output in json.loads(body)["outputs"]] == ["class", "probabilities", "label"]
+    label = {"name": "label", "datatype": "BYTES", "shape": [3], "data": ["grün", "red", "deep blue"]}
+    assert json.loads(body)["outputs"][2] == label
+    body, head = rest.encode_v2(model, probabilities, {"parameters": {"binary_data_output": True}}, "colours")
+    sizes = [output["parameters"]["binary_data_size"] for output in json.loads(body[:head])["outputs"]]
+    assert sizes == [3 * 8, 9 * 4, 29]
+    expected = b"\x05\0\0\0gr\xc3\xbcn\x03\0\0\0red\x09\0\0\0deep blue"
+    assert body.endswith(expected)
+    request = {"outputs": [{"name": "label", "parameters": {"binary_data": True}}]}
+    body, head = rest.encode_v2(model, probabilities, request, "colours")
+    assert (body[head:], len(json.loads(body[:head])["outputs"])) == (expected, 1)
+    with pytest.raises(BadRequest, match="class, probabilities, label"):
+        rest.encode_v2(model, probabilities, {"outputs": [{"name": "labels"}]}, "colours")
 
 
 def test_no_selected_outputs_are_all() -> None:

@@ -2,68 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 from digits.errors import ReleaseError
-from digits.files import sha256_of
 from digits.release import ledger, releases
 from digits.serving.slot import load
 from digits.store.file import FileStore
 from digits.tasks.task import find
 from tests.helpers.predict import Load
 from tests.helpers.support import Finished, StartPredictor, another_release, get_json
+from tests.helpers.tasks import COLOURS, LinearModel, task_text
 
-IMAGE = (np.arange(784) % 256).reshape(28, 28)
-WEIGHTS = np.random.default_rng(0).random((784, 10), np.float32) / 100
-SCORES = np.exp((IMAGE.reshape(784) / 255) @ WEIGHTS)
-GOLDEN = {
-    "image": IMAGE.tolist(),
-    "class": int(SCORES.argmax()),
-    "probabilities": (SCORES / SCORES.sum()).tolist(),
-}
-
-
-def onnx_model(shape: list[Any], weights: np.ndarray) -> bytes:
-    """Return a model of one layer for images of `shape`, with the datatype of the weights."""
-    kind = helper.np_dtype_to_tensor_dtype(weights.dtype)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["image"], ["row"]),
-            helper.make_node("MatMul", ["row", "weights"], ["scores"]),
-            helper.make_node("Softmax", ["scores"], ["probabilities"]),
-        ],
-        "digits",
-        [helper.make_tensor_value_info("image", kind, shape)],
-        [helper.make_tensor_value_info("probabilities", kind, ["n", weights.shape[1]])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-INTACT = onnx_model(["n", 28, 28, 1], WEIGHTS)
-
-
-def release(folder: Path, model: bytes, golden: Any) -> Path:
-    """Return a folder with a release of that model and golden image, and correct digests."""
-    manifest = {"version": "0" * 12, "files": {"model.onnx": sha256_of(model)}, "golden": golden}
-    manifest["task"] = find("digits").text()
-    (folder / "model.onnx").write_bytes(model)
-    (folder / releases.MANIFEST).write_text(json.dumps(manifest))
-    return folder
+LINEAR = LinearModel(find("digits"))
+WEIGHTS, GOLDEN = LINEAR.weights, LINEAR.golden()
+INTACT = LINEAR.onnx()
 
 
 def test_an_intact_release_is_loaded(tmp_path: Path) -> None:
     """The small model of these tests is accepted, so that each rejection below is due to the change it makes."""
-    loaded = load(release(tmp_path, INTACT, GOLDEN))
+    loaded = load(LINEAR.release(tmp_path))
     assert loaded.version == "0" * 12
     assert loaded.run(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, 10)
 
@@ -73,18 +34,18 @@ def test_an_intact_release_is_loaded(tmp_path: Path) -> None:
     [
         (b"no ONNX at all", "ONNX Runtime cannot load release 000000000000: "),
         (INTACT[:-100], "ONNX Runtime cannot load release 000000000000: "),
-        (onnx_model(["n", 784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), got tensor\(float\) .*784"),
-        (onnx_model(["n", 1, 28, 28], WEIGHTS), r"expected a model of float .*, got tensor\(float\) .*1, 28, 28"),
-        (onnx_model(["n", 28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, got tensor\(double"),
-        (onnx_model(["n", 28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, got \(1, 5\)"),
-        (onnx_model(["n", 28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, got \(1, 1\)"),
+        (LINEAR.onnx([784], WEIGHTS), r"expected a model of float \(n, 28, 28, 1\), got tensor\(float\) .*784"),
+        (LINEAR.onnx([1, 28, 28], WEIGHTS), r"expected a model of float .*, got tensor\(float\) .*1, 28, 28"),
+        (LINEAR.onnx([28, 28, 1], WEIGHTS.astype(np.float64)), r"expected a model of float .*, got tensor\(double"),
+        (LINEAR.onnx([28, 28, 1], WEIGHTS[:, :5]), r"expected probabilities \(1, 10\) for one image, got \(1, 5\)"),
+        (LINEAR.onnx([28, 28, 1], WEIGHTS[:, :1]), r"expected probabilities \(1, 10\) for one image, got \(1, 1\)"),
     ],
     ids=["no ONNX", "cut", "rows", "channels first", "double", "five classes", "one class"],
 )
 def test_a_model_of_another_signature_is_rejected(model: bytes, message: str, tmp_path: Path) -> None:
     """A file that ONNX Runtime cannot load, and a model of another signature, raise ReleaseError."""
     with pytest.raises(ReleaseError, match=message):
-        load(release(tmp_path, model, GOLDEN))
+        load(LINEAR.release(tmp_path, onnx=model))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +68,44 @@ def test_a_model_of_another_signature_is_rejected(model: bytes, message: str, tm
 def test_a_failed_golden_check_is_rejected(golden: Any, message: str, tmp_path: Path) -> None:
     """A missing or malformed golden image, and a different class or probability, raise ReleaseError."""
     with pytest.raises(ReleaseError, match=message):
-        load(release(tmp_path, INTACT, golden))
+        load(LINEAR.release(tmp_path, golden=golden))
+
+
+@pytest.mark.parametrize(
+    ("labels", "shape", "message"),
+    [
+        (COLOURS, (10, 12, 3), r"expected a model of float \(n, 10, 12, 3\), got tensor\(float\) .*12, 10, 3"),
+        (COLOURS, (12, 10, 1), r"no usable golden image|expected a model of float \(n, 12, 10, 1\)"),
+        (COLOURS[:2], (12, 10, 3), r"no usable golden image"),
+    ],
+    ids=["turned", "grey", "two labels"],
+)
+def test_a_model_of_another_task_is_rejected(
+    labels: tuple[str, ...], shape: tuple[int, int, int], message: str, tmp_path: Path
+) -> None:
+    """A model whose shape or number of classes is not that of the manifest's task raises ReleaseError."""
+    linear = LinearModel(find(task_text()))
+    assert load(linear.release(tmp_path / "intact")).task.labels == COLOURS
+    with pytest.raises(ReleaseError, match=message):
+        load(linear.release(tmp_path / "other", task=task_text(labels, shape)))
+
+
+def test_large_images_are_computed_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model gets as few images per call as have the pixels of 64 digits, because ONNX Runtime keeps the memory."""
+    import onnxruntime
+
+    sizes: list[int] = []
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[misc] # has no types
+        def run(self, outputs: Any, inputs: Any) -> Any:
+            sizes.extend(map(len, inputs.values()))
+            return super().run(outputs, inputs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    linear = LinearModel(find(task_text(COLOURS, (96, 96, 3))))
+    pixels = np.random.default_rng(0).random((29, 96, 96, 3), np.float32)
+    assert np.allclose(load(linear.release(tmp_path)).run(pixels), linear(pixels), atol=1e-5)
+    assert sizes == [1, 5, 5, 5, 5, 5, 4]
 
 
 def test_a_promotion_replaces_the_model_without_a_failed_request(
