@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class FetchedData:
-    """The verified data set: its name in `digits.data.catalog`, and its two parts."""
+    """The verified data set: its name, for digits one of `digits.data.catalog`, and its two parts."""
 
     dataset: str
     digest: str  # of the source's files

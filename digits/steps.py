@@ -47,6 +47,8 @@ def fetch_mnist(dataset: str, task: str, fetched: Path) -> results.FetchedData:
         if dataset != catalog.FALLBACK:
             text = f"NO MNIST: using {text} instead"
         events.emit("progress", "fetch-mnist", text=text)
+    for finding in source.findings:
+        events.emit("progress", "fetch-mnist", text=f"left out: {finding}")
     return results.FetchedData(
         dataset=source.name,
         digest=source.digest,

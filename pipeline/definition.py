@@ -56,7 +56,7 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
             learning_rate: its peak; 0: the preset's.
             seed: of the split, the weights and the order.
             min_accuracy: least accuracy for a promotion, in 0..1.
-            dataset: mnist or another of digits.data.catalog.SOURCES, sklearn-digits, or auto: MNIST if available.
+            dataset: auto: the task's own, for digits MNIST if available; for digits also mnist or sklearn-digits.
             task: what is recognised: the name of a built-in task, or a task's text.
             source: digest of the task's own data, so that changed pictures miss the cache.
             store: URI of the object store; empty: from the environment of the steps.

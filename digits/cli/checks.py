@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from digits.data.catalog import AUTO, FALLBACK, SOURCES
-from digits.errors import MASK, DigitsError, mask_url
+from digits.data.catalog import AUTO, FALLBACK
+from digits.errors import MASK, mask_url
 from digits.settings import Settings, sqlite_file
 from digits.tasks.task import BUILT_IN
 
@@ -84,15 +84,10 @@ def check_data(settings: Settings) -> str | Finding:
     if settings.data:
         if urlsplit(settings.data).scheme not in {"", "file"}:
             return Finding("data", None, f"{mask_url(settings.data)} (not checked)")
-        problems = []
-        for name in SOURCES if settings.declaration.name == BUILT_IN else [settings.declaration.name]:
-            try:
-                fetch.check_place(settings.declaration, name, settings.data)
-            except DigitsError as exc:
-                problems.append(exc)
-            else:
-                return f"{name} in {settings.data}"
-        raise problems[0]
+        task = settings.declaration
+        name = fetch.resolve(task, AUTO, settings.data, settings.home / "data")
+        fetch.check_place(task, name, settings.data)
+        return f"{name} in {settings.data}"
     if settings.declaration.name != BUILT_IN:
         return f"the data of the task {settings.declaration.name} from the cache or a mirror"
     if fetch.resolve(settings.declaration, AUTO, "", settings.home / "data") == FALLBACK:

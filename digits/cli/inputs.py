@@ -85,4 +85,4 @@ def _find_dataset(settings: Settings, endpoint: str) -> str:
 
     metadata = client.metadata(endpoint, token=settings.endpoint_token, backend=settings.backend)
     name = metadata.get("dataset")
-    return str(name) if name in (*catalog.SOURCES, catalog.FALLBACK) else catalog.AUTO
+    return str(name) if name in catalog.names() else catalog.AUTO

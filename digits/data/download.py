@@ -6,20 +6,23 @@ import concurrent.futures
 import time
 from urllib.parse import urlsplit
 
-from digits.data.catalog import Source
-from digits.data.idx import unpack
+from digits.data.idx import max_bytes, unpack
 from digits.errors import DataError
 from digits.http import in_words, read_whole
 from digits.proxies import pool_for
+from digits.tasks.task import Source
 
 MAX_OVERHEAD = 1024  # bytes by which a compressed file may exceed its content
+SECONDS, BYTES_PER_SECOND = 60.0, 1_000_000  # of a download; a file of more than 60 MB has more time
+MAX_DOWNLOAD = 2 << 30  # bytes of a file, which is kept in memory
 PROBE_SECONDS = 8.0
 
 
-def download(source: Source, file: str, base: str, *, seconds: float = 60.0, retries: int = 2) -> bytes:
-    """Return the verified content of `file`, from the gzip file at `base/file.gz`.
+def download(source: Source, file: str, base: str, *, seconds: float = 0, retries: int = 2) -> bytes:
+    """Return the verified content of `file` from `base`, the address of its folder or its own.
 
-    The response is read for at most `seconds`; a failed request is repeated at most `retries` times.
+    The four files of the format idx are compressed: `base/file.gz`. The response is read for at most `seconds`, or as
+    long as its size allows if that is 0; a failed request is repeated at most `retries` times.
 
     Raises:
         DataError: the server did not send that file; states the reason.
@@ -27,8 +30,13 @@ def download(source: Source, file: str, base: str, *, seconds: float = 60.0, ret
     """
     import urllib3
 
+    if (size := max_bytes(source, file)) > MAX_DOWNLOAD:
+        raise DataError(f"{file}: expected at most {MAX_DOWNLOAD} bytes for a download, got {size}")
     parts = urlsplit(base)  # its query, such as a signature, stays at the end
-    url = parts._replace(path=f"{parts.path.rstrip('/')}/{file}.gz").geturl()
+    seconds = seconds or max(SECONDS, size / BYTES_PER_SECOND)
+    url, name = base, f"{file}.gz" if source.format == "idx" else file
+    if parts.path.rpartition("/")[2] != name:
+        url = parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
     try:
         response = pool_for(url).request(
             "GET",
@@ -40,7 +48,7 @@ def download(source: Source, file: str, base: str, *, seconds: float = 60.0, ret
         try:
             if response.status != 200:
                 raise DataError(f"HTTP {response.status}")
-            raw = read_whole(response, time.monotonic() + seconds, source.files[file][1] + MAX_OVERHEAD)
+            raw = read_whole(response, time.monotonic() + seconds, size + MAX_OVERHEAD)
         finally:
             response.release_conn()
     except urllib3.exceptions.HTTPError as exc:
@@ -50,7 +58,7 @@ def download(source: Source, file: str, base: str, *, seconds: float = 60.0, ret
 
 def find_mirror(source: Source) -> str:
     """Return the first mirror that serves the smallest file within PROBE_SECONDS, or '' if none does."""
-    smallest = min(source.files, key=lambda file: source.files[file][1])
+    smallest = min(source.files, key=lambda file: source.files[file].bytes)
     pool = concurrent.futures.ThreadPoolExecutor(len(source.mirrors))
     try:
         probes = {

@@ -1,7 +1,4 @@
-"""Fetching of a data set from a folder, an object store, a URL, the cache or a mirror; else scikit-learn's digits.
-
-Each file is verified by the SHA-256 of its decompressed content, so no mirror or cache needs to be trusted.
-"""
+"""Fetching of a task's data set from its place, the cache or a mirror; or scikit-learn's digits instead of MNIST."""
 
 from __future__ import annotations
 
@@ -9,35 +6,29 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from digits.data import catalog, fallback, idx
-from digits.data.catalog import Source
+from digits.data import arrays, catalog, fallback, folders, idx, idx_place
 from digits.data.dataset import Dataset
-from digits.data.download import download, find_mirror
-from digits.errors import DataError, MissingError, Unavailable, UsageError
-from digits.files import folder_from_url, read_named, sha256_of, sha256_of_folder, write_whole
+from digits.data.download import find_mirror
+from digits.data.idx_place import Place
+from digits.data.places import MAX_PICTURE, Files, open_files
+from digits.data.screening import Findings, Part, screen
+from digits.errors import DataError, MissingError, UsageError
+from digits.files import canonical_json, folder_from_url, sha256_of, sha256_of_folder
 from digits.settings import Settings
-from digits.store import ObjectStore, find_scheme, open_store
+from digits.store import find_scheme, open_store
 from digits.tasks.task import BUILT_IN, Task
-
-SPARE_BYTES = 1 << 20  # by which a file may exceed its content, so that a web page in its place is still recognised
-
-KERAS = "mnist.npz"  # Keras's form of MNIST, the four arrays in one file
-FOLDERS = ("", "MNIST/raw", "raw")  # the last two are torchvision's
-MAX_LISTED = 5
-
-Place = str | ObjectStore
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A fetched data set: its name, the digest of its source, and its two parts."""
+    """A fetched data set: its name, the digest of its source, its two parts, and what was left out of them."""
 
     name: str
     digest: str
     train: Dataset
     test: Dataset
+    findings: tuple[str, ...] = ()
 
 
 def resolve(task: Task, name: str, place: Place, cache: Path) -> str:
@@ -49,20 +40,24 @@ def resolve(task: Task, name: str, place: Place, cache: Path) -> str:
     Raises:
         UsageError: there is no data set of that name.
     """
-    if task.name != BUILT_IN:
+    if not _is_mnist(task):
         if name not in {catalog.AUTO, task.name}:
             raise UsageError(f"the task {task.name} has its own data set, got --dataset {name}", remedy="omit it")
         return task.name
     catalog.check_name(name)
     if name != catalog.AUTO:
         return name
-    if place or all((cache / "mnist" / file).is_file() for file in catalog.SOURCES["mnist"].files):
-        return "mnist"
-    return "mnist" if find_mirror(catalog.SOURCES["mnist"]) else catalog.FALLBACK
+    if place or all((cache / catalog.MNIST / file).is_file() for file in task.data.files):
+        return catalog.MNIST
+    return catalog.MNIST if find_mirror(task.data) else catalog.FALLBACK
+
+
+def _is_mnist(task: Task) -> bool:
+    return task.name == BUILT_IN and bool(task.data.files) and task.data.format == "idx"
 
 
 def open_place(settings: Settings) -> Place:
-    """Return the configured place of the files: a folder, a URL, an object store for an s3:// address, or ''."""
+    """Return the place of the data set: a folder, a file, a URL, an object store for an s3:// address, or ''."""
     scheme = find_scheme(settings.data)
     return open_store(settings, settings.data) if scheme and scheme.remote else settings.data
 
@@ -70,28 +65,97 @@ def open_place(settings: Settings) -> Place:
 def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
     """Fetch the data set `name` (see `resolve`) from `place` (see `open_place`), or from a mirror if that is ''.
 
-    Files from the network are stored in the folder `cache`, which is created if necessary.
+    Files from a web server are stored in the folder `cache`, which is created if necessary.
 
     Raises:
+        UsageError: the task states no place, or no digests of files from a web server.
         StoreError: the object store is unreachable or refused the request.
-        DataError: a file is not the published one. It is not cached.
+        DataError: a file is not what the task states, or too many pictures cannot be used.
         MissingError: the place does not exist, or no server sent the file.
     """
     name = resolve(task, name, place, cache)
     if name == catalog.FALLBACK:
         return Fetched(catalog.FALLBACK, *fallback.load())
-    source = catalog.SOURCES[name]
-    arrays = {file: idx.parse(content, file) for file, content in files(name, place, cache)}
-    train = Dataset(arrays[catalog.TRAIN_IMAGES], arrays[catalog.TRAIN_LABELS])
-    test = Dataset(arrays[catalog.TEST_IMAGES], arrays[catalog.TEST_LABELS])
-    return Fetched(name, source.digest(), train, test)
+    findings, cache = Findings(), cache / name
+    if task.data.format == "idx":
+        contents = [idx_place.read_file(task.data, file, place, cache) for file in idx.FILES]
+        parsed = [idx.parse(content, file) for content, file in zip(contents, idx.FILES, strict=True)]
+        train, test = Dataset(*parsed[:2]).check(task), Dataset(*parsed[2:]).check(task)
+        if task.data.files:  # a published data set stays as it is
+            return Fetched(name, catalog.published_digest(task.data), train, test)
+        digest, parts = _digest(contents), [_named(train, idx.TRAIN_IMAGES), _named(test, idx.TEST_IMAGES)]
+    elif task.data.format == "folder":
+        digest, parts = folders.read(task, open_files(task.data, place, cache), findings)
+    else:
+        digest, parts = _read_arrays(task, open_files(task.data, place, cache), findings)
+    return Fetched(name, digest, *screen(task, parts, findings), tuple(findings.lines()))
 
 
-def files(name: str, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of each file of a data set of the catalogue, verified. Raises as `fetch`."""
-    source = catalog.SOURCES[name]
-    for file in source.files:
-        yield file, _content(source, file, place, cache / name)
+def _read_arrays(task: Task, opened: Files, findings: Findings) -> tuple[str, list[Part]]:
+    """Return the digest of the source, and the training part and, if there is one, the test part."""
+    contents, parts = [], list[Part]()
+    for name in _array_files(task, opened):
+        content = _array_content(task, opened, name)
+        found = arrays.read(task, content, f"{opened.where}: {name}")
+        if not found and not parts:
+            raise DataError(f"{opened.where}: {name}: expected a column of labels, found none", remedy=arrays.REMEDY)
+        if not found:  # Kaggle keeps the labels of the test part
+            findings.add(f"{name} has no column of labels and is not used", 0)
+            continue
+        contents.append(content)
+        parts += [_named(part, f"{Path(name).name}{' (test)' * index}") for index, part in enumerate(found)]
+    return _digest(contents), parts[:2]
+
+
+def _array_files(task: Task, opened: Files) -> list[str]:
+    """Return the names of the NPZ or CSV files of a data set, that of the training part first."""
+    form = task.data.format
+    names = [name for name in opened.names() if name.lower().removesuffix(".gz").endswith(f".{form}")]
+    by_part = {Path(name).name.partition(".")[0].lower(): name for name in names}
+    if "train" in by_part:
+        return [by_part[part] for part in ("train", "test") if part in by_part]
+    if len(names) != 1:
+        raise MissingError(
+            f"{opened.where}: expected one {form.upper()} file, or train.{form} and test.{form}, "
+            f"found {', '.join(names[:5]) or 'none'}",
+            remedy="set data.place to the file",
+        )
+    return names
+
+
+def _array_content(task: Task, opened: Files, name: str) -> bytes:
+    """Return the content of a file, decompressed and verified if the task states its digest."""
+    file = Path(name).name
+    raw = opened.read(name, idx.max_bytes(task.data, file) + idx_place.SPARE_BYTES)
+    return idx.unpack(task.data, file, raw, f"{opened.where}: {name}")
+
+
+def _named(part: Dataset, file: str) -> Part:
+    return Part(part, [f"image {index} of {file}" for index in range(len(part))])
+
+
+def _digest(contents: list[bytes]) -> str:
+    """Return the digest of a source whose files have these contents, whatever their names."""
+    return sha256_of(canonical_json([sha256_of(content) for content in contents]))
+
+
+def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of each file of a task's data set; content with a stated digest is verified.
+
+    Raises as `fetch`.
+    """
+    cache /= catalog.MNIST if _is_mnist(task) else task.name
+    if task.data.format == "idx":
+        for file in idx.FILES:
+            yield file, idx_place.read_file(task.data, file, place, cache)
+        return
+    opened = open_files(task.data, place, cache)
+    if task.data.format == "folder":
+        for name in opened.names():
+            yield name, opened.read(name, MAX_PICTURE)
+    else:
+        for name in _array_files(task, opened):
+            yield Path(name).name.removesuffix(".gz"), _array_content(task, opened, name)
 
 
 def source_digest(task: Task, place: str) -> str:
@@ -102,97 +166,25 @@ def source_digest(task: Task, place: str) -> str:
     """
     if task.data.files or (not place and task.name == BUILT_IN):
         return ""
-    if _is_folder(place):
+    if idx_place.is_folder(place):
         path = folder_from_url(place, "DIGITS_DATA")
         return sha256_of_folder(path) if path.is_dir() else sha256_of(path) if path.is_file() else ""
     return secrets.token_hex(8)
 
 
 def check_place(task: Task, name: str, place: str) -> None:
-    """Verify the files if `place` is a folder; a URL is not requested. Raises as `fetch`."""
-    if task.name == BUILT_IN and _is_folder(place) and name in catalog.SOURCES:
-        for file in catalog.SOURCES[name].files:
-            _read_folder(catalog.SOURCES[name], file, place)
+    """Check that a data set is in `place` if that is a folder; a URL is not requested. Raises as `fetch`.
 
-
-def _is_folder(place: str) -> bool:
-    return bool(place) and urlsplit(place).scheme in {"", "file"}
-
-
-def _content(source: Source, file: str, place: Place, cache: Path) -> bytes:
-    if isinstance(place, str) and _is_folder(place):
-        return _read_folder(source, file, place)
-    cached = cache / file
-    if cached.is_file():
-        content = cached.read_bytes()
-        if sha256_of(content) == source.files[file][0]:
-            return content
-    content = _read_servers(source, file, place) if isinstance(place, str) else _read_store(source, file, place)
-    write_whole(cached, content)
-    return content
-
-
-def _read_folder(source: Source, file: str, place: str) -> bytes:
-    folder = folder_from_url(place, "DIGITS_DATA")
-    try:
-        if not (folder.is_dir() or (folder.name == KERAS and folder.is_file())):
-            raise MissingError(
-                f"DIGITS_DATA: no folder {folder}", remedy="set it to the folder with the data set's four files"
-            )
-        parts = [folder / part for part in FOLDERS]
-        for path in (part / name for part in parts for name in _names(file)):
-            if path.exists():
-                if (size := path.stat().st_size) > (limit := source.files[file][1] + SPARE_BYTES):
-                    raise DataError(
-                        f"{path}: expected at most {limit} bytes, found {size}; it is another file",
-                        remedy="replace it by the data set's file; DIGITS_DATA is the folder",
-                    )
-                return idx.unpack(source, file, read_named(path, limit), str(path))
-        for path in (folder, folder / KERAS):
-            if path.is_file():
-                return idx.unpack(source, file, idx.from_keras(path, file), str(path))
-        found = sorted(path.name for path in folder.iterdir())
-    except OSError as exc:  # macOS asks the user whether a terminal may read Desktop, Documents and Downloads
-        raise DataError(
-            f"DIGITS_DATA: {exc.filename or folder} cannot be read: {exc.strerror}",
-            remedy="allow this program to read it, or put the files into another folder",
-        ) from exc
-    raise _missing(source, file, str(folder), found)
-
-
-def _read_store(source: Source, file: str, store: ObjectStore) -> bytes:
-    for key in _names(file):
-        if store.exists(key):
-            return idx.unpack(source, file, store.get(key), f"{store.uri}/{key}")
-    raise _missing(source, file, store.uri)
-
-
-def _names(file: str) -> tuple[str, ...]:
-    """Return the names under which a file of a data set is distributed, with a hyphen or a dot before `idx`."""
-    return tuple(f"{name}{end}" for name in (file, file.replace("-idx", ".idx")) for end in (".gz", ""))
-
-
-def _missing(source: Source, file: str, place: str, found: list[str] | None = None) -> MissingError:
-    content = ""
-    if found is not None:
-        content = f"; it holds {', '.join(found[:MAX_LISTED]) or 'nothing'}{', …' * (len(found) > MAX_LISTED)}"
-        if any(name.endswith(".csv") for name in found):
-            content += " (CSV files such as Kaggle's are not accepted; Kaggle's competition has another split)"
-    return MissingError(
-        f"DIGITS_DATA: {place} holds neither {file}.gz nor {file}{content}",
-        remedy=f"put the data set's files there: {', '.join(source.files)}; or Keras's {KERAS}",
-    )
-
-
-def _read_servers(source: Source, file: str, url: str) -> bytes:
-    problems = []
-    for base in (url,) if url else source.mirrors:
-        try:
-            return download(source, file, base)
-        except (DataError, OSError) as exc:
-            problems.append(f"{base}: {exc}")
-    raise Unavailable(
-        f"cannot get {file}: " + "; ".join(problems),
-        remedy="set DIGITS_DATA to a folder or bucket with the four files (digits data PLACE copies them there), or "
-        "--dataset sklearn-digits",
-    )
+    The four IDX files are verified; pictures and arrays are checked when they are fetched.
+    """
+    if not idx_place.is_folder(place) or name == catalog.FALLBACK:
+        return
+    if task.data.format == "idx":
+        for file in idx.FILES:
+            idx_place.read_folder(task.data, file, place)
+        return
+    opened = open_files(task.data, place, Path())
+    if task.data.format == "folder":
+        folders.find_pictures(task, opened, Findings())
+    else:
+        _array_files(task, opened)

@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from digits.data.reading import Reading, read
+from digits.data.reading import Reading, difference_to_border, read
 from digits.errors import DataError
 
 MAX_PIXELS = 16_000_000  # of a decoded picture, because a small file may decode to a huge one
@@ -19,8 +19,12 @@ DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a pho
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 
-def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> Reading:
+def read_ink(
+    picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS, digits: bool = True
+) -> Reading:
     """Return the ink of the digit in a picture. The ink may be dark on light, light on dark, or drawn on transparency.
+
+    If not `digits`, it is all that differs from the border, because frames and level lines may belong to it.
 
     Raises as `open_picture`.
     """
@@ -29,7 +33,8 @@ def read_ink(picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, m
         alpha = np.asarray(image.getchannel("A"))
         if np.median(np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])) < 128:
             return Reading(alpha)  # a drawing on transparent paper, in any colour
-    return read(np.asarray(on_white(image).convert("L")))
+    level = np.asarray(on_white(image).convert("L"))
+    return read(level) if digits else Reading(difference_to_border(level))
 
 
 def open_picture(

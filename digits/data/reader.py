@@ -28,7 +28,7 @@ def read_images(
     """
     if task.reading == "photo":
         return [_photo(task, on_white(open_picture(picture, formats=formats, max_pixels=max_pixels)))]
-    ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels)
+    ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels, digits=task.is_number)
     if task.is_number:
         return [digit._replace(image=_fit(task, digit.image)) for digit in split(ink, doubtful=doubtful)]
     return (
@@ -43,7 +43,7 @@ def read_image(task: Task, picture: Path | IO[bytes]) -> Ink | None:
     """
     if task.reading == "photo":
         return read_images(task, picture)[0].image
-    ink, _ = read_ink(picture)
+    ink, _ = read_ink(picture, digits=task.is_number)
     return _fit(task, to_mnist(ink)) if ink.any() else None
 
 

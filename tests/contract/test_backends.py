@@ -17,7 +17,8 @@ import pytest
 from backends import runs
 from backends.base import Request
 from backends.process.backend import ProcessBackend
-from digits.data import catalog, fetch
+from digits.data import fetch
+from digits.data.idx import FILES
 from digits.errors import DataError, DigitsError, Interrupted, StepFailed
 from digits.release import ledger, releases, verify
 from digits.store import open_store
@@ -246,7 +247,7 @@ def test_a_killed_program_leaves_nothing_running_and_is_resumed(home: Home, firs
 
 def test_a_damaged_data_set_fails_before_anything_runs(world: BackendWorld, tmp_path: Path) -> None:
     """A truncated file is refused by its name before a run is created."""
-    for file in catalog.SOURCES["mnist"].files:
+    for file in FILES:
         (tmp_path / f"{file}.gz").write_bytes(b"\x1f\x8b" + bytes(20))
     before, own = len(runs.all_runs(world.settings.home)), world.backend.settings
     world.backend.settings = dataclasses.replace(own, data=str(tmp_path))

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
-import http.server
 import json
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from digits.data import catalog
 from digits.settings import Settings
-from tests.helpers.mnist_files import tiny_files
 from tests.helpers.support import ROOT, child_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -152,58 +144,7 @@ def test_an_added_protocol_is_served(extended: Extended, tmp_path: Path) -> None
 def test_the_table_counts_the_files_that_an_addition_changes(extended: Extended) -> None:
     """The page's table counts the files that each example changes, and how many of them are tests."""
     rows = re.findall(r"^\| (an? [a-z ]+) \| (\d+) \| (\d+) \|$", TEXT, re.MULTILINE)
-    table = {name: (int(files), int(tests)) for name, files, tests in rows if name != "a data set"}
+    table = {name: (int(files), int(tests)) for name, files, tests in rows}
     assert table == {
         name: (len(files), sum(file.startswith("tests/") for file in files)) for name, files in extended.changed.items()
     }
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder's files and logs nothing."""
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder with a small data set's files, and the address of a web server for it."""
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    for name, content in tiny_files().items():
-        assert f"{name}.gz" in TEXT
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-
-
-def test_an_added_data_set_is_fetched_from_its_mirror(mirror: tuple[Path, str], tmp_path: Path) -> None:
-    """The page's script prints an entry that, once pasted, lets the pipeline fetch the data set."""
-    folder, address = mirror
-    script = re.search(r"```python source-entry\n(.*?)```", TEXT, re.DOTALL)
-    command = re.search(r"^python (entry\.py) (\S+) \S+ \S+/$", TEXT, re.MULTILINE)
-    assert script
-    assert command
-    (tmp_path / command[1]).write_text(script[1], encoding="utf-8")
-    environment = child_environment(Settings(home=tmp_path / "home"))
-    entry = run_python([str(tmp_path / command[1]), command[2], str(folder), address], environment)
-
-    checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT / "digits", checkout / "digits", ignore=shutil.ignore_patterns("__pycache__"))
-    apply(checkout / "digits" / "data" / "catalog.py", "below", "SOURCES = {", entry)
-
-    environment["PYTHONPATH"] = str(checkout)
-    fetch = (
-        "import json, pathlib, sys; from digits import steps; from digits.data import catalog;"
-        " fetched = steps.fetch_mnist('fashion-mnist', pathlib.Path(sys.argv[1]));"
-        " print(json.dumps(vars(fetched) | {'digits': catalog.are_digits('fashion-mnist')}))"
-    )
-    fetched = json.loads(run_python(["-c", fetch, str(tmp_path / "out")], environment))
-    assert (fetched["dataset"], fetched["train_count"], fetched["test_count"]) == ("fashion-mnist", 7, 3)
-    assert fetched["digits"] is False
-    with np.load(tmp_path / "out" / "test.npz") as written:
-        expected = np.frombuffer(tiny_files()[catalog.TEST_IMAGES], np.uint8, offset=16).reshape(3, 28, 28)
-        assert np.array_equal(written["images"], expected)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 
 import numpy as np
 
-from digits.data import catalog
-
-FILES = (catalog.TRAIN_IMAGES, catalog.TRAIN_LABELS, catalog.TEST_IMAGES, catalog.TEST_LABELS)
+from digits.data.idx import FILES
+from digits.files import sha256_of
+from digits.tasks.task import DataFile, Task, find
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -24,3 +25,10 @@ def tiny_files() -> dict[str, bytes]:
         content[images] = idx(rng.integers(0, 256, (count, 28, 28), np.uint8))
         content[labels] = idx(rng.integers(0, 10, count).astype(np.uint8))
     return content
+
+
+def tiny_task(*mirrors: str, content: dict[str, bytes] | None = None) -> Task:
+    """The task digits, whose data set has these files, by default `tiny_files`, and mirrors."""
+    files = {name: DataFile(sha256_of(raw), len(raw)) for name, raw in (content or tiny_files()).items()}
+    digits = find("digits")
+    return dataclasses.replace(digits, data=dataclasses.replace(digits.data, files=files, mirrors=mirrors))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from digits.data import catalog
 from digits.settings import Settings
 from tests.helpers.command import Digits
+from tests.helpers.mnist_files import tiny_task
 from tests.helpers.signing import new_keys
 
 
@@ -48,11 +48,9 @@ def test_a_misspelt_variable_is_listed(digits: Digits, installed: Settings, monk
     assert "DIGITS_WEBPORT" in result.err
 
 
-def test_absent_data_is_marked_with_a_dash(digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_data_is_marked_with_a_dash(digits: Digits, settings: Settings) -> None:
     """A fallback to scikit-learn's digits is marked with a dash and a remedy; the exit code is 0."""
-    source = catalog.Source(catalog.SOURCES["mnist"].files, ("http://127.0.0.1:9/",))
-    monkeypatch.setitem(catalog.SOURCES, "mnist", source)
-    result = digits("doctor", on=settings)
+    result = digits("doctor", on=settings.with_task(tiny_task("http://127.0.0.1:9/").text()))
     assert result.code == 0
     assert "- data" in result.out
     assert "try: set DIGITS_DATA" in result.out

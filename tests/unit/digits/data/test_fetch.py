@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,11 @@ import pytest
 from digits import files
 from digits.data import catalog, fetch
 from digits.data import idx as idx_file
+from digits.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from digits.errors import DataError, MissingError, UsageError
-from digits.tasks.task import find
+from digits.tasks.task import Task, find
 from tests.helpers.mirror import CONTENT, Mirror
-from tests.helpers.mnist_files import FILES, idx
+from tests.helpers.mnist_files import idx, tiny_task
 
 
 def fill(folder: Path, *, compressed: bool = True) -> Path:
@@ -35,22 +35,22 @@ def test_the_real_data_set(mnist_folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unreadable_file_is_named(source: catalog.Source, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tiny: Task, tmp_path: Path) -> None:
     """A folder with the name of a data file is a DataError with its name and reason."""
-    (path := fill(tmp_path / "folder") / f"{catalog.TRAIN_IMAGES}.gz").unlink()
+    (path := fill(tmp_path / "folder") / f"{TRAIN_IMAGES}.gz").unlink()
     path.mkdir()
     with pytest.raises(DataError, match=rf"{path} cannot be read: Is a directory"):
-        fetch.check_place(find("digits"), "mnist", str(path.parent))
+        fetch.check_place(tiny, "mnist", str(path.parent))
 
 
-def test_an_inaccessible_folder_is_named(source: catalog.Source, tmp_path: Path) -> None:
+def test_an_inaccessible_folder_is_named(tiny: Task, tmp_path: Path) -> None:
     """A folder that the system refuses to look at, here because its name is too long, is a DataError."""
     with pytest.raises(DataError, match="cannot be read: File name too long"):
-        fetch.fetch(find("digits"), "mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
+        fetch.fetch(tiny, "mnist", str(tmp_path / ("long" * 99)), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("form", ["dotted", "torchvision", "keras", "keras file"])
-def test_other_forms_of_the_same_content_are_accepted(form: str, source: catalog.Source, tmp_path: Path) -> None:
+def test_other_forms_of_the_same_content_are_accepted(form: str, tiny: Task, tmp_path: Path) -> None:
     """Names with a dot, torchvision's folders and Keras's mnist.npz hold the same images, so they are used."""
     fill(plain := tmp_path / "plain", compressed=False)
     place = tmp_path / "other"
@@ -68,7 +68,7 @@ def test_other_forms_of_the_same_content_are_accepted(form: str, source: catalog
             place / "mnist.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=False))
         )
     fetched = fetch.fetch(
-        find("digits"), "mnist", str(place / "mnist.npz" if form == "keras file" else place), tmp_path / "cache"
+        tiny, "mnist", str(place / "mnist.npz" if form == "keras file" else place), tmp_path / "cache"
     )
     assert (len(fetched.train), len(fetched.test)) == (7, 3)
 
@@ -77,32 +77,26 @@ def test_other_forms_of_the_same_content_are_accepted(form: str, source: catalog
     ("name", "content", "named"),
     [
         ("train.csv", b"label,pixel0\n", "it holds train.csv .*Kaggle"),
-        ("mnist.npz", b"not an archive", "expected Keras's mnist.npz"),
+        ("mnist.npz", b"not an archive", "mnist.npz: expected an NPZ file"),
         ("photo.jpg", b"", "it holds photo.jpg"),
     ],
 )
-def test_what_is_there_instead_is_named(
-    name: str, content: bytes, named: str, source: catalog.Source, tmp_path: Path
-) -> None:
+def test_what_is_there_instead_is_named(name: str, content: bytes, named: str, tiny: Task, tmp_path: Path) -> None:
     """A folder without the files is refused with what it holds; a damaged mnist.npz is named."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, MissingError), match=named):
-        fetch.check_place(find("digits"), "mnist", str(tmp_path))
+        fetch.check_place(tiny, "mnist", str(tmp_path))
 
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("form", ["path", "uri"])
-def test_a_folder_may_hold_compressed_files_or_not(
-    compressed: bool, form: str, source: catalog.Source, tmp_path: Path
-) -> None:
+def test_a_folder_may_hold_compressed_files_or_not(compressed: bool, form: str, tiny: Task, tmp_path: Path) -> None:
     """The files may be compressed or not, and the folder may be given as a path or a URI."""
     folder = fill(tmp_path / "with space", compressed=compressed)
-    fetched = fetch.fetch(
-        find("digits"), "mnist", str(folder) if form == "path" else folder.as_uri(), tmp_path / "cache"
-    )
+    fetched = fetch.fetch(tiny, "mnist", str(folder) if form == "path" else folder.as_uri(), tmp_path / "cache")
     assert (len(fetched.train), len(fetched.test)) == (7, 3)
-    assert idx(fetched.train.images) == CONTENT[catalog.TRAIN_IMAGES]
-    assert fetched.digest == source.digest()
+    assert idx(fetched.train.images) == CONTENT[TRAIN_IMAGES]
+    assert fetched.digest == catalog.published_digest(tiny.data)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +110,10 @@ def test_a_folder_may_hold_compressed_files_or_not(
         ("empty", "found 0"),
     ],
 )
-def test_a_damaged_file_in_a_folder(damage: str, expected: str, source: catalog.Source, tmp_path: Path) -> None:
+def test_a_damaged_file_in_a_folder(damage: str, expected: str, tiny: Task, tmp_path: Path) -> None:
     """The error names the file, the expected and the actual content, and a remedy."""
     folder = fill(tmp_path / "data")
-    path, raw = folder / f"{catalog.TEST_IMAGES}.gz", CONTENT[catalog.TEST_IMAGES]
+    path, raw = folder / f"{TEST_IMAGES}.gz", CONTENT[TEST_IMAGES]
     path.write_bytes(
         {
             "truncated": gzip.compress(raw)[:-30],
@@ -131,8 +125,8 @@ def test_a_damaged_file_in_a_folder(damage: str, expected: str, source: catalog.
         }[damage]
     )
     for check in (
-        lambda: fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache"),
-        lambda: fetch.check_place(find("digits"), "mnist", str(folder)),
+        lambda: fetch.fetch(tiny, "mnist", str(folder), tmp_path / "cache"),
+        lambda: fetch.check_place(tiny, "mnist", str(folder)),
     ):
         with pytest.raises(DataError, match=expected) as error:
             check()
@@ -142,91 +136,89 @@ def test_a_damaged_file_in_a_folder(damage: str, expected: str, source: catalog.
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
-def test_a_huge_file_is_not_read(suffix: str, source: catalog.Source, tmp_path: Path) -> None:
+def test_a_huge_file_is_not_read(suffix: str, tiny: Task, tmp_path: Path) -> None:
     """A sparse file of a terabyte is rejected by its size, before it is read into memory."""
     folder = fill(tmp_path / "data", compressed=bool(suffix))
-    path = folder / f"{catalog.TRAIN_IMAGES}{suffix}"
+    path = folder / f"{TRAIN_IMAGES}{suffix}"
     os.truncate(path, 1 << 40)
     with pytest.raises(DataError, match=rf"{path}: expected at most \d+ bytes, found {1 << 40}"):
-        fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache")
+        fetch.fetch(tiny, "mnist", str(folder), tmp_path / "cache")
 
 
-def test_a_pipe_in_the_place_of_a_file_is_bounded(
-    source: catalog.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipe_in_the_place_of_a_file_is_bounded(tiny: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that nothing writes to, in the place of a data file, is refused with the reason."""
     monkeypatch.setattr(files, "READ_SECONDS", 0.1)
     folder = fill(tmp_path / "data", compressed=True)
-    (path := folder / f"{catalog.TRAIN_IMAGES}.gz").unlink()
+    (path := folder / f"{TRAIN_IMAGES}.gz").unlink()
     os.mkfifo(path)
     with pytest.raises(DataError, match=rf"{path} cannot be read: it did not end"):
-        fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache")
+        fetch.fetch(tiny, "mnist", str(folder), tmp_path / "cache")
 
 
-def test_a_missing_folder_or_file_is_named(source: catalog.Source, tmp_path: Path) -> None:
+def test_a_missing_folder_or_file_is_named(tiny: Task, tmp_path: Path) -> None:
     """The error states what is missing and where it was expected."""
     with pytest.raises(MissingError, match="no folder") as error:
-        fetch.fetch(find("digits"), "mnist", str(tmp_path / "nowhere"), tmp_path / "cache")
+        fetch.fetch(tiny, "mnist", str(tmp_path / "nowhere"), tmp_path / "cache")
     assert str(tmp_path / "nowhere") in str(error.value)
     folder = fill(tmp_path / "data")
-    (folder / f"{catalog.TRAIN_LABELS}.gz").unlink()
-    with pytest.raises(MissingError, match=f"holds neither {catalog.TRAIN_LABELS}.gz nor {catalog.TRAIN_LABELS}"):
-        fetch.fetch(find("digits"), "mnist", str(folder), tmp_path / "cache")
+    (folder / f"{TRAIN_LABELS}.gz").unlink()
+    with pytest.raises(MissingError, match=f"holds neither {TRAIN_LABELS}.gz nor {TRAIN_LABELS}"):
+        fetch.fetch(tiny, "mnist", str(folder), tmp_path / "cache")
 
 
-def test_a_url_is_fetched_once_and_then_cached(source: catalog.Source, mirror: Mirror, tmp_path: Path) -> None:
+def test_a_url_is_fetched_once_and_then_cached(tiny: Task, mirror: Mirror, tmp_path: Path) -> None:
     """Four requests fill the cache; the next fetch makes none."""
-    first = fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
+    first = fetch.fetch(tiny, "mnist", mirror.url("good"), tmp_path)
     assert len(mirror.requests) == 4
-    again = fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
+    again = fetch.fetch(tiny, "mnist", mirror.url("good"), tmp_path)
     assert len(mirror.requests) == 4
     assert first.train.digest() == again.train.digest()
     assert sorted(p.name for p in (tmp_path / "mnist").iterdir()) == sorted(FILES)
 
 
-def test_a_damaged_cache_heals(source: catalog.Source, mirror: Mirror, tmp_path: Path) -> None:
+def test_a_damaged_cache_heals(tiny: Task, mirror: Mirror, tmp_path: Path) -> None:
     """Only the cached file whose content changed is downloaded again."""
-    fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
+    fetch.fetch(tiny, "mnist", mirror.url("good"), tmp_path)
     mirror.requests.clear()
-    (tmp_path / "mnist" / catalog.TEST_LABELS).write_bytes(b"rubbish")
-    fetch.fetch(find("digits"), "mnist", mirror.url("good"), tmp_path)
-    assert mirror.requests == [f"/good/{catalog.TEST_LABELS}.gz"]
-    assert (tmp_path / "mnist" / catalog.TEST_LABELS).read_bytes() == CONTENT[catalog.TEST_LABELS]
+    (tmp_path / "mnist" / TEST_LABELS).write_bytes(b"rubbish")
+    fetch.fetch(tiny, "mnist", mirror.url("good"), tmp_path)
+    assert mirror.requests == [f"/good/{TEST_LABELS}.gz"]
+    assert (tmp_path / "mnist" / TEST_LABELS).read_bytes() == CONTENT[TEST_LABELS]
 
 
-def test_a_bad_mirror_is_skipped(use_mirrors: Callable[..., catalog.Source], mirror: Mirror, tmp_path: Path) -> None:
+def test_a_bad_mirror_is_skipped(mirror: Mirror, tmp_path: Path) -> None:
     """If a mirror sends a web page, the file comes from the next one."""
-    use_mirrors(mirror.url("web-page"), mirror.url("good"))
-    assert fetch.resolve(find("digits"), "auto", "", tmp_path) == "mnist"
-    assert len(fetch.fetch(find("digits"), "auto", "", tmp_path).test) == 3
+    tiny = tiny_task(mirror.url("web-page"), mirror.url("good"))
+    assert fetch.resolve(tiny, "auto", "", tmp_path) == "mnist"
+    assert len(fetch.fetch(tiny, "auto", "", tmp_path).test) == 3
 
 
-def test_without_a_mirror_the_fallback_is_used(use_mirrors: Callable[..., catalog.Source], tmp_path: Path) -> None:
+def test_without_a_mirror_the_fallback_is_used(tmp_path: Path) -> None:
     """If there is no place, no cache and no reachable mirror, scikit-learn's digits are used under their own name."""
-    use_mirrors("http://127.0.0.1:9/", "http://127.0.0.1:1/")
-    assert fetch.resolve(find("digits"), "auto", "", tmp_path) == catalog.FALLBACK
-    fetched = fetch.fetch(find("digits"), "auto", "", tmp_path)
+    tiny = tiny_task("http://127.0.0.1:9/", "http://127.0.0.1:1/")
+    assert fetch.resolve(tiny, "auto", "", tmp_path) == catalog.FALLBACK
+    fetched = fetch.fetch(tiny, "auto", "", tmp_path)
     assert fetched.name == catalog.FALLBACK
     assert (len(fetched.train), len(fetched.test)) == (1437, 360)
     assert fetched.train.images.max() > 200
     with pytest.raises(MissingError, match=r"cannot get .*:9/: connection refused"):
-        fetch.fetch(find("digits"), "mnist", "", tmp_path)
+        fetch.fetch(tiny, "mnist", "", tmp_path)
 
 
-def test_a_complete_cache_needs_no_mirror(source: catalog.Source, tmp_path: Path) -> None:
+def test_a_complete_cache_needs_no_mirror(tiny: Task, tmp_path: Path) -> None:
     """If all four files are cached, no request is made."""
     fill(tmp_path / "mnist", compressed=False)
-    assert fetch.resolve(find("digits"), "auto", "", tmp_path) == "mnist"
-    assert len(fetch.fetch(find("digits"), "auto", "", tmp_path).train) == 7
+    assert fetch.resolve(tiny, "auto", "", tmp_path) == "mnist"
+    assert len(fetch.fetch(tiny, "auto", "", tmp_path).train) == 7
 
 
-def test_a_configured_place_is_never_replaced(source: catalog.Source, tmp_path: Path) -> None:
+def test_a_configured_place_is_never_replaced(tiny: Task, tmp_path: Path) -> None:
     """If the configured place has no data, there is an error, not other data."""
-    assert fetch.resolve(find("digits"), "auto", str(tmp_path / "nowhere"), tmp_path) == "mnist"
+    assert fetch.resolve(tiny, "auto", str(tmp_path / "nowhere"), tmp_path) == "mnist"
 
 
 def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
     """The error lists the known names."""
-    known = ", ".join([catalog.AUTO, *catalog.SOURCES, catalog.FALLBACK])
+    known = ", ".join(catalog.names())
     with pytest.raises(UsageError, match=f"{known}, got 'letters'"):
         fetch.resolve(find("digits"), "letters", "", tmp_path)

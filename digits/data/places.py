@@ -1,0 +1,161 @@
+"""The files of a data set that is a folder, a ZIP file or a single file: local, in an object store, or by URL.
+
+Nothing is unpacked to the disk, so no name in an archive can reach a file outside of it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+from typing import IO, Protocol
+
+from digits.data.arrays import ARCHIVE_ERRORS
+from digits.data.idx_place import Place, is_folder, read_file
+from digits.errors import DataError, MissingError, UsageError
+from digits.files import folder_from_url, read_named, sha256_of
+from digits.store import ObjectStore
+from digits.tasks.task import Source
+
+MAX_FILES = 500_000  # of a data set
+MAX_PICTURE = 64 << 20  # bytes of a file in a folder of pictures
+MAX_UNPACKED = 8 << 30  # bytes of all files in a ZIP file
+HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")  # beginnings of names that file managers add
+
+
+class Files(Protocol):
+    """The files of a data set."""
+
+    where: str  # for messages
+
+    def names(self) -> list[str]:
+        """Return the files' sorted names, with folders separated by '/'. Raises DataError."""
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return a file's content. Raises DataError if it cannot be read or has more than `max_bytes`."""
+
+
+class Folder:
+    """A folder, or one file of it."""
+
+    def __init__(self, root: Path, only: str = "") -> None:
+        self.where, self._root, self._only = str(root / only), root, only
+
+    def names(self) -> list[str]:
+        """See Files. Links to folders are not followed."""
+        if self._only:
+            return [self._only]
+        found: list[str] = []
+
+        def refuse(exc: OSError) -> None:
+            raise DataError(f"{exc.filename} cannot be read: {exc.strerror}", remedy="allow this program to read it")
+
+        for folder, _, files in os.walk(self._root, onerror=refuse):
+            found += [(Path(folder, name)).relative_to(self._root).as_posix() for name in files]
+            _check_count(len(found), self.where)
+        return _shown(found)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """See Files. Only regular files are read, because a pipe may never end."""
+        path = self._root / name
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise DataError(f"{path}: expected a file, found a pipe or device")
+            return read_named(path, max_bytes)
+        except OSError as exc:
+            raise DataError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+class Zip:
+    """A ZIP file."""
+
+    def __init__(self, file: Path | IO[bytes], where: str) -> None:
+        self.where = where
+        try:
+            self._archive = zipfile.ZipFile(file)
+        except ARCHIVE_ERRORS as exc:
+            raise DataError(f"{where}: expected a ZIP file: {exc}") from exc
+        self._members = {part.filename: part for part in self._archive.infolist() if not part.is_dir()}
+        _check_count(len(self._members), where)
+        for name in self._members:
+            if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+                raise DataError(f"{where}: expected relative names without .., found {name!r}")
+        if (size := sum(part.file_size for part in self._members.values())) > MAX_UNPACKED:
+            raise DataError(f"{where}: expected at most {MAX_UNPACKED} bytes unpacked, found {size}")
+
+    def names(self) -> list[str]:
+        """See Files."""
+        return _shown(list(self._members))
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """See Files."""
+        try:
+            with self._archive.open(self._members[name]) as file:  # which ends after the size that the archive states
+                content = file.read(max_bytes + 1)
+        except ARCHIVE_ERRORS as exc:
+            raise DataError(f"{self.where}: {name} cannot be read: {exc}") from exc
+        return _limited(content, max_bytes, f"{self.where}: {name}")
+
+
+class Stored:
+    """The objects of an object store, or one of them."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.where, self._store = store.uri, store
+
+    def names(self) -> list[str]:
+        """See Files."""
+        found = self._store.keys()
+        _check_count(len(found), self.where)
+        return _shown(found)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """See Files. Raises StoreError, too."""
+        return _limited(self._store.get(name), max_bytes, f"{self.where}/{name}")
+
+
+def open_files(source: Source, place: Place, cache: Path) -> Files:
+    """Return the files at a place. Those from a web server are verified and cached in the folder `cache`.
+
+    Raises:
+        UsageError: there is no place, or it is on a web server and the task does not state its files' digests.
+        MissingError: there is nothing at the place.
+        DataError: a file is damaged, or has another SHA-256 than the task states.
+    """
+    if not isinstance(place, str):
+        return Stored(place)
+    if is_folder(place):
+        path = folder_from_url(place, "data.place")
+        if not path.exists():
+            raise MissingError(f"data.place: there is no {path}", remedy="correct data.place in the task file")
+        if path.is_file() and path.name in source.files and sha256_of(path) != source.files[path.name].sha256:
+            raise DataError(f"{path}: expected SHA-256 {source.files[path.name].sha256}, found another")
+    else:
+        if not source.files or not (place or source.mirrors):
+            raise UsageError(
+                "data: expected a place, and data.files with the SHA-256 of each file if it is on a web server",
+                remedy="set data.place in the task file, or DIGITS_DATA, to a folder; docs/your-images.md shows both",
+            )
+        for name in source.files:
+            read_file(source, name, place, cache)
+        path = cache / next(iter(source.files)) if len(source.files) == 1 else cache
+    if path.suffix.lower() == ".zip":
+        return Zip(path, str(path))
+    return Folder(path) if path.is_dir() else Folder(path.parent, path.name)
+
+
+def _check_count(count: int, where: str) -> None:
+    if count > MAX_FILES:
+        raise DataError(f"{where}: expected at most {MAX_FILES} files, found more", remedy="correct data.place")
+
+
+def _shown(names: list[str]) -> list[str]:
+    """Return the names without those that file managers add, sorted."""
+    return sorted(name for name in names if not any(part.startswith(HIDDEN) for part in name.split("/")))
+
+
+def _limited(content: bytes, max_bytes: int, origin: str) -> bytes:
+    if len(content) > max_bytes:
+        raise DataError(f"{origin}: expected at most {max_bytes} bytes, found more")
+    return content
