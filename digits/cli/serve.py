@@ -11,7 +11,7 @@ from digits.settings import Settings
 
 
 @click.command()
-@click.option("--name", default="digits", help="Name of the model in the paths.  [digits]")
+@click.option("--name", default="", help="Name of the model in the paths.  [the task's name]")
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.  [127.0.0.1]")
 @click.option("--http-port", type=click.IntRange(1, 65535), help="REST port.  [8080]")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [8081]")

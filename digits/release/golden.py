@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from digits.errors import ReleaseError
-from digits.tasks.task import BUILT_IN, find
+from digits.release.releases import task_of
 
 TOLERANCE = 1e-4  # of a probability: ONNX Runtime may differ in the last bits on another processor
 
@@ -43,9 +43,10 @@ class Golden:
 
     @classmethod
     def from_manifest(cls, manifest: dict[str, Any]) -> Golden:
-        """Read the golden image of a release. Raises ReleaseError if the manifest has no usable one."""
+        """Read the golden image of a release. Raises ReleaseError if the manifest has no usable one, or no task."""
+        task = task_of(manifest)
         try:
-            entry, task = manifest["golden"], find(manifest.get("task", BUILT_IN))
+            entry = manifest["golden"]
             pixels = np.asarray(entry["image"], np.float32).reshape(1, *task.input_shape) / np.float32(255)
             probabilities = np.asarray(entry["probabilities"], np.float32).reshape(len(task.labels))
             return cls(pixels, probabilities, int(entry["class"]))

@@ -28,11 +28,13 @@ class Protocol:
     `path` contains {name}, the model's name. `answer` gets the model, its name, the request's headers and its body. It
     returns (number of images, the response's headers and body), or raises BadRequest:
 
+    >>> from digits.tasks.task import find
     >>> def answer(model, name, headers, body):
     ...     pixels = model.decoder.from_raw(body, "UINT8", count=1)
     ...     return 1, [JSON], orjson.dumps(model.run(pixels).argmax(1).tolist())
     >>> protocol = Protocol("/raw/{name}", answer)
-    >>> three = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3]])
+    >>> manifest = {"version": "1", "task": find("digits").text()}
+    >>> three = LoadedModel(manifest, lambda pixels: np.eye(10, dtype=np.float32)[[3]])
     >>> protocol.answer(three, "digits", {}, bytes(784))
     (1, [('content-type', 'application/json')], b'[3]')
     """

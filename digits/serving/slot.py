@@ -55,7 +55,7 @@ class LoadedModel:
     @cached_property
     def task(self) -> Task:
         """Return the release's task."""
-        return find(self.manifest.get("task", BUILT_IN))
+        return releases.task_of(self.manifest)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -88,7 +88,7 @@ def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     except Exception as exc:
         raise ReleaseError(f"ONNX Runtime cannot load release {manifest['version']}: {exc}", remedy=REMEDY) from exc
-    image, task = session.get_inputs()[0], find(manifest.get("task", BUILT_IN))
+    image, task = session.get_inputs()[0], releases.task_of(manifest)
     if image.type != "tensor(float)" or tuple(image.shape[1:]) != task.input_shape:
         expected = f"(n, {task.height}, {task.width}, {task.channels})"
         raise ReleaseError(f"expected a model of float {expected}, got {image.type} {image.shape}", remedy=REMEDY)
@@ -112,7 +112,7 @@ class ModelSlot:
     """The model being served. It is replaced by one assignment, so that each request sees exactly one release."""
 
     def __init__(self, task: Task | None = None) -> None:
-        """Create a slot without a model. `task` is that of the releases to come, by default the built-in one."""
+        """Create a slot without a model. Until there is one, the metadata are those of `task`."""
         self._declared = task or find(BUILT_IN)
         self.current: LoadedModel | None = None
         self.rejected: dict[str, str] = {}  # "release" and "why" of the last one that could not be served

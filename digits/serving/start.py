@@ -19,13 +19,13 @@ class Options:
     """The model that the predictor serves, and its addresses.
 
     Attributes:
-        name: the model's name in the paths.
+        name: the model's name in the paths; empty: its task's.
         host: an address, or a host name, of which the first address is used. `::` includes IPv4.
         model_dir: a release's folder; None: serve from the settings' store.
         release: the version to serve; empty: any in `model_dir`, or the store's champion, and each new one.
     """
 
-    name: str = "digits"
+    name: str = ""
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 8081
@@ -42,9 +42,12 @@ def run(options: Options, settings: Settings) -> None:
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
     bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT").close()  # gRPC itself would not name the setting
-    slot = ModelSlot()
+    slot = ModelSlot(settings.declaration)
+    name = options.name or settings.declaration.name
     if options.model_dir:
-        slot.swap(load(options.model_dir, settings.trusted_keys, options.release))
+        model = load(options.model_dir, settings.trusted_keys, options.release)
+        name = options.name or model.task.name
+        slot.swap(model)
     else:
         watcher = LedgerWatcher(slot, settings, options.release)
         watcher.poll()
@@ -52,4 +55,4 @@ def run(options: Options, settings: Settings) -> None:
     sys.argv = sys.argv[:1]  # because kserve parses them when it is imported
     from digits.serving import server
 
-    server.run(slot, options.name, sock, options.host, options.grpc_port)
+    server.run(slot, name, sock, options.host, options.grpc_port)

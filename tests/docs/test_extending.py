@@ -124,11 +124,13 @@ import sys, urllib.request
 import numpy as np
 from digits.serving.app import PredictApp
 from digits.serving.slot import LoadedModel, ModelSlot
+from digits.tasks.task import find
 sys.path.insert(0, ".")
 from tests.helpers.http_server import http_server
 
 slot = ModelSlot()
-threes = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
+manifest = {"version": "1", "task": find("digits").text()}
+threes = LoadedModel(manifest, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
 slot.swap(threes)
 with http_server(PredictApp(slot, "digits", {}).listener) as address:
     with urllib.request.urlopen(f"http://{address}/raw/digits", data=bytes(2 * 784), timeout=10) as answer:

@@ -71,12 +71,15 @@ class LinearModel:
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
 
-    def release(self, folder: Path, version: str = "0" * 12, **changes: Any) -> Path:
+    def release(self, folder: Path, digest: str = "0" * 64, **changes: Any) -> Path:
         """Return `folder` with a release; `changes` replace entries of its manifest, or `onnx`, its file's content."""
         content = changes.pop("onnx", None) or self.onnx()
         manifest = {
-            "version": version,
-            "digest": "d",
+            "version": releases.version_from_digest(digest),
+            "digest": digest,
+            "weights": "w",
+            "code": "c",
+            "parameters": {},
             "task": self.task.text(),
             "files": {"model.onnx": sha256_of(content)},
             "golden": self.golden(),

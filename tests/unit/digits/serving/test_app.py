@@ -53,7 +53,7 @@ def test_the_metrics_count_requests(predictor: Predictor, expected: tuple[np.nda
 def test_a_rejected_request_does_not_keep_what_it_was_decoded_to() -> None:
     """The error of a malformed request has no reference to the decoder's variables, which may take 150 MB."""
     slot = ModelSlot()
-    slot.swap(LoadedModel({"version": "1", "task": "digits"}, lambda pixels: pixels))
+    slot.swap(LoadedModel({"version": "1", "task": find("digits").text()}, lambda pixels: pixels))
     with pytest.raises(RejectedRequest) as caught:
         PredictApp(slot, "digits", {}).predict("v2", {}, b'{"inputs": []}')
     assert (caught.value.status, caught.value.__context__) == (400, None)

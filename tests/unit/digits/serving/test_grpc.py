@@ -28,7 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clie
 Tensor = pb.ModelInferRequest.InferInputTensor
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 FLOATS = IMAGES * np.float32(1 / 255)
-MODEL = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32))
+MODEL = LoadedModel(
+    {"version": "1", "task": find("digits").text()}, lambda pixels: np.full((len(pixels), 10), 0.1, np.float32)
+)
 
 
 def encode(
@@ -115,7 +117,7 @@ def test_a_large_request_does_not_block_the_event_loop() -> None:
         return np.full((len(pixels), 10), 0.1, np.float32)
 
     slot = ModelSlot()
-    slot.swap(LoadedModel({"version": "1", "task": "digits"}, run))
+    slot.swap(LoadedModel({"version": "1", "task": find("digits").text()}, run))
     servicer = service.Servicer(None, None, "digits", slot)
     for count in (1, 64):
         tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])

@@ -18,7 +18,9 @@ from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Predictor
 from tests.helpers.tasks import LinearModel, task_text
 
-MODEL = LoadedModel({"version": "1", "task": "digits"}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)])
+MODEL = LoadedModel(
+    {"version": "1", "task": find("digits").text()}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]
+)
 DEEP = b"[" * 1000 + b"0" + b"]" * 1000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 
 from digits.errors import ReleaseError
 from digits.release import ledger, releases
-from digits.serving.slot import load
+from digits.release.write import write_release
+from digits.serving.slot import LedgerWatcher, ModelSlot, load
+from digits.settings import Settings
+from digits.store import open_store
 from digits.store.file import FileStore
 from digits.tasks.task import find
 from tests.helpers.predict import Load
@@ -106,6 +110,22 @@ def test_large_images_are_computed_in_smaller_batches(tmp_path: Path, monkeypatc
     pixels = np.random.default_rng(0).random((29, 96, 96, 3), np.float32)
     assert np.allclose(load(linear.release(tmp_path)).run(pixels), linear(pixels), atol=1e-5)
     assert sizes == [1, 5, 5, 5, 5, 5, 4]
+
+
+def test_the_champion_of_the_settings_task_is_served(tmp_path: Path) -> None:
+    """Two tasks in one store have champions of their own, each with its shape."""
+    shapes = {}
+    for number, text in enumerate((task_text(), find("digits").text())):
+        settings = Settings(home=tmp_path, task=text)
+        store, folder = open_store(settings), LinearModel(find(text)).release(tmp_path / str(number), str(number) * 64)
+        manifest = json.loads((folder / releases.MANIFEST).read_text())
+        (folder / releases.MANIFEST).unlink()
+        ledger.promote(store, write_release(store, folder, manifest)["version"], "the first")
+        slot = ModelSlot(settings.declaration)
+        assert LedgerWatcher(slot, settings).poll(), slot.rejected
+        assert slot.current
+        shapes[slot.current.version] = slot.current.task.shape
+    assert shapes == {"0" * 12: (12, 10, 3), "1" * 12: (28, 28)}
 
 
 def test_a_promotion_replaces_the_model_without_a_failed_request(

@@ -12,6 +12,7 @@ import pytest
 from digits.release import releases
 from digits.serving import client
 from digits.settings import Settings
+from digits.tasks.task import find
 from tests.helpers.support import (
     Finished,
     Predictor,
@@ -21,6 +22,7 @@ from tests.helpers.support import (
     get_json,
     has_ipv6,
 )
+from tests.helpers.tasks import LinearModel, task_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
 
@@ -48,14 +50,14 @@ def test_a_damaged_folder_is_an_error(damage: str, finished: Finished, tmp_path:
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_is_served_without_a_store(
-    start_predictor: StartPredictor, finished: Finished, tmp_path: Path
-) -> None:
-    """A release's folder is served without a store, as in a KServe container."""
-    releases.download(finished.store, finished.version, tmp_path / "model", only="model.onnx")
-    settings = Settings(home=tmp_path / "none")
-    predictor = start_predictor(settings, "--model-dir", str(tmp_path / "model"))
-    assert predictor.about()["release"] == finished.version
+def test_a_folder_is_served_under_the_name_of_its_task(start_predictor: StartPredictor, tmp_path: Path) -> None:
+    """A release's folder is served without a store, whatever the settings' task is, and named after its own task."""
+    linear = LinearModel(find(task_text()))
+    folder = linear.release(tmp_path / "model")
+    predictor = start_predictor(Settings(home=tmp_path / "none"), "--model-dir", str(folder), ready=False)
+    predictor.wait_for(lambda p: bool(get_json(f"{p.url}/v2/models/colours/ready")), "readiness")
+    answer = client.predict(predictor.url, linear.image[None], task=linear.task)
+    assert answer.labels == [linear.task.labels[linear.golden()["class"]]]
 
 
 def test_it_listens_on_ipv6(
