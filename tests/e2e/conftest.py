@@ -1,7 +1,7 @@
 """Fixtures of the e2e lane."""
 
 from tests.helpers.cluster_fixtures import cluster_images, cluster_settings, digits_images, namespace, small_releases
-from tests.helpers.page_fixtures import between, browser, endpoint_url, lab, site, visit
+from tests.helpers.page_fixtures import between, browser, endpoint_url, gallery, lab, site, visit, visit_at
 
 __all__ = [
     "between",
@@ -10,9 +10,11 @@ __all__ = [
     "cluster_settings",
     "digits_images",
     "endpoint_url",
+    "gallery",
     "lab",
     "namespace",
     "site",
     "small_releases",
     "visit",
+    "visit_at",
 ]

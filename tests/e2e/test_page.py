@@ -22,9 +22,12 @@ from starlette.routing import Route
 
 from digits.data import corrections
 from digits.store import open_store
+from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
 from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
+from tests.helpers.standin import SURE_OF_3, StandIn, always, by_colour
+from tests.helpers.tasks import COLOURS
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -219,6 +222,75 @@ def test_refuses_what_is_no_picture(visit: Open) -> None:
     assert page.locator("#correction").is_hidden()
     view.draw(*DIGITS[7])
     assert view.digit() == "7"
+
+
+def coloured_photo(color: str) -> bytes:
+    """Return a photo, as JPEG, whose middle has a colour; the model sees no more of it."""
+    picture = Image.new("RGB", (2000, 900), "white")
+    ImageDraw.Draw(picture).rectangle((300, 0, 1700, 900), fill=color)
+    file = io.BytesIO()
+    picture.save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("way", ["photo", "drop"])
+def test_another_tasks_picture_is_recognised(visit_at: Open, gallery: tuple[str, FileStore], way: str) -> None:
+    """Where one cannot draw, a picture is shown and recognised in colour; a label is text, not markup."""
+    view = visit_at(gallery[0], **PHONE if way == "photo" else {})
+    page = view.page
+    page.locator("#title", has_text="Colours").wait_for()
+    assert page.locator("#detect, #undo, #pen, #keys").evaluate_all("all => all.map(e => e.offsetParent)") == [None] * 4
+    give(page, way, coloured_photo("#00ff00"))
+    assert view.digit() == "<b>green</b>"
+    assert page.locator("#verdict").inner_text() == 'This is "<b>green</b>".'
+    assert page.locator("#bars li").first.inner_text().split()[0] == "<b>green</b>"
+    assert page.locator("b").count() == 0
+    seen = page.evaluate("[...document.getElementById('seen').getContext('2d').getImageData(16, 12, 1, 1).data]")
+    assert seen == pytest.approx([0, 255, 0, 255], abs=4)
+    page.click("#clear")
+    assert page.locator("#verdict").inner_text() == "No picture is chosen yet."
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_where_one_cannot_draw_a_click_on_the_paper_chooses_a_picture(
+    visit_at: Open, gallery: tuple[str, FileStore]
+) -> None:
+    """The pad takes no strokes and is no stop for the keyboard; a click opens the choice of a file."""
+    page = visit_at(gallery[0]).page
+    page.locator("#title", has_text="Colours").wait_for()
+    with page.expect_file_chooser() as chooser:
+        page.click("#pad")
+    chooser.value.set_files({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": coloured_photo("red")})
+    page.wait_for_selector("#digit[data-class='red']")
+    assert page.locator("#pad").get_attribute("tabindex") is None
+
+
+def test_the_page_follows_the_task_of_the_chosen_endpoint(
+    visit_at: Open, gallery: tuple[str, FileStore], browser: Any
+) -> None:
+    """Each endpoint has its own task; only the store's is corrected."""
+    with (
+        asgi_server(StandIn(always(SURE_OF_3)).app) as digits,
+        asgi_server(StandIn(by_colour, COLOURS).app) as colours,
+        gateway_server(
+            GatewayConfig(Endpoint.parse_all([f"digits={digits}", f"colours={colours}/v2/models/colours"]), gallery[1])
+        ) as url,
+    ):
+        view = visit_at(url)
+        page = view.page
+        view.draw(*DIGITS[3])
+        assert view.digit() == "3"
+        page.select_option("#endpoint", "colours")
+        page.locator("#title", has_text="Colours").wait_for()
+        assert page.locator("#verdict").inner_text() == "No picture is chosen yet."
+        give(page, "drop", coloured_photo("red"))
+        page.wait_for_selector("#digit[data-class='red']")
+        assert page.locator("#correction").is_hidden()
+        page.select_option("#endpoint", "digits")
+        page.locator("#title", has_text="Digits").wait_for()
+        page.click("#clear")
+        view.draw(*DIGITS[3])
+        assert view.digit() == "3"
 
 
 def number(text: str) -> list[Stroke]:

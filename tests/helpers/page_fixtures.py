@@ -6,6 +6,7 @@ against (the predictor's container, a port-forwarded InferenceService).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -27,7 +28,9 @@ from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
+from tests.helpers.standin import StandIn, by_colour
 from tests.helpers.support import missing
+from tests.helpers.tasks import COLOURS
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -141,11 +144,23 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture
+def gallery(tmp_path: Path) -> Iterator[tuple[str, FileStore]]:
+    """The address of a page for pictures of a colour, before an endpoint that recognises it, and its store."""
+    store = FileStore(tmp_path / "store")
+    store.task = COLOURS.name
+    with asgi_server(StandIn(by_colour, COLOURS).app) as endpoint:
+        endpoints = Endpoint.parse_all([f"local={endpoint}"], COLOURS.name)
+        with gateway_server(GatewayConfig(endpoints, store, task=COLOURS)) as url:
+            yield url, store
+
+
 @dataclass
 class Visit:
     """A page that was opened, and what it did behind the scenes."""
 
     page: Any
+    url: str = ""
     errors: list[str] = field(default_factory=list)
     origins: set[str] = field(default_factory=set)
 
@@ -174,23 +189,29 @@ Open = Callable[..., Visit]
 
 
 @pytest.fixture
-def visit(browser: Any, site: Site) -> Iterator[Open]:
-    """Opens the page; afterwards, no request went elsewhere and no script failed."""
+def visit_at(browser: Any) -> Iterator[Open]:
+    """Opens the page at an address; afterwards, no request went elsewhere and no script failed."""
     visits = []
 
-    def open_page(query: str = "", **context: Any) -> Visit:
+    def open_page(url: str, **context: Any) -> Visit:
         page = browser.new_context(**context).new_page()
-        seen = Visit(page)
+        seen = Visit(page, url)
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("console", lambda m: seen.errors.append(m.text) if m.type in {"error", "warning"} else None)
         page.on("request", lambda r: seen.origins.add("/".join(r.url.split("/")[:3])))
-        page.goto(site.url + query)
+        page.goto(url)
         visits.append(seen)
         return seen
 
     yield open_page
     for seen in visits:
         seen.page.context.close()
-        assert seen.origins == {site.url}
+        assert seen.origins == {seen.url}
         # That an endpoint was down is no fault of the page: the browser itself logs each such answer.
         assert [error for error in seen.errors if "Failed to load resource" not in error] == []
+
+
+@pytest.fixture
+def visit(visit_at: Open, site: Site) -> Open:
+    """Opens the page before the real predictor."""
+    return functools.partial(visit_at, site.url)

@@ -4,6 +4,7 @@ import * as gateway from "./gateway.js";
 import { Pad } from "./pad.js";
 import { load } from "./picture.js";
 import { Recogniser } from "./recogniser.js";
+import { inWords, setTask, task, texts } from "./task.js";
 import * as view from "./view.js";
 
 const SLOW = 800; // milliseconds until the page shows that it waits
@@ -33,9 +34,11 @@ const recogniser = new Recogniser({
   },
   show(answer, settled) {
     view.showState("");
-    if (pad.hasPicture && answer.verdict.state === "empty") answer.verdict.text = "No digit is found in this picture.";
+    if (answer.digits.some((digit) => task.labels[digit.class] !== digit.label)) return check(); // of another task
+    if (pad.hasPicture && answer.verdict.state === "empty") answer.verdict.text = texts().none;
     view.showAnswer(answer, settled);
-    view.showBoxes(pad.hasPicture || answer.digits.length > 1 ? answer.digits : [], (box) => pad.place(box));
+    const parts = answer.digits.filter(({ box }) => box.join() !== "0,0,1,1"); // not the whole picture
+    view.showBoxes(pad.hasPicture || answer.digits.length > 1 ? parts : [], (box) => pad.place(box));
     answered = settled && answer.digits.length ? Object.assign(answered ?? {}, answer) : null;
     view.showCorrection(corrections && answered !== null);
   },
@@ -59,13 +62,27 @@ async function check() {
   const hadProblem = view.hasProblem();
   if (result.state === "ready") {
     if ($("state").dataset.state !== "waiting") view.showState("");
+    corrections = result.feedback;
+    const another = follow(result.task);
     view.showModel(result.model);
-    if (hadProblem && !pad.empty) recogniser.now();
+    if ((hadProblem || another) && !pad.empty) recogniser.now();
   } else {
     view.showState(result.state, result.message);
   }
   clearTimeout(checkTimer); // two checks may have run concurrently
   checkTimer = setTimeout(check, result.state === "ready" ? REFRESH : RETRY);
+}
+
+/** Adapt the page to the task that is recognised. Return whether it is another one than before. */
+function follow(next) {
+  if (!setTask(next)) return false;
+  answered = null;
+  recogniser.cancel();
+  view.showTask();
+  showNothing();
+  view.showCorrection(false);
+  pad.drawable = task.drawn;
+  return true;
 }
 
 function showNothing(text) {
@@ -131,22 +148,23 @@ for (const type of ["dragover", "dragleave", "drop"]) {
     if (type === "drop") take(event.dataTransfer.files[0]);
   });
 }
+$("pad").addEventListener("click", () => !task.drawn && $("file").click());
 $("undo").addEventListener("click", () => pad.undo());
 $("clear").addEventListener("click", () => pad.clear());
 $("pen").addEventListener("input", (event) => (pad.penWidth = event.target.valueAsNumber / 100));
-$("endpoint").addEventListener("change", (event) => {
+$("endpoint").addEventListener("change", async (event) => {
   endpoint = event.target.value;
   recogniser.cancel();
-  check();
+  await check();
   if (!pad.empty) recogniser.now();
 });
 
-view.makeLabels(async (label) => {
+view.onCorrection(async (label) => {
   if (!answered) return;
   const current = answered;
   const { drawing, model, number: answer } = current;
   const result = await gateway.correct(endpoint, drawing, { label, answer, release: model.release }).then(
-    () => [label, `Thank you. Stored as ${view.withArticle(label)}; the next run learns from it.`],
+    () => [label, `Thank you. Stored as ${inWords(label)}; the next run learns from it.`],
     (error) => [null, `Not confirmed: ${error.message}`], // after a timeout it may be stored nevertheless
   );
   if (answered === current) view.showCorrection(true, ...result);
@@ -156,6 +174,7 @@ async function start() {
   try {
     const available = await gateway.endpoints();
     corrections = available.feedback;
+    follow(available.task);
     if (!available.endpoints.includes(endpoint)) endpoint = available.endpoints[0];
     $("endpoint").replaceChildren(...available.endpoints.map((name) => new Option(name, name, false, name === endpoint)));
     $("choice").hidden = available.endpoints.length < 2;
@@ -167,5 +186,6 @@ async function start() {
   check();
 }
 
+view.showTask();
 refresh();
 start();

@@ -14,6 +14,7 @@ export class Pad extends EventTarget {
   #pointer = null;
   #cursor = null; // the keyboard's pen: [x, y], shown while the pad is used by keyboard
   #down = false;
+  #drawable = true;
 
   constructor(canvas) {
     super();
@@ -37,6 +38,12 @@ export class Pad extends EventTarget {
 
   get empty() {
     return this.#strokes.length === 0 && !this.#picture;
+  }
+
+  /** Whether one can draw, or only show a picture. */
+  set drawable(drawable) {
+    this.#drawable = drawable;
+    if (!drawable && !this.#picture && this.#strokes.length) this.clear();
   }
 
   get hasPicture() {
@@ -116,7 +123,7 @@ export class Pad extends EventTarget {
   }
 
   #pressed(event) {
-    if (this.#pointer !== null || event.button !== 0) return;
+    if (!this.#drawable || this.#pointer !== null || event.button !== 0) return;
     this.#leave();
     this.canvas.setPointerCapture(event.pointerId);
     this.#pointer = event.pointerId;
@@ -141,7 +148,7 @@ export class Pad extends EventTarget {
   #key(event) {
     const step = event.shiftKey ? STEP / 4 : STEP;
     const way = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
-    if (event.ctrlKey || event.metaKey || event.altKey || this.#pointer !== null) return;
+    if (!this.#drawable || event.ctrlKey || event.metaKey || event.altKey || this.#pointer !== null) return;
     if (way) {
       const [x, y] = this.#cursor ?? [0.5, 0.5];
       this.#cursor = [Math.min(1, Math.max(0, x + way[0])), Math.min(1, Math.max(0, y + way[1]))];

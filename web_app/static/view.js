@@ -1,31 +1,71 @@
 // The page's output. Text is inserted as text, never as markup.
 
+import { inWords, task, texts } from "./task.js";
+
 const $ = (id) => document.getElementById(id);
-export const withArticle = (number) => (String(number).length > 1 ? number : `${number === 8 ? "an" : "a"} ${number}`);
+const MANY = 10; // labels that are shown without scrolling
 const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)}%`;
 
 const STATES = {
   starting: "The model is starting. This page tries again automatically.",
   unreachable: "The model cannot be reached. This page keeps trying.",
   busy: "The model is overloaded. This page tries again in a moment.",
-  "wrong model": "This endpoint serves a model that is not for digits.",
+  "wrong model": "This endpoint serves a model that this page cannot use.",
   "gateway unreachable": "The server of this page does not answer. This page keeps trying.",
   waiting: "Waiting for the model …",
 };
 
-const rows = Array.from({ length: 10 }, (_, digit) => {
+let rows = []; // one per label
+let choose = () => {}; // called with the right label
+
+/** Show what the task needs: its texts, a row and a button for each label, and the pen only where one can draw. */
+export function showTask() {
+  const { title, lead, hint, choose: choice, bars } = texts();
+  document.title = $("title").textContent = title;
+  $("lead").textContent = lead;
+  $("hint").firstElementChild.innerText = hint;
+  $("choose").textContent = choice;
+  $("choose").className = task.drawn ? "" : "main";
+  $("bars").setAttribute("aria-label", bars);
+  document.body.dataset.kind = task.number ? "number" : "labels";
+  for (const id of ["undo", "pen-width", "detect", "keys"]) $(id).hidden = !task.drawn;
+  $("drawing").setAttribute("aria-label", task.drawn ? "Drawing" : "Picture");
+  const pad = { role: "application", tabindex: "0", "aria-label": "Drawing pad", "aria-describedby": "keys" };
+  if (!task.drawn) Object.assign(pad, { role: "img", tabindex: null, "aria-label": "The picture", "aria-describedby": null });
+  for (const [name, value] of Object.entries(pad)) {
+    if (value === null) $("pad").removeAttribute(name);
+    else $("pad").setAttribute(name, value);
+  }
+  rows = task.labels.map(makeRow);
+  $("bars").setAttribute("tabindex", "0"); // to scroll by keyboard
+  if (task.labels.length <= MANY) $("bars").removeAttribute("tabindex");
+  $("bars").replaceChildren(...rows.map(({ row }) => row));
+  $("labels").replaceChildren(...task.labels.map(makeLabel));
+  [$("seen").width, $("seen").height] = [task.width, task.height];
+}
+
+function makeRow(label) {
   const row = document.createElement("li");
   const [name, track, bar, share] = ["span", "span", "span", "span"].map((tag) => document.createElement(tag));
-  name.textContent = digit;
+  name.textContent = label;
   track.className = "track";
   bar.className = "bar";
   share.className = "share";
   share.textContent = "–";
   track.append(bar);
   row.append(name, track, share);
-  $("bars").append(row);
   return { row, bar, share };
-});
+}
+
+function makeLabel(label) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = label;
+  button.setAttribute("aria-label", `That was ${inWords(label)}`);
+  button.setAttribute("aria-pressed", "false");
+  button.addEventListener("click", () => choose(label));
+  return button;
+}
 
 export const hasProblem = () => $("state").dataset.state !== "";
 
@@ -60,13 +100,18 @@ export function showAnswer(answer, settled) {
 function showDigit() {
   const digit = digits[selected];
   paint($("seen"), digit?.picture ?? "");
-  $("seen").setAttribute("aria-label", `What the model sees: ${digit ? "28 by 28 pixels" : "nothing yet"}`);
+  $("seen").setAttribute("aria-label", `What the model sees: ${digit ? `${task.width} by ${task.height} pixels` : "nothing yet"}`);
   rows.forEach(({ row, bar, share }, value) => {
     const probability = digit?.probabilities[value];
     bar.style.transform = `scaleX(${probability ?? 0})`;
     share.textContent = digit ? percent(probability) : "–";
     row.className = digit && value === digit.class ? "best" : "";
   });
+  if (!task.number && digit) {
+    const order = [...rows.keys()].sort((a, b) => digit.probabilities[b] - digit.probabilities[a]);
+    $("bars").replaceChildren(...order.map((value) => rows[value].row));
+    $("bars").scrollTop = 0;
+  }
   [...$("parts").children].forEach((part, n) => part.setAttribute("aria-pressed", String(n === selected)));
 }
 
@@ -80,7 +125,7 @@ function showParts() {
     const [button, canvas, name] = ["button", "canvas", "span"].map((tag) => document.createElement(tag));
     const n = $("parts").children.length;
     button.type = "button";
-    canvas.width = canvas.height = 28;
+    [canvas.width, canvas.height] = [task.width, task.height];
     button.append(canvas, name);
     button.addEventListener("click", () => {
       selected = n;
@@ -110,20 +155,25 @@ export function showBoxes(marked, place) {
   );
 }
 
-export function showNothing(text = "Nothing is drawn yet.") {
+export function showNothing(text = texts().nothing) {
   showAnswer({ verdict: { state: "empty", text }, number: "", digits: [], milliseconds: 0 }, true);
 }
 
 function paint(canvas, encoded) {
   const context = canvas.getContext("2d");
   const pixels = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-  const image = context.createImageData(28, 28);
-  pixels.forEach((level, i) => image.data.set([level, level, level, 255], 4 * i));
+  const image = context.createImageData(canvas.width, canvas.height);
+  const { channels } = task;
+  for (let i = 0; i * channels < pixels.length; i++) {
+    const [red, green = red, blue = red] = pixels.subarray(i * channels, (i + 1) * channels);
+    image.data.set([red, green, blue, 255], 4 * i);
+  }
   context.putImageData(image, 0, 0);
 }
 
 export function showModel(model) {
-  const data = { mnist: "MNIST's test set", "sklearn-digits": "scikit-learn's digits (not MNIST)" }[model.dataset];
+  const known = { mnist: "MNIST's test set", "sklearn-digits": "scikit-learn's digits (not MNIST)" };
+  const data = task.name === "digits" ? known[model.dataset] : "its test set";
   const facts = [
     ["Model", [model.name, model.release].filter(Boolean).join(" ")],
     ["Digest", model.digest && `sha256:${model.digest.slice(0, 16)}…`], // longer than the release's name, which is a prefix of the digest
@@ -142,21 +192,13 @@ export function showModel(model) {
   );
 }
 
-/** Offer a button for each digit, and a field for a number; `choose(label)` is called with the right one. */
-export function makeLabels(choose) {
+/** Call `correct(label)` with the right label, or the right number, when the user chooses it. */
+export function onCorrection(correct) {
+  choose = correct;
   $("whole").addEventListener("submit", (event) => {
     event.preventDefault();
     choose($("number").value);
   });
-  for (let digit = 0; digit < 10; digit++) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = digit;
-    button.setAttribute("aria-label", `That was ${withArticle(digit)}`);
-    button.setAttribute("aria-pressed", "false");
-    button.addEventListener("click", () => choose(digit));
-    $("labels").append(button);
-  }
 }
 
 export function showCorrection(offered, chosen = null, text = "") {
@@ -165,5 +207,5 @@ export function showCorrection(offered, chosen = null, text = "") {
   $("whole").hidden = digits.length < 2;
   $("number").value = chosen ?? digits.map((digit) => digit.class).join("");
   $("thanks").textContent = text;
-  [...$("labels").children].forEach((button, digit) => button.setAttribute("aria-pressed", String(digit === chosen)));
+  [...$("labels").children].forEach((button, n) => button.setAttribute("aria-pressed", String(task.labels[n] === chosen)));
 }
