@@ -19,9 +19,9 @@ import click
 
 from digits import __version__
 from digits.cli import streams
+from digits.cli.task_option import add_task_option
 from digits.errors import DigitsError, mask_url
 
-TASK_VARIABLE = "DIGITS_TASK"
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
 COMMANDS = {
     "up": ("up", "Run the pipeline, serve the model and open the drawing page."),
@@ -49,28 +49,7 @@ COMMANDS = {
 }
 
 
-WITHOUT_TASK = ("keys", "images", "clean", "cluster", "new")  # `cluster` has commands of its own
-
-
-def _task_option() -> click.Option:
-    """Return the option --task, which sets DIGITS_TASK while the command runs."""
-
-    def choose(context: click.Context, _: click.Parameter, task: str | None) -> None:
-        if task is not None:
-            before = os.environ.get(TASK_VARIABLE)
-            os.environ[TASK_VARIABLE] = task
-            context.call_on_close(
-                lambda: os.environ.pop(TASK_VARIABLE) if before is None else os.environ.update({TASK_VARIABLE: before})
-            )
-
-    return click.Option(
-        ["--task"],
-        metavar="TASK",
-        help="What is recognised: digits, fashion, or a task file.  [digits]",
-        expose_value=False,
-        is_eager=True,
-        callback=choose,
-    )
+WITHOUT_TASK = ("keys", "images", "clean", "new")
 
 
 class Commands(click.Group):
@@ -88,8 +67,8 @@ class Commands(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"digits.cli.{module}"), name or cmd_name)
-        if cmd_name not in WITHOUT_TASK and all(option.name != "task" for option in command.params):
-            command.params.append(_task_option())
+        if cmd_name not in WITHOUT_TASK:
+            add_task_option(command)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

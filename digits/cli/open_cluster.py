@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import time
+from collections.abc import Iterator
 
 import click
 
 from digits.cli.cluster_corrections import try_to_fetch_corrections
 from digits.http import request
 from digits.settings import Settings
+from digits.tasks.task import BUILT_IN
 
 POLL_SECONDS, MAX_FAILURES, ANSWER_SECONDS = 1.0, 2, 5.0
+PAGE_SECONDS = 30.0  # in which the page's process must start, and end
 
 
 @click.command(name="open", short_help="Forward the page and the endpoint to this machine.")
@@ -19,7 +24,8 @@ POLL_SECONDS, MAX_FAILURES, ANSWER_SECONDS = 1.0, 2, 5.0
 def open_command(open_page: bool) -> None:
     """Forward the cluster's page and endpoint to ports of this machine until Ctrl-C.
 
-    After a deployment or rollback it reconnects within seconds. At the end, corrections made on that page are
+    The cluster's page is for digits. For another task, this machine serves a page for the forwarded endpoint.
+    After a deployment or rollback it reconnects within seconds. At the end, corrections made on the cluster's page are
     copied to this machine's store for its next run.
 
     \b
@@ -34,18 +40,22 @@ def open_command(open_page: bool) -> None:
     from backends.ports import free_port
 
     settings = Settings.load()
+    own_page = settings.declaration.name != BUILT_IN
     page_port, endpoint_port = free_port(settings.web_port), free_port(settings.port)
     page, lost = f"http://127.0.0.1:{page_port}", ""
     with contextlib.ExitStack() as at_exit, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal end
         while True:
             with (
                 rollout.connected(settings, local_port=endpoint_port) as endpoint,
-                forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_port),
+                _page_for(settings, endpoint, page_port)
+                if own_page
+                else forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_port),
             ):
                 if lost:
                     click.echo("connected again", err=True)
                 else:
-                    at_exit.callback(try_to_fetch_corrections, settings)
+                    if not own_page:
+                        at_exit.callback(try_to_fetch_corrections, settings)
                     click.echo(f"endpoint {endpoint}", err=True)
                     click.echo(f"draw at {page}   (Ctrl-C closes the connection)", err=True)
                     if open_page:
@@ -53,6 +63,34 @@ def open_command(open_page: bool) -> None:
                 lost = wait_for_failure(f"{page}/healthz", f"{endpoint}/v2/health/live")
             # A forwarded port belongs to one pod, which a deployment or rollback replaces.
             click.echo(f"{lost} no longer answers", err=True)
+
+
+@contextlib.contextmanager
+def _page_for(settings: Settings, endpoint: str, port: int) -> Iterator[None]:
+    """Serve the page for an endpoint in a process of its own while the block runs; corrections stay on this machine."""
+    from backends.programs import python, python_environment
+
+    page = subprocess.Popen(
+        python("-m", "digits", "web", "--no-open", "--endpoint", endpoint, "--port", str(port)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=python_environment(os.environ | settings.environ()),
+    )
+    try:
+        deadline = time.monotonic() + PAGE_SECONDS
+        while page.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                request(f"http://127.0.0.1:{port}/healthz", seconds=ANSWER_SECONDS)
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        page.terminate()
+        try:
+            page.wait(PAGE_SECONDS)
+        except subprocess.TimeoutExpired:
+            page.kill()
+            page.wait(PAGE_SECONDS)
 
 
 def wait_for_failure(*addresses: str) -> str:

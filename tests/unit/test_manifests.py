@@ -75,8 +75,8 @@ def workloads(objects: list[Json]) -> Iterator[tuple[str, Json]]:
             yield name, item["spec"]["jobTemplate"]["spec"]["template"]["metadata"]
         elif item["kind"] == "Pod":
             yield name, item["metadata"]
-        elif item["kind"] == "InferenceService":  # KServe copies its annotations, and labels the pods with its name
-            labels = {"serving.kserve.io/inferenceservice": item["metadata"]["name"]}
+        elif item["kind"] == "InferenceService":  # KServe copies its metadata, and labels the pods with its name
+            labels = item["metadata"]["labels"] | {"serving.kserve.io/inferenceservice": item["metadata"]["name"]}
             yield name, item["metadata"] | {"labels": labels}
 
 
@@ -203,7 +203,7 @@ def test_a_drain_evicts_one_replica_at_a_time(rendered: dict[str, list[Json]], o
     """The disruption budget selects the predictor's pods, protects all but one, and never blocks a drain."""
     (budget,) = of_kind(rendered[f"overlays/{overlay}"], "PodDisruptionBudget")
     ((_, metadata),) = workloads(rendered["endpoint"])
-    assert budget["spec"]["selector"] == {"matchLabels": metadata["labels"]}
+    assert budget["spec"]["selector"]["matchLabels"].items() <= metadata["labels"].items()
     assert budget["spec"]["maxUnavailable"] == 1
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 

@@ -214,3 +214,41 @@ def test_a_misspelt_setting_is_reported(tmp_path: Path) -> None:
     suggestions = unknown(environ, dotenv=dotenv)
     assert suggestions == {"DIGITS_DTA": "DIGITS_DATA", "DIGITS_STROE": "DIGITS_STORE", "DIGITS_ZZZ": ""}
     assert unknown(Settings().environ(), dotenv=None) == {}
+
+
+FLOWERS = """
+name = "flowers"
+labels = ["daisy", "rose"]
+image = {height = 32, width = 32, channels = 3}
+data = {place = "pictures"}
+"""
+
+
+def test_task_file_travels_as_text(tmp_path: Path) -> None:
+    """A task file is read once; a program that gets the settings as variables needs neither the file nor its folder."""
+    (tmp_path / "flowers.toml").write_text(FLOWERS)
+    given = {
+        "DIGITS_HOME": str(tmp_path / "home"),
+        "DIGITS_TASK": str(tmp_path / "flowers.toml"),
+        "DIGITS_DATA": "/mnist",
+    }
+    settings = Settings.load(given, dotenv=None)
+    (tmp_path / "flowers.toml").unlink()
+    again = Settings.load(settings.environ(), dotenv=None)
+    assert again == settings
+    assert (again.declaration.labels, again.data) == (("daisy", "rose"), str(tmp_path / "pictures"))
+    assert again.mlflow_model == open_store(again).task == "flowers"
+
+
+def test_another_task(tmp_path: Path) -> None:
+    """Settings for another task have its registered model, unless the user named one."""
+    settings = Settings(home=tmp_path)
+    assert (settings.mlflow_model, settings.with_task("fashion").mlflow_model) == ("digits", "fashion")
+    assert Settings(home=tmp_path, mlflow_model="ours").with_task("fashion").mlflow_model == "ours"
+    assert open_store(settings.with_task("fashion")).task == "fashion"
+
+
+def test_unknown_task(tmp_path: Path) -> None:
+    """A task that does not exist is refused when the settings are read."""
+    with pytest.raises(UsageError, match="expected a task of digits, fashion"):
+        Settings.load({"DIGITS_HOME": str(tmp_path), "DIGITS_TASK": "flowers"}, dotenv=None)
