@@ -182,12 +182,13 @@ def evaluate(
     check_model(model, lineage.trained.files)
     validation = Dataset.load(validation_set, digest=lineage.prepared.validation)
     test = Dataset.load(test_set, digest=lineage.prepared.test)
-    pictures = vary(validation[:MAX_PICTURES])
+    task = find(BUILT_IN)
+    pictures = vary(validation[:MAX_PICTURES], task)
     sets = {"validation images": validation, "pictures made from them": pictures, "test images": test}
     answers = [(metrics.predict(model / "model.onnx", each.images), each.labels) for each in sets.values()]
     threshold = choose_threshold(*answers[1])
     measured = [calibration.measure(*each, lineage.trained.temperature, threshold) for each in answers]
-    result = metrics.evaluate(answers[2][0], test, threshold, dict(zip(sets, measured, strict=True)))
+    result = metrics.evaluate(answers[2][0], test, task, threshold, dict(zip(sets, measured, strict=True)))
     write_json(evaluation, asdict(result))
     write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))
     return result

@@ -30,9 +30,11 @@ def read_images(
         return [_photo(task, on_white(open_picture(picture, formats=formats, max_pixels=max_pixels)))]
     ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels, digits=task.is_number)
     if task.is_number:
-        return [digit._replace(image=_fit(task, digit.image)) for digit in split(ink, doubtful=doubtful)]
+        return [digit._replace(image=from_mnist(task, digit.image)) for digit in split(ink, doubtful=doubtful)]
     return (
-        [Digit(_fit(task, to_mnist(ink)), _small(Image.fromarray(crop(ink))), doubtful=doubtful)] if ink.any() else []
+        [Digit(from_mnist(task, to_mnist(ink)), _small(Image.fromarray(crop(ink))), doubtful=doubtful)]
+        if ink.any()
+        else []
     )
 
 
@@ -44,10 +46,10 @@ def read_image(task: Task, picture: Path | IO[bytes]) -> Ink | None:
     if task.reading == "photo":
         return read_images(task, picture)[0].image
     ink, _ = read_ink(picture, digits=task.is_number)
-    return _fit(task, to_mnist(ink)) if ink.any() else None
+    return from_mnist(task, to_mnist(ink)) if ink.any() else None
 
 
-def _fit(task: Task, image: Ink) -> Ink:
+def from_mnist(task: Task, image: Ink) -> Ink:
     """Return an image in MNIST's form, scaled to the shorter side of the task's images, in the middle of the paper."""
     if task.shape == image.shape:
         return image

@@ -31,7 +31,7 @@ def measure(
 
 
 def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
-    """Return the expected calibration error of probabilities (n, 10) and labels (n,), in 0..1.
+    """Return the expected calibration error of probabilities (n, classes) and labels (n,), in 0..1.
 
     The mean over the answers of the difference between probability and share of right answers in their bin. Naeini,
     Cooper and Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
@@ -49,7 +49,7 @@ def reliability(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -
 
 
 def uncalibrated(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return the probabilities (n, 10) as they were before the logits were divided by `temperature`."""
+    """Return the probabilities (n, classes) as they were before the logits were divided by `temperature`."""
     logits = temperature * np.log(np.maximum(probabilities, _LEAST).astype(np.float64))
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

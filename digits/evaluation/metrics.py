@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from digits.data.dataset import Dataset, Images, Labels
 from digits.evaluation.calibration import calibration_error, reliability
 from digits.evaluation.slices import slices
+from digits.tasks.task import Task
 
-Probabilities = NDArray[np.float32]  # (n, 10)
+Probabilities = NDArray[np.float32]  # (n, classes)
 MAX_MISTAKES = 24
 ROC_POINTS = 60
 
@@ -32,7 +33,7 @@ class Evaluation:
     precision: list[float]  # per class
     recall: list[float]  # per class
     roc: list[list[float]]  # micro-averaged: [false positive rate, true positive rate, threshold]
-    mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image (28 x 28)
+    mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image
     slices: dict[str, list[float]]  # by name: [number of images, accuracy]
     threshold: float | None  # least probability of a sure answer, None if the calibration data show none
     calibration: dict[str, dict[str, Any]]  # `calibration.measure` of each set by its name
@@ -56,31 +57,34 @@ class Evaluation:
 
 
 def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
-    """Return the probabilities float32 (n, 10) of an ONNX model for images uint8 (n, 28, 28)."""
+    """Return the probabilities float32 (n, classes) of an ONNX model for the images of a Dataset."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    (first,), (output,) = session.get_inputs(), session.get_outputs()
+    images = images.reshape(-1, *first.shape[1:])
     parts = [
-        session.run(None, {name: images[start : start + batch, ..., None].astype(np.float32) / 255})[0]
+        session.run(None, {first.name: images[start : start + batch].astype(np.float32) / 255})[0]
         for start in range(0, len(images), batch)
     ]
-    result: Probabilities = np.concatenate(parts) if parts else np.empty((0, 10), np.float32)
+    result: Probabilities = np.concatenate(parts) if parts else np.empty((0, output.shape[1]), np.float32)
     return result
 
 
 def evaluate(
     probabilities: Probabilities,
     test: Dataset,
+    task: Task,
     threshold: float | None = None,
     calibration: dict[str, dict[str, Any]] | None = None,
 ) -> Evaluation:
-    """Compare `probabilities` float32 (n, 10) with the labels of the n test images.
+    """Compare `probabilities` float32 (n, classes) with the labels of the n test images.
 
     `threshold` and `calibration` are as in Evaluation.
     """
     labels, answers = test.labels.astype(int), probabilities.argmax(1)
-    confusion = np.bincount(labels * 10 + answers, minlength=100).reshape(10, 10)
+    classes = probabilities.shape[1]
+    confusion = np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
     correct = answers == labels
     wrong = np.flatnonzero(~correct)
     worst = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")][:MAX_MISTAKES]
@@ -102,7 +106,7 @@ def evaluate(
             }
             for i in worst
         ],
-        slices={name: [int(mask.sum()), float(correct[mask].mean())] for name, mask in slices(test).items()},
+        slices={name: [int(mask.sum()), float(correct[mask].mean())] for name, mask in slices(test, task).items()},
         threshold=threshold,
         calibration=calibration or {},
         reliability=reliability(probabilities, test.labels),
@@ -129,17 +133,17 @@ def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def mean_auc(probabilities: Probabilities, labels: Labels) -> float:
-    """Return the mean area under the ten one-against-the-rest ROC curves, by the Mann-Whitney rank sum.
+    """Return the mean area under the one-against-the-rest ROC curves, by the Mann-Whitney rank sum.
 
     Mann and Whitney, On a test of whether one of two random variables is stochastically larger than the other,
     Ann. Math. Statist. 18 (1947). Classes without images are left out; 0.5 if no class can be compared.
     """
     areas = []
-    for digit in range(10):
-        positive = labels == digit
+    for label, scores in enumerate(probabilities.T):
+        positive = labels == label
         n, m = int(positive.sum()), int((~positive).sum())
         if n and m:
-            _, inverse, counts = np.unique(probabilities[:, digit], return_inverse=True, return_counts=True)
+            _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
             ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
             areas.append((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
     return float(np.mean(areas)) if areas else 0.5
@@ -152,7 +156,7 @@ class Metric:
     name: str  # the key in the evaluation, in manifests and on KFP's page; `test_NAME` in MLflow
     label: str
     format: str
-    compute: Callable[[Probabilities, Labels], float]  # from (n, 10) and (n,)
+    compute: Callable[[Probabilities, Labels], float]  # from (n, classes) and (n,)
 
 
 # To add a metric, add an entry here: every place that shows metrics reads this tuple.
@@ -166,7 +170,7 @@ METRICS = (
 
 def _roc(probabilities: Probabilities, labels: NDArray[np.int_]) -> list[list[float]]:
     """Return at most ROC_POINTS points of the micro-averaged ROC curve, from low to high false positive rates."""
-    truth = np.eye(10, dtype=bool)[labels].ravel()
+    truth = np.eye(probabilities.shape[1], dtype=bool)[labels].ravel()
     scores = probabilities.ravel()
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(truth[order])

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from digits.data import catalog
 from digits.evaluation.metrics import METRICS
-from digits.evaluation.slices import THIRDS
+from digits.evaluation.slices import THIRDS, class_name
+from digits.tasks.task import BUILT_IN, Task, find
 
 if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
 
 TEMPLATE = Path(__file__).parent / "report.html"
+MAX_TABLE = 30  # classes of which the whole confusion is shown
+MAX_CONFUSIONS = 40  # the most frequent ones that are listed otherwise
 CORNER = 0.1  # the ROC curve is drawn for false positive rates to CORNER and true positive rates from 1 - CORNER
 
 
@@ -38,10 +42,17 @@ def render(
 
     # Everything is escaped, because users choose experiment names and labels.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": _percent, "picture": _picture}
-    off_diagonal = np.array(evaluation.confusion) * (1 - np.eye(10, dtype=int))
+    task = find(about.get("task", BUILT_IN))
+    environment.filters |= {"percent": _percent, "picture": lambda image: _picture(image, task)}
+    off_diagonal = np.array(evaluation.confusion)
+    np.fill_diagonal(off_diagonal, 0)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         e=evaluation,
+        task=task,
+        heading="Handwritten digits" if task.name == BUILT_IN else task.name,
+        word="digit" if task.is_number else "class",
+        class_names=[class_name(task, label) for label in range(len(task.labels))],
+        confusions=_most_frequent(off_diagonal) if len(task.labels) > MAX_TABLE else None,
         metrics=[
             f"{metric.label} {metric.format.format(evaluation.metrics[metric.name])}"
             for metric in METRICS
@@ -54,13 +65,20 @@ def render(
         most_frequent_mistake=max(int(off_diagonal.max()), 1),
         curves=_curves(history) if len(history) > 1 else [],  # a line needs two epochs; the table shows a single one
         corner=CORNER,
-        thirds=THIRDS,
+        thirds=THIRDS[task.reading],
         reliability=" ".join(f"{100 * mean:.1f},{100 - 100 * right:.1f}" for mean, right, _ in evaluation.reliability),
         roc=" ".join(
             f"{x / CORNER * 200:.1f},{min(100.0, (1 - y) / CORNER * 100):.1f}"
             for x, y, _ in _corner([[0, 0, 1], *evaluation.roc])
         ),
     )
+
+
+def _most_frequent(confusion: NDArray[np.int_]) -> list[tuple[int, int, int]]:
+    """Return (label, answer, images) of the most frequent confusions, given only the mistakes, (classes, classes)."""
+    order = np.argsort(-confusion, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    pairs = zip(*np.unravel_index(order, confusion.shape), strict=True)
+    return [(int(label), int(answer), count) for label, answer in pairs if (count := int(confusion[label, answer]))]
 
 
 def _corner(roc: list[list[float]]) -> list[list[float]]:
@@ -92,10 +110,11 @@ def _percent(value: float, places: int = 2) -> str:
     return f"{value:.{places}%}"
 
 
-def _picture(image: list[list[int]]) -> str:
-    """Return an image, 0 paper to 255 ink, as the data: URL of a PNG with dark ink."""
+def _picture(image: list[Any], task: Task) -> str:
+    """Return an image of a data set as the data: URL of a PNG, drawings with dark ink."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(255 - np.asarray(image, np.uint8)).save(buffer, "PNG")
+    values = np.asarray(image, np.uint8)
+    Image.fromarray(255 - values if task.reading == "pen" else values).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -6,36 +6,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.dataset import Dataset, Images
+from digits.tasks.task import Task
 
-# The thirds of each digit's images, from the smallest value of the property to the largest.
+# By reading: the thirds of each class's images, from the smallest value of the property to the largest.
 THIRDS = {
-    "slant": ("leaning left", "upright", "leaning right"),
-    "stroke": ("thin strokes", "medium strokes", "thick strokes"),
-    "ink": ("little ink", "medium ink", "much ink"),
+    "pen": {
+        "slant": ("leaning left", "upright", "leaning right"),
+        "stroke": ("thin strokes", "medium strokes", "thick strokes"),
+        "ink": ("little ink", "medium ink", "much ink"),
+    },
+    "photo": {"light": ("dark pictures", "medium pictures", "bright pictures")},
 }
 
 
-def slices(dataset: Dataset) -> dict[str, NDArray[np.bool_]]:
-    """Return masks (n,) by name: each digit, the thirds by slant, stroke and ink, and each digit's thirds by slant."""
-    labels = dataset.labels
-    result = {f"{digit}s": labels == digit for digit in range(10)}
-    for name, values in _properties(dataset.images).items():
+def slices(dataset: Dataset, task: Task) -> dict[str, NDArray[np.bool_]]:
+    """Return masks (n,) by name: each class and the thirds by each property; for drawings, each class's by slant."""
+    labels, thirds = dataset.labels, THIRDS[task.reading]
+    classes = {class_name(task, n): labels == n for n in range(len(task.labels))}
+    result = dict(classes)
+    for name, values in (_strokes if task.reading == "pen" else _light)(dataset.images).items():
         third = np.zeros(len(labels), int)
-        for digit in range(10):
-            own = np.flatnonzero(labels == digit)
+        for mask in classes.values():
+            own = np.flatnonzero(mask)
             third[own[np.argsort(values[own], kind="stable")]] = 3 * np.arange(len(own)) // max(1, len(own))
-        result |= {text: third == n for n, text in enumerate(THIRDS[name])}
-    slants = THIRDS["slant"]
-    result |= {f"{digit}s {text}": result[f"{digit}s"] & result[text] for digit in range(10) for text in slants}
+        result |= {text: third == n for n, text in enumerate(thirds[name])}
+    slants = thirds.get("slant", ())
+    result |= {f"{name} {text}": mask & result[text] for name, mask in classes.items() for text in slants}
     return {name: mask for name, mask in result.items() if mask.any()}
 
 
-def _properties(images: Images) -> dict[str, NDArray[np.float64]]:
+def class_name(task: Task, label: int) -> str:
+    """Return the name of a class's slice: 7s, or "rose"."""
+    return f"{label}s" if task.is_number else f'"{task.labels[label]}"'
+
+
+def _light(images: Images) -> dict[str, NDArray[np.float64]]:
+    """Return the mean of each image, (n,)."""
+    return {"light": images.reshape(len(images), -1).mean(axis=1)}
+
+
+def _strokes(images: Images) -> dict[str, NDArray[np.float64]]:
     """Return the slant (pixels to the right per pixel up), the stroke's width and the ink of images, (n,) each."""
     level = images.astype(np.float32) / 255
     ink = np.maximum(level.sum(axis=(1, 2)), 1)
-    side = np.arange(images.shape[1], dtype=np.float32)
-    x, y = (side - (level.sum(axis=axis) @ side / ink)[:, None] for axis in (1, 2))
+    x, y = (
+        (side := np.arange(images.shape[3 - axis], dtype=np.float32)) - (level.sum(axis=axis) @ side / ink)[:, None]
+        for axis in (1, 2)
+    )
     across = np.einsum("nyx,ny,nx->n", level, y, x)
     padded = np.pad(level, ((0, 0), (1, 1), (1, 1)))
     outline = np.hypot(np.diff(padded, axis=2)[:, :-1], np.diff(padded, axis=1)[:, :, :-1]).sum(axis=(1, 2))

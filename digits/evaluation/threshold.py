@@ -19,7 +19,7 @@ GRID = (0.999, 0.998, 0.997, 0.995, 0.99, *(n / 100 for n in range(98, 49, -1)))
 
 
 def choose_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float | None:
-    """Return the least threshold that keeps the promise, given probabilities (n, 10) and labels (n,).
+    """Return the least threshold that keeps the promise, given probabilities (n, classes) and labels (n,).
 
     None: there are so few answers that even without a mistake they would show nothing.
     """

@@ -161,7 +161,9 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
         # A model would always win on the test set of its own data. A champion of the fallback data may be replaced.
         return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
     rivals = [rival, *_reference(store, entries, candidate)]
-    return gate.decide(correct, rivals, min_accuracy=candidate.min_accuracy, slices=slices(candidate.test))
+    return gate.decide(
+        correct, rivals, min_accuracy=candidate.min_accuracy, slices=slices(candidate.test, find(BUILT_IN))
+    )
 
 
 def _rival(

@@ -73,14 +73,8 @@ def train(
         DigitsError: training diverged, because the learning rate is too large.
     """
     for name, data in (("training", training), ("validation", validation)):
-        if not len(Dataset(*data)):
+        if not len(Dataset(*data).check(task)):
             raise DataError(f"{name} data: expected at least one image")
-        if data[0].shape[1:] != task.shape or data[1].max() >= len(task.labels):
-            shape = ", ".join(map(str, task.shape))
-            raise DataError(
-                f"{name} data: expected images uint8 (n, {shape}) and labels up to {len(task.labels) - 1}, "
-                f"got {data[0].shape} and labels up to {data[1].max()}"
-            )
     keras.utils.set_random_seed(config.seed)
     started = time.perf_counter()
     preset = config.preset_config

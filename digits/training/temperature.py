@@ -15,8 +15,9 @@ _STEPS = 40  # of the bisection, which then is far more accurate than the roundi
 def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]) -> float:
     """Return the temperature that minimises the mean cross-entropy of softmax(logits / temperature) and the labels.
 
-    `logits` has the shape (n, 10), `labels` (n,). The cross-entropy is convex in 1 / temperature, so its derivative
-    changes its sign once. The result is rounded, so that the last bits of a processor's exponential do not change it.
+    `logits` has the shape (n, classes), `labels` (n,). The cross-entropy is convex in 1 / temperature, so its
+    derivative changes its sign once. The result is rounded, so that the last bits of a processor's exponential do not
+    change it.
     """
     scores = logits.astype(np.float64)
     scores -= scores.max(axis=1, keepdims=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,10 @@ from sklearn import metrics as sklearn_metrics
 from digits.data.dataset import Dataset
 from digits.evaluation import metrics
 from digits.settings import Settings
+from digits.tasks.task import find
 from tests.helpers.support import ROOT, child_environment
+
+DIGITS = find("digits")
 
 
 def evaluated(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, np.ndarray, metrics.Evaluation]:
@@ -26,7 +30,7 @@ def evaluated(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, n
         scores = np.round(scores, 1) + 0.1
     probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
     test = Dataset(rng.integers(0, 256, (count, 28, 28), np.uint8), labels)
-    return test, probabilities, metrics.evaluate(probabilities, test)
+    return test, probabilities, metrics.evaluate(probabilities, test, DIGITS)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -56,9 +60,27 @@ def test_digits_that_never_occur_raise_no_error() -> None:
     """A test set of a single digit can be evaluated; metrics of absent digits are 0."""
     labels = np.full(6, 3, np.uint8)
     probabilities = np.tile(np.eye(10, dtype=np.float32)[3], (6, 1))
-    result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels))
+    result = metrics.evaluate(probabilities, Dataset(np.zeros((6, 28, 28), np.uint8), labels), DIGITS)
     assert (result.accuracy, result.recall[3], result.recall[4], result.metrics["auc"]) == (1.0, 1.0, 0.0, 0.5)
     assert result.mistakes == []
+
+
+@pytest.mark.parametrize("classes", [2, 40])
+def test_a_task_has_any_number_of_classes(classes: int) -> None:
+    """The figures of each class are scikit-learn's, and its slice has the label's name; a picture may be in colour."""
+    labels = tuple(f"class {n}" for n in range(classes))
+    task = dataclasses.replace(find("fashion"), labels=labels, height=9, width=8, channels=3)
+    rng = np.random.default_rng(0)
+    test = Dataset(rng.integers(0, 256, (400, 9, 8, 3), np.uint8), rng.integers(0, classes, 400).astype(np.uint8))
+    scores = rng.random((400, classes)) + 0.5 * np.eye(classes)[test.labels]
+    probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+    result = metrics.evaluate(probabilities, test, task)
+    answers = probabilities.argmax(1)
+    assert result.confusion == sklearn_metrics.confusion_matrix(test.labels, answers, labels=range(classes)).tolist()
+    auc = [sklearn_metrics.roc_auc_score(test.labels == n, probabilities[:, n]) for n in range(classes)]
+    assert result.metrics["auc"] == pytest.approx(np.mean(auc), rel=1e-6)
+    assert result.slices['"class 1"'] == [int((test.labels == 1).sum()), pytest.approx(result.recall[1])]
+    assert np.shape(result.mistakes[0]["image"]) == (9, 8, 3)
 
 
 def test_the_worst_mistakes_come_first() -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from digits.data.dataset import Dataset
 from digits.evaluation import report
-from digits.evaluation.metrics import Evaluation
+from digits.evaluation.metrics import Evaluation, evaluate
+from digits.tasks.task import find
 from tests.helpers.support import Finished
 
 VOID = {"meta", "img", "br", "polyline", "link", "input", "hr"}
@@ -132,7 +134,7 @@ def test_hostile_names_are_shown_as_text(finished: Finished) -> None:
 def test_pictures_show_ink_dark_on_paper(finished: Finished) -> None:
     """The inlined PNG has the image's pixels, with black ink."""
     image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    data = report._picture(image.tolist()).removeprefix("data:image/png;base64,")
+    data = report._picture(image.tolist(), find("digits")).removeprefix("data:image/png;base64,")
     with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
         assert np.array_equal(255 - np.asarray(opened), image)
 
@@ -160,3 +162,24 @@ def test_the_signer_of_the_release_is_stated(finished: Finished) -> None:
     """The page states the key that signs releases, or that they are unsigned."""
     assert "by key abcdef0123456789" in Page(rendered(finished, signer="abcdef0123456789" * 4)).text
     assert "releases are unsigned" in Page(rendered(finished, signer="")).text
+
+
+@pytest.mark.parametrize("classes", [3, 31])
+def test_a_task_of_photos_has_labels_and_pictures_in_colour(finished: Finished, classes: int) -> None:
+    """The report has the task's name and labels, pictures in colour, and of many classes only the confusions."""
+    labels = tuple(f"<b>{n}</b>" for n in range(classes))
+    task = dataclasses.replace(find("fashion"), name="flowers", labels=labels, height=8, width=8, channels=3)
+    random = np.random.default_rng(0)
+    test = Dataset(random.integers(0, 256, (90, 8, 8, 3), np.uint8), (np.arange(90) % classes).astype(np.uint8))
+    answers = np.eye(classes, dtype=np.float32)[(test.labels + (np.arange(90) < 20)) % classes]
+    result = evaluate(answers, test, task)
+    html = report.render(result, [], finished.lineage.describe() | {"task": task.text()})
+    page = Page(html)
+    assert page.open == []
+    assert page.text.strip().startswith("flowers: ")
+    assert "<b>2</b>, recognised as <b>0</b>" in page.text or classes > 3
+    assert "dark pictures" in page.text
+    assert page.tags.count("td") < 700
+    data = re.findall(r'src="data:image/png;base64,([^"]+)"', html)[0]
+    with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+        assert np.array_equal(np.asarray(opened), test.images[result.mistakes[0]["index"]])

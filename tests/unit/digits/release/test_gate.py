@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from digits.data.dataset import Dataset
 from digits.evaluation.slices import slices
 from digits.release import gate
+from digits.tasks.task import find
 
 
 def answers(correct: int, count: int = 1000) -> np.ndarray:
@@ -72,7 +73,7 @@ def test_a_release_that_gains_overall_and_loses_on_slanted_nines_is_rejected() -
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (10_000, 28, 28), np.uint8), np.arange(10_000) % 10
     test = Dataset(images, labels.astype(np.uint8))
-    groups = slices(test)
+    groups = slices(test, find("digits"))
     champion = random.random(len(test)) < 0.98
     candidate = champion | (random.random(len(test)) < 0.9)
     slanted = np.flatnonzero(groups["9s leaning right"] & champion)[:30]
