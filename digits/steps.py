@@ -23,7 +23,7 @@ from digits.errors import DataError
 from digits.files import sha256_of_folder, write_json, write_whole
 from digits.settings import Settings
 from digits.store import open_store
-from digits.tasks.task import BUILT_IN, find
+from digits.tasks.task import find
 
 if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
@@ -139,7 +139,7 @@ def train(
         (validation.images, validation.labels),
         config,
         on_epoch,
-        task=find(BUILT_IN),
+        task=find(prepared.task),
         add_styles=prepared.are_digits,
     )
     shutil.rmtree(model, ignore_errors=True)
@@ -182,7 +182,7 @@ def evaluate(
     check_model(model, lineage.trained.files)
     validation = Dataset.load(validation_set, digest=lineage.prepared.validation)
     test = Dataset.load(test_set, digest=lineage.prepared.test)
-    task = find(BUILT_IN)
+    task = find(lineage.data.task)
     pictures = vary(validation[:MAX_PICTURES], task)
     sets = {"validation images": validation, "pictures made from them": pictures, "test images": test}
     answers = [(metrics.predict(model / "model.onnx", each.images), each.labels) for each in sets.values()]

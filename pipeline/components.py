@@ -140,6 +140,7 @@ def evaluate(
     from pathlib import Path
 
     from digits import files, results, steps
+    from digits.tasks.task import find
 
     result = steps.evaluate(
         Path(model.path),
@@ -152,7 +153,7 @@ def evaluate(
     )
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)
-    confusion.log_confusion_matrix([str(label) for label in range(len(result.confusion))], result.confusion)
+    confusion.log_confusion_matrix(list(find(data["task"]).labels), result.confusion)
     confusion.log_roc_curve(*(list(column) for column in zip(*result.roc, strict=True)))
     # KFP stores these values as metadata only, but its local cache accepts only artifacts with a file.
     files.write_json(Path(metrics.path), metrics.metadata)

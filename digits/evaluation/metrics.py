@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.dataset import Dataset, Images, Labels
+from digits.errors import DataError
 from digits.evaluation.calibration import calibration_error, reliability
 from digits.evaluation.slices import slices
 from digits.tasks.task import Task
@@ -57,12 +58,18 @@ class Evaluation:
 
 
 def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
-    """Return the probabilities float32 (n, classes) of an ONNX model for the images of a Dataset."""
+    """Return the probabilities float32 (n, classes) of an ONNX model for the images of a Dataset.
+
+    Raises:
+        DataError: the model was trained on images of another shape.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     (first,), (output,) = session.get_inputs(), session.get_outputs()
-    images = images.reshape(-1, *first.shape[1:])
+    images = images if images.ndim == 4 else images[..., None]
+    if list(images.shape[1:]) != first.shape[1:]:
+        raise DataError(f"expected images of {first.shape[1:]} for this model, got {list(images.shape[1:])}")
     parts = [
         session.run(None, {first.name: images[start : start + batch].astype(np.float32) / 255})[0]
         for start in range(0, len(images), batch)

@@ -42,7 +42,7 @@ def render(
 
     # Everything is escaped, because users choose experiment names and labels.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    task = find(about.get("task", BUILT_IN))
+    task = find(about["task"])
     environment.filters |= {"percent": _percent, "picture": lambda image: _picture(image, task)}
     off_diagonal = np.array(evaluation.confusion)
     np.fill_diagonal(off_diagonal, 0)

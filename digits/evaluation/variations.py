@@ -38,7 +38,7 @@ def vary(dataset: Dataset, task: Task, seed: int = 0) -> Dataset:
     return Dataset(np.array(images, np.uint8).reshape(-1, *task.shape), dataset.labels)
 
 
-def _photograph(image: Images, generator: np.random.Generator) -> NDArray[np.float64]:
+def _photograph(image: Images, generator: np.random.Generator) -> Images:
     """Return a photo moved, blurred, in another light and with the noise of a camera."""
     height, width = image.shape[:2]
     right, down = (generator.uniform(-_SHIFT, _SHIFT, 2) * (width, height)).tolist()
@@ -47,7 +47,7 @@ def _photograph(image: Images, generator: np.random.Generator) -> NDArray[np.flo
     frame = (width + right, height + down, 2 * width + right, 2 * height + down)
     moved = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, frame))
     noise = generator.normal(0, generator.uniform(*_NOISE), image.shape)
-    return np.clip(moved * generator.uniform(*_LIGHT) + noise, 0, 255).round()
+    return np.clip(moved * generator.uniform(*_LIGHT) + noise, 0, 255).round().astype(np.uint8)
 
 
 def _square(image: Images) -> Images:

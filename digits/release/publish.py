@@ -162,7 +162,10 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
         return gate.Decision(False, f"trained on {own}; the champion {champion} was trained on {other}")
     rivals = [rival, *_reference(store, entries, candidate)]
     return gate.decide(
-        correct, rivals, min_accuracy=candidate.min_accuracy, slices=slices(candidate.test, find(BUILT_IN))
+        correct,
+        rivals,
+        min_accuracy=candidate.min_accuracy,
+        slices=slices(candidate.test, find(candidate.about["task"])),
     )
 
 
