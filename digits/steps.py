@@ -65,7 +65,8 @@ def collect_feedback(store: str, task: str, corrections: Path) -> results.Collec
     """Read the corrected drawings from the object store at the URI `store`; write the data set `corrections`."""
     from digits.data.corrections import collect
 
-    collected = collect(open_store(Settings.load().with_task(task), store), limit=MAX_FEEDBACK)
+    settings = Settings.load().with_task(task)
+    collected = collect(open_store(settings, store), limit=MAX_FEEDBACK, task=settings.declaration)
     digest = collected.save(corrections)
     return results.CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
 

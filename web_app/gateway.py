@@ -196,7 +196,7 @@ class _Gateway:
         for name, classes in (("label", labels), ("answer", answers)):
             if classes is not None and len(classes) != max(1, len(digits)):
                 raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {query[name]}")
-        record = functools.partial(items.record, store, digits, labels, answers or [None] * len(digits), release)
+        record = functools.partial(items.record, store, task, digits, labels, answers or [None] * len(digits), release)
         try:
             with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
                 keys = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)

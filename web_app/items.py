@@ -64,7 +64,12 @@ def read_classes(task: Task, query: Mapping[str, str], name: str) -> list[int]:
 
 
 def record(
-    store: ObjectStore, items: Sequence[Digit], labels: Sequence[int], answers: Sequence[int | None], release: str
+    store: ObjectStore,
+    task: Task,
+    items: Sequence[Digit],
+    labels: Sequence[int],
+    answers: Sequence[int | None],
+    release: str,
 ) -> list[str]:
     """Store a correction of each item with its ink, not the rest of the picture, which may be private. Return the keys.
 
@@ -74,7 +79,9 @@ def record(
     if not items:
         raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
     return [
-        corrections.record(store, item.image, label, drawing_png=_to_png(item.ink), release=release, answer=answer)
+        corrections.record(
+            store, item.image, label, drawing_png=_to_png(item.ink), release=release, answer=answer, task=task
+        )
         for item, label, answer in zip(items, labels, answers, strict=True)
     ]
 

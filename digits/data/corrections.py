@@ -1,8 +1,9 @@
 """Corrections that users make on the page, as an append-only log in the object store.
 
-Each is an object `feedback/<SHA-256 of the image>/<time in µs>-<label or "removed">-<digest of the content>.json`.
-The newest entry of an image wins. If times are equal, `removed` wins, and then the greatest label. Entries are neither
-changed nor deleted, so two stores are merged by copying the missing entries, in any order.
+Each is an object `feedback/<SHA-256 of the image>/<time in µs>-<label or "removed">-<digest of the content>.json`; of
+another task than digits, it is below `feedback/<task>/`. The label is its index in the task's labels. The newest entry
+of an image wins. If times are equal, `removed` wins, and then the greatest label. Entries are neither changed nor
+deleted, so two stores are merged by copying the missing entries, in any order.
 
     key = corrections.record(store, image, 7, drawing_png=png, release="", answer=1)
     corrections.collect(store, limit=100).labels   # array([7], dtype=uint8)
@@ -11,6 +12,7 @@ changed nor deleted, so two stores are merged by copying the missing entries, in
 from __future__ import annotations
 
 import base64
+import math
 import re
 import time
 from collections import Counter
@@ -24,11 +26,12 @@ from digits.data.dataset import Dataset, Images
 from digits.errors import DataError, MissingError, ObjectMissing
 from digits.files import canonical_json, parse_json, sha256_of
 from digits.store import ObjectStore
+from digits.tasks.task import BUILT_IN, Task, find
 
-FOLDER = "feedback/"
+DIGITS = find(BUILT_IN)
 REMOVED = "removed"
-MIN_INK = 255  # least sum of an image's pixels; an image with less counts as empty
-_KEY = re.compile(FOLDER + r"([0-9a-f]{64})/([1-9][0-9]{0,18})-([0-9]|removed)-([0-9a-f]{16})\.json")
+MIN_INK = 255  # least sum of a drawing's pixels; one with less counts as empty
+_NAME = re.compile(r"([0-9a-f]{64})/([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,2}|removed)-([0-9a-f]{16})\.json")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Correction:
 
     id: str  # hex SHA-256 of the image
     label: int | None = None
-    answer: int | None = None  # the digit that the model answered; None if it did not answer
+    answer: int | None = None  # the class that the model answered; None if it did not answer
     release: str = ""  # version of the model that answered
     damaged: str = ""
 
@@ -54,32 +57,46 @@ class _Entry(NamedTuple):
 
     image: str
     time: int  # microseconds since 1970
-    label: str  # a digit or REMOVED
+    label: str  # a class or REMOVED
     content: str  # the first 16 hex digits of the content's SHA-256
 
     @property
-    def key(self) -> str:
-        return f"{FOLDER}{self.image}/{self.time}-{self.label}-{self.content}.json"
+    def name(self) -> str:
+        return f"{self.image}/{self.time}-{self.label}-{self.content}.json"
+
+
+def folder(store: ObjectStore) -> str:
+    """Return the prefix of the keys of the corrections for the store's task."""
+    return "feedback/" if store.task == BUILT_IN else f"feedback/{store.task}/"
 
 
 def record(
-    store: ObjectStore, image: Images, label: int, *, drawing_png: bytes, release: str, answer: int | None
+    store: ObjectStore,
+    image: Images,
+    label: int,
+    *,
+    drawing_png: bytes,
+    release: str,
+    answer: int | None,
+    task: Task = DIGITS,
 ) -> str:
-    """Append an entry: `image`, uint8 (28, 28), which the model received, shows the digit `label`. Return its key.
+    """Append an entry: `image`, uint8, which the model received, shows the class `label` of the task. Return its key.
 
     The entry's time is taken before the store is called, so that a slow write does not replace a newer correction.
-    `drawing_png`, the digit's ink, is for people who review corrections. `release` is the version of the model
-    that answered, `answer` its digit, or None if it did not answer.
+    `drawing_png`, the drawing's ink or the photo, is for people who review corrections. `release` is the version of the
+    model that answered, `answer` its class, or None if it did not answer.
 
     Raises:
-        DataError: the image or a digit is invalid, or the image is empty.
+        DataError: the image or a class is invalid, the drawing is empty, or the store is another task's.
         StoreError: the store refused the write.
     """
-    if image.shape != (28, 28) or image.dtype != np.uint8:
-        raise DataError(f"expected an image uint8 (28, 28), got {image.dtype} {image.shape}")
-    if label not in range(10) or answer not in {None, *range(10)}:
-        raise DataError(f"expected a digit 0 to 9, got the label {label!r} and the answer {answer!r}")
-    if int(image.sum()) < MIN_INK:
+    _check_task(store, task)
+    if image.shape != task.shape or image.dtype != np.uint8:
+        raise DataError(f"expected an image uint8 {task.shape}, got {image.dtype} {image.shape}")
+    classes = range(len(task.labels))
+    if label not in classes or answer not in {None, *classes}:
+        raise DataError(f"expected a class 0 to {classes[-1]}, got the label {label!r} and the answer {answer!r}")
+    if task.reading == "pen" and int(image.sum()) < MIN_INK:
         raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
     pixels, drawing = (base64.b64encode(content).decode() for content in (image.tobytes(), drawing_png))
     payload = {"image": pixels, "drawing": drawing, "release": release, "answer": answer}
@@ -109,7 +126,7 @@ def copy(source: ObjectStore, target: ObjectStore) -> int:
             content, _ = _load(source, entry)
         except DataError:
             continue  # a damaged entry would hide an older, intact one
-        target.put(entry.key, content)
+        target.put(folder(target) + entry.name, content)
         after.add(entry)
     return len(_labels(after) - _labels(before))
 
@@ -119,8 +136,13 @@ def list_current(store: ObjectStore) -> list[Correction]:
     return [_describe(store, entry) for entry in _current(_entries(store))]
 
 
-def collect(store: ObjectStore, *, limit: int) -> Collected:
-    """Read and verify the newest corrections, at most `limit`. An image whose newest entry is damaged is left out."""
+def collect(store: ObjectStore, *, limit: int, task: Task = DIGITS) -> Collected:
+    """Read and verify the newest corrections, at most `limit`. An image whose newest entry is damaged is left out.
+
+    Raises:
+        DataError: the store is another task's.
+    """
+    _check_task(store, task)
     rejected: Counter[str] = Counter()
     kept: list[tuple[_Entry, bytes]] = []
     for entry in sorted(_current(_entries(store)), key=lambda entry: -entry.time):
@@ -128,11 +150,11 @@ def collect(store: ObjectStore, *, limit: int) -> Collected:
             rejected[f"more than {limit} corrections"] += 1
             continue
         try:
-            kept.append((entry, _load(store, entry)[1]["image"]))
+            kept.append((entry, _check_image(task, entry, _load(store, entry)[1]["image"])))
         except DataError as exc:
             rejected[exc.message] += 1
     kept.sort()
-    pixels = np.frombuffer(b"".join(image for _, image in kept), np.uint8).reshape(-1, 28, 28)
+    pixels = np.frombuffer(b"".join(image for _, image in kept), np.uint8).reshape(-1, *task.shape)
     return Collected(pixels, np.array([int(entry.label) for entry, _ in kept], np.uint8), dict(rejected))
 
 
@@ -145,12 +167,14 @@ def _append(store: ObjectStore, image: str, label: str, payload: Mapping[str, An
     """Write an entry with a time greater than `after`, which may be from another machine's clock. Return its key."""
     content = canonical_json(payload)
     entry = _Entry(image, max(time.time_ns() // 1000, after + 1), label, sha256_of(content)[:16])
-    store.put(entry.key, content)
-    return entry.key
+    store.put(key := folder(store) + entry.name, content)
+    return key
 
 
 def _entries(store: ObjectStore) -> list[_Entry]:
-    matches = [match.groups() for key in store.keys(FOLDER) if (match := _KEY.fullmatch(key))]
+    prefix = folder(store)
+    names = [key.removeprefix(prefix) for key in store.keys(prefix)]
+    matches = [match.groups() for name in names if (match := _NAME.fullmatch(name))]
     return [_Entry(image, int(when), label, content) for image, when, label, content in matches]
 
 
@@ -175,7 +199,7 @@ def _describe(store: ObjectStore, entry: _Entry) -> Correction:
 def _load(store: ObjectStore, entry: _Entry) -> tuple[bytes, dict[str, Any]]:
     """Return an entry's content, and its fields with the image as bytes. Raises DataError if it is damaged."""
     try:
-        content = store.get(entry.key)
+        content = store.get(folder(store) + entry.name)
         payload = parse_json(content)
         if entry.label != REMOVED:
             payload["image"] = base64.b64decode(payload["image"], validate=True)
@@ -183,11 +207,23 @@ def _load(store: ObjectStore, entry: _Entry) -> tuple[bytes, dict[str, Any]]:
         raise DataError("the record is missing") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise DataError("the record cannot be read") from exc
-    if entry.label != REMOVED:
-        if len(payload["image"]) != 28 * 28 or sum(payload["image"]) < MIN_INK:
-            raise DataError("the image is not 28 x 28 pixels with ink")
-        if sha256_of(payload["image"]) != entry.image:
-            raise DataError("the image does not match its name")
+    if entry.label != REMOVED and sha256_of(payload["image"]) != entry.image:
+        raise DataError("the image does not match its name")
     if sha256_of(content)[:16] != entry.content:
         raise DataError("the content does not match its name")
     return content, payload
+
+
+def _check_task(store: ObjectStore, task: Task) -> None:
+    if store.task != task.name:
+        raise DataError(f"expected a store of the task {task.name}, got one of {store.task}")
+
+
+def _check_image(task: Task, entry: _Entry, image: bytes) -> bytes:
+    """Return the image of an entry. Raises DataError if the task has no such images or class."""
+    pen = task.reading == "pen"
+    if len(image) != math.prod(task.shape) or (pen and sum(image) < MIN_INK):
+        raise DataError(f"the image is not {' x '.join(map(str, task.shape))} pixels{' with ink' * pen}")
+    if int(entry.label) >= len(task.labels):
+        raise DataError(f"the task {task.name} has no class {entry.label}")
+    return image

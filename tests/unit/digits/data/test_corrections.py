@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import threading
@@ -17,6 +18,7 @@ from digits.data import corrections
 from digits.errors import DataError, MissingError
 from digits.files import canonical_json, sha256_of
 from digits.store.file import FileStore
+from tests.helpers.shapes import shapes_task
 
 
 @pytest.fixture
@@ -221,6 +223,49 @@ def test_an_image_must_match_its_name(store: FileStore) -> None:
     }
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> FileStore:
+    """The same folder as `store`, opened for the task shapes."""
+    opened = FileStore(tmp_path / "store")
+    opened.task = "shapes"
+    return opened
+
+
+def test_tasks_share_a_store(store: FileStore, photos: FileStore) -> None:
+    """The corrections of each task have their own folder; images have the task's shape and may be black."""
+    task, black = shapes_task(), np.zeros((24, 32, 3), np.uint8)
+    record(store, 1, 7)
+    key = corrections.record(photos, black, 2, drawing_png=b"", release="", answer=1, task=task)
+    assert key.startswith(f"feedback/shapes/{sha256_of(bytes(24 * 32 * 3))}/")
+    collected = corrections.collect(photos, limit=10, task=task)
+    assert (collected.images.shape, collected.labels.tolist()) == ((1, 24, 32, 3), [2])
+    assert labels(store) == [7]
+    assert corrections.remove(photos, "").answer == 1
+    assert len(corrections.collect(photos, limit=10, task=task)) == 0
+    assert labels(store) == [7]
+
+
+def test_corrections_that_do_not_fit_the_task_are_left_out(photos: FileStore) -> None:
+    """After the task file was changed, images of another size and classes that are no more are counted by reason."""
+    task = shapes_task()
+    for label in range(3):
+        image = np.full((24, 32, 3), label, np.uint8)
+        corrections.record(photos, image, label, drawing_png=b"", release="", answer=None, task=task)
+    fewer = dataclasses.replace(task, labels=task.labels[:2])
+    assert corrections.collect(photos, limit=10, task=fewer).rejected == {"the task shapes has no class 2": 1}
+    larger = dataclasses.replace(task, height=32)
+    assert corrections.collect(photos, limit=10, task=larger).rejected == {"the image is not 32 x 32 x 3 pixels": 3}
+
+
+def test_a_store_of_another_task_is_refused(store: FileStore) -> None:
+    """An image of one task cannot be recorded or collected in the store of another."""
+    with pytest.raises(DataError, match="a store of the task shapes, got one of digits"):
+        corrections.collect(store, limit=10, task=shapes_task())
+    image = np.zeros((24, 32, 3), np.uint8)
+    with pytest.raises(DataError, match="a store of the task shapes, got one of digits"):
+        corrections.record(store, image, 0, drawing_png=b"", release="", answer=None, task=shapes_task())
+
+
 def test_an_older_label_does_not_replace_a_damaged_one(store: FileStore) -> None:
     """If the newest record of an image is damaged, the label that it corrected is not used."""
     record(store, 1, 7)
@@ -236,7 +281,7 @@ def test_an_older_label_does_not_replace_a_damaged_one(store: FileStore) -> None
         "0" * 64 + ".json",
         "0" * 63 + "/1000-7-" + "0" * 16 + ".json",
         *(f"{'0' * 64}/{when}-7-{'0' * 16}.json" for when in ("0", "01", "-1", "nan", "٣", "1e9", "9" * 20)),
-        *(f"{'0' * 64}/1000-{label}-{'0' * 16}.json" for label in ("10", "-1", "lost", "")),
+        *(f"{'0' * 64}/1000-{label}-{'0' * 16}.json" for label in ("01", "1000", "-1", "lost", "")),
         *(f"{'0' * 64}/1000-7{content}.json" for content in ("", "-0", "-" + "g" * 16)),
     ],
 )
