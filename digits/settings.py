@@ -277,7 +277,7 @@ class Settings:
         """Return (variable, value with secrets masked, meaning) for each setting."""
         rows = []
         for field in dataclasses.fields(self):
-            value = str(getattr(self, field.name))
+            value = self.declaration.name if field.name == "task" else str(getattr(self, field.name))
             shown = MASK if field.metadata["secret"] and value else mask_url(value)
             rows.append((field.metadata["name"], shown, field.metadata["doc"]))
         return rows

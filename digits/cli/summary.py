@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
 from digits.cli.common import wrap
+from digits.cli.task_option import VARIABLE
 from digits.remedies import remedy
 from digits.settings import Settings
+from digits.tasks.task import BUILT_IN
 
 if TYPE_CHECKING:
     from backends.base import Result
@@ -62,9 +65,16 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
             f"{result.seconds:.1f} s{training}"
             + (f"; {cached} of {len(result.steps)} steps from the cache" if cached else ""),
         ),
-        ("next", (f"{draw}   to draw" if answer["endpoint"] else "digits releases") if with_next else ""),
+        ("next", _next(draw, settings, served=bool(answer["endpoint"])) if with_next else ""),
     )
     return answer
+
+
+def _next(draw: str, settings: Settings, *, served: bool) -> str:
+    """Return the next command, with --task as the user gave it, and its purpose."""
+    task = settings.declaration
+    option = f" --task {os.environ.get(VARIABLE, task.name)}" if task.name != BUILT_IN else ""
+    return f"{draw}{option}   to {'draw' if task.drawn else 'try it'}" if served else f"digits releases{option}"
 
 
 def _note_port(endpoint: str, settings: Settings) -> str:
