@@ -90,7 +90,7 @@ def prepare(
     train = Dataset.load(fetched / "train.npz", digest=data.train)
     test = Dataset.load(fetched / "test.npz", digest=data.test)
     corrected = Dataset.load(corrections, digest=feedback.digest)
-    rest, validation = dataset.split(train, len(train) // VALIDATION_SHARE, seed)
+    rest, validation = dataset.split_validation(train, VALIDATION_SHARE, seed)
     combined = dataset.with_feedback(rest, corrected)
     return results.PreparedData(
         train=combined.save(train_set),

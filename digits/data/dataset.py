@@ -119,6 +119,28 @@ def split(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
     return dataset[order[count:]], dataset[order[:count]]
 
 
+def split_validation(train: Dataset, share: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Return the rest, and one in `share` images, chosen by `seed`, for validation, both in random order.
+
+    If a class has few images, it is one in `share` of each class, at least one, unless that is the class's only one.
+
+    Raises:
+        DataError: there are too few images.
+    """
+    counts = np.bincount(train.labels)
+    if not len(train) or counts[counts > 0].min() >= 2 * share:
+        return split(train, len(train) // share, seed)
+    order = np.random.default_rng(seed).permutation(len(train))
+    members = [order[train.labels[order] == label] for label in np.flatnonzero(counts > 1)]
+    chosen = np.concatenate([part[: max(1, len(part) // share)] for part in members] or [order[:0]])
+    if not len(chosen):
+        raise DataError(
+            f"expected at least 2 images of a class to validate with, got {len(train)} of different classes"
+        )
+    held = np.isin(order, chosen)
+    return train[order[~held]], train[order[held]]
+
+
 # A few corrections among tens of thousands of images would have no effect, so each is repeated. All of them add at most
 # this share to the training set.
 FEEDBACK_SHARE = 0.05

@@ -151,6 +151,27 @@ def test_an_impossible_split_is_rejected(count: int) -> None:
         dataset.split(random_set(3), count, seed=0)
 
 
+def test_a_class_with_few_images_keeps_some_for_each_part() -> None:
+    """With few images of a class, each class has a twelfth, at least one image, for validation, and keeps the rest."""
+    labels = np.repeat(np.arange(4), [2, 3, 100, 1]).astype(np.uint8)
+    whole = Dataset(np.random.default_rng(1).integers(0, 256, (106, 8, 8, 3), np.uint8), labels)
+    for seed in range(20):
+        rest, part = dataset.split_validation(whole, 12, seed)
+        assert np.bincount(part.labels, minlength=4).tolist() == [1, 1, 8, 0]
+        assert np.bincount(rest.labels, minlength=4).tolist() == [1, 2, 92, 1]
+        assert dataset.split_validation(whole, 12, seed)[1].digest() == part.digest()
+    with pytest.raises(DataError, match="at least 2 images of a class"):
+        dataset.split_validation(whole[[0, 3, 105]], 12, 0)
+
+
+def test_a_large_data_set_is_split_at_random() -> None:
+    """If each class has enough images, the split is that of all images."""
+    labels = np.repeat(np.arange(10), 30).astype(np.uint8)
+    whole = Dataset(random_set(300).images, labels)
+    for one, other in zip(dataset.split_validation(whole, 12, 3), dataset.split(whole, 25, 3), strict=True):
+        assert one.digest() == other.digest()
+
+
 def test_corrections_are_repeated_up_to_a_share() -> None:
     """Corrections are repeated, and add at most a twentieth to the training set."""
     train = random_set(1000)
