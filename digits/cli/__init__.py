@@ -24,6 +24,7 @@ from digits.errors import DigitsError, mask_url
 
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
 COMMANDS = {
+    "new": ("new", "Write the task file for pictures of your own."),
     "up": ("up", "Run the pipeline, serve the model and open the drawing page."),
     "run": ("run", "Run the pipeline."),
     "compile": ("compile:compile_command", "Write the pipeline as YAML for Kubeflow."),

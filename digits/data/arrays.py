@@ -13,6 +13,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,10 +25,10 @@ from digits.errors import DataError
 from digits.tasks.task import Task
 
 MAX_ARRAYS = 2 << 30  # bytes of the arrays in a file
-PAIRS = (
+PAIRS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("x_train", "y_train"), ("x_test", "y_test")),
     (("train_images", "train_labels"), ("test_images", "test_labels")),
-    (("images", "labels"), None),
+    (("images", "labels"),),
 )
 # What `zipfile` raises for a damaged archive, or one that needs a password or another program.
 ARCHIVE_ERRORS = (
@@ -77,13 +78,19 @@ def _load_array(content: bytes) -> NDArray[Any]:
 def read_npz(task: Task, file: Path | IO[bytes], origin: str) -> list[Dataset]:
     """Return the training part and, if there is one, the test part of an NPZ file. Raises DataError."""
     arrays = load_npz(file, origin)
-    for train, test in PAIRS:
-        if set(train) <= arrays.keys():
-            parts = [pair for pair in (train, test) if pair and set(pair) <= arrays.keys()]
-            return [_dataset(task, arrays[x], arrays[y], f"{origin}: {x}") for x, y in parts]
-    expected = " or ".join(", ".join(name for pair in pairs if pair for name in pair) for pairs in PAIRS)
-    found = ", ".join(sorted(arrays)) or "none"
-    raise DataError(f"{origin}: expected the arrays {expected}, found {found}", remedy=REMEDY)
+    return [_dataset(task, arrays[x], arrays[y], f"{origin}: {x}") for x, y in find_pairs(arrays, origin)]
+
+
+def find_pairs(names: Iterable[str], origin: str) -> list[tuple[str, str]]:
+    """Return the names of the images and labels of each part of an NPZ file. Raises DataError."""
+    found = set(names)
+    for pairs in PAIRS:
+        if set(pairs[0]) <= found:
+            return [pair for pair in pairs if set(pair) <= found]
+    expected = " or ".join(", ".join(name for pair in pairs for name in pair) for pairs in PAIRS)
+    raise DataError(
+        f"{origin}: expected the arrays {expected}, found {', '.join(sorted(found)) or 'none'}", remedy=REMEDY
+    )
 
 
 def from_keras(path: Path, file: str) -> bytes:
@@ -106,28 +113,40 @@ def read_csv(task: Task, content: bytes, origin: str) -> list[Dataset]:
     Raises:
         DataError: a row is not a label and as many numbers 0 to 255 as an image of the task has.
     """
+    labels, rows = split_csv(content, origin)
+    size = math.prod(task.shape)
+    if not labels and rows:
+        return []
+    try:
+        if not rows or not all(row.strip() for row in rows):
+            raise ValueError("found a row without numbers")
+        pixels = np.loadtxt(rows, np.float32, comments=None, delimiter=",", ndmin=2)
+        if pixels.shape != (len(rows), size):
+            raise ValueError(f"found {pixels.shape[1]} numbers")
+    except ValueError as exc:
+        expected = f"a label and {size} numbers ({' x '.join(map(str, task.shape))}) in each row"
+        raise DataError(f"{origin}: expected {expected}: {exc}", remedy=REMEDY) from exc
+    return [Dataset(_bytes(pixels, origin).reshape(-1, *task.shape), as_labels(task, labels, origin))]
+
+
+def split_csv(content: bytes, origin: str) -> tuple[list[str], list[str]]:
+    """Return the labels of a CSV file, none if its header has no column of labels, and the rest of each row.
+
+    Raises:
+        DataError: it is not a text file.
+    """
     try:
         rows = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as exc:
         raise DataError(f"{origin}: expected a CSV file, found other bytes: {exc}", remedy=REMEDY) from exc
     columns = [name.strip(' "\r').lower() for name in rows[0].split(",")]
-    header = any(name and not _is_number(name) for name in columns[1:-1])
-    last = header and columns[-1] in LABEL_COLUMNS
-    if header and not last and columns[0] not in LABEL_COLUMNS:
-        return []
-    pairs = [row.rpartition(",")[::-2] if last else row.partition(",")[::2] for row in rows[header:] if row.strip()]
-    size = math.prod(task.shape)
-    try:
-        if not pairs or not all(rest.strip() for _, rest in pairs):
-            raise ValueError("found a row without numbers")
-        pixels = np.loadtxt([rest for _, rest in pairs], np.float32, comments=None, delimiter=",", ndmin=2)
-        if pixels.shape != (len(pairs), size):
-            raise ValueError(f"found {pixels.shape[1]} numbers")
-    except ValueError as exc:
-        expected = f"a label and {size} numbers ({' x '.join(map(str, task.shape))}) in each row"
-        raise DataError(f"{origin}: expected {expected}: {exc}", remedy=REMEDY) from exc
-    labels = [label.strip(' "\r') for label, _ in pairs]
-    return [Dataset(_bytes(pixels, origin).reshape(-1, *task.shape), as_labels(task, labels, origin))]
+    first, last = (columns[at] in LABEL_COLUMNS for at in (0, -1))
+    header = first or last or any(name and not _is_number(name) for name in columns[1:-1])
+    rows = [row for row in rows[header:] if row.strip()]
+    if header and not (first or last):
+        return [], rows
+    pairs = [row.rpartition(",")[::-2] if last else row.partition(",")[::2] for row in rows]
+    return [label.strip(' "\r') for label, _ in pairs], [rest for _, rest in pairs]
 
 
 def _is_number(text: str) -> bool:
@@ -145,7 +164,7 @@ def _dataset(task: Task, images: NDArray[Any], labels: NDArray[Any], origin: str
         raise DataError(f"{origin}: expected images of {task.shape}, found {images.shape[1:]}", remedy=REMEDY)
     if labels.size != len(images):
         raise DataError(f"{origin}: expected {len(images)} labels, found {labels.size}", remedy=REMEDY)
-    return Dataset(_bytes(images, origin), as_labels(task, [str(label) for label in labels.ravel()], origin))
+    return Dataset(_bytes(images, origin), as_labels(task, [as_text(label) for label in labels.ravel()], origin))
 
 
 def _bytes(values: NDArray[Any], origin: str) -> Images:
@@ -161,6 +180,11 @@ def _bytes(values: NDArray[Any], origin: str) -> Images:
     return result
 
 
+def as_text(label: Any) -> str:
+    """Return a label of an array as text, a whole number without its fraction."""
+    return str(label).removesuffix(".0")
+
+
 def as_labels(task: Task, texts: list[str], origin: str) -> Images:
     """Return the index of each label, uint8 (n,). All texts are labels of the task, or all are indexes.
 
@@ -168,7 +192,8 @@ def as_labels(task: Task, texts: list[str], origin: str) -> Images:
         DataError: a text is neither.
     """
     index = {label: number for number, label in enumerate(task.labels)}
-    numbers = {str(number) + end: number for number in range(len(task.labels)) for end in ("", ".0")}
+    texts = [as_text(text) for text in texts] if not set(texts) <= index.keys() else texts
+    numbers = {str(number): number for number in range(len(task.labels))}
     if not set(texts) <= index.keys() and set(texts) & numbers.keys():
         index = numbers
     if unknown := sorted(set(texts) - index.keys()):

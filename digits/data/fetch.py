@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from digits.data import arrays, catalog, fallback, folders, idx, idx_place
+from digits.data import array_files, catalog, fallback, folders, idx, idx_place
 from digits.data.dataset import Dataset
 from digits.data.download import find_mirror
 from digits.data.idx_place import Place
-from digits.data.places import MAX_PICTURE, Files, open_files
-from digits.data.screening import Findings, Part, screen
-from digits.errors import DataError, MissingError, UsageError
-from digits.files import canonical_json, folder_from_url, sha256_of, sha256_of_folder
+from digits.data.places import MAX_PICTURE, open_files
+from digits.data.screening import Findings, digest_of, named, screen
+from digits.errors import UsageError
+from digits.files import folder_from_url, sha256_of, sha256_of_folder
 from digits.settings import Settings
 from digits.store import find_scheme, open_store
 from digits.tasks.task import BUILT_IN, Task
@@ -83,60 +83,12 @@ def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
         train, test = Dataset(*parsed[:2]).check(task), Dataset(*parsed[2:]).check(task)
         if task.data.files:  # a published data set stays as it is
             return Fetched(name, catalog.published_digest(task.data), train, test)
-        digest, parts = _digest(contents), [_named(train, idx.TRAIN_IMAGES), _named(test, idx.TEST_IMAGES)]
+        digest, parts = digest_of(contents), [named(train, idx.TRAIN_IMAGES), named(test, idx.TEST_IMAGES)]
     elif task.data.format == "folder":
         digest, parts = folders.read(task, open_files(task.data, place, cache), findings)
     else:
-        digest, parts = _read_arrays(task, open_files(task.data, place, cache), findings)
+        digest, parts = array_files.read(task, open_files(task.data, place, cache), findings)
     return Fetched(name, digest, *screen(task, parts, findings), tuple(findings.lines()))
-
-
-def _read_arrays(task: Task, opened: Files, findings: Findings) -> tuple[str, list[Part]]:
-    """Return the digest of the source, and the training part and, if there is one, the test part."""
-    contents, parts = [], list[Part]()
-    for name in _array_files(task, opened):
-        content = _array_content(task, opened, name)
-        found = arrays.read(task, content, f"{opened.where}: {name}")
-        if not found and not parts:
-            raise DataError(f"{opened.where}: {name}: expected a column of labels, found none", remedy=arrays.REMEDY)
-        if not found:  # Kaggle keeps the labels of the test part
-            findings.add(f"{name} has no column of labels and is not used", 0)
-            continue
-        contents.append(content)
-        parts += [_named(part, f"{Path(name).name}{' (test)' * index}") for index, part in enumerate(found)]
-    return _digest(contents), parts[:2]
-
-
-def _array_files(task: Task, opened: Files) -> list[str]:
-    """Return the names of the NPZ or CSV files of a data set, that of the training part first."""
-    form = task.data.format
-    names = [name for name in opened.names() if name.lower().removesuffix(".gz").endswith(f".{form}")]
-    by_part = {Path(name).name.partition(".")[0].lower(): name for name in names}
-    if "train" in by_part:
-        return [by_part[part] for part in ("train", "test") if part in by_part]
-    if len(names) != 1:
-        raise MissingError(
-            f"{opened.where}: expected one {form.upper()} file, or train.{form} and test.{form}, "
-            f"found {', '.join(names[:5]) or 'none'}",
-            remedy="set data.place to the file",
-        )
-    return names
-
-
-def _array_content(task: Task, opened: Files, name: str) -> bytes:
-    """Return the content of a file, decompressed and verified if the task states its digest."""
-    file = Path(name).name
-    raw = opened.read(name, idx.max_bytes(task.data, file) + idx_place.SPARE_BYTES)
-    return idx.unpack(task.data, file, raw, f"{opened.where}: {name}")
-
-
-def _named(part: Dataset, file: str) -> Part:
-    return Part(part, [f"image {index} of {file}" for index in range(len(part))])
-
-
-def _digest(contents: list[bytes]) -> str:
-    """Return the digest of a source whose files have these contents, whatever their names."""
-    return sha256_of(canonical_json([sha256_of(content) for content in contents]))
 
 
 def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
@@ -154,8 +106,8 @@ def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
         for name in opened.names():
             yield name, opened.read(name, MAX_PICTURE)
     else:
-        for name in _array_files(task, opened):
-            yield Path(name).name.removesuffix(".gz"), _array_content(task, opened, name)
+        for name, content in array_files.read_files(task.data, opened):
+            yield Path(name).name.removesuffix(".gz"), content
 
 
 def source_digest(task: Task, place: str) -> str:
@@ -187,4 +139,4 @@ def check_place(task: Task, name: str, place: str) -> None:
     if task.data.format == "folder":
         folders.find_pictures(task, opened, Findings())
     else:
-        _array_files(task, opened)
+        array_files.find_files(task.data, opened)

@@ -7,6 +7,7 @@ import math
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def find_pictures(task: Task, files: Files, findings: Findings) -> list[Picture]
     Raises:
         DataError: there are no pictures of a class, or too many.
     """
-    pictures = sort(task, files.names(), findings)
+    pictures = sort(task.labels, files.names(), findings)
     if not pictures:
         raise DataError(f"{files.where}: expected pictures of {', '.join(task.labels[:5])}, found none", remedy=REMEDY)
     if len(pictures) * math.prod(task.shape) > MAX_IMAGES:
@@ -83,9 +84,24 @@ def find_pictures(task: Task, files: Files, findings: Findings) -> list[Picture]
     return pictures
 
 
-def sort(task: Task, names: list[str], findings: Findings) -> list[Picture]:
+def find_labels(names: list[str]) -> list[str]:
+    """Return the names of the folders that hold pictures, the classes of a data set without a task, sorted."""
+    paths = [path for name in names if len(path := _plain(name).split("/")) > 1]
+    if len({path[0] for path in paths}) == 1 and all(len(path) > 2 for path in paths) and paths[0][0] not in PARTS:
+        paths = [path[1:] for path in paths]  # flowers/ in flowers.zip
+    if any(path[0] == "train" and len(path) > 2 for path in paths):
+        paths = [path[1:] for path in paths if path[0] in PARTS and len(path) > 2]
+    return natural({path[0] for path in paths})
+
+
+def natural(labels: Iterable[str]) -> list[str]:
+    """Return labels sorted, numbers by their value."""
+    return sorted(labels, key=lambda label: (0, int(label), "") if label.isdecimal() else (1, 0, label))
+
+
+def sort(task_labels: Sequence[str], names: list[str], findings: Findings) -> list[Picture]:
     """Return the pictures of each class among the names of files; add the other names to `findings`."""
-    labels = {_plain(label): index for index, label in enumerate(task.labels)}
+    labels = {_plain(label): index for index, label in enumerate(task_labels)}
     paths = [(name, [_plain(part) for part in name.split("/")]) for name in names]
     tops = {path[0] for _, path in paths}
     second = {path[1] for _, path in paths if len(path) > 2}

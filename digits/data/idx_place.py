@@ -60,7 +60,7 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
                 f"DIGITS_DATA: no folder {folder}", remedy="set it to the folder with the data set's four files"
             )
         parts = [folder / part for part in FOLDERS]
-        for path in (part / name for part in parts for name in _names(file)):
+        for path in (part / name for part in parts for name in names(file)):
             if path.exists():
                 if (size := path.stat().st_size) > (limit := idx.max_bytes(source, file) + SPARE_BYTES):
                     raise DataError(
@@ -81,13 +81,13 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
 
 
 def _read_store(source: Source, file: str, store: ObjectStore) -> bytes:
-    for key in _names(file):
+    for key in names(file):
         if store.exists(key):
             return idx.unpack(source, file, store.get(key), f"{store.uri}/{key}")
     raise _missing(file, store.uri)
 
 
-def _names(file: str) -> tuple[str, ...]:
+def names(file: str) -> tuple[str, ...]:
     """Return the names under which a file of a data set is distributed, with a hyphen or a dot before `idx`."""
     return tuple(f"{name}{end}" for name in (file, file.replace("-idx", ".idx")) for end in (".gz", ""))
 
@@ -97,7 +97,7 @@ def _missing(file: str, place: str, found: list[str] | None = None) -> MissingEr
     if found is not None:
         content = f"; it holds {', '.join(found[:MAX_LISTED]) or 'nothing'}{', …' * (len(found) > MAX_LISTED)}"
         if any(name.endswith(".csv") for name in found):
-            content += " (CSV files such as Kaggle's are not accepted; Kaggle's competition has another split)"
+            content += ' (CSV files such as Kaggle\'s need a task file with data.format = "csv")'
     return MissingError(
         f"DIGITS_DATA: {place} holds neither {file}.gz nor {file}{content}",
         remedy=f"put the data set's files there: {', '.join(idx.FILES)}; or Keras's {KERAS}",
@@ -114,6 +114,6 @@ def read_servers(source: Source, file: str, url: str) -> bytes:
             problems.append(f"{base}: {exc}")
     raise Unavailable(
         f"cannot get {file}: " + "; ".join(problems),
-        remedy="set DIGITS_DATA to a folder or bucket with the four files (digits data PLACE copies them there), or "
-        "--dataset sklearn-digits",
+        remedy="set DIGITS_DATA to a folder or bucket with the files (digits data PLACE copies them there)"
+        + ", or --dataset sklearn-digits" * (source.format == "idx"),
     )

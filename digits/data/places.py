@@ -151,8 +151,9 @@ def _check_count(count: int, where: str) -> None:
 
 
 def _shown(names: list[str]) -> list[str]:
-    """Return the names without those that file managers add, sorted."""
-    return sorted(name for name in names if not any(part.startswith(HIDDEN) for part in name.split("/")))
+    """Return the names without those that file managers add and without task files, sorted."""
+    shown = [name for name in names if not any(part.startswith(HIDDEN) for part in name.split("/"))]
+    return sorted(name for name in shown if not name.endswith(".toml"))
 
 
 def _limited(content: bytes, max_bytes: int, origin: str) -> bytes:

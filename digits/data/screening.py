@@ -10,6 +10,7 @@ import numpy as np
 
 from digits.data.dataset import Dataset
 from digits.errors import DataError
+from digits.files import canonical_json, sha256_of
 from digits.tasks.task import Task
 
 MAX_LISTED = 20  # lines of findings
@@ -57,6 +58,16 @@ class Part:
     def take(self, chosen: Sequence[int]) -> Part:
         """Return the images of these indexes."""
         return Part(self.images[chosen], [self.names[index] for index in chosen])
+
+
+def named(images: Dataset, file: str) -> Part:
+    """Return images of a file with their numbers as names."""
+    return Part(images, [f"image {index} of {file}" for index in range(len(images))])
+
+
+def digest_of(contents: Sequence[bytes]) -> str:
+    """Return the hex SHA-256 of a source whose files have these contents, whatever their names."""
+    return sha256_of(canonical_json([sha256_of(content) for content in contents]))
 
 
 def screen(task: Task, parts: Sequence[Part], findings: Findings) -> tuple[Dataset, Dataset]:

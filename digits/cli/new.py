@@ -1,0 +1,107 @@
+"""`digits new`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digits.cli.common import emit, json_option
+from digits.errors import UsageError
+from digits.files import whole_file
+from digits.tasks.task import find
+
+if TYPE_CHECKING:
+    from digits.data.survey import Survey
+
+MAX_CLASSES = 40  # rows of the table
+PEN_SIDE = 28  # pixels of images of drawings, whose form is MNIST's
+
+
+@click.command()
+@click.argument("name")
+@click.argument("place", metavar="FOLDER")
+@click.option("--output", help="File to write.  [NAME.toml]")
+@click.option("--pen", is_flag=True, help="The pictures show drawings; only their ink counts.")
+@json_option
+def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> None:
+    """Write the task file NAME.toml for a data set of your own.
+
+    FOLDER has a folder of pictures for each class, or these folders in `train` and `test`. It may also be a ZIP file of
+    them, or IDX, NPZ or CSV files. The pictures are looked at, but not changed.
+
+    \b
+    digits new flowers ~/pictures/flowers
+    digits run --task flowers.toml
+    """
+    from digits.data.survey import survey
+
+    path, source = Path(output or f"{name}.toml").expanduser(), Path(place).expanduser().absolute()
+    if path.exists():
+        raise UsageError(f"{path} exists already", remedy="choose another NAME or --output, or remove the file")
+    found = survey(source)
+    value = _declare(name, found, _place(source, path.absolute().parent), pen)
+    find(json.dumps(value))  # raises UsageError for a name or label that is not allowed
+    try:
+        with whole_file(path, replace=False) as file:
+            file.write(_to_toml(value, found).encode())
+    except FileExistsError as exc:
+        raise UsageError(f"{path} exists already", remedy="choose another NAME or --output") from exc
+    if as_json:
+        emit({"task": str(path.absolute()), **value, "counts": found.counts, "warnings": found.warnings})
+        return
+    _show(found)
+    image = value["image"]
+    size = f"{image['width']} x {image['height']} pixels, {'colour' if image['channels'] == 3 else 'grey'}"
+    click.echo(f"\nwrote {click.style(str(path), bold=True)}: images of {size}. Change it as you like; then\n")
+    click.echo(f"    digits run --task {shlex.quote(str(path))}")
+
+
+def _declare(name: str, found: Survey, place: str, pen: bool) -> dict[str, Any]:
+    """Return the content of the task file."""
+    height, width, channels = found.height, found.width, found.channels
+    if pen:
+        height, width = (PEN_SIDE, PEN_SIDE) if found.format == "folder" else (height, width)
+        channels = 1
+    image = {"height": height, "width": width, "channels": channels, "reading": "pen" if pen else "photo"}
+    data: dict[str, Any] = {"format": found.format, "place": place}
+    return {"name": name, "labels": list(found.counts), "image": image, "data": data}
+
+
+def _place(source: Path, folder: Path) -> str:
+    """Return the place of the data, relative to the folder of the task file if it is in there."""
+    return source.relative_to(folder).as_posix() if source.is_relative_to(folder) else str(source)
+
+
+def _to_toml(value: dict[str, Any], found: Survey) -> str:
+    """Return the text of a task file. Texts in JSON are texts in TOML."""
+    labels = "".join(f"    {json.dumps(label, ensure_ascii=False)},\n" for label in value["labels"])
+    lines = [
+        f"# {sum(found.counts.values())} pictures of {found.sizes} pixels. docs/your-images.md describes all keys.",
+        f"name = {json.dumps(value['name'])}",
+        f"labels = [\n{labels}]",
+    ]
+    for table in ("image", "data"):
+        lines.append(f"\n[{table}]")
+        lines += [f"{key} = {json.dumps(entry, ensure_ascii=False)}" for key, entry in value[table].items()]
+    if not found.tested:
+        lines.append("test_share = 0.15  # held out for the test")
+    return "\n".join(lines) + "\n"
+
+
+def _show(found: Survey) -> None:
+    """Print the classes, the sizes and what may be wrong."""
+    width = max(map(len, found.counts))
+    for label, count in list(found.counts.items())[:MAX_CLASSES]:
+        click.echo(f"  {label:{width}}  {count:>7,}")
+    if len(found.counts) > MAX_CLASSES:
+        click.echo(f"  and {len(found.counts) - MAX_CLASSES} more classes")
+    tested = f", {found.tested:,} of them to test" if found.tested else ""
+    click.echo(
+        f"  {sum(found.counts.values()):,} pictures of {len(found.counts)} classes{tested}; {found.sizes} pixels"
+    )
+    for warning in found.warnings:
+        click.echo(f"{click.style('!', fg='yellow')} {warning}")
