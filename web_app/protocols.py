@@ -14,15 +14,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from digits.errors import UsageError
+from digits.errors import EndpointError
 from digits.serving import client
-from digits.tasks.task import Task, find
 
 Images = NDArray[np.uint8]  # (n, height, width), or (n, height, width, 3) in colour
 Probabilities = list[list[float]]  # one for each label, for each image
 MODEL_FIELDS = ("release", "digest", "accuracy", "dataset", "mlflow_run", "sure_from")
 MAX_TEXT = 200  # letters of a text from the endpoint
-MAX_TASK = 50_000  # letters of a task's text: more than the longest labels have
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,10 @@ class _V2:
         metadata["sure_from"] = client.sure_from(parameters)
         metadata["release"] = metadata["release"] or _text((payload.get("versions") or [""])[-1])
         metadata["signature"] = parameters.get("signature")
-        metadata["task"] = _task(parameters.get("task"))
+        try:
+            metadata["task"] = client.task_of(parameters)
+        except EndpointError as exc:
+            raise OtherModel(exc.message) from exc
         return metadata | {"name": _text(payload.get("name"))}
 
     def parse_ready(self, body: bytes) -> bool:
@@ -155,18 +156,6 @@ class _V1:
 def _text(value: Any) -> str | None:
     """Return a text of the endpoint that visitors may see, or None if it is another type or too long."""
     return value if isinstance(value, str) and len(value) <= MAX_TEXT else None
-
-
-def _task(text: Any) -> Task | None:
-    """Return the task of an endpoint, None if it states none. Only the text of a task is read, never a file."""
-    if text is None:
-        return None
-    if not isinstance(text, str) or not text.startswith("{") or len(text) > MAX_TASK:
-        raise OtherModel(f"expected the text of a task with at most {MAX_TASK} letters")
-    try:
-        return find(text).without_data()
-    except UsageError as exc:
-        raise OtherModel(exc.message[:MAX_TEXT]) from exc
 
 
 def _probabilities(rows: list[Any], count: int, labels: int) -> Probabilities:

@@ -29,7 +29,8 @@ def serve(
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        settings: have the store for corrections, the endpoints' token, and the endpoints if `endpoints` is empty.
+        settings: have the task, the store for corrections, the endpoints' token, and the endpoints if `endpoints` is
+            empty.
         endpoints: `[name=]url[@host]` each, or a mapping of names to `url[@host]`; the first is the default.
         listener: a socket from `listen`; it is closed when the server stops.
         ready: called with the page's URL before the first request is answered.
@@ -42,7 +43,9 @@ def serve(
     texts = endpoints or settings.endpoints.split() or [f"http://127.0.0.1:{settings.port}"]
     with listener:
         store = open_store(settings)
-        config = GatewayConfig(Endpoint.parse_all(texts), store, settings.endpoint_token, settings.trusted_keys)
+        task = settings.declaration
+        addresses = Endpoint.parse_all(texts, task.name)
+        config = GatewayConfig(addresses, store, settings.endpoint_token, settings.trusted_keys, task=task)
         host, port = listener.getsockname()[:2]
         display_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound to
         ready(f"http://{bracketed(display_host)}:{port}")

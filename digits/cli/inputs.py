@@ -10,17 +10,19 @@ from pathlib import Path
 import click
 
 from digits import homes
-from digits.data.number import Digit, read_number
+from digits.data.number import Digit
+from digits.data.reader import read_images
 from digits.errors import DataError, UsageError
 from digits.files import read_named
 from digits.settings import Settings
+from digits.tasks.task import Task
 
 MAX_BYTES = 160_000_000  # of a picture file: the most pixels, uncompressed, with four channels of 16 bits
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to recognise: its name, its digits from left to right, and its label."""
+    """A picture to recognise: its name, its digits from left to right, or itself, and its class."""
 
     name: str
     digits: list[Digit]
@@ -32,21 +34,20 @@ def is_number(name: str) -> bool:
     return name.isdecimal() and len(name) < 10 and not os.path.exists(name)  # noqa: PTH110 # raises no OSError
 
 
-def read_file(name: str) -> Picture:
-    """Read a picture from a file, pipe or device.
-
-    Raises:
-        UsageError: it cannot be read.
-        DataError: it is not a picture.
-    """
+def read_file(name: str) -> bytes:
+    """Read a file, pipe or device. Raises UsageError if it cannot be read."""
     try:
-        content = read_named(Path(name), MAX_BYTES)
+        return read_named(Path(name), MAX_BYTES)
     except OSError as exc:
         raise UsageError(
             f"cannot read {name!r}: {exc.strerror}", remedy="give a picture file, or the number of a test image"
         ) from exc
+
+
+def read_picture(task: Task, name: str, content: bytes) -> Picture:
+    """Return a picture file as the task's images. Raises DataError if it is not a picture."""
     try:
-        return Picture(name, read_number(io.BytesIO(content)))
+        return Picture(name, read_images(task, io.BytesIO(content)))
     except DataError as exc:
         raise DataError(f"{name}: {exc.message}", remedy=exc.remedy) from exc
 
@@ -62,10 +63,9 @@ def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> d
     if not numbers:
         return {}
     homes.claim(settings.home)
-    dataset = fetch.fetch(
-        settings.declaration, _find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data"
-    )
-    if dataset.name != "mnist":
+    task = settings.declaration
+    dataset = fetch.fetch(task, _find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data")
+    if dataset.name not in {"mnist", task.name}:
         click.echo(f"test images of {dataset.name}, not of MNIST", err=True)
     images, labels = dataset.test.images, dataset.test.labels
     pictures = {}
@@ -83,6 +83,7 @@ def _find_dataset(settings: Settings, endpoint: str) -> str:
     from digits.data import catalog
     from digits.serving import client
 
-    metadata = client.metadata(endpoint, token=settings.endpoint_token, backend=settings.backend)
+    model = settings.declaration.name
+    metadata = client.metadata(endpoint, name=model, token=settings.endpoint_token, backend=settings.backend)
     name = metadata.get("dataset")
     return str(name) if name in catalog.names() else catalog.AUTO

@@ -9,16 +9,16 @@ import click
 import numpy as np
 
 from digits.cli.common import emit, json_option
-from digits.cli.inputs import Picture, is_number, load_test_images, read_file
+from digits.cli.inputs import Picture, is_number, load_test_images, read_file, read_picture
 from digits.data.dataset import Images
 from digits.errors import EndpointError
-from digits.evaluation.verdict import Verdict, is_sure, judge, with_article
+from digits.evaluation.verdict import Verdict, class_text, is_sure, judge
 from digits.remedies import remedy
 from digits.settings import BACKENDS, Settings
+from digits.tasks.task import Task
 
 BLOCKS = " ▀▄█"
 _PER_LINE = 3  # digits of a number in 80 columns
-_BLANK = np.zeros((28, 28), np.uint8)  # asks for the release if all pictures are empty
 
 
 @click.command()
@@ -31,7 +31,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
 
     A picture is a PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file that shows a digit or a number, or the number of a
     test image of the data set that the model was trained on. A photo or scan may show edges, rules, shadows and a
-    table, too.
+    table, too. With another task, a picture shows one of its classes.
 
     \b
     digits predict photo.png scan.jpg
@@ -41,33 +41,38 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
 
     settings = Settings.load()
     settings = settings.with_backend(backend) if backend else settings
-    inputs = {name: read_file(name) for name in pictures if not is_number(name)}
+    contents = {name: read_file(name) for name in pictures if not is_number(name)}
     endpoint = endpoint or _find_endpoint(settings)
+    metadata: dict[str, Any] = {}
+    with contextlib.suppress(EndpointError):  # other servers of the model have no metadata
+        metadata = client.metadata(endpoint, name=settings.declaration.name, token=settings.endpoint_token)
+    task = client.task_of(metadata) or settings.declaration
+    inputs = {name: read_picture(task, name, content) for name, content in contents.items()}
     inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])
     ordered = [inputs[name] for name in pictures]
-    metadata: dict[str, Any] = {}
     images = [digit.image for picture in ordered for digit in picture.digits]
-    pixels = np.stack(images or [_BLANK])
-    answer = client.predict(endpoint, pixels, token=settings.endpoint_token, backend=settings.backend)
-    with contextlib.suppress(EndpointError):  # other servers of the model have no metadata
-        metadata = client.metadata(endpoint, token=settings.endpoint_token)
+    pixels = np.stack(images or [np.zeros(task.shape, np.uint8)])  # for the release, if all pictures are empty
+    answer = client.predict(endpoint, pixels, task=task, token=settings.endpoint_token, backend=settings.backend)
     threshold = client.sure_from(metadata) if metadata.get("release") == answer.release else None
     rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
     for name, picture in zip(pictures, ordered, strict=True):
         shares, remaining = remaining[: len(picture.digits)], remaining[len(picture.digits) :]
-        verdict = judge(shares, [digit.doubtful for digit in picture.digits], threshold)
-        row = _describe(name, picture, shares, verdict, threshold)
+        verdict = judge(shares, [digit.doubtful for digit in picture.digits], threshold, task)
+        row = _describe(task, name, picture, shares, verdict, threshold)
         rows.append(row)
         if not as_json:
-            _show(picture, verdict, row)
+            _show(task, picture, verdict, row)
     if as_json:
         emit({"predictions": rows, "release": answer.release})
 
 
 def _describe(
-    name: str, picture: Picture, shares: list[Any], verdict: Verdict, threshold: float | None
+    task: Task, name: str, picture: Picture, shares: list[Any], verdict: Verdict, threshold: float | None
 ) -> dict[str, Any]:
-    """Return the answer for a picture. "class" and "probabilities" are those of a single digit."""
+    """Return the answer for a picture. "class" and "probabilities" are those of a single digit.
+
+    "label" is the right digit of a test image; for other tasks it is the answer's label, and "expected" the right one.
+    """
     digits = [
         {
             "class": int(each.argmax()),
@@ -81,23 +86,27 @@ def _describe(
     row = {
         "picture": name,
         "class": single["class"],
-        "number": "".join(str(digit["class"]) for digit in digits),
+        "number": "".join(task.labels[int(each.argmax())] for each in shares),
         "probabilities": single["probabilities"],
         "verdict": verdict.state,
         "digits": digits,
     }
-    return row if picture.label is None else row | {"label": picture.label}
+    if not task.is_number:
+        row["label"] = row["number"] or None
+    if picture.label is None:
+        return row
+    return row | ({"label": picture.label} if task.is_number else {"expected": task.labels[picture.label]})
 
 
-def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
+def _show(task: Task, picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
     if verdict.state == "empty":
         click.echo(f"{picture.name} is empty\n")
         return
     digits = row["digits"]
     if len(digits) == 1:
         likely = sorted(enumerate(row["probabilities"]), key=lambda pair: -pair[1])[:3]
-        shares = "   (" + "   ".join(f"{digit}: {share:.2%}" for digit, share in likely) + ")"
-        number, marks = with_article(row["class"]), [""]
+        shares = "   (" + "   ".join(f"{task.labels[digit]}: {share:.2%}" for digit, share in likely) + ")"
+        number, marks = class_text(row["class"], task), [""]
     else:
         shares, number = "", row["number"]
         marks = [f"{d['class']}{'' if d['verdict'] == 'sure' else '?'} {max(d['probabilities']):.0%}" for d in digits]
@@ -106,8 +115,9 @@ def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
     else:
         doubt = verdict.text.removeprefix("Not sure: ").removesuffix(".")
         result = f": not sure: {doubt[0].lower()}{doubt[1:]}"
-    label = "" if picture.label is None else f" (label {picture.label})"
-    drawn = [_draw(digit.image, mark) for digit, mark in zip(picture.digits, marks, strict=True)]
+    label = "" if picture.label is None else f" (label {task.labels[picture.label]})"
+    drawings = picture.digits if task.reading == "pen" else []
+    drawn = [_draw(digit.image, mark) for digit, mark in zip(drawings, marks, strict=False)]
     for start in range(0, len(drawn), _PER_LINE):
         lines = ["   ".join(parts).rstrip() for parts in zip(*drawn[start : start + _PER_LINE], strict=True)]
         click.echo("\n".join(lines).strip("\n"))
@@ -115,13 +125,13 @@ def _show(picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
 
 
 def _draw(image: Images, mark: str) -> list[str]:
-    """Return 14 lines that show an image, uint8 (28, 28), with half blocks, without empty columns, and its mark."""
-    dark = image > 96
+    """Return lines that show an image, uint8 (height, width), with half blocks, without empty columns, and its mark."""
+    dark = np.pad(image > 96, ((0, len(image) % 2), (0, 0)))
     columns = np.flatnonzero(dark.any(axis=0))
     dark = dark[:, columns[0] : columns[-1] + 1] if len(columns) else dark
     lines = [
         "".join(BLOCKS[int(top) + 2 * int(bottom)] for top, bottom in zip(*dark[row : row + 2], strict=True))
-        for row in range(0, 28, 2)
+        for row in range(0, len(dark), 2)
     ]
     width = max(dark.shape[1], len(mark))
     return [line.center(width) for line in [*lines, mark]]

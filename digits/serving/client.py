@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from digits.data.dataset import Images
-from digits.errors import EndpointError
+from digits.errors import EndpointError, UsageError
 from digits.evaluation.threshold import NONE_SURE
 from digits.files import parse_json
 from digits.http import base_url, bearer, excerpt, request, request_json
@@ -19,6 +19,7 @@ from digits.signature import CLASS, LABEL, PROBABILITIES, max_images
 from digits.tasks.task import BUILT_IN, Task, find
 
 TIMEOUT_SECONDS = 10.0
+MAX_TASK = 50_000  # letters of a task's text: more than the longest labels have
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,25 @@ def sure_from(parameters: Mapping[str, Any]) -> float | None:
     """Return the least probability of a sure answer that a release's metadata state, None if they state none."""
     value: Any = parameters.get("sure_from")
     return float(value) if type(value) in {int, float} and 0.5 <= value <= NONE_SURE else None
+
+
+def task_of(parameters: Mapping[str, Any]) -> Task | None:
+    """Return the task that a release's metadata state, None if they state none.
+
+    Only the text of a task is read, never a file, because the endpoint may be another one than expected.
+
+    Raises:
+        EndpointError: it is not the text of a task.
+    """
+    text: Any = parameters.get("task")
+    if text is None:
+        return None
+    if not isinstance(text, str) or not text.startswith("{") or len(text) > MAX_TASK:
+        raise EndpointError(f"expected the text of a task, with at most {MAX_TASK} letters, in the endpoint's metadata")
+    try:
+        return find(text).without_data()
+    except UsageError as exc:
+        raise EndpointError(f"the endpoint's metadata: {exc.message[:200]}", remedy="digits doctor") from exc
 
 
 def _predict(endpoint: str, images: Images, task: Task, token: str, backend: str) -> Answer:

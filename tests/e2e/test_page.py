@@ -26,8 +26,7 @@ from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
 from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
-from tests.helpers.standin import SURE_OF_3, StandIn, always, by_colour
-from tests.helpers.tasks import COLOURS
+from tests.helpers.standin import PAINTS, SURE_OF_3, StandIn, always, by_colour
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -234,8 +233,10 @@ def coloured_photo(color: str) -> bytes:
 
 
 @pytest.mark.parametrize("way", ["photo", "drop"])
-def test_another_tasks_picture_is_recognised(visit_at: Open, gallery: tuple[str, FileStore], way: str) -> None:
-    """Where one cannot draw, a picture is shown and recognised in colour; a label is text, not markup."""
+def test_another_tasks_picture_is_recognised_and_corrected(
+    visit_at: Open, gallery: tuple[str, FileStore], way: str
+) -> None:
+    """Where one cannot draw, a picture is shown, recognised in colour and corrected; a label is text."""
     view = visit_at(gallery[0], **PHONE if way == "photo" else {})
     page = view.page
     page.locator("#title", has_text="Colours").wait_for()
@@ -247,6 +248,9 @@ def test_another_tasks_picture_is_recognised(visit_at: Open, gallery: tuple[str,
     assert page.locator("b").count() == 0
     seen = page.evaluate("[...document.getElementById('seen').getContext('2d').getImageData(16, 12, 1, 1).data]")
     assert seen == pytest.approx([0, 255, 0, 255], abs=4)
+    page.locator("#labels button").last.click()
+    page.locator("#thanks", has_text="Stored as a rather long name").wait_for()
+    assert [(entry.label, entry.answer) for entry in corrections.list_current(gallery[1])] == [(2, 1)]
     page.click("#clear")
     assert page.locator("#verdict").inner_text() == "No picture is chosen yet."
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -271,7 +275,7 @@ def test_the_page_follows_the_task_of_the_chosen_endpoint(
     """Each endpoint has its own task; only the store's is corrected."""
     with (
         asgi_server(StandIn(always(SURE_OF_3)).app) as digits,
-        asgi_server(StandIn(by_colour, COLOURS).app) as colours,
+        asgi_server(StandIn(by_colour, PAINTS).app) as colours,
         gateway_server(
             GatewayConfig(Endpoint.parse_all([f"digits={digits}", f"colours={colours}/v2/models/colours"]), gallery[1])
         ) as url,

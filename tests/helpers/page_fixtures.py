@@ -28,9 +28,8 @@ from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
-from tests.helpers.standin import StandIn, by_colour
+from tests.helpers.standin import PAINTS, StandIn, by_colour
 from tests.helpers.support import missing
-from tests.helpers.tasks import COLOURS
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -148,10 +147,10 @@ def browser() -> Iterator[Any]:
 def gallery(tmp_path: Path) -> Iterator[tuple[str, FileStore]]:
     """The address of a page for pictures of a colour, before an endpoint that recognises it, and its store."""
     store = FileStore(tmp_path / "store")
-    store.task = COLOURS.name
-    with asgi_server(StandIn(by_colour, COLOURS).app) as endpoint:
-        endpoints = Endpoint.parse_all([f"local={endpoint}"], COLOURS.name)
-        with gateway_server(GatewayConfig(endpoints, store, task=COLOURS)) as url:
+    store.task = PAINTS.name
+    with asgi_server(StandIn(by_colour, PAINTS).app) as endpoint:
+        endpoints = Endpoint.parse_all([f"local={endpoint}"], PAINTS.name)
+        with gateway_server(GatewayConfig(endpoints, store, task=PAINTS)) as url:
             yield url, store
 
 

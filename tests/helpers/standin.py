@@ -15,8 +15,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from digits.tasks.task import BUILT_IN, Task, find
+from tests.helpers.tasks import task_text
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+# With a label that would be markup, if a page inserted it as such.
+PAINTS = find(task_text(["red", "<b>green</b>", "a rather long name of the colour blue, with commas"], (24, 32, 3)))
 SURE_OF_3 = [0.01, 0.0, 0.0, 0.97, 0.0, 0.02, 0.0, 0.0, 0.0, 0.0]
 
 

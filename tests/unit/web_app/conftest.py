@@ -11,8 +11,7 @@ import pytest
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
-from tests.helpers.standin import SURE_OF_3, StandIn, always, by_colour
-from tests.helpers.tasks import COLOURS
+from tests.helpers.standin import PAINTS, SURE_OF_3, StandIn, always, by_colour
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -25,7 +24,7 @@ def standin() -> StandIn:
 @pytest.fixture
 def painter() -> StandIn:
     """An endpoint of another task: it recognises the colour of a picture."""
-    return StandIn(by_colour, COLOURS)
+    return StandIn(by_colour, PAINTS)
 
 
 @pytest.fixture
@@ -46,11 +45,11 @@ def gateway(standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
 @pytest.fixture
 def gallery(painter: StandIn, standin: StandIn, store: FileStore) -> Iterator[httpx.Client]:
     """A client of a gateway for colours, with the endpoints `here` and `digits`, whose task is another one."""
-    store.task = COLOURS.name
+    store.task = PAINTS.name
     with asgi_server(painter.app) as url, asgi_server(standin.app) as other:
-        endpoints = Endpoint.parse_all([f"here={url}", f"digits={other}/v2/models/digits"], COLOURS.name)
+        endpoints = Endpoint.parse_all([f"here={url}", f"digits={other}/v2/models/digits"], PAINTS.name)
         with (
-            gateway_server(GatewayConfig(endpoints, store, task=COLOURS)) as address,
+            gateway_server(GatewayConfig(endpoints, store, task=PAINTS)) as address,
             httpx.Client(base_url=address, timeout=15, trust_env=False) as client,
         ):
             yield client

@@ -8,9 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.helpers.gateway_requests import ONE, coloured, recognise
-from tests.helpers.standin import StandIn
-from tests.helpers.tasks import COLOURS
+from digits.data import corrections
+from digits.store.file import FileStore
+from tests.helpers.gateway_requests import ONE, PNG, coloured, correct, recognise
+from tests.helpers.standin import PAINTS, StandIn
 
 
 def test_a_picture_is_recognised_as_the_endpoints_task_declares(gallery: httpx.Client, painter: StandIn) -> None:
@@ -30,7 +31,7 @@ def test_each_endpoint_has_its_own_task(gallery: httpx.Client) -> None:
     here, digits = (gallery.get("/api/model", params={"endpoint": name}).json() for name in ("here", "digits"))
     assert here["task"] == {
         "name": "colours",
-        "labels": list(COLOURS.labels),
+        "labels": list(PAINTS.labels),
         "height": 24,
         "width": 32,
         "channels": 3,
@@ -40,3 +41,26 @@ def test_each_endpoint_has_its_own_task(gallery: httpx.Client) -> None:
     }
     assert (here["feedback"], digits["feedback"], digits["task"]["number"]) == (True, False, True)
     assert recognise(gallery, ONE, "digits").json()["number"] == "3"
+
+
+def test_a_picture_is_corrected_by_its_label(gallery: httpx.Client, store: FileStore, painter: StandIn) -> None:
+    """The label's text is stored as its class, with the image that the model got and the picture in colour."""
+    recognise(gallery, coloured("lime"))
+    query = {"label": "red", "answer": "<b>green</b>", "release": "v1"}
+    answer = gallery.post("/api/feedback", params=query, content=coloured("lime"), headers=PNG)
+    assert answer.raise_for_status().json()["label"] == "red"
+    assert gallery.get("/metrics").text.count('digits_web_feedback_total{label="red"} 1.0') == 1
+    collected = corrections.collect(store, limit=10, task=PAINTS)
+    assert np.array_equal(collected.images, painter.images)
+    assert [(entry.label, entry.answer) for entry in corrections.list_current(store)] == [(0, 1)]
+    for label in ("0", "Red", "", "green"):
+        assert correct(gallery, label, coloured("lime")).status_code == 400
+
+
+def test_another_task_is_not_corrected(gallery: httpx.Client, store: FileStore) -> None:
+    """A correction of an endpoint whose task is not the store's is refused; the reason names both."""
+    query = {"label": "red", "endpoint": "digits"}
+    answer = gallery.post("/api/feedback", params=query, content=coloured("lime"), headers=PNG)
+    assert answer.status_code == 409
+    assert {"colours,", "digits"} <= set(answer.json()["error"].split())
+    assert store.keys() == []

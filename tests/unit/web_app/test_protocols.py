@@ -13,8 +13,7 @@ import pytest
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import coloured, gateway_server, recognise
-from tests.helpers.standin import SURE_OF_3, StandIn, TensorFlowServing, always, by_colour
-from tests.helpers.tasks import COLOURS
+from tests.helpers.standin import PAINTS, SURE_OF_3, StandIn, TensorFlowServing, always, by_colour
 from web_app import protocols
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
@@ -54,7 +53,7 @@ def test_an_endpoint_without_a_task_has_the_gateways() -> None:
     """A runtime of V1, which does not state its task, gets the images of the gateway's task, in colour."""
     v1 = TensorFlowServing(by_colour, "colours")
     with asgi_server(v1.app) as url:
-        config = GatewayConfig(Endpoint.parse_all([f"here={url}"], "colours"), task=COLOURS)
+        config = GatewayConfig(Endpoint.parse_all([f"here={url}"], "colours"), task=PAINTS)
         with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
             assert recognise(client, coloured("red")).raise_for_status().json()["number"] == "red"
     assert [image.shape for image in v1.images] == [(24, 32, 3)]

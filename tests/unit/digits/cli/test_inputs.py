@@ -11,9 +11,12 @@ import pytest
 from PIL import Image
 
 from digits import files
-from digits.cli.inputs import is_number, read_file
+from digits.cli.inputs import is_number, read_file, read_picture
 from digits.errors import DataError, UsageError
+from digits.tasks.task import BUILT_IN, find
 from tests.helpers.drawings import SEVEN, draw
+
+TASK = find(BUILT_IN)
 
 
 def test_a_picture_is_read_from_a_pipe(tmp_path: Path) -> None:
@@ -23,9 +26,9 @@ def test_a_picture_is_read_from_a_pipe(tmp_path: Path) -> None:
     content = (tmp_path / "seven.png").read_bytes()
     writer = threading.Thread(target=pipe.write_bytes, args=[content])
     writer.start()
-    (digit,) = read_file(str(pipe)).digits
+    (digit,) = read_picture(TASK, "pipe", read_file(str(pipe))).digits
     writer.join(10)
-    assert np.array_equal(digit.image, read_file(str(tmp_path / "seven.png")).digits[0].image)
+    assert np.array_equal(digit.image, read_picture(TASK, "seven.png", content).digits[0].image)
 
 
 def test_what_cannot_be_read_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,4 +45,4 @@ def test_what_cannot_be_read_is_named_with_its_reason(tmp_path: Path, monkeypatc
         with pytest.raises(UsageError, match=reason):
             read_file(name)
     with pytest.raises(DataError, match="/dev/null: expected a picture"):
-        read_file("/dev/null")
+        read_picture(TASK, "/dev/null", read_file("/dev/null"))

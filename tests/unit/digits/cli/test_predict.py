@@ -10,9 +10,12 @@ from PIL import Image
 
 from digits.data.dataset import Dataset
 from digits.evaluation.verdict import with_article
+from digits.serving.app import PredictApp
+from digits.serving.slot import LoadedModel, ModelSlot
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.drawings import SEVEN, draw, enlarge
+from tests.helpers.http_server import http_server
 from tests.helpers.support import Finished, Predictor, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
@@ -96,3 +99,45 @@ def test_a_file_that_is_not_a_picture_is_named(digits: Digits, tmp_path: Path) -
     result = digits("predict", "--endpoint", "http://127.0.0.1:9", "text.png")
     assert result.code in {1, 2}
     assert "text.png" in result.err
+
+
+TASK = """
+name = "paints"
+labels = ["red", "light green", "blue"]
+[image]
+height = 12
+width = 16
+channels = 3
+[data]
+place = "pictures"
+"""
+
+
+def test_a_picture_of_another_task_is_recognised(digits: Digits, tmp_path: Path) -> None:
+    """Files and test images of a task in colour are read by the task, and answered with its labels."""
+    (tmp_path / "paints.toml").write_text(TASK)
+    random = np.random.default_rng(0)
+    for channel, label in enumerate(("red", "light green", "blue")):
+        (folder := tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(10):
+            picture = np.zeros((30, 40, 3), np.uint8)
+            picture[..., channel] = random.integers(100, 256, (30, 40))
+            Image.fromarray(picture).save(folder / f"{number}.png")
+    settings = Settings(home=tmp_path / "home", task=str(tmp_path / "paints.toml"))
+    slot = ModelSlot()
+    manifest = {"version": "1", "digest": "0" * 64, "task": settings.declaration.text(), "mlflow_run": ""}
+    manifest |= {"metrics": {"accuracy": 1.0}, "data": {"dataset": "paints", "source": "s"}}
+    slot.swap(LoadedModel(manifest, lambda pixels: pixels.mean((1, 2)) / pixels.mean((1, 2)).sum(1, keepdims=True)))
+    Image.new("RGB", (90, 60), (90, 10, 0)).save(tmp_path / "photo.jpg")
+    with http_server(PredictApp(slot, "paints", {}).listener) as address:
+        given = ("predict", "--endpoint", f"http://{address}", "photo.jpg", "0")
+        shown, answer = digits(*given, on=settings), digits(*given, "--json", on=settings).json
+    photo, test = answer["predictions"]
+    assert (photo["label"], photo["class"], photo["verdict"]) == ("red", 0, "sure")
+    assert len(photo["probabilities"]) == 3
+    assert "expected" not in photo
+    assert test["label"] == test["expected"]
+    assert test["label"] in settings.declaration.labels
+    assert 'photo.jpg is "red"   (red: ' in shown.out
+    assert f"(label {test['expected']})" in shown.out
+    assert shown.err == ""
