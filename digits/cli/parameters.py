@@ -67,8 +67,10 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen_parameters(options: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def chosen_parameters(options: dict[str, Any], settings: Settings, *, resumed: bool = False) -> dict[str, Any]:
     """Return the pipeline's parameters that these options and the settings' task set.
+
+    A resumed run has those of its task already.
 
     Raises:
         UsageError: no run accepts them, or the task's pictures are in a folder that the backend cannot reach.
@@ -84,7 +86,7 @@ def chosen_parameters(options: dict[str, Any], settings: Settings) -> dict[str, 
                 )
             task = task.with_place("")  # each step gets it as DIGITS_DATA
     chosen = {name: value for name, value in options.items() if value is not None}
-    parameters = defaults_of(task) | chosen
+    parameters = chosen if resumed else defaults_of(task) | chosen
     if "preset" in chosen:
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
     check_parameters(parameters)

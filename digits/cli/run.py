@@ -16,6 +16,7 @@ from digits.cli.summary import summary
 from digits.data.catalog import FALLBACK
 from digits.errors import UsageError
 from digits.settings import BACKENDS, Settings, unknown
+from digits.tasks.task import BUILT_IN, find
 
 if TYPE_CHECKING:
     from backends.base import Result
@@ -54,6 +55,12 @@ def execute(
             raise UsageError(
                 f"run {resumed} ran on {record['backend']}, so it cannot be resumed on {backend}",
                 remedy="omit --backend",
+            )
+        recorded = find(record["parameters"].get("task", BUILT_IN)).name
+        if recorded != settings.declaration.name:
+            raise UsageError(
+                f"run {resumed} is of the task {recorded}, not of {settings.declaration.name}",
+                remedy=f"add --task with the file of {recorded}" if recorded != BUILT_IN else "omit --task",
             )
         current = {"store", "feedback"}  # the backend sets them for each run
         parameters = {k: v for k, v in record["parameters"].items() if k not in current} | parameters
@@ -106,7 +113,7 @@ def run(
     digits run --compile-only                        only write pipeline.yaml
     """
     settings = load_settings(data, backend)
-    parameters = chosen_parameters(options, settings)
+    parameters = chosen_parameters(options, settings, resumed=resume is not None)
     if parameters.get("dataset") == FALLBACK and data:
         raise UsageError(f"--data is for MNIST's files; {FALLBACK} needs none", remedy="omit --data or --dataset")
     if compile_only and (resume is not None or data or not cache):

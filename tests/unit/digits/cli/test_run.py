@@ -9,6 +9,7 @@ import yaml
 
 from digits.data.catalog import names
 from digits.settings import Settings
+from digits.tasks.task import find
 from digits.training.optimizers import OPTIMIZERS
 from tests.helpers.command import Digits
 
@@ -89,3 +90,42 @@ def test_compile_only_keeps_the_chosen_parameters(digits: Digits, tmp_path: Path
 def test_options_that_contradict_each_other_are_refused(arguments: tuple[str, ...], digits: Digits) -> None:
     """A value that no run accepts, and options of which one would be ignored, are usage errors."""
     assert digits(*arguments).code == 2
+
+
+def test_a_run_of_another_task_is_not_resumed(digits: Digits, settings: Settings) -> None:
+    """--resume needs the task of the run; the error names it."""
+    from backends import runs
+    from backends.base import Request
+
+    runs.create(settings.home, "process", Request({"task": "fashion"})).update(state="FAILED")
+    result = digits("run", "--resume")
+    assert result.code == 2
+    assert "is of the task fashion, not of digits" in result.err
+
+
+def test_a_task_sets_the_parameters_that_no_option_sets(digits: Digits, tmp_path: Path) -> None:
+    """The compiled pipeline has the task's values as its defaults, and an option replaces each of them."""
+    task = (
+        'name = "pets"\nlabels = ["cat", "dog"]\nimage = {height = 16, width = 16}\n[training]\npreset = "accurate"\n'
+    )
+    (tmp_path / "pets.toml").write_text(task + 'min_accuracy = 0.7\n[data]\nplace = "s3://bucket/pets"\n')
+    arguments = ["run", "--task", "pets.toml", "--compile-only", "--min-accuracy", "0.8"]
+    assert digits(*arguments).code == 0
+    inputs = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    given = {name: parameter["defaultValue"] for name, parameter in inputs.items()}
+    assert (given["preset"], given["epochs"], given["min_accuracy"], given["experiment"]) == (
+        "accurate",
+        0,
+        0.8,
+        "pets",
+    )
+    assert find(given["task"]).data.place == "s3://bucket/pets"
+
+
+def test_a_folder_of_pictures_is_not_for_kubeflow(digits: Digits, tmp_path: Path) -> None:
+    """Pods cannot read this machine's folders; the error has the command that copies the pictures."""
+    task = 'name = "pets"\nlabels = ["cat", "dog"]\nimage = {height = 16, width = 16}\ndata = {place = "here"}\n'
+    (tmp_path / "pets.toml").write_text(task)
+    result = digits("compile", "--task", "pets.toml")
+    assert result.code == 2
+    assert "digits data s3://" in result.err
