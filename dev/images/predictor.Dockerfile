@@ -13,6 +13,7 @@ RUN python3 -m venv tools \
 # others, because the root file system is read-only at run time.
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf pandas/tests numpy/*/tests numpy/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
+        onnxruntime/capi/libonnxruntime.so.* \
     && rm -rf PIL pillow* setuptools* _distutils_hack* distutils-precedence.pth grpc_tools/*.so grpc_tools/_proto \
     && rm -rf aiohttp* aiosignal* aiohappyeyeballs* frozenlist* multidict* propcache* yarl* attr attrs* httptools* websockets* \
     && /opt/venv/bin/python -c "import kserve, kserve.protocol.grpc.servicer, onnxruntime, minio, orjson, uvloop, \
