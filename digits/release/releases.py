@@ -85,6 +85,8 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
         manifest: Manifest = parse_json(raw)
         if manifest["version"] != version or version_from_digest(manifest["digest"]) != version:
             raise ValueError("it is for another version")
+        if (task := task_of(manifest).name) != store.task:  # a signed one that was copied to another task's folder
+            raise ValueError(f"it is for the task {task}")
         manifest["created"]
         for part, name in (("files", "model.onnx"), ("metrics", "accuracy"), ("data", "dataset")):
             manifest[part][name]

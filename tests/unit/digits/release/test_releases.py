@@ -49,6 +49,18 @@ def test_a_damaged_manifest_is_refused(damage: str, store: FileStore, tmp_path: 
         releases.load(store, version)
 
 
+def test_a_release_in_the_folder_of_another_task_is_refused(store: FileStore, tmp_path: Path) -> None:
+    """A release that is copied to another task's folder, which its signature does not prevent, is a ReleaseError."""
+    version = small_release(store, tmp_path)
+    copied = {key: store.get(key) for key in store.keys("models/digits/")}
+    store.task = "shapes"
+    for key, content in copied.items():
+        store.put(key.replace("models/digits/", "models/shapes/"), content)
+    with pytest.raises(ReleaseError, match="it is for the task digits"):
+        releases.download(store, version, tmp_path / "copy")
+    assert version in releases.list_releases(store)[1]
+
+
 def test_a_changed_file_is_detected(store: FileStore, tmp_path: Path) -> None:
     """One changed byte refuses the download, and the error names the file, which is not left behind."""
     version = small_release(store, tmp_path)
