@@ -59,7 +59,7 @@ def test_a_folder_of_pictures_is_served_on_the_cluster(namespace: Namespace, tmp
         settings = settings.with_task(environment["DIGITS_TASK"])
         task = settings.declaration
         images = np.stack(
-            [np.asarray(Image.open(pictures / label / "000.png").resize((task.width, task.height))) for label in LABELS]
+            [np.asarray(Image.open(pictures / label / "0.png").resize((task.width, task.height))) for label in LABELS]
         )
         backend = DockerBackend(settings)
         local = client.predict(backend.endpoint(), images, task=task)
@@ -81,7 +81,7 @@ def test_a_folder_of_pictures_is_served_on_the_cluster(namespace: Namespace, tmp
             assert opened.stderr is not None
             _, page = (opened.stderr.readline().split() for _ in range(2))
             for label in LABELS:
-                body = (pictures / label / "000.png").read_bytes()
+                body = (pictures / label / "0.png").read_bytes()
                 answer = httpx.post(f"{page[2]}/api/recognise", content=body, timeout=60).json()
                 assert answer["digits"][0]["label"] == label, answer
         finally:
