@@ -23,10 +23,12 @@ from starlette.routing import Route
 from digits.data import corrections
 from digits.store import open_store
 from digits.store.file import FileStore
+from digits.tasks.task import find
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import gateway_server
 from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
 from tests.helpers.standin import PAINTS, SURE_OF_3, StandIn, always, by_colour
+from tests.helpers.tasks import task_text
 from web_app.endpoints import Endpoint
 from web_app.gateway import GatewayConfig
 
@@ -504,35 +506,55 @@ def axe() -> str:
     return (Path(package.__file__).parent / "axe.min.js").read_text()
 
 
+def violations(page: Any) -> list[str]:
+    """Return the violations of rules for accessibility that axe-core finds in a page."""
+    source = axe()
+    page.wait_for_timeout(200)  # the bars' transition
+    found = page.evaluate(source + "; axe.run().then(r => r.violations)")
+    # Content hidden from screen readers is still visible, but axe-core skips it.
+    page.evaluate("document.querySelectorAll('[aria-hidden]').forEach(e => e.removeAttribute('aria-hidden'))")
+    found += page.evaluate("axe.run({runOnly: ['color-contrast']}).then(r => r.violations)")
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1000, 320])
 def test_accessibility(visit: Open, scheme: str, width: int) -> None:
     """Axe-core finds no violation: empty, with an answer, with a correction, and with an endpoint that is down."""
-    source = axe()
     view = visit(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=False)
     page = view.page
-
-    # Content hidden from screen readers is still visible, but axe-core skips it.
-    seen_by_eye = "document.querySelectorAll('[aria-hidden]').forEach(e => e.removeAttribute('aria-hidden'))"
-
-    def violations() -> list[str]:
-        page.wait_for_timeout(200)  # the bars' transition
-        violations = page.evaluate(source + "; axe.run().then(r => r.violations)")
-        page.evaluate(seen_by_eye)
-        violations += page.evaluate("axe.run({runOnly: ['color-contrast']}).then(r => r.violations)")
-        return [f"{v['id']}: {v['nodes'][0]['html']}" for v in violations]
-
     view.state("")
-    assert violations() == []
+    assert violations(page) == []
     view.draw(*DIGITS[8])
     view.digit()
-    assert violations() == []
+    assert violations(page) == []
     page.locator("#labels button").nth(3).click()
     page.locator("#thanks", has_text="Stored").wait_for()
-    assert violations() == []
+    assert violations(page) == []
     page.select_option("#endpoint", "nowhere")
     view.state("unreachable")
-    assert violations() == []
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1000)])
+def test_accessibility_of_another_task(visit_at: Open, scheme: str, width: int) -> None:
+    """Axe-core finds no violation where one cannot draw and many long labels scroll; nothing is too wide."""
+    labels = [f"kind {number} of a thing that has a rather long name" for number in range(200)]
+    task = find(task_text(labels, (24, 32, 3)))
+    with (
+        asgi_server(StandIn(always([0.003] * 100 + [0.7] + [0.0] * 99), task).app) as endpoint,
+        gateway_server(GatewayConfig(Endpoint.parse_all([endpoint], task.name), task=task)) as url,
+    ):
+        view = visit_at(url, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=False)
+        page = view.page
+        page.locator("#title", has_text="Colours").wait_for()
+        assert violations(page) == []
+        give(page, "drop", coloured_photo("red"))
+        page.wait_for_selector(f"#digit[data-class='{labels[100]}']")
+        assert violations(page) == []
+        assert page.locator("#bars li").first.inner_text().startswith(labels[100])
+        assert page.locator("#bars").bounding_box()["height"] < 400
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_status_region_exists_before_its_text(visit: Open, site: Site) -> None:
