@@ -28,7 +28,14 @@ def test_the_temperature_minimises_the_cross_entropy(true: float) -> None:
 
 def test_a_perfect_and_a_useless_network_have_a_bounded_temperature() -> None:
     """Logits that are all right or all wrong give the end of the range, not an overflow."""
-    labels = np.arange(10, dtype=np.uint8)
-    logits = 1000 * np.eye(10, dtype=np.float32)
+    labels = np.arange(100, dtype=np.uint8) % 10
+    logits = 1000 * np.eye(10, dtype=np.float32)[labels]
     assert fit_temperature(logits, labels) == pytest.approx(0.25)
     assert fit_temperature(logits[::-1], labels) == pytest.approx(4.0)
+
+
+def test_a_few_images_have_little_effect() -> None:
+    """A few validation images, all or none of them recognised, hardly change the network's probabilities."""
+    labels = np.zeros(5, np.uint8)
+    for logits in ([9, 0, 0], [0, 9, 0]):
+        assert fit_temperature(np.array([logits] * 5, np.float32), labels) == pytest.approx(1, abs=0.1)
