@@ -119,7 +119,6 @@ def train(
     Raises:
         UsageError: one of the `parameters`, which are those of TrainingConfig, is unknown or out of range.
     """
-    from digits.data import dataset
     from digits.data.dataset import Dataset
     from digits.training import recipe
 
@@ -128,8 +127,6 @@ def train(
 
     images = Dataset.load(train_set, digest=prepared.train)
     validation = Dataset.load(validation_set, digest=prepared.validation)
-    if len(images) < MIN_EPOCH_IMAGES:
-        images = dataset.join(*[images] * -(-MIN_EPOCH_IMAGES // len(images)))
 
     def on_epoch(result: fit.EpochResult) -> None:
         text = f"epoch {result.epoch}  accuracy {result.accuracy:.2%}  validation {result.val_accuracy:.2%}"
@@ -141,6 +138,7 @@ def train(
         config,
         on_epoch,
         task=find(prepared.task),
+        repeats=-(-MIN_EPOCH_IMAGES // len(images)),
         add_styles=prepared.are_digits,
     )
     shutil.rmtree(model, ignore_errors=True)

@@ -59,11 +59,13 @@ def train(
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
     *,
     task: Task,
+    repeats: int = 1,
     add_styles: bool = True,
 ) -> Trained:
     """Train a network of a task. The same data, configuration and machine give the same weights, bit for bit.
 
-    `validation` is evaluated after each epoch, and `on_epoch` is then called; it also determines the temperature. If
+    `validation` is evaluated after each epoch, and `on_epoch` is then called; it also determines the temperature. An
+    epoch has each image of `training` `repeats` times, so that a small data set gives enough training steps. If
     `add_styles` and the task's images are digits as MNIST's, generated ones are added to `training` (the preset's
     share).
 
@@ -78,9 +80,12 @@ def train(
     keras.utils.set_random_seed(config.seed)
     started = time.perf_counter()
     preset = config.preset_config
+    epoch = np.tile(np.arange(len(training[0]), dtype=np.int32), repeats)  # the images of an epoch
     if add_styles and preset.generated_share and task.is_number and task.shape == (FIELD, FIELD):
-        generated = pen_styles.generate(round(preset.generated_share * len(training[0])), config.seed)
+        count = round(preset.generated_share * repeats * len(training[0]))
+        generated = pen_styles.generate(count, config.seed)
         training = np.concatenate([training[0], generated[0]]), np.concatenate([training[1], generated[1]])
+        epoch = np.concatenate([epoch, np.arange(-count, 0, dtype=np.int32) + len(training[0])])
     training, validation = (
         (images.reshape(-1, *task.input_shape), labels) for images, labels in (training, validation)
     )
@@ -98,20 +103,28 @@ def train(
         started = time.perf_counter()
 
     if preset is BASELINE:
-        _fit_baseline(network, training, config, report)
+        _fit_baseline(network, (training[0][epoch], training[1][epoch]), config, report)
     else:
-        _fit(network, training, config, preset.augmentation_of(task), report)
+        _fit(network, training, epoch, config, preset.augmentation_of(task), report)
     temperature = _calibrate(network, validation)
     return Trained(with_probabilities(network), history, temperature)
 
 
 def _fit(
-    network: keras.Model, data: LabelledImages, config: TrainingConfig, ranges: Augmentation, report: _Report
+    network: keras.Model,
+    data: LabelledImages,
+    images: npt.NDArray[np.int32],
+    config: TrainingConfig,
+    ranges: Augmentation,
+    report: _Report,
 ) -> None:
-    """Train with a TensorFlow graph that runs many steps per call, on images kept in memory as uint8."""
+    """Train with a TensorFlow graph that runs many steps per call, on images kept in memory as uint8.
+
+    `images` are the indices of the images of an epoch.
+    """
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer)
-    epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(data[0]))
-    steps = len(data[0]) // batch_size
+    epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(images))
+    steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
     augmented = round((1 - preset.unaugmented_share) * len(rates))
     optimizer.build(network.trainable_variables)
@@ -123,14 +136,14 @@ def _fit(
 
     run = _training_graph(network, optimizer, data, change, batch_size)
     random = np.random.default_rng(config.seed)
-    for epoch in range(epochs):
+    for number in range(epochs):
         # Images that do not fill a batch are left out; the order is random, so each epoch omits different ones.
-        order = random.permutation(len(data[0]))[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+        order = images[random.permutation(len(images))[: steps * batch_size]].reshape(steps, batch_size)
         sums = np.zeros(2)
         for start in range(0, steps, _STEPS_PER_CALL):
-            part, first = order[start : start + _STEPS_PER_CALL], epoch * steps + start
+            part, first = order[start : start + _STEPS_PER_CALL], number * steps + start
             sums += run(part, rates[first : first + len(part)], first).numpy()
-        if epoch + 1 == epochs:
+        if number + 1 == epochs:
             optimizer.finalize_variable_values(network.trainable_variables)
         loss, accuracy = sums / order.size
         report(float(loss), float(accuracy))

@@ -78,6 +78,29 @@ def test_the_seed_and_generated_digits_change_the_weights(digits, monkeypatch):
     assert weights_digest(train(*digits, config).model) == alone
 
 
+def test_repeated_images_are_those_of_a_larger_data_set(digits):
+    """Training on each image twice per epoch gives the weights of a data set that has each image twice."""
+    config = TrainingConfig(epochs=1, batch_size=64)
+    few = digits[0][0][:300], digits[0][1][:300]
+    double = tuple(np.concatenate([each, each]) for each in few)
+    first, second = train(few, digits[1], config, repeats=2), train(double, digits[1], config)
+    assert weights_digest(first.model) == weights_digest(second.model)
+
+
+def test_a_task_of_small_pictures_in_colour_is_learnt():
+    """Three classes of 60 pictures of 9 x 12 pixels in colour, with five validation images, one class missing."""
+    task = dataclasses.replace(find("fashion"), labels=("red", "green", "blue"), height=9, width=12, channels=3)
+    labels = (np.arange(180) % 3).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 100, (180, 9, 12, 3), np.uint8)
+    images[range(180), :, :, labels] += 60
+    few = np.flatnonzero(labels)[:5]
+    trained = fit.train(
+        (images, labels), (images[few], labels[few]), TrainingConfig(epochs=2, batch_size=60), task=task, repeats=10
+    )
+    assert trained.history[-1].val_accuracy == 1.0
+    assert trained.model.output_shape == (None, 3)
+
+
 ORDERED = """
 import numpy as np
 from digits.training.tensorflow import tf
