@@ -69,7 +69,8 @@ def _baseline(task: Task) -> list[keras.Layer]:
 
 # Each layer needs a name, because Keras's own names are numbered within a process and would change the saved files.
 NETWORKS: dict[str, Callable[[Task], list[keras.Layer]]] = {
-    "small": lambda task: _convolutions(task, 16, 32, 128),
+    # Drawings need no normalization. Without it, a network of photos learns far less in the same time.
+    "small": lambda task: _convolutions(task, 16, 32, 128, normalized=task.reading == "photo"),
     "large": lambda task: _convolutions(task, 16, 48, 128, normalized=True, dropout=0.3),
     "baseline": _baseline,  # the earlier design, for comparison
 }
