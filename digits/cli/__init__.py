@@ -29,6 +29,7 @@ COMMANDS = {
     "run": ("run", "Run the pipeline."),
     "compile": ("compile:compile_command", "Write the pipeline as YAML for Kubeflow."),
     "predict": ("predict", "Recognise pictures with the deployed model."),
+    "batch": ("batch", "Recognise many pictures without the endpoint."),
     "serve": ("serve", "Serve the champion, or one release, over KServe's protocols."),
     "web": ("web", "Serve the drawing page for any KServe endpoint."),
     "releases": ("list_releases", "List the releases."),

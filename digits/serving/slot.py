@@ -57,6 +57,12 @@ class LoadedModel:
         """Return the release's task."""
         return releases.task_of(self.manifest)
 
+    @property
+    def sure_from(self) -> float | None:
+        """Return the least probability of a sure answer, None if the release has none."""
+        threshold: float | None = self.manifest.get("calibration", {}).get("threshold")
+        return threshold
+
     @cached_property
     def decoder(self) -> Decoder:
         """Return the decoder of requests for images of the task's shape."""
@@ -142,7 +148,7 @@ class ModelSlot:
             "release": manifest["version"],
             "digest": manifest["digest"],
             "accuracy": manifest["metrics"]["accuracy"],
-            "sure_from": manifest.get("calibration", {}).get("threshold"),
+            "sure_from": model.sure_from,
             "dataset": manifest["data"]["dataset"],
             "data_digest": manifest["data"]["source"],
             "mlflow_run": manifest["mlflow_run"],

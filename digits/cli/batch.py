@@ -1,0 +1,63 @@
+"""`digits batch`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from digits.cli.common import emit, json_option, open_store_of
+from digits.errors import MissingError
+from digits.release import ledger, releases
+from digits.settings import BACKENDS
+from digits.store import find_scheme, open_store
+
+
+@click.command()
+@click.argument("pictures")
+@click.argument("output")
+@click.option("--release", default="", help="Version of the release to use.  [the champion]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose releases are used.  [process]")
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def batch(pictures: str, output: str, release: str, backend: str | None, as_json: bool, quiet: bool) -> None:
+    """Recognise many PICTURES without the endpoint, and write the answers to the folder or s3:// address OUTPUT.
+
+    PICTURES is a folder of picture files, an IDX or NPZ file of images of the task's size, a Parquet file with a
+    column of pictures, or an s3:// address of one of them. OUTPUT gets Parquet files and a manifest. If the command was
+    interrupted, the same command continues it.
+
+    \b
+    digits batch scans/ answers/
+    digits batch t10k-images-idx3-ubyte.gz answers/ --release fb8e47d9ae35
+    """
+    from digits.data.batch_input import open_batch
+    from digits.serving import slot
+    from digits.serving.batch_prediction import predict_batch
+
+    with open_store_of(backend) as (settings, store, _), tempfile.TemporaryDirectory(prefix="digits-batch-") as name:
+        folder = Path(name)
+        version = releases.find(store, release) if release else ledger.champion(store)
+        if not version:
+            raise MissingError("there is no champion to use", remedy="digits run")
+        releases.download(store, version, folder / "release", only="model.onnx")
+        model = slot.load(folder / "release", settings.trusted_keys, version)
+        place = open_store(settings, pictures) if _is_store(pictures) else Path(pictures).expanduser()
+        address = output if _is_store(output) else Path(output).expanduser().absolute().as_uri()
+        pictures_there = open_batch(model.task, place, folder)
+        with click.progressbar(length=pictures_there.count, label="pictures", file=sys.stderr, hidden=quiet) as bar:
+
+            def show(done: int, _: int) -> None:
+                bar.update(done - bar.pos)
+
+            manifest = predict_batch(model, pictures_there, open_store(settings, address), show)
+    found = ", ".join(f"{count} {verdict}" for verdict, count in manifest["verdicts"].items() if count)
+    click.echo(f"{manifest['pictures']} pictures by release {version}: {found}", err=True)
+    if as_json:
+        emit({"output": output, **manifest})
+
+
+def _is_store(address: str) -> bool:
+    return "://" in address and find_scheme(address) is not None

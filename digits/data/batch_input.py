@@ -1,0 +1,217 @@
+"""The pictures of a batch: a folder of files, an IDX or NPZ file of images, or a Parquet file of encoded pictures.
+
+    pictures = open_batch(find("digits"), Path("scans"), Path(temporary))
+    for load in pictures.shards(1000):
+        shard = load()    # decodes up to 1000 pictures
+
+A shard is decoded when its function is called, in any thread, so that shards that are done already cost nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from digits.data.arrays import ARCHIVE_ERRORS
+from digits.data.dataset import Images
+from digits.data.places import MAX_PICTURE, Files, Folder, Stored
+from digits.data.reader import read_images
+from digits.errors import DataError, MissingError
+from digits.files import canonical_json, sha256_of
+from digits.store import ObjectStore
+from digits.tasks.task import Task
+
+ARRAY_NAMES = ("images", "x_test", "x", "test_images", "arr_0")  # in an NPZ file, the first of these that it has
+IMAGE_COLUMNS = ("image", "picture", "bytes")  # in a Parquet file: encoded pictures, or structures with `bytes`
+FORMS = (".npz", ".parquet", "-ubyte", "-ubyte.gz")  # endings of files that hold many pictures
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Decoded pictures.
+
+    Attributes:
+        names: of the pictures.
+        images: uint8 (n, *task.shape), those of all pictures in order.
+        counts: how many of `images` each picture has: none if it is empty or cannot be read, several for a number.
+        doubtful: for each of `images`, whether it may not be what the picture shows.
+        problems: {index of a picture: why it cannot be read}.
+    """
+
+    names: Sequence[str]
+    images: Images
+    counts: Sequence[int]
+    doubtful: Sequence[bool]
+    problems: dict[int, str]
+
+
+Load = Callable[[], Shard]
+
+
+class Batch(Protocol):
+    """The pictures of a batch."""
+
+    count: int
+    digest: str  # changes when the pictures may have changed
+
+    def shards(self, size: int) -> Iterator[Load]:
+        """Yield a function for each shard of `size` pictures; the last may have fewer."""
+
+
+def open_batch(task: Task, place: Path | ObjectStore, temporary: Path) -> Batch:
+    """Open the pictures at a place. Files that hold many pictures are unpacked to, or downloaded into, `temporary`.
+
+    Raises:
+        MissingError: there is nothing at the place.
+        DataError: a file is damaged, or its images have another shape than the task's.
+    """
+    if not isinstance(place, Path):
+        names = place.keys()
+        if len(names) == 1 and names[0].lower().endswith(FORMS):
+            file = temporary / Path(names[0]).name
+            place.download(names[0], file)
+            return _open_file(task, file, temporary)
+        return _Pictures(task, Stored(place))
+    if not place.exists():
+        raise MissingError(f"there is no {place}", remedy="give a folder of pictures, or an IDX, NPZ or Parquet file")
+    if place.is_file() and place.name.lower().endswith(FORMS):
+        return _open_file(task, place, temporary)
+    return _Pictures(task, Folder(place) if place.is_dir() else Folder(place.parent, place.name))
+
+
+def _open_file(task: Task, path: Path, temporary: Path) -> Batch:
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return _Parquet(task, path)
+    try:
+        raw = path
+        if name.endswith(".gz"):
+            raw = temporary / "images"
+            with gzip.open(path) as packed, raw.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+        elif name.endswith(".npz"):
+            with zipfile.ZipFile(path) as archive:
+                found = [each for each in ARRAY_NAMES if f"{each}.npy" in archive.namelist()]
+                if not found:
+                    raise ValueError(f"expected an array of {', '.join(ARRAY_NAMES)}")
+                raw = temporary / "images.npy"
+                with archive.open(f"{found[0]}.npy") as packed, raw.open("wb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+        images = np.load(raw, mmap_mode="r", allow_pickle=False) if name.endswith(".npz") else _map_idx(raw)
+        if images.dtype != np.uint8 or images.size != len(images) * math.prod(task.shape):
+            raise ValueError(f"expected images uint8 (n, {', '.join(map(str, task.shape))}), found {images.shape}")
+    except (*ARCHIVE_ERRORS, IndexError, TypeError) as exc:
+        raise DataError(f"{path}: expected images of the task {task.name}: {exc}") from exc
+    return _Arrays(images.reshape(-1, *task.shape), sha256_of(path))
+
+
+def _map_idx(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(4)
+        if head[:3] != b"\0\0\x08" or head[3] not in (3, 4):
+            raise ValueError(f"found magic number {head.hex()}")
+        shape = tuple(np.frombuffer(file.read(4 * head[3]), ">u4").tolist())
+    return np.memmap(path, np.uint8, "r", 4 + 4 * len(shape), shape)
+
+
+class _Arrays:
+    """Images that need no reading; each picture is one image."""
+
+    def __init__(self, images: Images, digest: str) -> None:
+        self._images, self.count, self.digest = images, len(images), digest
+
+    def shards(self, size: int) -> Iterator[Load]:
+        """See Batch."""
+        for start in range(0, self.count, size):
+            yield lambda start=start: self._load(start, min(start + size, self.count))  # type: ignore[misc]
+
+    def _load(self, start: int, stop: int) -> Shard:
+        count = stop - start
+        names = [str(index) for index in range(start, stop)]
+        return Shard(names, np.array(self._images[start:stop]), [1] * count, [False] * count, {})
+
+
+class _Pictures:
+    """Picture files."""
+
+    def __init__(self, task: Task, files: Files) -> None:
+        self._task, self._files, self._names = task, files, files.names()
+        self.count, self.digest = len(self._names), sha256_of(canonical_json(self._names))
+        if not self._names:
+            raise MissingError(f"{files.where} has no files", remedy="give a folder of pictures")
+
+    def shards(self, size: int) -> Iterator[Load]:
+        """See Batch."""
+        for start in range(0, self.count, size):
+            yield lambda names=self._names[start : start + size]: self._load(names)  # type: ignore[misc]
+
+    def _load(self, names: list[str]) -> Shard:
+        return _decode(self._task, names, [lambda name=name: self._files.read(name, MAX_PICTURE) for name in names])  # type: ignore[misc]
+
+
+class _Parquet:
+    """A Parquet file with a column of encoded pictures, as data sets of Hugging Face have it."""
+
+    def __init__(self, task: Task, path: Path) -> None:
+        from pyarrow import ArrowException, parquet
+
+        self._task, self._path, self.digest = task, path, sha256_of(path)
+        try:
+            file = parquet.ParquetFile(path)
+        except (ArrowException, OSError) as exc:
+            raise DataError(f"{path}: expected a Parquet file: {exc}") from exc
+        found = [name for name in IMAGE_COLUMNS if name in file.schema_arrow.names]
+        if not found:
+            raise DataError(f"{path}: expected a column of {', '.join(IMAGE_COLUMNS)}, got {file.schema_arrow.names}")
+        self._column, self.count = found[0], file.metadata.num_rows
+
+    def shards(self, size: int) -> Iterator[Load]:
+        """See Batch."""
+        from pyarrow import parquet
+
+        start = 0
+        for rows in parquet.ParquetFile(self._path).iter_batches(size, columns=[self._column]):
+            values = rows.column(0).to_pylist()
+            names = [str(index) for index in range(start, start + len(values))]
+            yield lambda names=names, values=values: self._load(names, values)  # type: ignore[misc]
+            start += len(values)
+
+    def _load(self, names: list[str], values: list[Any]) -> Shard:
+        def content(value: Any) -> bytes:
+            value = value.get("bytes") if isinstance(value, dict) else value
+            if not isinstance(value, bytes):
+                raise DataError(f"expected an encoded picture, got {type(value).__name__}")
+            return value
+
+        return _decode(self._task, names, [lambda value=value: content(value) for value in values])  # type: ignore[misc]
+
+
+def _decode(task: Task, names: list[str], contents: Sequence[Callable[[], bytes]]) -> Shard:
+    images, counts, doubtful, problems = list[Images](), list[int](), list[bool](), dict[int, str]()
+    for index, content in enumerate(contents):
+        try:
+            found = read_images(task, io.BytesIO(content()))
+        except DataError as exc:
+            found, problems[index] = [], exc.message
+        counts.append(len(found))
+        images += [each.image for each in found]
+        doubtful += [each.doubtful for each in found]
+    stacked = np.array(images, np.uint8).reshape(-1, *task.shape)
+    return Shard(names, stacked, counts, doubtful, problems)
+
+
+def digest_of(shard: Shard) -> str:
+    """Return the hex SHA-256 over the names and images of a shard."""
+    hashed = hashlib.sha256(canonical_json([list(shard.names), list(shard.counts)]))
+    hashed.update(np.ascontiguousarray(shard.images).data)
+    return hashed.hexdigest()

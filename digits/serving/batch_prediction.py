@@ -1,0 +1,156 @@
+"""Prediction for many pictures, without the endpoint: Parquet parts and a manifest in a store, each written once.
+
+    plan.json             release, task and digest of the input, written first
+    part-00000.parquet    a row for each picture: name, class, label, probabilities, verdict, release
+    manifest.json         the plan, counts, and the SHA-256 of each part, written last
+
+Parts are created conditionally and their content depends on the release and the pictures alone. So several programs may
+work on the same output, and one that was killed is continued by the same command.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from digits.data.batch_input import Batch, Load, Shard
+from digits.errors import ObjectMissing, UsageError
+from digits.evaluation.verdict import SURE, judge
+from digits.files import canonical_json, parse_json, sha256_of
+from digits.serving.slot import LoadedModel
+from digits.store import ObjectStore
+
+PLAN, MANIFEST = "plan.json", "manifest.json"
+MAX_PICTURES = 20_000  # of a part
+MAX_PIXELS = 16_000_000  # of the images of a part; a worker holds them as float32, too
+VERDICTS = ("sure", "unsure", "empty", "damaged")
+
+Progress = Callable[[int, int], object]  # called with the pictures that are done, and all
+
+
+def predict_batch(
+    model: LoadedModel, batch: Batch, store: ObjectStore, on_progress: Progress = lambda *_: None
+) -> dict[str, Any]:
+    """Write the predictions for a batch to a store. Return the manifest.
+
+    Raises:
+        UsageError: the store has the parts of another batch or release.
+        StoreError: the store refused a write.
+    """
+    size = max(1, min(MAX_PICTURES, MAX_PIXELS // int(np.prod(model.task.shape))))
+    plan = {"schema": 1, "release": model.version, "task": model.task.name, "input": batch.digest}
+    plan |= {"pictures": batch.count, "part_size": size}
+    _check_plan(store, plan)
+    digests, verdicts, done = dict[str, str](), Counter[str](), 0
+    pending: deque[tuple[str, Future[tuple[bytes, Counter[str]]]]] = deque()
+
+    def finish_first() -> None:
+        nonlocal done
+        name, future = pending.popleft()
+        content, found = future.result()
+        digests[name] = sha256_of(content)
+        verdicts.update(found)
+        done += found.total()
+        on_progress(done, batch.count)
+
+    workers = os.cpu_count() or 1  # the model and the decoding of pictures release Python's lock
+    with ThreadPoolExecutor(workers) as pool:
+        for n, load in enumerate(batch.shards(size)):
+            pending.append((name := f"part-{n:05d}.parquet", pool.submit(_part, model, store, name, load)))
+            if len(pending) > workers:  # bounds the memory
+                finish_first()
+        while pending:
+            finish_first()
+    manifest = plan | {"verdicts": {name: verdicts[name] for name in VERDICTS}, "parts": digests}
+    store.put(MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
+    return manifest
+
+
+def _check_plan(store: ObjectStore, plan: dict[str, Any]) -> None:
+    """Write the plan, or compare it with the one that is there."""
+    if store.create(PLAN, canonical_json(plan)):
+        return
+    try:
+        found = parse_json(store.get(PLAN))
+    except ValueError:
+        found = {}
+    if differing := sorted(key for key in plan if not isinstance(found, dict) or found.get(key) != plan[key]):
+        raise UsageError(
+            f"{store.uri} has the predictions for another batch: {', '.join(differing)} of {PLAN} differ",
+            remedy="give another place, or remove what is there",
+        )
+
+
+def _part(model: LoadedModel, store: ObjectStore, name: str, load: Load) -> tuple[bytes, Counter[str]]:
+    """Return the content of a part and its verdicts; predict and write it if it is missing or damaged."""
+    found = _existing(store, name)
+    if found:
+        return found
+    content, verdicts = _encode(model, load())
+    if not store.create(name, content):  # another program was first, or the part is damaged
+        found = _existing(store, name)
+        if found:
+            return found
+        store.put(name, content)
+    return content, verdicts
+
+
+def _existing(store: ObjectStore, name: str) -> tuple[bytes, Counter[str]] | None:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        content = store.get(name)
+        metadata = parquet.read_metadata(io.BytesIO(content)).metadata
+        return content, Counter(parse_json(metadata[b"digits.verdicts"]))
+    except (ObjectMissing, ArrowException, KeyError, ValueError, TypeError):
+        return None
+
+
+def _encode(model: LoadedModel, shard: Shard) -> tuple[bytes, Counter[str]]:
+    """Return the predictions for a shard as a Parquet file, and its verdicts."""
+    import pyarrow
+    from pyarrow import parquet
+
+    labels, count = model.task.labels, len(shard.names)
+    pixels = shard.images.reshape(-1, *model.task.input_shape).astype(np.float32)
+    pixels /= 255
+    shares = model.run(pixels) if len(pixels) else np.empty((0, len(labels)), np.float32)
+    counts = np.asarray(shard.counts, np.int64)
+    first = np.concatenate([[0], np.cumsum(counts)])[:-1]  # of each picture's images
+    single = counts == 1
+    own = shares[first[single]]
+    classes = np.zeros(count, np.int32)
+    classes[single] = own.argmax(axis=1)
+    threshold = model.sure_from
+    verdicts = np.full(count, "empty", object)
+    sure = (own.max(axis=1, initial=0) >= (threshold or SURE)) & ~np.asarray(shard.doubtful, bool)[first[single]]
+    verdicts[single] = np.where(sure, "sure", "unsure")
+    names = np.full(count, None, object)
+    names[single] = np.asarray(labels, object)[classes[single]]
+    for index in np.flatnonzero(counts > 1):  # a number
+        part = slice(int(first[index]), int(first[index] + counts[index]))
+        names[index] = "".join(labels[each] for each in shares[part].argmax(axis=1))
+        verdicts[index] = judge(shares[part], shard.doubtful[part], threshold, model.task).state
+    verdicts[list(shard.problems)] = "damaged"
+    ends = np.cumsum(single, dtype=np.int32) * np.int32(len(labels))
+    offsets, flat = pyarrow.array(np.concatenate([np.zeros(1, np.int32), ends])), pyarrow.array(own.reshape(-1))
+    columns = {
+        "name": pyarrow.array(shard.names, pyarrow.string()),
+        "class": pyarrow.array(classes, mask=~single),
+        "label": pyarrow.array(names, pyarrow.string()),
+        "probabilities": pyarrow.ListArray.from_arrays(offsets, flat, mask=pyarrow.array(~single)),
+        "verdict": pyarrow.array(verdicts, pyarrow.string()),
+        "release": pyarrow.array([model.version] * count, pyarrow.string()),
+    }
+    counted = Counter(verdicts.tolist())
+    table = pyarrow.table(columns).replace_schema_metadata({"digits.verdicts": canonical_json(counted)})
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd", use_dictionary=["label", "verdict", "release"])
+    return buffer.getvalue(), counted

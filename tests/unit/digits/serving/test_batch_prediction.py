@@ -1,0 +1,146 @@
+"""Prediction for many pictures: the rows, and what happens if a program is killed or another one works on the same."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from digits.data.batch_input import Load, Shard
+from digits.errors import StoreError, UsageError
+from digits.serving import batch_prediction
+from digits.serving.batch_prediction import MANIFEST, predict_batch
+from digits.serving.slot import LoadedModel
+from digits.store.file import FileStore
+from digits.tasks.task import find
+
+COUNT = 23
+
+
+class Numbers:
+    """Pictures with 0, 1 or 2 digits; the model answers each with the number in its first pixel."""
+
+    count, digest = COUNT, "numbers"
+
+    def shards(self, size: int) -> Iterator[Load]:
+        for start in range(0, COUNT, size):
+            yield lambda start=start: self._load(range(start, min(start + size, COUNT)))  # type: ignore[misc]
+
+    def _load(self, indices: range) -> Shard:
+        counts = [index % 3 for index in indices]
+        values = [index % 10 for index, count in zip(indices, counts, strict=True) for _ in range(count)]
+        images = np.zeros((len(values), 28, 28), np.uint8)
+        images[:, 0, 0] = values
+        problems = {n: "no picture" for n, index in enumerate(indices) if index == 9}
+        return Shard([str(index) for index in indices], images, counts, [value == 4 for value in values], problems)
+
+
+def run(pixels: np.ndarray) -> np.ndarray:
+    classes = np.rint(pixels[:, 0, 0, 0] * 255).astype(int)
+    return np.where(np.arange(10) == classes[:, None], np.float32(0.91), np.float32(0.01))
+
+
+MODEL = LoadedModel({"version": "v1", "task": find("digits").text(), "calibration": {"threshold": 0.6}}, run)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part have five pictures."""
+    monkeypatch.setattr(batch_prediction, "MAX_PICTURES", 5)
+
+
+def contents(store: FileStore) -> dict[str, bytes]:
+    return {key: store.get(key) for key in store.keys("")}
+
+
+def rows(store: FileStore) -> list[dict[str, Any]]:
+    parts = [key for key in store.keys("") if key.startswith("part")]
+    return [row for key in parts for row in parquet.read_table(io.BytesIO(store.get(key))).to_pylist()]
+
+
+def test_rows(tmp_path: Path) -> None:
+    """Each picture has a row: a class for one digit, the number for several, nothing if it is empty or damaged."""
+    manifest = predict_batch(MODEL, Numbers(), store := FileStore(tmp_path))
+    found = rows(store)
+    assert [row["name"] for row in found] == [str(index) for index in range(COUNT)]
+    assert [(row["class"], row["label"], row["verdict"]) for row in found[:6]] == [
+        (None, None, "empty"),
+        (1, "1", "sure"),
+        (None, "22", "sure"),
+        (None, None, "empty"),
+        (4, "4", "unsure"),
+        (None, "55", "sure"),
+    ]
+    assert found[9]["verdict"] == "damaged"
+    assert found[1]["probabilities"] == pytest.approx(run(np.full((1, 1, 1, 1), 1 / 255))[0].tolist())
+    assert found[0]["probabilities"] is None
+    assert manifest["pictures"] == sum(manifest["verdicts"].values()) == COUNT
+    assert len(manifest["parts"]) == 5
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_program_that_was_killed_is_continued(writes: int, tmp_path: Path) -> None:
+    """After a failure at any write, the same call ends with the same bytes as an undisturbed one."""
+    predict_batch(MODEL, Numbers(), undisturbed := FileStore(tmp_path / "undisturbed"))
+
+    class Failing(FileStore):
+        left = writes
+
+        def create(self, key: str, content: bytes) -> bool:
+            self.left -= 1
+            if self.left < 0:
+                raise StoreError("no space left")
+            return super().create(key, content)
+
+    with pytest.raises(StoreError):
+        predict_batch(MODEL, Numbers(), Failing(tmp_path / "out"))
+    assert not FileStore(tmp_path / "out").exists(MANIFEST)
+    predict_batch(MODEL, Numbers(), store := FileStore(tmp_path / "out"))
+    assert contents(store) == contents(undisturbed)
+
+
+def test_parts_are_not_computed_twice(tmp_path: Path) -> None:
+    """A finished part is taken as it is, and a damaged one is written again."""
+    store = FileStore(tmp_path)
+    predict_batch(MODEL, Numbers(), store)
+    before = contents(store)
+    store.put("part-00002.parquet", before["part-00002.parquet"][:-9])
+    asked = []
+
+    def count(pixels: np.ndarray) -> np.ndarray:
+        asked.append(len(pixels))
+        return run(pixels)
+
+    predict_batch(LoadedModel(MODEL.manifest, count), Numbers(), store)
+    assert len(asked) == 1
+    assert contents(store) == before
+
+
+def test_two_programs_write_the_same(tmp_path: Path) -> None:
+    """Several programs may work on one output; the result is that of one."""
+    predict_batch(MODEL, Numbers(), alone := FileStore(tmp_path / "alone"))
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: predict_batch(MODEL, Numbers(), FileStore(tmp_path / "shared")), range(3)))
+    assert contents(FileStore(tmp_path / "shared")) == contents(alone)
+
+
+def test_the_output_of_another_batch_is_kept(tmp_path: Path) -> None:
+    """Another release, or other pictures, need another place."""
+    predict_batch(MODEL, Numbers(), store := FileStore(tmp_path))
+    before = contents(store)
+    with pytest.raises(UsageError, match="release"):
+        predict_batch(LoadedModel(MODEL.manifest | {"version": "v2"}, run), Numbers(), store)
+    assert contents(store) == before
+
+
+def test_progress(tmp_path: Path) -> None:
+    """Progress is the number of pictures that are done, in order."""
+    seen: list[tuple[int, int]] = []
+    predict_batch(MODEL, Numbers(), FileStore(tmp_path), lambda *done: seen.append(done))
+    assert seen == [(5, COUNT), (10, COUNT), (15, COUNT), (20, COUNT), (COUNT, COUNT)]
