@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO, Protocol
@@ -112,7 +113,11 @@ class Stored:
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """See Files. Raises StoreError, too."""
-        return _limited(self._store.get(name), max_bytes, f"{self.where}/{name}")
+        if max_bytes <= MAX_PICTURE:
+            return _limited(self._store.get(name), max_bytes, f"{self.where}/{name}")
+        with tempfile.TemporaryDirectory() as folder:  # because `get` has a limit of its own
+            self._store.download(name, path := Path(folder, "file"))
+            return Folder(path.parent, path.name).read(path.name, max_bytes)
 
 
 def open_files(source: Source, place: Place, cache: Path) -> Files:
@@ -127,8 +132,10 @@ def open_files(source: Source, place: Place, cache: Path) -> Files:
         return Stored(place)
     if is_folder(place):
         path = folder_from_url(place, "data.place")
-        if not path.exists():
-            raise MissingError(f"data.place: there is no {path}", remedy="correct data.place in the task file")
+        if not (os.path.isdir(path) or os.path.isfile(path)):  # noqa: PTH112, PTH113 # Path's raise OSError
+            raise MissingError(
+                f"data.place: there is no folder or file {path}", remedy="correct data.place in the task file"
+            )
         if path.is_file() and path.name in source.files and sha256_of(path) != source.files[path.name].sha256:
             raise DataError(f"{path}: expected SHA-256 {source.files[path.name].sha256}, found another")
     else:

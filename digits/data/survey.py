@@ -19,7 +19,7 @@ from digits.data import array_files, arrays, folders, idx, idx_place
 from digits.data.pictures import FORMATS, on_white, open_picture
 from digits.data.places import MAX_PICTURE, Files, open_files
 from digits.data.screening import MAX_LISTED, MIN_TEST, MIN_TRAIN, Findings
-from digits.errors import DataError, UsageError
+from digits.errors import DataError
 from digits.files import sha256_of
 from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Source
 
@@ -27,6 +27,7 @@ FEW = 20  # pictures of a class with which a model learns little
 SIDES = (28, 32, 48, 64, 96)  # preferred sides of images in pixels
 USUAL = 64  # longer side of images for large photos; a larger one takes longer to train and is rarely more accurate
 MAX_LOOKED = 5_000  # pictures that are decoded; of more, a part evenly spread
+PICTURES = {"png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff"}  # endings, beside which CSV files are notes
 _CHROMA = 12  # of 255: mean difference of the colour channels, below which a picture is grey
 _COLOURED = 0.1  # share of coloured pictures from which on images have colour
 
@@ -58,13 +59,12 @@ def survey(place: Path) -> Survey:
     """Look at the data set at a place.
 
     Raises:
-        UsageError: there is nothing.
+        MissingError: there is nothing.
         DataError: it is no data set.
     """
-    if not place.exists():
-        raise UsageError(f"expected a folder or file with pictures, got {place}", remedy="digits new NAME FOLDER")
-    found = _find_format(place)
-    result = _survey_folder(place) if found == "folder" else _survey_arrays(place, found)
+    opened = open_files(Source("folder"), str(place), Path())
+    found = _find_format(opened.names())
+    result = _survey_folder(opened) if found == "folder" else _survey_arrays(place, found)
     if not 2 <= len(result.counts) <= MAX_LABELS:
         raise DataError(
             f"{place}: expected 2 to {MAX_LABELS} classes, found {len(result.counts)}", remedy=folders.REMEDY
@@ -77,16 +77,14 @@ def survey(place: Path) -> Survey:
     return result
 
 
-def _find_format(place: Path) -> str:
-    names = [place.name] if place.is_file() else [path.name for path in place.iterdir()]
-    if any(name in idx_place.names(idx.TRAIN_IMAGES) for name in names):
+def _find_format(names: list[str]) -> str:
+    if {Path(name).name for name in names} & {*idx_place.names(idx.TRAIN_IMAGES)}:
         return "idx"
-    kinds = {kind for kind in ("npz", "csv") if any(re.search(rf"\.{kind}(\.gz)?$", name.lower()) for name in names)}
-    return kinds.pop() if len(kinds) == 1 else "folder"
+    kinds = {re.sub(r"\.gz$", "", name.lower()).rpartition(".")[2] for name in names}
+    return next((kind for kind in ("npz", "csv") if kind in kinds and not kinds & PICTURES), "folder")
 
 
-def _survey_folder(place: Path) -> Survey:
-    files = open_files(Source("folder"), str(place), Path())
+def _survey_folder(files: Files) -> Survey:
     names = files.names()
     labels = folders.find_labels(names)
     counts, looks, tested = Counter[str](), dict[str, _Look](), 0
@@ -103,7 +101,9 @@ def _survey_folder(place: Path) -> Survey:
         pool.shutdown(cancel_futures=True)
     intact = [look for look in looks.values() if not look.problem]
     if not intact:
-        raise DataError(f"{place}: expected pictures in a folder for each class, found none", remedy=folders.REMEDY)
+        raise DataError(
+            f"{files.where}: expected pictures in a folder for each class, found none", remedy=folders.REMEDY
+        )
     height, width = propose_size([look.size for look in intact])
     coloured = sum(look.coloured for look in intact) >= _COLOURED * len(intact)
     result = Survey("folder", {label: counts[label] for label in labels}, height, width, 3 if coloured else 1, tested)

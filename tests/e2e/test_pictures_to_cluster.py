@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.docker, pytest.mark.slow, pytest.
 def test_a_folder_of_pictures_is_served_on_the_cluster(namespace: Namespace, tmp_path: Path) -> None:
     """Four commands lead to a page that names what a picture shows; the cluster answers as the container here."""
     engine().close()
-    pictures = write_shapes(tmp_path / "pictures", 40)
+    pictures = write_shapes(tmp_path / "pictures", 40, size=(40, 40))
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(kubeconfig_path(namespace.settings), home)

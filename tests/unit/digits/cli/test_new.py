@@ -50,7 +50,7 @@ def test_a_file_is_never_overwritten(digits: Digits, tmp_path: Path) -> None:
     """An existing file stays, and a wrong name or place writes none."""
     write_shapes(tmp_path / "shapes", 3)
     (tmp_path / "shapes.toml").write_text("mine")
-    for arguments, code in ((("shapes", "shapes"), 2), (("Shapes!", "shapes"), 2), (("other", "nowhere"), 2)):
+    for arguments, code in ((("shapes", "shapes"), 2), (("Shapes!", "shapes"), 2), (("other", "nowhere"), 3)):
         assert digits("new", *arguments).code == code
     assert (tmp_path / "shapes.toml").read_text() == "mine"
     assert [path.name for path in tmp_path.glob("*.toml")] == ["shapes.toml"]

@@ -18,7 +18,7 @@ import pytest
 
 from digits.data import places
 from digits.data.fetch import fetch, files
-from digits.data.places import Folder, Zip, open_files
+from digits.data.places import Folder, Stored, Zip, open_files
 from digits.errors import DataError, MissingError, UsageError
 from digits.files import sha256_of
 from digits.store.file import FileStore
@@ -177,6 +177,7 @@ def test_an_object_store_holds_the_same_pictures(tmp_path: Path) -> None:
     folder, store = write_shapes(tmp_path / "shapes"), FileStore(tmp_path / "store")
     for name, content in files(shapes_task(), str(folder), tmp_path / "cache"):
         store.put(name, content)
+    assert Stored(store).read("circle/0.png", 1 << 40) == (folder / "circle" / "0.png").read_bytes()
     one, other = (fetch(shapes_task(), "auto", place, tmp_path / "cache") for place in (str(folder), store))
     assert (one.digest, one.test.digest()) == (other.digest, other.test.digest())
 
@@ -185,8 +186,10 @@ def test_a_place_is_necessary(tmp_path: Path) -> None:
     """Without a place, and at a place where nothing is, the error states what to set."""
     with pytest.raises(UsageError, match="expected a place"):
         open_files(Source("folder"), "", tmp_path)
-    with pytest.raises(MissingError, match=r"there is no .*nowhere"):
-        open_files(Source("folder"), str(tmp_path / "nowhere"), tmp_path)
+    os.mkfifo(tmp_path / "pipe.zip")
+    for name in ("nowhere", "pipe.zip", "long" * 99):
+        with pytest.raises(MissingError, match=rf"there is no folder or file .*{name}"):
+            open_files(Source("folder"), str(tmp_path / name), tmp_path)
     (tmp_path / "a.zip").write_bytes(zlib.compress(b"no archive"))
     with pytest.raises(DataError, match="expected a ZIP file"):
         open_files(Source("folder"), str(tmp_path / "a.zip"), tmp_path)
