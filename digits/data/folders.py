@@ -23,6 +23,8 @@ from digits.tasks.task import Task
 
 PARTS = {"train": False, "valid": False, "val": False, "validation": False, "test": True}  # True: the test part
 MAX_IMAGES = 4 << 30  # bytes of all images
+# Threads, because decoding does not hold Python's lock. Each needs up to 640 MB for a picture of the greatest size.
+WORKERS = min(4, os.cpu_count() or 1)
 REMEDY = "put the pictures into a folder for each label: PLACE/LABEL/NAME.jpg"
 
 
@@ -54,7 +56,7 @@ def read(task: Task, files: Files, findings: Findings) -> tuple[str, list[Part]]
             return digest, f"{picture.name}: {exc.message}"
         return digest, f"{picture.name} shows no ink" if image is None else image
 
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # decoding does not hold Python's lock
+    pool = ThreadPoolExecutor(WORKERS)
     digests: list[tuple[bool, int, str]] = []
     parts: dict[bool, list[tuple[Images, int, str]]] = {False: [], True: []}
     try:

@@ -58,9 +58,14 @@ class Folder:
         return _shown(found)
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """See Files. Only regular files are read, because a pipe may never end."""
+        """See Files. Only regular files are read, because a pipe may never end, and no links to files elsewhere.
+
+        A folder may come from someone else, and the report and the page show some of its pictures.
+        """
         path = self._root / name
         try:
+            if not self._only and not path.resolve().is_relative_to(self._root.resolve()):
+                raise DataError(f"{path}: expected a file, found a link to a place outside of {self._root}")
             if not stat.S_ISREG(path.stat().st_mode):
                 raise DataError(f"{path}: expected a file, found a pipe or device")
             return read_named(path, max_bytes)

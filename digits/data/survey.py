@@ -94,7 +94,7 @@ def _survey_folder(files: Files) -> Survey:
         tested += picture.tested
     step = max(1, -(-len(pictures) // MAX_LOOKED))
     chosen = pictures[::step]
-    pool = ThreadPoolExecutor()
+    pool = ThreadPoolExecutor(folders.WORKERS)
     try:
         looks = {p.name: look for p, look in zip(chosen, pool.map(lambda p: _look(files, p.name), chosen), strict=True)}
     finally:

@@ -52,11 +52,14 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
     """A pipe, a device, a missing file and a large one are refused; nothing waits for them."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "inside").symlink_to("pipe")
     (tmp_path / "large").write_bytes(bytes(11))
     folder = Folder(tmp_path)
     for name, expected in (
         ("pipe", "found a pipe or device"),
-        ("zero", "found a pipe or device"),
+        ("inside", "found a pipe or device"),
+        ("zero", "found a link to a place outside"),
+        ("../outside", "found a link to a place outside"),
         ("large", "more than 10 bytes"),
         ("none", "No such file"),
     ):
