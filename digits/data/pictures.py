@@ -38,9 +38,15 @@ def read_ink(
 
 
 def open_picture(
-    picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
+    picture: Path | IO[bytes],
+    *,
+    formats: tuple[str, ...] = FORMATS,
+    max_pixels: int = MAX_PIXELS,
+    side: int = DRAFT_SIDE,
 ) -> Image.Image:
-    """Return a picture, upright, as RGBA if it has transparency, else as RGB; a large one reduced.
+    """Return a picture, upright, as RGBA if it has transparency, else as RGB.
+
+    A large one is reduced by a whole number, so that its shorter side keeps at least `side` pixels.
 
     `formats` are the accepted formats. Decoding needs up to 40 bytes of memory for each pixel.
 
@@ -55,11 +61,11 @@ def open_picture(
                     f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, "
                     f"got {opened.width} x {opened.height}"
                 )
-            opened.draft(None, (DRAFT_SIDE, DRAFT_SIDE))  # a JPEG is decoded smaller, in less time
+            opened.draft(None, (side, side))  # a JPEG is decoded smaller, in less time
             image = _eight_bits(opened)
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            if min(image.size) >= 2 * DRAFT_SIDE:
-                image = image.reduce(min(image.size) // DRAFT_SIDE)
+            if min(image.size) >= 2 * side:
+                image = image.reduce(min(image.size) // side)
             return _upright(image, opened)
     except DataError:
         raise

@@ -27,7 +27,11 @@ def read_images(
         DataError: the picture cannot be read, or has too many pixels.
     """
     if task.reading == "photo":
-        return [_photo(task, on_white(open_picture(picture, formats=formats, max_pixels=max_pixels)))]
+        photo = _open_photo(task, picture, formats, max_pixels)
+        box = _middle(task, photo)
+        left, top, right, bottom = box
+        shown = (left / photo.width, top / photo.height, right / photo.width, bottom / photo.height)
+        return [Digit(_scale(task, photo, box), _small(_channels(task, photo.crop(box))), shown)]
     ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels, digits=task.is_number)
     if task.is_number:
         return [digit._replace(image=from_mnist(task, digit.image)) for digit in split(ink, doubtful=doubtful)]
@@ -44,7 +48,8 @@ def read_image(task: Task, picture: Path | IO[bytes]) -> Ink | None:
     A number is one image, too. Raises as `read_images`.
     """
     if task.reading == "photo":
-        return read_images(task, picture)[0].image
+        photo = _open_photo(task, picture, FORMATS, MAX_PIXELS)
+        return _scale(task, photo, _middle(task, photo))
     ink, _ = read_ink(picture, digits=task.is_number)
     return from_mnist(task, to_mnist(ink)) if ink.any() else None
 
@@ -63,15 +68,27 @@ def from_mnist(task: Task, image: Ink) -> Ink:
     return field
 
 
-def _photo(task: Task, picture: Image.Image) -> Digit:
-    """Return the middle of a photo, of the task's aspect ratio, scaled to the task's size."""
-    width = min(picture.width, max(1, round(picture.height * task.width / task.height)))
-    height = min(picture.height, max(1, round(picture.width * task.height / task.width)))
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    middle = picture.crop((left, top, left + width, top + height)).convert("L" if task.channels == 1 else "RGB")
-    image = np.array(middle.resize((task.width, task.height), Image.Resampling.LANCZOS))
-    box = (left / picture.width, top / picture.height, (left + width) / picture.width, (top + height) / picture.height)
-    return Digit(image, _small(middle), box)
+def _open_photo(task: Task, picture: Path | IO[bytes], formats: tuple[str, ...], max_pixels: int) -> Image.Image:
+    side = max(2 * INK_SIDE, 4 * max(task.height, task.width))  # more pixels would not be seen
+    return on_white(open_picture(picture, formats=formats, max_pixels=max_pixels, side=side))
+
+
+def _middle(task: Task, photo: Image.Image) -> tuple[int, int, int, int]:
+    """Return the left, top, right and bottom of the middle of a photo that has the task's aspect ratio."""
+    width = min(photo.width, max(1, round(photo.height * task.width / task.height)))
+    height = min(photo.height, max(1, round(photo.width * task.height / task.width)))
+    left, top = (photo.width - width) // 2, (photo.height - height) // 2
+    return left, top, left + width, top + height
+
+
+def _scale(task: Task, photo: Image.Image, box: tuple[int, int, int, int]) -> Ink:
+    """Return a part of a photo as an image of the task's size."""
+    size = (task.width, task.height)
+    return np.array(_channels(task, photo.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3)))
+
+
+def _channels(task: Task, picture: Image.Image) -> Image.Image:
+    return picture.convert("L" if task.channels == 1 else "RGB")
 
 
 def _small(picture: Image.Image) -> Ink:

@@ -122,6 +122,18 @@ def test_fine_detail_is_averaged() -> None:
     assert np.abs(image.astype(int) - 127).max() <= 3
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_large_photo_looks_like_a_small_one(kind: str) -> None:
+    """A photo of a camera gives nearly the image of its reduced copy, for the page and for data sets alike."""
+    coarse = Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 12, 3), np.uint8))
+    large, small = (coarse.resize((12 * n, 8 * n), Image.Resampling.BICUBIC) for n in (250, 16))
+    images = [read_image(COLOUR, encoded(picture, kind, quality=95)) for picture in (large, small)]
+    assert images[0] is not None
+    assert images[1] is not None
+    assert np.abs(images[0].astype(int) - images[1]).mean() < 3
+    assert np.array_equal(read_images(COLOUR, encoded(large, kind, quality=95))[0].image, images[0])
+
+
 def test_extreme_sides_are_read() -> None:
     """A picture of one pixel on a side is scaled, too."""
     for size in ((1, 1), (1, 500), (500, 1)):
