@@ -8,6 +8,7 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_store_of
 from digits.data import corrections
+from digits.tasks.task import Task
 
 
 @click.command()
@@ -21,21 +22,27 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     digits feedback
     digits feedback --remove 3f2a9c81d0b4
     """
-    with open_store_of(backend) as (_, store, _):
+    with open_store_of(backend) as (settings, store, _):
+        task = settings.declaration
         for prefix in remove:
-            click.echo(f"removed {_describe(corrections.remove(store, prefix))}", err=as_json)
+            click.echo(f"removed {_describe(task, corrections.remove(store, prefix))}", err=as_json)
         current = corrections.list_current(store)
     if as_json:
         emit({"corrections": [dataclasses.asdict(correction) for correction in current], "removed": len(remove)})
         return
     for correction in current:
-        click.echo(_describe(correction))
+        click.echo(_describe(task, correction))
     if not current:
         click.echo("no corrections")
 
 
-def _describe(correction: corrections.Correction) -> str:
-    answer = ""
-    if correction.answer is not None:
-        answer = f", read as {correction.answer}" + (f" by {correction.release}" if correction.release else "")
-    return f"{correction.id[:12]}  {correction.damaged or f'a {correction.label}{answer}'}"
+def _describe(task: Task, correction: corrections.Correction) -> str:
+    right = correction.damaged or f"{'a ' if task.is_number else ''}{_label(task, correction.label)}"
+    read = "" if correction.answer is None or correction.damaged else f", read as {_label(task, correction.answer)}"
+    by = f" by {correction.release}" if read and correction.release else ""
+    return f"{correction.id[:12]}  {right}{read}{by}"
+
+
+def _label(task: Task, number: int | None) -> str:
+    """Return the label of a class, or its number if the task has lost it."""
+    return str(number) if number is None or number >= len(task.labels) else task.labels[number]

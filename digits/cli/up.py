@@ -40,7 +40,8 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
         raise EndpointError(f"nothing is served: {answer['why']}", remedy="digits releases")
 
     def announce(url: str) -> None:
-        click.echo(f"\ndraw at {url}  (Ctrl-C stops the page; the model is still served)", err=True)
+        what = "draw" if settings.declaration.drawn else "the page is"
+        click.echo(f"\n{what} at {url}  (Ctrl-C stops the page; the model is still served)", err=True)
         if open_page:
             webbrowser.open(url)
 

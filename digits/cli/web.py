@@ -49,7 +49,8 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
             )
 
     def announce(url: str) -> None:
-        click.echo(f"draw at {url}   (Ctrl-C stops the page)", err=True)
+        what = "draw" if settings.declaration.drawn else "the page is"
+        click.echo(f"{what} at {url}   (Ctrl-C stops the page)", err=True)
         if open_page:
             webbrowser.open(url)
 

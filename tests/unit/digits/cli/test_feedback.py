@@ -9,6 +9,7 @@ from digits.data import corrections
 from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.command import Digits
+from tests.helpers.tasks import task_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
@@ -37,3 +38,13 @@ def test_a_correction_is_listed_and_removed(digits: Digits, settings: Settings) 
     assert digits("feedback", "--remove", which, "--json").json == {"corrections": [], "removed": 1}
     result = digits("feedback", "--remove", which)
     assert (result.code, "no corrections begin with" in result.err) == (3, True)
+
+
+def test_a_correction_of_another_task_has_its_labels(digits: Digits, settings: Settings) -> None:
+    """The corrections of a task are listed with its labels."""
+    settings = settings.with_task(task_text(["red", "dark blue"], (8, 8, 3)))
+    store, task = FileStore(settings.home / "store"), settings.declaration
+    store.task = task.name
+    image = np.full((8, 8, 3), 9, np.uint8)
+    corrections.record(store, image, 1, drawing_png=b"png", release="v1", answer=0, task=task)
+    assert digits("feedback", on=settings).out[14:] == "dark blue, read as red by v1\n"
