@@ -56,6 +56,7 @@ PRESETS = ("fast", "accurate")
 AUGMENTATIONS = ("pen", "photo", "none")
 # Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+_FILE = re.compile(r"\w[-\w.+ ]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,8 @@ def _labels(top: _Table) -> tuple[str, ...]:
 def _source(data: _Table) -> Source:
     files = {}
     for name, entry in data.take("files", dict, {}).items():
+        if not _FILE.fullmatch(name):  # the file is cached under this name
+            raise data.error("files", "names of files, without folders", name)
         table = _Table(entry, data.where, f"data.files.{name}.")
         digest = table.matching("sha256", re.compile("[0-9a-f]{64}"), "64 hexadecimal digits")
         files[name] = DataFile(digest, table.number("bytes", 1, 1 << 40))

@@ -17,6 +17,7 @@ from digits.errors import DataError, MissingError, UsageError
 from digits.tasks.task import Task, find
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.mnist_files import idx, tiny_task
+from tests.helpers.shapes import shapes_task, write_shapes
 
 
 def fill(folder: Path, *, compressed: bool = True) -> Path:
@@ -222,3 +223,15 @@ def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
     known = ", ".join(catalog.names())
     with pytest.raises(UsageError, match=f"{known}, got 'letters'"):
         fetch.resolve(find("digits"), "letters", "", tmp_path)
+
+
+def test_the_digest_of_the_source_follows_its_files(tiny: Task, tmp_path: Path) -> None:
+    """For the cache key, a folder counts by its contents, stated digests suffice, and a remote place is always new."""
+    task, folder = shapes_task(), write_shapes(tmp_path / "shapes", 2)
+    first = fetch.source_digest(task, str(folder))
+    assert fetch.source_digest(task, folder.as_uri()) == first
+    (folder / "circle" / "0.png").write_bytes(b"other")
+    assert fetch.source_digest(task, str(folder)) != first
+    assert fetch.source_digest(tiny, str(tmp_path)) == fetch.source_digest(find("digits"), "") == ""
+    remote = [fetch.source_digest(task, "s3://bucket/shapes") for _ in range(2)]
+    assert len({*remote, ""}) == 3
