@@ -16,7 +16,7 @@ PHOTOS = {
     "flower": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
     "portrait": ("matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg"),
 }
-SIDE, STEP = 48, 32  # pixels
+SIDE, STEP = 32, 24  # pixels
 
 
 def write_pictures(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from digits.cli.cluster_corrections import try_to_fetch_corrections
+from digits.errors import EndpointError
 from digits.http import request
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
@@ -57,7 +58,8 @@ def open_command(open_page: bool) -> None:
                     if not own_page:
                         at_exit.callback(try_to_fetch_corrections, settings)
                     click.echo(f"endpoint {endpoint}", err=True)
-                    click.echo(f"draw at {page}   (Ctrl-C closes the connection)", err=True)
+                    what = "draw" if settings.declaration.drawn else "open"
+                    click.echo(f"{what} at {page}   (Ctrl-C closes the connection)", err=True)
                     if open_page:
                         webbrowser.open(page)
                 lost = wait_for_failure(f"{page}/healthz", f"{endpoint}/v2/health/live")
@@ -74,6 +76,7 @@ def _page_for(settings: Settings, endpoint: str, port: int) -> Iterator[None]:
         python("-m", "digits", "web", "--no-open", "--endpoint", endpoint, "--port", str(port)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         env=python_environment(os.environ | settings.environ()),
     )
     try:
@@ -83,6 +86,11 @@ def _page_for(settings: Settings, endpoint: str, port: int) -> Iterator[None]:
                 request(f"http://127.0.0.1:{port}/healthz", seconds=ANSWER_SECONDS)
                 break
             time.sleep(0.1)
+        else:
+            raise EndpointError(
+                f"the page does not answer within {PAGE_SECONDS:.0f} s",
+                remedy=f"digits web --endpoint {endpoint} --port {port}, which prints the reason",
+            )
         yield
     finally:
         page.terminate()
