@@ -44,7 +44,13 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
         raise UsageError(f"{path} exists already", remedy="choose another NAME or --output, or remove the file")
     found = survey(source)
     value = _declare(name, found, _place(source, path.absolute().parent), pen)
-    find(json.dumps(value))  # raises UsageError for a name or label that is not allowed
+    try:
+        find(json.dumps(value))
+    except UsageError as exc:  # for a name or label that is not allowed
+        raise UsageError(
+            exc.message.removeprefix("the task's text: "),
+            remedy="choose another NAME, or rename the folder of the class",
+        ) from exc
     try:
         with whole_file(path, replace=False) as file:
             file.write(_to_toml(value, found).encode())

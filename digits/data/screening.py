@@ -128,6 +128,6 @@ def _digests(images: Dataset) -> list[bytes]:
 
 
 def _arranged(images: Dataset) -> Dataset:
-    """Return the images sorted by label, then by digest."""
+    """Return the images sorted by digest, which mixes the classes."""
     digests = _digests(images)
-    return images[sorted(range(len(images)), key=lambda index: (images.labels[index], digests[index]))]
+    return images[sorted(range(len(images)), key=lambda index: (digests[index], images.labels[index]))]

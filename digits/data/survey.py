@@ -73,7 +73,7 @@ def survey(place: Path) -> Survey:
     few = {label: count for label, count in result.counts.items() if count < FEW}
     for label, count in sorted(few.items(), key=lambda item: item[1])[:MAX_LISTED]:
         need = f"at least {least} are needed" if count < least else f"a model learns little from fewer than {FEW}"
-        result.warnings.append(f"{label} has {count} pictures: {need}")
+        result.warnings.append(f"{label} has {count} picture{'s' * (count != 1)}: {need}")
     return result
 
 
