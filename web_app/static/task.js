@@ -24,7 +24,8 @@ export const inWords = (label) => (task.number && label.length === 1 ? `${label 
 export function texts() {
   const { labels, drawn, number } = task;
   const name = task.name.replaceAll("-", " ");
-  const which = labels.length > 6 ? `one of ${labels.length} classes` : `${labels.slice(0, -1).join(", ")} or ${labels.at(-1)}`;
+  const all = `${labels.slice(0, -1).join(", ")} or ${labels.at(-1)}`;
+  const which = all.length > 100 ? `one of ${labels.length} classes` : all;
   const drawing = "The model recognises it while you draw.";
   return {
     title: name[0].toUpperCase() + name.slice(1),
