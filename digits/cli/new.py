@@ -11,7 +11,7 @@ import click
 
 from digits.cli.common import emit, json_option
 from digits.errors import UsageError
-from digits.files import whole_file
+from digits.files import write_output
 from digits.tasks.task import find
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
             exc.message.removeprefix("the task's text: "),
             remedy="choose another NAME, or rename the folder of the class",
         ) from exc
-    try:
-        with whole_file(path, replace=False) as file:
-            file.write(_to_toml(value, found).encode())
-    except FileExistsError as exc:
-        raise UsageError(f"{path} exists already", remedy="choose another NAME or --output") from exc
+    write_output(path, _to_toml(value, found).encode())
     if as_json:
         emit({"task": str(path.absolute()), **value, "counts": found.counts, "warnings": found.warnings})
         return

@@ -113,15 +113,14 @@ def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
 def source_digest(task: Task, place: str) -> str:
     """Return what changes when a task's own data may have changed, for the cache key of the step that fetches it.
 
-    It is the digest of the files in a folder; '' if the task states the digests of its files; else a random value,
-    because a place on the network cannot be examined without reading all of it.
+    It is the digest of the files in a folder; '' if the task states the digests of its files, which the step verifies;
+    else a random value, because a place on the network cannot be examined without reading all of it.
     """
-    if task.data.files or (not place and task.name == BUILT_IN):
-        return ""
-    if idx_place.is_folder(place):
+    stated = bool(task.data.files)
+    if idx_place.is_folder(place) and not (stated and task.data.format == "idx"):
         path = folder_from_url(place, "DIGITS_DATA")
         return sha256_of_folder(path) if path.is_dir() else sha256_of(path) if path.is_file() else ""
-    return secrets.token_hex(8)
+    return secrets.token_hex(8) if place and not stated else ""
 
 
 def check_place(task: Task, name: str, place: str) -> None:

@@ -124,6 +124,8 @@ def _look(files: Files, name: str) -> _Look:
             size = opened.size  # `open_picture` reduces a large picture
     except DataError as exc:
         return _Look(digest, (0, 0), False, exc.message)
+    if (size[0] > size[1]) != (picture.width > picture.height):  # a camera held upright
+        size = (size[1], size[0])
     picture.thumbnail((64, 64))
     return _Look(digest, size, bool(np.ptp(np.asarray(picture), axis=2).mean() > _CHROMA), "")
 

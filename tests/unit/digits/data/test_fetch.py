@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from digits.data import catalog, fetch
 from digits.data import idx as idx_file
 from digits.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from digits.errors import DataError, MissingError, UsageError
-from digits.tasks.task import Task, find
+from digits.tasks.task import DataFile, Task, find
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.mnist_files import idx, tiny_task
 from tests.helpers.shapes import shapes_task, write_shapes
@@ -233,5 +234,8 @@ def test_the_digest_of_the_source_follows_its_files(tiny: Task, tmp_path: Path) 
     (folder / "circle" / "0.png").write_bytes(b"other")
     assert fetch.source_digest(task, str(folder)) != first
     assert fetch.source_digest(tiny, str(tmp_path)) == fetch.source_digest(find("digits"), "") == ""
+    stated = dataclasses.replace(task, data=dataclasses.replace(task.data, files={"shapes.zip": DataFile("0" * 64, 1)}))
+    assert fetch.source_digest(stated, "https://host.example/") == ""
+    assert fetch.source_digest(stated, str(folder)) == fetch.source_digest(task, str(folder))
     remote = [fetch.source_digest(task, "s3://bucket/shapes") for _ in range(2)]
     assert len({*remote, ""}) == 3

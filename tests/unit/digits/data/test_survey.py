@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from digits.data import survey
 from digits.data.folders import find_labels
@@ -61,6 +61,17 @@ def test_colour_and_parts_are_found(tmp_path: Path) -> None:
         Image.open(path).convert("L").convert("RGB").save(path.with_suffix(".jpg"))
         path.unlink()
     assert survey.survey(tmp_path / "colour").channels == 1
+
+
+def test_upright_photos_are_counted_as_upright(tmp_path: Path) -> None:
+    """The orientation that a camera stored counts for the proposed size."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for path in write_shapes(tmp_path / "shapes", 3, size=(400, 200)).rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), exif=exif)
+        path.unlink()
+    found = survey.survey(tmp_path / "shapes")
+    assert (found.height, found.width, found.sizes) == (64, 32, "200 x 400")
 
 
 def test_of_many_pictures_a_part_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
