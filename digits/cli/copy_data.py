@@ -8,15 +8,18 @@ import click
 
 from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
-from digits.data import fetch
+from digits.data import catalog, fetch
 from digits.store import find_scheme, open_store
+
+MAX_SHOWN = 20  # files that are listed
 
 
 @click.command()
 @click.argument("destination")
 @click.option("--data", help="Folder, URL or s3://… to copy from.  [a public mirror]")
+@click.option("--dataset", type=click.Choice([catalog.MNIST]), help="Data set of the task digits.  [mnist]")
 @json_option
-def data(destination: str, data: str | None, as_json: bool) -> None:
+def data(destination: str, data: str | None, dataset: str | None, as_json: bool) -> None:
     """Copy the data set of the task to the folder or s3:// address DESTINATION, for DIGITS_DATA or data.place.
 
     \b
@@ -26,10 +29,16 @@ def data(destination: str, data: str | None, as_json: bool) -> None:
     """
     settings = load_settings(data, None)
     address = destination if find_scheme(destination) else Path(destination).expanduser().resolve().as_uri()
-    store, copied = open_store(settings, address), []
-    for file, content in fetch.files(settings.declaration, fetch.open_place(settings), settings.home / "data"):
+    task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
+    if dataset:
+        fetch.resolve(task, dataset, place, cache)  # raises UsageError for another task
+    store, copied, size = open_store(settings, address), [], 0
+    for file, content in fetch.files(task, place, cache):
         store.put(file, content)
         copied.append(file)
-        click.echo(f"{store.uri}/{file}  {len(content)} bytes", err=True)
+        size += len(content)
+        if len(copied) <= MAX_SHOWN:
+            click.echo(f"{store.uri}/{file}  {len(content)} bytes", err=True)
+    click.echo(f"{len(copied)} files, {size} bytes, in {store.uri}", err=True)
     if as_json:
         emit({"data": store.uri, "files": copied})

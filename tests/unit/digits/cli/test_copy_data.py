@@ -18,7 +18,7 @@ def test_a_data_set_is_copied_for_digits_data(digits: Digits, settings: Settings
     source.mkdir()
     for name, data in content.items():
         (source / name).write_bytes(data)
-    assert digits("data", str(copy), "--data", str(source), on=on).code == 0
+    assert digits("data", str(copy), "--data", str(source), "--dataset", "mnist", on=on).code == 0
     assert digits("data", again.as_uri(), "--data", str(copy), on=on).code == 0
     assert {path.name: path.read_bytes() for path in again.iterdir()} == content
     first = next(iter(content))
@@ -34,5 +34,6 @@ def test_pictures_are_copied_in_their_folders(digits: Digits, settings: Settings
     on = settings.with_task(shapes_task().text())
     answer = digits("data", str(tmp_path / "copy"), "--data", str(folder), "--json", on=on).json
     assert len(answer["files"]) == 9
+    assert digits("data", str(tmp_path / "none"), "--data", str(folder), "--dataset", "mnist", on=on).code == 2
     for name in answer["files"]:
         assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
