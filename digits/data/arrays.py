@@ -182,7 +182,7 @@ def _bytes(values: NDArray[Any], origin: str) -> Images:
 
 def as_text(label: Any) -> str:
     """Return a label of an array as text, a whole number without its fraction."""
-    return str(label).removesuffix(".0")
+    return (label.decode(errors="replace") if isinstance(label, bytes) else str(label)).removesuffix(".0")
 
 
 def as_labels(task: Task, texts: list[str], origin: str) -> Images:

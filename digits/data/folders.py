@@ -22,7 +22,7 @@ from digits.files import canonical_json, sha256_of
 from digits.tasks.task import Task
 
 PARTS = {"train": False, "valid": False, "val": False, "validation": False, "test": True}  # True: the test part
-MAX_IMAGES = 4 << 30  # bytes of all images
+MAX_IMAGES = 2 << 30  # bytes of all images, of which there are up to four copies while they are checked
 # Threads, because decoding does not hold Python's lock. Each needs up to 640 MB for a picture of the greatest size.
 WORKERS = min(4, os.cpu_count() or 1)
 REMEDY = "put the pictures into a folder for each label: PLACE/LABEL/NAME.jpg"

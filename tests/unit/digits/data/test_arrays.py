@@ -58,6 +58,15 @@ def test_npz_files_of_keras_and_medmnist_are_read(names: tuple[str, ...], task: 
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2, 0, 1, 2], [0, 1, 2])
 
 
+@pytest.mark.parametrize("kind", ["U", "S", "int8", "float32"])
+def test_labels_of_any_type_are_read(kind: str) -> None:
+    """Labels may be texts, bytes, whole numbers and floats without a fraction."""
+    images, labels = numbered(6)
+    texts = np.array(GREY.labels)[labels] if kind in "US" else labels
+    (read,) = read_npz(GREY, npz(images=images, labels=texts.astype(kind)), "here")
+    assert read.labels.tolist() == labels.tolist()
+
+
 @pytest.mark.parametrize(("kind", "factor"), [("float32", 1), ("float64", 255), ("int64", 255), ("uint8", 255)])
 def test_values_of_other_types_become_bytes(kind: str, factor: int) -> None:
     """Fractions 0 to 1 and whole numbers 0 to 255 of any type are the same images."""
