@@ -42,7 +42,7 @@ def docker(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "ask"),
-    [("endpoint.lock", predictor.stop), ("docker.lock", docker), ("cluster.lock", cluster.down)],
+    [("endpoint.lock", predictor.stop_all), ("docker.lock", docker), ("cluster.lock", cluster.down)],
 )
 def test_a_wait_for_a_lock_times_out(
     lock: str, ask: Callable[[Settings], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
