@@ -21,7 +21,7 @@ from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
 from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
-from digits.serving.rest import MAX_ID, outputs_of
+from digits.serving.rest import MAX_ID, outputs_of, raw_bytes
 from digits.serving.slot import LoadedModel, ModelSlot
 
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task fit, as raw bytes or as numbers
@@ -95,10 +95,8 @@ class Servicer(InferenceServicer):
             model_name=self._name,
             model_version=model.version,
             id=asked.id,
-            outputs=[
-                tensor(name=name, datatype=values[name].datatype, shape=values[name].shape) for name in asked.outputs
-            ],
-            raw_output_contents=[values[name].raw() for name in asked.outputs],
+            outputs=[tensor(name=name, datatype=values[name][0], shape=values[name][1]) for name in asked.outputs],
+            raw_output_contents=[raw_bytes(values[name][2]) for name in asked.outputs],
         )
 
     def _predict(self, model: LoadedModel, body_ref: list[bytes]) -> tuple[Asked, decode.Pixels]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,6 +17,7 @@ from digits.serving.slot import LoadedModel
 from digits.signature import CLASS, LABEL, PROBABILITIES
 
 Headers = list[tuple[str, str]]  # names in lower case
+Output = tuple[str, list[int], NDArray[Any] | list[str]]  # datatype, shape, values
 BINARY = ("content-type", "application/octet-stream")
 MAX_ID = 1024  # characters of a request's id, which the response repeats
 
@@ -71,31 +72,24 @@ def encode_v1(probabilities: Pixels) -> bytes:
     return b'{"predictions":' + orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
 
 
-class Output(NamedTuple):
-    """An output of a prediction, as REST and gRPC answer it. Its values are little-endian numbers, or texts."""
-
-    datatype: str
-    shape: list[int]
-    values: NDArray[Any] | list[str]
-
-    def raw(self) -> bytes:
-        """Return the values as the Open Inference Protocol's raw bytes; each text follows its length in four bytes."""
-        if isinstance(self.values, np.ndarray):
-            return self.values.tobytes()
-        texts = [text.encode() for text in self.values]
-        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-
-
 def outputs_of(model: LoadedModel, probabilities: Pixels) -> dict[str, Output]:
-    """Return the outputs of a prediction by their names, in the order of `model.outputs`."""
+    """Return the outputs of a prediction by their names, in the order of `model.outputs`; numbers are little-endian."""
     count, classes = len(probabilities), probabilities.argmax(1)
-    outputs = {
-        CLASS: Output("INT64", [count], classes.astype("<i8")),
-        PROBABILITIES: Output("FP32", list(probabilities.shape), np.ascontiguousarray(probabilities, "<f4")),
+    outputs: dict[str, Output] = {
+        CLASS: ("INT64", [count], classes.astype("<i8")),
+        PROBABILITIES: ("FP32", [*probabilities.shape], np.ascontiguousarray(probabilities, "<f4")),
     }
     if LABEL in model.outputs:
-        outputs[LABEL] = Output("BYTES", [count], [model.task.labels[n] for n in classes])
+        outputs[LABEL] = "BYTES", [count], [model.task.labels[n] for n in classes]
     return outputs
+
+
+def raw_bytes(values: NDArray[Any] | list[str]) -> bytes:
+    """Return an output's values as raw bytes. In the Open Inference Protocol a text follows its length (4 bytes)."""
+    if isinstance(values, np.ndarray):
+        return values.tobytes()
+    texts = [text.encode() for text in values]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def encode_v2(
@@ -113,7 +107,7 @@ def encode_v2(
         datatype, shape, values = tensors[output]
         tensor: dict[str, Any] = {"name": output, "datatype": datatype, "shape": shape}
         if as_bytes:
-            raw.append(tensors[output].raw())
+            raw.append(raw_bytes(values))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
             tensor["data"] = values.reshape(-1) if isinstance(values, np.ndarray) else values
