@@ -29,11 +29,13 @@ from pens import Model
 from PIL import Image
 from strokes import Stroke, mnist, painted, strokes_of
 
-from digits.data.number import read_number, split
+from digits.data.number import split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
+from digits.data.reader import read_images
 from digits.data.reading import difference_to_border
 from digits.evaluation.verdict import is_sure, judge
+from digits.tasks.task import BUILT_IN, find
 
 Picture = NDArray[np.float32]  # (height, width, 3) in 0..255
 INKS = ((40, 60, 130), (45, 45, 48), (20, 20, 25), (150, 35, 40), (25, 80, 60), (90, 60, 130))
@@ -427,7 +429,7 @@ def measure_numbers(
         for length, seed in itertools.product(lengths, range(count)):
             random = np.random.default_rng([zlib.crc32(kind.encode()), first, length, seed])
             chosen = random.integers(0, len(drawn), length)
-            digits = read_number(make_number(kind, [drawn[i] for i in chosen], random))
+            digits = read_images(find(BUILT_IN), make_number(kind, [drawn[i] for i in chosen], random))
             shares = model([digit.image for digit in digits]) if digits else np.zeros((0, 10))
             right = shares.argmax(1).tolist() == labels[chosen].tolist()
             sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from digits.data.parts import find_parts
-from digits.data.pictures import FORMATS, MAX_PIXELS, read_ink
 from digits.data.preprocessing import Ink, crop, to_mnist
 
 MAX_DIGITS = 16  # of a number
@@ -63,18 +61,6 @@ class _Part(NamedTuple):
         columns = max(0, max(self.x0, other.x0) - min(self.x1, other.x1))
         rows = max(0, max(self.y0, other.y0) - min(self.y1, other.y1))
         return float(np.hypot(columns, rows))
-
-
-def read_number(
-    picture: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
-) -> list[Digit]:
-    """Return the digits of the number that a picture shows, from left to right; none if it shows none.
-
-    Raises:
-        DataError: the picture cannot be read, or has too many pixels.
-    """
-    ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels)
-    return split(ink, doubtful=doubtful)
 
 
 def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:

@@ -3,7 +3,7 @@
 
 import { toPng } from "./picture.js";
 
-const SENT_SIDE = 280; // pixels of the image sent to the gateway: enough for 28 x 28, and fast to encode
+const SENT_SIDE = 280; // pixels of the image sent to the gateway: enough for any task, and fast to encode
 const MAX_SIDE = 1000; // pixels of the canvas, also on a high-density screen
 const STEP = 1 / 32; // of the side, per press of an arrow key
 

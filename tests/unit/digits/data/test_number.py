@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.data.number import MAX_DIGITS, read_number, split
+from digits.data.number import MAX_DIGITS, split
 from digits.data.preprocessing import Ink, to_mnist
+from digits.data.reader import read_images
 from digits.data.reading import read
+from digits.tasks.task import find
 from tests.helpers.drawings import ONE, SEVEN, Line, draw, png, similarity
 
 FIVE: list[Line] = [
@@ -87,7 +89,7 @@ def test_a_number_on_a_photo_is_read() -> None:
     sheet[80:320, 100 : 100 + ink.shape[1]] = 230 - (ink * 0.7).astype(np.uint8)
     sheet[30::85] = sheet[31::85] = 120
     noise = np.random.default_rng(0).normal(0, 3, sheet.shape)
-    found = read_number(png(Image.fromarray(np.clip(sheet + noise, 0, 255).astype(np.uint8))))
+    found = read_images(find("digits"), png(Image.fromarray(np.clip(sheet + noise, 0, 255).astype(np.uint8))))
     for digit, alone in zip(found, split(ink), strict=True):
         assert similarity(digit.image, alone.image) > 0.85
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from digits.data.number import INK_SIDE, read_number
+from digits.data.number import INK_SIDE, split
+from digits.data.pictures import read_ink
 from digits.data.reader import read_image, read_images
 from digits.errors import DataError
 from digits.tasks.task import Source, Task, find
@@ -39,7 +40,8 @@ def test_the_digits_task_reads_numbers() -> None:
     picture = drawn(3)
     read = read_images(find("digits"), encoded(picture))
     assert len(read) == 3
-    for one, other in zip(read, read_number(encoded(picture)), strict=True):
+    ink, doubtful = read_ink(encoded(picture))
+    for one, other in zip(read, split(ink, doubtful=doubtful), strict=True):
         assert np.array_equal(one.image, other.image)
         assert (one.box, one.doubtful) == (other.box, other.doubtful)
 
