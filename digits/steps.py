@@ -23,7 +23,6 @@ from digits.errors import DataError
 from digits.files import sha256_of_folder, write_json, write_whole
 from digits.settings import Settings
 from digits.store import open_store
-from digits.tasks.task import find
 
 if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
@@ -120,6 +119,7 @@ def train(
         UsageError: one of the `parameters`, which are those of TrainingConfig, is unknown or out of range.
     """
     from digits.data.dataset import Dataset
+    from digits.tasks.task import find
     from digits.training import recipe
 
     config = recipe.TrainingConfig(**parameters)  # before the slow import of TensorFlow
@@ -177,6 +177,7 @@ def evaluate(
     from digits.evaluation.report import render
     from digits.evaluation.threshold import choose_threshold
     from digits.evaluation.variations import vary
+    from digits.tasks.task import find
 
     check_model(model, lineage.trained.files)
     validation = Dataset.load(validation_set, digest=lineage.prepared.validation)

@@ -80,7 +80,7 @@ def test_arrays_are_loaded_without_pickle() -> None:
         for _, call in calls(tree):
             if ast.unparse(call.func) in {"np.load", "numpy.load"}:
                 found[name] = constant(call, "allow_pickle")
-    assert found == {"digits/data/dataset.py": False}
+    assert set(found.values()) == {False}
 
 
 def test_only_listed_modules_open_models() -> None:
