@@ -152,6 +152,11 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
         reason = f"it was the champion before (ledger entry {earlier[-1]}); digits promote {version} brings it back"
         return gate.Decision(False, reason)
     try:
+        if _classified(releases.load(store, champion)["task"]) != _classified(candidate.about["task"]):
+            reason = (
+                f"the champion {champion} has other labels or another image size; digits promote {version} replaces it"
+            )
+            return gate.Decision(False, reason)
         manifest, rival = _rival(store, champion, candidate.test)
     except ReleaseError as exc:
         exc.remedy = f"digits promote another release, such as {version} of this run; or restore it from a backup"
@@ -167,6 +172,12 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
         min_accuracy=candidate.min_accuracy,
         slices=slices(candidate.test, find(candidate.about["task"])),
     )
+
+
+def _classified(text: str) -> tuple[object, ...]:
+    """Return which images a model of a task takes, and which classes it names. Others cannot be compared."""
+    task = find(text)
+    return task.labels, task.input_shape, task.reading
 
 
 def _rival(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from digits.release.publish import publish_candidate
 from digits.release.write import write_release
 from digits.settings import Settings
 from digits.store import open_store
+from digits.tasks.task import find
 from tests.helpers.small_releases import manifest, release_folder
 from tests.helpers.support import Finished
 
@@ -89,6 +92,21 @@ def test_the_best_champion_since_the_last_manual_promotion_is_a_rival(
     assert references() == versions[:1]
     ledger.promote(store, versions[2], "by a person")
     assert references() == []
+
+
+@pytest.mark.parametrize("change", [{"height": 20}, {"labels": ("a", "b")}], ids=["size", "labels"])
+def test_a_champion_with_another_size_or_other_labels_stays(
+    finished: Finished, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """A release of the same task, whose file was changed, cannot be compared; only a person replaces the champion."""
+    store, candidate = open_store(Settings(home=tmp_path / "home")), finished.candidate()
+    task = dataclasses.replace(find("digits"), **change).without_data().text()
+    about = manifest(1) | {"task": task}
+    champion = write_release(store, release_folder(tmp_path / "1"), about)["version"]
+    ledger.append(store, None, champion, "good", action="gate")
+    decision = publish._decide(store, ledger.entries(store), candidate)
+    assert not decision.promote
+    assert f"digits promote {candidate.version}" in decision.why
 
 
 def _interrupt(*_: object) -> None:
