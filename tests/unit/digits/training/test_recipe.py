@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from digits.errors import UsageError
-from digits.training.recipe import PRESETS, TrainingConfig, learning_rates
+from digits.tasks.task import find
+from digits.training.recipe import PRESETS, Augmentation, TrainingConfig, learning_rates
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,14 @@ def test_zero_stands_for_the_presets_value():
     resolved = TrainingConfig(preset="accurate", batch_size=64).resolved
     assert resolved == {"epochs": PRESETS["accurate"].epochs, "batch_size": 64, "learning_rate": 0.005}
     assert TrainingConfig(model="baseline").resolved == {"epochs": 3, "batch_size": 20, "learning_rate": 0.0}
+
+
+def test_the_augmentation_is_the_tasks():
+    """A preset changes drawings and photos in different ways, and nothing if the task says none."""
+    preset = PRESETS["fast"]
+    ranges = {
+        name: preset.augmentation_of(dataclasses.replace(find("fashion"), augmentation=name))
+        for name in ("pen", "photo", "none")
+    }
+    assert ranges == {"pen": preset.augmentation, "photo": preset.photo, "none": Augmentation()}
+    assert preset.augmentation_of(find("digits")) == preset.augmentation
