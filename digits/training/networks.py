@@ -71,7 +71,7 @@ def _baseline(task: Task) -> list[keras.Layer]:
 NETWORKS: dict[str, Callable[[Task], list[keras.Layer]]] = {
     # Drawings need no normalization. Without it, a network of photos learns far less in the same time.
     "small": lambda task: _convolutions(task, 16, 32, 128, normalized=task.reading == "photo"),
-    # Photos vary more than drawings, so their first filters are more.
+    # Photos vary more than drawings, so the first convolutions have more filters.
     "large": lambda task: _convolutions(
         task, *((32, 64, 128) if task.reading == "photo" else (16, 48, 128)), normalized=True, dropout=0.3
     ),
