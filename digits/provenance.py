@@ -55,14 +55,15 @@ def step_digest(step: str, root: Path = ROOT) -> str:
         if (name := names.pop()) in definitions and name not in parts:
             parts[name], used = definitions[name]
             names += used
+    # A step that gets a task by its name depends on the built-in tasks; the others get the text of theirs.
+    tasks = sorted((root / "digits/tasks").glob("*.toml")) if "task: str" in "".join(parts.values()) else []
     modules = [module for part in parts.values() for module in _imports(part)]
     while modules:
         name = modules.pop()
         path = root.joinpath(*name.split(".")).with_suffix(".py")
         if name not in parts and path.exists() and name.split(".")[1] not in NEUTRAL:
             source = path.read_text(encoding="utf-8")
-            # The report's template, and the built-in tasks.
-            data = [path.with_suffix(".html"), *sorted(path.parent.glob("*.toml"))]
+            data = [path.with_suffix(".html"), *(tasks if name == "digits.tasks.task" else [])]  # .html: of the report
             parts[name] = without_prose(source) + "".join(
                 file.read_text(encoding="utf-8") for file in data if file.exists()
             )

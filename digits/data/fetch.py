@@ -12,6 +12,7 @@ from digits.data.dataset import Dataset
 from digits.data.download import find_mirror
 from digits.data.idx_place import Place
 from digits.data.places import MAX_PICTURE, open_files
+from digits.data.reader import as_drawings
 from digits.data.screening import Findings, digest_of, named, screen
 from digits.errors import UsageError
 from digits.files import folder_from_url, sha256_of, sha256_of_folder
@@ -88,7 +89,10 @@ def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
         digest, parts = folders.read(task, open_files(task.data, place, cache), findings)
     else:
         digest, parts = array_files.read(task, open_files(task.data, place, cache), findings)
-    return Fetched(name, digest, *screen(task, parts, findings), tuple(findings.lines()))
+    train, test = screen(task, parts, findings)
+    if task.data.format != "folder":  # pictures were read like drawings already
+        train, test = as_drawings(task, train), as_drawings(task, test)
+    return Fetched(name, digest, train, test, tuple(findings.lines()))
 
 
 def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:

@@ -8,10 +8,13 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from digits.data.dataset import Dataset
 from digits.data.number import INK_SIDE, Digit, split
 from digits.data.pictures import FORMATS, MAX_PIXELS, on_white, open_picture, read_ink
 from digits.data.preprocessing import FIELD, Ink, crop, to_mnist
 from digits.tasks.task import Task
+
+_DRAWING = 80  # pixels of the shorter side to which an image is enlarged before its ink is centred
 
 
 def read_images(
@@ -66,6 +69,21 @@ def from_mnist(task: Task, image: Ink) -> Ink:
     top, left = (task.height - side) // 2, (task.width - side) // 2
     field[top : top + side, left : left + side] = np.asarray(scaled)
     return field
+
+
+def as_drawings(task: Task, dataset: Dataset) -> Dataset:
+    """Return the images of a pen task, which any program may have made, as if they had been read from pictures.
+
+    A drawing on the page would otherwise have another size within its image than those that the model learnt. Images of
+    28 x 28 pixels are MNIST's or were made like them, and stay as they are.
+    """
+    if task.reading != "pen" or task.shape == (FIELD, FIELD):
+        return dataset
+    factor = max(1, round(_DRAWING / min(task.shape)))
+    size = (factor * task.width, factor * task.height)
+    enlarged = (Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in dataset.images)
+    images = [from_mnist(task, to_mnist(np.asarray(each))) for each in enlarged]
+    return Dataset(np.array(images, np.uint8).reshape(-1, *task.shape), dataset.labels)
 
 
 def _open_photo(task: Task, picture: Path | IO[bytes], formats: tuple[str, ...], max_pixels: int) -> Image.Image:

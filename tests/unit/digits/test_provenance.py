@@ -81,6 +81,14 @@ def test_the_reports_template_is_covered(copy: Path) -> None:
     assert changed_steps(copy) == {"evaluate", "publish"}
 
 
+def test_built_in_tasks_are_covered_where_their_names_are_used(copy: Path) -> None:
+    """Another built-in task changes the steps that get a task by name, and no release of another task."""
+    edit(copy / "digits/tasks/fashion.toml", "sneaker", "shoe")
+    changed = changed_steps(copy)
+    assert {"fetch-mnist", "collect-feedback"} <= changed
+    assert not {"prepare", "train", "evaluate", "publish"} & changed
+
+
 def test_comments_and_docstrings_do_not_count(copy: Path) -> None:
     """Rewording the comments and docstrings of the training code does not retrain."""
     path = copy / FIT

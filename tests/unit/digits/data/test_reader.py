@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from digits.data.dataset import Dataset
 from digits.data.number import INK_SIDE, split
 from digits.data.pictures import read_ink
-from digits.data.reader import read_image, read_images
+from digits.data.reader import as_drawings, read_image, read_images
 from digits.errors import DataError
 from digits.tasks.task import Source, Task, find
 
@@ -150,3 +151,23 @@ def test_what_is_no_picture_is_refused(task: Task) -> None:
         read_images(task, io.BytesIO(b"%PDF-1.7"))
     with pytest.raises(DataError, match="expected at most 100 pixels"):
         read_images(task, encoded(Image.new("L", (20, 20))), max_pixels=100)
+
+
+def test_images_of_a_data_set_are_read_like_drawings() -> None:
+    """An image that fills its field, as in scikit-learn's digits, becomes what the same drawing gives on the page."""
+    task = Task("eights", ("one", "two"), 8, 8, 1, "pen", True, Source("npz"))
+    filling = np.zeros((1, 8, 8), np.uint8)
+    filling[0, :, 3:5] = 255
+    (image,) = as_drawings(task, Dataset(filling, np.zeros(1, np.uint8))).images
+    page = np.full((200, 300), 255, np.uint8)
+    page[60:140, 140:160] = 0
+    (shown,) = read_images(task, encoded(Image.fromarray(page)))
+    assert np.abs(image.astype(int) - shown.image).max() < 100
+    assert np.abs(filling[0].astype(int) - shown.image).max() > 200  # it would be another image without that
+
+
+def test_images_in_mnists_form_stay_as_they_are() -> None:
+    """Images of 28 x 28 pixels, and photos, are not changed."""
+    for task in (find("digits"), COLOUR):
+        dataset = Dataset(np.full((2, *task.shape), 7, np.uint8), np.zeros(2, np.uint8))
+        assert as_drawings(task, dataset) is dataset
