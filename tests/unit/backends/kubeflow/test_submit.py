@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from backends.base import Request
 from backends.kubeflow.submit import compile_version, external_inputs
 from digits.settings import Settings
 
@@ -19,6 +20,6 @@ def test_a_version_is_named_by_its_content(tmp_path: Path) -> None:
 def test_unknown_corrections_are_never_cached(tmp_path: Path) -> None:
     """If the store of the cluster is not reachable, each run has a new value for the corrections."""
     here = Settings(home=tmp_path)
-    assert external_inputs(here)["feedback"] != external_inputs(here)["feedback"]
+    assert external_inputs(here, Request({}))["feedback"] != external_inputs(here, Request({}))["feedback"]
     away = dataclasses.replace(here, store="s3://digits", minio_endpoint="http://127.0.0.1:9", minio_access_key="a")
-    assert external_inputs(away)["feedback"] != external_inputs(away)["feedback"]
+    assert external_inputs(away, Request({}))["feedback"] != external_inputs(away, Request({}))["feedback"]
