@@ -94,7 +94,7 @@ def child(way: str, folder: str, data: str) -> None:
             dataset="mnist" if data else "sklearn-digits", min_accuracy=0.5, store=settings.store
         ).outputs
     finally:
-        predictor.stop(settings)
+        predictor.stop_all(settings)
     answer = {"training_seconds": outputs["trained"]["seconds"], "release": outputs["published"]["version"]}
     (home / "answer.json").write_text(json.dumps(answer))
 

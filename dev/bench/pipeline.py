@@ -76,7 +76,7 @@ def calls() -> float:
 
 def start(settings: Settings) -> float:
     """Seconds from starting the predictor on a champion to its first readiness."""
-    predictor.stop(settings)
+    predictor.stop_all(settings)
     began = time.perf_counter()
     state: Predictor = predictor.ensure(settings)
     while time.perf_counter() - began < READY_SECONDS:
@@ -109,7 +109,7 @@ def main() -> None:
                 raise SystemExit(f"expected all steps but deploy from the cache, got {answer['steps']}")
             rows.setdefault("cached run, s", []).append(seconds)
             rows.setdefault("predictor ready after, s", []).append(start(settings))
-            predictor.stop(settings)
+            predictor.stop_all(settings)
             alone = dataclasses.replace(settings, home=Path(home) / "plain", store="", tracking_uri="")
             seconds, training = plain(alone)
             rows.setdefault("plain calls less training, s", []).append(seconds - training)

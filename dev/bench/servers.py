@@ -93,7 +93,7 @@ def release(data: Path) -> Path:
     if not found:
         settings = Settings(home=home, data=str(data.absolute()), port=0, grpc_port=0)
         pipeline.run(settings)
-        predictor.stop(settings)
+        predictor.stop_all(settings)
         found = sorted(home.glob("store/models/digits/*/manifest.json"))
     return found[-1].parent
 

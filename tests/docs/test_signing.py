@@ -62,4 +62,4 @@ def test_five_commands_lead_to_a_verified_endpoint(tmp_path: Path) -> None:
         setup = "\n".join(line for line in block[1].splitlines() if line.startswith("export"))
         assert run(f"{setup}\ndigits verify").returncode == 1
     finally:
-        predictor.stop(settings)
+        predictor.stop_all(settings)

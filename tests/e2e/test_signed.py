@@ -51,7 +51,7 @@ def test_a_tampered_release_is_not_served(namespace: Namespace, small_releases: 
     forged = second | {"files": files, "golden": first["golden"]}
     store.put(prefix + releases.MANIFEST, json.dumps(forged).encode())
     body = inference_service("digits", Revision.for_release(second, second_uri, ""))
-    namespace.kube.apply(service_path(namespace.name), body)
+    namespace.kube.apply(service_path(namespace.name, "digits"), body)
     deadline, why = time.monotonic() + 180, ""
     while f"the signature of release {second['version']} is for another model.onnx" not in why:
         assert time.monotonic() < deadline, why
