@@ -85,7 +85,7 @@ def screen(task: Task, parts: Sequence[Part], findings: Findings) -> tuple[Datas
     kept = []
     for index, digest in enumerate(_digests(train.images)):
         if digest in held:
-            findings.add(f"{train.names[index]} is equal to {held[digest]}")
+            findings.add(f"{train.names[index]} is equal to {held[digest]} of the test images")
         else:
             kept.append(index)
     findings.refuse_above(MAX_SHARE, total)

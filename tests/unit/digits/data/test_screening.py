@@ -61,7 +61,7 @@ def test_equal_images_are_not_in_both_parts() -> None:
     chosen, tested = screen(TASK, [Part(*_joined(train, test.take([0, 7]))), test], findings)
     assert not images(chosen) & images(tested)
     assert (len(chosen), len(tested)) == (90, 15)
-    assert findings.lines() == ["1-0 is equal to the test image 1-0", "1-7 is equal to the test image 1-7"]
+    assert findings.lines() == ["1-0 is equal to 1-0 of the test images", "1-7 is equal to 1-7 of the test images"]
     twice, findings = Part(*_joined(train, train)), Findings()
     chosen, tested = screen(TASK, [twice], findings)
     assert not images(chosen) & images(tested)
