@@ -33,6 +33,7 @@ NEUTRAL = {
     "results",
     "settings",
     "store",
+    "variables",
 }
 
 # Regular expressions, because parsing all modules would cost each run 0.2 s.

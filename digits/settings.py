@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from digits import events, files
 from digits.errors import MASK, UsageError, mask_url
 from digits.tasks.task import BUILT_IN, Task, built_in_names, find
+from digits.variables import check_address, check_kubernetes_name, convert, read_variables
 
 # Each backend's module and class; `backends.open_backend` imports them.
 BACKENDS = {
@@ -178,12 +178,12 @@ class Settings:
         Raises:
             UsageError: a value is invalid, or the file cannot be read.
         """
-        variables = _read_variables(environ, dotenv)
+        variables = read_variables(environ, dotenv)
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             raw = variables.get(field.metadata["name"], "").strip()
             if raw:
-                values[field.name] = _convert(field.metadata["name"], raw, type(field.default))
+                values[field.name] = convert(field.metadata["name"], raw, type(field.default))
         return cls(**values)
 
     def __post_init__(self) -> None:
@@ -207,9 +207,9 @@ class Settings:
             if isinstance(value, int) and not 0 <= value <= maximum:
                 raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
             if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host", "kfp_ui"}:
-                _check_address(field.metadata["name"], value)
+                check_address(field.metadata["name"], value)
             if field.name in {"secret_name", "config_map", "kfp_service_account", "pull_secret"}:
-                _check_kubernetes_name(field.metadata["name"], value)
+                check_kubernetes_name(field.metadata["name"], value)
         if self.port and self.port == self.grpc_port:
             raise UsageError(f"DIGITS_PORT and DIGITS_GRPC_PORT: expected two different ports, got {self.port} twice")
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", self.namespace):
@@ -295,46 +295,6 @@ STEP_VARIABLES = tuple(field.metadata["name"] for field in dataclasses.fields(Se
 def unknown(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> dict[str, str]:
     """Return {variable DIGITS_... that is not a setting: the most similar setting, or ''}; see `load`."""
     settings = [field.metadata["name"] for field in dataclasses.fields(Settings)]
-    names = {name for name in _read_variables(environ, dotenv) if name.startswith("DIGITS_")}
+    names = {name for name in read_variables(environ, dotenv) if name.startswith("DIGITS_")}
     names -= {*settings, *INTERNAL_VARIABLES}
     return {name: next(iter(difflib.get_close_matches(name, settings, 1, 0.8)), "") for name in sorted(names)}
-
-
-def _read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
-    """Return the variables of the file, overridden by those of the environment."""
-    variables = dict(os.environ if environ is None else environ)
-    if dotenv is not None and dotenv.exists() and not dotenv.is_dir():  # a folder .env is a virtual environment
-        from dotenv import dotenv_values
-
-        if not dotenv.is_file():  # it is read more than once, and a pipe could be waited for without a limit
-            raise UsageError(f"{dotenv}: expected a regular file, got a pipe or device", remedy="export the variables")
-
-        try:
-            lines = dotenv_values(dotenv)
-        except (OSError, UnicodeError) as exc:
-            raise UsageError(
-                f"{dotenv}: expected a readable text file in UTF-8: {exc}", remedy="correct it, or remove it"
-            ) from exc
-        variables = {name: value for name, value in lines.items() if value is not None} | variables
-    return variables
-
-
-def _check_address(variable: str, value: str) -> None:
-    try:
-        urlsplit(value)
-    except ValueError as exc:
-        # The value is not shown, because its password cannot be masked if it cannot be parsed.
-        raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
-
-
-def _check_kubernetes_name(variable: str, value: str) -> None:
-    """Raise UsageError unless `value` is a name that can be part of the API server's paths, or empty."""
-    if not re.fullmatch(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?", value):
-        raise UsageError(f"{variable}: expected the name of a Kubernetes object such as digits-1, got {value!r}")
-
-
-def _convert(name: str, raw: str, kind: type[Any]) -> Any:
-    try:
-        return kind(raw)
-    except ValueError:
-        raise UsageError(f"{name}: expected a whole number, got {raw!r}") from None

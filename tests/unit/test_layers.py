@@ -43,6 +43,7 @@ LAYERS = (
         "settings",
         "signature",
         "tasks",
+        "variables",
     },
     {"store"},
     {"data"},

@@ -1,0 +1,54 @@
+"""The variables of the settings: reading them, and the checks of their values."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from digits.errors import UsageError
+
+
+def read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
+    """Return the variables of the file, overridden by those of the environment."""
+    variables = dict(os.environ if environ is None else environ)
+    if dotenv is not None and dotenv.exists() and not dotenv.is_dir():  # a folder .env is a virtual environment
+        from dotenv import dotenv_values
+
+        if not dotenv.is_file():  # it is read more than once, and a pipe could be waited for without a limit
+            raise UsageError(f"{dotenv}: expected a regular file, got a pipe or device", remedy="export the variables")
+
+        try:
+            lines = dotenv_values(dotenv)
+        except (OSError, UnicodeError) as exc:
+            raise UsageError(
+                f"{dotenv}: expected a readable text file in UTF-8: {exc}", remedy="correct it, or remove it"
+            ) from exc
+        variables = {name: value for name, value in lines.items() if value is not None} | variables
+    return variables
+
+
+def check_address(variable: str, value: str) -> None:
+    """Raise UsageError unless `value` can be parsed as an address."""
+    try:
+        urlsplit(value)
+    except ValueError as exc:
+        # The value is not shown, because its password cannot be masked if it cannot be parsed.
+        raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
+
+
+def check_kubernetes_name(variable: str, value: str) -> None:
+    """Raise UsageError unless `value` is a name that can be part of the API server's paths, or empty."""
+    if not re.fullmatch(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?", value):
+        raise UsageError(f"{variable}: expected the name of a Kubernetes object such as digits-1, got {value!r}")
+
+
+def convert(name: str, raw: str, kind: type[Any]) -> Any:
+    """Return the text of a variable as a value of a type. Raises UsageError."""
+    try:
+        return kind(raw)
+    except ValueError:
+        raise UsageError(f"{name}: expected a whole number, got {raw!r}") from None
