@@ -41,7 +41,12 @@ def defaults_of(task: Task) -> dict[str, Any]:
     """Return the values of the parameters that a task sets instead of DEFAULTS."""
     if task.name == BUILT_IN:
         return {}
-    values = {"preset": task.preset, "epochs": 0, "min_accuracy": task.min_accuracy}  # 0: the preset's
+    values = {
+        "preset": task.preset,
+        "model": task.model,
+        "epochs": task.epochs,
+        "min_accuracy": task.min_accuracy,
+    }  # 0: the preset's
     return {"task": task.name if task.is_built_in else task.text(), "experiment": task.name, **values}
 
 

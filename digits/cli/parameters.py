@@ -12,9 +12,9 @@ import click
 from digits.data.catalog import names
 from digits.errors import UsageError
 from digits.settings import Settings
-from digits.tasks.task import BUILT_IN
+from digits.tasks.task import BUILT_IN, MODELS
 from digits.training.optimizers import OPTIMIZERS
-from digits.training.recipe import MODELS, PRESETS
+from digits.training.recipe import PRESETS
 from pipeline import DEFAULTS, check_parameters, defaults_of
 
 DATASETS = names()

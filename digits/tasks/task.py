@@ -23,6 +23,8 @@
 
     [training]
     preset = "fast"
+    model = "default"                   # the network: the preset's, or baseline
+    epochs = 0                          # 0: the preset's number
     augmentation = "photo"              # pen, photo or none
     min_accuracy = 0.5                  # on the test set, for a promotion
 
@@ -53,6 +55,8 @@ MAX_LABELS, MAX_LABEL = 200, 60  # labels, and characters of one
 READINGS = ("pen", "photo")
 FORMATS = ("folder", "idx", "npz", "csv")
 PRESETS = ("fast", "accurate")
+MODELS = ("default", "baseline")
+MAX_EPOCHS = 1000
 AUGMENTATIONS = ("pen", "photo", "none")
 # Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -96,6 +100,8 @@ class Task:
     drawn: bool
     data: Source
     preset: str = "fast"
+    model: str = "default"
+    epochs: int = 0
     augmentation: str = "none"
     min_accuracy: float = 0.5
 
@@ -122,7 +128,7 @@ class Task:
     def text(self) -> str:
         """Return the task as one line of JSON, from which `find` rebuilds it."""
         image = {key: getattr(self, key) for key in ("height", "width", "channels", "reading", "drawn")}
-        training = {key: getattr(self, key) for key in ("preset", "augmentation", "min_accuracy")}
+        training = {key: getattr(self, key) for key in ("preset", "model", "epochs", "augmentation", "min_accuracy")}
         value = {"name": self.name, "labels": self.labels, "image": image}
         value |= {"data": dataclasses.asdict(self.data), "training": training}
         return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -204,7 +210,9 @@ def _build(value: Any, where: str) -> Task:
         reading=reading,
         drawn=image.take("drawn", bool, reading == "pen"),
         data=_source(data),
-        preset=training.choice("preset", PRESETS, "fast"),
+        preset=training.choice("preset", PRESETS, Task.preset),
+        model=training.choice("model", MODELS, Task.model),
+        epochs=training.number("epochs", 0, MAX_EPOCHS, Task.epochs),
         augmentation=training.choice("augmentation", AUGMENTATIONS, reading),
         min_accuracy=training.take("min_accuracy", float, Task.min_accuracy),
     )
@@ -271,8 +279,8 @@ class _Table:
             raise self.error(key, names.get(kind, "a number"), value)
         return value
 
-    def number(self, key: str, low: int, high: int) -> int:
-        value = self._rest.pop(key, None)
+    def number(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        value = self._rest.pop(key, default)
         if type(value) is not int or not low <= value <= high:
             raise self.error(key, f"a whole number from {low} to {high}", value)
         return value

@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 
 from digits.errors import UsageError
-from digits.tasks.task import Task
+from digits.tasks.task import MODELS, Task
 from digits.training.optimizers import OPTIMIZERS
-
-MODELS = ("default", "baseline")
 
 
 @dataclass(frozen=True)

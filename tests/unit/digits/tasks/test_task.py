@@ -91,6 +91,8 @@ def test_place_is_no_part_of_the_model(write: Any) -> None:
         ("[data]", '[data.files]\n"/a" = {}\n[data]', "data.files"),
         ("[data]", '[data.files]\n".." = {}\n[data]', "data.files"),
         ("[data]", '[training]\npreset = "slow"\n[data]', "training.preset"),
+        ("[data]", '[training]\nmodel = "huge"\n[data]', "training.model"),
+        ("[data]", "[training]\nepochs = -1\n[data]", "training.epochs"),
         ("[data]", "[training]\nmin_accuracy = 95\n[data]", "training.min_accuracy"),
         ("[data]", "[[data]]", "data"),
     ],
