@@ -10,6 +10,7 @@ import pytest
 
 from digits.errors import UsageError
 from digits.tasks.task import Source, built_in_names, find
+from tests.helpers.support import ROOT
 
 FLOWERS = """
 name = "flowers"
@@ -116,3 +117,13 @@ def test_file_that_is_no_toml(write: Any) -> None:
     """A file that cannot be parsed is a usage error that names it."""
     with pytest.raises(UsageError, match=r"task\.toml"):
         find(write("name = "))
+
+
+def test_the_documented_file_has_the_defaults(write: Any) -> None:
+    """The file in the documentation is a task, and what it sets beside the necessary values are the defaults."""
+    text = (ROOT / "docs/your-images.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
+    documented = find(write(blocks[0]))
+    assert (documented.name, documented.shape) == ("scenes", (48, 48, 3))
+    given = 'name = "scenes"\nlabels = ["building", "flower", "portrait"]\ndata.place = "pictures"\n'
+    assert find(write(given + "image = {height = 48, width = 48, channels = 3}\n")) == documented
