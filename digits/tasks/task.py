@@ -45,9 +45,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from digits.errors import UsageError
+from digits.tasks.table import Table
 
 BUILT_IN = "digits"  # the default task
-REMEDY = "docs/your-images.md describes each key"
 FOLDER = Path(__file__).parent
 MAX_FILE = 1 << 20  # bytes of a task file
 MIN_SIDE, MAX_SIDE = 8, 96  # pixels of an image
@@ -196,10 +196,10 @@ def _parse(path: Path) -> Task:
 
 def _build(value: Any, where: str) -> Task:
     """Return the task of a parsed file. Raises UsageError."""
-    top = _Table(value, where, "")
-    image = _Table(top.take("image", dict), where, "image.")
-    data = _Table(top.take("data", dict, {}), where, "data.")
-    training = _Table(top.take("training", dict, {}), where, "training.")
+    top = Table(value, where, "")
+    image = Table(top.take("image", dict), where, "image.")
+    data = Table(top.take("data", dict, {}), where, "data.")
+    training = Table(top.take("training", dict, {}), where, "training.")
     reading = image.choice("reading", READINGS, "photo")
     task = Task(
         name=top.matching("name", _NAME, "lower-case letters, digits and hyphens, at most 40, a letter first"),
@@ -227,7 +227,7 @@ def _build(value: Any, where: str) -> Task:
     return task
 
 
-def _labels(top: _Table) -> tuple[str, ...]:
+def _labels(top: Table) -> tuple[str, ...]:
     labels = top.take("labels", list)
     texts = all(isinstance(label, str) and label.isprintable() and label.strip() == label for label in labels)
     if not texts or not all(0 < len(label) <= MAX_LABEL for label in labels):
@@ -237,12 +237,12 @@ def _labels(top: _Table) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _source(data: _Table) -> Source:
+def _source(data: Table) -> Source:
     files = {}
     for name, entry in data.take("files", dict, {}).items():
         if not _FILE.fullmatch(name):  # the file is cached under this name
             raise data.error("files", "names of files, without folders", name)
-        table = _Table(entry, data.where, f"data.files.{name}.")
+        table = Table(entry, data.where, f"data.files.{name}.")
         digest = table.matching("sha256", re.compile("[0-9a-f]{64}"), "64 hexadecimal digits")
         files[name] = DataFile(digest, table.number("bytes", 1, 1 << 40))
         table.finish()
@@ -253,51 +253,3 @@ def _source(data: _Table) -> Source:
     if not 0 < share <= 0.5:
         raise data.error("test_share", "a number above 0, at most 0.5", share)
     return Source(data.choice("format", FORMATS, "folder"), data.take("place", str, ""), share, tuple(mirrors), files)
-
-
-class _Table:
-    """A table of a task file, whose keys are taken one by one."""
-
-    def __init__(self, value: Any, where: str, prefix: str) -> None:
-        self.where, self._prefix = where, prefix
-        if not isinstance(value, dict):
-            raise self.error("", "a table", value)
-        self._rest = dict(value)
-
-    def error(self, key: str, expected: str, value: Any) -> UsageError:
-        text = "nothing" if value is None else repr(value)
-        shown = text if len(text) <= 100 else text[:100] + "…"
-        name = f"{self._prefix}{key}".rstrip(".")
-        return UsageError(f"{self.where}: {name}: expected {expected}, got {shown}", remedy=REMEDY)
-
-    def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
-        value = self._rest.pop(key, default)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            names = {dict: "a table", list: "a list", str: "a text", bool: "true or false"}
-            raise self.error(key, names.get(kind, "a number"), value)
-        return value
-
-    def number(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        value = self._rest.pop(key, default)
-        if type(value) is not int or not low <= value <= high:
-            raise self.error(key, f"a whole number from {low} to {high}", value)
-        return value
-
-    def choice(self, key: str, choices: tuple[Any, ...], default: Any) -> Any:
-        value = self._rest.pop(key, default)
-        if type(value) is not type(choices[0]) or value not in choices:
-            raise self.error(key, f"one of {', '.join(map(str, choices))}", value)
-        return value
-
-    def matching(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
-        value = self._rest.pop(key, None)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise self.error(key, expected, value)
-        return value
-
-    def finish(self) -> None:
-        """Raise UsageError if the table has other keys."""
-        for key, value in self._rest.items():
-            raise self.error(key, "no key of this name", value)
