@@ -27,6 +27,7 @@ from tests.helpers.shapes import LABELS, write_shapes
 from tests.helpers.support import ROOT, free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+PNG = {"Content-Type": "image/png"}
 
 
 def test_a_folder_of_pictures_is_served_on_the_cluster(namespace: Namespace, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_folder_of_pictures_is_served_on_the_cluster(namespace: Namespace, tmp
             _, page = (opened.stderr.readline().split() for _ in range(2))
             for label in LABELS:
                 body = (pictures / label / "0.png").read_bytes()
-                answer = httpx.post(f"{page[2]}/api/recognise", content=body, timeout=60).json()
+                answer = httpx.post(f"{page[2]}/api/recognise", content=body, headers=PNG, timeout=60).json()
                 assert answer["digits"][0]["label"] == label, answer
         finally:
             opened.send_signal(signal.SIGINT)
