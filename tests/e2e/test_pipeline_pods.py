@@ -21,6 +21,7 @@ from digits.http import request_json
 from digits.release import ledger
 from digits.settings import Settings
 from digits.store.s3 import S3Store
+from digits.tasks.task import find
 from pipeline import STEPS
 from tests.helpers import canary
 from tests.helpers.cluster_fixtures import MNIST, NAME, Namespace, Release
@@ -151,8 +152,9 @@ def test_an_account_without_rights_deploys_nothing(
     manifest, _ = namespace.publish(small_releases[0])
     ledger.promote(namespace.store, manifest["version"], "a test")
     steps = {"fetch-mnist": "data", "collect-feedback": "feedback", "train": "trained", "publish": "published"}
+    task = {"task": find("digits").text()}
     for step, output in steps.items():
-        driver.outputs[step] = {"parameterValues": {output: {}}, "artifacts": {}}
+        driver.outputs[step] = {"parameterValues": {output: task if output == "data" else {}}, "artifacts": {}}
     driver.account = "default"
     with pytest.raises(StepError) as raised:
         driver.step("deploy")
