@@ -28,7 +28,7 @@ class FetchedData:
     test: str  # digest of the test part
     train_count: int  # images
     test_count: int  # images
-    task: str  # the text of the task, without the place of its data
+    task: str  # the text of `Task.of_model`
 
 
 @dataclass(frozen=True)

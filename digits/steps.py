@@ -55,7 +55,7 @@ def fetch_mnist(dataset: str, task: str, fetched: Path) -> results.FetchedData:
         test=source.test.save(fetched / "test.npz"),
         train_count=len(source.train),
         test_count=len(source.test),
-        task=settings.declaration.without_data().text(),
+        task=settings.declaration.of_model().text(),
     )
 
 

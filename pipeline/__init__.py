@@ -41,13 +41,9 @@ def defaults_of(task: Task) -> dict[str, Any]:
     """Return the values of the parameters that a task sets instead of DEFAULTS."""
     if task.name == BUILT_IN:
         return {}
-    values = {
-        "preset": task.preset,
-        "model": task.model,
-        "epochs": task.epochs,
-        "min_accuracy": task.min_accuracy,
-    }  # 0: the preset's
-    return {"task": task.name if task.is_built_in else task.text(), "experiment": task.name, **values}
+    names = ("preset", "model", "epochs", "min_accuracy")
+    values = {name: getattr(task, name) for name in names}
+    return {"task": task.name if task.is_built_in else task.without_run().text(), "experiment": task.name, **values}
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:

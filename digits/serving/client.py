@@ -107,7 +107,7 @@ def task_of(parameters: Mapping[str, Any]) -> Task | None:
     if not isinstance(text, str) or not text.startswith("{") or len(text) > MAX_TASK:
         raise EndpointError(f"expected the text of a task, with at most {MAX_TASK} letters, in the endpoint's metadata")
     try:
-        return find(text).without_data()
+        return find(text).of_model()
     except UsageError as exc:
         raise EndpointError(f"the endpoint's metadata: {exc.message[:200]}", remedy="digits doctor") from exc
 

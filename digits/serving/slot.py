@@ -137,7 +137,7 @@ class ModelSlot:
             "platform": "onnx",
             "inputs": [image_tensor(task).metadata()],
             "outputs": [tensor.metadata() for tensor in endpoint_outputs(task)],
-            "parameters": self._about(model) | {"task": task.without_data().text(), "refused": self.rejected},
+            "parameters": self._about(model) | {"task": task.of_model().text(), "refused": self.rejected},
         }
 
     def _about(self, model: LoadedModel | None) -> dict[str, Any]:

@@ -58,6 +58,7 @@ PRESETS = ("fast", "accurate")
 MODELS = ("default", "baseline")
 MAX_EPOCHS = 1000
 AUGMENTATIONS = ("pen", "photo", "none")
+_OF_RUN = ("preset", "model", "epochs", "min_accuracy")  # which are also parameters of a run
 # Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _FILE = re.compile(r"\w[-\w.+ ]{0,99}")
@@ -75,7 +76,7 @@ class DataFile:
 class Source:
     """Where the data set of a task is, and its form."""
 
-    format: str
+    format: str = "folder"
     place: str = ""  # absolute folder or file, URL, or s3:// address; '': DIGITS_DATA, the cache or a mirror
     test_share: float = 0.15
     mirrors: tuple[str, ...] = ()
@@ -126,16 +127,21 @@ class Task:
         return self.name in built_in_names() and self == find(self.name)
 
     def text(self) -> str:
-        """Return the task as one line of JSON, from which `find` rebuilds it."""
+        """Return the task as one line of JSON, without default values. `find` rebuilds the task from it."""
         image = {key: getattr(self, key) for key in ("height", "width", "channels", "reading", "drawn")}
-        training = {key: getattr(self, key) for key in ("preset", "model", "epochs", "augmentation", "min_accuracy")}
-        value = {"name": self.name, "labels": self.labels, "image": image}
-        value |= {"data": dataclasses.asdict(self.data), "training": training}
+        data = {key: entry for key, entry in dataclasses.asdict(self.data).items() if entry != getattr(Source(), key)}
+        value = {"name": self.name, "labels": self.labels, "image": image, "data": data}
+        training = {key: getattr(self, key) for key in _OF_RUN if getattr(self, key) != getattr(Task, key)}
+        value["training"] = training | {"augmentation": self.augmentation}
         return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
-    def without_data(self) -> Self:
-        """Return the task without the place of its data, which does not change what a model is."""
-        return dataclasses.replace(self, data=Source(self.data.format))
+    def without_run(self) -> Self:
+        """Return the task without what a run has as parameters of its own: preset, network, epochs, least accuracy."""
+        return dataclasses.replace(self, **{key: getattr(Task, key) for key in _OF_RUN})
+
+    def of_model(self) -> Self:
+        """Return the task with only what determines a model: neither its data nor the parameters of its run."""
+        return dataclasses.replace(self.without_run(), data=Source())
 
     def with_place(self, place: str) -> Self:
         """Return the task with another place of its data."""
@@ -252,4 +258,6 @@ def _source(data: Table) -> Source:
     share = data.take("test_share", float, Source.test_share)
     if not 0 < share <= 0.5:
         raise data.error("test_share", "a number above 0, at most 0.5", share)
-    return Source(data.choice("format", FORMATS, "folder"), data.take("place", str, ""), share, tuple(mirrors), files)
+    return Source(
+        data.choice("format", FORMATS, Source.format), data.take("place", str, ""), share, tuple(mirrors), files
+    )

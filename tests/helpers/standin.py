@@ -50,7 +50,7 @@ class StandIn:
     def __init__(self, answer: Answer, task: Task | None = None) -> None:
         self.answer, self.state, self.headers = answer, "ready", {}
         self._task = task or find(BUILT_IN)
-        self.task: Any = self._task.without_data().text()
+        self.task: Any = self._task.of_model().text()
         self.release = self.answering = "v1"
         self.delay, self.described, self.signature = 0.0, 0, ""
         self.sure_from: Any = None

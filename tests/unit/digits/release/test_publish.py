@@ -100,7 +100,7 @@ def test_a_champion_with_another_size_or_other_labels_stays(
 ) -> None:
     """A release of the same task, whose file was changed, cannot be compared; only a person replaces the champion."""
     store, candidate = open_store(Settings(home=tmp_path / "home")), finished.candidate()
-    task = dataclasses.replace(find("digits"), **change).without_data().text()
+    task = dataclasses.replace(find("digits"), **change).of_model().text()
     about = manifest(1) | {"task": task}
     champion = write_release(store, release_folder(tmp_path / "1"), about)["version"]
     ledger.append(store, None, champion, "good", action="gate")

@@ -74,7 +74,7 @@ def test_the_metadata_and_the_answers_have_the_shape_of_the_task(tmp_path: Path)
         assert metadata["inputs"][0]["shape"] == [-1, 12, 10, 3]
         assert [output["shape"] for output in metadata["outputs"]] == [[-1], [-1, 3], [-1]]
         for parameters in (before["parameters"], metadata["parameters"]):
-            assert find(parameters["task"]) == task.without_data()
+            assert find(parameters["task"]) == task.of_model()
         path = f"http://{address}/v1/models/colours:predict"
         _, _, answer = post(path, json.dumps({"instances": [image.tolist()]}).encode())
         assert np.allclose(json.loads(answer)["predictions"], expected, atol=1e-5)

@@ -57,11 +57,21 @@ def test_own_file(write: Any, tmp_path: Path) -> None:
     assert find(task.text()) == task
 
 
-def test_place_is_no_part_of_the_model(write: Any) -> None:
-    """Without its data, a task that moved to another folder is the same."""
+@pytest.mark.parametrize(
+    "change", ["preset = 'accurate'", "model = 'baseline'", "epochs = 9", "min_accuracy = 0.9", "augmentation = 'none'"]
+)
+def test_what_a_model_is(write: Any, change: str) -> None:
+    """Another place, and what a run sets by parameters, leave the model what it is; its augmentation does not."""
     task = find(write(FLOWERS))
-    assert task.without_data() == task.with_place("s3://bucket/flowers").without_data()
-    assert task.without_data().data == Source("folder")
+    other = find(write(f"{FLOWERS}[training]\n{change}")).with_place("s3://bucket/flowers")
+    assert (task.of_model() == other.of_model()) == ("augmentation" not in change)
+    assert task.of_model().data == Source()
+
+
+def test_text_has_no_default_values() -> None:
+    """The text of a model's task names only what a model has."""
+    text = json.loads(find(built_in_names()[0]).of_model().text())
+    assert (text["data"], text["training"]) == ({}, {"augmentation": "pen"})
 
 
 @pytest.mark.parametrize(
