@@ -11,7 +11,7 @@ from typing import Any
 
 from digits.data.catalog import AUTO, check_name
 from digits.errors import UsageError
-from digits.tasks.task import BUILT_IN, Task, find
+from digits.tasks.task import BUILT_IN, OF_RUN, Task, find
 
 NAME = "digits-recognizer"
 
@@ -41,8 +41,7 @@ def defaults_of(task: Task) -> dict[str, Any]:
     """Return the values of the parameters that a task sets instead of DEFAULTS."""
     if task.name == BUILT_IN:
         return {}
-    names = ("preset", "model", "epochs", "min_accuracy")
-    values = {name: getattr(task, name) for name in names}
+    values = {name: getattr(task, name) for name in OF_RUN}
     return {"task": task.name if task.is_built_in else task.without_run().text(), "experiment": task.name, **values}
 
 

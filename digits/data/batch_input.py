@@ -10,18 +10,19 @@ A shard is decoded when its function is called, in any thread, so that shards th
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import math
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from digits.data import idx
 from digits.data.arrays import ARCHIVE_ERRORS
 from digits.data.dataset import Images
 from digits.data.places import MAX_PICTURE, Files, Folder, Stored
@@ -117,11 +118,8 @@ def _open_file(task: Task, path: Path, temporary: Path) -> Batch:
 
 def _map_idx(path: Path) -> Any:
     with path.open("rb") as file:
-        head = file.read(4)
-        if head[:3] != b"\0\0\x08" or head[3] not in (3, 4):
-            raise ValueError(f"found magic number {head.hex()}")
-        shape = tuple(np.frombuffer(file.read(4 * head[3]), ">u4").tolist())
-    return np.memmap(path, np.uint8, "r", 4 + 4 * len(shape), shape)
+        shape, offset = idx.parse_header(file.read(idx.MAX_HEADER), path.name)
+    return np.memmap(path, np.uint8, "r", offset, shape)
 
 
 class _Arrays:
@@ -133,7 +131,7 @@ class _Arrays:
     def shards(self, size: int) -> Iterator[Load]:
         """See Batch."""
         for start in range(0, self.count, size):
-            yield lambda start=start: self._load(start, min(start + size, self.count))  # type: ignore[misc]
+            yield partial(self._load, start, min(start + size, self.count))
 
     def _load(self, start: int, stop: int) -> Shard:
         count = stop - start
@@ -153,10 +151,10 @@ class _Pictures:
     def shards(self, size: int) -> Iterator[Load]:
         """See Batch."""
         for start in range(0, self.count, size):
-            yield lambda names=self._names[start : start + size]: self._load(names)  # type: ignore[misc]
+            yield partial(self._load, self._names[start : start + size])
 
     def _load(self, names: list[str]) -> Shard:
-        return _decode(self._task, names, [lambda name=name: self._files.read(name, MAX_PICTURE) for name in names])  # type: ignore[misc]
+        return _decode(self._task, names, [partial(self._files.read, name, MAX_PICTURE) for name in names])
 
 
 class _Parquet:
@@ -183,17 +181,19 @@ class _Parquet:
         for rows in parquet.ParquetFile(self._path).iter_batches(size, columns=[self._column]):
             values = rows.column(0).to_pylist()
             names = [str(index) for index in range(start, start + len(values))]
-            yield lambda names=names, values=values: self._load(names, values)  # type: ignore[misc]
+            yield partial(self._load, names, values)
             start += len(values)
 
     def _load(self, names: list[str], values: list[Any]) -> Shard:
-        def content(value: Any) -> bytes:
-            value = value.get("bytes") if isinstance(value, dict) else value
-            if not isinstance(value, bytes):
-                raise DataError(f"expected an encoded picture, got {type(value).__name__}")
-            return value
+        return _decode(self._task, names, [partial(_encoded, value) for value in values])
 
-        return _decode(self._task, names, [lambda value=value: content(value) for value in values])  # type: ignore[misc]
+
+def _encoded(value: Any) -> bytes:
+    """Return the encoded picture in a column's value. Raises DataError."""
+    value = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(value, bytes):
+        raise DataError(f"expected an encoded picture, got {type(value).__name__}")
+    return value
 
 
 def _decode(task: Task, names: list[str], contents: Sequence[Callable[[], bytes]]) -> Shard:
@@ -208,10 +208,3 @@ def _decode(task: Task, names: list[str], contents: Sequence[Callable[[], bytes]
         doubtful += [each.doubtful for each in found]
     stacked = np.array(images, np.uint8).reshape(-1, *task.shape)
     return Shard(names, stacked, counts, doubtful, problems)
-
-
-def digest_of(shard: Shard) -> str:
-    """Return the hex SHA-256 over the names and images of a shard."""
-    hashed = hashlib.sha256(canonical_json([list(shard.names), list(shard.counts)]))
-    hashed.update(np.ascontiguousarray(shard.images).data)
-    return hashed.hexdigest()

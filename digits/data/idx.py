@@ -17,6 +17,7 @@ from digits.tasks.task import Source
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+MAX_HEADER = 4 + 4 * 4  # bytes before the data
 MAX_CONTENT = 512 << 20  # bytes of a file whose size the task does not state; MNIST's largest has 47 million
 _REMEDY = "delete it and download it again; DIGITS_DATA is the folder"
 
@@ -62,10 +63,19 @@ def parse(content: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: the first four bytes are others, or the content has another size.
     """
-    dims = content[3] if len(content) > 3 else 0
-    if content[:3] != b"\0\0\x08" or dims not in (1, 3, 4):
-        raise DataError(f"{name}: expected an IDX file of bytes, found magic number {content[:4].hex()}")
-    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, 4 + 4 * dims, 4)]
-    if len(content) != (expected := 4 + 4 * dims + math.prod(shape)):
+    shape, offset = parse_header(content, name)
+    if len(content) != (expected := offset + math.prod(shape)):
         raise DataError(f"{name}: expected {expected} bytes for the shape {shape}, found {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dims).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=offset).reshape(shape)
+
+
+def parse_header(content: bytes, name: str) -> tuple[tuple[int, ...], int]:
+    """Return the shape of the array in an IDX file, and where its data begin, given the first MAX_HEADER bytes.
+
+    Raises:
+        DataError: it is no IDX file of bytes.
+    """
+    dims = content[3] if len(content) > 3 else 0
+    if content[:3] != b"\0\0\x08" or dims not in (1, 3, 4) or len(content) < 4 + 4 * dims:
+        raise DataError(f"{name}: expected an IDX file of bytes, found magic number {content[:4].hex()}")
+    return tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, 4 + 4 * dims, 4)), 4 + 4 * dims

@@ -58,7 +58,7 @@ PRESETS = ("fast", "accurate")
 MODELS = ("default", "baseline")
 MAX_EPOCHS = 1000
 AUGMENTATIONS = ("pen", "photo", "none")
-_OF_RUN = ("preset", "model", "epochs", "min_accuracy")  # which are also parameters of a run
+OF_RUN = ("preset", "model", "epochs", "min_accuracy")  # which are also parameters of a run
 # Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _FILE = re.compile(r"\w[-\w.+ ]{0,99}")
@@ -131,13 +131,13 @@ class Task:
         image = {key: getattr(self, key) for key in ("height", "width", "channels", "reading", "drawn")}
         data = {key: entry for key, entry in dataclasses.asdict(self.data).items() if entry != getattr(Source(), key)}
         value = {"name": self.name, "labels": self.labels, "image": image, "data": data}
-        training = {key: getattr(self, key) for key in _OF_RUN if getattr(self, key) != getattr(Task, key)}
+        training = {key: getattr(self, key) for key in OF_RUN if getattr(self, key) != getattr(Task, key)}
         value["training"] = training | {"augmentation": self.augmentation}
         return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
     def without_run(self) -> Self:
         """Return the task without what a run has as parameters of its own: preset, network, epochs, least accuracy."""
-        return dataclasses.replace(self, **{key: getattr(Task, key) for key in _OF_RUN})
+        return dataclasses.replace(self, **{key: getattr(Task, key) for key in OF_RUN})
 
     def of_model(self) -> Self:
         """Return the task with only what determines a model: neither its data nor the parameters of its run."""
@@ -258,6 +258,5 @@ def _source(data: Table) -> Source:
     share = data.take("test_share", float, Source.test_share)
     if not 0 < share <= 0.5:
         raise data.error("test_share", "a number above 0, at most 0.5", share)
-    return Source(
-        data.choice("format", FORMATS, Source.format), data.take("place", str, ""), share, tuple(mirrors), files
-    )
+    form = data.choice("format", FORMATS, Source.format)
+    return Source(form, data.take("place", str, ""), share, tuple(mirrors), files)
