@@ -25,7 +25,7 @@ from digits.store import find_scheme, open_store
 def batch(pictures: str, output: str, release: str, backend: str | None, as_json: bool, quiet: bool) -> None:
     """Recognise many PICTURES without the endpoint, and write the answers to the folder or s3:// address OUTPUT.
 
-    PICTURES is a folder of picture files, an IDX or NPZ file of images of the task's size, a Parquet file with a
+    PICTURES is a folder or ZIP file of pictures, an IDX or NPZ file of images of the task's size, a Parquet file with a
     column of pictures, or an s3:// address of one of them. OUTPUT gets Parquet files and a manifest. If the command was
     interrupted, the same command continues it.
 
@@ -34,6 +34,7 @@ def batch(pictures: str, output: str, release: str, backend: str | None, as_json
     digits batch t10k-images-idx3-ubyte.gz answers/ --release fb8e47d9ae35
     """
     from digits.data.batch_input import open_batch
+    from digits.data.places import open_stored
     from digits.serving import slot
     from digits.serving.batch_prediction import predict_batch
 
@@ -44,7 +45,7 @@ def batch(pictures: str, output: str, release: str, backend: str | None, as_json
             raise MissingError("there is no champion to use", remedy="digits run")
         releases.download(store, version, folder / "release", only="model.onnx")
         model = slot.load(folder / "release", settings.trusted_keys, version)
-        place = open_store(settings, pictures) if _is_store(pictures) else Path(pictures).expanduser()
+        place = open_stored(settings, pictures) if _is_store(pictures) else Path(pictures).expanduser()
         address = output if _is_store(output) else Path(output).expanduser().absolute().as_uri()
         pictures_there = open_batch(model.task, place, folder)
         with click.progressbar(length=pictures_there.count, label="pictures", file=sys.stderr, hidden=quiet) as bar:

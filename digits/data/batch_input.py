@@ -1,4 +1,4 @@
-"""The pictures of a batch: a folder of files, an IDX or NPZ file of images, or a Parquet file of encoded pictures.
+"""The pictures of a batch: in a folder, a ZIP or Parquet file, or as the arrays of an IDX or NPZ file.
 
     pictures = open_batch(find("digits"), Path("scans"), Path(temporary))
     for load in pictures.shards(1000):
@@ -25,16 +25,15 @@ import numpy as np
 from digits.data import idx
 from digits.data.arrays import ARCHIVE_ERRORS
 from digits.data.dataset import Images
-from digits.data.places import MAX_PICTURE, Files, Folder, Stored
+from digits.data.places import MAX_PICTURE, Files, Folder, Stored, Zip
 from digits.data.reader import read_images
 from digits.errors import DataError, MissingError
 from digits.files import canonical_json, sha256_of
-from digits.store import ObjectStore
 from digits.tasks.task import Task
 
 ARRAY_NAMES = ("images", "x_test", "x", "test_images", "arr_0")  # in an NPZ file, the first of these that it has
 IMAGE_COLUMNS = ("image", "picture", "bytes")  # in a Parquet file: encoded pictures, or structures with `bytes`
-FORMS = (".npz", ".parquet", "-ubyte", "-ubyte.gz")  # endings of files that hold many pictures
+FORMS = (".zip", ".npz", ".parquet", "-ubyte", "-ubyte.gz")  # endings of files that hold many pictures
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Batch(Protocol):
         """Yield a function for each shard of `size` pictures; the last may have fewer."""
 
 
-def open_batch(task: Task, place: Path | ObjectStore, temporary: Path) -> Batch:
+def open_batch(task: Task, place: Path | Stored, temporary: Path) -> Batch:
     """Open the pictures at a place. Files that hold many pictures are unpacked to, or downloaded into, `temporary`.
 
     Raises:
@@ -77,12 +76,10 @@ def open_batch(task: Task, place: Path | ObjectStore, temporary: Path) -> Batch:
         DataError: a file is damaged, or its images have another shape than the task's.
     """
     if not isinstance(place, Path):
-        names = place.keys()
-        if len(names) == 1 and names[0].lower().endswith(FORMS):
-            file = temporary / Path(names[0]).name
-            place.download(names[0], file)
+        if place.only:
+            place.store.download(place.only, file := temporary / place.only)
             return _open_file(task, file, temporary)
-        return _Pictures(task, Stored(place))
+        return _Pictures(task, place)
     if not place.exists():
         raise MissingError(f"there is no {place}", remedy="give a folder of pictures, or an IDX, NPZ or Parquet file")
     if place.is_file() and place.name.lower().endswith(FORMS):
@@ -92,6 +89,8 @@ def open_batch(task: Task, place: Path | ObjectStore, temporary: Path) -> Batch:
 
 def _open_file(task: Task, path: Path, temporary: Path) -> Batch:
     name = path.name.lower()
+    if name.endswith(".zip"):
+        return _Pictures(task, Zip(path, str(path)))
     if name.endswith(".parquet"):
         return _Parquet(task, path)
     try:

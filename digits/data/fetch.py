@@ -11,13 +11,13 @@ from digits.data import array_files, catalog, fallback, folders, idx, idx_place
 from digits.data.dataset import Dataset
 from digits.data.download import find_mirror
 from digits.data.idx_place import Place
-from digits.data.places import MAX_PICTURE, open_files
+from digits.data.places import MAX_PICTURE, Stored, open_files, open_stored
 from digits.data.reader import as_drawings
 from digits.data.screening import Findings, digest_of, named, screen
 from digits.errors import UsageError
 from digits.files import folder_from_url, sha256_of, sha256_of_folder
 from digits.settings import Settings
-from digits.store import find_scheme, open_store
+from digits.store import find_scheme
 from digits.tasks.task import BUILT_IN, Task
 
 
@@ -32,7 +32,7 @@ class Fetched:
     findings: tuple[str, ...] = ()
 
 
-def resolve(task: Task, name: str, place: Place, cache: Path) -> str:
+def resolve(task: Task, name: str, place: Place | Stored, cache: Path) -> str:
     """Return the name of the data set that a run of the task will use, within 10 s.
 
     A task other than digits has one data set, of its own name. For digits, "auto" is MNIST if `place` is set, the cache
@@ -57,13 +57,16 @@ def _is_mnist(task: Task) -> bool:
     return task.name == BUILT_IN and bool(task.data.files) and task.data.format == "idx"
 
 
-def open_place(settings: Settings) -> Place:
-    """Return the place of the data set: a folder, a file, a URL, an object store for an s3:// address, or ''."""
+def open_place(settings: Settings) -> Place | Stored:
+    """Return the place of the data set: a folder, a file, a URL, what an s3:// address names, or ''."""
     scheme = find_scheme(settings.data)
-    return open_store(settings, settings.data) if scheme and scheme.remote else settings.data
+    if not scheme or not scheme.remote:
+        return settings.data
+    stored = open_stored(settings, settings.data)
+    return stored if stored.only else stored.store
 
 
-def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
+def fetch(task: Task, name: str, place: Place | Stored, cache: Path) -> Fetched:
     """Fetch the data set `name` (see `resolve`) from `place` (see `open_place`), or from a mirror if that is ''.
 
     Files from a web server are stored in the folder `cache`, which is created if necessary.
@@ -79,7 +82,7 @@ def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
         return Fetched(catalog.FALLBACK, *fallback.load())
     findings, cache = Findings(), cache / name
     if task.data.format == "idx":
-        contents = [idx_place.read_file(task.data, file, place, cache) for file in idx.FILES]
+        contents = [_read_idx(task, file, place, cache) for file in idx.FILES]
         parsed = [idx.parse(content, file) for content, file in zip(contents, idx.FILES, strict=True)]
         train, test = Dataset(*parsed[:2]).check(task), Dataset(*parsed[2:]).check(task)
         if task.data.files:  # a published data set stays as it is
@@ -95,7 +98,13 @@ def fetch(task: Task, name: str, place: Place, cache: Path) -> Fetched:
     return Fetched(name, digest, train, test, tuple(findings.lines()))
 
 
-def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
+def _read_idx(task: Task, file: str, place: Place | Stored, cache: Path) -> bytes:
+    if isinstance(place, Stored):
+        raise UsageError(f"expected the address of the folder with {', '.join(idx.FILES)}, got {place.where}")
+    return idx_place.read_file(task.data, file, place, cache)
+
+
+def files(task: Task, place: Place | Stored, cache: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of each file of a task's data set; content with a stated digest is verified.
 
     Raises as `fetch`.
@@ -103,7 +112,7 @@ def files(task: Task, place: Place, cache: Path) -> Iterator[tuple[str, bytes]]:
     cache /= catalog.MNIST if _is_mnist(task) else task.name
     if task.data.format == "idx":
         for file in idx.FILES:
-            yield file, idx_place.read_file(task.data, file, place, cache)
+            yield file, _read_idx(task, file, place, cache)
         return
     opened = open_files(task.data, place, cache)
     if task.data.format == "folder":

@@ -16,12 +16,14 @@ from digits.data.arrays import ARCHIVE_ERRORS
 from digits.data.idx_place import Place, is_folder, read_file
 from digits.errors import DataError, MissingError, UsageError
 from digits.files import folder_from_url, read_named, sha256_of
-from digits.store import ObjectStore
+from digits.settings import Settings
+from digits.store import ObjectStore, open_store
 from digits.tasks.task import Source
 
 MAX_FILES = 500_000  # of a data set
 MAX_PICTURE = 64 << 20  # bytes of a file in a folder of pictures
 MAX_UNPACKED = 8 << 30  # bytes of all files in a ZIP file
+ENDINGS = (".zip", ".npz", ".csv", ".parquet", ".gz", "-ubyte")  # of files that hold many pictures, in lower case
 HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")  # beginnings of names that file managers add
 
 
@@ -107,25 +109,35 @@ class Zip:
 class Stored:
     """The objects of an object store, or one of them."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self.where, self._store = store.uri, store
+    def __init__(self, store: ObjectStore, only: str = "") -> None:
+        self.where, self.store, self.only = f"{store.uri}/{only}".rstrip("/"), store, only
 
     def names(self) -> list[str]:
         """See Files."""
-        found = self._store.keys()
+        if self.only:
+            return [self.only]
+        found = self.store.keys()
         _check_count(len(found), self.where)
         return _shown(found)
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """See Files. Raises StoreError, too."""
         if max_bytes <= MAX_PICTURE:
-            return _limited(self._store.get(name), max_bytes, f"{self.where}/{name}")
+            return _limited(self.store.get(name), max_bytes, f"{self.store.uri}/{name}")
         with tempfile.TemporaryDirectory() as folder:  # because `get` has a limit of its own
-            self._store.download(name, path := Path(folder, "file"))
+            self.store.download(name, path := Path(folder, "file"))
             return Folder(path.parent, path.name).read(path.name, max_bytes)
 
 
-def open_files(source: Source, place: Place, cache: Path) -> Files:
+def open_stored(settings: Settings, address: str) -> Stored:
+    """Return the objects below the address of an object store, or the one with that address if it ends like a file."""
+    folder, _, name = address.rpartition("/")
+    if name.lower().endswith(ENDINGS) and not folder.endswith("/"):
+        return Stored(open_store(settings, folder), name)
+    return Stored(open_store(settings, address))
+
+
+def open_files(source: Source, place: Place | Stored, cache: Path) -> Files:
     """Return the files at a place. Those from a web server are verified and cached in the folder `cache`.
 
     Raises:
@@ -133,6 +145,11 @@ def open_files(source: Source, place: Place, cache: Path) -> Files:
         MissingError: there is nothing at the place.
         DataError: a file is damaged, or has another SHA-256 than the task states.
     """
+    if isinstance(place, Stored):
+        if not place.only.lower().endswith(".zip"):
+            return place
+        place.store.download(place.only, path := cache / place.only)
+        return Zip(path, place.where)
     if not isinstance(place, str):
         return Stored(place)
     if is_folder(place):

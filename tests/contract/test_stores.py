@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from digits.data import fetch
 from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissing, StoreError, StoreUnreachable
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
-from digits.tasks.task import find
+from digits.tasks.task import Source, Task, find
 from tests.helpers.store_servers import SERVERS, Cable, create_concurrently, with_profile_keys
 
 BIG = 200 * 1024 * 1024
@@ -224,3 +228,23 @@ def test_the_store_of_the_data_is_opened_by_its_address(server: Settings) -> Non
     assert not isinstance(place, str)
     assert place.uri == "s3://datasets/mnist"
     assert fetch.open_place(dataclasses.replace(server, data="http://files/mnist")) == "http://files/mnist"
+
+
+@pytest.mark.parametrize("form", ["npz", "folder"])
+def test_the_address_of_a_file_of_a_task(form: str, server: Settings, store: ObjectStore, tmp_path: Path) -> None:
+    """A data set may be one object: an NPZ file, or a ZIP file of pictures."""
+    path = tmp_path / ("shapes.npz" if form == "npz" else "shapes.zip")
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
+    if form == "npz":
+        np.savez(path, images=images, labels=np.arange(12) % 2)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for n, image in enumerate(images):
+                Image.fromarray(image).save(file := io.BytesIO(), "PNG")
+                archive.writestr(f"{n % 2}/{n}.png", file.getvalue())
+    store.put(path.name, path)
+    task = Task("shapes", ("0", "1"), 8, 8, 1, "photo", False, Source(form))
+    settings = dataclasses.replace(server, data=f"{store.uri}/{path.name}")
+    fetched = fetch.fetch(task, "auto", fetch.open_place(settings), tmp_path / "cache")
+    assert sorted([*fetched.train.images.tolist(), *fetched.test.images.tolist()]) == sorted(images.tolist())
+    store.delete(path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from digits.data.batch_input import Shard, open_batch
+from digits.data.places import Stored
 from digits.errors import DataError, MissingError
 from digits.store.file import FileStore
 from digits.tasks.task import find
@@ -40,6 +42,10 @@ def write(folder: Path, form: str) -> Path:
     path = folder / {"idx": "x-ubyte", "idx.gz": "x-ubyte.gz"}.get(form, f"x.{form.partition(' ')[0]}")
     if form.startswith("idx"):
         path.write_bytes(gzip.compress(idx(IMAGES)) if form == "idx.gz" else idx(IMAGES))
+    elif form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for n, image in enumerate(IMAGES):
+                archive.writestr(f"{n}.png", encoded(image))
     elif form == "npz":
         np.savez(path, images=IMAGES)
     elif form == "npz compressed":
@@ -52,7 +58,7 @@ def write(folder: Path, form: str) -> Path:
     return path
 
 
-FORMS = ("folder", "idx", "idx.gz", "npz", "npz compressed", "parquet", "parquet of structures")
+FORMS = ("folder", "zip", "idx", "idx.gz", "npz", "npz compressed", "parquet", "parquet of structures")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,11 +70,12 @@ def test_each_form_gives_the_same_images(form: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([shard.images for shard in shards]), IMAGES)
 
 
-@pytest.mark.parametrize("form", ["folder", "npz"])
+@pytest.mark.parametrize("form", FORMS)
 def test_a_batch_in_a_store(form: str, tmp_path: Path) -> None:
     """The pictures may be in an object store."""
-    write(tmp_path / "in", form)
-    (shard,) = [load() for load in open_batch(TASK, FileStore(tmp_path / "in"), tmp_path).shards(9)]
+    path = write(tmp_path / "in", form)
+    stored = Stored(FileStore(tmp_path / "in"), "" if form == "folder" else path.name)
+    (shard,) = [load() for load in open_batch(TASK, stored, tmp_path).shards(9)]
     np.testing.assert_array_equal(shard.images, IMAGES)
 
 
