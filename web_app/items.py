@@ -1,4 +1,4 @@
-"""What a picture shows, item by item: read, described and corrected as a task declares it.
+"""The items of a picture: reading, describing and correcting them as a task declares it.
 
 A number has an item for each digit; another picture has one, or none if a drawing is empty.
 """

@@ -14,7 +14,7 @@ from digits.data.idx_place import Place
 from digits.data.places import MAX_PICTURE, Stored, open_files, open_stored
 from digits.data.reader import as_drawings
 from digits.data.screening import Findings, digest_of, named, screen
-from digits.errors import UsageError
+from digits.errors import Unavailable, UsageError
 from digits.files import folder_from_url, sha256_of, sha256_of_folder
 from digits.settings import Settings
 from digits.store import find_scheme
@@ -101,7 +101,12 @@ def fetch(task: Task, name: str, place: Place | Stored, cache: Path) -> Fetched:
 def _read_idx(task: Task, file: str, place: Place | Stored, cache: Path) -> bytes:
     if isinstance(place, Stored):
         raise UsageError(f"expected the address of the folder with {', '.join(idx.FILES)}, got {place.where}")
-    return idx_place.read_file(task.data, file, place, cache)
+    try:
+        return idx_place.read_file(task.data, file, place, cache)
+    except Unavailable as exc:
+        if task.name == BUILT_IN:
+            exc.remedy += f", or --dataset {catalog.FALLBACK}"
+        raise
 
 
 def files(task: Task, place: Place | Stored, cache: Path) -> Iterator[tuple[str, bytes]]:

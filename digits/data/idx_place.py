@@ -57,7 +57,8 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
     try:
         if not (folder.is_dir() or (folder.name == KERAS and folder.is_file())):
             raise MissingError(
-                f"DIGITS_DATA: no folder {folder}", remedy="set it to the folder with the data set's four files"
+                f"DIGITS_DATA or data.place: no folder {folder}",
+                remedy="set it to the folder with the data set's four files",
             )
         parts = [folder / part for part in FOLDERS]
         for path in (part / name for part in parts for name in names(file)):
@@ -65,7 +66,7 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
                 if (size := path.stat().st_size) > (limit := idx.max_bytes(source, file) + SPARE_BYTES):
                     raise DataError(
                         f"{path}: expected at most {limit} bytes, found {size}; it is another file",
-                        remedy="replace it by the data set's file; DIGITS_DATA is the folder",
+                        remedy="replace it by the data set's file",
                     )
                 return idx.unpack(source, file, read_named(path, limit), str(path))
         for path in (folder, folder / KERAS):
@@ -74,7 +75,7 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
         found = sorted(path.name for path in folder.iterdir())
     except OSError as exc:  # macOS asks the user whether a terminal may read Desktop, Documents and Downloads
         raise DataError(
-            f"DIGITS_DATA: {exc.filename or folder} cannot be read: {exc.strerror}",
+            f"DIGITS_DATA or data.place: {exc.filename or folder} cannot be read: {exc.strerror}",
             remedy="allow this program to read it, or put the files into another folder",
         ) from exc
     raise _missing(file, str(folder), found)
@@ -99,7 +100,7 @@ def _missing(file: str, place: str, found: list[str] | None = None) -> MissingEr
         if any(name.endswith(".csv") for name in found):
             content += ' (CSV files such as Kaggle\'s need a task file with data.format = "csv")'
     return MissingError(
-        f"DIGITS_DATA: {place} holds neither {file}.gz nor {file}{content}",
+        f"DIGITS_DATA or data.place: {place} holds neither {file}.gz nor {file}{content}",
         remedy=f"put the data set's files there: {', '.join(idx.FILES)}; or Keras's {KERAS}",
     )
 
@@ -114,6 +115,5 @@ def read_servers(source: Source, file: str, url: str) -> bytes:
             problems.append(f"{base}: {exc}")
     raise Unavailable(
         f"cannot get {file}: " + "; ".join(problems),
-        remedy="set DIGITS_DATA to a folder or bucket with the files (digits data PLACE copies them there)"
-        + ", or --dataset sklearn-digits" * (source.format == "idx"),
+        remedy="set DIGITS_DATA to a folder or bucket with the files (digits data PLACE copies them there)",
     )

@@ -21,7 +21,7 @@ MIN_TRAIN, MIN_TEST = 2, 1  # images of each class: one image of the training pa
 
 
 class Findings:
-    """What is wrong with single images of a data set, which are left out."""
+    """The reasons why single images of a data set are left out."""
 
     def __init__(self) -> None:
         self.count = 0  # images

@@ -27,14 +27,23 @@ FEW = 20  # pictures of a class with which a model learns little
 SIDES = (28, 32, 48, 64, 96)  # preferred sides of images in pixels
 USUAL = 64  # longer side of images for large photos; a larger one takes longer to train and is rarely more accurate
 MAX_LOOKED = 5_000  # pictures that are decoded; of more, a part evenly spread
-PICTURES = {"png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff"}  # endings, beside which CSV files are notes
+PICTURES = {
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "bmp",
+    "webp",
+    "tif",
+    "tiff",
+}  # endings; CSV files next to these are notes
 _CHROMA = 12  # of 255: mean difference of the colour channels, below which a picture is grey
 _COLOURED = 0.1  # share of coloured pictures from which on images have colour
 
 
 @dataclass
 class Survey:
-    """What a data set holds, and images that fit it."""
+    """The content of a data set, and the images that fit it."""
 
     format: str
     counts: dict[str, int]  # pictures of each label, in the order of the labels
@@ -47,7 +56,7 @@ class Survey:
 
 
 class _Look(NamedTuple):
-    """What one picture is like."""
+    """The properties of one picture."""
 
     sha256: str
     size: tuple[int, int]  # width and height; (0, 0) if it is damaged

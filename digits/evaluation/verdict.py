@@ -68,7 +68,7 @@ def is_sure(shares: ArrayLike, doubtful: bool, threshold: float | None = None) -
 
 
 def class_text(number: int, task: Task) -> str:
-    """Return a class of a task as it stands in a sentence: a digit with its article, other labels in quotes."""
+    """Return a class of a task for use in a sentence: a digit with its article, other labels in quotes."""
     return with_article(number) if task.is_number else f'"{task.labels[number]}"'
 
 

@@ -66,7 +66,7 @@ _FILE = re.compile(r"\w[-\w.+ ]{0,99}")
 
 @dataclass(frozen=True)
 class DataFile:
-    """What a file of a data set must be, decompressed."""
+    """The expected size and digest of a file of a data set, decompressed."""
 
     sha256: str  # hex
     bytes: int
@@ -74,7 +74,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the data set of a task is, and its form."""
+    """The place and the form of a task's data set."""
 
     format: str = "folder"
     place: str = ""  # absolute folder or file, URL, or s3:// address; '': DIGITS_DATA, the cache or a mirror

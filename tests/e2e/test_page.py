@@ -238,7 +238,7 @@ def coloured_photo(color: str) -> bytes:
 def test_another_tasks_picture_is_recognised_and_corrected(
     visit_at: Open, gallery: tuple[str, FileStore], way: str
 ) -> None:
-    """Where one cannot draw, a picture is shown, recognised in colour and corrected; a label is text."""
+    """Without a canvas, a picture is shown, recognised in colour and corrected; a label is text."""
     view = visit_at(gallery[0], **PHONE if way == "photo" else {})
     page = view.page
     page.locator("#title", has_text="Colours").wait_for()

@@ -40,5 +40,5 @@ def write_shapes(folder: Path, count: int = 10, *, first: int = 0, size: tuple[i
 
 
 def shapes_task(place: Path | str = "", data_format: str = "folder", **data: object) -> Task:
-    """The task of telling the shapes apart in colour, 24 x 32 pixels."""
+    """The task that recognises the shapes in colour, 24 x 32 pixels."""
     return Task("shapes", LABELS, 24, 32, 3, "photo", False, Source(data_format, str(place), **data))  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ export function setTask(next) {
   return differs;
 }
 
-/** Return a label as it stands in a sentence: "a 7", "an 8", "407", "tulip". */
+/** Return a label for use in a sentence: "a 7", "an 8", "407", "tulip". */
 export const inWords = (label) => (task.number && label.length === 1 ? `${label === "8" ? "an" : "a"} ${label}` : label);
 
 export function texts() {

@@ -28,7 +28,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def test_thirty_pictures_are_enough_to_train_on(settings: Settings, tmp_path: Path) -> None:
-    """Of ten pictures of each of three classes, each set has some of each class, and a correction is added."""
+    """Ten pictures of each of three classes give sets with some of each class, and a correction is added."""
     (write_shapes(tmp_path / "shapes") / "circle" / "notes.txt").touch()
     store, task = open_store(settings), settings.declaration
     image = np.zeros(task.shape, np.uint8)

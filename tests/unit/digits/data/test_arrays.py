@@ -171,7 +171,7 @@ def test_other_csv_content_is_refused(change: object, expected: str) -> None:
 
 
 def test_a_kaggle_folder_is_read(tmp_path: Path) -> None:
-    """Of train.csv and test.csv, a test file without labels is reported and a share of the other one is held out."""
+    """A test.csv without labels is reported, and a share of train.csv is held out instead."""
     images, labels = numbered(60)
     (tmp_path / "train.csv").write_bytes(csv(images[:40], labels[:40]))
     (tmp_path / "test.csv").write_bytes(csv(images[40:], labels[40:]))

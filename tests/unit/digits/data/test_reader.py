@@ -99,7 +99,7 @@ def test_formats_and_modes_give_the_same_photo(make: Callable[[Image.Image], io.
 
 
 def test_transparency_is_white() -> None:
-    """What is transparent in a photo becomes white."""
+    """The transparent parts of a photo become white."""
     image = read_image(GREY, encoded(Image.new("RGBA", (96, 64), (0, 0, 0, 0))))
     assert image is not None
     assert image.min() == 255

@@ -118,7 +118,7 @@ def test_errors_name_the_key(write: Any, old: str, new: str, key: str) -> None:
 
 @pytest.mark.parametrize("task", ["nothing", "", "/nowhere/task.toml", "{", "{}", json.dumps({"name": "x"})])
 def test_unknown_task(task: str) -> None:
-    """What is neither a built-in task, nor a file, nor a task's text is a usage error."""
+    """Any text but a built-in name, an existing file and a task's text is a usage error."""
     with pytest.raises(UsageError):
         find(task)
 
@@ -130,7 +130,7 @@ def test_file_that_is_no_toml(write: Any) -> None:
 
 
 def test_the_documented_file_has_the_defaults(write: Any) -> None:
-    """The file in the documentation is a task, and what it sets beside the necessary values are the defaults."""
+    """The file in the documentation is a task, and its optional values are the defaults."""
     text = (ROOT / "docs/your-images.md").read_text(encoding="utf-8")
     blocks = [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
     documented = find(write(blocks[0]))
