@@ -89,12 +89,13 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="digits")
 def cli() -> None:
-    """Train a handwritten-digit classifier and serve it with a KServe endpoint and a drawing page.
+    """Train a classifier of small images, by default of digits, and serve it with a KServe endpoint and a page.
 
     \b
     digits up                                  run everything, then draw a digit
     digits run --epochs 5 --optimizer adam     run the pipeline once
     digits predict picture.png                 classify a picture
+    digits new flowers ~/pictures/flowers      begin with pictures of your own
     """
 
 

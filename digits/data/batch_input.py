@@ -79,18 +79,21 @@ def open_batch(task: Task, place: Path | Stored, temporary: Path) -> Batch:
         if place.only:
             place.store.download(place.only, file := temporary / place.only)
             return _open_file(task, file, temporary)
-        return _Pictures(task, place)
+        return _Pictures(task, place, [])
     if not place.exists():
         raise MissingError(f"there is no {place}", remedy="give a folder of pictures, or an IDX, NPZ or Parquet file")
     if place.is_file() and place.name.lower().endswith(FORMS):
         return _open_file(task, place, temporary)
-    return _Pictures(task, Folder(place) if place.is_dir() else Folder(place.parent, place.name))
+    files = Folder(place) if place.is_dir() else Folder(place.parent, place.name)
+    root = place if place.is_dir() else place.parent
+    stats = [(root / name).stat() for name in files.names()]
+    return _Pictures(task, files, [(stat.st_size, stat.st_mtime_ns) for stat in stats])
 
 
 def _open_file(task: Task, path: Path, temporary: Path) -> Batch:
     name = path.name.lower()
     if name.endswith(".zip"):
-        return _Pictures(task, Zip(path, str(path)))
+        return _Pictures(task, Zip(path, str(path)), [sha256_of(path)])
     if name.endswith(".parquet"):
         return _Parquet(task, path)
     try:
@@ -139,11 +142,11 @@ class _Arrays:
 
 
 class _Pictures:
-    """Picture files."""
+    """Picture files. `stamps` change when the files do; of objects in a store only the names are known."""
 
-    def __init__(self, task: Task, files: Files) -> None:
+    def __init__(self, task: Task, files: Files, stamps: list[Any]) -> None:
         self._task, self._files, self._names = task, files, files.names()
-        self.count, self.digest = len(self._names), sha256_of(canonical_json(self._names))
+        self.count, self.digest = len(self._names), sha256_of(canonical_json([self._names, stamps]))
         if not self._names:
             raise MissingError(f"{files.where} has no files", remedy="give a folder of pictures")
 

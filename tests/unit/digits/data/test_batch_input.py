@@ -33,25 +33,25 @@ def idx(images: np.ndarray) -> bytes:
     return bytes([0, 0, 8, images.ndim]) + np.array(images.shape, ">u4").tobytes() + images.tobytes()
 
 
-def write(folder: Path, form: str) -> Path:
+def write(folder: Path, form: str, images: np.ndarray = IMAGES) -> Path:
     folder.mkdir()
     if form == "folder":
-        for n, image in enumerate(IMAGES):
+        for n, image in enumerate(images):
             (folder / f"{n}.png").write_bytes(encoded(image))
         return folder
     path = folder / {"idx": "x-ubyte", "idx.gz": "x-ubyte.gz"}.get(form, f"x.{form.partition(' ')[0]}")
     if form.startswith("idx"):
-        path.write_bytes(gzip.compress(idx(IMAGES)) if form == "idx.gz" else idx(IMAGES))
+        path.write_bytes(gzip.compress(idx(images)) if form == "idx.gz" else idx(images))
     elif form == "zip":
         with zipfile.ZipFile(path, "w") as archive:
-            for n, image in enumerate(IMAGES):
+            for n, image in enumerate(images):
                 archive.writestr(f"{n}.png", encoded(image))
     elif form == "npz":
-        np.savez(path, images=IMAGES)
+        np.savez(path, images=images)
     elif form == "npz compressed":
-        np.savez_compressed(path, x_test=IMAGES)
+        np.savez_compressed(path, x_test=images)
     else:
-        values: list[object] = [encoded(image) for image in IMAGES]
+        values: list[object] = [encoded(image) for image in images]
         if form == "parquet of structures":
             values = [{"bytes": value, "path": ""} for value in values]
         parquet.write_table(pyarrow.table({"image": values}), path)
@@ -88,11 +88,16 @@ def test_a_damaged_picture_is_reported(tmp_path: Path) -> None:
     assert (list(shard.counts), list(shard.problems)) == ([1, 1, 1, 0, 1], [3])
 
 
-def test_the_digest_follows_the_content(tmp_path: Path) -> None:
-    """Another file has another digest, so that its predictions are not taken for those of this one."""
-    path = write(tmp_path / "in", "idx")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_digest_follows_the_content(form: str, tmp_path: Path) -> None:
+    """Changed pictures have another digest, so that the predictions for others are not taken for theirs."""
+    path = write(tmp_path / "in", form)
     before = open_batch(TASK, path, tmp_path).digest
-    path.write_bytes(idx(255 - IMAGES))
+    assert open_batch(TASK, path, tmp_path).digest == before
+    if form == "folder":
+        (path / "3.png").write_bytes(encoded(255 - IMAGES[3]))
+    else:
+        path.write_bytes(write(tmp_path / "other", form, 255 - IMAGES).read_bytes())
     assert open_batch(TASK, path, tmp_path).digest != before
 
 
