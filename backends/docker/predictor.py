@@ -59,11 +59,12 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the variables of the container: only those of the store, and the place of the trusted keys."""
+    """Return the variables of the container: the store's, the task, and the place of the trusted keys."""
     inside = minio.container_settings(settings)
     values = inside.environ()
-    names = ("DIGITS_STORE", "DIGITS_TASK", *get_scheme(inside.store).variables)
-    variables = {name: values[name] for name in names} | {"DIGITS_HOME": HOME}
+    names = ("DIGITS_STORE", *get_scheme(inside.store).variables)
+    task = settings.declaration.of_model().text()  # a run's parameters do not concern the predictor
+    variables = {name: values[name] for name in names} | {"DIGITS_HOME": HOME, "DIGITS_TASK": task}
     return variables | ({"DIGITS_TRUSTED_KEYS": KEYS} if settings.trusted_keys else {})
 
 
