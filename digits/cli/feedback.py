@@ -25,8 +25,8 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     with open_store_of(backend) as (settings, store, _):
         task = settings.declaration
         for prefix in remove:
-            click.echo(f"removed {_describe(task, corrections.remove(store, prefix))}", err=as_json)
-        current = corrections.list_current(store)
+            click.echo(f"removed {_describe(task, corrections.remove(store, prefix, task))}", err=as_json)
+        current = corrections.list_current(store, task)
     if as_json:
         emit({"corrections": [dataclasses.asdict(correction) for correction in current], "removed": len(remove)})
         return

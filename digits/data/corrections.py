@@ -1,9 +1,10 @@
 """Corrections that users make on the page, as an append-only log in the object store.
 
 Each is an object `feedback/<SHA-256 of the image>/<time in µs>-<label or "removed">-<digest of the content>.json`; of
-another task than digits, it is below `feedback/<task>/`. The label is its index in the task's labels. The newest entry
-of an image wins. If times are equal, `removed` wins, and then the greatest label. Entries are neither changed nor
-deleted, so two stores are merged by copying the missing entries, in any order.
+another task than digits, it is below `feedback/<task>/`. The label is its index in the task's labels; the content has
+its text, which counts, because the labels of a task file may change. The newest entry of an image wins. If times are
+equal, `removed` wins, and then the greatest label. Entries are neither changed nor deleted, so two stores are merged by
+copying the missing entries, in any order.
 
     key = corrections.record(store, image, 7, drawing_png=png, release="", answer=1)
     corrections.collect(store, limit=100).labels   # array([7], dtype=uint8)
@@ -99,11 +100,12 @@ def record(
     if task.reading == "pen" and int(image.sum()) < MIN_INK:
         raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
     pixels, drawing = (base64.b64encode(content).decode() for content in (image.tobytes(), drawing_png))
-    payload = {"image": pixels, "drawing": drawing, "release": release, "answer": answer}
+    answered = None if answer is None else task.labels[answer]
+    payload = {"image": pixels, "drawing": drawing, "release": release, "label": task.labels[label], "answer": answered}
     return _append(store, sha256_of(image.tobytes()), str(label), payload)
 
 
-def remove(store: ObjectStore, prefix: str) -> Correction:
+def remove(store: ObjectStore, prefix: str, task: Task = DIGITS) -> Correction:
     """Withdraw and return the correction whose id begins with `prefix`. The image may be corrected again later.
 
     Raises:
@@ -112,7 +114,7 @@ def remove(store: ObjectStore, prefix: str) -> Correction:
     matches = [entry for entry in _current(_entries(store)) if entry.image.startswith(prefix)]
     if len(matches) != 1:
         raise MissingError(f"{len(matches) or 'no'} corrections begin with {prefix!r}", remedy="digits feedback")
-    correction = _describe(store, matches[0])
+    correction = _describe(store, matches[0], task)
     _append(store, correction.id, REMOVED, {}, after=matches[0].time)
     return correction
 
@@ -131,9 +133,9 @@ def copy(source: ObjectStore, target: ObjectStore) -> int:
     return len(_labels(after) - _labels(before))
 
 
-def list_current(store: ObjectStore) -> list[Correction]:
+def list_current(store: ObjectStore, task: Task = DIGITS) -> list[Correction]:
     """Return the newest correction of each image, damaged ones included, sorted by id."""
-    return [_describe(store, entry) for entry in _current(_entries(store))]
+    return [_describe(store, entry, task) for entry in _current(_entries(store))]
 
 
 def collect(store: ObjectStore, *, limit: int, task: Task = DIGITS) -> Collected:
@@ -144,18 +146,19 @@ def collect(store: ObjectStore, *, limit: int, task: Task = DIGITS) -> Collected
     """
     _check_task(store, task)
     rejected: Counter[str] = Counter()
-    kept: list[tuple[_Entry, bytes]] = []
+    kept: list[tuple[_Entry, bytes, int]] = []
     for entry in sorted(_current(_entries(store)), key=lambda entry: -entry.time):
         if len(kept) == limit:
             rejected[f"more than {limit} corrections"] += 1
             continue
         try:
-            kept.append((entry, _check_image(task, entry, _load(store, entry)[1]["image"])))
+            _, payload = _load(store, entry)
+            kept.append((entry, _check_image(task, payload["image"]), _find_class(task, entry, payload)))
         except DataError as exc:
             rejected[exc.message] += 1
     kept.sort()
-    pixels = np.frombuffer(b"".join(image for _, image in kept), np.uint8).reshape(-1, *task.shape)
-    return Collected(pixels, np.array([int(entry.label) for entry, _ in kept], np.uint8), dict(rejected))
+    pixels = np.frombuffer(b"".join(image for _, image, _ in kept), np.uint8).reshape(-1, *task.shape)
+    return Collected(pixels, np.array([label for _, _, label in kept], np.uint8), dict(rejected))
 
 
 def digest(store: ObjectStore) -> str:
@@ -188,12 +191,15 @@ def _labels(entries: Iterable[_Entry]) -> set[tuple[str, str]]:
     return {(entry.image, entry.label) for entry in _current(entries)}
 
 
-def _describe(store: ObjectStore, entry: _Entry) -> Correction:
+def _describe(store: ObjectStore, entry: _Entry, task: Task) -> Correction:
     try:
         _, payload = _load(store, entry)
+        label = _find_class(task, entry, payload)
     except DataError as exc:
         return Correction(entry.image, damaged=exc.message)
-    return Correction(entry.image, int(entry.label), payload.get("answer"), str(payload.get("release", "")))
+    answer = str(payload.get("answer"))
+    answered = task.labels.index(answer) if answer in task.labels else None
+    return Correction(entry.image, label, answered, str(payload.get("release", "")))
 
 
 def _load(store: ObjectStore, entry: _Entry) -> tuple[bytes, dict[str, Any]]:
@@ -219,11 +225,17 @@ def _check_task(store: ObjectStore, task: Task) -> None:
         raise DataError(f"expected a store of the task {task.name}, got one of {store.task}")
 
 
-def _check_image(task: Task, entry: _Entry, image: bytes) -> bytes:
-    """Return the image of an entry. Raises DataError if the task has no such images or class."""
+def _find_class(task: Task, entry: _Entry, payload: Mapping[str, Any]) -> int:
+    """Return the index of an entry's label in the task's labels. Raises DataError if the task does not have it."""
+    label = str(payload.get("label", entry.label))
+    if label not in task.labels:
+        raise DataError(f"the task {task.name} has no class {label!r}")
+    return task.labels.index(label)
+
+
+def _check_image(task: Task, image: bytes) -> bytes:
+    """Return the image of an entry. Raises DataError if the task has no such images."""
     pen = task.reading == "pen"
     if len(image) != math.prod(task.shape) or (pen and sum(image) < MIN_INK):
         raise DataError(f"the image is not {' x '.join(map(str, task.shape))} pixels{' with ink' * pen}")
-    if int(entry.label) >= len(task.labels):
-        raise DataError(f"the task {task.name} has no class {entry.label}")
     return image

@@ -252,7 +252,7 @@ def test_another_tasks_picture_is_recognised_and_corrected(
     assert seen == pytest.approx([0, 255, 0, 255], abs=4)
     page.locator("#labels button").last.click()
     page.locator("#thanks", has_text="Stored as a rather long name").wait_for()
-    assert [(entry.label, entry.answer) for entry in corrections.list_current(gallery[1])] == [(2, 1)]
+    assert [(entry.label, entry.answer) for entry in corrections.list_current(gallery[1], PAINTS)] == [(2, 1)]
     page.click("#clear")
     assert page.locator("#verdict").inner_text() == "No picture is chosen yet."
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -185,7 +185,7 @@ def test_a_correction_is_stored_once(gateway: httpx.Client, store: FileStore, st
     assert collected.labels.tolist() == [1]
     assert np.array_equal(collected.images[0], standin.images[-1])
     record = json.loads(store.get(key))
-    assert (record["release"], record["answer"]) == ("v1", 3)
+    assert (record["release"], record["answer"]) == ("v1", "3")
 
 
 def test_a_correction_may_name_a_whole_number(gateway: httpx.Client, store: FileStore, standin: StandIn) -> None:

@@ -52,7 +52,7 @@ def test_a_picture_is_corrected_by_its_label(gallery: httpx.Client, store: FileS
     assert gallery.get("/metrics").text.count('digits_web_feedback_total{label="red"} 1.0') == 1
     collected = corrections.collect(store, limit=10, task=PAINTS)
     assert np.array_equal(collected.images, painter.images)
-    assert [(entry.label, entry.answer) for entry in corrections.list_current(store)] == [(0, 1)]
+    assert [(entry.label, entry.answer) for entry in corrections.list_current(store, PAINTS)] == [(0, 1)]
     for label in ("0", "Red", "", "green"):
         assert correct(gallery, label, coloured("lime")).status_code == 400
 

@@ -240,7 +240,7 @@ def test_tasks_share_a_store(store: FileStore, photos: FileStore) -> None:
     collected = corrections.collect(photos, limit=10, task=task)
     assert (collected.images.shape, collected.labels.tolist()) == ((1, 24, 32, 3), [2])
     assert labels(store) == [7]
-    assert corrections.remove(photos, "").answer == 1
+    assert corrections.remove(photos, "", task).answer == 1
     assert len(corrections.collect(photos, limit=10, task=task)) == 0
     assert labels(store) == [7]
 
@@ -252,9 +252,24 @@ def test_corrections_that_do_not_fit_the_task_are_left_out(photos: FileStore) ->
         image = np.full((24, 32, 3), label, np.uint8)
         corrections.record(photos, image, label, drawing_png=b"", release="", answer=None, task=task)
     fewer = dataclasses.replace(task, labels=task.labels[:2])
-    assert corrections.collect(photos, limit=10, task=fewer).rejected == {"the task shapes has no class 2": 1}
+    assert corrections.collect(photos, limit=10, task=fewer).rejected == {
+        f"the task shapes has no class {task.labels[2]!r}": 1
+    }
     larger = dataclasses.replace(task, height=32)
     assert corrections.collect(photos, limit=10, task=larger).rejected == {"the image is not 32 x 32 x 3 pixels": 3}
+
+
+def test_a_correction_keeps_its_label_when_the_labels_change(photos: FileStore) -> None:
+    """A class that is added in front, as `digits new` does for a new folder, moves the index of the others."""
+    task, image = shapes_task(), np.zeros((24, 32, 3), np.uint8)
+    corrections.record(photos, image, 1, drawing_png=b"", release="", answer=0, task=task)
+    longer = dataclasses.replace(task, labels=("arrow", *task.labels))
+    assert corrections.collect(photos, limit=10, task=longer).labels.tolist() == [2]
+    (correction,) = corrections.list_current(photos, longer)
+    assert (correction.label, correction.answer) == (2, 1)
+    other = dataclasses.replace(task, labels=("cat", "dog", "owl"))
+    assert corrections.list_current(photos, other)[0].damaged
+    assert corrections.collect(photos, limit=10, task=other).labels.tolist() == []
 
 
 def test_a_store_of_another_task_is_refused(store: FileStore) -> None:
