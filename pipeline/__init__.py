@@ -54,8 +54,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         raise UsageError(f"expected parameters of {', '.join(asdict(DEFAULTS))}, got {', '.join(unknown)}")
     try:
         TrainingConfig(**{field.name: values[field.name] for field in fields(TrainingConfig)})
-        check_name(values["dataset"])
-        find(values["task"])
+        if values["dataset"] != find(values["task"]).name:  # under which a run records the data set of an own task
+            check_name(values["dataset"])
         share, name = values["min_accuracy"], values["experiment"]
         if not 0 <= share <= 1:
             raise UsageError(f"min_accuracy: expected a number from 0 to 1, got {share}")

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from digits.errors import UsageError
 from digits.provenance import step_digest
+from digits.tasks.task import find
 from digits.training.recipe import PRESETS, TrainingConfig
-from pipeline import DEFAULTS
+from pipeline import DEFAULTS, check_parameters
 from tests.helpers.support import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # kfp's
@@ -50,6 +52,14 @@ def spec(text: str) -> dict[str, Any]:
     """Its first document, the pipeline's specification."""
     document: dict[str, Any] = next(iter(yaml.safe_load_all(text)))
     return document
+
+
+def test_the_recorded_parameters_of_an_own_task_are_accepted() -> None:
+    """A run records the data set of its task by the task's name, with which --resume runs it again."""
+    task = find("fashion")
+    check_parameters({"task": task.text(), "dataset": task.name})
+    with pytest.raises(UsageError, match="data set"):
+        check_parameters({"dataset": task.name})
 
 
 def test_it_loads_with_kfp(text: str) -> None:
