@@ -45,7 +45,7 @@ def folder_from_url(address: str, name: str) -> Path:
         UsageError: the URL has a host, a relative path, a query or a fragment.
     """
     if not address.lower().startswith("file:"):
-        return Path(address).expanduser()
+        return user_path(address)
     parts = urlsplit(address)
     if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise UsageError(
@@ -53,6 +53,11 @@ def folder_from_url(address: str, name: str) -> Path:
             remedy="write the whole path, such as file:///home/me/store, and %23 for # and %3F for ?",
         )
     return Path(unquote(parts.path))
+
+
+def user_path(text: str | Path) -> Path:
+    """Return the path that a user wrote. A `~` that stands for no user's folder is kept, as a shell does."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 # Path.expanduser raises RuntimeError
 
 
 @contextmanager

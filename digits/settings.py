@@ -187,7 +187,7 @@ class Settings:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", self.home.expanduser().resolve())
+        object.__setattr__(self, "home", files.user_path(self.home).resolve())
         declaration = find(self.task)
         if self.task not in built_in_names():  # by its text from now on, because steps run in other folders
             object.__setattr__(self, "task", declaration.with_place("").text())
@@ -201,7 +201,7 @@ class Settings:
             object.__setattr__(self, "tracking_uri", self._database)
         for name in ("trusted_keys", "signing_key"):
             if place := getattr(self, name):  # steps run in other folders
-                object.__setattr__(self, name, str(Path(place).expanduser().absolute()))
+                object.__setattr__(self, name, str(files.user_path(place).absolute()))
         for field in dataclasses.fields(self):
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:

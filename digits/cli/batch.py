@@ -10,6 +10,7 @@ import click
 
 from digits.cli.common import emit, json_option, open_store_of
 from digits.errors import MissingError
+from digits.files import user_path
 from digits.release import ledger, releases
 from digits.settings import BACKENDS
 from digits.store import find_scheme, open_store
@@ -45,8 +46,8 @@ def batch(pictures: str, output: str, release: str, backend: str | None, as_json
             raise MissingError("there is no champion to use", remedy="digits run")
         releases.download(store, version, folder / "release", only="model.onnx")
         model = slot.load(folder / "release", settings.trusted_keys, version)
-        place = open_stored(settings, pictures) if _is_store(pictures) else Path(pictures).expanduser()
-        address = output if _is_store(output) else Path(output).expanduser().absolute().as_uri()
+        place = open_stored(settings, pictures) if _is_store(pictures) else user_path(pictures)
+        address = output if _is_store(output) else user_path(output).absolute().as_uri()
         pictures_there = open_batch(model.task, place, folder)
         with click.progressbar(length=pictures_there.count, label="pictures", file=sys.stderr, hidden=quiet) as bar:
 

@@ -10,7 +10,7 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_store_of
 from digits.errors import UsageError
-from digits.files import cannot_write
+from digits.files import cannot_write, user_path
 
 
 @click.group()
@@ -31,7 +31,7 @@ def new(name: Path, as_json: bool) -> None:
     """
     from digits.release import signatures
 
-    paths = [name.expanduser().absolute().with_name(f"{name.name}{suffix}") for suffix in (".pem", ".pub")]
+    paths = [user_path(name).absolute().with_name(f"{name.name}{suffix}") for suffix in (".pem", ".pub")]
     for path in paths:
         if path.exists():
             raise UsageError(f"{path} exists; expected a new name", remedy=f"digits keys new {name}-2")

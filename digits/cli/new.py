@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 
 from digits.cli.common import emit, json_option
 from digits.errors import UsageError
-from digits.files import write_output
+from digits.files import user_path, write_output
 from digits.tasks.task import find
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     """
     from digits.data.survey import survey
 
-    path, source = Path(output or f"{name}.toml").expanduser(), Path(place).expanduser().absolute()
-    if path.exists():
+    path, source = user_path(output or f"{name}.toml"), user_path(place).absolute()
+    if os.path.lexists(path):
         raise UsageError(f"{path} exists already", remedy="choose another NAME or --output, or remove the file")
     found = survey(source)
     value = _declare(name, found, _place(source, path.absolute().parent), pen)
@@ -75,11 +76,14 @@ def _declare(name: str, found: Survey, place: str, pen: bool) -> dict[str, Any]:
 
 def _place(source: Path, folder: Path) -> str:
     """Return the place of the data, relative to the folder of the task file if it is in there."""
-    return source.relative_to(folder).as_posix() if source.is_relative_to(folder) else str(source)
+    if not source.is_relative_to(folder):
+        return str(source)
+    name = source.relative_to(folder).as_posix()
+    return f"./{name}" if ":" in name or name.startswith("~") else name  # not an address or another user's folder
 
 
 def _to_toml(value: dict[str, Any], found: Survey) -> str:
-    """Return the text of a task file. Texts in JSON are texts in TOML."""
+    """Return the text of a task file. Texts in JSON are texts in TOML, which have no DEL, however."""
     labels = "".join(f"    {json.dumps(label, ensure_ascii=False)},\n" for label in value["labels"])
     lines = [
         f"# {sum(found.counts.values())} pictures of {found.sizes} pixels. docs/your-images.md describes all keys.",
@@ -91,7 +95,7 @@ def _to_toml(value: dict[str, Any], found: Survey) -> str:
         lines += [f"{key} = {json.dumps(entry, ensure_ascii=False)}" for key, entry in value[table].items()]
     if not found.tested:
         lines.append("test_share = 0.15  # held out for the test")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace("\x7f", "\\u007f") + "\n"
 
 
 def _show(found: Survey) -> None:

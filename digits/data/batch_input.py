@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,7 @@ def open_batch(task: Task, place: Path | Stored, temporary: Path) -> Batch:
             place.store.download(place.only, file := temporary / place.only)
             return _open_file(task, file, temporary)
         return _Pictures(task, place, [])
-    if not place.exists():
+    if not os.path.exists(place):  # noqa: PTH110 # Path.exists raises OSError
         raise MissingError(f"there is no {place}", remedy="give a folder of pictures, or an IDX, NPZ or Parquet file")
     if place.is_file() and place.name.lower().endswith(FORMS):
         return _open_file(task, place, temporary)

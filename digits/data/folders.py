@@ -103,7 +103,7 @@ def natural(labels: Iterable[str]) -> list[str]:
 
 def sort(task_labels: Sequence[str], names: list[str], findings: Findings) -> list[Picture]:
     """Return the pictures of each class among the names of files; add the other names to `findings`."""
-    labels = {_plain(label): index for index, label in enumerate(task_labels)}
+    labels = {label: index for index, label in enumerate(task_labels)}
     paths = [(name, [_plain(part) for part in name.split("/")]) for name in names]
     tops = {path[0] for _, path in paths}
     second = {path[1] for _, path in paths if len(path) > 2}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import MissingError, ReleaseError, UsageError
-from digits.files import canonical_json, parse_json, read_named, sha256_of
+from digits.files import canonical_json, parse_json, read_named, sha256_of, user_path
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -55,7 +55,7 @@ def read_keys(place: str) -> Keys:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    path, keys = Path(place).expanduser(), Keys()
+    path, keys = user_path(place), Keys()
     try:
         files = sorted(f for f in path.iterdir() if f.suffix in {".pem", ".pub"}) if path.is_dir() else [path]
         for file in files:
@@ -87,7 +87,7 @@ def read_signing_key(place: str) -> ec.EllipticCurvePrivateKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    path = Path(place).expanduser()
+    path = user_path(place)
     try:
         key: Any = load_pem_private_key(read_named(path, MAX_KEYS), None)
     except OSError as exc:

@@ -29,7 +29,7 @@ class Table:
     def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
         """Take a value of a type."""
         value = self._rest.pop(key, default)
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 1 << 53:
             value = float(value)
         if type(value) is not kind:
             names = {dict: "a table", list: "a list", str: "a text", bool: "true or false"}

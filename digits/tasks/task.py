@@ -36,8 +36,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,11 +47,13 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from digits.errors import UsageError
+from digits.files import folder_from_url, user_path
 from digits.tasks.table import Table
 
 BUILT_IN = "digits"  # the default task
 FOLDER = Path(__file__).parent
-MAX_FILE = 1 << 20  # bytes of a task file
+# Bytes of a task file, and of a task's text, which is a variable of a step's environment: Linux allows 128 KiB.
+MAX_FILE, MAX_TEXT = 64 << 10, 96 << 10
 MIN_SIDE, MAX_SIDE = 8, 96  # pixels of an image
 MAX_LABELS, MAX_LABEL = 200, 60  # labels, and characters of one
 READINGS = ("pen", "photo")
@@ -60,7 +64,11 @@ MAX_EPOCHS = 1000
 AUGMENTATIONS = ("pen", "photo", "none")
 OF_RUN = ("preset", "model", "epochs", "min_accuracy")  # which are also parameters of a run
 # Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+# `models/detect-NAME/` in the store and the Service NAME-predictor in a namespace belong to the task NAME.
+_NAME = re.compile(r"(?!detect-|.*-predictor$|(minio|web)$)[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+NAME_FORM = (
+    "lower-case letters, digits and hyphens, at most 40, a letter first; not detect-…, …-predictor, minio or web"
+)
 _FILE = re.compile(r"\w[-\w.+ ]{0,99}")
 
 
@@ -164,8 +172,8 @@ def find(task: str) -> Task:
     """
     if task in built_in_names() or task.startswith("{"):
         return _find_unchanging(task)
-    path = Path(task).expanduser()
-    if not path.is_file():
+    path = user_path(task)
+    if not os.path.isfile(path):  # noqa: PTH113 # Path.is_file raises OSError
         raise UsageError(
             f"expected a task of {', '.join(built_in_names())}, or a task file, got {task!r}",
             remedy="digits new NAME FOLDER writes a task file for a folder of pictures",
@@ -178,6 +186,8 @@ def _find_unchanging(task: str) -> Task:
     """Return the task of a built-in name or of a text."""
     if not task.startswith("{"):
         return _parse(FOLDER / f"{task}.toml")
+    if (size := len(task.encode(errors="replace"))) > MAX_TEXT:
+        raise UsageError(f"the task's text: expected at most {MAX_TEXT} bytes, got {size}")
     try:
         return _build(json.loads(task), "the task's text")
     except (ValueError, RecursionError) as exc:
@@ -188,15 +198,14 @@ def _parse(path: Path) -> Task:
     try:
         if (size := path.stat().st_size) > MAX_FILE:
             raise UsageError(f"{path}: expected a task file of at most {MAX_FILE} bytes, got {size}")
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+        value = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows write a byte order mark
+    except (OSError, ValueError, RecursionError) as exc:
         raise UsageError(
             f"{path}: expected a readable TOML file: {exc}", remedy="docs/your-images.md shows one"
         ) from exc
     task = _build(value, str(path))
     if task.data.place and not task.data.is_remote:
-        place = task.data.place.removeprefix("file://")
-        return task.with_place(str((path.parent / Path(place).expanduser()).resolve()))
+        return task.with_place(str((path.parent / folder_from_url(task.data.place, f"{path}: data.place")).resolve()))
     return task
 
 
@@ -208,7 +217,7 @@ def _build(value: Any, where: str) -> Task:
     training = Table(top.take("training", dict, {}), where, "training.")
     reading = image.choice("reading", READINGS, "photo")
     task = Task(
-        name=top.matching("name", _NAME, "lower-case letters, digits and hyphens, at most 40, a letter first"),
+        name=top.matching("name", _NAME, NAME_FORM),
         labels=_labels(top),
         height=image.number("height", MIN_SIDE, MAX_SIDE),
         width=image.number("width", MIN_SIDE, MAX_SIDE),
@@ -238,6 +247,7 @@ def _labels(top: Table) -> tuple[str, ...]:
     texts = all(isinstance(label, str) and label.isprintable() and label.strip() == label for label in labels)
     if not texts or not all(0 < len(label) <= MAX_LABEL for label in labels):
         raise top.error("labels", f"texts of 1 to {MAX_LABEL} printable characters", labels)
+    labels = [unicodedata.normalize("NFC", label) for label in labels]  # as the names of folders are read
     if not 2 <= len(set(labels)) == len(labels) <= MAX_LABELS:
         raise top.error("labels", f"2 to {MAX_LABELS} different labels", labels)
     return tuple(labels)
@@ -253,10 +263,22 @@ def _source(data: Table) -> Source:
         files[name] = DataFile(digest, table.number("bytes", 1, 1 << 40))
         table.finish()
     mirrors = data.take("mirrors", list, [])
-    if not all(isinstance(mirror, str) and urlsplit(mirror).scheme in {"http", "https"} for mirror in mirrors):
+    if not all(isinstance(mirror, str) and _scheme(mirror) in {"http", "https"} for mirror in mirrors):
         raise data.error("mirrors", "web addresses", mirrors)
+    place = data.take("place", str, "")
+    if (scheme := _scheme(place)) == "?" or (scheme not in {"", "file"} and "://" not in place):
+        raise data.error("place", "a path (./a:b for a name with a colon), https://… or s3://…", place)
     share = data.take("test_share", float, Source.test_share)
     if not 0 < share <= 0.5:
         raise data.error("test_share", "a number above 0, at most 0.5", share)
     form = data.choice("format", FORMATS, Source.format)
-    return Source(form, data.take("place", str, ""), share, tuple(mirrors), files)
+    return Source(form, place, share, tuple(mirrors), files)
+
+
+def _scheme(address: str) -> str:
+    """Return the scheme of an address, '' of a path, and '?' of what can be neither."""
+    try:
+        address.encode()
+        return "?" if "\0" in address else urlsplit(address).scheme
+    except ValueError:
+        return "?"

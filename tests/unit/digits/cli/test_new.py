@@ -28,6 +28,14 @@ def test_a_folder_of_pictures_becomes_a_task(digits: Digits, tmp_path: Path) -> 
     assert (len(read.train) + len(read.test), read.findings) == (75, ())
 
 
+@pytest.mark.parametrize("name", ["a:b", "~c", "d e", "f\x7fg", "h'i\"j\\k", "née", "#l?m%20"])
+def test_any_name_of_a_folder_is_written_as_its_place(digits: Digits, tmp_path: Path, name: str) -> None:
+    """The task file names the folder of the pictures, whatever TOML and addresses make of its letters."""
+    folder = write_shapes(tmp_path / name, 3)
+    assert digits("new", "shapes", str(folder)).code == 0
+    assert find(str(tmp_path / "shapes.toml")).data.place == str(folder)
+
+
 def test_what_may_be_wrong_is_shown(digits: Digits, tmp_path: Path) -> None:
     """Few pictures of a class, equal and damaged pictures, and files outside of the folders are warnings."""
     folder = write_shapes(tmp_path / "pictures", 22)

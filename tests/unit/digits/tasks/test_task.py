@@ -84,6 +84,9 @@ def test_text_has_no_default_values() -> None:
         ('"daisy", "rose"', '"rose", "rose"', "labels"),
         ('"daisy", "rose"', '"daisy", 7', "labels"),
         ('"daisy", "rose"', '"daisy", "ro\\nse"', "labels"),
+        ('name = "flowers"', 'name = "detect-digits"', "name"),
+        ('name = "flowers"', 'name = "digits-predictor"', "name"),
+        ('"daisy", "rose"', '"caf\u00e9", "cafe\u0301"', "labels"),
         ("height = 32", "height = 1000", "image.height"),
         ("height = 32", "height = 32.0", "image.height"),
         ("height = 32", "height = true", "image.height"),
@@ -105,6 +108,11 @@ def test_text_has_no_default_values() -> None:
         ("[data]", '[training]\nmodel = "huge"\n[data]', "training.model"),
         ("[data]", "[training]\nepochs = -1\n[data]", "training.epochs"),
         ("[data]", "[training]\nmin_accuracy = 95\n[data]", "training.min_accuracy"),
+        ("[data]", f"[training]\nmin_accuracy = 1{'0' * 400}\n[data]", "training.min_accuracy"),
+        ("[data]", '[data]\nmirrors = ["http://["]', "data.mirrors"),
+        ('place = "pictures"', 'place = "a\\u0000b"', "data.place"),
+        ('place = "pictures"', 'place = "a:b/c"', "data.place"),
+        ('place = "pictures"', 'place = "http://["', "data.place"),
         ("[data]", "[[data]]", "data"),
     ],
 )
@@ -116,17 +124,40 @@ def test_errors_name_the_key(write: Any, old: str, new: str, key: str) -> None:
     assert f"{path}: {key}: expected" in str(caught.value)
 
 
-@pytest.mark.parametrize("task", ["nothing", "", "/nowhere/task.toml", "{", "{}", json.dumps({"name": "x"})])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *("nothing", "", "/nowhere/task.toml", "x" * 5000, "~no-such-user/x", "a\0b"),
+        *("{", "{}", '{"name": "x"}', f'{{"name": "{"x" * 200_000}"}}', '{"a":' * 10_000),
+    ],
+)
 def test_unknown_task(task: str) -> None:
     """Any text but a built-in name, an existing file and a task's text is a usage error."""
     with pytest.raises(UsageError):
         find(task)
 
 
-def test_file_that_is_no_toml(write: Any) -> None:
+@pytest.mark.parametrize("text", ["name = ", f"a = {'[' * 2000}", f"a = 1{'0' * 5000}", "#" * 70_000])
+def test_file_that_is_no_toml(write: Any, text: str) -> None:
     """A file that cannot be parsed is a usage error that names it."""
     with pytest.raises(UsageError, match=r"task\.toml"):
-        find(write("name = "))
+        find(write(text))
+
+
+@pytest.mark.parametrize(
+    ("place", "folder"),
+    [
+        ("./a:b", "a:b"),
+        ("~no-such-user/x", "~no-such-user/x"),
+        ("file:///tmp/a%20b", "/tmp/a b"),
+        ("FILE:///tmp/x", "/tmp/x"),
+    ],
+)
+def test_a_place_is_the_folder_that_it_names(write: Any, tmp_path: Path, place: str, folder: str) -> None:
+    """Colons, tildes and the escapes of a file:// address name the same folder as in other programs."""
+    task = find(write("\ufeff" + FLOWERS.replace("pictures", place)))
+    assert task.data.place == str(tmp_path / folder)
+    assert not task.data.is_remote
 
 
 def test_the_documented_file_has_the_defaults(write: Any) -> None:
