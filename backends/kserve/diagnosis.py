@@ -39,13 +39,14 @@ def diagnose(
     for pod in kube.request("GET", pods_path, query=query)["items"]:
         current = pod["metadata"].get("annotations", {}).get("digits/revision") == revision
         if current and "deletionTimestamp" not in pod["metadata"]:
-            texts, pod_permanent = _diagnose_pod(kube, pods_path, pod)
+            texts, pod_permanent = diagnose_pod(kube, pods_path, pod)
             reasons += texts
             permanent = permanent or pod_permanent
     return "\n".join(reasons) or "its pods are starting", permanent
 
 
-def _diagnose_pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
+def diagnose_pod(kube: Kube, pods_path: str, pod: Json) -> tuple[list[str], bool]:
+    """Return (why a pod does not run or is not ready, whether that is permanent). Raises as `diagnose`."""
     status = pod.get("status", {})
     permanent = False
     reasons = [

@@ -47,6 +47,7 @@ COMMANDS = {
     "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
     "watch": ("kubeflow", "Watch a run that continues on Kubeflow."),
     "upload": ("kubeflow", "Upload the pipeline to Kubeflow Pipelines."),
+    "acceptance": ("acceptance", "Check whether a cluster has what runs and endpoints need."),
     "schedule": ("kubeflow", "Run the pipeline on Kubeflow on a schedule."),
 }
 

@@ -8,12 +8,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from digits.data.catalog import AUTO, FALLBACK
 from digits.errors import MASK, mask_url
+from digits.findings import Finding
 from digits.settings import Settings, sqlite_file
 from digits.tasks.task import BUILT_IN
 
@@ -27,16 +27,6 @@ VARIABLES = re.compile(
 )
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|AUTH")
 FILES = {".keras/keras.json": " (not used)", ".docker/config.json": "", ".netrc": "", ".config/pip/pip.conf": ""}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check. `ok` is None if something is absent or unusual that the backend does not need."""
-
-    name: str
-    ok: bool | None
-    found: str
-    remedy: str = ""
 
 
 def check_python() -> Finding:

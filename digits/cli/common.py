@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits import homes
+from digits.findings import Finding
 from digits.settings import BACKENDS, Settings
 
 if TYPE_CHECKING:
@@ -59,3 +60,12 @@ def wrap(text: str, indent: int) -> str:
     width = max(min(shutil.get_terminal_size().columns, 120) - indent, 20)
     lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
     return ("\n" + " " * indent).join(lines)
+
+
+def show_finding(finding: Finding, to_stderr: bool) -> None:
+    """Print a finding: its mark, name and text, and its remedy."""
+    mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
+    tested = f" (tested: {finding.tested})" if finding.tested else ""
+    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrap(finding.found + tested, 21)}", err=to_stderr)
+    if finding.remedy:
+        click.echo(f"    {'':<16} try: {wrap(finding.remedy, 26)}", err=to_stderr)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import click
 
 from digits.cli import checks, engine_checks
-from digits.cli.checks import Finding
-from digits.cli.common import emit, json_option, wrap
-from digits.errors import DigitsError, MissingError, UsageError, mask_url
+from digits.cli.common import emit, json_option, show_finding, wrap
+from digits.errors import MissingError
+from digits.findings import Finding, run_check
 from digits.settings import BACKENDS, Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
@@ -39,7 +39,7 @@ def doctor(backend: str | None, as_json: bool) -> None:
         settings = settings.with_backend(backend)
     findings = []
     for finding in run_checks(settings):
-        _show(finding, as_json)
+        show_finding(finding, as_json)
         findings.append(finding)
     click.echo("", err=as_json)
     rows = settings.describe()
@@ -89,20 +89,3 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     for program, use in PROGRAMS.items():
         path = shutil.which(program)
         yield Finding(program, True if path else None, path or f"not on PATH; only {use} needs it")
-
-
-def run_check(name: str, needed: bool, check: Callable[[], str | Finding]) -> Finding:
-    """Return the finding of `check`. An error makes it False if `needed` or if a setting is invalid, else None."""
-    try:
-        result = check()
-        return result if isinstance(result, Finding) else Finding(name, True, mask_url(result))
-    except DigitsError as exc:
-        failed = needed or isinstance(exc, UsageError)
-        return Finding(name, False if failed else None, exc.message, exc.remedy)
-
-
-def _show(finding: Finding, as_json: bool) -> None:
-    mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "yellow")}[finding.ok]
-    click.echo(f"  {click.style(mark, fg=colour)} {finding.name:<16} {wrap(finding.found, 21)}", err=as_json)
-    if finding.remedy:
-        click.echo(f"    {'':<16} try: {wrap(finding.remedy, 26)}", err=as_json)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import urlsplit
 
-from digits.cli.checks import Finding
 from digits.errors import DigitsError, MissingError
+from digits.findings import Finding
 from digits.settings import Settings
 
 

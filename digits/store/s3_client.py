@@ -27,10 +27,12 @@ BUSY = (500, 502, 503, 504)
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
 ASSUMED_REGION = "us-east-1"
 WRONG_REGION = {"AuthorizationHeaderMalformed", "BadRequest"}  # the second for HEAD, whose answer has no body
+FULL = "free space in the object store, or raise the quota of the bucket"
 WRONG_CLOCK = "correct the clock of this machine or of the server: they differ too much"
 REMEDIES = {
     "RequestTimeTooSkewed": WRONG_CLOCK,
     "RequestExpired": WRONG_CLOCK,
+    **dict.fromkeys(("XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"), FULL),
     "AccessDenied": "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY; their policy must allow this address. Those of a "
     "Kubeflow profile allow private/NAMESPACE/*, shared/* and artifacts/* of the bucket mlpipeline",
 }

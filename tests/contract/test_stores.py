@@ -17,6 +17,7 @@ from digits.errors import DigestMismatch, DigitsError, MissingError, ObjectMissi
 from digits.files import sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
+from digits.store.trial import KEY, try_store
 from digits.tasks.task import Source, Task, find
 from tests.helpers.store_servers import SERVERS, Cable, create_concurrently, with_profile_keys
 
@@ -98,6 +99,17 @@ def test_keys_of_a_kubeflow_profile_suffice_for_its_folder(server: Settings) -> 
     with pytest.raises(StoreError, match="AccessDenied") as caught:
         open_store(dataclasses.replace(profile, store="s3://mlpipeline/digits")).put("x", b"x")
     assert "private/NAMESPACE" in caught.value.remedy
+
+
+def test_keys_that_may_not_delete_leave_one_empty_object(server: Settings) -> None:
+    """The trial of a store with the keys of a profile leaves one object, empty and the same each time."""
+    store = open_store(dataclasses.replace(server, store="s3://mlpipeline/private/team-b/digits"))
+    store.put("other", b"1")
+    profile = with_profile_keys(server, "team-b")
+    for _ in range(2):
+        finding = try_store(open_store(dataclasses.replace(profile, store="s3://mlpipeline/private/team-b/digits")))
+        assert finding.ok is None
+    assert (store.keys(), store.get(KEY)) == ([KEY, "other"], b"")
 
 
 def test_a_listing_holds_no_sibling_with_a_longer_name(store: ObjectStore) -> None:

@@ -33,6 +33,7 @@ LAYERS = (
         "errors",
         "events",
         "files",
+        "findings",
         "homes",
         "http",
         "imports",
@@ -49,7 +50,7 @@ LAYERS = (
     {"data"},
     {"training", "evaluation"},
     {"release"},
-    {"serving", "steps"},
+    {"serving", "steps", "pod_checks"},
     {"cli"},
     {"__main__"},
 )

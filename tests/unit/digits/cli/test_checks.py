@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from digits.cli import checks
-from digits.cli.doctor import run_check
+from digits.findings import run_check
 from digits.settings import Settings
 from tests.helpers.shapes import shapes_task, write_shapes
 from tests.helpers.support import answering

@@ -10,7 +10,7 @@ import pytest
 
 from backends.process import predictor
 from digits.cli import engine_checks
-from digits.cli.doctor import run_check
+from digits.findings import run_check
 from digits.settings import Settings
 from tests.helpers.support import answering, free_port
 

@@ -1,0 +1,60 @@
+"""The probe of network policies: what they allow on paper, and what a pod reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from backends.acceptance.kserve_probe import NAME
+from backends.acceptance.pod import probe_lines
+from backends.acceptance.probe import Context
+from backends.acceptance.selectors import forbidding
+from backends.kserve.revision import LABELS
+from backends.kserve.service import HTTP_PORT
+from digits.findings import Finding
+
+# The pods that need the network, by their labels.
+PODS = {
+    "step": {**LABELS, "pipeline/runid": NAME},
+    "predictor": {**LABELS, "serving.kserve.io/inferenceservice": NAME},
+}
+PORTS = {"http": 80, "https": 443}
+
+
+def probe_policy(context: Context) -> Iterator[Finding]:
+    """Yield what policies of the namespace forbid a step or a predictor, and what the pod could not reach."""
+    policies = context.kube.request("GET", context.path("networking.k8s.io/v1", "networkpolicies"))["items"]
+    needed = [("Egress", 53, "UDP"), *(("Egress", port, "TCP") for port in store_ports(context))]
+    for name, labels in PODS.items():
+        ingress = [("Ingress", HTTP_PORT, "TCP")] if name == "predictor" else []
+        denied = [
+            f"{direction} {port}/{protocol} ({names})"
+            for direction, port, protocol in (*needed, *ingress)
+            if (names := forbidding(policies, labels, direction, port, protocol))
+        ]
+        text = f"policies deny {', '.join(denied)}" if denied else f"{len(policies)} policies allow what a {name} needs"
+        remedy = "kubectl apply --server-side -k manifests/overlays/kubeflow; docs/kubeflow.md, Troubleshooting"
+        yield Finding(name, not denied, text, remedy if denied else "")
+    yield from probe_lines("policy")(context)
+
+
+def store_ports(context: Context) -> list[int]:
+    """Return the ports of the object store's pods if it is a Service of the cluster, else the port of its address.
+
+    Policies apply to the ports of pods.
+    """
+    endpoint = context.steps_settings().get("MINIO_ENDPOINT", "")
+    if not endpoint:
+        return []
+    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+    service, _, rest = (parts.hostname or "").partition(".")
+    place = rest.partition(".")[0] or context.namespace
+    listing = context.readable(f"/apis/discovery.k8s.io/v1/namespaces/{place}/endpointslices")
+    slices = [
+        item
+        for item in (listing or {}).get("items", [])
+        if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == service
+    ]
+    return sorted({item["port"] for part in slices for item in part.get("ports") or []}) or [
+        parts.port or PORTS.get(parts.scheme, 80)
+    ]

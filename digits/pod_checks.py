@@ -1,0 +1,110 @@
+"""The checks that `digits acceptance` makes in a pod, which has image, settings, credentials and network of a step.
+
+`python -m digits.pod_checks` writes one JSON object per line: {"probe", and the fields of a Finding}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import socket
+import threading
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import click
+
+from digits.errors import MissingError
+from digits.findings import Finding, run_check
+from digits.http import request
+from digits.settings import Settings
+from digits.store import get_scheme, open_store
+from digits.store.trial import try_store
+
+CONNECT_SECONDS = 5.0
+CHECK_SECONDS = 40.0
+CLUSTER_NAME = "kubernetes.default.svc"  # resolved by each cluster's DNS
+PORTS = {"http": 80, "https": 443}
+POLICY = "allow the egress in a NetworkPolicy of the namespace: manifests/base/network-policies.yaml"
+
+
+def check_dns() -> str:
+    """Check that the cluster's DNS answers."""
+    try:
+        return f"{CLUSTER_NAME} is {socket.gethostbyname(CLUSTER_NAME)}"
+    except OSError as exc:
+        raise MissingError(f"the cluster's DNS does not resolve {CLUSTER_NAME}: {exc}", remedy=POLICY) from exc
+
+
+def check_connection(address: str) -> str:
+    """Check that packets to the host of an address are answered; a refused connection is an answer.
+
+    A name that does not resolve is reported by the check that uses it.
+    """
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 80)
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except TimeoutError as exc:
+        raise MissingError(f"{host}:{port} does not answer within {CONNECT_SECONDS:.0f} s", remedy=POLICY) from exc
+    except OSError as exc:
+        return f"{host}:{port}: {exc.strerror or exc}"
+    return f"{host}:{port} answers"
+
+
+def check_store(settings: Settings) -> Finding:
+    """Check that the steps' store accepts, lists, returns and deletes an object."""
+    if not get_scheme(settings.store).remote:
+        raise MissingError(
+            f"the steps' store is {settings.store}, which no other pod reaches",
+            remedy="set DIGITS_STORE=s3://… in the ConfigMap of the namespace; see manifests/overlays/kubeflow",
+        )
+    return try_store(open_store(settings))
+
+
+def check_mlflow(settings: Settings) -> str | Finding:
+    """Check that MLflow answers, with the steps' credentials if the image has MLflow's client."""
+    if not settings.tracking_uri:
+        return Finding("mlflow", None, "MLFLOW_TRACKING_URI is not set for the steps: no MLflow run is recorded")
+    if importlib.util.find_spec("mlflow"):
+        from digits.release import mlflow_client
+
+        mlflow_client.check_connection(settings)
+        return f"{settings.tracking_uri} answers"
+    try:
+        answer = request(f"{settings.tracking_uri.rstrip('/')}/health")
+    except OSError as exc:
+        raise MissingError(f"MLflow at {settings.tracking_uri}: {exc}", remedy="check MLFLOW_TRACKING_URI") from exc
+    if answer.status != 200:
+        raise MissingError(
+            f"MLflow at {settings.tracking_uri}: HTTP {answer.status}", remedy="check MLFLOW_TRACKING_URI"
+        )
+    return f"{settings.tracking_uri} answers; credentials are not checked, because this image has no MLflow"
+
+
+def main() -> None:
+    """Make all checks, each with a deadline, and write their findings."""
+    settings = Settings.load(dotenv=None)
+    connections = [address for address in (settings.minio_endpoint, settings.tracking_uri) if address]
+    checks: list[tuple[str, str, Callable[[], str | Finding]]] = [
+        ("policy", "dns", check_dns),
+        *(("policy", "connection", lambda address=address: check_connection(address)) for address in connections),
+        ("s3", "store", lambda: check_store(settings)),
+        ("mlflow", "mlflow", lambda: check_mlflow(settings)),
+    ]
+    for probe, name, check in checks:
+        click.echo(json.dumps({"probe": probe, **dataclasses.asdict(_limited(name, check))}))
+
+
+def _limited(name: str, check: Callable[[], str | Finding]) -> Finding:
+    """Return the finding of a check; one that takes longer than CHECK_SECONDS has failed."""
+    found = [Finding(name, False, f"no result within {CHECK_SECONDS:.0f} s", "look into the log of that server")]
+    thread = threading.Thread(target=lambda: found.append(run_check(name, True, check)), daemon=True)
+    thread.start()
+    thread.join(CHECK_SECONDS)
+    return found[-1]
+
+
+if __name__ == "__main__":
+    main()

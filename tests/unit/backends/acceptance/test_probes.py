@@ -1,0 +1,145 @@
+"""The table of all probes on a stand-in cluster: each sabotage fails exactly one probe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from backends.acceptance.probe import FAILED, PASSED, SKIPPED, Context, chosen, run_probes
+from backends.acceptance.probes import PROBES
+from digits.settings import Settings
+from tests.helpers.acceptance_cluster import (
+    HOOKS,
+    KSERVE,
+    LINES,
+    MODE,
+    NAMESPACE,
+    RUNTIME,
+    ClusterApi,
+    deny_all,
+)
+from tests.helpers.kubernetes_api import container, kubernetes_api, write_kubeconfig
+
+PODS = f"POST {NAMESPACE}/pods"
+SERVICES = f"POST {KSERVE}/namespaces/digits/inferenceservices"
+VIOLATES = 'pods "p" is forbidden: violates PodSecurity "restricted:latest": {container} must set securityContext'
+
+
+def outcomes(settings: Settings, *names: str) -> dict[str, str]:
+    """Run probes on the stand-in cluster, by default all, and return {probe: state}."""
+    with kubernetes_api(ClusterApi) as server:
+        settings.home.mkdir(exist_ok=True)
+        write_kubeconfig(settings, server)
+        named = frozenset(names)
+        return {o.name: o.state for o in run_probes(chosen(PROBES, named), Context(settings, named))}
+
+
+def refuse(request: str, status: int, message: str) -> Callable[[], None]:
+    """Return a sabotage: the API server refuses a request."""
+    return lambda: ClusterApi.refusals.update({request: (status, message)})
+
+
+def remove(path: str) -> Callable[[], None]:
+    """Return a sabotage: an object is missing."""
+    return lambda: ClusterApi.objects.pop(path) and None
+
+
+def label() -> None:
+    ClusterApi.objects[NAMESPACE]["metadata"]["labels"]["control-plane"] = "x"
+
+
+def waiting(reason: str) -> Callable[[], None]:
+    """Return a sabotage: the pod's container waits for ever."""
+    status = {"phase": "Pending", "containerStatuses": [container(waiting={"reason": reason, "message": "m"})]}
+    return lambda: setattr(ClusterApi, "pod_status", status)
+
+
+def line(probe: str, found: str) -> Callable[[], None]:
+    """Return a sabotage: a check in the pod fails."""
+    bad = [item | ({"ok": False, "found": found} if item["probe"] == probe else {}) for item in LINES]
+    return lambda: setattr(ClusterApi, "log", bad)
+
+
+def cordon() -> None:
+    ClusterApi.objects["/api/v1/nodes"]["items"][0]["spec"]["unschedulable"] = True
+
+
+def scaled_down() -> None:
+    ClusterApi.objects["/apis/apps/v1/namespaces/kserve/deployments"]["items"][0]["status"] = {}
+
+
+SABOTAGES = {
+    "the token has expired": (refuse("GET *", 401, "Unauthorized"), "cluster"),
+    "no namespace": (remove(NAMESPACE), "cluster"),
+    "no usable node": (cordon, "cluster"),
+    "CRD missing": (remove(KSERVE), "kserve"),
+    "webhook down": (refuse(SERVICES, 500, "failed calling webhook: connection refused"), "kserve"),
+    "no webhook": (lambda: ClusterApi.objects[HOOKS].update(items=[]), "kserve"),
+    "controller down": (scaled_down, "kserve"),
+    "label control-plane": (label, "kserve"),
+    "Knative without Knative": (
+        lambda: ClusterApi.objects[MODE].update(data={"deploy": '{"defaultDeploymentMode": "Knative"}'}),
+        "kserve",
+    ),
+    "no account": (remove(f"{NAMESPACE}/serviceaccounts/sa-minio-kserve"), "kserve"),
+    "Pod Security": (refuse(PODS, 403, VIOLATES.format(container="storage-initializer")), "security"),
+    "quota": (refuse(PODS, 403, 'pods "p" is forbidden: exceeded quota: q, requested: pods=1'), "pods"),
+    "image missing": (waiting("ImagePullBackOff"), "pods"),
+    "no egress": (deny_all(), "policy"),
+    "no egress to the store": (
+        deny_all(podSelector={}, policyTypes=["Egress"], egress=[{"ports": [{"port": 53, "protocol": "UDP"}]}]),
+        "policy",
+    ),
+    "packets are dropped": (line("policy", "minio:9000 does not answer within 5 s"), "policy"),
+    "S3 403": (line("s3", "AccessDenied"), "s3"),
+    "MLflow down": (line("mlflow", "connection refused"), "mlflow"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _healthy() -> None:
+    ClusterApi.reset()
+
+
+def test_a_healthy_cluster_passes(settings: Settings) -> None:
+    """All probes pass, and those that are not asked for are skipped; the pod is removed."""
+    states = outcomes(settings)
+    unasked = {"kfp", "trainer", "gpu", "proxy"}
+    assert {name for name, state in states.items() if state != PASSED} == unasked
+    assert ClusterApi.removed == [f"{NAMESPACE}/pods/digits-acceptance"]
+    assert f"{NAMESPACE}/pods/digits-acceptance" not in ClusterApi.objects
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_sabotage_fails_one_probe(name: str, settings: Settings) -> None:
+    """Exactly one probe fails, and no pod is left."""
+    sabotage, probe = SABOTAGES[name]
+    sabotage()
+    states = outcomes(settings)
+    assert [probe for probe, state in states.items() if state == FAILED] == [probe]
+    assert f"{NAMESPACE}/pods/digits-acceptance" not in ClusterApi.objects
+
+
+def test_without_kserve_and_pipelines_no_image_is_known(settings: Settings) -> None:
+    """Without a ServingRuntime the pod has no image: KServe fails, and what needs the pod is skipped."""
+    remove(RUNTIME)()
+    states = outcomes(settings, "s3", "kserve")
+    assert states["kserve"] == FAILED
+    assert {states["pods"], states["s3"]} == {SKIPPED}
+
+
+@pytest.mark.parametrize("name", ["kfp", "trainer", "gpu"])
+def test_a_part_that_is_named_must_be_there(name: str, settings: Settings) -> None:
+    """A part that this installation does not use is skipped, but fails if `--only` names it."""
+    assert outcomes(settings)[name] == SKIPPED
+    assert outcomes(settings, name)[name] == FAILED
+
+
+def test_the_expired_token_of_the_pipelines_api_fails_its_probe_only(settings: Settings) -> None:
+    """A token that Kubeflow Pipelines rejects fails the probe `kfp`, and the probes of the cluster pass."""
+    ClusterApi.refusals["GET /apis/v2beta1/healthz"] = (401, "token expired")
+    with kubernetes_api(ClusterApi) as server:
+        states = outcomes(dataclasses.replace(settings, kfp_host=server))
+    assert [name for name, state in states.items() if state == FAILED] == ["kfp"]
