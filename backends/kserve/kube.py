@@ -154,7 +154,7 @@ class Kube:
             response.release_conn()
             return content.decode(errors="replace")
         except ApiException as exc:
-            permission = "ask the cluster's administrator for that permission (see manifests/base/rbac.yaml)"
+            permission = "ask the cluster's administrator for that permission (see each rbac.yaml in manifests)"
             raise RefusedError(
                 f"the cluster refused {method} {path}: {_reason(exc.body) or f'HTTP {exc.status}'}",
                 exc.status,
@@ -171,6 +171,11 @@ def is_ready(item: Json) -> bool:
     """Return whether a pod, an InferenceService or a similar object has the condition Ready."""
     # observedGeneration is not compared: KServe does not update it if the rest of the status stays the same.
     return any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))
+
+
+def is_temporary(exc: DigitsError) -> bool:
+    """Return whether the API server may answer later: it is unreachable, overloaded or failing."""
+    return not isinstance(exc, RefusedError) or exc.status == 429 or exc.status >= 500
 
 
 def _reason(body: bytes | None) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from backends.kserve.diagnosis import diagnose
-from backends.kserve.kube import Json, Kube, RefusedError, is_ready
+from backends.kserve.kube import Json, Kube, RefusedError, is_ready, is_temporary
 from backends.kserve.port_forward import forwarded
 from backends.kserve.revision import LABELS, PREVIOUS, REVISION, Revision, inference_service
 from digits.errors import DigitsError, EndpointError, MissingError
@@ -129,7 +129,7 @@ class Service:
                     return
                 reason, permanent = diagnose(self.kube, self._pods, self.name, live, deployment, revision.id)
             except (MissingError, RefusedError) as exc:
-                if not _is_temporary(exc):
+                if not is_temporary(exc):
                     raise
                 reason = exc.message
             timed_out = time.monotonic() > deadline
@@ -166,7 +166,7 @@ class Service:
             try:
                 return self.ready_pod(revision.id)
             except (MissingError, RefusedError) as exc:
-                if not _is_temporary(exc) or time.monotonic() > deadline:
+                if not is_temporary(exc) or time.monotonic() > deadline:
                     raise
             time.sleep(POLL_SECONDS)
 
@@ -243,11 +243,6 @@ def previous_revision(live: Json | None) -> str:
 
 def _scaling(former: Json | None) -> dict[str, Any]:
     return {key: value for key, value in former["spec"]["predictor"].items() if key in SCALING} if former else {}
-
-
-def _is_temporary(exc: DigitsError) -> bool:
-    """Return whether the API server may answer later: it is unreachable, overloaded or failing."""
-    return not isinstance(exc, RefusedError) or exc.status == 429 or exc.status >= 500
 
 
 def _is_complete(deployment: Json, revision: str) -> bool:
