@@ -174,6 +174,7 @@ def evaluate(
     """
     from digits.data.dataset import Dataset
     from digits.evaluation import calibration, metrics
+    from digits.evaluation.corruptions import corrupt
     from digits.evaluation.report import render
     from digits.evaluation.threshold import choose_threshold
     from digits.evaluation.variations import vary
@@ -188,7 +189,8 @@ def evaluate(
     answers = [(metrics.predict(model / "model.onnx", each.images), each.labels) for each in sets.values()]
     threshold = choose_threshold(*answers[1])
     measured = [calibration.measure(*each, lineage.trained.temperature, threshold) for each in answers]
-    result = metrics.evaluate(answers[2][0], test, task, threshold, dict(zip(sets, measured, strict=True)))
+    corrupted = {name: metrics.recognised(model / "model.onnx", each) for name, each in corrupt(test, task).items()}
+    result = metrics.evaluate(answers[2][0], test, task, threshold, dict(zip(sets, measured, strict=True)), corrupted)
     write_json(evaluation, asdict(result))
     write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))
     return result

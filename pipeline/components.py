@@ -151,7 +151,7 @@ def evaluate(
         evaluation=Path(evaluation.path),
         report=Path(report.path),
     )
-    for name, value in result.metrics.items():
+    for name, value in result.scalars.items():
         metrics.log_metric(name, value)
     confusion.log_confusion_matrix(list(find(data["task"]).labels), result.confusion)
     confusion.log_roc_curve(*(list(column) for column in zip(*result.roc, strict=True)))

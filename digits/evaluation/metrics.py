@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,20 +36,31 @@ class Evaluation:
     roc: list[list[float]]  # micro-averaged: [false positive rate, true positive rate, threshold]
     mistakes: list[dict[str, Any]]  # worst first: index, label, answer, probability, image
     slices: dict[str, list[float]]  # by name: [number of images, accuracy]
+    corruptions: dict[str, list[float]]  # by the name of `corruptions.corrupt`: [number of images, accuracy]
     threshold: float | None  # least probability of a sure answer, None if the calibration data show none
     calibration: dict[str, dict[str, Any]]  # `calibration.measure` of each set by its name
     reliability: list[list[float]]  # as `calibration.reliability` returns it
     correct_bits: str  # hex: one bit per test image, set if the model recognises it
+    corrupted_bits: dict[str, str]  # the same of each corruption's images
 
     @property
     def accuracy(self) -> float:
         """Return the share of test images that the model recognises."""
         return self.metrics["accuracy"]
 
+    @property
+    def scalars(self) -> dict[str, float]:
+        """Return the metrics and the accuracy on each corruption, by name, for MLflow and KFP's page."""
+        names = {f"corrupted_{name.lower().replace(' ', '_')}": value for name, (_, value) in self.corruptions.items()}
+        return self.metrics | names
+
     def correct(self) -> NDArray[np.bool_]:
         """Return bool (count,): which test images the model recognises."""
-        bits = np.frombuffer(bytes.fromhex(self.correct_bits), np.uint8)
-        return np.unpackbits(bits, count=self.count).astype(bool)
+        return _unpacked(self.correct_bits, self.count)
+
+    def corrupted(self) -> dict[str, NDArray[np.bool_]]:
+        """Return the same of each corruption's images."""
+        return {name: _unpacked(bits, int(self.corruptions[name][0])) for name, bits in self.corrupted_bits.items()}
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
@@ -78,17 +89,24 @@ def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
     return result
 
 
+def recognised(onnx: Path, dataset: Dataset) -> NDArray[np.bool_]:
+    """Return which images of a data set the model recognises, bool (n,). Raises DataError as `predict`."""
+    return np.asarray(predict(onnx, dataset.images).argmax(1) == dataset.labels)
+
+
 def evaluate(
     probabilities: Probabilities,
     test: Dataset,
     task: Task,
     threshold: float | None = None,
     calibration: dict[str, dict[str, Any]] | None = None,
+    corrupted: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Evaluation:
     """Compare `probabilities` float32 (n, classes) with the labels of the n test images.
 
-    `threshold` and `calibration` are as in Evaluation.
+    `threshold` and `calibration` are as in Evaluation. `corrupted` are, for each corruption, the images recognised.
     """
+    corrupted = corrupted or {}
     labels, answers = test.labels.astype(int), probabilities.argmax(1)
     classes = probabilities.shape[1]
     confusion = np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
@@ -114,11 +132,21 @@ def evaluate(
             for i in worst
         ],
         slices={name: [int(mask.sum()), float(correct[mask].mean())] for name, mask in slices(test, task).items()},
+        corruptions={name: [len(own), float(own.mean())] for name, own in corrupted.items()},
         threshold=threshold,
         calibration=calibration or {},
         reliability=reliability(probabilities, test.labels),
-        correct_bits=np.packbits(correct).tobytes().hex(),
+        correct_bits=_packed(correct),
+        corrupted_bits={name: _packed(own) for name, own in corrupted.items()},
     )
+
+
+def _packed(mask: NDArray[np.bool_]) -> str:
+    return np.packbits(mask).tobytes().hex()
+
+
+def _unpacked(bits: str, count: int) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=count).astype(bool)
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:

@@ -1,21 +1,25 @@
 """The promotion gate: accurate enough, and not significantly worse than its rivals on the same images.
 
 The rivals are the champion, and the best champion since the last manual promotion: otherwise small losses would add up.
-A release must not be worse than either on all images, nor on any slice of them.
+A release must not be worse than either on all test images, on any slice of them, or on any corruption of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
-SIGNIFICANCE = 0.05  # level of the one-sided test, and of all tests of slices together
+SIGNIFICANCE = 0.05  # level of the one-sided test, and of all tests of slices and corruptions together
+# Mistakes on corrupted images that are not worse, as a multiple of the rival's. No training image is like these, so
+# trainings that differ only in their seed differ on them by more than chance (docs/decisions.md).
+TOLERANCE = 4
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,54 @@ class Decision:
 
 @dataclass(frozen=True)
 class Rival:
-    """A release that a candidate is compared with: its version, what it is, and which test images it recognises."""
+    """A release that a candidate is compared with: its version, what it is, and which images it recognises."""
 
     version: str
-    correct: Mask  # (n,)
+    correct: Mask  # (n,), of the test images
     name: str = "the champion"
+    corrupted: Mapping[str, Mask] = field(default_factory=dict)  # of each corruption's images
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which images a candidate and a rival recognise, and how many times the rival's mistakes are not worse."""
+
+    own: Mask  # (n,)
+    other: Mask
+    tolerance: float = 1.0
+
+    @property
+    def differences(self) -> tuple[int, int]:
+        """Return how many images only the rival recognises (lost), and how many only the candidate (won)."""
+        return int((self.other & ~self.own).sum()), int((self.own & ~self.other).sum())
+
+    @cached_property
+    def p(self) -> float:
+        """Return the p-value of the hypothesis that the candidate is not worse."""
+        lost, won = self.differences
+        return mcnemar(max(0, lost - int((self.tolerance - 1) * (~self.other).sum())), won)
+
+    def text(self, version: str) -> str:
+        """Return the comparison with the rival `version` in words."""
+        lost, won = self.differences
+        significance = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
+        accuracies = f"{self.own.mean():.2%} against {self.other.mean():.2%} of {version}"
+        return f"{accuracies}: {won} won, {lost} lost, {significance}"
 
 
 def decide(
-    correct: Mask, rivals: list[Rival], *, min_accuracy: float, slices: Mapping[str, Mask] | None = None
+    correct: Mask,
+    rivals: list[Rival],
+    *,
+    min_accuracy: float,
+    slices: Mapping[str, Mask] | None = None,
+    corrupted: Mapping[str, Mask] | None = None,
 ) -> Decision:
     """Decide whether a candidate becomes the champion.
 
     `correct`, bool (n,), marks the test images that the candidate recognises. `rivals` starts with the champion; it is
-    empty if there is none. `min_accuracy` is in 0..1. `slices` are masks (n,) of the test images by name.
+    empty if there is none. `min_accuracy` is in 0..1. `slices` are masks (n,) of the test images by name. `corrupted`
+    marks, for each corruption, the images that the candidate recognises.
     """
     accuracy = float(correct.mean())
     if accuracy < min_accuracy:
@@ -49,45 +87,34 @@ def decide(
     if not rivals:
         return Decision(True, f"accuracy {accuracy:.2%}; the first release to pass")
     for rival in rivals:
-        p, comparison = _compare(correct, rival)
-        if p < SIGNIFICANCE:
-            return Decision(False, f"significantly worse than {rival.name}: {comparison}")
-        if worse := worse_slices(correct, rival.correct, slices or {}):
+        whole = Comparison(correct, rival.correct)
+        if whole.p < SIGNIFICANCE:
+            return Decision(False, f"significantly worse than {rival.name}: {whole.text(rival.version)}")
+        parts = {name: Comparison(correct[mask], rival.correct[mask]) for name, mask in (slices or {}).items()}
+        for name, own in (corrupted or {}).items():
+            parts[name] = Comparison(own, rival.corrupted[name], TOLERANCE)
+        if worse := find_worse(parts):
             name, more = worse[0], f", and on {len(worse) - 1} more" if len(worse) > 1 else ""
-            _, comparison = _compare(correct, rival, (slices or {})[name])
+            comparison = parts[name].text(rival.version)
             return Decision(False, f"significantly worse than {rival.name} on {name}: {comparison}{more}")
-    _, comparison = _compare(correct, rivals[0])
+    comparison = Comparison(correct, rivals[0].correct).text(rivals[0].version)
     return Decision(True, f"not significantly worse than {rivals[0].name}: {comparison}")
 
 
-def worse_slices(correct: Mask, other: Mask, slices: Mapping[str, Mask]) -> list[str]:
-    """Return the slices on which `correct` is significantly worse than `other`, the most significant first.
+def find_worse(parts: Mapping[str, Comparison]) -> list[str]:
+    """Return the parts on which the candidate is significantly worse, the most significant first.
 
     SIGNIFICANCE is that of all tests together.
 
     Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979).
     """
     found = []
-    tests = sorted((mcnemar(*_differences(correct[mask], other[mask])), name) for name, mask in slices.items())
+    tests = sorted((comparison.p, name) for name, comparison in parts.items())
     for n, (p, name) in enumerate(tests):
         if p * (len(tests) - n) >= SIGNIFICANCE:
             break
         found.append(name)
     return found
-
-
-def _compare(correct: Mask, rival: Rival, part: Mask | slice = slice(None)) -> tuple[float, str]:
-    """Return the p-value of a comparison on a part of the images, and its text."""
-    own, other = correct[part], rival.correct[part]
-    lost, won = _differences(own, other)
-    p = mcnemar(lost, won)
-    significance = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-    return p, f"{own.mean():.2%} against {other.mean():.2%} of {rival.version}: {won} won, {lost} lost, {significance}"
-
-
-def _differences(correct: Mask, other: Mask) -> tuple[int, int]:
-    """Return how many images only `other` recognises (lost), and how many only `correct` (won)."""
-    return int((other & ~correct).sum()), int((correct & ~other).sum())
 
 
 def mcnemar(lost: int, won: int) -> float:

@@ -21,6 +21,7 @@ from digits.data import catalog
 from digits.data.dataset import Dataset
 from digits.errors import ReleaseError
 from digits.evaluation import metrics, report
+from digits.evaluation.corruptions import corrupt
 from digits.evaluation.slices import slices
 from digits.files import canonical_json
 from digits.release import gate, golden, ledger, mlflow_check, mlflow_log, mlflow_registry, releases, signatures
@@ -51,6 +52,11 @@ class Candidate:
         return releases.identity(
             weights=about["weights"], data=about["data"], code=about["code"], parameters=about["parameters"]
         )
+
+    @cached_property
+    def corrupted(self) -> dict[str, Dataset]:
+        """Return the corrupted test images by the corruption's name."""
+        return corrupt(self.test, find(self.about["task"]))
 
     @property
     def version(self) -> str:
@@ -157,7 +163,7 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
                 f"the champion {champion} has other labels or another image size; digits promote {version} replaces it"
             )
             return gate.Decision(False, reason)
-        manifest, rival = _rival(store, champion, candidate.test)
+        manifest, rival = _rival(store, champion, candidate)
     except ReleaseError as exc:
         exc.remedy = f"digits promote another release, such as {version} of this run; or restore it from a backup"
         raise
@@ -171,6 +177,7 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
         rivals,
         min_accuracy=candidate.min_accuracy,
         slices=slices(candidate.test, find(candidate.about["task"])),
+        corrupted=candidate.evaluation.corrupted(),
     )
 
 
@@ -181,13 +188,15 @@ def _classified(text: str) -> tuple[object, ...]:
 
 
 def _rival(
-    store: ObjectStore, version: str, test: Dataset, name: str = "the champion"
+    store: ObjectStore, version: str, candidate: Candidate, name: str = "the champion"
 ) -> tuple[releases.Manifest, gate.Rival]:
-    """Return the manifest of a release, and its answers to the test images. Raises ReleaseError."""
+    """Return the manifest of a release, and which of the candidate's images it recognises. Raises ReleaseError."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = releases.download(store, version, Path(folder))
-        answers = metrics.predict(Path(folder) / "model.onnx", test.images).argmax(1)
-    return manifest, gate.Rival(version, answers == test.labels, name)
+        onnx = Path(folder) / "model.onnx"
+        correct = metrics.recognised(onnx, candidate.test)
+        corrupted = {kind: metrics.recognised(onnx, images) for kind, images in candidate.corrupted.items()}
+    return manifest, gate.Rival(version, correct, name, corrupted)
 
 
 def _reference(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidate) -> list[gate.Rival]:
@@ -206,14 +215,14 @@ def _reference(store: ObjectStore, entries: list[ledger.Entry], candidate: Candi
         if accuracies[version] <= accuracies.get(champion, 0):
             break
         with contextlib.suppress(ReleaseError):
-            return [_rival(store, version, candidate.test, "the best champion since the last manual promotion")[1]]
+            return [_rival(store, version, candidate, "the best champion since the last manual promotion")[1]]
     return []
 
 
 def _log(settings: Settings, run_id: str, manifest: releases.Manifest, candidate: Candidate) -> None:
     """Log parameters, metrics and files to the MLflow run, and register the model once."""
     evaluation, about = candidate.evaluation, candidate.about
-    scalars = dict(evaluation.metrics)
+    scalars = evaluation.scalars
     scalars |= {f"precision_{label}": value for label, value in enumerate(evaluation.precision)}
     scalars |= {f"recall_{label}": value for label, value in enumerate(evaluation.recall)}
     with tempfile.TemporaryDirectory() as name:

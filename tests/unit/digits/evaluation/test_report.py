@@ -103,6 +103,8 @@ def test_all_results_are_shown(published: str, finished: Finished) -> None:
         "Sure answers",
         "Slices",
         "leaning left",
+        "Corrupted images",
+        "impulse noise",
         "Worst mistakes",
         "Promoted\non 20",
     ):

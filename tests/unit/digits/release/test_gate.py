@@ -86,6 +86,22 @@ def test_a_release_that_gains_overall_and_loses_on_slanted_nines_is_rejected() -
     assert gate.decide(candidate, [gate.Rival("abc", champion)], min_accuracy=0.95, slices=groups).promote
 
 
+def test_a_release_that_loses_on_one_corruption_is_rejected() -> None:
+    """The reason names the corruption; TOLERANCE times as many mistakes on corrupted images are not worse."""
+
+    def decide(mistakes: int) -> gate.Decision:
+        rival = gate.Rival("abc", answers(990), corrupted={"fog": answers(980), "zigzag": answers(800)})
+        corrupted = {"fog": answers(1000 - mistakes), "zigzag": answers(1000)}
+        return gate.decide(answers(995), [rival], min_accuracy=0.95, corrupted=corrupted)
+
+    assert decide(20 * gate.TOLERANCE).promote
+    refused = decide(20 * gate.TOLERANCE + 20)
+    assert not refused.promote
+    assert refused.why.startswith(
+        "significantly worse than the champion on fog: 90.00% against 98.00% of abc: 0 won, 80"
+    )
+
+
 def test_chance_alone_is_rarely_worse_on_a_slice() -> None:
     """Two equally good models differ significantly on some of 50 slices in at most one of twenty comparisons."""
     random = np.random.default_rng(1)
@@ -93,7 +109,8 @@ def test_chance_alone_is_rarely_worse_on_a_slice() -> None:
     found = 0
     for _ in range(100):
         one, other = random.random((2, 10_000)) < 0.9
-        found += bool(gate.worse_slices(one, other, groups))
+        parts = {name: gate.Comparison(one[mask], other[mask]) for name, mask in groups.items()}
+        found += bool(gate.find_worse(parts))
     assert found <= 10
 
 

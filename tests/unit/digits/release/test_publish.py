@@ -16,7 +16,7 @@ from digits.settings import Settings
 from digits.store import open_store
 from digits.tasks.task import find
 from tests.helpers.small_releases import manifest, release_folder
-from tests.helpers.support import Finished
+from tests.helpers.support import Finished, another_release
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's, about its own libraries
 
@@ -107,6 +107,21 @@ def test_a_champion_with_another_size_or_other_labels_stays(
     decision = publish._decide(store, ledger.entries(store), candidate)
     assert not decision.promote
     assert f"digits promote {candidate.version}" in decision.why
+
+
+def test_a_release_that_is_worse_on_one_corruption_is_rejected(finished: Finished, tmp_path: Path) -> None:
+    """The reason names the corruption, although the answers to all other images are the champion's."""
+    store, candidate = open_store(finished.copy(tmp_path / "home")), finished.candidate()
+    champion = another_release(store, finished.version)["version"]
+    ledger.promote(store, champion, "by a person")
+    entries, corrupted = ledger.entries(store)[1:], candidate.evaluation.corrupted()
+    assert publish._decide(store, entries, candidate).promote
+    none = np.packbits(np.zeros_like(corrupted["shot noise"])).tobytes().hex()
+    bits = candidate.evaluation.corrupted_bits | {"shot noise": none}
+    worse = dataclasses.replace(candidate, evaluation=dataclasses.replace(candidate.evaluation, corrupted_bits=bits))
+    decision = publish._decide(store, entries, worse)
+    assert not decision.promote
+    assert "worse than the champion on shot noise: " in decision.why
 
 
 def _interrupt(*_: object) -> None:
