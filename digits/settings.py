@@ -156,6 +156,17 @@ class Settings:
         "how often a step on Kubeflow is tried again after a server did not answer, or its pod was lost",
         maximum=100,
     )
+    trainer: str = _setting(
+        "DIGITS_TRAINER", "local", "where the train step trains: local, or the name of an installed trainer", steps=True
+    )
+    workers: int = _setting(
+        "DIGITS_WORKERS",
+        0,
+        "processes that train together, with the same result for any number of them; 0: one, with the result of a run "
+        "without workers",
+        steps=True,
+        maximum=64,
+    )
     train_cpu_request: str = _setting("DIGITS_TRAIN_CPU_REQUEST", "500m", "CPU request of the train step on Kubeflow")
     train_memory_request: str = _setting(
         "DIGITS_TRAIN_MEMORY_REQUEST", "1Gi", "memory request of the train step on Kubeflow"

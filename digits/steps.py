@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from digits.evaluation.metrics import Evaluation
 
 VALIDATION_SHARE = 12  # one in twelve training images is held out: 5,000 of MNIST's 60,000
-# A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
-MIN_EPOCH_IMAGES = 20_000
 MAX_FEEDBACK = 3_000  # corrected drawings, the newest
 MAX_PICTURES = 5_000  # pictures made to choose the threshold of sure answers; each takes a millisecond
 
@@ -110,7 +109,7 @@ def train(
     model: Path,
     history: Path,
 ) -> results.TrainedModel:
-    """Fit the network and export it. This is the only step that imports TensorFlow.
+    """Fit the network and export it, by the trainer of the settings. This is the only step that imports TensorFlow.
 
     It writes model.keras, saved_model/, model.onnx and architecture.json to the folder `model`, and a list with one
     {epoch, loss, accuracy, val_loss, val_accuracy, seconds} per epoch to the JSON file `history`.
@@ -118,43 +117,23 @@ def train(
     Raises:
         UsageError: one of the `parameters`, which are those of TrainingConfig, is unknown or out of range.
     """
-    from digits.data.dataset import Dataset
-    from digits.tasks.task import find
-    from digits.training import recipe
+    from digits.training.checkpoints import Checkpoints
+    from digits.training.job import Job
+    from digits.training.recipe import TrainingConfig
+    from digits.training.trainers import find_trainer
 
-    config = recipe.TrainingConfig(**parameters)  # before the slow import of TensorFlow
-    from digits.training import export, fit
-
-    images = Dataset.load(train_set, digest=prepared.train)
-    validation = Dataset.load(validation_set, digest=prepared.validation)
-
-    def on_epoch(result: fit.EpochResult) -> None:
-        text = f"epoch {result.epoch}  accuracy {result.accuracy:.2%}  validation {result.val_accuracy:.2%}"
-        events.emit("progress", "train", text=f"{text}  {result.seconds:.1f} s")
-
-    trained = fit.train(
-        (images.images, images.labels),
-        (validation.images, validation.labels),
-        config,
-        on_epoch,
-        task=find(prepared.task),
-        repeats=-(-MIN_EPOCH_IMAGES // len(images)),
-        add_styles=prepared.are_digits,
-    )
-    shutil.rmtree(model, ignore_errors=True)
-    export.export(trained.model, model)
-    write_whole(model / "architecture.json", trained.model.to_json())
-    write_json(history, [vars(result) for result in trained.history])
-    return results.TrainedModel(
-        weights=export.weights_digest(trained.model),
-        files=sha256_of_folder(model),
-        weight_count=int(trained.model.count_params()),
-        seconds=sum(result.seconds for result in trained.history),
-        temperature=trained.temperature,
-        parameters=asdict(config) | config.resolved,
-        code=provenance.step_digest("train"),
-        libraries=provenance.library_versions(),
-    )
+    config, settings = TrainingConfig(**parameters), Settings.load().with_task(prepared.task)
+    trainer = find_trainer(settings.trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(Path(folder), config, prepared, provenance.step_digest("train"))
+        (job.folder / "train_set").symlink_to(train_set.absolute())
+        (job.folder / "validation_set").symlink_to(validation_set.absolute())
+        trained = trainer(settings, job)
+        shutil.rmtree(model, ignore_errors=True)
+        shutil.copytree(job.output / "model", model)
+        write_whole(history, (job.output / "history.json").read_bytes())
+        Checkpoints.open(settings, job.key).remove()
+    return trained
 
 
 @step("evaluate")

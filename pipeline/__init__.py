@@ -28,6 +28,7 @@ class Defaults:
     batch_size: int = 0
     learning_rate: float = 0.0
     seed: int = 0
+    shards: int = 0
     min_accuracy: float = find(BUILT_IN).min_accuracy
     dataset: str = AUTO
     task: str = BUILT_IN

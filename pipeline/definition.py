@@ -37,6 +37,7 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
         batch_size: int = DEFAULTS.batch_size,
         learning_rate: float = DEFAULTS.learning_rate,
         seed: int = DEFAULTS.seed,
+        shards: int = DEFAULTS.shards,
         min_accuracy: float = DEFAULTS.min_accuracy,
         dataset: str = DEFAULTS.dataset,
         task: str = DEFAULTS.task,
@@ -55,6 +56,7 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
             batch_size: images per training step; 0: the preset's.
             learning_rate: its peak; 0: the preset's.
             seed: of the split, the weights and the order.
+            shards: parts of a batch whose gradients are computed apart, for several workers; 0: the batch as a whole.
             min_accuracy: least accuracy for a promotion, in 0..1.
             dataset: auto: the task's own, for digits MNIST if available; for digits also mnist or sklearn-digits.
             task: what is recognised: the name of a built-in task, or a task's text.
@@ -84,6 +86,7 @@ def define(add: Callable[..., Any]) -> Callable[..., Any]:
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
+            shards=shards,
         )
         lineage = {
             "data": fetched.outputs["data"],

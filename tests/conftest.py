@@ -73,10 +73,10 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session", autouse=True)
 def short_epochs() -> Iterator[None]:
     """Train on fewer images in an epoch of a small data set, in runs within this process."""
-    from digits import steps
+    from digits.training import recipe
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "MIN_EPOCH_IMAGES", 5_000)
+        patch.setattr(recipe, "MIN_EPOCH_IMAGES", 5_000)
         yield
 
 

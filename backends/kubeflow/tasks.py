@@ -116,6 +116,8 @@ def _set_environment(task: Any, settings: Settings) -> None:
         "DIGITS_BACKEND": "kubeflow",
         "DIGITS_STEP_RETRIES": str(settings.step_retries),
         "DIGITS_DEPLOYER": settings.deployer or "kserve",
+        "DIGITS_TRAINER": settings.trainer,
+        "DIGITS_WORKERS": str(settings.workers),
         "K8S_NAMESPACE": settings.namespace,
         IMAGE_VARIABLE: settings.steps_image or STEPS_IMAGE,
         events.VARIABLE: "/dev/stdout",  # the events of a step are read from its pod's log

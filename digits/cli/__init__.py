@@ -19,7 +19,7 @@ import click
 
 from digits import __version__
 from digits.cli import streams
-from digits.cli.task_option import add_task_option
+from digits.cli.setting_option import add_task_option
 from digits.errors import DigitsError, mask_url
 
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}

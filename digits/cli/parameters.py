@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from digits.cli.setting_option import setting_option
 from digits.data.catalog import names
 from digits.errors import UsageError
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN, MODELS
 from digits.training.optimizers import OPTIMIZERS
-from digits.training.recipe import PRESETS
+from digits.training.recipe import MAX_SHARDS, PRESETS, SHARDS
 from pipeline import DEFAULTS, check_parameters, defaults_of
 
 DATASETS = names()
@@ -47,6 +48,11 @@ PARAMETERS = (
         help=f"Seed of the validation split, the initial weights and the order of images.  [{DEFAULTS.seed}]",
     ),
     click.option(
+        "--shards",
+        type=click.IntRange(0, MAX_SHARDS),
+        help=f"Parts of a batch whose gradients are computed apart, for workers.  [0; with --workers {SHARDS}]",
+    ),
+    click.option(
         "--min-accuracy",
         type=click.FloatRange(0, 1),
         help=f"Lowest accuracy for a promotion.  [{DEFAULTS.min_accuracy}]",
@@ -64,6 +70,13 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with the options of PARAMETERS."""
     for option in reversed(PARAMETERS):
         command = option(command)
+    workers = setting_option(
+        "DIGITS_WORKERS",
+        "--workers",
+        type=click.IntRange(1, 64),
+        help="Processes that train together. Their number does not change the result.",
+    )
+    command.__click_params__.append(workers)  # type: ignore[attr-defined]
     return command
 
 
@@ -89,6 +102,8 @@ def chosen_parameters(options: dict[str, Any], settings: Settings, *, resumed: b
     parameters = chosen if resumed else defaults_of(task) | chosen
     if "preset" in chosen:
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
+    if settings.workers and not resumed:
+        parameters = {"shards": SHARDS} | parameters
     check_parameters(parameters)
     return parameters
 

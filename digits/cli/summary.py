@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from digits.cli.common import wrap
-from digits.cli.task_option import VARIABLE
+from digits.cli.setting_option import TASK_VARIABLE
 from digits.remedies import remedy
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
@@ -73,7 +73,7 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
 def _next(draw: str, settings: Settings, *, served: bool) -> str:
     """Return the next command, with --task as the user gave it, and its purpose."""
     task = settings.declaration
-    option = f" --task {os.environ.get(VARIABLE, task.name)}" if task.name != BUILT_IN else ""
+    option = f" --task {os.environ.get(TASK_VARIABLE, task.name)}" if task.name != BUILT_IN else ""
     return f"{draw}{option}   to {'draw' if task.drawn else 'try it'}" if served else f"digits releases{option}"
 
 

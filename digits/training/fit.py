@@ -12,14 +12,16 @@ import numpy.typing as npt
 
 from digits.data.dataset import Dataset
 from digits.data.preprocessing import FIELD
-from digits.errors import DataError, DigitsError
+from digits.errors import DataError, DigitsError, Unavailable
 from digits.tasks.task import Task
-from digits.training import optimizers, pen_styles
+from digits.training import optimizers, pen_styles, shards
 from digits.training.augmentation import augment
+from digits.training.checkpoints import Checkpoint, Checkpoints
 from digits.training.networks import build, with_probabilities
 from digits.training.recipe import BASELINE, Augmentation, TrainingConfig, learning_rates
 from digits.training.temperature import fit_temperature
 from digits.training.tensorflow import keras, tf
+from digits.training.workers import ALONE, Group
 
 LabelledImages = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]  # as in a Dataset
 _Report = Callable[[float, float], None]  # called with the loss and the accuracy of each epoch
@@ -61,6 +63,8 @@ def train(
     task: Task,
     repeats: int = 1,
     add_styles: bool = True,
+    checkpoints: Checkpoints = Checkpoints(),  # noqa: B008 # frozen
+    group: Group = ALONE,
 ) -> Trained:
     """Train a network of a task. The same data, configuration and machine give the same weights, bit for bit.
 
@@ -69,8 +73,12 @@ def train(
     `add_styles` and the task's images are digits as MNIST's, generated ones are added to `training` (the preset's
     share).
 
+    After each epoch a checkpoint is written, and a training begins after the last one; the result is the same. The
+    workers of `group` train together, each with the same arguments. The baseline has neither.
+
     Raises:
-        UsageError: Keras has no optimizer of that name; raised before training starts.
+        UsageError: Keras has no optimizer of that name, or the batch cannot be divided among the workers; raised before
+            training starts.
         DataError: images or labels have another shape or type than LabelledImages states, or there are none.
         DigitsError: training diverged, because the learning rate is too large.
     """
@@ -91,7 +99,8 @@ def train(
     )
     network = build(preset.network, task)
     evaluate = _evaluator(network)
-    history: list[EpochResult] = []
+    last = checkpoints.load() if preset is not BASELINE else None
+    history = [EpochResult(**each) for each in last.history] if last else []
 
     def report(loss: float, accuracy: float) -> None:
         nonlocal started
@@ -102,10 +111,13 @@ def train(
         on_epoch(history[-1])
         started = time.perf_counter()
 
+    def save(random: dict[str, Any], variables: list[npt.NDArray[Any]]) -> None:
+        checkpoints.save(Checkpoint(len(history), [vars(each) for each in history], random, variables))
+
     if preset is BASELINE:
         _fit_baseline(network, (training[0][epoch], training[1][epoch]), config, report)
     else:
-        _fit(network, training, epoch, config, preset.augmentation_of(task), report)
+        _fit(network, training, epoch, config, preset.augmentation_of(task), group, last, report, save)
     temperature = _calibrate(network, validation)
     return Trained(with_probabilities(network), history, temperature)
 
@@ -116,27 +128,47 @@ def _fit(
     images: npt.NDArray[np.int32],
     config: TrainingConfig,
     ranges: Augmentation,
+    group: Group,
+    last: Checkpoint | None,
     report: _Report,
+    save: Callable[[dict[str, Any], list[npt.NDArray[Any]]], None],
 ) -> None:
     """Train with a TensorFlow graph that runs many steps per call, on images kept in memory as uint8.
 
-    `images` are the indices of the images of an epoch.
+    `images` are the indices of the images of an epoch. The training begins after the checkpoint `last`. After each
+    epoch `report` is called, and `save` with the state of the random numbers and the variables.
     """
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer)
     epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(images))
+    if config.shards:
+        shards.check(config.shards, batch_size, group.count)
     steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
     augmented = round((1 - preset.unaugmented_share) * len(rates))
     optimizer.build(network.trainable_variables)
+    pixels, labels = tf.constant(data[0]), tf.constant(data[1], tf.int32)
 
-    def change(batch: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def load(indices: tf.Tensor, step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the images and labels of those indices; `number` fixes the random changes to the images."""
+        batch = tf.cast(tf.gather(pixels, indices), tf.float32) / 255.0
         if step < augmented:
-            batch = augment(batch, tf.stack([config.seed, 2 * step]), ranges)
-        return batch
+            batch = augment(batch, tf.stack([config.seed, 2 * number]), ranges)
+        return batch, tf.gather(labels, indices)
 
-    run = _training_graph(network, optimizer, data, change, batch_size)
+    if config.shards:
+        compute = shards.gradients(network, load, _score, config.shards, group)
+    else:
+        compute = _batch_gradients(network, load)
+    run = _training_graph(network, optimizer, compute, batch_size)
     random = np.random.default_rng(config.seed)
-    for number in range(epochs):
+    variables = [*network.variables, *optimizer.variables]
+    completed = last.epoch if last else 0
+    if last:
+        random.bit_generator.state = last.random
+        for variable, value in zip(variables, last.variables, strict=True):
+            variable.assign(value)
+    _check_together(group, completed)
+    for number in range(completed, epochs):
         # Images that do not fill a batch are left out; the order is random, so each epoch omits different ones.
         order = images[random.permutation(len(images))[: steps * batch_size]].reshape(steps, batch_size)
         sums = np.zeros(2)
@@ -147,35 +179,36 @@ def _fit(
             optimizer.finalize_variable_values(network.trainable_variables)
         loss, accuracy = sums / order.size
         report(float(loss), float(accuracy))
+        save(dict(random.bit_generator.state), [np.asarray(variable) for variable in variables])
 
 
-def _training_graph(
-    network: keras.Model,
-    optimizer: Any,
-    data: LabelledImages,
-    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    batch_size: int,
-) -> Any:
+def _batch_gradients(network: keras.Model, load: shards.Load) -> shards.Compute:
+    """Return a function that computes the gradient of a whole batch; see `shards.gradients`."""
+    weights = network.trainable_variables
+
+    def compute(indices: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        batch, expected = load(indices, step, step)
+        with tf.GradientTape() as tape:
+            loss, sums = _score(network(batch, training=True), expected)
+        return tape.gradient(loss, weights), sums
+
+    return compute
+
+
+def _training_graph(network: keras.Model, optimizer: Any, compute: shards.Compute, batch_size: int) -> Any:
     """Return a TensorFlow function that trains a number of steps and returns their sums of loss and correct answers.
 
     It takes the images' indices of each batch, int32 (steps, batch_size), the learning rates, float32 (steps,), and the
-    number of the first step, int32. `change` returns the augmented images, given a batch and the step's number.
+    number of the first step, int32.
     """
-    images, labels = tf.constant(data[0]), tf.constant(data[1], tf.int32)
-    weights = network.trainable_variables
 
     def run(batches: tf.Tensor, rates: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(2)
         for i in tf.range(tf.shape(batches)[0]):
-            batch = change(tf.cast(tf.gather(images, batches[i]), tf.float32) / 255.0, first + i)
-            expected = tf.gather(labels, batches[i])
-            with tf.GradientTape() as tape:
-                logits = network(batch, training=True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(expected, logits)
-                loss = tf.reduce_mean(losses)
+            gradients, result = compute(batches[i], first + i)
             optimizer.learning_rate.assign(rates[i])
-            optimizer.apply(tape.gradient(loss, weights), weights)
-            sums += _loss_and_correct(logits, expected)
+            optimizer.apply(gradients, network.trainable_variables)
+            sums += result
         return sums
 
     signature = [
@@ -184,6 +217,14 @@ def _training_graph(
         tf.TensorSpec([], tf.int32),
     ]
     return tf.function(run, input_signature=signature)
+
+
+def _check_together(group: Group, completed: int) -> None:
+    """Raise Unavailable unless all workers begin after the same epoch."""
+    if group.count > 1:
+        together = tf.function(group.gather)(tf.constant([completed])).numpy()
+        if (together != completed).any():
+            raise Unavailable(f"the workers read checkpoints of different epochs: {sorted(set(together.tolist()))}")
 
 
 def _fit_baseline(network: keras.Model, data: LabelledImages, config: TrainingConfig, report: _Report) -> None:
@@ -207,7 +248,7 @@ def _evaluator(network: keras.Model) -> Callable[[LabelledImages], tuple[float, 
     """Return a function that computes the network's mean loss and accuracy on labelled images."""
 
     def run(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return _loss_and_correct(network(tf.cast(images, tf.float32) / 255.0, training=False), labels)
+        return _score(network(tf.cast(images, tf.float32) / 255.0, training=False), labels)[1]
 
     shape = [None, *network.input_shape[1:]]
     run = tf.function(run, input_signature=[tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([None], tf.int32)])
@@ -231,11 +272,11 @@ def _calibrate(network: keras.Model, data: LabelledImages) -> float:
     return temperature
 
 
-def _loss_and_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Return the sum of the losses and the number of correct answers, `float32 (2,)`."""
+def _score(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the mean loss, and the sum of the losses with the number of correct answers, `float32 (2,)`."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     correct = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
-    return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct)])
+    return tf.reduce_mean(losses), tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct)])
 
 
 def _check_weights(network: keras.Model, config: TrainingConfig, epoch: int) -> None:

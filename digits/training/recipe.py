@@ -60,6 +60,11 @@ PRESETS = {
 # The earlier design, for comparison; `digits.training.fit` trains it with Keras's `fit`.
 BASELINE = Preset("baseline", 3, 20, Augmentation())
 
+# A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
+MIN_EPOCH_IMAGES = 20_000
+SHARDS = 8  # of a batch, unless a user chooses others, so that 1, 2, 4 or 8 workers can share them
+MAX_SHARDS = 64
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -76,6 +81,7 @@ class TrainingConfig:
     batch_size: int = 0
     learning_rate: float = 0.0  # the peak, if the preset has a schedule
     seed: int = 0
+    shards: int = 0  # in which the gradient of a batch is computed, a power of 2; 0: as a whole
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -90,6 +96,7 @@ class TrainingConfig:
             ("batch_size", self.batch_size, math.inf),
             ("learning_rate", self.learning_rate, math.inf),
             ("seed", self.seed, 2**31 - 1),
+            ("shards", self.shards, MAX_SHARDS),
         ):
             if not (math.isfinite(number) and 0 <= number <= limit):
                 raise UsageError(f"{name}: expected a number from 0{f' to {limit}' * (limit < math.inf)}, got {number}")
