@@ -49,14 +49,22 @@ class Folder:
         """See Files. Links to folders are not followed."""
         if self._only:
             return [self._only]
-        found: list[str] = []
-
-        def refuse(exc: OSError) -> None:
-            raise DataError(f"{exc.filename} cannot be read: {exc.strerror}", remedy="allow this program to read it")
-
-        for folder, _, files in os.walk(self._root, onerror=refuse):
-            found += [(Path(folder, name)).relative_to(self._root).as_posix() for name in files]
-            _check_count(len(found), self.where)
+        found, waiting = list[str](), [""]  # relative to the root, without recursion, for folders of any depth
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(f"{folder}{entry.name}/")
+                        elif not entry.is_dir():
+                            found.append(f"{folder}{entry.name}")
+            except OSError as exc:
+                where = exc.filename or self._root / folder
+                raise DataError(
+                    f"{where} cannot be read: {exc.strerror}", remedy="allow this program to read it"
+                ) from exc
+            _check_count(len(found) + len(waiting), self.where)
         return _shown(found)
 
     def read(self, name: str, max_bytes: int) -> bytes:

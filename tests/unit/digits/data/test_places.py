@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import io
@@ -32,6 +33,22 @@ def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED
         for name, content in members:
             written.writestr(zipfile.ZipInfo(name), content, compression)
     return file
+
+
+def test_a_folder_may_be_deeper_than_the_stack(tmp_path: Path) -> None:
+    """A file a thousand folders below is listed."""
+    depth = 1200
+    with contextlib.chdir(tmp_path):
+        for _ in range(depth):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("x.png").touch()
+        found = Folder(tmp_path).names()
+        Path("x.png").unlink()
+        for _ in range(depth):  # pytest's removal is recursive, too
+            os.chdir("..")
+            Path("d").rmdir()
+    assert found == ["d/" * depth + "x.png"]
 
 
 def test_a_folder_lists_files_but_follows_no_link_to_a_folder(tmp_path: Path) -> None:
