@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import click
 
 from digits.cli.common import emit, json_option, open_store_of
-from digits.errors import MissingError
+from digits.errors import MissingError, UsageError
 from digits.files import user_path
 from digits.release import ledger, releases
 from digits.settings import BACKENDS
@@ -48,17 +50,33 @@ def batch(pictures: str, output: str, release: str, backend: str | None, as_json
         model = slot.load(folder / "release", settings.trusted_keys, version)
         place = open_stored(settings, pictures) if _is_store(pictures) else user_path(pictures)
         address = output if _is_store(output) else user_path(output).absolute().as_uri()
-        pictures_there = open_batch(model.task, place, folder)
+        _check_output(output, pictures)
+        pictures_there = open_batch(model.task, place, folder, stopped := threading.Event())
         with click.progressbar(length=pictures_there.count, label="pictures", file=sys.stderr, hidden=quiet) as bar:
 
             def show(done: int, _: int) -> None:
                 bar.update(done - bar.pos)
 
-            manifest = predict_batch(model, pictures_there, open_store(settings, address), show)
+            try:
+                manifest = predict_batch(model, pictures_there, open_store(settings, address), show)
+            finally:
+                stopped.set()
     found = ", ".join(f"{count} {verdict}" for verdict, count in manifest["verdicts"].items() if count)
     click.echo(f"{manifest['pictures']} pictures by release {version}: {found}", err=True)
     if as_json:
         emit({"output": output, **manifest})
+
+
+def _check_output(output: str, pictures: str) -> None:
+    """Raise UsageError unless OUTPUT is a folder, or nothing yet, outside of PICTURES, whose files it would change."""
+    if f"{_plain(output)}/".startswith(f"{_plain(pictures)}/"):
+        raise UsageError(f"expected an OUTPUT outside of {pictures}, got {output}", remedy="give another folder")
+    if not _is_store(output) and os.path.lexists(_plain(output)) and not Path(_plain(output)).is_dir():
+        raise UsageError(f"expected a folder as OUTPUT, got the file {output}", remedy="give another folder")
+
+
+def _plain(place: str) -> str:
+    return place.rstrip("/") if _is_store(place) else os.path.realpath(user_path(place))
 
 
 def _is_store(address: str) -> bool:

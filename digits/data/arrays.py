@@ -11,6 +11,7 @@ import io
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -30,10 +31,11 @@ PAIRS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("train_images", "train_labels"), ("test_images", "test_labels")),
     (("images", "labels"),),
 )
-# What `zipfile` raises for a damaged archive, or one that needs a password or another program.
+# What `zipfile` raises for a damaged archive, or one that needs a password or another program, and NumPy for a damaged
+# header of an array.
 ARCHIVE_ERRORS = (
-    OSError, ValueError, KeyError, RuntimeError, EOFError,
-    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    OSError, ValueError, KeyError, RuntimeError, EOFError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    SyntaxError, TypeError, IndexError, OverflowError, tokenize.TokenError,
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "labels", "class", "target")
 REMEDY = "docs/your-images.md describes the formats of data sets"

@@ -13,27 +13,30 @@ import gzip
 import io
 import math
 import os
-import shutil
+import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
 from digits.data import idx
 from digits.data.arrays import ARCHIVE_ERRORS
 from digits.data.dataset import Images
-from digits.data.places import MAX_PICTURE, Files, Folder, Stored, Zip
+from digits.data.places import MAX_PICTURE, MAX_UNPACKED, Files, Folder, Stored, Zip
 from digits.data.reader import read_images
-from digits.errors import DataError, MissingError
+from digits.errors import DataError, Interrupted, MissingError
 from digits.files import canonical_json, sha256_of
 from digits.tasks.task import Task
 
 ARRAY_NAMES = ("images", "x_test", "x", "test_images", "arr_0")  # in an NPZ file, the first of these that it has
 IMAGE_COLUMNS = ("image", "picture", "bytes")  # in a Parquet file: encoded pictures, or structures with `bytes`
+MAX_SHARD = 256 << 20  # bytes of the encoded pictures of a shard from a Parquet file, on average
+ROWS = 16  # that are read at a time: a small file may hold a large picture once, for many rows
 FORMS = (".zip", ".npz", ".parquet", "-ubyte", "-ubyte.gz")  # endings of files that hold many pictures
 
 
@@ -64,69 +67,92 @@ class Batch(Protocol):
 
     count: int
     digest: str  # changes when the pictures may have changed
+    limit: int  # greatest size of a shard
 
     def shards(self, size: int) -> Iterator[Load]:
         """Yield a function for each shard of `size` pictures; the last may have fewer."""
 
 
-def open_batch(task: Task, place: Path | Stored, temporary: Path) -> Batch:
+def open_batch(task: Task, place: Path | Stored, temporary: Path, stopped: threading.Event | None = None) -> Batch:
     """Open the pictures at a place. Files that hold many pictures are unpacked to, or downloaded into, `temporary`.
+
+    When `stopped` is set, shards that are being decoded raise Interrupted.
 
     Raises:
         MissingError: there is nothing at the place.
         DataError: a file is damaged, or its images have another shape than the task's.
     """
+    decoder = _Decoder(task, stopped or threading.Event())
     if not isinstance(place, Path):
         if place.only:
             place.store.download(place.only, file := temporary / place.only)
-            return _open_file(task, file, temporary)
-        return _Pictures(task, place, [])
+            return _open_file(decoder, file, temporary)
+        return _Pictures(decoder, place, [])
     if not os.path.exists(place):  # noqa: PTH110 # Path.exists raises OSError
         raise MissingError(f"there is no {place}", remedy="give a folder of pictures, or an IDX, NPZ or Parquet file")
     if place.is_file() and place.name.lower().endswith(FORMS):
-        return _open_file(task, place, temporary)
+        return _open_file(decoder, place, temporary)
     files = Folder(place) if place.is_dir() else Folder(place.parent, place.name)
     root = place if place.is_dir() else place.parent
-    stats = [(root / name).stat() for name in files.names()]
-    return _Pictures(task, files, [(stat.st_size, stat.st_mtime_ns) for stat in stats])
+    return _Pictures(decoder, files, [_stamp(root / name) for name in files.names()])
 
 
-def _open_file(task: Task, path: Path, temporary: Path) -> Batch:
-    name = path.name.lower()
+def _stamp(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError:  # a link to nothing, which cannot be read as a picture either
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
+    name, task = path.name.lower(), decoder.task
     if name.endswith(".zip"):
-        return _Pictures(task, Zip(path, str(path)), [sha256_of(path)])
+        return _Pictures(decoder, Zip(path, str(path)), [sha256_of(path)])
     if name.endswith(".parquet"):
-        return _Parquet(task, path)
+        return _Parquet(decoder, path)
     try:
         raw = path
         if name.endswith(".gz"):
-            raw = temporary / "images"
-            with gzip.open(path) as packed, raw.open("wb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
+            with gzip.open(path) as packed:
+                raw = _unpack(packed, temporary / "images")
         elif name.endswith(".npz"):
             with zipfile.ZipFile(path) as archive:
                 found = [each for each in ARRAY_NAMES if f"{each}.npy" in archive.namelist()]
                 if not found:
                     raise ValueError(f"expected an array of {', '.join(ARRAY_NAMES)}")
-                raw = temporary / "images.npy"
-                with archive.open(f"{found[0]}.npy") as packed, raw.open("wb") as file:
-                    shutil.copyfileobj(packed, file, 1 << 20)
+                with archive.open(f"{found[0]}.npy") as packed:
+                    raw = _unpack(packed, temporary / "images.npy")
         images = np.load(raw, mmap_mode="r", allow_pickle=False) if name.endswith(".npz") else _map_idx(raw)
         if images.dtype != np.uint8 or images.size != len(images) * math.prod(task.shape):
             raise ValueError(f"expected images uint8 (n, {', '.join(map(str, task.shape))}), found {images.shape}")
-    except (*ARCHIVE_ERRORS, IndexError, TypeError) as exc:
+    except ARCHIVE_ERRORS as exc:
         raise DataError(f"{path}: expected images of the task {task.name}: {exc}") from exc
     return _Arrays(images.reshape(-1, *task.shape), sha256_of(path))
+
+
+def _unpack(packed: IO[bytes] | gzip.GzipFile, path: Path) -> Path:
+    """Write a decompressed file, and return its path. Raises ValueError if it has more than MAX_UNPACKED bytes."""
+    with path.open("wb") as file:
+        while block := packed.read(1 << 20):
+            file.write(block)
+            if file.tell() > MAX_UNPACKED:
+                raise ValueError(f"it has more than {MAX_UNPACKED} bytes unpacked")
+    return path
 
 
 def _map_idx(path: Path) -> Any:
     with path.open("rb") as file:
         shape, offset = idx.parse_header(file.read(idx.MAX_HEADER), path.name)
+    if (size := path.stat().st_size) != (expected := offset + math.prod(shape)):
+        raise ValueError(f"expected {expected} bytes for the shape {shape}, found {size}")
     return np.memmap(path, np.uint8, "r", offset, shape)
 
 
 class _Arrays:
     """Images that need no reading; each picture is one image."""
+
+    limit = sys.maxsize
 
     def __init__(self, images: Images, digest: str) -> None:
         self._images, self.count, self.digest = images, len(images), digest
@@ -145,8 +171,10 @@ class _Arrays:
 class _Pictures:
     """Picture files. `stamps` change when the files do; of objects in a store only the names are known."""
 
-    def __init__(self, task: Task, files: Files, stamps: list[Any]) -> None:
-        self._task, self._files, self._names = task, files, files.names()
+    limit = sys.maxsize
+
+    def __init__(self, decoder: _Decoder, files: Files, stamps: list[Any]) -> None:
+        self._decoder, self._files, self._names = decoder, files, files.names()
         self.count, self.digest = len(self._names), sha256_of(canonical_json([self._names, stamps]))
         if not self._names:
             raise MissingError(f"{files.where} has no files", remedy="give a folder of pictures")
@@ -157,16 +185,16 @@ class _Pictures:
             yield partial(self._load, self._names[start : start + size])
 
     def _load(self, names: list[str]) -> Shard:
-        return _decode(self._task, names, [partial(self._files.read, name, MAX_PICTURE) for name in names])
+        return self._decoder.decode(names, [partial(self._files.read, name, MAX_PICTURE) for name in names])
 
 
 class _Parquet:
     """A Parquet file with a column of encoded pictures, as data sets of Hugging Face have it."""
 
-    def __init__(self, task: Task, path: Path) -> None:
+    def __init__(self, decoder: _Decoder, path: Path) -> None:
         from pyarrow import ArrowException, parquet
 
-        self._task, self._path, self.digest = task, path, sha256_of(path)
+        self._decoder, self._path, self.digest = decoder, path, sha256_of(path)
         try:
             file = parquet.ParquetFile(path)
         except (ArrowException, OSError) as exc:
@@ -175,20 +203,32 @@ class _Parquet:
         if not found:
             raise DataError(f"{path}: expected a column of {', '.join(IMAGE_COLUMNS)}, got {file.schema_arrow.names}")
         self._column, self.count = found[0], file.metadata.num_rows
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        self.limit = max(1, MAX_SHARD * self.count // max(1, size))
 
     def shards(self, size: int) -> Iterator[Load]:
         """See Batch."""
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
 
-        start = 0
-        for rows in parquet.ParquetFile(self._path).iter_batches(size, columns=[self._column]):
-            values = rows.column(0).to_pylist()
-            names = [str(index) for index in range(start, start + len(values))]
-            yield partial(self._load, names, values)
-            start += len(values)
+        values, held, start = list[Any](), 0, 0
+        try:
+            for rows in parquet.ParquetFile(self._path).iter_batches(ROWS, columns=[self._column]):
+                values += rows.column(0).to_pylist()
+                held += rows.nbytes
+                if held > 4 * MAX_SHARD:
+                    raise DataError(f"{self._path}: expected at most {4 * MAX_SHARD} bytes in {size} rows, found more")
+                while len(values) >= size:
+                    yield partial(self._load, start, values[:size])
+                    values, held, start = values[size:], 0, start + size
+        except (ArrowException, OSError) as exc:
+            raise DataError(f"{self._path}: cannot read the rows after {start + len(values)}: {exc}") from exc
+        if values:
+            yield partial(self._load, start, values)
 
-    def _load(self, names: list[str], values: list[Any]) -> Shard:
-        return _decode(self._task, names, [partial(_encoded, value) for value in values])
+    def _load(self, start: int, values: list[Any]) -> Shard:
+        names = [str(index) for index in range(start, start + len(values))]
+        return self._decoder.decode(names, [partial(_encoded, value) for value in values])
 
 
 def _encoded(value: Any) -> bytes:
@@ -199,15 +239,23 @@ def _encoded(value: Any) -> bytes:
     return value
 
 
-def _decode(task: Task, names: list[str], contents: Sequence[Callable[[], bytes]]) -> Shard:
-    images, counts, doubtful, problems = list[Images](), list[int](), list[bool](), dict[int, str]()
-    for index, content in enumerate(contents):
-        try:
-            found = read_images(task, io.BytesIO(content()))
-        except DataError as exc:
-            found, problems[index] = [], exc.message
-        counts.append(len(found))
-        images += [each.image for each in found]
-        doubtful += [each.doubtful for each in found]
-    stacked = np.array(images, np.uint8).reshape(-1, *task.shape)
-    return Shard(names, stacked, counts, doubtful, problems)
+@dataclass(frozen=True)
+class _Decoder:
+    task: Task
+    stopped: threading.Event
+
+    def decode(self, names: list[str], contents: Sequence[Callable[[], bytes]]) -> Shard:
+        """Decode pictures. Raises Interrupted when `stopped` is set."""
+        images, counts, doubtful, problems = list[Images](), list[int](), list[bool](), dict[int, str]()
+        for index, content in enumerate(contents):
+            if self.stopped.is_set():
+                raise Interrupted("the batch was interrupted")
+            try:
+                found = read_images(self.task, io.BytesIO(content()))
+            except DataError as exc:
+                found, problems[index] = [], exc.message
+            counts.append(len(found))
+            images += [each.image for each in found]
+            doubtful += [each.doubtful for each in found]
+        stacked = np.array(images, np.uint8).reshape(-1, *self.task.shape)
+        return Shard(names, stacked, counts, doubtful, problems)

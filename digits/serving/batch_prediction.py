@@ -29,7 +29,8 @@ from digits.store import ObjectStore
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 MAX_PICTURES = 20_000  # of a part
-MAX_PIXELS = 16_000_000  # of the images of a part; a worker holds them as float32, too
+MAX_PIXELS = 16_000_000  # of the images of a part, if each picture has one; a number has up to 16
+CHUNK = 1000  # images that a worker holds as float32, too
 VERDICTS = ("sure", "unsure", "empty", "damaged")
 
 Progress = Callable[[int, int], object]  # called with the pictures that are done, and all
@@ -44,7 +45,7 @@ def predict_batch(
         UsageError: the store has the parts of another batch or release.
         StoreError: the store refused a write.
     """
-    size = max(1, min(MAX_PICTURES, MAX_PIXELS // int(np.prod(model.task.shape))))
+    size = max(1, min(MAX_PICTURES, MAX_PIXELS // int(np.prod(model.task.shape)), batch.limit))
     plan = {"schema": 1, "release": model.version, "task": model.task.name, "input": batch.digest}
     plan |= {"pictures": batch.count, "part_size": size}
     _check_plan(store, plan)
@@ -61,13 +62,16 @@ def predict_batch(
         on_progress(done, batch.count)
 
     workers = os.cpu_count() or 1  # the model and the decoding of pictures release Python's lock
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for n, load in enumerate(batch.shards(size)):
             pending.append((name := f"part-{n:05d}.parquet", pool.submit(_part, model, store, name, load)))
             if len(pending) > workers:  # bounds the memory
                 finish_first()
         while pending:
             finish_first()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, a part may need minutes to its end
     manifest = plan | {"verdicts": {name: verdicts[name] for name in VERDICTS}, "parts": digests}
     store.put(MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
     return manifest
@@ -113,15 +117,22 @@ def _existing(store: ObjectStore, name: str) -> tuple[bytes, Counter[str]] | Non
         return None
 
 
+def _as_text(name: str) -> str:
+    """Return the name of a file as text, with escapes for bytes that are no UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def _encode(model: LoadedModel, shard: Shard) -> tuple[bytes, Counter[str]]:
     """Return the predictions for a shard as a Parquet file, and its verdicts."""
     import pyarrow
     from pyarrow import parquet
 
     labels, count = model.task.labels, len(shard.names)
-    pixels = shard.images.reshape(-1, *model.task.input_shape).astype(np.float32)
-    pixels /= 255
-    shares = model.run(pixels) if len(pixels) else np.empty((0, len(labels)), np.float32)
+    images = shard.images.reshape(-1, *model.task.input_shape)
+    chunks = (
+        images[start : start + CHUNK].astype(np.float32) / np.float32(255) for start in range(0, len(images), CHUNK)
+    )
+    shares = np.concatenate([*map(model.run, chunks), np.empty((0, len(labels)), np.float32)])
     counts = np.asarray(shard.counts, np.int64)
     first = np.concatenate([[0], np.cumsum(counts)])[:-1]  # of each picture's images
     single = counts == 1
@@ -142,7 +153,7 @@ def _encode(model: LoadedModel, shard: Shard) -> tuple[bytes, Counter[str]]:
     ends = np.cumsum(single, dtype=np.int32) * np.int32(len(labels))
     offsets, flat = pyarrow.array(np.concatenate([np.zeros(1, np.int32), ends])), pyarrow.array(own.reshape(-1))
     columns = {
-        "name": pyarrow.array(shard.names, pyarrow.string()),
+        "name": pyarrow.array(list(map(_as_text, shard.names)), pyarrow.string()),
         "class": pyarrow.array(classes, mask=~single),
         "label": pyarrow.array(names, pyarrow.string()),
         "probabilities": pyarrow.ListArray.from_arrays(offsets, flat, mask=pyarrow.array(~single)),

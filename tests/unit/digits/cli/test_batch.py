@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pyarrow import parquet
 
 from digits.data.dataset import Dataset
@@ -21,6 +23,25 @@ def test_the_champion_answers(digits: Digits, finished: Finished, tmp_path: Path
     accuracy = float((np.asarray(table["class"]) == test.labels).mean())
     assert accuracy == finished.published.accuracy
     assert (answer["pictures"], answer["release"]) == (len(test), finished.published.version)
+
+
+@pytest.mark.parametrize("output", ["in", "in/answers", "link", "file"])
+def test_the_output_is_no_input(digits: Digits, finished: Finished, tmp_path: Path, output: str) -> None:
+    """Answers among the pictures would be pictures of the next attempt; a file is never replaced."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.png").touch()
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "file").write_text("mine")
+    assert digits("batch", "in", output, on=finished.settings).code == 2
+    assert ([path.name for path in (tmp_path / "in").iterdir()], (tmp_path / "file").read_text()) == (["1.png"], "mine")
+
+
+def test_a_name_that_is_no_text(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """The bytes of a file's name that are no UTF-8 are written as escapes."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / os.fsdecode(b"\xff.png")).touch()
+    digits("batch", "in", "out", on=finished.settings)
+    assert parquet.read_table(tmp_path / "out/part-00000.parquet")["name"].to_pylist() == ["\\xff.png"]
 
 
 def test_no_champion(digits: Digits, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from digits.data import batch_input
+from digits.data.arrays import load_npz
 from digits.data.batch_input import Shard, open_batch
 from digits.data.places import Stored
-from digits.errors import DataError, MissingError
+from digits.errors import DataError, Interrupted, MissingError
 from digits.store.file import FileStore
 from digits.tasks.task import find
 
@@ -80,9 +83,10 @@ def test_a_batch_in_a_store(form: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_picture_is_reported(tmp_path: Path) -> None:
-    """A file that is no picture has no image; the others keep theirs."""
+    """A file that is no picture, as a link to nothing, has no image; the others keep theirs."""
     folder = write(tmp_path / "in", "folder")
-    (folder / "3.png").write_bytes(b"no picture")
+    (folder / "3.png").unlink()
+    (folder / "3.png").symlink_to("nothing")
     (shard,) = [load() for load in open_batch(TASK, folder, tmp_path).shards(9)]
     assert isinstance(shard, Shard)
     assert (list(shard.counts), list(shard.problems)) == ([1, 1, 1, 0, 1], [3])
@@ -102,7 +106,8 @@ def test_the_digest_follows_the_content(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0\0\x08\3", b"\0\0\x0d\3" + bytes(12), idx(IMAGES)[:-1], idx(IMAGES[:, :4])]
+    "content",
+    [b"", b"\0\0\x08\3", b"\0\0\x0d\3" + bytes(12), idx(IMAGES)[:-1], idx(IMAGES) + b"\0", idx(IMAGES[:, :4])],
 )
 def test_a_file_of_another_form_is_refused(content: bytes, tmp_path: Path) -> None:
     """A damaged file, or one with images of another size, is an error that names the file."""
@@ -110,6 +115,53 @@ def test_a_file_of_another_form_is_refused(content: bytes, tmp_path: Path) -> No
     path.write_bytes(content)
     with pytest.raises(DataError, match="x-ubyte"):
         open_batch(TASK, path, tmp_path)
+
+
+@pytest.mark.parametrize("header", ["{", "'''", "  x\n y\n", "{'descr': (), 'fortran_order': False, 'shape': ()}"])
+def test_a_damaged_header_is_refused(header: str, tmp_path: Path) -> None:
+    """NumPy reads the header of an array as Python, with more kinds of errors than it documents."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\1\0" + bytes([len(header), 0]) + header.encode())
+    with pytest.raises(DataError, match="x"):
+        open_batch(TASK, tmp_path / "x.npz", tmp_path)
+    with pytest.raises(DataError, match="x"):
+        load_npz(tmp_path / "x.npz", "x.npz")
+
+
+@pytest.mark.parametrize("form", ["idx.gz", "npz compressed"])
+def test_what_is_unpacked_is_bounded(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file cannot fill the disk."""
+    monkeypatch.setattr(batch_input, "MAX_UNPACKED", 1000)
+    with pytest.raises(DataError, match="more than 1000 bytes unpacked"):
+        open_batch(TASK, write(tmp_path / "in", form), tmp_path)
+
+
+def test_large_pictures_of_a_parquet_file_make_small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of a shard follows the encoded pictures, and one picture that is many rows is refused."""
+    path = write(tmp_path / "in", "parquet")
+    monkeypatch.setattr(batch_input, "MAX_SHARD", 2 * path.stat().st_size // 5)
+    assert open_batch(TASK, path, tmp_path).limit in {1, 2}
+    parquet.write_table(pyarrow.table({"image": [bytes(1000)] * 100_000}), path)
+    with pytest.raises(DataError, match="at most"):
+        [load() for load in open_batch(TASK, path, tmp_path).shards(1000)]
+
+
+def test_a_parquet_file_with_damaged_pages_is_refused(tmp_path: Path) -> None:
+    """Its schema, at the end, is intact."""
+    path = write(tmp_path / "in", "parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + bytes(100) + content[104:])
+    with pytest.raises(DataError, match="x"):
+        list(open_batch(TASK, path, tmp_path).shards(9))
+
+
+def test_decoding_stops(tmp_path: Path) -> None:
+    """After Ctrl-C, a shard of thousands of pictures is not decoded to its end."""
+    stopped = threading.Event()
+    (load,) = open_batch(TASK, write(tmp_path / "in", "folder"), tmp_path, stopped).shards(9)
+    stopped.set()
+    with pytest.raises(Interrupted):
+        load()
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.parquet", "x-ubyte.gz"])
