@@ -127,7 +127,8 @@ def _wait(context: Context) -> Iterator[Finding]:
         waiting = time.monotonic() - started > SCHEDULE_SECONDS and any(conditions_of([pod], "PodScheduled"))
         if pod["status"].get("phase") in ENDED or permanent or waiting or time.monotonic() - started > POD_SECONDS - 20:
             break
-        time.sleep(POLL_SECONDS)
+        if context.stopped.wait(POLL_SECONDS):
+            raise DigitsError("it was stopped")
     if pod["status"].get("phase") != "Succeeded":
         why = "; ".join(reasons) or f"it is {pod['status'].get('phase')} after {time.monotonic() - started:.0f} s"
         yield Finding(

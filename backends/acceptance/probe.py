@@ -16,6 +16,7 @@ from digits.errors import DigitsError
 from digits.findings import Finding
 from digits.settings import Settings
 
+STOP_SECONDS = 90.0
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
@@ -29,12 +30,16 @@ class Context:
 
     Attributes:
         settings: as they are on this machine.
-        named: the names of the probes that the user asked for; empty for all.
+        named: the names of the probes that the user asked for, and of what they need; empty for all.
+        stopped: is set if the running probe must end, because its time is over or the user interrupted it.
+        cancel: is called then, too.
         lines: what the probe's pod wrote, {probe: findings}; see `pod_probes`.
     """
 
     settings: Settings
     named: frozenset[str] = frozenset()
+    stopped: threading.Event = field(default_factory=threading.Event)
+    cancel: Callable[[], None] = lambda: None
     lines: dict[str, list[Finding]] = field(default_factory=dict)
 
     @cached_property
@@ -95,6 +100,13 @@ class Outcome:
     findings: tuple[Finding, ...]
     seconds: float
 
+    def summary(self) -> Finding:
+        """Return one finding for the probe: the failed ones, else the unusual ones, else all of them."""
+        rows: list[Finding] = []
+        for ok in (False, None, True):
+            rows = rows or [finding for finding in self.findings if finding.ok is ok]
+        return Finding(self.name, rows[0].ok, "; ".join(finding.found for finding in rows), rows[0].remedy)
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         findings = [vars(finding) for finding in self.findings]
@@ -116,10 +128,8 @@ def run_probes(probes: Sequence[Probe], context: Context) -> Iterator[Outcome]:
         absent = [name for name in probe.needs if states.get(name) != PASSED]
         started = time.monotonic()
         if absent:
-            state, findings = (
-                SKIPPED,
-                [Finding(probe.name, None, f"not checked, because it needs: {', '.join(absent)}")],
-            )
+            reason = f"not checked, because it needs: {', '.join(absent)}"
+            state, findings = SKIPPED, [Finding(probe.name, None, reason)]
         else:
             state, findings = _run(probe, context)
         states[probe.name] = state
@@ -138,12 +148,18 @@ def _run(probe: Probe, context: Context) -> tuple[str, list[Finding]]:
             results.put(exc)
 
     deadline = time.monotonic() + probe.seconds
-    threading.Thread(target=work, daemon=True).start()
+    context.stopped, context.cancel = threading.Event(), lambda: None
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     findings: list[Finding] = []
     while True:
         try:
             result = results.get(timeout=max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            _stop(thread, context)
+            raise
         except queue.Empty:
+            _stop(thread, context)
             result = DigitsError(f"no result within {probe.seconds:.0f} s", remedy="look into the log of that server")
         if isinstance(result, Finding):
             findings.append(result)
@@ -155,3 +171,11 @@ def _run(probe: Probe, context: Context) -> tuple[str, list[Finding]]:
         elif result is not None:
             raise result
         return (FAILED if any(finding.ok is False for finding in findings) else PASSED), findings
+
+
+def _stop(thread: threading.Thread, context: Context) -> None:
+    """Let a probe remove what it created, for at most STOP_SECONDS."""
+    context.stopped.set()
+    with suppress(DigitsError):
+        context.cancel()
+    thread.join(STOP_SECONDS if thread.is_alive() else 0)

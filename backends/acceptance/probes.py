@@ -8,6 +8,7 @@ from backends.acceptance.kserve_probe import probe_kserve
 from backends.acceptance.pod import POD_SECONDS, REMOVE_SECONDS, probe_lines, probe_pods
 from backends.acceptance.policy_probe import probe_policy
 from backends.acceptance.probe import Probe
+from backends.acceptance.real_run import RUN_SECONDS, probe_run
 
 PROBES = (
     Probe("cluster", "API server, credentials, namespace and nodes", probe_cluster),
@@ -34,4 +35,15 @@ PROBES = (
     Probe("trainer", "Kubeflow Trainer's types and controllers", probe_trainer, ("cluster",)),
     Probe("gpu", "nodes have the GPUs that training requests", probe_gpu, ("cluster",)),
     Probe("proxy", "proxies lead where they must", probe_proxy),
+    Probe(
+        "run",
+        "a small run of the pipeline succeeds",
+        probe_run,
+        ("kserve", "s3", "kfp"),
+        seconds=RUN_SECONDS,
+        creates=True,
+    ),
 )
+
+# Those that create nothing in the cluster and need no pod; `digits doctor` runs them.
+READING = tuple(probe for probe in PROBES if not probe.creates and "pods" not in probe.needs)

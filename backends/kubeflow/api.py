@@ -97,6 +97,10 @@ class Pipelines:
         """Request that a run ends; this does not wait."""
         self._runs.run_service_terminate_run(run_id)
 
+    def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with its pods."""
+        self._runs.run_service_delete_run(run_id)
+
     @api_call
     def log(self, run_id: str, pod: str) -> str:
         """Return the log of a pod of the run; '' if it is not available. Raises DigitsError."""

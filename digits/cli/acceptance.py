@@ -59,9 +59,9 @@ def acceptance(only: str, output: Path | None, listing: bool, as_json: bool) -> 
         output = settings.home / "acceptance" / now.strftime("%Y%m%d-%H%M%S")
     elif output.is_dir() and any(output.iterdir()):
         raise UsageError(f"--output: expected a new or empty folder, got {output}", remedy="name another one")
-    context = Context(settings, names)
-    outcomes: list[Outcome] = []
-    for outcome in run_probes(chosen(PROBES, names), context):
+    probes, outcomes = chosen(PROBES, names), list[Outcome]()
+    context = Context(settings, frozenset(probe.name for probe in probes) if names else names)
+    for outcome in run_probes(probes, context):
         state = click.style(f"{outcome.state:<8}", fg=COLOURS[outcome.state])
         click.echo(f"{state} {outcome.name:<10} {outcome.seconds:5.1f} s  {outcome.title}", err=as_json)
         for finding in outcome.findings:

@@ -62,6 +62,7 @@ class Pipelines:
     runs: dict[str, Json] = field(default_factory=dict)
     schedules: dict[str, Json] = field(default_factory=dict)
     terminated: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     url: str = ""
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
@@ -95,6 +96,7 @@ class Pipelines:
             ("GET", "/runs", lambda: self._list("runs", query)),
             ("POST", "/runs", lambda: self._create("runs", "run_id", body)),
             ("GET", "/runs/([^/:]+)", self._look),
+            ("DELETE", "/runs/([^/:]+)", self._delete),
             ("POST", "/runs/([^/:]+):terminate", self._terminate),
             ("GET", "/recurringruns", lambda: self._list("schedules", query)),
             ("POST", "/recurringruns", self._schedule_by(body)),
@@ -153,6 +155,8 @@ class Pipelines:
         return created
 
     def _look(self, run_id: str) -> Any:
+        if run_id in self.deleted:
+            return 404, f"run {run_id} not found"
         state, tasks = self.snapshots[min(self.looks, len(self.snapshots) - 1)]
         self.looks += 1
         history = [{"state": earlier} for earlier, _ in self.snapshots[: self.looks]]
@@ -161,6 +165,10 @@ class Pipelines:
             history = [{"state": "CANCELING"}, {"state": state}]
         run = {"run_id": run_id, "state": state, "state_history": history}
         return run | {"run_details": {"task_details": tasks}}
+
+    def _delete(self, run_id: str) -> Any:
+        self.deleted.append(run_id)
+        return {}
 
     def _terminate(self, run_id: str) -> Any:
         self.terminated.append(run_id)

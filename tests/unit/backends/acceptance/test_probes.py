@@ -32,8 +32,9 @@ def outcomes(settings: Settings, *names: str) -> dict[str, str]:
     with kubernetes_api(ClusterApi) as server:
         settings.home.mkdir(exist_ok=True)
         write_kubeconfig(settings, server)
-        named = frozenset(names)
-        return {o.name: o.state for o in run_probes(chosen(PROBES, named), Context(settings, named))}
+        probes = chosen(PROBES, frozenset(names))
+        named = frozenset(probe.name for probe in probes if names)
+        return {outcome.name: outcome.state for outcome in run_probes(probes, Context(settings, named))}
 
 
 def refuse(request: str, status: int, message: str) -> Callable[[], None]:
@@ -106,7 +107,7 @@ def _healthy() -> None:
 def test_a_healthy_cluster_passes(settings: Settings) -> None:
     """All probes pass, and those that are not asked for are skipped; the pod is removed."""
     states = outcomes(settings)
-    unasked = {"kfp", "trainer", "gpu", "proxy"}
+    unasked = {"kfp", "trainer", "gpu", "proxy", "run"}
     assert {name for name, state in states.items() if state != PASSED} == unasked
     assert ClusterApi.removed == [f"{NAMESPACE}/pods/digits-acceptance"]
     assert f"{NAMESPACE}/pods/digits-acceptance" not in ClusterApi.objects
@@ -135,6 +136,12 @@ def test_a_part_that_is_named_must_be_there(name: str, settings: Settings) -> No
     """A part that this installation does not use is skipped, but fails if `--only` names it."""
     assert outcomes(settings)[name] == SKIPPED
     assert outcomes(settings, name)[name] == FAILED
+
+
+def test_a_named_run_needs_the_pipelines_api(settings: Settings) -> None:
+    """`--only run` fails without the address of the Pipelines API, and runs nothing."""
+    states = outcomes(settings, "run")
+    assert (states["kfp"], states["run"]) == (FAILED, SKIPPED)
 
 
 def test_the_expired_token_of_the_pipelines_api_fails_its_probe_only(settings: Settings) -> None:
