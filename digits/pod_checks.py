@@ -1,6 +1,7 @@
 """The checks that `digits acceptance` makes in a pod, which has image, settings, credentials and network of a step.
 
-`python -m digits.pod_checks` writes one JSON object per line: {"probe", and the fields of a Finding}.
+`digits doctor` makes that of MLflow on this machine. `python -m digits.pod_checks` writes one JSON object per line:
+{"probe", and the fields of a Finding}.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import click
 from digits.errors import MissingError
 from digits.findings import Finding, run_check
 from digits.http import request
-from digits.settings import Settings
+from digits.settings import Settings, sqlite_file
 from digits.store import get_scheme, open_store
 from digits.store.trial import try_store
 
@@ -64,14 +65,17 @@ def check_store(settings: Settings) -> Finding:
 
 
 def check_mlflow(settings: Settings) -> str | Finding:
-    """Check that MLflow answers, with the steps' credentials if the image has MLflow's client."""
+    """Check that MLflow answers if its database exists already, with credentials if MLflow's client is installed."""
     if not settings.tracking_uri:
-        return Finding("mlflow", None, "MLFLOW_TRACKING_URI is not set for the steps: no MLflow run is recorded")
+        return Finding("mlflow", None, "MLFLOW_TRACKING_URI is not set, so that no MLflow run is recorded")
+    file = sqlite_file(settings.tracking_uri)
+    if file and not file.exists():
+        return f"{settings.tracking_uri} (the first run creates it)"
     if importlib.util.find_spec("mlflow"):
         from digits.release import mlflow_client
 
         mlflow_client.check_connection(settings)
-        return f"{settings.tracking_uri} answers"
+        return settings.tracking_uri
     try:
         answer = request(f"{settings.tracking_uri.rstrip('/')}/health")
     except OSError as exc:

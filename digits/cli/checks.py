@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from digits.data.catalog import AUTO, FALLBACK
 from digits.errors import MASK, mask_url
 from digits.findings import Finding
-from digits.settings import Settings, sqlite_file
+from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
 
 PYTHONS = ((3, 11), (3, 12))
@@ -95,19 +95,6 @@ def check_store(settings: Settings) -> str:
         store = open_store(backend.host_settings())
         store.keys("promotions/digits/none/")  # a listing, because another kind of server may answer a single get
         return store.uri
-
-
-def check_mlflow(settings: Settings) -> str:
-    """Check that MLflow answers, if its database exists already. Return its address."""
-    from digits.release import mlflow_client
-
-    if not settings.tracking_uri:
-        return "none: MLFLOW_TRACKING_URI is not set, so runs are not recorded"
-    file = sqlite_file(settings.tracking_uri)
-    if file and not file.exists():
-        return f"{settings.tracking_uri} (the first run creates it)"
-    mlflow_client.check_connection(settings)
-    return settings.tracking_uri
 
 
 def check_signatures(settings: Settings) -> str | Finding:

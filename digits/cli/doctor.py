@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from digits import pod_checks
 from digits.cli import checks, engine_checks
 from digits.cli.common import emit, json_option, show_finding, wrap
 from digits.errors import MissingError
@@ -16,7 +17,7 @@ from digits.findings import Finding, run_check
 from digits.settings import BACKENDS, Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
-NEEDS = {"docker": {"docker engine", "images"}, "kubeflow": {"object store", "kubeflow api"}}
+NEEDS = {"docker": {"docker engine", "images"}}
 PROGRAMS = {"kind": "digits cluster", "kubectl": "digits cluster and the kubeflow backend"}
 
 
@@ -77,15 +78,14 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         "images": lambda: engine_checks.check_images(settings),
         "signatures": lambda: checks.check_signatures(settings),
         "object store": lambda: checks.check_store(settings),
-        "mlflow": lambda: checks.check_mlflow(settings),
+        "mlflow": lambda: pod_checks.check_mlflow(settings),
         "endpoint": lambda: engine_checks.check_endpoint(settings),
-        "kubeflow api": lambda: engine_checks.check_kubeflow(settings),
-        "cluster": lambda: engine_checks.check_cluster(settings),
         "leftovers": lambda: engine_checks.check_leftovers(settings),
     }
     needed = {"data", "mlflow", *NEEDS.get(settings.backend, {"object store"})}
     for name, check in every.items():
         yield run_check(name, name in needed, check)
+    yield from engine_checks.check_cluster(settings)
     for program, use in PROGRAMS.items():
         path = shutil.which(program)
         yield Finding(program, True if path else None, path or f"not on PATH; only {use} needs it")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from digits.errors import DigitsError, MissingError
 from digits.findings import Finding
 from digits.settings import Settings
+
+NAMES = {"cluster": "api server", "kfp": "kubeflow api"}  # of findings that are not named like their probe
 
 
 def check_docker() -> str:
@@ -63,32 +67,23 @@ def _explain_port(settings: Settings, address: str) -> str:
     return "" if urlsplit(address).port == state.port else f"; port {state.port} was in use when it started"
 
 
-def check_kubeflow(settings: Settings) -> str:
-    """Check that the Kubeflow Pipelines API answers. Return its address."""
-    from backends.kubeflow.backend import KubeflowBackend
+def check_cluster(settings: Settings) -> Iterator[Finding]:
+    """Yield one finding for each probe of `digits acceptance` that creates nothing, unless that part is not used."""
+    from backends.acceptance.probe import SKIPPED, Context, run_probes
+    from backends.acceptance.probes import READING
 
-    if not settings.kfp_host and settings.backend != "kubeflow":
-        raise MissingError(
-            "DIGITS_KFP_HOST is not set; only the kubeflow backend needs it",
-            remedy="set it to the address of the Kubeflow Pipelines API",
-        )
-    with contextlib.closing(KubeflowBackend(settings)) as backend:
-        backend.check()
-    return settings.kfp_host
-
-
-def check_cluster(settings: Settings) -> str:
-    """Check that the kind cluster answers, if `digits cluster up` created one."""
-    from backends.kind import cluster
-    from backends.kserve.kube import kubeconfig_path
-
-    if not kubeconfig_path(settings).is_file():
-        return "none (digits cluster up creates one)"
-    status = cluster.status(settings)
-    if not status["answers"]:
-        raise MissingError(f"{status['cluster']} does not answer", remedy="digits cluster up, or digits cluster down")
-    served = ", ".join(f"{item['name']} serves {item['release']}" for item in status["endpoints"])
-    return f"{status['cluster']}, KServe {status['kserve']}; {served or 'nothing is served'}"
+    required = settings.backend == "kubeflow"
+    context, probes = Context(settings, frozenset({"kfp"} if required else ())), list(READING)
+    try:
+        yield Finding("cluster", True, context.kube.server)
+    except DigitsError as exc:  # it is optional: the deploy step uses that of its pod
+        yield Finding("cluster", None, exc.message, exc.remedy)
+        probes = [probe for probe in READING if probe.name != "cluster" and not probe.needs]
+    for outcome in run_probes(probes, context):
+        if outcome.state != SKIPPED or outcome.name == "kfp":
+            finding = outcome.summary()
+            ok = None if finding.ok is False and not required else finding.ok
+            yield dataclasses.replace(finding, name=NAMES.get(outcome.name, outcome.name), ok=ok)
 
 
 def check_leftovers(settings: Settings) -> str:

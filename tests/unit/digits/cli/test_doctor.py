@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from digits.settings import Settings
+from tests.helpers.acceptance_cluster import KSERVE, ClusterApi
 from tests.helpers.command import Digits
+from tests.helpers.kubernetes_api import kubernetes_api, write_kubeconfig
 from tests.helpers.mnist_files import tiny_task
 from tests.helpers.signing import new_keys
 
@@ -71,3 +73,27 @@ def test_the_keys_are_shown(digits: Digits, installed: Settings, tmp_path: Path)
     assert (ok, text.split("; ")[0][-16:] in text.split("; ")[1]) == (True, True)
     assert finding(trusted_keys=str(public))[0]
     assert finding(signing_key=str(other), trusted_keys=str(public))[0] is False
+
+
+@pytest.mark.parametrize("backend", ["process", "kubeflow"])
+def test_the_probes_of_the_acceptance_run_are_used(digits: Digits, installed: Settings, backend: str) -> None:
+    """What a cluster lacks is shown, with its remedy; it is a failure only if runs need the cluster."""
+    ClusterApi.reset()
+    del ClusterApi.objects[KSERVE]
+    installed.home.mkdir(exist_ok=True)
+    with kubernetes_api(ClusterApi) as server:
+        write_kubeconfig(installed, server)
+        result = digits("doctor", "--json", "--backend", backend, on=installed)
+    rows = {row["name"]: row for row in result.json["findings"]}
+    assert (rows["cluster"]["found"], rows["api server"]["ok"]) == (server, True)
+    assert "inferenceservices" in rows["kserve"]["found"]
+    assert "KServe" in rows["kserve"]["remedy"]
+    assert ("kserve" in result.json["missing"]) == ("kubeflow api" in result.json["missing"]) == (backend == "kubeflow")
+    assert ClusterApi.removed == []
+
+
+def test_without_a_cluster_nothing_is_missing(digits: Digits, installed: Settings) -> None:
+    """Without a kubeconfig the cluster is marked with a dash."""
+    result = digits("doctor", "--json", on=installed)
+    rows = {row["name"]: row["ok"] for row in result.json["findings"]}
+    assert (rows["cluster"], rows["kubeflow api"], result.code) == (None, None, 0)
