@@ -5,7 +5,8 @@
     manifest.json         the plan, counts, and the SHA-256 of each part, written last
 
 Parts are created conditionally and their content depends on the release and the pictures alone. So several programs may
-work on the same output, and one that was killed is continued by the same command.
+work on the same output, each on all parts or on its share of them, and one that was killed is continued by the same
+command.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,22 +35,60 @@ MAX_PIXELS = 16_000_000  # of the images of a part, if each picture has one; a n
 CHUNK = 1000  # images that a worker holds as float32, too
 VERDICTS = ("sure", "unsure", "empty", "damaged")
 
-Progress = Callable[[int, int], object]  # called with the pictures that are done, and all
+Progress = Callable[[int, int], object]  # called with the pictures that are done, and all of the share
 
 
-def predict_batch(
-    model: LoadedModel, batch: Batch, store: ObjectStore, on_progress: Progress = lambda *_: None
-) -> dict[str, Any]:
-    """Write the predictions for a batch to a store. Return the manifest.
+def plan_batch(model: LoadedModel, batch: Batch, store: ObjectStore) -> dict[str, Any]:
+    """Write the plan to a store, unless the same one is there. Return it.
 
     Raises:
-        UsageError: the store has the parts of another batch or release.
+        UsageError: the store has the plan of another batch or release.
         StoreError: the store refused a write.
     """
     size = max(1, min(MAX_PICTURES, MAX_PIXELS // int(np.prod(model.task.shape)), batch.limit))
     plan = {"schema": 1, "release": model.version, "task": model.task.name, "input": batch.digest}
     plan |= {"pictures": batch.count, "part_size": size}
-    _check_plan(store, plan)
+    if store.create(PLAN, canonical_json(plan)):
+        return plan
+    found = read_plan(store)
+    if differing := sorted(key for key in plan if found.get(key) != plan[key]):
+        raise UsageError(
+            f"{store.uri} has the predictions for another batch: {', '.join(differing)} of {PLAN} differ",
+            remedy="give another place, or remove what is there",
+        )
+    return plan
+
+
+def read_plan(store: ObjectStore) -> dict[str, Any]:
+    """Return the plan in a store; {} if there is none, or a damaged one."""
+    try:
+        plan = parse_json(store.get(PLAN))
+    except (ObjectMissing, ValueError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
+
+
+def predict_batch(
+    model: LoadedModel,
+    batch: Batch,
+    store: ObjectStore,
+    on_progress: Progress = lambda *_: None,
+    *,
+    share: tuple[int, int] = (1, 1),
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Write the predictions for a batch to a store. Return the manifest.
+
+    `share` (i, n) limits this to the i-th of n shares of the parts, which writes no manifest. `threads` is the number
+    of parts in work at the same time; 0: one for each processor.
+
+    Raises:
+        UsageError: the store has the parts of another batch or release.
+        StoreError: the store refused a write.
+    """
+    plan, (index, shares) = plan_batch(model, batch, store), share
+    size = plan["part_size"]
+    total = sum(min(size, batch.count - start) for start in range((index - 1) * size, batch.count, shares * size))
     digests, verdicts, done = dict[str, str](), Counter[str](), 0
     pending: deque[tuple[str, Future[tuple[bytes, Counter[str]]]]] = deque()
 
@@ -59,12 +99,12 @@ def predict_batch(
         digests[name] = sha256_of(content)
         verdicts.update(found)
         done += found.total()
-        on_progress(done, batch.count)
+        on_progress(done, total)
 
-    workers = os.cpu_count() or 1  # the model and the decoding of pictures release Python's lock
+    workers = threads or os.cpu_count() or 1  # the model and the decoding of pictures release Python's lock
     pool = ThreadPoolExecutor(workers)
     try:
-        for n, load in enumerate(batch.shards(size)):
+        for n, load in islice(enumerate(batch.shards(size)), index - 1, None, shares):
             pending.append((name := f"part-{n:05d}.parquet", pool.submit(_part, model, store, name, load)))
             if len(pending) > workers:  # bounds the memory
                 finish_first()
@@ -73,23 +113,9 @@ def predict_batch(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, a part may need minutes to its end
     manifest = plan | {"verdicts": {name: verdicts[name] for name in VERDICTS}, "parts": digests}
-    store.put(MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
+    if shares == 1:
+        store.put(MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
     return manifest
-
-
-def _check_plan(store: ObjectStore, plan: dict[str, Any]) -> None:
-    """Write the plan, or compare it with the one that is there."""
-    if store.create(PLAN, canonical_json(plan)):
-        return
-    try:
-        found = parse_json(store.get(PLAN))
-    except ValueError:
-        found = {}
-    if differing := sorted(key for key in plan if not isinstance(found, dict) or found.get(key) != plan[key]):
-        raise UsageError(
-            f"{store.uri} has the predictions for another batch: {', '.join(differing)} of {PLAN} differ",
-            remedy="give another place, or remove what is there",
-        )
 
 
 def _part(model: LoadedModel, store: ObjectStore, name: str, load: Load) -> tuple[bytes, Counter[str]]:

@@ -130,6 +130,21 @@ def test_two_programs_write_the_same(tmp_path: Path) -> None:
     assert contents(FileStore(tmp_path / "shared")) == contents(alone)
 
 
+@pytest.mark.parametrize("shares", [1, 2, 3, 7])
+def test_shares_are_the_whole(shares: int, tmp_path: Path) -> None:
+    """Shares in any order, and then the whole, write the bytes of one program; a share alone writes no manifest."""
+    predict_batch(MODEL, Numbers(), alone := FileStore(tmp_path / "alone"))
+    store, seen = FileStore(tmp_path / "shared"), list[tuple[int, int]]()
+    for index in range(shares, 0, -1):
+        predict_batch(MODEL, Numbers(), store, lambda *done: seen.append(done), share=(index, shares))
+        assert store.exists(MANIFEST) == (shares == 1)
+    assert sum(done for done, total in seen if done == total) == COUNT
+    parts = [key for key in contents(alone) if key.startswith("part")]
+    assert [key for key in contents(store) if key.startswith("part")] == parts
+    predict_batch(MODEL, Numbers(), store)
+    assert contents(store) == contents(alone)
+
+
 def test_the_output_of_another_batch_is_kept(tmp_path: Path) -> None:
     """Another release, or other pictures, need another place."""
     predict_batch(MODEL, Numbers(), store := FileStore(tmp_path))

@@ -1,0 +1,103 @@
+"""The steps of the pipeline `digits-batch`, called as plain functions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digits import events
+from digits.data.dataset import Dataset
+from digits.errors import DataError, MissingError, UsageError
+from digits.serving import batch_prediction, batch_steps
+from digits.serving.batch_prediction import MANIFEST, predict_batch
+from digits.settings import Settings
+from digits.store.file import FileStore
+from tests.helpers.support import Finished, another_release
+
+
+@pytest.fixture
+def places(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Pictures for three parts and an output, for steps that use a finished run's releases."""
+    for name, value in finished.settings.environ().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
+    monkeypatch.setattr(batch_prediction, "MAX_PICTURES", 40)
+    np.savez(tmp_path / "images.npz", images=Dataset.load(finished.folder / "test.npz").images[:100])
+    return str(tmp_path / "images.npz"), (tmp_path / "out").as_uri()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_steps_write_what_one_program_writes(finished: Finished, places: tuple[str, str], tmp_path: Path) -> None:
+    """Plan, two shares and the end give the bytes of `digits batch`, and the manifest is the run's outputs."""
+    batch_steps.plan(*places, "", "digits")
+    for share in ("2/2", "1/2"):
+        batch_steps.predict(*places, share, "digits")
+    assert not (tmp_path / "out" / MANIFEST).exists()
+    batch_steps.finish(*places, "digits")
+    settings = finished.settings
+    with batch_steps.opened(settings, finished.store, places[0], str(tmp_path / "one"), "") as (model, batch, store):
+        manifest = predict_batch(model, batch, store)
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+    emitted = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["outputs"] for event in emitted if event["event"] == "outputs"] == [manifest]
+    assert [event["text"] for event in emitted if event["event"] == "progress"][1:3] == [
+        "40 of 40 pictures",
+        "40 of 60 pictures",
+    ]
+
+
+def test_all_steps_use_the_release_of_the_plan(
+    finished: Finished, places: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A promotion between the steps changes nothing."""
+    from digits.release import ledger
+
+    settings = finished.copy(tmp_path / "home")
+    monkeypatch.setenv("DIGITS_HOME", str(settings.home))
+    monkeypatch.setenv("DIGITS_STORE", settings.store)
+    batch_steps.plan(*places, "", "digits")
+    store = FileStore(settings.home / "store")
+    ledger.promote(store, another_release(store, finished.version, seed=7)["version"], "a test")
+    batch_steps.finish(*places, "digits")
+    assert json.loads((tmp_path / "out" / MANIFEST).read_text())["release"] == finished.version
+
+
+def test_shares_of_another_form_are_refused(places: tuple[str, str]) -> None:
+    """A share is i/n."""
+    for share in ("", "1", "0/2", "3/2", "a/b"):
+        with pytest.raises(UsageError, match="shares"):
+            batch_steps.predict(*places, share, "digits")
+
+
+def test_without_a_plan_there_is_no_release(places: tuple[str, str]) -> None:
+    """A share without the plan is an error, not an answer of whatever release is the champion."""
+    with pytest.raises(DataError, match="plan-batch"):
+        batch_steps.predict(*places, "1/2", "digits")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "output"),
+    [("in", "in/out"), ("in", "in"), ("s3://b/in", "s3://b/in/out"), ("s3://b/in/", "s3://b/in")],
+)
+def test_an_output_among_the_pictures_is_refused(
+    pictures: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers among the pictures would be pictures for the next run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    opened = batch_steps.opened(Settings(home=tmp_path), FileStore(tmp_path / "store"), pictures, output, "")
+    with pytest.raises(UsageError, match="folder of the pictures"), opened:
+        pass
+
+
+def test_an_output_with_a_similar_name_is_accepted(tmp_path: Path) -> None:
+    """Only a whole folder's name counts."""
+    opened = batch_steps.opened(Settings(home=tmp_path), FileStore(tmp_path), "s3://b/in", "s3://b/in-out", "")
+    with pytest.raises(MissingError, match="champion"), opened:
+        pass
