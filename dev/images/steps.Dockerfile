@@ -12,15 +12,15 @@ RUN python3 -m venv tools \
 # Remove headers, symbol tables (200 MB), test suites, and dependencies of MLflow, scikit-learn and TensorFlow that the steps
 # never import; of scikit-learn they read one data file. The import compiles the others once here, not in every container.
 RUN cd /opt/venv/lib/python3*/site-packages \
-    && mv sklearn/datasets/data/digits.csv.gz /tmp && rm -rf sklearn scipy scipy.libs pyarrow matplotlib mpl_toolkits \
-        fontTools kiwisolver contourpy clang tensorflow/include mlflow/server/js \
+    && mv sklearn/datasets/data/digits.csv.gz /tmp && rm -rf sklearn scipy scipy.libs matplotlib mpl_toolkits \
+        pyarrow/tests pyarrow/include pyarrow/*flight* fontTools kiwisolver contourpy clang tensorflow/include mlflow/server/js \
         tensorflow/compiler/mlir/stablehlo/stablehlo_extension.so onnxruntime/capi/libonnxruntime.so.* \
         onnx/backend/test pandas/tests numpy/*/tests \
     && mkdir -p sklearn/datasets/data && mv /tmp/digits.csv.gz sklearn/datasets/data \
     && for library in tensorflow/libtensorflow_*.so.2; do python3 /build/strip.py $library || exit 1; done \
     && TF_CPP_MIN_LOG_LEVEL=2 /opt/venv/bin/python -c "import kfp.dsl.executor_main, tensorflow, keras, tf2onnx, mlflow, \
 mlflow.onnx, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, onnx, onnxruntime, jinja2, \
-PIL.Image, cv2, minio, dotenv, click"
+pyarrow.parquet, PIL.Image, cv2, minio, dotenv, click"
 
 FROM libraries AS code
 COPY pyproject.toml README.md LICENSE ./
