@@ -14,6 +14,8 @@ from digits.errors import UsageError
 from digits.tasks.task import BUILT_IN, OF_RUN, Task, find
 
 NAME = "digits-recognizer"
+BATCH, BATCH_STEPS = "digits-batch", ("plan-batch", "predict-part", "finish-batch")  # of pipeline.batch_definition
+PODS = 4  # for batch prediction
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ def defaults_of(task: Task) -> dict[str, Any]:
         return {}
     values = {name: getattr(task, name) for name in OF_RUN}
     return {"task": task.name if task.is_built_in else task.without_run().text(), "experiment": task.name, **values}
+
+
+def shares_of(pods: int) -> list[str]:
+    """Return the shares of a batch for that many pods: 1/4, 2/4, 3/4, 4/4."""
+    return [f"{index}/{pods}" for index in range(1, pods + 1)]
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:

@@ -148,17 +148,22 @@ def build(configure: Configure = unchanged) -> Any:
 
 
 def compile_to(
-    path: Path, configure: Configure = unchanged, defaults: dict[str, Any] | None = None, **options: Any
+    path: Path,
+    configure: Configure = unchanged,
+    defaults: dict[str, Any] | None = None,
+    *,
+    of: Callable[[Configure], Any] = build,
+    **options: Any,
 ) -> None:
     """Write the compiled pipeline, and the platform spec that only a cluster needs, to `path` as YAML.
 
-    `configure` is as for `build`. `defaults` replaces the defaults of those parameters. `options` are those of KFP's
-    compiler.
+    `configure` is as for `build`, or for another definition's function `of`. `defaults` replaces the defaults of those
+    parameters. `options` are those of KFP's compiler.
 
     Raises:
         DigitsError: the file system refused.
     """
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder, "pipeline.yaml")
-        compiler.Compiler().compile(build(configure), str(compiled), pipeline_parameters=defaults, **options)
+        compiler.Compiler().compile(of(configure), str(compiled), pipeline_parameters=defaults, **options)
         write_output(path, compiled.read_bytes())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import urllib3
 
@@ -16,7 +17,7 @@ from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepStat
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable, understood
 from backends.kubeflow.submit import submission
-from backends.kubeflow.watch import Message, Observed, events_of, messages_of, observe, pod_name
+from backends.kubeflow.watch import LOOPS, Message, Observed, events_of, messages_of, observe, pod_name
 from digits import homes
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.files import write_whole
@@ -36,6 +37,7 @@ class KubeflowBackend:
     """See `backends.base.Backend`."""
 
     name = "kubeflow"
+    again = "digits run --resume"  # the command that continues a run
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -83,36 +85,40 @@ class KubeflowBackend:
         """Watch a run to its end. Record how it ended, and return its result or raise why there is none."""
         from pipeline import STEPS
 
-        place = self.api.place(run_id)
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
-        watch({"event": "progress", "step": "", "time": time.time(), "text": place})
         steps = {step: StepState() for step in STEPS}
         try:
-            try:
-                last = self._wait(run_id, steps, watch)
-            except KeyboardInterrupt:
-                raise self._stop(run_id) from None
+            last = self._to_end(run_id, steps, watch, run.logs)
         except DigitsError as exc:
             states: dict[type, str] = {Interrupted: CANCELED, RunContinues: CONTINUES}
             if isinstance(exc, RunContinues):
                 exc.remedy = ", then ".join(filter(None, (exc.remedy, f"digits watch {run.id}")))
             run.update(state=states.get(type(exc), FAILED), why=exc.message)
             raise
-        run.update(state=last.state if last.state in {SUCCEEDED, CANCELED} else FAILED)
-        if last.state == CANCELED:
-            raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {place}", remedy="digits run --resume")
-        if last.state != SUCCEEDED:
-            raise self._failed(run, run_id, last, steps)
+        run.update(state=SUCCEEDED)
         # Without outputs if the log of the last step is no longer available.
-        events = events_of(self._log(run, run_id, last, "deploy"), "deploy")
         outputs, mlflow_run = {}, ""
-        for event in events:
+        for event in events_of(self._log(run.logs, run_id, last, "deploy"), "deploy"):
             with contextlib.suppress(LookupError, TypeError):  # another program wrote that line into the log
                 if event["event"] == "outputs":
                     outputs = with_champion(event["outputs"])
                     mlflow_run = str(outputs["published"]["mlflow_run"])
         self._fetch_report(run, mlflow_run)
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
+
+    def _to_end(self, run_id: str, steps: dict[str, StepState], watch: Watch, logs: Path) -> Observed:
+        """Watch a run until it has succeeded; raise why it did not, or why it can no longer be watched."""
+        place = self.api.place(run_id)
+        watch({"event": "progress", "step": "", "time": time.time(), "text": place})
+        try:
+            last = self._wait(run_id, steps, watch)
+        except KeyboardInterrupt:
+            raise self._stop(run_id) from None
+        if last.state == CANCELED:
+            raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {place}", remedy=self.again)
+        if last.state != SUCCEEDED:
+            raise self._failed(logs, run_id, last, steps)
+        return last
 
     def endpoint(self) -> str:
         """See Backend. Returns '' if there is no kubeconfig in DIGITS_HOME."""
@@ -212,11 +218,7 @@ class KubeflowBackend:
             time.sleep(POLL_SECONDS)
 
     def _show_messages(self, run_id: str, steps: Iterable[str], watch: Watch, shown: set[Message]) -> None:
-        """Report what pods wait for, each message once. If one waits for what does not come, end the run.
-
-        Raises:
-            StepFailed: the run was ended.
-        """
+        """Report what pods wait for, each message once. If one waits for what does not come, raise StepFailed."""
         for message in set(messages_of(self.api.nodes(run_id), steps)) - shown:
             shown.add(message)
             text = f"{message.step}: {message.text}"
@@ -225,7 +227,7 @@ class KubeflowBackend:
                 with contextlib.suppress(DigitsError):  # the reason is what the user needs
                     self.api.terminate(run_id)
                 cause = f"{message.text} ({self.api.place(run_id)})"
-                raise StepFailed(message.step, cause, remedy="correct it, then digits run --resume")
+                raise StepFailed(message.step, cause, remedy=f"correct it, then {self.again}")
 
     def _stop(self, run_id: str) -> DigitsError:
         """Terminate a run and wait until it has ended; return the error that reports the result."""
@@ -242,21 +244,21 @@ class KubeflowBackend:
                 time.sleep(POLL_SECONDS / 4)
         except (KeyboardInterrupt, DigitsError):
             return Interrupted(f"run {run_id} was asked to stop; whether it has stopped is shown on {url}")
-        return Interrupted(f"run {run_id} was stopped; completed steps are kept", remedy="digits run --resume")
+        return Interrupted(f"run {run_id} was stopped; completed steps are kept", remedy=self.again)
 
-    def _failed(self, run: runs.Run, run_id: str, last: Observed, steps: dict[str, StepState]) -> StepFailed:
+    def _failed(self, logs: Path, run_id: str, last: Observed, steps: dict[str, StepState]) -> StepFailed:
         """Return the error for a failed run: the step's own message if its log is available, else Kubeflow's."""
         unfinished = [name for name, state in steps.items() if state.state not in {"done", "cached"}]
         failed = next((name for name in unfinished if steps[name].state == "failed"), (unfinished or ["?"])[0])
         # Argo also knows of pods that never started, which the API reports without a reason.
         if first := next((message for message in messages_of(self.api.nodes(run_id), steps) if message.failed), None):
             failed, last.error = first.step, last.error or first.text
-        log = self._log(run, run_id, last, failed)
+        log = self._log(logs, run_id, last, failed)
         failures = [event for event in events_of(log, failed) if event["event"] == "failed"]
-        cause, remedy = last.error or f"Kubeflow reports {last.state} without a reason", "digits run --resume"
+        cause, remedy = last.error or f"Kubeflow reports {last.state} without a reason", self.again
         if failures:
             cause, remedy = str(failures[-1].get("cause", cause)), str(failures[-1].get("remedy") or remedy)
-        path = run.logs / f"{failed}.log" if log else None
+        path = logs / f"{failed}.log" if log else None
         error = StepFailed(failed, f"{cause} ({self.api.place(run_id)})", log=path, remedy=remedy)
         if failures:
             with contextlib.suppress(TypeError, ValueError):
@@ -274,18 +276,18 @@ class KubeflowBackend:
             if answer.status == 200:
                 write_whole(run.folder / "report.html", answer.data)
 
-    def _log(self, run: runs.Run, run_id: str, last: Observed, step: str) -> str:
-        """Return the log of a step's last attempt and write it to the run's folder; '' if Kubeflow has none.
+    def _log(self, logs: Path, run_id: str, last: Observed, step: str) -> str:
+        """Return the log of a step's last attempt and write it to the folder `logs`; '' if Kubeflow has none.
 
-        The API does not report which node is an attempt of the step, so the logs of all nodes are read.
+        The API does not report which node is an attempt of the step, so the logs of all nodes are read. Of a step in a
+        loop, one that reports a failure is preferred.
         """
-        newest, log = 0.0, ""
-        for node in last.nodes:
-            text = self._node_log(run_id, node)
-            if (events := events_of(text, step)) and events[-1]["time"] > newest:
-                newest, log = events[-1]["time"], text
+        texts = (self._node_log(run_id, node) for node in last.nodes)
+        ends = ((events[-1], text) for text in texts if (events := events_of(text, step)))
+        rated = (((step in LOOPS and end["event"] == "failed", end["time"]), text) for end, text in ends)
+        _, log = max(rated, default=((), ""))
         if log:
-            (run.logs / f"{step}.log").write_text(log)
+            write_whole(logs / f"{step}.log", log)
         return log
 
     def _node_log(self, run_id: str, node: str) -> str:

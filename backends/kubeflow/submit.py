@@ -6,13 +6,13 @@ import contextlib
 import datetime
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import Request
-from backends.kubeflow.tasks import UNCACHED_STEPS, configure_task
+from backends.kubeflow.tasks import UNCACHED_STEPS, Configure, configure_task
 from digits.data import corrections, fetch
 from digits.errors import DigitsError
 from digits.files import sha256_of
@@ -36,22 +36,32 @@ def submission(settings: Settings, request: Request) -> Submission:
     """Return the submission for a request, with the pipeline compiled."""
     from pipeline import DEFAULTS, NAME, STEPS
 
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return Submission(
-        f"{NAME}-{stamp}-{secrets.token_hex(3)}",
+        unique_name(NAME),
         compiled(settings, () if request.use_cache else STEPS),
         request.parameters | external_inputs(settings, request),
         str(request.parameters.get("experiment") or DEFAULTS.experiment),
     )
 
 
-def compiled(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS) -> Json:
-    """Return the compiled pipeline with its platform part; for `uncached` see `configure_task`."""
+def unique_name(pipeline: str) -> str:
+    """Return a name for a run of a pipeline."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{pipeline}-{stamp}-{secrets.token_hex(3)}"
+
+
+def compiled(
+    settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS, of: Callable[[Configure], Any] | None = None
+) -> Json:
+    """Return the compiled pipeline with its platform part; for `uncached` see `configure_task`.
+
+    `of` builds another definition, as for `pipeline.definition.compile_to`.
+    """
     from google.protobuf.json_format import MessageToDict
 
     from pipeline.definition import build
 
-    pipeline = build(configure_task(settings, uncached))
+    pipeline = (of or build)(configure_task(settings, uncached))
     return {
         "pipeline_spec": MessageToDict(pipeline.pipeline_spec),
         "platform_spec": MessageToDict(pipeline.platform_spec),

@@ -18,6 +18,7 @@ from digits.errors import UsageError
 from digits.release import mlflow_client
 from digits.settings import IMAGE_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import schemes
+from pipeline import BATCH_STEPS
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
 USER = 1000  # of our images
@@ -49,7 +50,7 @@ RESOURCES = {
     "train": Resources("", "", "", "", seconds=6 * 3600),
     "evaluate": Resources("250m", "512Mi", "2", "1Gi"),
     "publish": Resources("250m", "512Mi", "2", "2Gi"),
-}
+} | dict.fromkeys(BATCH_STEPS, Resources("250m", "512Mi", "2", "2Gi", seconds=6 * 3600))
 
 # Steps whose results depend on external inputs (the available data and the corrections), and `publish`, whose results
 # Kubeflow's cache cannot check: it writes again what is missing. `deploy` is never cached.
@@ -88,7 +89,7 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
         if task.name in uncached:
             task.set_caching_options(enable_caching=False)
         task.set_container_image(settings.steps_image or STEPS_IMAGE)
-        if task.name in {"publish", "deploy"}:
+        if task.name in {"publish", "deploy", *BATCH_STEPS}:
             kubernetes.use_config_map_as_volume(task, *TRUSTED_KEYS, optional=True)
         if task.name == "publish":
             kubernetes.use_secret_as_volume(task, *SIGNING_KEY, optional=True)

@@ -2,7 +2,8 @@
 
 The API lists the nodes of Argo's workflow as tasks. A step `train` has three kinds of nodes: `train-driver`, which
 decides whether the cache has the result; `train`, which spans the step's pods; and one `executor` for each attempt.
-All steps call the last one `executor`, so only its log shows to which step it belongs.
+All steps call the last one `executor`, so only its log shows to which step it belongs. A step in a loop has these nodes
+for each item; the loop has a node of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from digits.events import Event
 from digits.files import parse_json
 
 SKIPPED = "SKIPPED"
+LOOPS = {"predict-part": "for-loop-1"}  # {step in a loop: node of the loop}
 PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container
 CACHED_SECONDS = 1.0  # a step that ran in a pod takes longer, because two containers start one after the other
 
@@ -57,10 +59,11 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
             observed.error = _message(task)
     by_name = {str(task.display_name): task for task in tasks}
     for step, state in steps.items():
-        current = _state(by_name.get(step), by_name.get(f"{step}-driver"))
+        node = LOOPS.get(step, step)
+        current = _state(by_name.get(node), by_name.get(f"{node}-driver"))
         if current == state.state:
             continue
-        task = by_name.get(step) or by_name[f"{step}-driver"]
+        task = by_name.get(node) or by_name[f"{node}-driver"]
         begin = _seconds(task.start_time) or time.time()
         if state.state == "waiting" and current in {"running", "done", "failed"}:
             observed.events.append({"event": "started", "step": step, "time": begin})
@@ -97,13 +100,14 @@ def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:
         candidates = (_step_of(node), _step_of(nodes.get(node.get("boundaryID", ""), {})))
         step = next((name for name in candidates if name in names), "")
         phase, text = node.get("phase"), str(node.get("message") or "")
+        instance = str(node.get("boundaryID")) if step in LOOPS else step
         if not step or node.get("type") != "Pod":
             continue
         if phase == "Succeeded" and not str(node.get("displayName")).endswith("-driver"):
-            succeeded.add(step)
+            succeeded.add(instance)
         elif text and phase in {"Failed", "Error", "Pending"}:
-            messages.append(Message(step, phase != "Pending", text))
-    return [message for message in messages if message.step not in succeeded]
+            messages.append((instance, Message(step, phase != "Pending", text)))
+    return [message for instance, message in messages if instance not in succeeded]
 
 
 def _step_of(node: dict[str, Any]) -> str:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
-import tempfile
-import threading
-from pathlib import Path
+from typing import Any
 
 import click
 
 from digits.cli.common import emit, json_option, open_store_of
-from digits.errors import MissingError, UsageError
-from digits.files import user_path
-from digits.release import ledger, releases
-from digits.settings import BACKENDS
-from digits.store import find_scheme, open_store
+from digits.cli.progress import Progress
+from digits.errors import UsageError
+from digits.settings import BACKENDS, Settings
+from digits.store import find_scheme
+from digits.tasks.task import BUILT_IN
+from pipeline import PODS, defaults_of, shares_of
 
 
 @click.command()
 @click.argument("pictures")
 @click.argument("output")
 @click.option("--release", default="", help="Version of the release to use.  [the champion]")
-@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose releases are used.  [process]")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="Backend whose releases are used; Kubeflow's pods do the work.  [process]",
+)
+@click.option("--pods", type=click.IntRange(1, 1000), help=f"Pods on Kubeflow.  [{PODS}]")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def batch(pictures: str, output: str, release: str, backend: str | None, as_json: bool, quiet: bool) -> None:
+def batch(
+    pictures: str, output: str, release: str, backend: str | None, pods: int | None, as_json: bool, quiet: bool
+) -> None:
     """Recognise many PICTURES without the endpoint, and write the answers to the folder or s3:// address OUTPUT.
 
     PICTURES is a folder or ZIP file of pictures, an IDX or NPZ file of images of the task's size, a Parquet file with a
@@ -35,49 +41,52 @@ def batch(pictures: str, output: str, release: str, backend: str | None, as_json
     \b
     digits batch scans/ answers/
     digits batch t10k-images-idx3-ubyte.gz answers/ --release fb8e47d9ae35
+    digits batch s3://bucket/scans s3://bucket/answers --backend kubeflow --pods 8
     """
-    from digits.data.batch_input import open_batch
-    from digits.data.places import open_stored
-    from digits.serving import slot
-    from digits.serving.batch_prediction import predict_batch
-
-    with open_store_of(backend) as (settings, store, _), tempfile.TemporaryDirectory(prefix="digits-batch-") as name:
-        folder = Path(name)
-        version = releases.find(store, release) if release else ledger.champion(store)
-        if not version:
-            raise MissingError("there is no champion to use", remedy="digits run")
-        releases.download(store, version, folder / "release", only="model.onnx")
-        model = slot.load(folder / "release", settings.trusted_keys, version)
-        place = open_stored(settings, pictures) if _is_store(pictures) else user_path(pictures)
-        address = output if _is_store(output) else user_path(output).absolute().as_uri()
-        _check_output(output, pictures)
-        pictures_there = open_batch(model.task, place, folder, stopped := threading.Event())
-        with click.progressbar(length=pictures_there.count, label="pictures", file=sys.stderr, hidden=quiet) as bar:
-
-            def show(done: int, _: int) -> None:
-                bar.update(done - bar.pos)
-
-            try:
-                manifest = predict_batch(model, pictures_there, open_store(settings, address), show)
-            finally:
-                stopped.set()
-    found = ", ".join(f"{count} {verdict}" for verdict, count in manifest["verdicts"].items() if count)
-    click.echo(f"{manifest['pictures']} pictures by release {version}: {found}", err=True)
+    settings = Settings.load()
+    settings = settings.with_backend(backend) if backend else settings
+    if settings.backend == "kubeflow":
+        manifest = _on_kubeflow(settings, pictures, output, release, pods or PODS, quiet=quiet)
+    elif pods:
+        raise UsageError("--pods is for Kubeflow", remedy="add --backend kubeflow, or omit --pods")
+    else:
+        manifest = _here(backend, pictures, output, release, quiet=quiet)
+    if manifest:  # Kubeflow may have lost it
+        found = ", ".join(f"{count} {verdict}" for verdict, count in manifest["verdicts"].items() if count)
+        click.echo(f"{manifest['pictures']} pictures by release {manifest['release']}: {found}", err=True)
     if as_json:
         emit({"output": output, **manifest})
 
 
-def _check_output(output: str, pictures: str) -> None:
-    """Raise UsageError unless OUTPUT is a folder, or nothing yet, outside of PICTURES, whose files it would change."""
-    if f"{_plain(output)}/".startswith(f"{_plain(pictures)}/"):
-        raise UsageError(f"expected an OUTPUT outside of {pictures}, got {output}", remedy="give another folder")
-    if not _is_store(output) and os.path.lexists(_plain(output)) and not Path(_plain(output)).is_dir():
-        raise UsageError(f"expected a folder as OUTPUT, got the file {output}", remedy="give another folder")
+def _here(backend: str | None, pictures: str, output: str, release: str, *, quiet: bool) -> dict[str, Any]:
+    """Predict in this process; return the manifest."""
+    from digits.serving.batch_prediction import predict_batch
+    from digits.serving.batch_steps import opened
+
+    with (
+        open_store_of(backend) as (settings, store, _),
+        opened(settings, store, pictures, output, release) as (model, batch, place),
+        click.progressbar(length=batch.count, label="pictures", file=sys.stderr, hidden=quiet) as bar,
+    ):
+        return predict_batch(model, batch, place, lambda done, _: bar.update(done - bar.pos))
 
 
-def _plain(place: str) -> str:
-    return place.rstrip("/") if _is_store(place) else os.path.realpath(user_path(place))
+def _on_kubeflow(
+    settings: Settings, pictures: str, output: str, release: str, pods: int, *, quiet: bool
+) -> dict[str, Any]:
+    """Predict in pods on Kubeflow; return the manifest, {} if Kubeflow no longer has the log with it."""
+    from backends.kubeflow.batch_run import KubeflowBatch
 
-
-def _is_store(address: str) -> bool:
-    return "://" in address and find_scheme(address) is not None
+    for name, address in {"PICTURES": pictures, "OUTPUT": output}.items():
+        scheme = find_scheme(address)
+        if not scheme or not scheme.remote:
+            raise UsageError(
+                f"{name}: on Kubeflow expected an address that the pods reach, s3://bucket/folder, got {address!r}",
+                remedy="upload them, or add --backend process",
+            )
+    task = defaults_of(settings.declaration).get("task", BUILT_IN)
+    parameters = {"pictures": pictures, "output": output, "release": release, "shares": shares_of(pods), "task": task}
+    with contextlib.closing(KubeflowBatch(settings)) as kubeflow:
+        kubeflow.check()
+        with Progress(quiet=quiet) as progress:
+            return kubeflow.predict(parameters, progress.watch)

@@ -22,29 +22,42 @@ from digits.settings import BACKENDS, Settings
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend to compile for.  [kubeflow]")
 @click.option("--kubernetes", is_flag=True, help="Write KFP's objects Pipeline and PipelineVersion, for GitOps.")
+@click.option("--batch", is_flag=True, help="Write the pipeline of digits batch instead.")
 @json_option
-def compile_command(output: Path, backend: str, kubernetes: bool, as_json: bool) -> None:
+def compile_command(output: Path, backend: str, kubernetes: bool, batch: bool, as_json: bool) -> None:
     """Write the pipeline as YAML, configured for a backend. It has no secrets and no paths of this machine.
 
     \b
     digits compile
     digits compile --output /tmp/digits.yaml
     digits compile --kubernetes && kubectl apply -f pipeline.yaml
+    digits compile --batch --output batch.yaml
     """
     if kubernetes and backend != "kubeflow":
         raise UsageError("--kubernetes is for Kubeflow", remedy="omit --backend")
+    if kubernetes and batch:
+        raise UsageError("--kubernetes is for the training pipeline", remedy="omit --batch")
     settings = load_settings(None, backend)
-    write_pipeline(output, settings, as_json, chosen_parameters({}, settings), kubernetes=kubernetes)
+    parameters = chosen_parameters({}, settings)
+    if batch:
+        parameters = {name: value for name, value in parameters.items() if name == "task"}
+    write_pipeline(output, settings, as_json, parameters, kubernetes=kubernetes, batch=batch)
 
 
 def write_pipeline(
-    output: Path, settings: Settings, as_json: bool, defaults: dict[str, Any], *, kubernetes: bool = False
+    output: Path,
+    settings: Settings,
+    as_json: bool,
+    defaults: dict[str, Any],
+    *,
+    kubernetes: bool = False,
+    batch: bool = False,
 ) -> None:
     """Write the pipeline for the settings' backend as YAML, with `defaults` in place of the definition's defaults.
 
-    `kubernetes` writes it as KFP's Kubernetes objects.
+    `kubernetes` writes it as KFP's Kubernetes objects; `batch` writes that of `digits batch`.
     """
-    from pipeline.definition import compile_to, unchanged
+    from pipeline.definition import build, compile_to, unchanged
 
     configure: Any = unchanged
     if settings.backend == "kubeflow":
@@ -59,7 +72,9 @@ def write_pipeline(
 
         compile_manifest(settings, output, defaults)
     else:
-        compile_to(output, configure, defaults)
+        if batch:
+            from pipeline.batch_definition import build
+        compile_to(output, configure, defaults, of=build)
     click.echo(wrap(f"wrote {output}{hint}", 0), err=True)
     if as_json:
         emit({"output": str(output)})

@@ -7,7 +7,9 @@ know the release, so that all use the same one.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from digits.attempts import step
 from digits.data.batch_input import Batch, open_batch
 from digits.data.places import open_stored
 from digits.errors import DataError, MissingError, UsageError
+from digits.files import user_path
 from digits.release import ledger, releases
 from digits.serving import slot
 from digits.serving.batch_prediction import PLAN, plan_batch, predict_batch, read_plan
@@ -33,10 +36,9 @@ def opened(settings: Settings, store: ObjectStore, pictures: str, output: str, r
 
     Raises:
         MissingError: there is no such release, or there are no pictures.
-        UsageError: the output is in the folder of the pictures.
+        UsageError: the output is among the pictures, or a file.
     """
-    if _inside(output, pictures):
-        raise UsageError(f"the output {output} is in the folder of the pictures", remedy="give a place outside of it")
+    _check_output(output, pictures)
     version = releases.find(store, release) if release else ledger.champion(store)
     if not version:
         raise MissingError("there is no champion to use", remedy="digits run")
@@ -44,21 +46,29 @@ def opened(settings: Settings, store: ObjectStore, pictures: str, output: str, r
         folder = Path(name)
         releases.download(store, version, folder / "release", only="model.onnx")
         model = slot.load(folder / "release", settings.trusted_keys, version)
-        place = open_stored(settings, pictures) if is_address(pictures) else Path(pictures).expanduser()
-        address = output if is_address(output) else Path(output).expanduser().absolute().as_uri()
-        yield model, open_batch(model.task, place, folder), open_store(settings, address)
+        place = open_stored(settings, pictures) if _is_store(pictures) else user_path(pictures)
+        address = output if _is_store(output) else user_path(output).absolute().as_uri()
+        batch = open_batch(model.task, place, folder, stopped := threading.Event())
+        try:
+            yield model, batch, open_store(settings, address)
+        finally:
+            stopped.set()
 
 
-def is_address(place: str) -> bool:
-    """Return whether a place is the address of an object store rather than a path."""
-    return "://" in place and find_scheme(place) is not None
+def _check_output(output: str, pictures: str) -> None:
+    """Raise UsageError unless OUTPUT is a folder, or nothing yet, outside of PICTURES, whose files it would change."""
+    if f"{_plain(output)}/".startswith(f"{_plain(pictures)}/"):
+        raise UsageError(f"expected an OUTPUT outside of {pictures}, got {output}", remedy="give another folder")
+    if not _is_store(output) and os.path.lexists(_plain(output)) and not Path(_plain(output)).is_dir():
+        raise UsageError(f"expected a folder as OUTPUT, got the file {output}", remedy="give another folder")
 
 
-def _inside(output: str, pictures: str) -> bool:
-    if is_address(output) or is_address(pictures):
-        return f"{output.rstrip('/')}/".startswith(f"{pictures.rstrip('/')}/")
-    folder = Path(pictures).expanduser()
-    return folder.is_dir() and Path(output).expanduser().resolve().is_relative_to(folder.resolve())
+def _plain(place: str) -> str:
+    return place.rstrip("/") if _is_store(place) else os.path.realpath(user_path(place))
+
+
+def _is_store(address: str) -> bool:
+    return "://" in address and find_scheme(address) is not None
 
 
 @step("plan-batch")
