@@ -141,7 +141,8 @@ def _fit(
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer)
     epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(images))
     if config.shards:
-        shards.check(config.shards, batch_size, group.count)
+        config.check_workers(group.count)
+        batch_size -= batch_size % config.shards
     steps = len(images) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
     augmented = round((1 - preset.unaugmented_share) * len(rates))

@@ -101,6 +101,25 @@ class TrainingConfig:
             if not (math.isfinite(number) and 0 <= number <= limit):
                 raise UsageError(f"{name}: expected a number from 0{f' to {limit}' * (limit < math.inf)}, got {number}")
 
+        if self.shards and (self.model == "baseline" or self.shards & (self.shards - 1) or self._batch % self.shards):
+            raise UsageError(
+                f"shards: expected a power of 2 that divides the {self._batch} images of a batch, and 0 for the model "
+                f"baseline; got {self.shards} for the model {self.model}",
+                remedy=f"--batch-size {max(1, self._batch // self.shards) * self.shards}, or other --shards",
+            )
+
+    def check_workers(self, workers: int) -> None:
+        """Raise UsageError unless that number of workers can share the shards equally."""
+        if workers > 1 and (not self.shards or self.shards % workers):
+            raise UsageError(
+                f"workers: expected a number that divides the {self.shards} shards of a batch, got {workers}",
+                remedy=f"--workers 1, 2, 4 or {SHARDS}, with --shards {SHARDS}",
+            )
+
+    @property
+    def _batch(self) -> int:
+        return self.batch_size or self.preset_config.batch_size
+
     @property
     def preset_config(self) -> Preset:
         """Return the chosen preset."""
@@ -109,8 +128,7 @@ class TrainingConfig:
     @property
     def resolved(self) -> dict[str, float]:
         """Return the effective epochs, batch size and peak learning rate; the baseline's default rate is 0."""
-        preset = self.preset_config
-        batch_size = self.batch_size or preset.batch_size
+        preset, batch_size = self.preset_config, self._batch
         rate = self.learning_rate or (0.0 if preset is BASELINE else round(peak_rate(self, batch_size), 6))
         return {"epochs": self.epochs or preset.epochs, "batch_size": batch_size, "learning_rate": rate}
 

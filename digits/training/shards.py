@@ -8,25 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from digits.errors import UsageError
 from digits.training.tensorflow import keras, tf
 from digits.training.workers import Group
 
 _CONCURRENT = 2  # shards that a worker computes at the same time
-
-
-def check(shards: int, batch_size: int, workers: int) -> None:
-    """Raise UsageError unless workers can share the shards, and the shards the batch, equally."""
-    if shards & (shards - 1) or batch_size % shards:
-        raise UsageError(
-            f"shards: expected a power of 2 that divides the {batch_size} images of a batch, got {shards}",
-            remedy=f"--batch-size {max(1, batch_size // shards) * shards}, or other --shards",
-        )
-    if shards % workers:
-        raise UsageError(
-            f"workers: expected a number that divides the {shards} shards of a batch, got {workers}",
-            remedy="--workers 1, 2 or 4, or more --shards",
-        )
 
 
 Load = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]

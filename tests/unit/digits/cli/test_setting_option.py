@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from digits.cli import WITHOUT_TASK, cli
 from digits.release import ledger, releases
@@ -69,3 +70,18 @@ def test_a_wrong_task_names_the_key(digits: Digits, tmp_path: Path) -> None:
     result = digits("releases", "--task", str(tmp_path / "other.toml"), on=Settings(home=tmp_path / "home"))
     assert result.code == 2
     assert "image.height: expected a whole number from 8 to 96, got 7" in result.err
+
+
+def test_workers_divide_a_batch_into_shards(digits: Digits, tmp_path: Path) -> None:
+    """--workers needs shards, so it sets their number, which the compiled pipeline contains; their own is kept."""
+    file = tmp_path / "pipeline.yaml"
+
+    def shards(*options: str) -> int:
+        digits("run", "--compile-only", "--output", str(file), *options)
+        pipeline = next(yaml.safe_load_all(file.read_text()))
+        return int(pipeline["root"]["inputDefinitions"]["parameters"]["shards"]["defaultValue"])
+
+    assert [shards(), shards("--workers", "1"), shards("--workers", "2", "--shards", "4")] == [0, 8, 4]
+    refused = digits("run", "--workers", "3")
+    assert refused.code == 2
+    assert "workers" in refused.err

@@ -87,3 +87,19 @@ def test_the_augmentation_is_the_tasks():
 def test_a_task_file_may_name_each_preset() -> None:
     """The presets that a task file accepts are those that training has."""
     assert set(tasks.PRESETS) == set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"shards": 3}, {"shards": 8, "batch_size": 100}, {"shards": 8, "model": "baseline"}, {"shards": 128}]
+)
+def test_shards_that_do_not_divide_a_batch_are_refused(choice):
+    """A batch has equal shards, whose sums are added in pairs."""
+    with pytest.raises(UsageError, match="shards"):
+        TrainingConfig(**choice)
+
+
+@pytest.mark.parametrize(("shards", "workers"), [(8, 3), (2, 4), (0, 2)])
+def test_workers_that_cannot_share_the_shards_are_refused(shards, workers):
+    """Each worker has equally many shards."""
+    with pytest.raises(UsageError, match="workers"):
+        TrainingConfig(shards=shards).check_workers(workers)

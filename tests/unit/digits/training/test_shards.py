@@ -1,9 +1,7 @@
 """The gradient of a batch in shards."""
 
 import numpy as np
-import pytest
 
-from digits.errors import UsageError
 from digits.tasks.task import find
 from digits.training import shards
 from digits.training.networks import build
@@ -60,10 +58,3 @@ def test_the_mean_of_the_shards_is_the_gradient_of_the_batch():
     cut, _ = compute("small", ALONE, 8)
     for a, b in zip(whole, cut, strict=True):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(("count", "batch", "workers"), [(3, 255, 3), (8, 100, 2), (8, 256, 3), (2, 256, 4)])
-def test_shards_and_workers_that_do_not_fit_are_refused(count, batch, workers):
-    """A batch has equal shards, and each worker has equally many of them."""
-    with pytest.raises(UsageError):
-        shards.check(count, batch, workers)
