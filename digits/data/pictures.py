@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,9 @@ MAX_SIDE = 10_000  # pixels, because the time of some steps grows with a side
 DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a photo; larger ones are reduced
 # By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+MAX_SCANS = 50  # of a progressive JPEG, each of which costs as much as the whole picture; encoders write about ten
+# A picture's own data are in the texts of Pillow's warnings. Python keeps each text, and writes it to the page's log.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_ink(
@@ -61,6 +65,8 @@ def open_picture(
                     f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, "
                     f"got {opened.width} x {opened.height}"
                 )
+            if opened.format == "JPEG" and opened.fp and _count_scans(opened.fp) > MAX_SCANS:
+                raise DataError(f"expected at most {MAX_SCANS} scans in a JPEG")
             opened.draft(None, (side, side))  # a JPEG is decoded smaller, in less time
             image = _eight_bits(opened)
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -76,6 +82,15 @@ def open_picture(
         ) from exc
 
 
+def _count_scans(file: IO[bytes]) -> int:
+    """Return how many scans a JPEG has. In its compressed data, no FF is followed by another marker."""
+    position = file.tell()
+    file.seek(0)
+    count = file.read().count(b"\xff\xda")
+    file.seek(position)
+    return count
+
+
 def on_white(image: Image.Image) -> Image.Image:
     """Return a picture of `open_picture` with white instead of transparency."""
     if image.mode != "RGBA":
@@ -87,7 +102,7 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
     """Return the picture with 8 bits per channel. Pillow's `convert` would clip 16-bit values at 255 (white)."""
     if opened.mode not in {"I", "F"} and not opened.mode.startswith("I;16"):
         return opened
-    values = np.asarray(opened, np.float32).clip(0)
+    values = np.nan_to_num(np.asarray(opened, np.float32), nan=0, posinf=0).clip(0)
     return Image.fromarray((values * (255 / (float(values.max()) or 1))).astype(np.uint8))
 
 

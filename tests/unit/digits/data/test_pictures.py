@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,6 +90,39 @@ def test_a_photo_of_12_megapixels_is_read_quickly(kind: str) -> None:
     assert time.process_time() - started < 1.5  # 0.1 (JPEG) and 0.5 s (PNG) on a slow machine
     stretched = np.asarray(Image.fromarray(ink).resize((400, 300)))
     assert similarity(to_mnist(found), to_mnist(stretched)) > 0.9
+
+
+def test_a_jpeg_of_many_scans_is_rejected() -> None:
+    """Each scan of a few bytes costs as much as the whole picture."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    scan = content[content.rfind(b"\xff\xda") : -2]
+    assert read_ink(io.BytesIO(content)).ink.shape == (64, 64)
+    with pytest.raises(DataError, match="scans"):
+        read_ink(io.BytesIO(content[:-2] + 100 * scan + b"\xff\xd9"))
+
+
+def test_a_picture_writes_nothing_into_a_log() -> None:
+    """Pillow's warnings repeat numbers of the picture, so that each picture could add another line."""
+    tags = b"".join(struct.pack("<HHII", 1000 + n, 2, 1000 + n, 1 << 20) for n in range(10))
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 10) + tags + bytes(4)
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "PNG", exif=exif)
+    code = "import io, sys; from digits.data.pictures import read_ink; read_ink(io.BytesIO(sys.stdin.buffer.read()))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], input=file.getvalue(), capture_output=True, check=True, timeout=120
+    )
+    assert ended.stderr == b""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_picture_without_numbers_is_read(value: float) -> None:
+    """A TIFF file of fractions may hold values that are no numbers; they are black."""
+    values, file = np.ones((40, 40), np.float32), io.BytesIO()
+    values[:20] = value
+    Image.fromarray(values).save(file, "TIFF")
+    assert read_ink(file, digits=False).ink.shape == (40, 40)
 
 
 def test_an_invalid_picture_is_rejected(tmp_path: Path) -> None:
