@@ -23,6 +23,7 @@ import re
 from pathlib import Path
 
 MASK = "<SECRET>"
+MAX_MESSAGE = 20_000  # characters; a part may be from a damaged file
 # What may hold a secret in a text, each with what is shown before the mask.
 _SECRETS = (
     # The user information of a URL as a whole, because a token may be given as the user name. A / in it is %2F.
@@ -54,7 +55,9 @@ def mask_url(text: str) -> str:
     return text
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return `text` without what a terminal would act on, at most MAX_MESSAGE characters of it."""
+    text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -69,7 +72,7 @@ class DigitsError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message, self.remedy = (_printable(mask_url(text)) for text in (message, remedy))
+        self.message, self.remedy = (mask_url(printable(text)) for text in (message, remedy))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -7,11 +7,15 @@ label,pixel0,pixel1,…                     CSV, a row per image; the label's co
 
 from __future__ import annotations
 
+import csv
 import io
+import itertools
 import lzma
 import math
+import re
 import struct
 import tokenize
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -135,20 +139,25 @@ def split_csv(content: bytes, origin: str) -> tuple[list[str], list[str]]:
     """Return the labels of a CSV file, none if its header has no column of labels, and the rest of each row.
 
     Raises:
-        DataError: it is not a text file.
+        DataError: it is not a text file of columns that are separated by commas.
     """
+    labels, rows = list[str](), list[str]()
     try:
-        rows = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as exc:
-        raise DataError(f"{origin}: expected a CSV file, found other bytes: {exc}", remedy=REMEDY) from exc
-    columns = [name.strip(' "\r').lower() for name in rows[0].split(",")]
-    first, last = (columns[at] in LABEL_COLUMNS for at in (0, -1))
-    header = first or last or any(name and not _is_number(name) for name in columns[1:-1])
-    rows = [row for row in rows[header:] if row.strip()]
-    if header and not (first or last):
-        return [], rows
-    pairs = [row.rpartition(",")[::-2] if last else row.partition(",")[::2] for row in rows]
-    return [label.strip(' "\r') for label, _ in pairs], [rest for _, rest in pairs]
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        head = next(reader, [])
+        columns = [name.strip().lower() for name in head]
+        if len(columns) < 2:
+            raise ValueError(f"expected columns separated by commas, found {''.join(head)[:60]!r}")
+        first, last = (columns[at] in LABEL_COLUMNS for at in (0, -1))
+        header = first or last or any(name and not _is_number(name) for name in columns[1:-1])
+        for row in itertools.chain([] if header else [head], reader):
+            if len(row) > 1 or "".join(row).strip():
+                if first or last or not header:
+                    labels.append(row.pop(-1 if last else 0).strip())
+                rows.append(",".join(row))
+    except (ValueError, csv.Error) as exc:
+        raise DataError(f"{origin}: expected a CSV file: {exc}", remedy=REMEDY) from exc
+    return labels, rows
 
 
 def _is_number(text: str) -> bool:
@@ -166,12 +175,12 @@ def _dataset(task: Task, images: NDArray[Any], labels: NDArray[Any], origin: str
         raise DataError(f"{origin}: expected images of {task.shape}, found {images.shape[1:]}", remedy=REMEDY)
     if labels.size != len(images):
         raise DataError(f"{origin}: expected {len(images)} labels, found {labels.size}", remedy=REMEDY)
-    return Dataset(_bytes(images, origin), as_labels(task, [as_text(label) for label in labels.ravel()], origin))
+    return Dataset(_bytes(images, origin), as_labels(task, [_decode(label) for label in labels.ravel()], origin))
 
 
 def _bytes(values: NDArray[Any], origin: str) -> Images:
     """Return values 0 to 255, or fractions 0 to 1, as uint8. Raises DataError for others."""
-    if values.dtype == np.uint8:
+    if values.dtype == np.uint8 and values.max(initial=0) > 1:
         return values
     if values.dtype.kind not in "buif" or not values.size:
         raise DataError(f"{origin}: expected numbers, found {values.dtype}", remedy=REMEDY)
@@ -184,7 +193,11 @@ def _bytes(values: NDArray[Any], origin: str) -> Images:
 
 def as_text(label: Any) -> str:
     """Return a label of an array as text, a whole number without its fraction."""
-    return (label.decode(errors="replace") if isinstance(label, bytes) else str(label)).removesuffix(".0")
+    return re.sub(r"^(-?[0-9]+)\.0$", r"\1", _decode(label))
+
+
+def _decode(label: Any) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def as_labels(task: Task, texts: list[str], origin: str) -> Images:
@@ -194,6 +207,7 @@ def as_labels(task: Task, texts: list[str], origin: str) -> Images:
         DataError: a text is neither.
     """
     index = {label: number for number, label in enumerate(task.labels)}
+    texts = [unicodedata.normalize("NFC", text) for text in texts]
     texts = [as_text(text) for text in texts] if not set(texts) <= index.keys() else texts
     numbers = {str(number): number for number in range(len(task.labels))}
     if not set(texts) <= index.keys() and set(texts) & numbers.keys():

@@ -21,7 +21,9 @@ from digits.errors import DataError
 from digits.files import canonical_json, sha256_of
 from digits.tasks.task import Task
 
-PARTS = {"train": False, "valid": False, "val": False, "validation": False, "test": True}  # True: the test part
+# The names of parts in lower case; True: the test part.
+TRAIN = ("train", "training")
+PARTS = dict.fromkeys((*TRAIN, "valid", "val", "validation"), False) | {"test": True, "testing": True}
 MAX_IMAGES = 2 << 30  # bytes of all images, of which there are up to four copies while they are checked
 # Threads, because decoding does not hold Python's lock. Each needs up to 640 MB for a picture of the greatest size.
 WORKERS = min(4, os.cpu_count() or 1)
@@ -89,10 +91,11 @@ def find_pictures(task: Task, files: Files, findings: Findings) -> list[Picture]
 def find_labels(names: list[str]) -> list[str]:
     """Return the names of the folders that hold pictures, the classes of a data set without a task, sorted."""
     paths = [path for name in names if len(path := _plain(name).split("/")) > 1]
-    if len({path[0] for path in paths}) == 1 and all(len(path) > 2 for path in paths) and paths[0][0] not in PARTS:
+    tops = {path[0].lower() for path in paths}
+    if len(tops) == 1 and all(len(path) > 2 for path in paths) and not tops & PARTS.keys():
         paths = [path[1:] for path in paths]  # flowers/ in flowers.zip
-    if any(path[0] == "train" and len(path) > 2 for path in paths):
-        paths = [path[1:] for path in paths if path[0] in PARTS and len(path) > 2]
+    if any(path[0].lower() in TRAIN and len(path) > 2 for path in paths):
+        paths = [path[1:] for path in paths if path[0].lower() in PARTS and len(path) > 2]
     return natural({path[0] for path in paths})
 
 
@@ -107,18 +110,19 @@ def sort(task_labels: Sequence[str], names: list[str], findings: Findings) -> li
     paths = [(name, [_plain(part) for part in name.split("/")]) for name in names]
     tops = {path[0] for _, path in paths}
     second = {path[1] for _, path in paths if len(path) > 2}
-    if len(tops) == 1 and not tops & labels.keys() and second & {*labels, "train"}:  # flowers/ in flowers.zip
+    inside = any(name in labels or name.lower() in TRAIN for name in second)
+    if len(tops) == 1 and not tops & labels.keys() and inside:  # flowers/ in flowers.zip
         paths = [(name, path[1:]) for name, path in paths]
         tops = second
-    divided = "train" in tops and "train" not in labels
+    divided = any(top.lower() in TRAIN and top not in labels for top in tops)
     found, unknown = [], Counter[str]()
     for name, path in paths:
-        tested = divided and PARTS.get(path[0], False)
-        inner = path[1:] if divided and path[0] in PARTS else path
+        part = PARTS.get(path[0].lower()) if divided else None
+        inner = path if part is None else path[1:]
         if len(inner) < 2:
             findings.add(f"{name} is in no folder of a class")
         elif inner[0] in labels:
-            found.append(Picture(tested, labels[inner[0]], name))
+            found.append(Picture(bool(part), labels[inner[0]], name))
         else:
             unknown["/".join(path[: len(path) - len(inner) + 1])] += 1
     for folder, count in sorted(unknown.items()):

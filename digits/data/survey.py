@@ -19,7 +19,7 @@ from digits.data import array_files, arrays, folders, idx, idx_place
 from digits.data.pictures import FORMATS, on_white, open_picture
 from digits.data.places import MAX_PICTURE, Files, open_files
 from digits.data.screening import MAX_LISTED, MIN_TEST, MIN_TRAIN, Findings
-from digits.errors import DataError
+from digits.errors import DataError, printable
 from digits.files import sha256_of
 from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Source
 
@@ -141,12 +141,12 @@ def _look(files: Files, name: str) -> _Look:
 
 def _problems(looks: dict[str, _Look]) -> list[str]:
     """Return at most MAX_LISTED lines each on damaged and on equal pictures."""
-    damaged = [f"{name}: {look.problem}" for name, look in looks.items() if look.problem]
+    damaged = [printable(f"{name}: {look.problem}") for name, look in looks.items() if look.problem]
     by_content = defaultdict(list)
     for name, look in looks.items():
         if not look.problem:
             by_content[look.sha256].append(name)
-    equal = [f"{' and '.join(names[:3])} are equal" for names in by_content.values() if len(names) > 1]
+    equal = [printable(f"{' and '.join(names[:3])} are equal") for names in by_content.values() if len(names) > 1]
     return [
         line
         for lines in (damaged, equal)

@@ -67,6 +67,14 @@ def test_labels_of_any_type_are_read(kind: str) -> None:
     assert read.labels.tolist() == labels.tolist()
 
 
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int64", "float32"])
+def test_two_values_are_black_and_white(kind: str) -> None:
+    """Values 0 to 1 are fractions in each type, also in that of bytes."""
+    images = (numbered(3)[0] > 127).astype(kind)
+    (read,) = read_npz(GREY, npz(images=images, labels=np.arange(3)), "x")
+    assert np.array_equal(read.images, images.astype(np.uint8) * 255)
+
+
 @pytest.mark.parametrize(("kind", "factor"), [("float32", 1), ("float64", 255), ("int64", 255), ("uint8", 255)])
 def test_values_of_other_types_become_bytes(kind: str, factor: int) -> None:
     """Fractions 0 to 1 and whole numbers 0 to 255 of any type are the same images."""
@@ -157,9 +165,9 @@ def test_csv_files_are_read(kind: str) -> None:
         (lambda text: text.rstrip() + b",1\n", "a label and 72 numbers"),
         (lambda text: text.rstrip() + b"x\n", "a label and 72 numbers"),
         (lambda text: text.rstrip() + b"99999\n", "0 to 255"),
-        (lambda text: b"a\n" + text, "a label and 72 numbers"),
-        (lambda _: b"\xff\xfe\x00", "found other bytes"),
-        (lambda _: b"<html>", "a label and 72 numbers"),
+        (lambda text: b"a\n" + text, "separated by commas"),
+        (lambda _: b"\xff\xfe\x00", "expected a CSV file"),
+        (lambda _: b"<html>", "separated by commas"),
     ],
 )
 def test_other_csv_content_is_refused(change: object, expected: str) -> None:
@@ -202,6 +210,29 @@ def test_the_file_must_be_clear(names: tuple[str, ...], tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(MissingError, match="expected one NPZ file"):
         fetched(GREY, tmp_path, "npz")
+
+
+def test_csv_cells_may_be_quoted() -> None:
+    """Quotes are read as RFC 4180 defines them, in labels and numbers, with each kind of line end."""
+    task = dataclasses.replace(GREY, labels=("a,1", 'b"2', "c"))
+    images, _ = numbered(3)
+    names = ['"a,1"', '"b""2"', "c"]
+    rows = [",".join([name, *(f'"{v}"' for v in image.ravel())]) for name, image in zip(names, images, strict=True)]
+    for end in ("\n", "\r\n", "\r"):
+        (read,) = read_csv(task, end.join([*rows, ""]).encode(), "x.csv")
+        assert np.array_equal(read.images, images)
+        assert read.labels.tolist() == [0, 1, 2]
+
+
+def test_labels_are_compared_as_people_read_them() -> None:
+    """A version is no number with a fraction, and an accent may be a character of its own."""
+    assert as_labels(dataclasses.replace(GREY, labels=("v1.0", "v2.0")), ["v2.0", "v1.0"], "x").tolist() == [1, 0]
+    assert as_labels(dataclasses.replace(GREY, labels=("1.0", "2.0")), ["2.0", "1.0"], "x").tolist() == [1, 0]
+    assert as_labels(dataclasses.replace(GREY, labels=("caf\u00e9", "a")), ["cafe\u0301"], "x").tolist() == [0]
+    images, _ = numbered(2)
+    content = npz(images=images, labels=np.array(["v2.0", "v1.0"]))
+    (read,) = read_npz(dataclasses.replace(GREY, labels=("v1.0", "v2.0")), content, "x")
+    assert read.labels.tolist() == [1, 0]
 
 
 def test_labels_that_are_numbers_mean_their_text_first() -> None:

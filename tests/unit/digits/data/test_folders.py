@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from digits.data import folders
 from digits.data.fetch import Fetched, check_place, fetch
+from digits.data.places import Folder
 from digits.data.screening import Findings
 from digits.errors import DataError
 from tests.helpers.shapes import LABELS, shape, shapes_task, write_shapes
@@ -34,11 +35,13 @@ def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
     assert (np.abs(read.train.images[:, 12, 16].astype(int) - circle).max(axis=1) < 4).any()
 
 
-def test_train_and_test_folders_are_the_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", ["train valid test", "Train Val TEST", "Training validation Testing"])
+def test_train_and_test_folders_are_the_parts(tmp_path: Path, names: str) -> None:
     """The folders `train` and `test` are the parts; pictures for validation are training images."""
-    write_shapes(tmp_path / "shapes" / "train", 8)
-    write_shapes(tmp_path / "shapes" / "valid", 2, first=8)
-    write_shapes(tmp_path / "shapes" / "test", 3, first=100)
+    for name, count, first in zip(names.split(), (8, 2, 3), (0, 8, 100), strict=True):
+        write_shapes(tmp_path / "shapes" / name, count, first=first)
+    found = Folder(tmp_path / "shapes").names()
+    assert folders.find_labels(found) == sorted(LABELS)
     read = fetched(tmp_path / "shapes")
     assert (len(read.train), len(read.test)) == (30, 9)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -95,3 +96,12 @@ def test_many_small_classes_are_listed_up_to_a_limit() -> None:
     task = dataclasses.replace(TASK, labels=tuple(f"label{number}" for number in range(50)))
     with pytest.raises(DataError, match="and 30 more"):
         screen(task, [part(*[2] * 50)], Findings())
+
+
+def test_a_finding_is_a_short_text_that_a_terminal_shows() -> None:
+    """Names of files may have control characters, or bytes that are no text; a damaged file may be one long word."""
+    findings = Findings()
+    findings.add("\x1b[31m" + os.fsdecode(b"\xff") + "x" * 1_000_000)
+    (line,) = findings.lines()
+    assert line.isprintable()
+    assert max(len(line), len(DataError("x" * 1_000_000).message)) < 100_000
