@@ -72,10 +72,10 @@ def probe_kfp(context: Context) -> Iterator[Finding]:
         if "kfp" in context.named:
             raise MissingError(reason, remedy="set it to the address of the Kubeflow Pipelines API")
         raise NotAsked(reason)
-    from backends.kubeflow.backend import KubeflowBackend
+    from backends.kubeflow.api import Pipelines
 
-    with contextlib.closing(KubeflowBackend(context.settings)) as backend:
-        backend.check()
+    with contextlib.closing(Pipelines(context.settings)) as api:
+        api.check()
         yield Finding("api", True, f"{context.settings.kfp_host} answers and accepts our credentials")
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from backends import runs
-from backends.acceptance.probe import Context
+from backends.acceptance.probe import Context, NotAsked
 from backends.base import Request
 from digits.data.catalog import FALLBACK
 from digits.errors import DigitsError, MissingError
@@ -20,7 +19,15 @@ RUN_SECONDS = 3600.0
 
 def probe_run(context: Context) -> Iterator[Finding]:
     """Run the pipeline, and delete the run on Kubeflow if it succeeded; a failed one stays for its logs."""
-    from backends.kubeflow.backend import KubeflowBackend
+    try:
+        from kfp import kubernetes  # noqa: F401 # for the compiler
+
+        from backends import runs
+        from backends.kubeflow.backend import KubeflowBackend
+    except ImportError as exc:
+        raise NotAsked(
+            f"{exc.name} is not installed in this image: submit a run from a machine with digits[pipeline]"
+        ) from exc
 
     def watch(event: Event) -> None:
         if event["event"] == "run":

@@ -24,7 +24,7 @@ from tests.helpers.openapi import build, kubernetes_models
 from web_app.server import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[2] / "manifests"
-FOLDERS = ("cluster", "overlays/kind", "overlays/kubeflow", "endpoint", "endpoint-tensorflow")
+FOLDERS = ("cluster", "overlays/kind", "overlays/kubeflow", "endpoint", "endpoint-tensorflow", "acceptance")
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ def pod_specs(objects: list[Json]) -> Iterator[tuple[str, Json]]:
     """Yield (name, pod spec) of every object that creates pods."""
     for item in objects:
         name = f"{item['kind']}/{item['metadata']['name']}"
-        if item["kind"] == "Deployment":
+        if item["kind"] in {"Deployment", "Job"}:
             yield name, item["spec"]["template"]["spec"]
         elif item["kind"] == "ServingRuntime":
             yield name, item["spec"]

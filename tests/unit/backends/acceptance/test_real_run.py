@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
+import kfp
 import pytest
 
-from backends.acceptance.probe import FAILED, PASSED, Context, run_probes
+from backends.acceptance.probe import FAILED, PASSED, SKIPPED, Context, run_probes
 from backends.acceptance.probes import PROBES
 from backends.acceptance.real_run import PARAMETERS
 from backends.kubeflow import backend
@@ -44,6 +46,14 @@ def test_a_failed_run_stays_for_its_logs(settings: Settings) -> None:
         (outcome,) = run_probes((PROBE,), context)
     assert (outcome.state, api.deleted) == (FAILED, [])
     assert "train" in outcome.findings[-1].found
+
+
+def test_an_image_without_the_compiler_runs_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the steps' image, which cannot compile the pipeline, the probe is skipped."""
+    monkeypatch.delattr(kfp, "kubernetes", raising=False)
+    monkeypatch.setitem(sys.modules, "kfp.kubernetes", None)
+    (outcome,) = run_probes((PROBE,), Context(settings))
+    assert (outcome.state, "digits[pipeline]" in outcome.findings[0].found) == (SKIPPED, True)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 2.0])
