@@ -44,6 +44,13 @@ def test_a_name_that_is_no_text(digits: Digits, finished: Finished, tmp_path: Pa
     assert parquet.read_table(tmp_path / "out/part-00000.parquet")["name"].to_pylist() == ["\\xff.png"]
 
 
+def test_pods_are_kubeflows(digits: Digits) -> None:
+    """On this machine --pods has no meaning, so it is refused rather than ignored."""
+    result = digits("batch", "in", "out", "--pods", "3")
+    assert result.code == 2
+    assert "--backend kubeflow" in result.err
+
+
 def test_no_champion(digits: Digits, tmp_path: Path) -> None:
     """Without a champion the command says what to do first."""
     (tmp_path / "in").mkdir()

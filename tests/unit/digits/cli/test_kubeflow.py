@@ -12,7 +12,7 @@ import yaml
 from backends.kubeflow import backend
 from backends.kubeflow.tasks import UNCACHED_STEPS
 from digits.errors import MissingError, UsageError
-from pipeline import STEPS
+from pipeline import BATCH, BATCH_STEPS, STEPS
 from tests.helpers.kfp_api import Pipelines, serving
 from tests.helpers.kfp_runs import OUTPUTS, compile_quickly, invoke, pod, succeeded
 
@@ -41,6 +41,19 @@ def test_the_pipeline_is_written_as_kubernetes_objects(tmp_path: Path, api: Pipe
         assert version["spec"]["platformSpec"]["platforms"]["kubernetes"]
         names.append(version["metadata"]["name"])
     assert names[0] == names[1] != names[2]
+
+
+def test_the_pipeline_of_batches_is_written(tmp_path: Path, api: Pipelines) -> None:
+    """--batch writes the definition of `digits batch`, with this task as its default, configured for Kubeflow."""
+    path = tmp_path / "batch.yaml"
+    answer = invoke(api, tmp_path, "compile", "--batch", "--output", str(path), DIGITS_TASK="fashion")
+    assert answer.exit_code == 0, answer.output
+    pipeline, platform = yaml.safe_load_all(path.read_text())
+    executors = {f"exec-{step}" for step in BATCH_STEPS}
+    assert (pipeline["pipelineInfo"]["name"], set(pipeline["deploymentSpec"]["executors"])) == (BATCH, executors)
+    assert set(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]) == executors
+    assert pipeline["root"]["inputDefinitions"]["parameters"]["task"]["defaultValue"] == "fashion"
+    assert invoke(api, tmp_path, "compile", "--batch", "--kubernetes", "--output", str(path)).exit_code != 0
 
 
 def test_submit_does_not_wait(api: Pipelines, tmp_path: Path) -> None:
