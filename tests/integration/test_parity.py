@@ -1,4 +1,7 @@
-"""The process and docker backends are one pipeline: same steps, data, weights, figures and answers."""
+"""The process and docker backends are one pipeline: same steps, data, weights, figures and answers.
+
+One trains with one worker, the other with two, which must not matter either.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
 # TensorFlow's sums run in an order that depends on threads and processor. On one machine the two backends' weights have
 # been equal to the bit; this much is allowed for another base image's libraries.
 NOISE = 1e-4
-PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 11, "min_accuracy": 0.3}
-KINDS = {"process": ProcessBackend, "docker": DockerBackend}
+PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 11, "min_accuracy": 0.3, "shards": 8}
+KINDS = {"process": (ProcessBackend, 1), "docker": (DockerBackend, 2)}  # and the number of workers
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,8 @@ def sides(tmp_path_factory):
     """{backend: (result, manifest, answers on 100 test images)} of the same request."""
     engine().close()
     found = {}
-    for name, kind in KINDS.items():
-        with cleaned(settings_for(tmp_path_factory.mktemp(name), backend=name)) as settings:
+    for name, (kind, workers) in KINDS.items():
+        with cleaned(settings_for(tmp_path_factory.mktemp(name), backend=name, workers=workers)) as settings:
             backend = kind(settings)
             try:
                 result = backend.run(Request(PARAMETERS), lambda event: None)
