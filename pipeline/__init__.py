@@ -7,11 +7,14 @@ import ast
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from digits.data.catalog import AUTO, check_name
 from digits.errors import UsageError
 from digits.tasks.task import BUILT_IN, OF_RUN, Task, find
+
+if TYPE_CHECKING:
+    from digits.training.recipe import TrainingConfig
 
 NAME = "digits-recognizer"
 BATCH, BATCH_STEPS = "digits-batch", ("plan-batch", "predict-part", "finish-batch")  # of pipeline.batch_definition
@@ -53,15 +56,19 @@ def shares_of(pods: int) -> list[str]:
     return [f"{index}/{pods}" for index in range(1, pods + 1)]
 
 
-def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Raise UsageError unless a run accepts these parameters; those that a user did not set may be absent."""
+def check_parameters(parameters: Mapping[str, Any]) -> "TrainingConfig":
+    """Return the training that these parameters describe; those that a user did not set may be absent.
+
+    Raises:
+        UsageError: no run accepts the parameters.
+    """
     from digits.training.recipe import TrainingConfig
 
     values = asdict(DEFAULTS) | dict(parameters)
     if unknown := sorted(values.keys() - asdict(DEFAULTS).keys() - {"store", "feedback", "source"}):
         raise UsageError(f"expected parameters of {', '.join(asdict(DEFAULTS))}, got {', '.join(unknown)}")
     try:
-        TrainingConfig(**{field.name: values[field.name] for field in fields(TrainingConfig)})
+        config = TrainingConfig(**{field.name: values[field.name] for field in fields(TrainingConfig)})
         if values["dataset"] != find(values["task"]).name:  # under which a run records the data set of an own task
             check_name(values["dataset"])
         share, name = values["min_accuracy"], values["experiment"]
@@ -71,6 +78,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             raise UsageError(f"experiment: expected a name of 1 to {MAX_NAME} printable characters, got {name!r}")
     except (TypeError, AttributeError) as exc:
         raise UsageError(f"expected parameters of the types of their defaults, got another: {exc}") from exc
+    return config
 
 
 def _steps() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from digits.files import folder_from_url
 from digits.release import deploy, signatures
 from digits.settings import Settings, sqlite_file
 from digits.store import Trust, get_scheme
+from digits.training.trainers import find_trainer
 from pipeline import check_parameters
 
 MIN_FREE = 32 << 20  # bytes; scikit-learn's digits need about this much, MNIST ten times as much
@@ -22,15 +23,16 @@ TRACKING = {"http", "https", "sqlite", "mysql", "mssql", "postgresql", "databric
 
 
 def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
-    """Check a run's parameters, deployer, keys, disk, local store and MLflow's address, without a connection.
+    """Check a run's parameters, trainer, deployer, keys, disk, local store and MLflow's address, without a connection.
 
     DIGITS_HOME exists.
 
     Raises:
         UsageError: a parameter or setting is invalid.
-        MissingError: the deployer does not exist, a folder cannot be written, or the disk is full.
+        MissingError: the trainer or the deployer does not exist, a folder cannot be written, or the disk is full.
     """
-    check_parameters(parameters)
+    check_parameters(parameters).check_workers(settings.workers)
+    find_trainer(settings.trainer)
     deploy.find_deployer(settings.deployer or deploy.FOLLOW)
     signatures.signing_key(Trust(settings.trusted_keys, settings.signing_key))
     if (free := shutil.disk_usage(settings.home).free) < MIN_FREE:

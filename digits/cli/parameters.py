@@ -15,7 +15,7 @@ from digits.errors import UsageError
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN, MODELS
 from digits.training.optimizers import OPTIMIZERS
-from digits.training.recipe import MAX_SHARDS, PRESETS, SHARDS, TrainingConfig
+from digits.training.recipe import MAX_SHARDS, PRESETS, SHARDS
 from pipeline import DEFAULTS, check_parameters, defaults_of
 
 DATASETS = names()
@@ -104,10 +104,9 @@ def chosen_parameters(options: dict[str, Any], settings: Settings, *, resumed: b
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
     if settings.workers and not resumed:
         parameters = {"shards": SHARDS} | parameters
-    check_parameters(parameters)
+    config = check_parameters(parameters)
     if not resumed:
-        chosen_config = {name: parameters[name] for name in ("batch_size", "shards", "preset") if name in parameters}
-        TrainingConfig(**chosen_config).check_workers(settings.workers)
+        config.check_workers(settings.workers)
     return parameters
 
 
