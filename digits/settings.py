@@ -123,6 +123,12 @@ class Settings:
     kserve_images: str = _setting(
         "DIGITS_KSERVE_IMAGES", "", "images to load into kind before KServe, separated by spaces"
     )
+    trainer_manifest: str = _setting(
+        "DIGITS_TRAINER_MANIFEST", "", "file or URL of Kubeflow Trainer's manifest; empty: Trainer's release"
+    )
+    trainer_images: str = _setting(
+        "DIGITS_TRAINER_IMAGES", "", "images to load into kind before Trainer, separated by spaces"
+    )
     kfp_host: str = _setting("DIGITS_KFP_HOST", "", "address of the Kubeflow Pipelines API")
     kfp_ui: str = _setting(
         "DIGITS_KFP_UI",
@@ -179,6 +185,9 @@ class Settings:
     train_node: str = _setting(
         "DIGITS_TRAIN_NODE", "", "node labels of the train step on Kubeflow, key=value separated by spaces"
     )
+    train_queue: str = _setting(
+        "DIGITS_TRAIN_QUEUE", "", "queue of Kueue that admits TrainJobs; empty: they start without one", steps=True
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Self:
@@ -219,7 +228,7 @@ class Settings:
                 raise UsageError(f"{field.metadata['name']}: expected a number from 0 to {maximum}, got {value}")
             if field.name in {"store", "tracking_uri", "minio_endpoint", "data", "kfp_host", "kfp_ui"}:
                 check_address(field.metadata["name"], value)
-            if field.name in {"secret_name", "config_map", "kfp_service_account", "pull_secret"}:
+            if field.name in {"secret_name", "config_map", "kfp_service_account", "pull_secret", "train_queue"}:
                 check_kubernetes_name(field.metadata["name"], value)
         if self.port and self.port == self.grpc_port:
             raise UsageError(f"DIGITS_PORT and DIGITS_GRPC_PORT: expected two different ports, got {self.port} twice")

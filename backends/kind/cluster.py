@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
-from backends.kind.namespace import install
+from backends.kind.namespace import TRAINJOB, install
 from backends.kind.node_images import load
 from backends.kserve.kube import Kube, is_ready, kubeconfig_path
 from backends.kserve.service import Service
@@ -27,6 +27,7 @@ LABEL = "org.digits.role"  # of the nodes
 KSERVE_VERSION = "v0.20.0"
 _KSERVE = f"https://github.com/kserve/kserve/releases/download/{KSERVE_VERSION}"
 KSERVE_MANIFESTS = (f"{_KSERVE}/kserve.yaml", f"{_KSERVE}/kserve-cluster-resources.yaml")
+TRAINER = "https://github.com/kubeflow/trainer.git/manifests/overlays/manager?ref=v2.3.0"  # with JobSet
 CERT_MANAGER = "https://github.com/cert-manager/cert-manager/releases/download/v1.17.0/cert-manager.yaml"
 CERT_MANAGER_DEPLOYMENTS = ("cert-manager", "cert-manager-cainjector", "cert-manager-webhook")
 
@@ -57,6 +58,8 @@ def up(
         needed = [*settings.kserve_images.split(), settings.minio_image, *images.values()]
         load(needed, name, report)
         _install_kserve(settings, report)
+        if settings.trainer == TRAINJOB:
+            install_trainer(settings, name, report)
         install(settings, images, report)
     report(f"ready: cluster {name}, namespace {settings.namespace}, kubeconfig {kubeconfig_path(settings)}")
 
@@ -195,6 +198,20 @@ def _install_kserve(settings: Settings, report: Report) -> None:
             kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", source, seconds=READY_SECONDS)
         wait(settings, "kserve-controller-manager", "kserve", report)
         apply(settings, "-f", source)
+
+
+def install_trainer(settings: Settings, name: str, report: Report) -> None:
+    """Install Kubeflow Trainer and JobSet in the cluster `name`, and wait until they are ready.
+
+    Raises:
+        MissingError: an image is missing on this machine.
+        DigitsError: a step failed or took too long.
+    """
+    load(settings.trainer_images.split(), name, report)
+    report(f"Kubeflow Trainer from {settings.trainer_manifest or TRAINER}")
+    apply(settings, *(("-f", settings.trainer_manifest) if settings.trainer_manifest else ("-k", TRAINER)))
+    wait(settings, "jobset-controller-manager", "jobset-system", report)
+    wait(settings, "kubeflow-trainer-controller-manager", "kubeflow-system", report)
 
 
 def _node_log(name: str) -> str:

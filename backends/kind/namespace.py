@@ -23,6 +23,7 @@ from digits.settings import Settings
 
 SECRET = "minio-kserve-secret"  # noqa: S105 - the name of a Secret
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+TRAINJOB = "trainjob"  # the trainer that needs manifests/components/trainer
 # Names in the manifests, which `install` replaces by the built images.
 PREDICTOR_IMAGE, WEB_IMAGE, MINIO_IMAGE = "digits-predictor", "digits-web", "minio"
 
@@ -45,7 +46,10 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
         env.write_text(f"{KEYS[0]}={access}\n{KEYS[1]}={secret}\n")
         (root / "here").mkdir()
         keys = write_keys(settings, root / "here")
-        (root / "here/kustomization.yaml").write_text(json.dumps(kustomization(settings.namespace, images, keys)))
+        overlay = kustomization(settings.namespace, images, keys)
+        if settings.trainer == TRAINJOB:
+            overlay["components"] = ["../components/trainer"]
+        (root / "here/kustomization.yaml").write_text(json.dumps(overlay))
         for part in ("cluster", "here"):
             apply(settings, "-k", str(root / part), manager=FIELD_MANAGER)
     for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):

@@ -18,6 +18,7 @@ from digits.errors import UsageError
 from digits.release import mlflow_client
 from digits.settings import IMAGE_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import schemes
+from digits.training.trainers import LOCAL
 from pipeline import BATCH_STEPS
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
@@ -75,7 +76,7 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
         raise UsageError(
             f"DIGITS_PULL_POLICY: expected one of {', '.join(PULL_POLICIES)}, got {settings.pull_policy!r}"
         )
-    node_labels = _parse_labels(settings.train_node)
+    node_labels = parse_labels(settings.train_node)
     _check_quantities("DIGITS_TRAIN_CPU", settings.train_cpu_request, settings.train_cpu, r"\d+(\.\d+)?m?")
     _check_quantities(
         "DIGITS_TRAIN_MEMORY", settings.train_memory_request, settings.train_memory, r"\d+(\.\d+)?([EPTGMK]i?)?"
@@ -85,7 +86,11 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
         from kfp import kubernetes
 
         _set_environment(task, settings)
-        _set_limits(task, RESOURCES.get(task.name, Resources()), settings)
+        trains_here = task.name == "train" and settings.trainer == LOCAL
+        resources = RESOURCES.get(task.name, Resources())
+        if task.name == "train" and not trains_here:  # it waits, and its trainer reads the settings for the training
+            resources = Resources(seconds=resources.seconds)
+        _set_limits(task, resources, settings)
         if task.name in uncached:
             task.set_caching_options(enable_caching=False)
         task.set_container_image(settings.steps_image or STEPS_IMAGE)
@@ -100,7 +105,7 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         if settings.step_retries:
             task.set_retry(settings.step_retries, backoff_duration="10s", backoff_factor=2, backoff_max_duration="120s")
-        if task.name == "train":
+        if trains_here:
             if settings.train_gpus:
                 task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(settings.train_gpus)
             for key, value in node_labels.items():
@@ -130,6 +135,9 @@ def _set_environment(task: Any, settings: Settings) -> None:
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
     }
+    if task.name == "train" and settings.trainer != LOCAL:
+        of_training = {name: value for name, value in settings.environ().items() if name.startswith("DIGITS_TRAIN_")}
+        variables |= {name: value for name, value in of_training.items() if name not in STEP_VARIABLES}
     task.container_spec.env = variables  # set_env_variable inspects the whole stack of frames at each call
     # Each variable has one source, because Kubernetes refuses what Kubeflow merges from two.
     our_mlflow = not settings.kfp_mlflow
@@ -164,7 +172,8 @@ def _check_quantities(variable: str, request: str, limit: str, form: str) -> Non
         )
 
 
-def _parse_labels(text: str) -> dict[str, str]:
+def parse_labels(text: str) -> dict[str, str]:
+    """Return the labels in the value of DIGITS_TRAIN_NODE. Raises UsageError if it is not of that form."""
     labels = {}
     for part in text.split():
         key, equals, value = part.partition("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import yaml
 
 from backends.kserve.kube import kubeconfig_path
+from backends.trainer import trainjob
 from digits.settings import Settings
 
 Json = dict[str, Any]
@@ -133,6 +134,46 @@ class ServiceApi(Quiet):
     do_GET = do_PATCH = do_DELETE = _handle  # noqa: N815 # names that the library calls
 
 
+class TrainerApi(Quiet):
+    """An API server with one TrainJob and its pods.
+
+    Attributes:
+        live: the TrainJob, None if there is none; each request for it, while there are `changes`, applies one first.
+        changes: functions that change this class.
+        pods: the TrainJob's pods, with the log `log` each.
+        refusal: the HTTP status of a refused creation, 0 for none.
+    """
+
+    live: ClassVar[Json | None] = None
+    changes: ClassVar[list[Callable[[], None]]] = []
+    pods: ClassVar[list[Json]] = []
+    log: ClassVar[str] = ""
+    refusal: ClassVar[int] = 0
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.refusal:
+            TrainerApi.live = body
+        answer = {"message": "admission webhook: TrainingRuntime not found"} if self.refusal else body
+        self.respond(self.refusal or 201, json.dumps(answer).encode())
+
+    def do_GET(self) -> None:
+        if "/log" in self.path:
+            self.respond(200, self.log.encode())
+        elif "/pods" in self.path:
+            self.respond(200, json.dumps({"items": self.pods}).encode())
+        else:
+            if self.changes:
+                self.changes.pop(0)()
+            self.respond(200 if self.live else 404, json.dumps(self.live).encode())
+
+    def do_DELETE(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, TrainerApi.live = 200 if self.live else 404, None
+        self.respond(status, b"{}")
+        self.pods.clear()
+
+
 KINDS = {
     "v1": ("ConfigMap", "Secret", "Service", "ServiceAccount"),
     "apps/v1": ("Deployment",),
@@ -227,3 +268,23 @@ def container(name: str = "kserve-container", restarts: int = 0, **state: Any) -
     """Return the status of a container, which is not ready."""
     last = state.pop("last", {})
     return {"name": name, "restartCount": restarts, "ready": False, "state": state, "lastState": last}
+
+
+def set_condition(kind: str, message: str = "") -> None:
+    """Give the TrainJob of TrainerApi a condition."""
+    assert TrainerApi.live
+    TrainerApi.live |= {"status": {"conditions": [{"type": kind, "status": "True", "message": message}]}}
+
+
+def worker(rank: int = 0, attempt: int = 0, **status: Any) -> Json:
+    """Return the pod of a worker of a TrainJob."""
+    labels = {trainjob.RANK: str(rank), trainjob.ATTEMPT: str(attempt)}
+    name = f"train-1-node-0-{rank}-{attempt}"
+    return {"metadata": {"name": name, "uid": name, "labels": labels}, "status": {"phase": "Running"} | status}
+
+
+def finish(message: str, attempt: int = 0) -> None:
+    """Let worker 0 of TrainerApi end with a termination message, and its TrainJob."""
+    ended = container("node", terminated={"exitCode": 0, "message": message})
+    TrainerApi.pods = [worker(0, attempt, phase="Succeeded", containerStatuses=[ended])]
+    set_condition("Complete")

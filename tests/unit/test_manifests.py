@@ -18,13 +18,16 @@ import yaml
 
 from backends.kind.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
 from backends.kserve.revision import SERVICE_ACCOUNT, Revision, inference_service
+from backends.kubeflow.tasks import SECRET_KEYS
+from backends.trainer.worker_main import FAILED
 from digits.settings import Settings
+from digits.store import schemes
 from tests.helpers.kubernetes_api import FAILURE, RELEASE, URI, live_service
 from tests.helpers.openapi import build, kubernetes_models
 from web_app.server import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[2] / "manifests"
-FOLDERS = ("cluster", "overlays/kind", "overlays/kubeflow", "endpoint", "endpoint-tensorflow", "acceptance")
+FOLDERS = ("cluster", "overlays/kind", "overlays/kubeflow", "endpoint", "endpoint-tensorflow", "acceptance", "trainer")
 
 Json = dict[str, Any]
 
@@ -38,6 +41,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Json]]:
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns("s3.env"))
     for example in root.rglob("s3.env.example"):
         example.rename(example.with_suffix(""))
+    (root / "trainer").mkdir()
+    (root / "trainer/kustomization.yaml").write_text('{"components": ["../components/trainer"]}')
     return {folder: render(root / folder) for folder in FOLDERS}
 
 
@@ -59,10 +64,19 @@ def pod_specs(objects: list[Json]) -> Iterator[tuple[str, Json]]:
             yield name, item["spec"]["template"]["spec"]
         elif item["kind"] == "ServingRuntime":
             yield name, item["spec"]
+        elif item["kind"] == "TrainingRuntime":
+            yield name, job_of(item)["template"]["spec"]
         elif item["kind"] == "ClusterStorageContainer":
             yield name, {"containers": [item["spec"]["container"]]}
         elif item["kind"] == "InferenceService" and "securityContext" in item["spec"]["predictor"]["model"]:
             yield name, {"containers": [item["spec"]["predictor"]["model"]]}
+
+
+def job_of(runtime: Json) -> Json:
+    """Return the specification of the Job of a TrainingRuntime's workers."""
+    (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    job: Json = node["template"]["spec"]
+    return job
 
 
 def workloads(objects: list[Json]) -> Iterator[tuple[str, Json]]:
@@ -75,6 +89,8 @@ def workloads(objects: list[Json]) -> Iterator[tuple[str, Json]]:
             yield name, item["spec"]["jobTemplate"]["spec"]["template"]["metadata"]
         elif item["kind"] == "Pod":
             yield name, item["metadata"]
+        elif item["kind"] == "TrainingRuntime":
+            yield name, job_of(item)["template"]["metadata"]
         elif item["kind"] == "InferenceService":  # KServe copies its metadata, and labels the pods with its name
             labels = item["metadata"]["labels"] | {"serving.kserve.io/inferenceservice": item["metadata"]["name"]}
             yield name, item["metadata"] | {"labels": labels}
@@ -91,6 +107,9 @@ def test_objects_fit_their_models(rendered: dict[str, list[Json]], models: list[
     for item in copy.deepcopy(rendered[folder]):
         if item["kind"] == "ClusterStorageContainer":  # it is applied to KServe's own object, which has these
             item["spec"]["supportedUriFormats"] = []
+        if item["kind"] == "TrainingRuntime":  # of which there is no model
+            build(models, "V1JobSpec", job_of(item))
+            continue
         names = [f"{version}{item['kind']}" for version in ("V1", "V1alpha1", "V1beta1")]
         build(models, next(name for name in names if any(hasattr(module, name) for module in models)), item)
 
@@ -127,8 +146,9 @@ def test_pods_meet_the_restricted_standard(rendered: dict[str, list[Json]], fold
             assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
             if name != "ClusterStorageContainer/default":  # KServe sets its resources
                 assert set(container["resources"]) == {"requests", "limits"}, name
-            if name.startswith(("Deployment", "ServingRuntime")):
+            if name.startswith(("Deployment", "ServingRuntime", "TrainingRuntime")):
                 assert security["readOnlyRootFilesystem"] is True, name
+            if name.startswith(("Deployment", "ServingRuntime")):
                 assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), name
                 assert container["imagePullPolicy"] == "IfNotPresent", name
 
@@ -248,6 +268,55 @@ def test_the_deploy_step_has_few_permissions(rendered: dict[str, list[Json]]) ->
             assert rule["resourceNames"] == ["digits"]
 
 
+def test_the_train_step_has_few_permissions(rendered: dict[str, list[Json]]) -> None:
+    """The train step's Role permits TrainJobs and reading of pods; the workers have no Role, and no token."""
+    (role,), (binding,) = (of_kind(rendered["trainer"], kind) for kind in ("Role", "RoleBinding"))
+    allowed = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    reading = {("pods", "list"), ("pods/log", "get")}
+    assert allowed == {("trainjobs", "create"), ("trainjobs", "get"), ("trainjobs", "delete")} | reading
+    (runtime,) = of_kind(rendered["trainer"], "TrainingRuntime")
+    pod = job_of(runtime)["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] not in {subject["name"] for subject in binding["subjects"]}
+
+
+def test_workers_restart_together(rendered: dict[str, list[Json]]) -> None:
+    """A worker that ends is not started again alone, and none after an error that would come again."""
+    (runtime,) = of_kind(rendered["trainer"], "TrainingRuntime")
+    job, policy = job_of(runtime), runtime["spec"]["template"]["spec"]["failurePolicy"]
+    assert (job["template"]["spec"]["restartPolicy"], job["backoffLimit"], policy["maxRestarts"]) == ("Never", 0, 3)
+    (rule,), (failure,) = job["podFailurePolicy"]["rules"], policy["rules"]
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [FAILED])
+    assert (failure["action"], failure["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+
+
+def test_workers_read_the_settings_of_the_store(rendered: dict[str, list[Json]]) -> None:
+    """Each variable that a store reads comes from the same ConfigMap or Secret as in the steps."""
+    (runtime,) = of_kind(rendered["trainer"], "TrainingRuntime")
+    (container,) = job_of(runtime)["template"]["spec"]["containers"]
+    sources = {item["name"]: item["valueFrom"] for item in container["env"] if "valueFrom" in item}
+    keys = {name: next(iter(source.values()))["key"] for name, source in sources.items()}
+    secret = {name: key for key, name in SECRET_KEYS.items()}
+    names = {"DIGITS_STORE", *(name for scheme in schemes().values() for name in scheme.variables)}
+    assert keys == {name: secret.get(name, name) for name in names}
+    assert {key for name, source in sources.items() for key in source if name in secret} == {"secretKeyRef"}
+
+
+def test_every_account_of_the_runs_may_train(tmp_path: Path) -> None:
+    """With the component, Kubeflow's accounts have the rights of the train step too."""
+    root = tmp_path / "manifests"
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns("s3.env"))
+    overlay = root / "overlays/kubeflow"
+    shutil.copy(overlay / "s3.env.example", overlay / "s3.env")
+    text = (overlay / "kustomization.yaml").read_text()
+    text, count = re.subn(r"^# (components:|  - \.\./\.\./components)", r"\1", text, flags=re.MULTILINE)
+    assert count == 2
+    (overlay / "kustomization.yaml").write_text(text)
+    first, second = of_kind(render(overlay), "RoleBinding")
+    assert first["subjects"] == second["subjects"]
+    assert {subject["namespace"] for subject in first["subjects"]} == {first["metadata"]["namespace"]}
+
+
 def test_no_pod_has_a_sidecar(rendered: dict[str, list[Json]]) -> None:
     """Istio adds no proxy to our pods, because the network policies block it from its control plane."""
     metadata_by_name = {name: metadata for objects in rendered.values() for name, metadata in workloads(objects)}
@@ -270,7 +339,7 @@ def selects(policy: Json, labels: Json) -> bool:
 
 def test_every_pod_has_a_network_policy(rendered: dict[str, list[Json]]) -> None:
     """Our own namespace denies traffic by default; each workload, and the steps, have a policy."""
-    policies = of_kind(rendered["overlays/kind"], "NetworkPolicy")
+    policies = of_kind(rendered["overlays/kind"] + rendered["trainer"], "NetworkPolicy")
     assert any(p["spec"]["podSelector"] == {} and "ingress" not in p["spec"] for p in policies)
     metadata_by_name = dict(workloads([item for objects in rendered.values() for item in objects]))
     assert {"Deployment/digits-web", "InferenceService/digits", "InferenceService/digits-recognizer"} < set(

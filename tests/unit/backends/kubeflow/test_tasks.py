@@ -135,6 +135,22 @@ def test_only_train_has_a_gpu_and_a_node(documents: Any) -> None:
     assert [s for s in STEPS if "nodeSelector" in platform[f"exec-{s}"]] == ["train"]
 
 
+def test_a_train_step_that_waits_needs_little(tmp_path: Path) -> None:
+    """If pods of a TrainJob train, the step has the settings for them instead of their GPU, node and limits."""
+    settings = Settings(home=tmp_path, trainer="trainjob", workers=2, train_gpus=1, train_node="a=b", train_cpu="8")
+    spec = compiled(settings)
+    container = spec["pipeline_spec"]["deploymentSpec"]["executors"]["exec-train"]["container"]
+    platform = spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
+    assert ("accelerator" in container["resources"], "nodeSelector" in platform) == (False, False)
+    assert container["resources"]["resourceCpuLimit"] == Resources().max_cpu
+    variables = {item["name"]: item["value"] for item in container["env"]}
+    read = Settings.load(variables, dotenv=None)
+    for name in ("trainer", "workers", "train_gpus", "train_node", "train_cpu", "train_memory_request"):
+        assert getattr(read, name) == getattr(settings, name)
+    names = [*variables, *(entry["envVar"] for part in platform["configMapAsEnv"] for entry in part["keyToEnv"])]
+    assert (names.count("DIGITS_TRAIN_QUEUE"), len(names)) == (1, len(set(names)))
+
+
 @pytest.mark.parametrize(
     "wrong", [{"pull_policy": "Sometimes"}, {"train_node": "gpu"}, {"train_node": "=a"}], ids=lambda w: str(w)
 )

@@ -1,0 +1,1 @@
+"""Kubeflow Trainer: a training by several pods of a cluster."""
