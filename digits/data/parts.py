@@ -14,6 +14,7 @@ from digits.data.rules import Mask, thickness
 
 _SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _LIKENESS = 0.15  # least likeness of a digit
+_THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
 MAX_PARTS = 80  # greatest number of parts that are examined; the largest
 
 
@@ -104,6 +105,16 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     order: NDArray[Any] = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:MAX_PARTS]
     return order, numbers, stats
+
+
+def without_thin(mask: Mask) -> Mask:
+    """Remove parts with strokes much thinner than those of the part with most ink, such as a box's pieces."""
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    edges = np.bincount(numbers[(mask > 0) & (inner == 0)], minlength=len(stats))
+    widths = 2 * stats[:, 4] / np.maximum(edges, 1)
+    kept = widths >= _THIN * widths[1 + stats[1:, 4].argmax()]
+    return np.where(kept[numbers], mask, np.uint8(0))
 
 
 class Light(NamedTuple):

@@ -60,6 +60,17 @@ def box(sheet: Sheet) -> None:
     cv2.rectangle(sheet, (70, 75), (340, 335), 40, 3)
 
 
+def corners(sheet: Sheet) -> None:
+    for x, y, right, down in ((112, 92, 1, 1), (312, 92, -1, 1), (112, 312, 1, -1), (312, 312, -1, -1)):
+        cv2.line(sheet, (x, y), (x + 30 * right, y), 60, 2)
+        cv2.line(sheet, (x, y), (x, y + 50 * down), 60, 2)
+
+
+def uneven(sheet: Sheet) -> None:
+    corners(sheet)
+    light(sheet)
+
+
 def cell(sheet: Sheet) -> None:
     cv2.line(sheet, (6, 0), (7, SIDE), 40, 4)
     cv2.line(sheet, (0, 8), (SIDE, 7), 40, 4)
@@ -121,7 +132,24 @@ def plot(sheet: Sheet) -> None:
 
 
 EMPTY = [ruled, squared, box, cell, bar, table, desk, hole, specks, shadow, light]
-KINDS = [ruled, squared, box, cell, cell_edges, bar, table, desk, neighbour, hole, specks, underline, shadow, light]
+KINDS = [
+    ruled,
+    squared,
+    box,
+    corners,
+    uneven,
+    cell,
+    cell_edges,
+    bar,
+    table,
+    desk,
+    neighbour,
+    hole,
+    specks,
+    underline,
+    shadow,
+    light,
+]
 KINDS += [negative, plot]
 
 
