@@ -16,7 +16,12 @@ from digits.findings import Finding
 from digits.proxies import proxy_for
 
 # What this project was tested with, (oldest, newest); docs/kubeflow.md, Versions.
-TESTED = {"Kubernetes": ("1.30", "1.34"), "KServe": ("0.20", "0.21"), "Trainer": ("2.3", "2.3")}
+TESTED = {
+    "Kubernetes": ("1.30", "1.34"),
+    "KServe": ("0.20", "0.21"),
+    "Trainer": ("2.3", "2.3"),
+    "JobSet": ("0.12", "0.12"),
+}
 GPU = "nvidia.com/gpu"
 CONNECT_SECONDS = 5.0
 
@@ -92,8 +97,11 @@ def probe_trainer(context: Context) -> Iterator[Finding]:
         missing = kinds - kinds_of(context, group)
         yield Finding(group, not missing, f"lacks {', '.join(sorted(missing))}" if missing else "present",
                       remedy if missing else "")  # fmt: skip
-    hooks = webhooks(context, "validating", "/validate-trainer-kubeflow-org-v1alpha1-trainjob")
-    yield from controllers(context, hooks, "Trainer", remedy)
+    for name, path in (
+        ("Trainer", "/validate-trainer-kubeflow-org-v1alpha1-trainjob"),
+        ("JobSet", "/validate-jobset-x-k8s-io-v1alpha2-jobset"),
+    ):
+        yield from controllers(context, webhooks(context, "validating", path), name, remedy)
 
 
 def probe_gpu(context: Context) -> Iterator[Finding]:

@@ -53,6 +53,16 @@ def probe_lines(name: str) -> Callable[[Context], Iterator[Finding]]:
     return probe
 
 
+def probe_mlflow(context: Context) -> Iterator[Finding]:
+    """Yield what the pod wrote about MLflow. Without MLflow this fails only if the user named this probe."""
+    for finding in probe_lines("mlflow")(context):
+        if finding.ok is None and "mlflow" in context.named:
+            raise MissingError(finding.found, remedy=f"set it in the ConfigMap {context.settings.config_map}")
+        if finding.ok is None:
+            raise NotAsked(finding.found)
+        yield finding
+
+
 def step_pod(context: Context, images: Sequence[tuple[str, str]]) -> Json:
     """Return the pod; the first of `images` [(container, image)] runs the checks, the others only start."""
     settings = context.settings

@@ -33,7 +33,7 @@ MARKS = {True: "✓", False: "✗", None: "-"}
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.3rem .6rem;
 border-bottom:1px solid #ddd}.passed{color:#176b2c}.failed{color:#a3141e}.skipped{color:#6b5a00}
-.try{color:#444;font-size:.9em;white-space:pre-wrap}td{white-space:pre-wrap;overflow-wrap:anywhere}"""
+.try{color:#444;font-size:.9em}td:last-child{white-space:pre-wrap;overflow-wrap:anywhere}"""
 
 
 def report(outcomes: Sequence[Outcome], about: dict[str, str]) -> dict[str, Any]:

@@ -138,6 +138,48 @@ def test_a_part_that_is_named_must_be_there(name: str, settings: Settings) -> No
     assert outcomes(settings, name)[name] == FAILED
 
 
+def test_without_mlflow_its_probe_is_skipped(settings: Settings) -> None:
+    """Steps without MLflow are no failure, unless `--only` names that probe."""
+    absent = [item | ({"ok": None} if item["probe"] == "mlflow" else {}) for item in LINES]
+    ClusterApi.log = absent
+    assert outcomes(settings)["mlflow"] == SKIPPED
+    assert outcomes(settings, "mlflow")["mlflow"] == FAILED
+
+
+def test_what_may_not_be_read_fails_nothing(settings: Settings) -> None:
+    """Without the right to read nodes and webhooks all probes pass."""
+    for path in ("/api/v1/nodes", HOOKS):
+        refuse(f"GET {path}", 403, "forbidden")()
+    assert FAILED not in outcomes(settings).values()
+
+
+def test_trainer_passes_where_it_is_installed(settings: Settings) -> None:
+    """The resource types and the controllers of Trainer and JobSet are looked up where their webhooks lead."""
+    kinds = {
+        "trainer.kubeflow.org/v1alpha1": ["trainjobs", "trainingruntimes", "clustertrainingruntimes"],
+        "jobset.x-k8s.io/v1alpha2": ["jobsets"],
+    }
+    hooks = []
+    for name, image, path in (
+        ("kubeflow-trainer", "v2.3.0", "/validate-trainer-kubeflow-org-v1alpha1-trainjob"),
+        ("jobset", "v0.12.0", "/validate-jobset-x-k8s-io-v1alpha2-jobset"),
+    ):
+        hooks.append({"clientConfig": {"service": {"namespace": name, "path": path}}})
+        deployment = {
+            "metadata": {"name": f"{name}-controller-manager"},
+            "spec": {"template": {"spec": {"containers": [{"image": f"x:{image}"}]}}},
+            "status": {"availableReplicas": 1},
+        }
+        ClusterApi.objects[f"/apis/apps/v1/namespaces/{name}/deployments"] = {"items": [deployment]}
+    validating = HOOKS.replace("mutating", "validating")
+    ClusterApi.objects[validating] = {"items": [{"webhooks": hooks}]}
+    for group, names in kinds.items():
+        ClusterApi.objects[f"/apis/{group}"] = {"resources": [{"name": name} for name in names]}
+    assert outcomes(settings, "trainer")["trainer"] == PASSED
+    del ClusterApi.objects["/apis/jobset.x-k8s.io/v1alpha2"]
+    assert outcomes(settings, "trainer")["trainer"] == FAILED
+
+
 def test_a_named_run_needs_the_pipelines_api(settings: Settings) -> None:
     """`--only run` fails without the address of the Pipelines API, and runs nothing."""
     states = outcomes(settings, "run")
