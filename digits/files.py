@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from digits.errors import DigitsError, MissingError, UsageError
 
 PART = ".part"  # suffix of temporary files, .NAME.RANDOM.part
-READ_SECONDS = 30.0  # in which a pipe or device that a user named must end
+READ_SECONDS = 30.0  # in which a pipe or device that a user named must end, or something must be read from it
 PARTS = f".*.{'[0-9a-f]' * 8}{PART}"
 
 
@@ -133,12 +133,33 @@ def write_output(path: Path, content: bytes) -> None:
     """
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(content)
+            _write_named(path, content)
             return
         write_whole(path.resolve(), content)
     except (OSError, DigitsError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else str(getattr(exc.__cause__, "strerror", exc.message))
         raise DigitsError(f"cannot write {path}: {reason}", remedy="name a file that this user can write") from exc
+
+
+def _write_named(path: Path, content: bytes) -> None:
+    """Write to a pipe or device. Raises OSError if it refuses, or if nothing is read from a pipe for READ_SECONDS."""
+    until, rest = time.monotonic() + READ_SECONDS, memoryview(content)
+    while True:
+        try:
+            # Not blocking, because otherwise opening a pipe waits for its reader without a limit.
+            file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as exc:
+            if exc.errno != errno.ENXIO or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    try:
+        while rest:
+            if not select.select([], [file], [], READ_SECONDS)[1]:
+                raise TimeoutError(errno.ETIMEDOUT, f"nothing was read from it for {READ_SECONDS:g} s", str(path))
+            rest = rest[os.write(file, rest) :]
+    finally:
+        os.close(file)
 
 
 def read_named(path: Path, max_bytes: int) -> bytes:

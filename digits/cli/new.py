@@ -41,6 +41,10 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     from digits.data.survey import survey
 
     path, source = user_path(output or f"{name}.toml"), user_path(place).absolute()
+    if "://" in place:
+        raise UsageError(
+            f"expected a FOLDER or file of this machine, got {place}", remedy="copy the pictures to a folder"
+        )
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already", remedy="choose another NAME or --output, or remove the file")
     found = survey(source)

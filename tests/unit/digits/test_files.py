@@ -159,6 +159,18 @@ def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
             write_output(refused, b"content")
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_pipe_that_is_not_read_ends_the_wait(opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe without a reader, or with one that does not read, is an error after a while."""
+    monkeypatch.setattr(files, "READ_SECONDS", 0.2)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if opened else None
+    with pytest.raises(DigitsError, match="cannot write"):
+        write_output(pipe, bytes(1 << 20))
+    if reader:
+        os.close(reader)
+
+
 def test_a_named_file_pipe_or_device_is_read(tmp_path: Path) -> None:
     """A file, a pipe whose writer comes later and writes in parts, and an empty device are read to their end."""
     (tmp_path / "file").write_bytes(b"content")

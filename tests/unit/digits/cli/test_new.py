@@ -58,7 +58,12 @@ def test_a_file_is_never_overwritten(digits: Digits, tmp_path: Path) -> None:
     """An existing file stays, and a wrong name or place writes none."""
     write_shapes(tmp_path / "shapes", 3)
     (tmp_path / "shapes.toml").write_text("mine")
-    for arguments, code in ((("shapes", "shapes"), 2), (("Shapes!", "shapes"), 2), (("other", "nowhere"), 3)):
+    for arguments, code in (
+        (("shapes", "shapes"), 2),
+        (("Shapes!", "shapes"), 2),
+        (("other", "nowhere"), 3),
+        (("other", "s3://b/x"), 2),
+    ):
         assert digits("new", *arguments).code == code
     assert (tmp_path / "shapes.toml").read_text() == "mine"
     assert [path.name for path in tmp_path.glob("*.toml")] == ["shapes.toml"]
