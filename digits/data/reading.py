@@ -252,7 +252,7 @@ def _without_sides(row: list[Part]) -> list[Part]:
     """Remove the upright lines of a box: thin, and higher at both ends than what else is in the row."""
     thin = [p for p in row if p.thin]
     for line in sorted(thin, key=lambda p: -p.height):
-        inner = [p for p in row if p not in thin or not p.equals(line)]
+        inner = [p for p in row if not p.thin or not p.equals(line)]
         if line.is_side(inner) and max(p.score for p in inner) > 0.6 * line.score:
             return inner
     return row

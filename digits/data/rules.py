@@ -47,7 +47,8 @@ def _level_lines(mask: Mask, length: float) -> Mask:
     short = cv2.threshold(short, 100, 255, cv2.THRESH_BINARY)[1]
     reach = max(2, int(length / step))
     found = np.zeros_like(short)
-    for slope in np.linspace(-0.1, 0.1, 25) * step:
+    slopes = 2 * min(12, max(1, columns // 10)) + 1  # neighbouring ones differ by at least a pixel at the sides
+    for slope in np.linspace(-0.1, 0.1, slopes) * step:
         shear = np.array([[1, 0, 0], [slope, 1, -slope * short.shape[1] / 2]], np.float64)
         level = cv2.warpAffine(short, shear, short.shape[::-1], flags=cv2.INTER_NEAREST)
         if cv2.reduce(level, 1, cv2.REDUCE_AVG).max() >= 230 * reach / short.shape[1]:
