@@ -154,4 +154,4 @@ def _values(datatype: str, content: bytes) -> np.ndarray:
         end = start + 4 + int.from_bytes(content[start : start + 4], "little")
         texts.append(content[start + 4 : end].decode())
         start = end
-    return np.asarray(texts, str)
+    return np.asarray(texts, object)  # `str` would give each text the length of the longest

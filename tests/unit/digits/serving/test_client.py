@@ -106,3 +106,10 @@ def test_the_client_returns_a_prediction(
     assert answer.labels == list(map(str, answer.classes))
     assert np.abs(answer.probabilities - probabilities).max() < 1e-5
     assert answer.release == finished.version
+
+
+def test_labels_of_any_length_take_the_memory_of_their_letters() -> None:
+    """An endpoint may send one long text and many empty ones; equally long ones would need terabytes."""
+    content = (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20) + bytes(4 * 300_000)
+    values = client._values("BYTES", content)
+    assert (len(values), len(values[0]), values[-1]) == (300_001, 1 << 20, "")
