@@ -43,6 +43,8 @@ def batch(
     digits batch t10k-images-idx3-ubyte.gz answers/ --release fb8e47d9ae35
     digits batch s3://bucket/scans s3://bucket/answers --backend kubeflow --pods 8
     """
+    from digits.serving.batch_prediction import MANIFEST
+
     settings = Settings.load()
     settings = settings.with_backend(backend) if backend else settings
     if settings.backend == "kubeflow":
@@ -51,7 +53,9 @@ def batch(
         raise UsageError("--pods is for Kubeflow", remedy="add --backend kubeflow, or omit --pods")
     else:
         manifest = _here(backend, pictures, output, release, quiet=quiet)
-    if manifest:  # Kubeflow may have lost it
+    if not manifest:
+        click.echo(f"finished; Kubeflow has no log of the last step, so see {output}/{MANIFEST}", err=True)
+    else:
         found = ", ".join(f"{count} {verdict}" for verdict, count in manifest["verdicts"].items() if count)
         click.echo(f"{manifest['pictures']} pictures by release {manifest['release']}: {found}", err=True)
     if as_json:

@@ -95,6 +95,13 @@ def test_the_command_submits_the_shares(settings: Settings, api: Pipelines) -> N
     assert sent["runtime_config"]["parameters"] == expected
 
 
+def test_without_a_log_the_command_names_the_manifest(settings: Settings, api: Pipelines) -> None:
+    """If the last pod is gone, the batch is finished, and the user learns where its manifest is."""
+    result = invoke(api, settings.home, "batch", *PLACES.values(), "--backend", "kubeflow")
+    assert result.exit_code == 0, result.output
+    assert f"{PLACES['output']}/manifest.json" in result.stderr
+
+
 def test_places_of_this_machine_are_refused(settings: Settings, api: Pipelines) -> None:
     """The pods cannot read a folder of this machine, so nothing is submitted."""
     for places in (("scans", "s3://bucket/out"), ("s3://bucket/in", "answers"), ("s3://bucket/in", "file:///out")):
