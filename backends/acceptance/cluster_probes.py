@@ -1,4 +1,4 @@
-"""The probes that only read: the cluster, Kubeflow Pipelines, Kubeflow Trainer, GPUs and proxies."""
+"""The probes that only read: the cluster, Kubeflow Pipelines, GPUs and proxies."""
 
 from __future__ import annotations
 
@@ -82,26 +82,6 @@ def probe_kfp(context: Context) -> Iterator[Finding]:
     with contextlib.closing(Pipelines(context.settings)) as api:
         api.check()
         yield Finding("api", True, f"{context.settings.kfp_host} answers and accepts our credentials")
-
-
-def probe_trainer(context: Context) -> Iterator[Finding]:
-    """Yield findings on Kubeflow Trainer: its resource types and controllers."""
-    trainer = getattr(context.settings, "trainer", "local")
-    if trainer == "local" and "trainer" not in context.named:
-        raise NotAsked("DIGITS_TRAINER is local, so no training job runs on this cluster")
-    remedy = "ask the cluster's administrator for Kubeflow Trainer; docs/kubeflow.md has the versions"
-    for group, kinds in (
-        ("trainer.kubeflow.org/v1alpha1", {"trainjobs", "trainingruntimes", "clustertrainingruntimes"}),
-        ("jobset.x-k8s.io/v1alpha2", {"jobsets"}),
-    ):
-        missing = kinds - kinds_of(context, group)
-        yield Finding(group, not missing, f"lacks {', '.join(sorted(missing))}" if missing else "present",
-                      remedy if missing else "")  # fmt: skip
-    for name, path in (
-        ("Trainer", "/validate-trainer-kubeflow-org-v1alpha1-trainjob"),
-        ("JobSet", "/validate-jobset-x-k8s-io-v1alpha2-jobset"),
-    ):
-        yield from controllers(context, webhooks(context, "validating", path), name, remedy)
 
 
 def probe_gpu(context: Context) -> Iterator[Finding]:

@@ -9,15 +9,19 @@ from backends.acceptance.kserve_probe import NAME
 from backends.acceptance.pod import probe_lines
 from backends.acceptance.probe import Context
 from backends.acceptance.selectors import forbidding
+from backends.acceptance.trainer_probe import is_used
 from backends.kserve.revision import LABELS
 from backends.kserve.service import HTTP_PORT
+from backends.trainer.trainjob import PORT as WORKER_PORT
 from digits.findings import Finding
 
-# The pods that need the network, by their labels.
+# The pods that need the network, by their labels; the last only for training jobs.
 PODS = {
     "step": {**LABELS, "pipeline/runid": NAME},
     "predictor": {**LABELS, "serving.kserve.io/inferenceservice": NAME},
+    "worker": {**LABELS, "app.kubernetes.io/name": "digits-worker"},
 }
+INGRESS = {"predictor": HTTP_PORT, "worker": WORKER_PORT}
 PORTS = {"http": 80, "https": 443}
 
 
@@ -26,7 +30,9 @@ def probe_policy(context: Context) -> Iterator[Finding]:
     policies = context.kube.request("GET", context.path("networking.k8s.io/v1", "networkpolicies"))["items"]
     needed = [("Egress", 53, "UDP"), *(("Egress", port, "TCP") for port in store_ports(context))]
     for name, labels in PODS.items():
-        ingress = [("Ingress", HTTP_PORT, "TCP")] if name == "predictor" else []
+        if name == "worker" and not is_used(context):
+            continue
+        ingress = [("Ingress", INGRESS[name], "TCP")] if name in INGRESS else []
         denied = [
             f"{direction} {port}/{protocol} ({names})"
             for direction, port, protocol in (*needed, *ingress)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from backends.acceptance.admission import probe_security
-from backends.acceptance.cluster_probes import probe_cluster, probe_gpu, probe_kfp, probe_proxy, probe_trainer
+from backends.acceptance.cluster_probes import probe_cluster, probe_gpu, probe_kfp, probe_proxy
 from backends.acceptance.kserve_probe import probe_kserve
 from backends.acceptance.pod import POD_SECONDS, REMOVE_SECONDS, probe_lines, probe_mlflow, probe_pods
 from backends.acceptance.policy_probe import probe_policy
 from backends.acceptance.probe import Probe
 from backends.acceptance.real_run import RUN_SECONDS, probe_run
+from backends.acceptance.trainer_probe import probe_trainer
 
 PROBES = (
     Probe("cluster", "API server, credentials, namespace and nodes", probe_cluster),

@@ -156,7 +156,7 @@ def test_what_may_not_be_read_fails_nothing(settings: Settings) -> None:
 def test_trainer_passes_where_it_is_installed(settings: Settings) -> None:
     """The resource types and the controllers of Trainer and JobSet are looked up where their webhooks lead."""
     kinds = {
-        "trainer.kubeflow.org/v1alpha1": ["trainjobs", "trainingruntimes", "clustertrainingruntimes"],
+        "trainer.kubeflow.org/v1alpha1": ["trainjobs", "trainingruntimes"],
         "jobset.x-k8s.io/v1alpha2": ["jobsets"],
     }
     hooks = []
@@ -175,7 +175,12 @@ def test_trainer_passes_where_it_is_installed(settings: Settings) -> None:
     ClusterApi.objects[validating] = {"items": [{"webhooks": hooks}]}
     for group, names in kinds.items():
         ClusterApi.objects[f"/apis/{group}"] = {"resources": [{"name": name} for name in names]}
+    namespaced = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/digits"
+    ClusterApi.objects[f"{namespaced}/trainingruntimes/digits"] = {}
     assert outcomes(settings, "trainer")["trainer"] == PASSED
+    refuse(f"POST {namespaced}/trainjobs", 500, "failed calling webhook")()
+    assert outcomes(settings, "trainer")["trainer"] == FAILED
+    ClusterApi.refusals.clear()
     del ClusterApi.objects["/apis/jobset.x-k8s.io/v1alpha2"]
     assert outcomes(settings, "trainer")["trainer"] == FAILED
 

@@ -1,0 +1,54 @@
+"""The probe of Kubeflow Trainer: resource types, controllers, and whether a TrainJob of ours is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backends.acceptance.cluster_probes import controllers, kinds_of, refused, webhooks
+from backends.acceptance.kserve_probe import NAME
+from backends.acceptance.probe import Context, NotAsked
+from backends.kserve.kube import RefusedError
+from backends.trainer.trainjob import RUNTIME, train_job
+from digits.findings import Finding
+
+KINDS = {
+    "trainer.kubeflow.org/v1alpha1": {"trainjobs", "trainingruntimes"},
+    "jobset.x-k8s.io/v1alpha2": {"jobsets"},
+}
+WEBHOOKS = {
+    "Trainer": "/validate-trainer-kubeflow-org-v1alpha1-trainjob",
+    "JobSet": "/validate-jobset-x-k8s-io-v1alpha2-jobset",
+}
+INSTALL = "docs/kubeflow.md, Several workers"
+
+
+def is_used(context: Context) -> bool:
+    """Return whether training jobs run on the cluster, or the user named this probe."""
+    return context.settings.trainer != "local" or "trainer" in context.named
+
+
+def probe_trainer(context: Context) -> Iterator[Finding]:
+    """Yield findings on Trainer. It creates nothing: the TrainJob is only validated (dryRun)."""
+    if not is_used(context):
+        raise NotAsked("DIGITS_TRAINER is local, so no training job runs on this cluster")
+    missing = sorted(kind for group, kinds in KINDS.items() for kind in kinds - kinds_of(context, group))
+    text = f"lacks {', '.join(missing)}" if missing else "present"
+    yield Finding("resource types", not missing, text, INSTALL if missing else "")
+    if missing:
+        return
+    for name, path in WEBHOOKS.items():
+        try:
+            yield from controllers(context, webhooks(context, "validating", path), name, INSTALL)
+        except RefusedError as exc:
+            yield Finding("webhook", None, exc.message, exc.remedy)
+    group = "trainer.kubeflow.org/v1alpha1"
+    if context.kube.get(context.path(group, "trainingruntimes", RUNTIME)) is None:
+        yield Finding("overlay", False, f"{context.namespace} lacks the TrainingRuntime {RUNTIME}", INSTALL)
+        return
+    owner = {"name": NAME, "uid": "00000000-0000-0000-0000-000000000000"}
+    body = train_job(context.settings, NAME, ["true"], image="", owner=owner)
+    try:
+        context.kube.request("POST", context.path(group, "trainjobs"), query={"dryRun": "All"}, body=body)
+        yield Finding("webhook", True, "a TrainJob of ours is accepted (dry run)")
+    except RefusedError as exc:
+        yield refused("webhook", exc, "kubectl get pods -A | grep -e trainer -e jobset; their webhooks must answer")
