@@ -13,7 +13,7 @@ import click
 from digits.cli.common import emit, json_option
 from digits.errors import UsageError
 from digits.files import user_path, write_output
-from digits.tasks.task import find
+from digits.tasks.task import built_in_names, find
 
 if TYPE_CHECKING:
     from digits.data.survey import Survey
@@ -41,6 +41,8 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     from digits.data.survey import survey
 
     path, source = user_path(output or f"{name}.toml"), user_path(place).absolute()
+    if name in built_in_names():
+        raise UsageError(f"{name} is a built-in task", remedy="choose another NAME")
     if "://" in place:
         raise UsageError(
             f"expected a FOLDER or file of this machine, got {place}", remedy="copy the pictures to a folder"

@@ -204,6 +204,11 @@ def _parse(path: Path) -> Task:
             f"{path}: expected a readable TOML file: {exc}", remedy="docs/your-images.md shows one"
         ) from exc
     task = _build(value, str(path))
+    if task.name == BUILT_IN and path.parent != FOLDER:
+        raise UsageError(
+            f"{path}: name: expected another name than {BUILT_IN}, which is the built-in task's",
+            remedy="choose another name",
+        )
     if task.data.place and not task.data.is_remote:
         return task.with_place(str((path.parent / folder_from_url(task.data.place, f"{path}: data.place")).resolve()))
     return task

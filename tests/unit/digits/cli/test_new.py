@@ -61,6 +61,7 @@ def test_a_file_is_never_overwritten(digits: Digits, tmp_path: Path) -> None:
     for arguments, code in (
         (("shapes", "shapes"), 2),
         (("Shapes!", "shapes"), 2),
+        (("digits", "shapes"), 2),
         (("other", "nowhere"), 3),
         (("other", "s3://b/x"), 2),
     ):

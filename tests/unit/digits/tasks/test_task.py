@@ -84,6 +84,7 @@ def test_text_has_no_default_values() -> None:
         ('"daisy", "rose"', '"rose", "rose"', "labels"),
         ('"daisy", "rose"', '"daisy", 7', "labels"),
         ('"daisy", "rose"', '"daisy", "ro\\nse"', "labels"),
+        ('name = "flowers"', 'name = "digits"', "name"),
         ('name = "flowers"', 'name = "detect-digits"', "name"),
         ('name = "flowers"', 'name = "digits-predictor"', "name"),
         ('"daisy", "rose"', '"caf\u00e9", "cafe\u0301"', "labels"),
