@@ -15,6 +15,7 @@ from digits.data.rules import Mask, thickness
 _SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _LIKENESS = 0.15  # least likeness of a digit
 _THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
+_FAINT = 0.45  # the same of their mean strength
 MAX_PARTS = 80  # greatest number of parts that are examined; the largest
 
 
@@ -107,13 +108,18 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     return order, numbers, stats
 
 
-def without_thin(mask: Mask) -> Mask:
-    """Remove parts with strokes much thinner than those of the part with most ink, such as a box's pieces."""
+def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
+    """Remove parts much thinner or fainter than the part with most ink, such as a box's pieces or a desk's grain.
+
+    `strength`, (height, width), is that of the ink.
+    """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
     edges = np.bincount(numbers[(mask > 0) & (inner == 0)], minlength=len(stats))
     widths = 2 * stats[:, 4] / np.maximum(edges, 1)
-    kept = widths >= _THIN * widths[1 + stats[1:, 4].argmax()]
+    powers = np.bincount(numbers.ravel(), strength.ravel()) / stats[:, 4]
+    main = 1 + int(stats[1:, 4].argmax())
+    kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
     return np.where(kept[numbers], mask, np.uint8(0))
 
 

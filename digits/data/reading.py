@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.parts import Light, Part, examine, find_parts, without_thin
+from digits.data.parts import Light, Part, examine, find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, cut, find_rules, without_bars, without_underline
 
@@ -26,7 +26,7 @@ _NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the fi
 _RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
-_MARKS = 0.08  # greatest share of a drawing's ink in parts with thin strokes, which no pen draws next to thick ones
+_MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
 _SMALL = 70  # height in pixels of a number in small digits
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 # Greatest sum of the examined rectangles, of the picture's area: nested rings would each cost the whole picture.
@@ -105,7 +105,7 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
     best = light if scores[1] > scores[0] else dark
     if best is None:
         return Reading(np.zeros_like(small)), False
-    mask, underlined = without_underline(without_thin(best.mask))
+    mask, underlined = without_underline(without_marks(best.mask, best.strength))
     doubtful = best.doubtful or underlined or min(scores) > _CLOSE * max(scores)
     peak = float(np.percentile(best.strength[mask > 0], 75))
     soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3), 0).astype(np.float32) / 255
@@ -148,7 +148,7 @@ def _find_drawn(ink: Ink) -> _Candidate | None:
     mask, underlined = without_underline(found.mask)
     if underlined or mask is not found.mask:
         return None
-    thin = found.mask & ~without_thin(found.mask)
+    thin = found.mask & ~without_marks(found.mask, found.strength)
     if cv2.countNonZero(thin) > _MARKS * cv2.countNonZero(found.mask):
         return None
     reach = 2 * (max(cv2.boundingRect(found.mask)[2:]) // 5) + 1

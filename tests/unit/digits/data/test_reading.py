@@ -71,6 +71,11 @@ def uneven(sheet: Sheet) -> None:
     light(sheet)
 
 
+def smear(sheet: Sheet) -> None:
+    cv2.line(sheet, (325, 120), (335, 260), 165, 12)
+    light(sheet)
+
+
 def cell(sheet: Sheet) -> None:
     cv2.line(sheet, (6, 0), (7, SIDE), 40, 4)
     cv2.line(sheet, (0, 8), (SIDE, 7), 40, 4)
@@ -138,6 +143,7 @@ KINDS = [
     box,
     corners,
     uneven,
+    smear,
     cell,
     cell_edges,
     bar,
