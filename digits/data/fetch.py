@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digits.data import array_files, catalog, fallback, folders, idx, idx_place
-from digits.data.dataset import Dataset
+from digits.data.dataset import Dataset, Images
 from digits.data.download import find_mirror
 from digits.data.idx_place import Place
 from digits.data.places import MAX_PICTURE, Stored, open_files, open_stored
 from digits.data.reader import as_drawings
 from digits.data.screening import Findings, digest_of, named, screen
-from digits.errors import Unavailable, UsageError
+from digits.errors import DataError, Unavailable, UsageError
 from digits.files import folder_from_url, sha256_of, sha256_of_folder
 from digits.settings import Settings
 from digits.store import find_scheme
@@ -83,8 +83,8 @@ def fetch(task: Task, name: str, place: Place | Stored, cache: Path) -> Fetched:
     findings, cache = Findings(), cache / name
     if task.data.format == "idx":
         contents = [_read_idx(task, file, place, cache) for file in idx.FILES]
-        parsed = [idx.parse(content, file) for content, file in zip(contents, idx.FILES, strict=True)]
-        train, test = Dataset(*parsed[:2]).check(task), Dataset(*parsed[2:]).check(task)
+        x, y, u, v = (idx.parse(content, file) for content, file in zip(contents, idx.FILES, strict=True))
+        train, test = _check_idx(task, x, y, idx.TRAIN_LABELS), _check_idx(task, u, v, idx.TEST_LABELS)
         if task.data.files:  # a published data set stays as it is
             return Fetched(name, catalog.published_digest(task.data), train, test)
         digest, parts = digest_of(contents), [named(train, idx.TRAIN_IMAGES), named(test, idx.TEST_IMAGES)]
@@ -96,6 +96,16 @@ def fetch(task: Task, name: str, place: Place | Stored, cache: Path) -> Fetched:
     if task.data.format != "folder":  # pictures were read like drawings already
         train, test = as_drawings(task, train), as_drawings(task, test)
     return Fetched(name, digest, train, test, tuple(findings.lines()))
+
+
+def _check_idx(task: Task, images: Images, labels: Images, file: str) -> Dataset:
+    """Return a part of a data set. Raises DataError, which names the file of the labels, if it is not the task's."""
+    try:
+        return Dataset(images, labels).check(task)
+    except DataError as exc:
+        raise DataError(
+            f"{file} and its images: {exc.message}", remedy="correct labels and image in the task file"
+        ) from exc
 
 
 def _read_idx(task: Task, file: str, place: Place | Stored, cache: Path) -> bytes:

@@ -15,7 +15,7 @@ from digits.data import catalog, fetch
 from digits.data import idx as idx_file
 from digits.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from digits.errors import DataError, MissingError, UsageError
-from digits.tasks.task import DataFile, Task, find
+from digits.tasks.task import DataFile, Source, Task, find
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.mnist_files import idx, tiny_task
 from tests.helpers.shapes import shapes_task, write_shapes
@@ -155,6 +155,16 @@ def test_a_pipe_in_the_place_of_a_file_is_bounded(tiny: Task, tmp_path: Path, mo
     os.mkfifo(path)
     with pytest.raises(DataError, match=rf"{path} cannot be read: it did not end"):
         fetch.fetch(tiny, "mnist", str(folder), tmp_path / "cache")
+
+
+def test_arrays_of_another_task_are_named(tmp_path: Path) -> None:
+    """If an IDX file has labels that the task lacks, the error names the file."""
+    task = Task("two", ("a", "b"), 8, 8, 1, "photo", False, Source("idx"))
+    images = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8)
+    for file in FILES:
+        (tmp_path / file).write_bytes(idx(images if "images" in file else np.arange(6, dtype=np.uint8)))
+    with pytest.raises(DataError, match=f"{TRAIN_LABELS}.*expected labels below 2"):
+        fetch.fetch(task, "auto", str(tmp_path), tmp_path / "cache")
 
 
 def test_a_missing_folder_or_file_is_named(tiny: Task, tmp_path: Path) -> None:
