@@ -180,7 +180,10 @@ class _Gateway:
         if store is None:
             raise RejectedRequest(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
         labels, release = items.read_classes(task, query, "label"), query.get("release", "")[:100]
-        answers = items.read_classes(task, query, "answer") if query.get("answer") else None
+        answer = query.get("answer", "")  # of an earlier release, whose labels may have been others
+        answers = (
+            items.read_classes(task, query, "answer") if answer in task.labels or (task.is_number and answer) else None
+        )
         if not release.isprintable():
             raise RejectedRequest(400, "expected a printable release")
         if not all(self.rate.allows(request.scope.client.rpartition(":")[0]) for _ in labels):

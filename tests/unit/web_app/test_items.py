@@ -53,6 +53,8 @@ def test_a_picture_is_corrected_by_its_label(gallery: httpx.Client, store: FileS
     collected = corrections.collect(store, limit=10, task=PAINTS)
     assert np.array_equal(collected.images, painter.images)
     assert [(entry.label, entry.answer) for entry in corrections.list_current(store, PAINTS)] == [(0, 1)]
+    gallery.post("/api/feedback", params=query | {"answer": "a lost class"}, content=coloured("lime"), headers=PNG)
+    assert [(entry.label, entry.answer) for entry in corrections.list_current(store, PAINTS)] == [(0, None)]
     for label in ("0", "Red", "", "green"):
         assert correct(gallery, label, coloured("lime")).status_code == 400
 
