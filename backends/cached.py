@@ -13,8 +13,9 @@ from digits.errors import DigitsError
 from digits.files import sha256_of, sha256_of_folder, write_whole
 from digits.release import ledger, mlflow_check, mlflow_registry, releases
 from digits.release.verify import verify
-from digits.settings import Settings, sqlite_file
+from digits.settings import Settings
 from digits.store import open_store
+from digits.variables import sqlite_file
 
 Json = dict[str, Any]
 

@@ -19,9 +19,10 @@ import click
 from digits.errors import MissingError
 from digits.findings import Finding, run_check
 from digits.http import request
-from digits.settings import Settings, sqlite_file
+from digits.settings import Settings
 from digits.store import get_scheme, open_store
 from digits.store.trial import try_store
+from digits.variables import sqlite_file
 
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 40.0

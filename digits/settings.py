@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from digits import events, files
 from digits.errors import MASK, UsageError, mask_url
 from digits.tasks.task import BUILT_IN, Task, built_in_names, find
-from digits.variables import check_address, check_kubernetes_name, convert, read_variables
+from digits.variables import check_address, check_kubernetes_name, check_tracking_uri, convert, read_variables
 
 # Each backend's module and class; `backends.open_backend` imports them.
 BACKENDS = {
@@ -166,12 +166,7 @@ class Settings:
         "DIGITS_TRAINER", "local", "where the train step trains: local, or the name of an installed trainer", steps=True
     )
     workers: int = _setting(
-        "DIGITS_WORKERS",
-        0,
-        "processes that train together, with the same result for any number of them; 0: one, with the result of a run "
-        "without workers",
-        steps=True,
-        maximum=64,
+        "DIGITS_WORKERS", 0, "processes that train together, with one result; 0: none", steps=True, maximum=64
     )
     train_cpu_request: str = _setting("DIGITS_TRAIN_CPU_REQUEST", "500m", "CPU request of the train step on Kubeflow")
     train_memory_request: str = _setting(
@@ -243,16 +238,7 @@ class Settings:
         for name, value in (("DIGITS_STORE", self.store), ("DIGITS_DATA", self.data)):
             if urlsplit(value).scheme == "file":
                 files.folder_from_url(value, name)
-        scheme, problem = urlsplit(self.tracking_uri).scheme, ""
-        if self.tracking_uri and scheme in {"", "file"}:
-            problem = "expected a server or sqlite:////file, because MLflow 3 refuses folders"
-        elif scheme == "sqlite" and not self.tracking_uri.startswith("sqlite:////"):
-            problem = "expected an absolute path (four slashes), because steps run in other folders"
-        if problem:
-            raise UsageError(
-                f"MLFLOW_TRACKING_URI: {problem}, got {self.tracking_uri!r}",
-                remedy=f"MLFLOW_TRACKING_URI={self._database}",
-            )
+        check_tracking_uri(self.tracking_uri, self._database)
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value, _ in self.describe())})"
@@ -301,12 +287,6 @@ class Settings:
             shown = MASK if field.metadata["secret"] and value else mask_url(value)
             rows.append((field.metadata["name"], shown, field.metadata["doc"]))
         return rows
-
-
-def sqlite_file(address: str) -> Path | None:
-    """Return the file of a `sqlite:///file` address, which may have % escapes; None for other addresses."""
-    prefix = "sqlite:///"
-    return Path(unquote(address.removeprefix(prefix).split("?")[0])) if address.startswith(prefix) else None
 
 
 STEP_VARIABLES = tuple(field.metadata["name"] for field in dataclasses.fields(Settings) if field.metadata["steps"])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from digits.errors import UsageError
 
@@ -38,6 +38,26 @@ def check_address(variable: str, value: str) -> None:
     except ValueError as exc:
         # The value is not shown, because its password cannot be masked if it cannot be parsed.
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
+
+
+def check_tracking_uri(value: str, database: str) -> None:
+    """Raise UsageError unless MLFLOW_TRACKING_URI is empty, or MLflow opens it from any folder.
+
+    `database` is the default, for the remedy.
+    """
+    scheme, problem = urlsplit(value).scheme, ""
+    if value and scheme in {"", "file"}:
+        problem = "expected a server or sqlite:////file, because MLflow 3 refuses folders"
+    elif scheme == "sqlite" and not value.startswith("sqlite:////"):
+        problem = "expected an absolute path (four slashes), because steps run in other folders"
+    if problem:
+        raise UsageError(f"MLFLOW_TRACKING_URI: {problem}, got {value!r}", remedy=f"MLFLOW_TRACKING_URI={database}")
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Return the file of a `sqlite:///file` address, which may have % escapes; None for other addresses."""
+    prefix = "sqlite:///"
+    return Path(unquote(address.removeprefix(prefix).split("?")[0])) if address.startswith(prefix) else None
 
 
 def check_kubernetes_name(variable: str, value: str) -> None:

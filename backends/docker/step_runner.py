@@ -18,7 +18,8 @@ from backends.local.backend import STEP_SECONDS
 from digits import events
 from digits.answers import within
 from digits.errors import DigitsError
-from digits.settings import IMAGE_VARIABLE, Settings, sqlite_file
+from digits.settings import IMAGE_VARIABLE, Settings
+from digits.variables import sqlite_file
 
 KILLED_CODE = 137  # SIGKILL
 POLL_SECONDS = 15

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from digits.errors import MissingError, UsageError
 from digits.files import folder_from_url
 from digits.release import deploy, signatures
-from digits.settings import Settings, sqlite_file
+from digits.settings import Settings
 from digits.store import Trust, get_scheme
 from digits.training.trainers import find_trainer
+from digits.variables import sqlite_file
 from pipeline import check_parameters
 
 MIN_FREE = 32 << 20  # bytes; scikit-learn's digits need about this much, MNIST ten times as much

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
 from digits.files import whole_file
-from digits.settings import Settings, sqlite_file
+from digits.settings import Settings
+from digits.variables import sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy
 
 from digits.errors import DigitsError, UsageError, mask_url
-from digits.settings import STEP_VARIABLES, Settings, sqlite_file, unknown
+from digits.settings import STEP_VARIABLES, Settings, unknown
 from digits.store import open_store, schemes
+from digits.variables import sqlite_file
 
 SECRETS = {
     "MINIO_ACCESS_KEY": "canary-access",
