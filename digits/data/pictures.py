@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -18,6 +19,9 @@ MAX_SIDE = 10_000  # pixels, because the time of some steps grows with a side
 DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a photo; larger ones are reduced
 # By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of a JPEG's segments, not what may be in compressed data
+_SCAN, _END, _SINGLE = 0xDA, 0xD9, (0x01, 0xD8)
+MAX_SEGMENTS = 20_000  # of a JPEG
 MAX_SCANS = 50  # of a progressive JPEG, each of which costs as much as the whole picture; encoders write about ten
 # A picture's own data are in the texts of Pillow's warnings. Python keeps each text, and writes it to the page's log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -83,12 +87,20 @@ def open_picture(
 
 
 def _count_scans(file: IO[bytes]) -> int:
-    """Return how many scans a JPEG has. In its compressed data, no FF is followed by another marker."""
+    """Return how many scans a JPEG has, without those of pictures in its segments and of a video after its end."""
     position = file.tell()
     file.seek(0)
-    count = file.read().count(b"\xff\xda")
+    content, count, at = file.read(), 0, 2
     file.seek(position)
-    return count
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(content, at)
+        if not found or (marker := content[found.end() - 1]) == _END:
+            return count
+        count += marker == _SCAN
+        at = found.end()
+        if marker not in _SINGLE:
+            at += int.from_bytes(content[at : at + 2], "big")  # the length of the segment
+    return MAX_SCANS + 1
 
 
 def on_white(image: Image.Image) -> Image.Image:
