@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.docker import containers, images
 from backends.kind.namespace import credentials
-from backends.kind.node_images import load
 from backends.kserve import rollout
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
 from digits.data import corrections
 from digits.http import request_json
 from digits.release import ledger
-from digits.settings import Settings
 from digits.store.s3 import S3Store
 from digits.tasks.task import find
 from pipeline import STEPS
 from tests.helpers import canary
-from tests.helpers.cluster_fixtures import MNIST, NAME, Namespace, Release
+from tests.helpers.cluster_fixtures import MNIST, Namespace, Release
 from tests.helpers.kfp_pods import Driver, StepError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -34,14 +31,6 @@ OBJECTS = (
     "pods,deployments,replicasets,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,events,"
     "inferenceservices,servingruntimes"
 )
-
-
-@pytest.fixture(scope="session")
-def steps_image(cluster_settings: Settings) -> str:
-    """Load the image of the steps into the cluster's node and return its name."""
-    image = images.ensure_image(containers.connect(), Settings.load(dotenv=None), "steps", print)
-    load([image], NAME, print)
-    return image
 
 
 @pytest.fixture

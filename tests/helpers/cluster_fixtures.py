@@ -19,6 +19,7 @@ import pytest
 from backends.docker import containers, images
 from backends.kind import cluster
 from backends.kind.namespace import PREDICTOR_IMAGE, WEB_IMAGE, install, store
+from backends.kind.node_images import load
 from backends.kserve.kube import Kube, kubeconfig_path
 from backends.programs import need, program
 from digits.errors import MissingError
@@ -97,6 +98,14 @@ def cluster_settings(cluster_images: dict[str, str]) -> Iterator[Settings]:
         assert remaining == ""
         assert not kubeconfig_path(settings).exists()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def steps_image(cluster_settings: Settings) -> str:
+    """Load the image of the steps into the cluster's node and return its name."""
+    image = images.ensure_image(containers.connect(), Settings.load(dotenv=None), "steps", print)
+    load([image], NAME, print)
+    return image
 
 
 @pytest.fixture

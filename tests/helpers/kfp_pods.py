@@ -1,8 +1,8 @@
 """Run a compiled pipeline as real pods, one step after the other, as Kubeflow Pipelines 2.17 does.
 
 A pod has what the compiled pipeline and its platform part specify, and what Kubeflow's compiler adds to every step: no
-privilege escalation, no capabilities, the runtime's seccomp profile, scratch folders. Artifacts pass through the object
-store; `kfp_launcher.py` replaces Kubeflow's launcher in the pod.
+privilege escalation, no capabilities, the runtime's seccomp profile, scratch folders, and the pod's name and id.
+Artifacts pass through the object store; `kfp_launcher.py` replaces Kubeflow's launcher in the pod.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import graphlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from digits.store import ObjectStore
 Json = dict[str, Any]
 LAUNCHER = Path(__file__).with_name("kfp_launcher.py")
 OUTPUTS = "/tmp/kfp/outputs"
+FIELDS = {"KFP_POD_NAME": "metadata.name", "KFP_POD_UID": "metadata.uid"}  # variables of each pod
 SCRATCH = {"minio": "/minio", "dot-local": "/.local", "dot-cache": "/.cache", "dot-config": "/.config"}
 POD_SECONDS = 900
 
@@ -70,13 +71,8 @@ class Driver:
 
     def step(self, name: str) -> None:
         """Run one step in its own pod. Raises StepError."""
-        body = self.pod(name)
-        pod = body["metadata"]["name"]
-        path = Path(f"/tmp/{pod}.json")
-        path.write_text(json.dumps(body))
         began = time.monotonic()
-        self.kubectl("apply", "-f", str(path))
-        path.unlink()
+        pod = self.start(name)
         phase = self._ended(pod)
         self.logs[name] = self.kubectl("logs", pod) if phase != "Pending" else ""
         print(f"{name:<18} {phase:<10} {time.monotonic() - began:6.1f} s")
@@ -84,6 +80,26 @@ class Driver:
             raise StepError(f"{name}: {phase}\n{self.logs[name]}\n{self.kubectl('describe', 'pod', pod)[-3000:]}")
         output = json.loads(self.store.get(f"{self._folder(name)}/output_metadata.json"), parse_constant=_refuse)
         self.outputs[name] = {"parameterValues": {}, "artifacts": {}} | output
+
+    def start(self, name: str) -> str:
+        """Create the pod of a step and return its name."""
+        body = self.pod(name)
+        pod = str(body["metadata"]["name"])
+        path = Path(f"/tmp/{pod}.json")
+        path.write_text(json.dumps(body))
+        self.kubectl("apply", "-f", str(path))
+        path.unlink()
+        return pod
+
+    def provide(self, name: str, files: Mapping[str, Path], **values: Json) -> None:
+        """Store `files` and `values` as the outputs of a step, which does not run."""
+        artifacts = {key: [{"name": key, "uri": f"{self._uri(name)}/{key}"}] for key in files}
+        for key, path in files.items():
+            self.store.put(f"{self._folder(name)}/{key}", path)
+        self.outputs[name] = {
+            "parameterValues": values,
+            "artifacts": {key: {"artifacts": items} for key, items in artifacts.items()},
+        }
 
     def pod(self, name: str) -> Json:
         """Return the pod of a step."""
@@ -97,7 +113,12 @@ class Driver:
             "image": container["image"],
             "command": ["python3", "/kfp-launcher/launcher.py", self._uri(name), executor_input],
             "args": command,
-            "env": [*container["env"], *_from(extra, "secret"), *_from(extra, "configMap")],
+            "env": [
+                *container["env"],
+                *_from(extra, "secret"),
+                *_from(extra, "configMap"),
+                *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in FIELDS.items()),
+            ],
             "resources": _resources(container["resources"]),
             "imagePullPolicy": extra["imagePullPolicy"],
             "securityContext": {
