@@ -1,4 +1,4 @@
-"""The component of batch prediction as programs that share an output on a MinIO server."""
+"""The component of batch prediction as programs that share an output on a MinIO server in Docker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from digits.serving import batch_prediction, batch_steps
 from digits.serving.batch_prediction import MANIFEST, predict_batch
 from digits.store import ObjectStore, open_store
 from tests.helpers.engines import wait_until
-from tests.helpers.store_servers import program
+from tests.helpers.store_servers import container
 from tests.helpers.support import Finished
 
 PICTURES, OUTPUT = "s3://pictures/test/images.npz", "s3://answers/test"
 PART = 20  # pictures
+SECONDS = 300
 COMPONENT = f"""
 import sys, time
 from digits.serving import batch_prediction
@@ -36,6 +37,7 @@ def contents(store: ObjectStore) -> dict[str, bytes]:
     return {key: store.get(key) for key in store.keys("") if not key.startswith("probes/")}
 
 
+@pytest.mark.docker
 def test_a_pod_that_was_killed_half_way_is_repeated(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +51,7 @@ def test_a_pod_that_was_killed_half_way_is_repeated(
         store,
     ):
         predict_batch(model, batch, store)
-    with program(tmp_path / "minio") as settings:
+    with container(tmp_path / "minio") as settings:
         for key, content in contents(finished.store).items():
             open_store(settings).put(key, content)
         open_store(settings, "s3://pictures/test").put("images.npz", tmp_path / "images.npz")
@@ -63,13 +65,13 @@ def test_a_pod_that_was_killed_half_way_is_repeated(
 
         started = [killed := start("1/2", 0.5), other := start("2/2", 0)]
         try:
-            assert wait_until(lambda: output.exists("part-00000.parquet"), 120)
+            assert wait_until(lambda: output.exists("part-00000.parquet"), SECONDS)
             killed.kill()
             assert killed.wait(10) != 0
             before = [key for key in output.keys("") if key.startswith("part")]
-            assert other.wait(120) == 0
+            assert other.wait(SECONDS) == 0
             started.append(again := start("1/2", 0))
-            assert again.wait(120) == 0
+            assert again.wait(SECONDS) == 0
         finally:
             for process in started:
                 process.kill()
