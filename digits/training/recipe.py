@@ -62,7 +62,7 @@ BASELINE = Preset("baseline", 3, 20, Augmentation())
 
 # A smaller data set is repeated within an epoch up to this many images, so that an epoch has enough training steps.
 MIN_EPOCH_IMAGES = 20_000
-SHARDS = 8  # of a batch, unless a user chooses others, so that 1, 2, 4 or 8 workers can share them
+SHARDS = 4  # of a batch, unless a user chooses others, so that 1, 2 or 4 workers can share them; 8 cost more time
 MAX_SHARDS = 64
 
 
@@ -113,7 +113,7 @@ class TrainingConfig:
         if workers > 1 and (not self.shards or self.shards % workers):
             raise UsageError(
                 f"workers: expected a number that divides the {self.shards} shards of a batch, got {workers}",
-                remedy=f"--workers 1, 2, 4 or {SHARDS}, with --shards {SHARDS}",
+                remedy=f"--workers 1, 2 or {SHARDS}, or --shards {1 << (workers - 1).bit_length()}",
             )
 
     @property

@@ -81,7 +81,7 @@ def test_workers_divide_a_batch_into_shards(digits: Digits, tmp_path: Path) -> N
         pipeline = next(yaml.safe_load_all(file.read_text()))
         return int(pipeline["root"]["inputDefinitions"]["parameters"]["shards"]["defaultValue"])
 
-    assert [shards(), shards("--workers", "1"), shards("--workers", "2", "--shards", "4")] == [0, 8, 4]
+    assert [shards(), shards("--workers", "1"), shards("--workers", "2", "--shards", "8")] == [0, 4, 8]
     refused = digits("run", "--workers", "3")
     assert refused.code == 2
     assert "workers" in refused.err
