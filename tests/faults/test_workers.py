@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from backends.process import predictor
 from digits import homes
 from digits.settings import Settings
 from digits.store import open_store
@@ -17,10 +20,15 @@ from tests.helpers.table import Fault
 RUN = ("run", "--dataset", "sklearn-digits", "--epochs", "3", "--min-accuracy", "0.5")
 
 
-def home(folder: Path) -> Home:
-    """Return a new home."""
+@contextlib.contextmanager
+def home(folder: Path) -> Iterator[Home]:
+    """Yield a new home; stop its predictor afterwards."""
     homes.claim(folder)
-    return Home(Settings(home=folder, port=free_port(), grpc_port=free_port()))
+    made = Home(Settings(home=folder, port=free_port(), grpc_port=free_port()))
+    try:
+        yield made
+    finally:
+        predictor.stop_all(made.settings)
 
 
 def progress(world: Home, step: str = "train") -> list[str]:
@@ -39,28 +47,29 @@ def workers(world: Home) -> list[psutil.Process]:
 )
 def test_workers_that_are_killed(tmp_path: Path, fault: Fault) -> None:
     """Whichever worker dies, the training continues after the last epoch and ends with the release of one worker."""
-    expected = home(tmp_path / "one").digits(*RUN, "--workers", "1")
-    world = home(tmp_path / "two")
-    process = world.start(*RUN, "--workers", "2", "--json")
+    with home(tmp_path / "one") as one, home(tmp_path / "two") as world:
+        expected = one.digits(*RUN, "--workers", "1")
+        process = world.start(*RUN, "--workers", "2", "--json")
 
-    def shown(text: str) -> None:
-        world.wait_for(lambda: any(line.startswith(text) for line in progress(world)), text)
+        def shown(text: str) -> None:
+            world.wait_for(lambda: any(line.startswith(text) for line in progress(world)), text)
 
-    world.wait_for(lambda: (world.settings.home / "runs").exists() and bool(world.newest().events.exists()), "run")
-    shown("epoch 1")
-    first = workers(world)
-    assert len(first) == 2
-    first[1].kill()
-    shown("worker")  # the message that one ended
-    shown("epoch 2")
-    assert left(first) == []
-    second = workers(world)
-    psutil.Process(second[0].ppid()).kill()
-    answer = world.answer(process, 1)
-    assert "step train failed" in answer["error"]
-    world.wait_for(lambda: left(second) == [], "end of the workers, whose step was killed")
-    answer = world.digits("run", "--resume", DIGITS_WORKERS="2")
-    assert answer["digest"] == expected["digest"]
-    assert [line.split("  ")[0] for line in progress(world)] in (["epoch 3"], [])  # [] if it was killed after epoch 3
-    assert open_store(world.settings).keys("trainings/") == []
-    fault.saw("continued twice, the same digest")
+        world.wait_for(lambda: (world.settings.home / "runs").exists() and bool(world.newest().events.exists()), "run")
+        shown("epoch 1")
+        first = workers(world)
+        assert len(first) == 2
+        first[1].kill()
+        shown("worker")  # the message that one ended
+        shown("epoch 2")
+        assert left(first) == []
+        second = workers(world)
+        psutil.Process(second[0].ppid()).kill()
+        answer = world.answer(process, 1)
+        assert "step train failed" in answer["error"]
+        world.wait_for(lambda: left(second) == [], "end of the workers, whose step was killed")
+        answer = world.digits("run", "--resume", DIGITS_WORKERS="2")
+        assert answer["digest"] == expected["digest"]
+        epochs = [line.split("  ")[0] for line in progress(world)]
+        assert epochs in (["epoch 3"], [])  # [] if the step was killed after its last epoch
+        assert open_store(world.settings).keys("trainings/") == []
+        fault.saw("continued twice, the same digest")
