@@ -7,13 +7,13 @@ so this module does not depend on Docker or Kubernetes.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
-from digits.errors import EndpointError, MissingError, StoreError, StoreUnreachable
+from digits.entry_points import find_function
+from digits.errors import EndpointError, StoreError, StoreUnreachable
 from digits.http import SECONDS, request_json
 from digits.release import ledger
 from digits.release.releases import Manifest, task_of
@@ -65,15 +65,7 @@ DEPLOYERS: dict[str, Deployer] = {FOLLOW: follow}  # by name; a process may add 
 
 def find_deployer(name: str) -> Deployer:
     """Return the deployer of that name. Raises MissingError, which lists the available ones."""
-    if name in DEPLOYERS:
-        return DEPLOYERS[name]
-    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-    if name not in points:
-        raise MissingError(f"expected DIGITS_DEPLOYER of {', '.join([*DEPLOYERS, *points])}, got {name!r}")
-    try:
-        return cast(Deployer, points[name].load())
-    except (ImportError, AttributeError) as exc:
-        raise MissingError(f"the deployer {name} cannot be loaded: {exc}", remedy="correct DIGITS_DEPLOYER") from exc
+    return find_function("DIGITS_DEPLOYER", name, DEPLOYERS, GROUP)
 
 
 def wait_for(

@@ -7,7 +7,6 @@ this module does not depend on Kubernetes.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import socket
@@ -17,7 +16,8 @@ import time
 from typing import Protocol, cast
 
 from digits import errors, events, results
-from digits.errors import DigitsError, MissingError
+from digits.entry_points import find_function
+from digits.errors import DigitsError
 from digits.files import parse_json
 from digits.settings import Settings
 from digits.training.job import Job
@@ -25,7 +25,7 @@ from digits.training.job import Job
 GROUP = "digits.trainers"
 LOCAL = "local"
 RESTARTS = 3  # of all workers, after one of them ended
-MAX_SECONDS = 6 * 3600.0  # of a training
+MAX_SECONDS = 6 * 3600  # of a training
 _POLL_SECONDS = 0.1
 
 
@@ -118,12 +118,4 @@ TRAINERS: dict[str, Trainer] = {LOCAL: train_here}  # by name; a process may add
 
 def find_trainer(name: str) -> Trainer:
     """Return the trainer of that name. Raises MissingError, which lists the available ones."""
-    if name in TRAINERS:
-        return TRAINERS[name]
-    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-    if name not in points:
-        raise MissingError(f"expected DIGITS_TRAINER of {', '.join([*TRAINERS, *points])}, got {name!r}")
-    try:
-        return cast(Trainer, points[name].load())
-    except (ImportError, AttributeError) as exc:
-        raise MissingError(f"the trainer {name} cannot be loaded: {exc}", remedy="correct DIGITS_TRAINER") from exc
+    return find_function("DIGITS_TRAINER", name, TRAINERS, GROUP)

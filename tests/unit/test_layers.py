@@ -30,6 +30,7 @@ LAYERS = (
     {
         "answers",
         "attempts",
+        "entry_points",
         "errors",
         "events",
         "files",
