@@ -39,13 +39,18 @@ def check_dns() -> str:
         raise MissingError(f"the cluster's DNS does not resolve {CLUSTER_NAME}: {exc}", remedy=POLICY) from exc
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the host of an address, whose scheme is http if it has none, and its port, by default the scheme's."""
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 80)
+
+
 def check_connection(address: str) -> str:
     """Check that packets to the host of an address are answered; a refused connection is an answer.
 
     A name that does not resolve is reported by the check that uses it.
     """
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 80)
+    host, port = host_and_port(address)
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except TimeoutError as exc:

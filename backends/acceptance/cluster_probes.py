@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from backends.acceptance.probe import Context, NotAsked
 from backends.acceptance.selectors import conditions_of, matches
 from backends.kserve.kube import Json, RefusedError, kubeconfig_path
+from backends.kubeflow.tasks import parse_labels
 from digits.errors import DigitsError, MissingError
 from digits.findings import Finding
 from digits.proxies import proxy_for
@@ -89,7 +90,7 @@ def probe_gpu(context: Context) -> Iterator[Finding]:
     settings = context.settings
     if not settings.train_gpus and "gpu" not in context.named:
         raise NotAsked("DIGITS_TRAIN_GPUS is 0, so training uses no GPU")
-    labels = dict(part.partition("=")[::2] for part in settings.train_node.split())
+    labels = parse_labels(settings.train_node)
     nodes = context.kube.request("GET", "/api/v1/nodes")["items"]
     fitting = [node for node in nodes if matches({"matchLabels": labels}, node["metadata"].get("labels") or {})]
     counts = [int(node["status"].get("allocatable", {}).get(GPU, 0)) for node in fitting]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from backends.acceptance.kserve_probe import NAME
 from backends.acceptance.pod import probe_lines
@@ -14,6 +13,7 @@ from backends.kserve.revision import LABELS
 from backends.kserve.service import HTTP_PORT
 from backends.trainer.trainjob import PORT as WORKER_PORT
 from digits.findings import Finding
+from digits.pod_checks import host_and_port
 
 # The pods that need the network, by their labels; the last only for training jobs.
 PODS = {
@@ -22,7 +22,6 @@ PODS = {
     "worker": {**LABELS, "app.kubernetes.io/name": "digits-worker"},
 }
 INGRESS = {"predictor": HTTP_PORT, "worker": WORKER_PORT}
-PORTS = {"http": 80, "https": 443}
 
 
 def probe_policy(context: Context) -> Iterator[Finding]:
@@ -52,8 +51,8 @@ def store_ports(context: Context) -> list[int]:
     endpoint = context.steps_settings().get("MINIO_ENDPOINT", "")
     if not endpoint:
         return []
-    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-    service, _, rest = (parts.hostname or "").partition(".")
+    host, port = host_and_port(endpoint)
+    service, _, rest = host.partition(".")
     place = rest.partition(".")[0] or context.namespace
     listing = context.readable(f"/apis/discovery.k8s.io/v1/namespaces/{place}/endpointslices")
     slices = [
@@ -61,6 +60,4 @@ def store_ports(context: Context) -> list[int]:
         for item in (listing or {}).get("items", [])
         if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == service
     ]
-    return sorted({item["port"] for part in slices for item in part.get("ports") or []}) or [
-        parts.port or PORTS.get(parts.scheme, 80)
-    ]
+    return sorted({item["port"] for part in slices for item in part.get("ports") or []}) or [port]

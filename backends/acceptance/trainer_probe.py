@@ -10,6 +10,7 @@ from backends.acceptance.probe import Context, NotAsked
 from backends.kserve.kube import RefusedError
 from backends.trainer.trainjob import RUNTIME, train_job
 from digits.findings import Finding
+from digits.training.trainers import LOCAL
 
 KINDS = {
     "trainer.kubeflow.org/v1alpha1": {"trainjobs", "trainingruntimes"},
@@ -24,7 +25,7 @@ INSTALL = "docs/kubeflow.md, Several workers"
 
 def is_used(context: Context) -> bool:
     """Return whether training jobs run on the cluster, or the user named this probe."""
-    return context.settings.trainer != "local" or "trainer" in context.named
+    return context.settings.trainer != LOCAL or "trainer" in context.named
 
 
 def probe_trainer(context: Context) -> Iterator[Finding]:

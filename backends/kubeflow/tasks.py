@@ -18,7 +18,7 @@ from digits.errors import UsageError
 from digits.release import mlflow_client
 from digits.settings import IMAGE_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import schemes
-from digits.training.trainers import LOCAL
+from digits.training.trainers import LOCAL, MAX_SECONDS
 from pipeline import BATCH_STEPS
 
 STEPS_IMAGE = f"digits-python-steps:{__version__}"
@@ -48,7 +48,7 @@ class Resources:
 # Steps that need more than `Resources()`.
 RESOURCES = {
     "prepare": Resources(memory="512Mi"),
-    "train": Resources("", "", "", "", seconds=6 * 3600),
+    "train": Resources("", "", "", "", seconds=MAX_SECONDS),
     "evaluate": Resources("250m", "512Mi", "2", "1Gi"),
     "publish": Resources("250m", "512Mi", "2", "2Gi"),
 } | dict.fromkeys(BATCH_STEPS, Resources("250m", "512Mi", "2", "2Gi", seconds=6 * 3600))

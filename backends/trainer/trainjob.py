@@ -18,11 +18,11 @@ from backends.kubeflow.watch import events_of
 from digits import events
 from digits.errors import DigitsError, MissingError
 from digits.settings import Settings
+from digits.training.trainers import MAX_SECONDS
 
 RUNTIME = "digits"  # the TrainingRuntime
 PORT = 2222  # of the workers, as in the manifests
 POLL_SECONDS = 1.0
-TRAINING_SECONDS = 6 * 3600
 OUTAGE_SECONDS = 300.0  # of the API server
 REMOVE_SECONDS = 60.0
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -72,7 +72,7 @@ def train_job(settings: Settings, name: str, command: Sequence[str], *, image: s
         },
         "spec": {
             "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": RUNTIME},
-            "activeDeadlineSeconds": TRAINING_SECONDS,
+            "activeDeadlineSeconds": MAX_SECONDS,
             "trainer": trainer,
             "runtimePatches": [
                 {
@@ -123,11 +123,11 @@ class TrainJob:
         """Wait until the training has succeeded, and return the termination message of worker 0.
 
         Raises:
-            DigitsError: it failed, was deleted, or took longer than TRAINING_SECONDS; the message has the reason.
+            DigitsError: it failed, was deleted, or took longer than MAX_SECONDS; the message has the reason.
             MissingError: the cluster did not answer for OUTAGE_SECONDS.
             RefusedError: the cluster refused.
         """
-        deadline = time.monotonic() + TRAINING_SECONDS
+        deadline = time.monotonic() + MAX_SECONDS
         answered = time.monotonic()
         while time.monotonic() < deadline:
             try:
@@ -139,7 +139,7 @@ class TrainJob:
                 if not is_temporary(exc) or time.monotonic() > answered + OUTAGE_SECONDS:
                     raise
             time.sleep(POLL_SECONDS)
-        raise self._failure(f"did not end within {TRAINING_SECONDS / 3600:.0f} h")
+        raise self._failure(f"did not end within {MAX_SECONDS / 3600:.0f} h")
 
     def delete(self) -> None:
         """Delete the TrainJob, if it exists, and wait up to REMOVE_SECONDS until its pods are gone."""

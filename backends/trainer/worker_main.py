@@ -18,11 +18,11 @@ import tempfile
 from pathlib import Path
 
 from backends.programs import python
-from backends.trainer.trainjob import TRAINING_SECONDS
 from backends.trainer.transfer import get_folder, put_folder
 from digits.errors import DigitsError
 from digits.settings import Settings
 from digits.store import open_store
+from digits.training.trainers import MAX_SECONDS
 
 FAILED = 64  # exit code after which no worker is started again, as in the manifests
 MESSAGE = Path("/dev/termination-log")
@@ -40,7 +40,7 @@ def main(place: str, digest: str, *hosts: str) -> int:
         # A worker ends when its standard input does.
         with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as worker:
             try:
-                code = worker.wait(TRAINING_SECONDS)
+                code = worker.wait(MAX_SECONDS)
             finally:
                 worker.kill()
         if code == 0 and rank == 0:
