@@ -166,7 +166,7 @@ class Settings:
         "DIGITS_TRAINER", "local", "where the train step trains: local, or the name of an installed trainer", steps=True
     )
     workers: int = _setting(
-        "DIGITS_WORKERS", 0, "processes that train together, with one result; 0: none", steps=True, maximum=64
+        "DIGITS_WORKERS", 0, "number of processes that train together; 0: one, without shards", steps=True, maximum=64
     )
     train_cpu_request: str = _setting("DIGITS_TRAIN_CPU_REQUEST", "500m", "CPU request of the train step on Kubeflow")
     train_memory_request: str = _setting(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from digits.cli.setting_option import setting_option
+from digits.cli.setting_option import sets
 from digits.data.catalog import names
 from digits.errors import UsageError
 from digits.settings import Settings
@@ -48,6 +48,12 @@ PARAMETERS = (
         help=f"Seed of the validation split, the initial weights and the order of images.  [{DEFAULTS.seed}]",
     ),
     click.option(
+        "--workers",
+        type=click.IntRange(1, MAX_SHARDS),
+        help="Processes that train together. Their number does not change the result.",
+        **sets("DIGITS_WORKERS"),
+    ),
+    click.option(
         "--shards",
         type=click.IntRange(0, MAX_SHARDS),
         help=f"Parts of a batch whose gradients are computed apart, for workers.  [0; with --workers {SHARDS}]",
@@ -70,13 +76,6 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with the options of PARAMETERS."""
     for option in reversed(PARAMETERS):
         command = option(command)
-    workers = setting_option(
-        "DIGITS_WORKERS",
-        "--workers",
-        type=click.IntRange(1, 64),
-        help="Processes that train together. Their number does not change the result.",
-    )
-    command.__click_params__.append(workers)  # type: ignore[attr-defined]
     return command
 
 

@@ -10,8 +10,8 @@ import click
 TASK_VARIABLE = "DIGITS_TASK"
 
 
-def setting_option(variable: str, name: str, **attributes: Any) -> click.Option:
-    """Return an option that sets the environment variable of a setting while the command runs."""
+def sets(variable: str) -> dict[str, Any]:
+    """Return the arguments of an option that sets the environment variable of a setting while the command runs."""
 
     def choose(context: click.Context, _: click.Parameter, value: Any) -> None:
         if value is None:
@@ -25,7 +25,7 @@ def setting_option(variable: str, name: str, **attributes: Any) -> click.Option:
             if before is not None:
                 os.environ[variable] = before
 
-    return click.Option([name], expose_value=False, is_eager=True, callback=choose, **attributes)
+    return {"expose_value": False, "is_eager": True, "callback": choose}
 
 
 def add_task_option(command: click.Command) -> None:
@@ -35,4 +35,4 @@ def add_task_option(command: click.Command) -> None:
             add_task_option(part)
     elif all(option.name != "task" for option in command.params):
         text = "What is recognised: digits, fashion, or a task file.  [digits]"
-        command.params.append(setting_option(TASK_VARIABLE, "--task", metavar="TASK", help=text))
+        command.params.append(click.Option(["--task"], metavar="TASK", help=text, **sets(TASK_VARIABLE)))
