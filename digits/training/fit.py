@@ -180,7 +180,7 @@ def _fit(
             optimizer.finalize_variable_values(network.trainable_variables)
         loss, accuracy = sums / order.size
         report(float(loss), float(accuracy))
-        save(dict(random.bit_generator.state), [np.asarray(variable) for variable in variables])
+        save(dict(random.bit_generator.state), [variable.numpy() for variable in variables])
 
 
 def _batch_gradients(network: keras.Model, load: shards.Load) -> shards.Compute:
