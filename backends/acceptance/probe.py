@@ -26,7 +26,7 @@ class NotAsked(DigitsError):
 
 @dataclass
 class Context:
-    """What the probes of one acceptance run share.
+    """The state that the probes of one acceptance run share.
 
     Attributes:
         settings: as they are on this machine.

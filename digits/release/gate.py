@@ -43,7 +43,10 @@ class Rival:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which images a candidate and a rival recognise, and how many times the rival's mistakes are not worse."""
+    """A candidate and a rival on the same images: which of them each recognises.
+
+    Up to `tolerance` times the rival's mistakes do not count as worse.
+    """
 
     own: Mask  # (n,)
     other: Mask

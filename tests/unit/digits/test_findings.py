@@ -13,7 +13,7 @@ from digits.findings import Finding, run_check
     [(MissingError, True, False), (MissingError, False, None), (UsageError, False, False)],
 )
 def test_an_error_is_a_finding(error: type[DigitsError], needed: bool, ok: bool | None) -> None:
-    """What is missing fails if it is needed; an invalid setting always fails."""
+    """A missing part fails if it is needed; an invalid setting always fails."""
 
     def check() -> str:
         raise error("missing", remedy="make it")

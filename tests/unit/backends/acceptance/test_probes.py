@@ -52,7 +52,7 @@ def label() -> None:
 
 
 def waiting(reason: str) -> Callable[[], None]:
-    """Return a sabotage: the pod's container waits for ever."""
+    """Return a sabotage: the pod's container never starts."""
     status = {"phase": "Pending", "containerStatuses": [container(waiting={"reason": reason, "message": "m"})]}
     return lambda: setattr(ClusterApi, "pod_status", status)
 

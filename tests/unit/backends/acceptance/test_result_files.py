@@ -45,7 +45,7 @@ def test_junit_has_one_case_per_probe(tmp_path: Path) -> None:
 
 
 def test_the_page_and_the_report_have_everything(tmp_path: Path) -> None:
-    """Both have each finding and remedy, and the versions beside those tested; the page escapes what it shows."""
+    """Both have each finding and remedy, and each version with the tested ones; the page escapes what it shows."""
     content = report(OUTCOMES, ABOUT)
     write_results(tmp_path, OUTCOMES, content, None)
     folder = tmp_path / "plugins/digits/results/global"

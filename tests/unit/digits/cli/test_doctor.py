@@ -77,7 +77,7 @@ def test_the_keys_are_shown(digits: Digits, installed: Settings, tmp_path: Path)
 
 @pytest.mark.parametrize("backend", ["process", "kubeflow"])
 def test_the_probes_of_the_acceptance_run_are_used(digits: Digits, installed: Settings, backend: str) -> None:
-    """What a cluster lacks is shown, with its remedy; it is a failure only if runs need the cluster."""
+    """Each part that a cluster lacks is shown, with its remedy; it is a failure only if runs need the cluster."""
     ClusterApi.reset()
     del ClusterApi.objects[KSERVE]
     installed.home.mkdir(exist_ok=True)
