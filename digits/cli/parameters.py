@@ -56,7 +56,7 @@ PARAMETERS = (
     click.option(
         "--shards",
         type=click.IntRange(0, MAX_SHARDS),
-        help=f"Parts of a batch whose gradients are computed apart, for workers.  [0; with --workers {SHARDS}]",
+        help=f"Parts of a batch whose gradients are computed apart.  [0, or {SHARDS} with workers]",
     ),
     click.option(
         "--min-accuracy",
