@@ -67,7 +67,7 @@ def acceptance(only: str, output: Path | None, listing: bool, as_json: bool) -> 
         for finding in outcome.findings:
             show_finding(finding, as_json)
         outcomes.append(outcome)
-    server, address = None, ""
+    server, address = None, "none"
     with contextlib.suppress(DigitsError):
         server, address = context.kube.request("GET", "/version"), context.kube.server
     about = {"cluster": address, "namespace": context.namespace, "time": now.isoformat(timespec="seconds")}
