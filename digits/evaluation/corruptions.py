@@ -43,31 +43,31 @@ def corrupt(test: Dataset, task: Task, seed: int = 0) -> dict[str, Dataset]:
     return result
 
 
-def _shot_noise(levels: Levels, random: Random) -> Levels:
-    return random.poisson(levels * 3) / 3
+def _shot_noise(levels: Levels, generator: Random) -> Levels:
+    return generator.poisson(levels * 3) / 3
 
 
-def _impulse_noise(levels: Levels, random: Random) -> Levels:
-    return np.where(random.random(levels.shape) < 0.17, random.integers(0, 2, levels.shape), levels)
+def _impulse_noise(levels: Levels, generator: Random) -> Levels:
+    return np.where(generator.random(levels.shape) < 0.17, generator.integers(0, 2, levels.shape), levels)
 
 
-def _glass_blur(levels: Levels, random: Random) -> Levels:
+def _glass_blur(levels: Levels, generator: Random) -> Levels:
     """Blur, exchange pixels with neighbours, and blur. The published images are blurred only from top to bottom."""
     result, images = _blurred(levels, 0.7, (1, 7)), np.arange(len(levels))
     for _ in range(2):
         for row in range(FIELD - 1, 1, -1):
             for column in range(FIELD - 1, 1, -1):
-                up, left = random.integers(-1, 1, (2, len(levels))) * random.integers(0, 2, len(levels))
+                up, left = generator.integers(-1, 1, (2, len(levels))) * generator.integers(0, 2, len(levels))
                 here, there = (images, row, column), (images, row + up, column + left)
                 result[here], result[there] = result[there], result[here]
     return _blurred(result, 0.7, (1, 7))
 
 
-def _motion_blur(levels: Levels, random: Random) -> Levels:
+def _motion_blur(levels: Levels, generator: Random) -> Levels:
     """Blur along a line of 21 pixels to one side, with the weights of a half Gaussian, as ImageMagick does."""
     weights = np.exp(-(np.arange(21) ** 2) / (2 * 3.0**2))
     result = np.empty_like(levels)
-    for n, angle in enumerate(np.radians(random.uniform(-45, 45, len(levels)))):
+    for n, angle in enumerate(np.radians(generator.uniform(-45, 45, len(levels)))):
         kernel = np.zeros((41, 41))
         along = np.ceil(np.outer([np.sin(angle), np.cos(angle)], np.arange(21)) - 0.5).astype(int) + 20
         np.add.at(kernel, tuple(along), weights / weights.sum())
@@ -75,49 +75,49 @@ def _motion_blur(levels: Levels, random: Random) -> Levels:
     return result
 
 
-def _shear(levels: Levels, random: Random) -> Levels:
-    angle, zero = 0.4 * _signs(random, len(levels)), np.zeros(len(levels))
+def _shear(levels: Levels, generator: Random) -> Levels:
+    angle, zero = 0.4 * _signs(generator, len(levels)), np.zeros(len(levels))
     return _warped(levels, [[zero + 1, -np.sin(angle)], [zero, np.cos(angle)]])
 
 
-def _scale(levels: Levels, random: Random) -> Levels:  # noqa: ARG001 - of the corruptions' common form
+def _scale(levels: Levels, generator: Random) -> Levels:  # noqa: ARG001 - of the corruptions' common form
     one = np.ones(len(levels))
     return _warped(levels, [[one / 0.7, 0 * one], [0 * one, one / 0.7]])
 
 
-def _rotate(levels: Levels, random: Random) -> Levels:
-    angle = 0.4 * _signs(random, len(levels))
+def _rotate(levels: Levels, generator: Random) -> Levels:
+    angle = 0.4 * _signs(generator, len(levels))
     return _warped(levels, [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def _brightness(levels: Levels, random: Random) -> Levels:  # noqa: ARG001
+def _brightness(levels: Levels, generator: Random) -> Levels:  # noqa: ARG001
     return levels + 0.5
 
 
-def _translate(levels: Levels, random: Random) -> Levels:
+def _translate(levels: Levels, generator: Random) -> Levels:
     padded = np.pad(levels, ((0, 0), (3, 3), (3, 3)))
-    corners = 3 + 3 * _signs(random, 2 * len(levels)).astype(int).reshape(-1, 2)
+    corners = 3 + 3 * _signs(generator, 2 * len(levels)).astype(int).reshape(-1, 2)
     return np.array([image[y : y + FIELD, x : x + FIELD] for image, (x, y) in zip(padded, corners, strict=True)])
 
 
-def _stripe(levels: Levels, random: Random) -> Levels:  # noqa: ARG001
+def _stripe(levels: Levels, generator: Random) -> Levels:  # noqa: ARG001
     outside = (np.arange(FIELD) < 7) | (np.arange(FIELD) >= 21)
     return np.where(outside, 1 - levels, levels)
 
 
-def _fog(levels: Levels, random: Random) -> Levels:
+def _fog(levels: Levels, generator: Random) -> Levels:
     """Add a cloud of the diamond-square algorithm. One cloud serves 64 images, each with another part of it."""
-    clouds = np.concatenate([_clouds(random) for _ in range(0, len(levels), 64)])[: len(levels)]
+    clouds = np.concatenate([_clouds(generator) for _ in range(0, len(levels), 64)])[: len(levels)]
     highest = levels.max(axis=(1, 2), keepdims=True)
     return np.asarray((levels + 3 * clouds) * highest / (highest + 3))
 
 
-def _clouds(random: Random, side: int = 256) -> Levels:
+def _clouds(generator: Random, side: int = 256) -> Levels:
     """Return 64 parts of a cloud, (64, 28, 28) in 0..1."""
     cloud, step, height = np.zeros((side, side)), side, 100.0
 
     def between(total: NDArray[np.float64]) -> NDArray[np.float64]:
-        return total / 4 + height * random.uniform(-height, height, total.shape)
+        return total / 4 + height * generator.uniform(-height, height, total.shape)
 
     while step >= 2:
         half = step // 2
@@ -132,22 +132,22 @@ def _clouds(random: Random, side: int = 256) -> Levels:
     return np.asarray(parts.reshape(-1, FIELD, FIELD))
 
 
-def _spatter(levels: Levels, random: Random) -> Levels:
+def _spatter(levels: Levels, generator: Random) -> Levels:
     """Splash mud: what of a blurred noise is above a level covers the ink with a dark grey."""
-    liquid = _blurred(random.normal(0.65, 0.3, levels.shape), 1, (9, 9))
+    liquid = _blurred(generator.normal(0.65, 0.3, levels.shape), 1, (9, 9))
     mud = _blurred((liquid > 0.65).astype(float), 1.5, (13, 13))
     mud[mud < 0.8] = 0
     return levels * (1 - mud) + mud * 63 / 255
 
 
-def _dotted_line(levels: Levels, random: Random) -> Levels:
-    first, last = random.integers(0, 27, (2, len(levels)))
+def _dotted_line(levels: Levels, generator: Random) -> Levels:
+    first, last = generator.integers(0, 27, (2, len(levels)))
     return levels + _line(0, first, 27, last) * (np.arange(FIELD) // 2 % 2)
 
 
-def _zigzag(levels: Levels, random: Random) -> Levels:
-    start = random.integers(0, 27, len(levels)).astype(float)
-    turn = np.arctan(random.integers(-5, 5, len(levels)) / 23)
+def _zigzag(levels: Levels, generator: Random) -> Levels:
+    start = generator.integers(0, 27, len(levels)).astype(float)
+    turn = np.arctan(generator.integers(-5, 5, len(levels)) / 23)
     length = 23 / np.cos(turn)
     along = [0 * turn, *(4.0 * n + 2 + 0 * turn for n in range(6)), length]
     across = [0 * turn, *(2.0 * (-1) ** n + 0 * turn for n in range(6)), -1 / (length - 20)]
@@ -160,7 +160,7 @@ def _zigzag(levels: Levels, random: Random) -> Levels:
     return levels
 
 
-def _canny_edges(levels: Levels, random: Random) -> Levels:  # noqa: ARG001
+def _canny_edges(levels: Levels, generator: Random) -> Levels:  # noqa: ARG001
     """Keep the edges that Canny's detector finds, with the deviation 1 and the thresholds 0.1 and 0.2."""
     unit, result = 1000, np.empty_like(levels)
     padded = np.pad(levels, ((0, 0), (4, 4), (4, 4)))
@@ -170,8 +170,8 @@ def _canny_edges(levels: Levels, random: Random) -> Levels:  # noqa: ARG001
     return result
 
 
-def _signs(random: Random, count: int) -> NDArray[np.float64]:
-    return random.choice([-1.0, 1.0], count)
+def _signs(generator: Random, count: int) -> NDArray[np.float64]:
+    return generator.choice([-1.0, 1.0], count)
 
 
 def _blurred(levels: Levels, deviation: float, size: tuple[int, int]) -> Levels:
