@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from digits.settings import Settings
+
 # Imported before the command is known. The other steps need only NumPy.
 IMPORTS = {
     "train": ("digits.training.fit", "digits.training.export", "tf2onnx", "onnxruntime"),
@@ -28,7 +30,8 @@ def main(step: str) -> None:
     from kfp.dsl import executor_main
 
     with contextlib.suppress(Exception):  # the step imports it again, and reports the error
-        for module in ("digits.steps", *IMPORTS.get(step, ("numpy",))):
+        in_workers = step == "train" and Settings.load(dotenv=None).workers > 1  # they are processes of their own
+        for module in ("digits.steps", *IMPORTS.get("" if in_workers else step, ("numpy",))):
             importlib.import_module(module)
     request = sys.stdin.buffer.read()
     if not request:

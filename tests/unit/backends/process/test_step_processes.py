@@ -59,3 +59,21 @@ def test_a_waiting_process_ends_with_its_parent(end: str, tmp_path: Path) -> Non
     for pid in map(int, done.stdout.split()):
         if psutil.pid_exists(pid):
             assert not psutil.wait_procs([psutil.Process(pid)], SECONDS)[1]
+
+
+def test_a_step_whose_workers_train_imports_no_tensorflow(tmp_path: Path) -> None:
+    """With several workers only their own processes import TensorFlow."""
+    program = (
+        "import sys; from backends.process.step_main import main; main('train'); print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=child_environment(Settings(home=tmp_path)) | {"DIGITS_WORKERS": "2"},
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.stdout == "False\n", done.stderr
