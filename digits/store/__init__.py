@@ -77,8 +77,11 @@ class ObjectStore(Protocol):
     def download(self, key: str, path: Path, *, sha256: str = "") -> None:
         """Write an object's content to the file `path`. Raises as `get`, and then leaves no file."""
 
-    def keys(self, prefix: str = "") -> list[str]:
-        """Return the sorted keys in the folder `prefix` and its subfolders; '' lists all, others must end in '/'."""
+    def keys(self, prefix: str = "", *, min_age: float | None = None) -> list[str]:
+        """Return the sorted keys in the folder `prefix` and its subfolders; '' lists all, others must end in '/'.
+
+        With `min_age` only those of objects that were written at least that many seconds ago.
+        """
 
     def exists(self, key: str) -> bool:
         """Return whether there is an object under that key."""

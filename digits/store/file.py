@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,11 +66,13 @@ class FileStore:
         with self._errors(key), self._file(key).open("rb") as source:
             save(iter(lambda: source.read(BLOCK), b""), path, key, sha256)
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def keys(self, prefix: str = "", *, min_age: float | None = None) -> list[str]:
         """See ObjectStore. Temporary files are not objects."""
-        folder = self.root / check_prefix(prefix)
+        folder, latest = self.root / check_prefix(prefix), time.time() - (min_age or 0)
         with self._errors(prefix):
             files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(PART)))
+            if min_age is not None:
+                files = (p for p in files if p.stat().st_mtime <= latest)
             return sorted(p.relative_to(self.root).as_posix() for p in files)
 
     def exists(self, key: str) -> bool:

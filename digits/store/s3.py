@@ -75,21 +75,23 @@ class S3Store:
         with self._content(key, MAX_OBJECT) as content:
             save(content, path, key, sha256)
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def keys(self, prefix: str = "", *, min_age: float | None = None) -> list[str]:
         """See ObjectStore."""
-        folder = self._prefix + check_prefix(prefix)
+        folder, latest = self._prefix + check_prefix(prefix), time.time() - (min_age or 0)
         with self._errors(prefix):
             try:
                 with within(LISTING_SECONDS):
                     objects = self._client.list_objects(self._bucket, prefix=folder, recursive=True)
-                    keys = [str(o.object_name) for o in itertools.islice(objects, MAX_KEYS + 1) if not o.is_dir]
+                    found = [o for o in itertools.islice(objects, MAX_KEYS + 1) if not o.is_dir]
             except S3Error as exc:
                 if exc.code == "NoSuchBucket":
                     return []
                 raise
-            if len(keys) > MAX_KEYS:
+            if len(found) > MAX_KEYS:
                 raise ValueError(f"it lists more than {MAX_KEYS} keys")
-            return sorted(key.removeprefix(self._prefix) for key in keys)
+            if min_age is not None:
+                found = [o for o in found if o.last_modified and o.last_modified.timestamp() <= latest]
+            return sorted(str(o.object_name).removeprefix(self._prefix) for o in found)
 
     def exists(self, key: str) -> bool:
         """See ObjectStore."""

@@ -1,7 +1,8 @@
 """Checkpoints of a training in the object store, from which an interrupted training continues with the same result.
 
 A checkpoint is two objects under `trainings/<task>/<digest of the training's inputs>/`: `checkpoint-<epoch>.npz` with
-the variables and, written last, `checkpoint-<epoch>.json` with the rest and the digest of the first.
+the variables and, written last, `checkpoint-<epoch>.json` with the rest and the digest of the first. They are deleted
+when the training has ended, or MAX_AGE later when another one of the task has.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from digits.errors import DigitsError, StoreError
 from digits.files import canonical_json, parse_json, sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
+
+MAX_AGE = 30 * 24 * 3600.0  # seconds, of what trainings that never ended have left
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Delete all checkpoints. Nothing is done if the store fails, because a later training replaces them."""
+        """Delete all checkpoints, and what others of the task left MAX_AGE ago. If the store fails, nothing is done."""
         if not self.store:
             return
         try:
-            for key in self._keys():
+            for key in [*self._keys(), *self.store.keys(f"trainings/{self.store.task}/", min_age=MAX_AGE)]:
                 self.store.delete(key)
         except DigitsError as exc:
             events.emit("progress", "train", text=f"checkpoints were not removed: {exc.message}")

@@ -122,6 +122,12 @@ def test_a_listing_holds_no_sibling_with_a_longer_name(store: ObjectStore) -> No
         store.keys("list/v1")
 
 
+def test_a_listing_may_be_limited_to_old_objects(store: ObjectStore) -> None:
+    """An object is listed if it was written at least so many seconds ago, by a clock that may differ by a minute."""
+    store.put("age/a", b"x")
+    assert [store.keys("age/", min_age=age) for age in (-60, 3600)] == [["age/a"], []]
+
+
 def test_a_missing_object_is_an_error_that_names_it(store: ObjectStore, tmp_path: Path) -> None:
     """Reading a missing object raises ObjectMissing; deleting it does nothing."""
     assert not store.exists("not/there")

@@ -1,6 +1,8 @@
 """Checkpoints: what an interrupted training continues from."""
 
 import functools
+import os
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from digits.settings import Settings
 from digits.store import open_store
 from digits.tasks.task import find
 from digits.training import fit
-from digits.training.checkpoints import Checkpoint, Checkpoints
+from digits.training.checkpoints import MAX_AGE, Checkpoint, Checkpoints
 from digits.training.export import weights_digest
 from digits.training.recipe import TrainingConfig
 
@@ -100,6 +102,18 @@ def test_the_checkpoints_of_other_inputs_are_not_used(settings, checkpoints):
     assert Checkpoints.open(settings, "1" * 64).load() is None
 
 
+def test_what_another_training_left_is_removed_after_a_month(settings, checkpoints):
+    """A training that ends removes the old objects of others of its task, and no newer ones and no other task's."""
+    store = open_store(settings)
+    old, new, other = "trainings/digits/1/1-2/job/train_set", "trainings/digits/2/checkpoint-1.npz", "trainings/a/1/x"
+    for key in (old, new, other):
+        store.put(key, b"")
+    for key in (old, other):
+        os.utime(store.root / key, (time.time() - MAX_AGE,) * 2)
+    checkpoints.remove()
+    assert store.keys("trainings/") == [other, new]
+
+
 def test_a_worker_that_is_not_the_first_writes_none(settings):
     """Only one of several workers writes the checkpoint that they have in common."""
     Checkpoints.open(settings, "0" * 64, writes=False).save(CHECKPOINT)
@@ -116,7 +130,7 @@ def test_where_signatures_count_there_are_no_checkpoints(settings, tmp_path):
 def test_a_store_that_fails_costs_only_the_checkpoint(settings, checkpoints, monkeypatch):
     """Without the store a training loses its checkpoints, and nothing else."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise StoreUnreachable("the store does not answer")
 
     for name in ("put", "keys"):
