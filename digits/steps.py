@@ -35,8 +35,8 @@ MAX_PICTURES = 5_000  # pictures made to choose the threshold of sure answers; e
 
 @step("fetch-mnist")
 def fetch_mnist(dataset: str, task: str, fetched: Path) -> results.FetchedData:
-    """Get and verify the data set, and write train.npz and test.npz to the folder `fetched`."""
-    from digits.data import catalog, fetch
+    """Get and verify the data set, and write the folder train, in blocks, and test.npz to the folder `fetched`."""
+    from digits.data import blocks, catalog, fetch
 
     settings = Settings.load().with_task(task)
     source = fetch.fetch(settings.declaration, dataset, fetch.open_place(settings), settings.home / "data")
@@ -50,7 +50,7 @@ def fetch_mnist(dataset: str, task: str, fetched: Path) -> results.FetchedData:
     return results.FetchedData(
         dataset=source.name,
         digest=source.digest,
-        train=source.train.save(fetched / "train.npz"),
+        train=blocks.write(fetched / "train", blocks.cut(source.train)),
         test=source.test.save(fetched / "test.npz"),
         train_count=len(source.train),
         test_count=len(source.test),
@@ -81,20 +81,27 @@ def prepare(
     validation_set: Path,
     test_set: Path,
 ) -> results.PreparedData:
-    """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets."""
-    from digits.data import catalog, dataset
+    """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets.
+
+    The training set is written in blocks, in an order that `seed` determines.
+    """
+    import numpy as np
+
+    from digits.data import blocks, catalog, dataset
     from digits.data.dataset import Dataset
 
-    train = Dataset.load(fetched / "train.npz", digest=data.train)
+    train = blocks.read(fetched / "train", data.train)
     test = Dataset.load(fetched / "test.npz", digest=data.test)
     corrected = Dataset.load(corrections, digest=feedback.digest)
-    rest, validation = dataset.split_validation(train, VALIDATION_SHARE, seed)
-    combined = dataset.with_feedback(rest, corrected)
+    rest, held = dataset.split_validation(train.labels(), VALIDATION_SHARE, seed)
+    added = dataset.repeat_feedback(len(corrected), len(rest))
+    if len(added):
+        rest = np.random.default_rng(seed).permutation(np.concatenate([rest, len(train) + added]))
     return results.PreparedData(
-        train=combined.save(train_set),
-        validation=validation.save(validation_set),
+        train=train.followed_by(corrected).arrange(rest, train_set),
+        validation=train.take(held).save(validation_set),
         test=test.save(test_set),
-        feedback_used=min(len(corrected), len(combined) - len(rest)),
+        feedback_used=len(np.unique(added)),
         are_digits=catalog.are_digits(data.dataset),
         task=data.task,
     )

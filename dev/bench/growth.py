@@ -1,6 +1,6 @@
 """Growth: the steps as the data grows, and the predictor as the requests come faster than it can answer.
 
-    python -m dev.bench.growth [--images 60000,240000,960000] [--rates 0.5,0.8,1.2,2,3] [--keep | --render]
+    python -m dev.bench.growth [--images 60000,960000,9600000] [--rates 0.5,0.8,1.2,2,3] [--keep | --render]
 
 The larger sets are MNIST with shifted copies; each step runs in a process of its own, training for one epoch of the
 preset fast. Requests come at a fixed rate (dev.bench.overload), as multiples of what wrk got out of the server just
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,61 +27,63 @@ from typing import Any
 import numpy as np
 
 from dev.bench import load, results, servers, serving, training
+from digits.data import blocks
 from digits.data.dataset import Dataset, empty
 from digits.files import write_json
-from digits.results import CollectedFeedback, FetchedData, Lineage, PreparedData, Result, TrainedModel, read
+from digits.results import CollectedFeedback, FetchedData, PreparedData, Result, read
 from digits.tasks.task import find
 
-STEPS = ("prepare", "train", "evaluate")
-STEP_SECONDS, REST_SECONDS, LOAD_SECONDS = 900, 2, 5
+STEPS = ("prepare", "train")
+STEP_SECONDS, REST_SECONDS, LOAD_SECONDS = 3600, 2, 5
 OPEN_LOOP = ("digits V1", "bare Starlette", "KServe sample")
 CONNECTIONS = 4096
 BUSY = 0.6  # of a core, on average; the rest is for peaks, and for the seconds until a new replica is ready
 
 
-def grow(dataset: Dataset, times: int) -> Dataset:
-    """`dataset` and `times - 1` copies of it, each shifted by up to two pixels."""
+def grow(dataset: Dataset, times: int) -> Iterator[Dataset]:
+    """Yield `dataset` and `times - 1` copies of it, each shifted by up to two pixels."""
     draw = np.random.default_rng(times)
-    copies = [np.roll(dataset.images, draw.integers(-2, 3, 2), (1, 2)) for _ in range(times - 1)]
-    return Dataset(np.concatenate([dataset.images, *copies]), np.tile(dataset.labels, times))
+    yield dataset
+    for _ in range(times - 1):
+        yield Dataset(np.roll(dataset.images, draw.integers(-2, 3, 2), (1, 2)), dataset.labels)
 
 
 def write_fetched(folder: Path, data: Path, count: int) -> None:
-    """Write the results of the first two steps, with `count` training images and as many additional test images."""
-    fetched, times = folder / "fetched", count // 60_000
-    train, test = (grow(Dataset(*training.mnist(data, part)), times) for part in ("train", "test"))
-    digests = {"train": train.save(fetched / "train.npz"), "test": test.save(fetched / "test.npz")}
-    data = FetchedData("mnist", "", **digests, train_count=len(train), test_count=len(test), task=find("digits").text())
-    write_json(folder / "data.json", asdict(data))
+    """Write the results of the first two steps, with `count` training images."""
+    fetched = folder / "fetched"
+    train, test = (Dataset(*training.mnist(data, part)) for part in ("train", "test"))
+    fetched_data = FetchedData(
+        "mnist",
+        "",
+        train=blocks.write(fetched / "train", grow(train, count // len(train))),
+        test=test.save(fetched / "test.npz"),
+        train_count=count,
+        test_count=len(test),
+        task=find("digits").text(),
+    )
+    write_json(folder / "data.json", asdict(fetched_data))
     empty().save(folder / "feedback.npz")
 
 
 def one(step: str, folder: Path) -> dict[str, float]:
-    """Run one step in this process. Gives its seconds without imports and the most bytes that it took."""
+    """Run one step in this process. Gives its seconds, of them on processors, without imports, and its most bytes."""
     from digits import steps
 
-    sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
-    history, feedback = folder / "history.json", CollectedFeedback(empty().digest(), count=0, rejected=0)
-    data = _read(FetchedData, folder / "data.json")
+    sets = {f"{name}_set": folder / name for name in ("train", "validation", "test")}
     if step == "train":
         import digits.training.export
         import digits.training.fit  # noqa: F401 # imported before the clock runs
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     if step == "prepare":
-        result: Any = steps.prepare(folder / "fetched", folder / "feedback.npz", data, feedback, 1, **sets)
+        data, feedback = _read(FetchedData, folder / "data.json"), CollectedFeedback(empty().digest(), 0, 0)
+        result = steps.prepare(folder / "fetched", folder / "feedback.npz", data, feedback, 1, **sets)
+        write_json(folder / "prepare.json", asdict(result))
     else:
-        prepared = _read(PreparedData, folder / "prepare.json")
-        if step == "train":
-            chosen = {"epochs": 1, "seed": 1}
-            result = steps.train(sets["train_set"], sets["validation_set"], prepared, chosen, folder / "model", history)
-        else:
-            lineage = Lineage(data, feedback, prepared, _read(TrainedModel, folder / "train.json"))
-            outputs = {"evaluation": folder / "evaluation.json", "report": folder / "report.html"}
-            result = steps.evaluate(
-                folder / "model", sets["validation_set"], sets["test_set"], history, lineage, **outputs
-            )
-    write_json(folder / f"{step}.json", asdict(result))
-    return {"seconds": time.perf_counter() - began, "bytes": servers.peak(os.getpid())}
+        prepared, chosen = _read(PreparedData, folder / "prepare.json"), {"epochs": 1, "seed": 1}
+        outputs = folder / "model", folder / "history.json"
+        steps.train(sets["train_set"], sets["validation_set"], prepared, chosen, *outputs)
+    spent = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - busy}
+    return spent | {"bytes": servers.peak(os.getpid())}
 
 
 def _read(kind: type[Result], path: Path) -> Result:
@@ -88,7 +91,7 @@ def _read(kind: type[Result], path: Path) -> Result:
 
 
 def data_growth(data: Path, counts: list[int]) -> dict[str, dict[str, dict[str, float]]]:
-    """{images: {step: {"seconds", "bytes"}}}."""
+    """{images: {step: {"seconds", "cpu", "bytes"}}}."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="digits-bench-") as folder:
@@ -130,9 +133,9 @@ def render_data(found: dict[str, Any]) -> str:
     """The steps as the data grows, as Markdown."""
     rows = []
     for step in STEPS:
-        for what, unit, form in (("seconds", 1, ".1f"), ("bytes", 2**20, ",.0f")):
-            cells = [format(by_step[step][what] / unit, form) for by_step in found["data"].values()]
-            rows.append([f"`{step}`, {'s' if what == 'seconds' else 'MiB at most'}", *cells])
+        for what, name, unit in (("seconds", "s", 1), ("cpu", "s of CPU", 1), ("bytes", "MiB at most", 2**20)):
+            cells = [f"{by_step[step][what] / unit:,.{unit == 1:d}f}" for by_step in found["data"].values()]
+            rows.append([f"`{step}`, {name}", *cells])
     table = results.table(["images", *(f"{int(count):,}" for count in found["data"])], rows)
     return f"{results.measured(found)}. {found['note']}\n\n{table}"
 
@@ -172,8 +175,8 @@ def write(found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and print; keep if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="60000,240000,960000", help="multiples of 60000")
-    parser.add_argument("--rates", default="0.5,0.8,1.2,2,3", help="of the server's capacity")
+    parser.add_argument("--images", default="60000,960000,9600000", help="multiples of 60000")
+    parser.add_argument("--rates", default="0.5,0.8,1.2,2,3", help="of the server's capacity; '': the kept figures")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DIGITS_DATA") or "../shared/mnist"))
     parser.add_argument("--release", type=Path, help="a release's folder, instead of one made by a run")
     parser.add_argument("--note", default="", help="a sentence for the page, on the machine's state for one")
@@ -187,9 +190,12 @@ def main() -> None:
     if given.render:
         write(results.kept("growth"))
         return
-    folder = (given.release or servers.release(given.data)).absolute()
     found = results.head("python -m dev.bench.growth") | {"note": given.note}
-    found["load"] = load_growth(folder, given.data, [float(rate) for rate in given.rates.split(",")])
+    if given.rates:
+        folder = (given.release or servers.release(given.data)).absolute()
+        found["load"] = load_growth(folder, given.data, [float(rate) for rate in given.rates.split(",")])
+    else:
+        found["load"] = results.kept("growth")["load"]
     found["data"] = data_growth(given.data, [int(count) for count in given.images.split(",")])
     print(render_data(found), render_load(found), sep="\n")
     if given.keep:

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from digits import events, results
-from digits.data import fetch
+from digits.data import blocks, fetch
 from digits.data.dataset import split_validation
 from digits.settings import Settings
 from digits.training.job import Job
@@ -46,10 +46,10 @@ def make_job(folder: Path, images: int, shards: int, epochs: int) -> Job:
     """Write a job with that many images of MNIST to `folder`."""
     settings = Settings.load()
     data = fetch.fetch(settings.declaration, "mnist", fetch.open_place(settings), settings.home / "data").train
-    train, validation = split_validation(data[:images], 12, 0)
+    rest, held = split_validation(data.labels[:images], 12, 0)
     prepared = results.PreparedData(
-        train=train.save(folder / "train_set"),
-        validation=validation.save(folder / "validation_set"),
+        train=blocks.write(folder / "train_set", [data[rest]]),
+        validation=data[held].save(folder / "validation_set"),
         test="",
         feedback_used=0,
         are_digits=True,

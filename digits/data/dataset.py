@@ -1,4 +1,4 @@
-"""Labelled images in memory and in files; joining and splitting them."""
+"""Labelled images in memory and in files; joining and splitting them. See `blocks` for sets larger than the memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Task
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,7 @@ class Dataset:
         Raises:
             DataError: the file is missing or damaged, or the data set's digest is not `digest`.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                # `save` does not compress. A compressed file could be far larger in memory than on disk.
-                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                    raise ValueError("it is compressed")
-            with np.load(path, allow_pickle=False) as file:
-                dataset = Dataset(file["images"], file["labels"])
-        except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as exc:  # a header may claim any size
-            raise DataError(
-                f"cannot read the data set {path}: {exc}", remedy="run again with --no-cache to create it again"
-            ) from exc
+        dataset = Dataset(*_load_arrays(path, "images", "labels"))
         if digest and dataset.digest() != digest:
             raise DataError(
                 f"the data set {path} changed: expected digest {digest}, found {dataset.digest()}",
@@ -107,38 +98,50 @@ def join(*parts: Dataset) -> Dataset:
     return Dataset(np.concatenate([p.images for p in parts]), np.concatenate([p.labels for p in parts]))
 
 
-def split(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Return the rest and `count` images chosen by `seed`, both in random order.
-
-    Raises:
-        DataError: one of the parts would be empty.
-    """
-    if not 0 < count < len(dataset):
-        raise DataError(f"cannot split {count} images off {len(dataset)}")
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset[order[count:]], dataset[order[:count]]
+def load_labels(path: Path) -> Labels:
+    """Return the labels in a file of `Dataset.save`, unverified, without reading the images. Raises DataError."""
+    return _load_arrays(path, "labels")[0]
 
 
-def split_validation(train: Dataset, share: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Return the rest, and one in `share` images, chosen by `seed`, for validation, both in random order.
+def _load_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
+    """Return arrays of a file that `Dataset.save` wrote. Raises DataError if it is missing or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # `save` does not compress. A compressed file could be far larger in memory than on disk.
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ValueError("it is compressed")
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as exc:  # a header may claim any size
+        raise DataError(
+            f"cannot read the data set {path}: {exc}", remedy="run again with --no-cache to create it again"
+        ) from exc
 
-    If a class has few images, it is one in `share` of each class, at least one, unless that is the class's only one.
+
+MAX_VALIDATION = 50_000  # images; the standard error of an accuracy of 99 % is then 0.04 points
+
+
+def split_validation(labels: Labels, share: int, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices of the rest, and of one in `share` images, at most MAX_VALIDATION, for validation.
+
+    `seed` chooses them and the order of both. If a class has few images, it is one in `share` of each class, at least
+    one, unless that is the class's only one.
 
     Raises:
         DataError: there are too few images.
     """
-    counts = np.bincount(train.labels)
-    if not len(train) or counts[counts > 0].min() >= 2 * share:
-        return split(train, len(train) // share, seed)
-    order = np.random.default_rng(seed).permutation(len(train))
-    members = [order[train.labels[order] == label] for label in np.flatnonzero(counts > 1)]
+    counts, order = np.bincount(labels), np.random.default_rng(seed).permutation(len(labels))
+    if len(labels) and counts[counts > 0].min() >= 2 * share:
+        count = min(len(labels) // share, MAX_VALIDATION)
+        return order[count:], order[:count]
+    members = [order[labels[order] == label] for label in np.flatnonzero(counts > 1)]
     chosen = np.concatenate([part[: max(1, len(part) // share)] for part in members] or [order[:0]])
     if not len(chosen):
         raise DataError(
-            f"expected at least 2 images of a class to validate with, got {len(train)} of different classes"
+            f"expected at least 2 images of a class to validate with, got {len(labels)} of different classes"
         )
     held = np.isin(order, chosen)
-    return train[order[~held]], train[order[held]]
+    return order[~held], order[held]
 
 
 # A few corrections among tens of thousands of images would have no effect, so each is repeated. All of them add at most
@@ -147,13 +150,11 @@ FEEDBACK_SHARE = 0.05
 FEEDBACK_REPEATS = 60
 
 
-def with_feedback(train: Dataset, feedback: Dataset) -> Dataset:
-    """Return `train` followed by the corrections `feedback`, repeated up to FEEDBACK_REPEATS times.
+def repeat_feedback(count: int, train_count: int) -> Indices:
+    """Return the indices of the corrections, of `count`, that are added to `train_count` images, each up to 60 times.
 
-    They add at most FEEDBACK_SHARE to the size of `train`; corrections beyond that are left out.
+    They add at most FEEDBACK_SHARE to the training set; corrections beyond that are left out.
     """
-    room = int(len(train) * FEEDBACK_SHARE)
-    if not len(feedback) or not room:
-        return train
-    feedback = feedback[:room]
-    return join(train, *[feedback] * min(FEEDBACK_REPEATS, room // len(feedback)))
+    used = min(count, int(train_count * FEEDBACK_SHARE))
+    repeats = min(FEEDBACK_REPEATS, int(train_count * FEEDBACK_SHARE) // used) if used else 0
+    return np.tile(np.arange(used), repeats)

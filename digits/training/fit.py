@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from digits.data.dataset import Dataset
+from digits.data.blocks import Blocks, in_memory
+from digits.data.dataset import Dataset, empty
 from digits.data.preprocessing import FIELD
 from digits.errors import DataError, DigitsError, Unavailable
 from digits.tasks.task import Task
 from digits.training import optimizers, pen_styles, shards
 from digits.training.augmentation import augment
+from digits.training.batches import Batches
 from digits.training.checkpoints import Checkpoint, Checkpoints
 from digits.training.networks import build, with_probabilities
 from digits.training.recipe import BASELINE, Augmentation, TrainingConfig, learning_rates
@@ -55,7 +57,7 @@ class Trained:
 
 
 def train(
-    training: LabelledImages,
+    training: LabelledImages | Blocks,
     validation: LabelledImages,
     config: TrainingConfig,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
@@ -82,21 +84,18 @@ def train(
         DataError: images or labels have another shape or type than LabelledImages states, or there are none.
         DigitsError: training diverged, because the learning rate is too large.
     """
-    for name, data in (("training", training), ("validation", validation)):
-        if not len(Dataset(*data).check(task)):
+    images = training if isinstance(training, Blocks) else in_memory(Dataset(*training))
+    for name, data in (("training", images), ("validation", Dataset(*validation).check(task))):
+        if not len(data):
             raise DataError(f"{name} data: expected at least one image")
     keras.utils.set_random_seed(config.seed)
     started = time.perf_counter()
-    preset = config.preset_config
-    epoch = np.tile(np.arange(len(training[0]), dtype=np.int32), repeats)  # the images of an epoch
+    preset, generated = config.preset_config, empty(task.shape)
     if add_styles and preset.generated_share and task.is_number and task.shape == (FIELD, FIELD):
-        count = round(preset.generated_share * repeats * len(training[0]))
-        generated = pen_styles.generate(count, config.seed)
-        training = np.concatenate([training[0], generated[0]]), np.concatenate([training[1], generated[1]])
-        epoch = np.concatenate([epoch, np.arange(-count, 0, dtype=np.int32) + len(training[0])])
-    training, validation = (
-        (images.reshape(-1, *task.input_shape), labels) for images, labels in (training, validation)
-    )
+        count = round(preset.generated_share * repeats * images.counts[0])
+        generated = Dataset(*pen_styles.generate(count, config.seed))
+    batches = Batches(images, task, repeats, generated)
+    validation = validation[0].reshape(-1, *task.input_shape), validation[1]
     network = build(preset.network, task)
     evaluate = _evaluator(network)
     last = checkpoints.load() if preset is not BASELINE else None
@@ -115,17 +114,16 @@ def train(
         checkpoints.save(Checkpoint(len(history), [vars(each) for each in history], random, variables))
 
     if preset is BASELINE:
-        _fit_baseline(network, (training[0][epoch], training[1][epoch]), config, report)
+        _fit_baseline(network, batches.whole(), config, report)
     else:
-        _fit(network, training, epoch, config, preset.augmentation_of(task), group, last, report, save)
+        _fit(network, batches, config, preset.augmentation_of(task), group, last, report, save)
     temperature = _calibrate(network, validation)
     return Trained(with_probabilities(network), history, temperature)
 
 
 def _fit(
     network: keras.Model,
-    data: LabelledImages,
-    images: npt.NDArray[np.int32],
+    batches: Batches,
     config: TrainingConfig,
     ranges: Augmentation,
     group: Group,
@@ -133,33 +131,32 @@ def _fit(
     report: _Report,
     save: Callable[[dict[str, Any], list[npt.NDArray[Any]]], None],
 ) -> None:
-    """Train with a TensorFlow graph that runs many steps per call, on images kept in memory as uint8.
+    """Train with a TensorFlow graph that runs many steps per call.
 
-    `images` are the indices of the images of an epoch. The training begins after the checkpoint `last`. After each
-    epoch `report` is called, and `save` with the state of the random numbers and the variables.
+    The training begins after the checkpoint `last`. After each epoch `report` is called, and `save` with the state of
+    the random numbers and the variables.
     """
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer)
-    epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(images))
+    epochs, batch_size = config.epochs or preset.epochs, min(config.batch_size or preset.batch_size, len(batches))
     if config.shards:
         config.check_workers(group.count)
         batch_size -= batch_size % config.shards
-    steps = len(images) // batch_size
+    steps = len(batches) // batch_size
     rates = np.array(learning_rates(config, epochs * steps, batch_size), np.float32)
     augmented = round((1 - preset.unaugmented_share) * len(rates))
     optimizer.build(network.trainable_variables)
-    pixels, labels = tf.constant(data[0]), tf.constant(data[1], tf.int32)
 
-    def load(indices: tf.Tensor, step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the images and labels of those indices; `number` fixes the random changes to the images."""
-        batch = tf.cast(tf.gather(pixels, indices), tf.float32) / 255.0
+    def vary(images: tf.Tensor, step: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        """Return images as the network's input; `number` fixes the random changes to them."""
+        values = tf.cast(images, tf.float32) / 255.0
         if step < augmented:
-            batch = augment(batch, tf.stack([config.seed, 2 * number]), ranges)
-        return batch, tf.gather(labels, indices)
+            values = augment(values, tf.stack([config.seed, 2 * number]), ranges)
+        return values
 
     if config.shards:
-        compute = shards.gradients(network, load, _score, config.shards, group)
+        compute = shards.gradients(network, vary, _score, config.shards, group)
     else:
-        compute = _batch_gradients(network, load)
+        compute = _batch_gradients(network, vary)
     run = _training_graph(network, optimizer, compute, batch_size)
     random = np.random.default_rng(config.seed)
     variables = [*network.variables, *optimizer.variables]
@@ -170,27 +167,25 @@ def _fit(
             variable.assign(value)
     _check_together(group, completed)
     for number in range(completed, epochs):
-        # Images that do not fill a batch are left out; the order is random, so each epoch omits different ones.
-        order = images[random.permutation(len(images))[: steps * batch_size]].reshape(steps, batch_size)
-        sums = np.zeros(2)
-        for start in range(0, steps, _STEPS_PER_CALL):
-            part, first = order[start : start + _STEPS_PER_CALL], number * steps + start
-            sums += run(part, rates[first : first + len(part)], first).numpy()
+        first, sums = number * steps, np.zeros(2)
+        for images, labels in batches.epoch(random, batch_size, _STEPS_PER_CALL):
+            sums += run(images, labels.astype(np.int32), rates[first : first + len(images)], first).numpy()
+            first += len(images)
         if number + 1 == epochs:
             optimizer.finalize_variable_values(network.trainable_variables)
-        loss, accuracy = sums / order.size
+        loss, accuracy = sums / (steps * batch_size)
         report(float(loss), float(accuracy))
         save(dict(random.bit_generator.state), [variable.numpy() for variable in variables])
 
 
-def _batch_gradients(network: keras.Model, load: shards.Load) -> shards.Compute:
+def _batch_gradients(network: keras.Model, vary: shards.Vary) -> shards.Compute:
     """Return a function that computes the gradient of a whole batch; see `shards.gradients`."""
     weights = network.trainable_variables
 
-    def compute(indices: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        batch, expected = load(indices, step, step)
+    def compute(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        batch = vary(images, step, step)
         with tf.GradientTape() as tape:
-            loss, sums = _score(network(batch, training=True), expected)
+            loss, sums = _score(network(batch, training=True), labels)
         return tape.gradient(loss, weights), sums
 
     return compute
@@ -199,20 +194,21 @@ def _batch_gradients(network: keras.Model, load: shards.Load) -> shards.Compute:
 def _training_graph(network: keras.Model, optimizer: Any, compute: shards.Compute, batch_size: int) -> Any:
     """Return a TensorFlow function that trains a number of steps and returns their sums of loss and correct answers.
 
-    It takes the images' indices of each batch, int32 (steps, batch_size), the learning rates, float32 (steps,), and the
-    number of the first step, int32.
+    It takes the images, uint8 (steps, batch_size, height, width, channels), their labels, int32 (steps, batch_size),
+    the learning rates, float32 (steps,), and the number of the first step, int32.
     """
 
-    def run(batches: tf.Tensor, rates: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    def run(images: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(2)
-        for i in tf.range(tf.shape(batches)[0]):
-            gradients, result = compute(batches[i], first + i)
+        for i in tf.range(tf.shape(rates)[0]):
+            gradients, result = compute(images[i], labels[i], first + i)
             optimizer.learning_rate.assign(rates[i])
             optimizer.apply(gradients, network.trainable_variables)
             sums += result
         return sums
 
     signature = [
+        tf.TensorSpec([None, batch_size, *network.input_shape[1:]], tf.uint8),
         tf.TensorSpec([None, batch_size], tf.int32),
         tf.TensorSpec([None], tf.float32),
         tf.TensorSpec([], tf.int32),
@@ -228,16 +224,16 @@ def _check_together(group: Group, completed: int) -> None:
             raise Unavailable(f"the workers read checkpoints of different epochs: {sorted(set(together.tolist()))}")
 
 
-def _fit_baseline(network: keras.Model, data: LabelledImages, config: TrainingConfig, report: _Report) -> None:
-    """Train like the earlier design, for comparison: Keras's `fit`, images as float32, a constant learning rate."""
+def _fit_baseline(network: keras.Model, data: Dataset, config: TrainingConfig, report: _Report) -> None:
+    """Train like the earlier design, for comparison: Keras's `fit`, all images as float32, a constant learning rate."""
     preset, optimizer = config.preset_config, optimizers.create(config.optimizer, tuned=False)
     if config.learning_rate:
         optimizer.learning_rate = config.learning_rate
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(optimizer, loss, metrics=["accuracy"])
     network.fit(
-        data[0] / np.float32(255),
-        data[1],
+        data.images.reshape(-1, *network.input_shape[1:]) / np.float32(255),
+        data.labels,
         batch_size=config.batch_size or preset.batch_size,
         epochs=config.epochs or preset.epochs,
         verbose=0,

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from digits import events, provenance, results
+from digits.data import blocks
 from digits.data.dataset import Dataset
 from digits.errors import DigitsError
 from digits.files import sha256_of_folder, write_json, write_whole
@@ -33,7 +34,7 @@ def train(job: Job, settings: Settings, group: Group = ALONE) -> results.Trained
         DataError: a data set is not the one that the job describes.
         DigitsError: as `fit.train`.
     """
-    images = Dataset.load(job.folder / "train_set", digest=job.prepared.train)
+    images = blocks.read(job.folder / "train_set", job.prepared.train)
     validation = Dataset.load(job.folder / "validation_set", digest=job.prepared.validation)
     is_first = group.index == 0
 
@@ -43,7 +44,7 @@ def train(job: Job, settings: Settings, group: Group = ALONE) -> results.Trained
             events.emit("progress", "train", text=f"{text}  {result.seconds:.1f} s")
 
     trained = fit.train(
-        (images.images, images.labels),
+        images,
         (validation.images, validation.labels),
         job.config,
         on_epoch,

@@ -59,7 +59,7 @@ def test_a_cut_data_set_in_the_cache_is_a_miss(world: World, fault: Fault) -> No
     """A truncated training set is prepared again."""
     world.before("train")
     holds = fault.watch(world)
-    file = world.artifact("prepare", "train_set")
+    file = world.artifact("prepare", "train_set") / "0000.npz"
     content = file.read_bytes()
     file.write_bytes(content[:-1000])
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from digits import events, steps
-from digits.data import corrections
+from digits.data import blocks, corrections
 from digits.data.dataset import Dataset
 from digits.errors import DataError
 from digits.settings import Settings
@@ -40,7 +40,9 @@ def test_thirty_pictures_are_enough_to_train_on(settings: Settings, tmp_path: Pa
     prepared = steps.prepare(tmp_path / "fetched", tmp_path / "corrections", data, feedback, 0, **paths)
 
     assert (data.dataset, data.train_count, data.test_count, feedback.count) == ("shapes", 24, 6, 1)
-    counts = {name: np.bincount(Dataset.load(path).labels).tolist() for name, path in paths.items()}
+    loaded = {name: Dataset.load(path).labels for name, path in paths.items() if name != "train_set"}
+    loaded["train_set"] = blocks.read(paths["train_set"], prepared.train).labels()
+    counts = {name: np.bincount(labels).tolist() for name, labels in loaded.items()}
     assert counts == {"train_set": [7, 7, 8], "validation_set": [1, 1, 1], "test_set": [2, 2, 2]}
     assert prepared.feedback_used == 1
     texts = [json.loads(line).get("text", "") for line in (tmp_path / "events").read_text().splitlines()]

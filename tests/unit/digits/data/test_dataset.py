@@ -1,4 +1,4 @@
-"""Data sets: checking, saving, joining and splitting."""
+"""Data sets: checking, saving and splitting."""
 
 from __future__ import annotations
 
@@ -132,53 +132,47 @@ def test_a_changed_file_is_detected_by_its_digest(tmp_path: Path) -> None:
         Dataset.load(tmp_path / "set.npz", digest=digest)
 
 
+LARGE = np.repeat(np.arange(10), 30).astype(np.uint8)  # labels, with enough of each class to split at random
+
+
 def test_the_seed_determines_the_split() -> None:
     """The same seed gives the same split, another seed gives another, and no image is lost or duplicated."""
-    whole_set = random_set(30)
-    rest, part = dataset.split(whole_set, 10, seed=3)
-    again = dataset.split(whole_set, 10, seed=3)
-    assert (rest.digest(), part.digest()) == (again[0].digest(), again[1].digest())
-    assert part.digest() != dataset.split(whole_set, 10, seed=4)[1].digest()
-    assert (len(rest), len(part)) == (20, 10)
-    whole = {image.tobytes() for image in whole_set.images}
-    assert {image.tobytes() for image in dataset.join(rest, part).images} == whole
-
-
-@pytest.mark.parametrize("count", [0, 3, 4, -1])
-def test_an_impossible_split_is_rejected(count: int) -> None:
-    """Both parts must have images."""
-    with pytest.raises(DataError, match=f"cannot split {count} images off 3"):
-        dataset.split(random_set(3), count, seed=0)
+    rest, held = dataset.split_validation(LARGE, 12, 3)
+    again = dataset.split_validation(LARGE, 12, 3)
+    assert rest.tolist() == again[0].tolist()
+    assert held.tolist() == again[1].tolist() != dataset.split_validation(LARGE, 12, 4)[1].tolist()
+    assert (len(rest), len(held)) == (275, 25)
+    assert sorted([*rest, *held]) == list(range(300))
 
 
 def test_a_class_with_few_images_keeps_some_for_each_part() -> None:
     """With few images of a class, each class has a twelfth, at least one image, for validation, and keeps the rest."""
     labels = np.repeat(np.arange(4), [2, 3, 100, 1]).astype(np.uint8)
-    whole = Dataset(np.random.default_rng(1).integers(0, 256, (106, 8, 8, 3), np.uint8), labels)
     for seed in range(20):
-        rest, part = dataset.split_validation(whole, 12, seed)
-        assert np.bincount(part.labels, minlength=4).tolist() == [1, 1, 8, 0]
-        assert np.bincount(rest.labels, minlength=4).tolist() == [1, 2, 92, 1]
-        assert dataset.split_validation(whole, 12, seed)[1].digest() == part.digest()
+        rest, held = dataset.split_validation(labels, 12, seed)
+        assert np.bincount(labels[held], minlength=4).tolist() == [1, 1, 8, 0]
+        assert np.bincount(labels[rest], minlength=4).tolist() == [1, 2, 92, 1]
+        assert dataset.split_validation(labels, 12, seed)[1].tolist() == held.tolist()
     with pytest.raises(DataError, match="at least 2 images of a class"):
-        dataset.split_validation(whole[[0, 3, 105]], 12, 0)
+        dataset.split_validation(labels[[0, 3, 105]], 12, 0)
 
 
-def test_a_large_data_set_is_split_at_random() -> None:
-    """If each class has enough images, the split is that of all images."""
-    labels = np.repeat(np.arange(10), 30).astype(np.uint8)
-    whole = Dataset(random_set(300).images, labels)
-    for one, other in zip(dataset.split_validation(whole, 12, 3), dataset.split(whole, 25, 3), strict=True):
-        assert one.digest() == other.digest()
+def test_validation_needs_no_more_images_than_the_limit() -> None:
+    """Of a very large data set no more than the limit is held out."""
+    rest, held = dataset.split_validation(np.arange(1_000_000, dtype=np.int64).astype(np.uint8) % 10, 12, 0)
+    assert (len(rest), len(held)) == (1_000_000 - dataset.MAX_VALIDATION, dataset.MAX_VALIDATION)
 
 
-def test_corrections_are_repeated_up_to_a_share() -> None:
-    """Corrections are repeated, and add at most a twentieth to the training set."""
-    train = random_set(1000)
-    assert dataset.with_feedback(train, dataset.empty()) is train
-    one = dataset.with_feedback(train, random_set(1, seed=9))
-    assert len(one) == 1000 + min(dataset.FEEDBACK_REPEATS, 50)
-    for count in (7, 50, 400):
-        joined = dataset.with_feedback(train, random_set(count, seed=9))
-        assert 1000 < len(joined) <= 1050
-        assert np.array_equal(joined.images[:1000], train.images)
+@pytest.mark.parametrize(
+    ("corrections", "used", "added"), [(0, 0, 0), (1, 1, 50), (7, 7, 49), (50, 50, 50), (400, 50, 50)]
+)
+def test_corrections_are_repeated_up_to_a_share(corrections: int, used: int, added: int) -> None:
+    """Corrections are repeated, and add at most a twentieth to 1,000 training images."""
+    indices = dataset.repeat_feedback(corrections, 1000)
+    assert sorted(set(indices.tolist())) == list(range(used))
+    assert len(indices) == added
+
+
+def test_a_correction_is_repeated_at_most_sixty_times() -> None:
+    """A single correction is added 60 times to a large set."""
+    assert dataset.repeat_feedback(1, 100_000).tolist() == [0] * dataset.FEEDBACK_REPEATS

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from digits.data import blocks
+from digits.data.dataset import Dataset
 from digits.errors import DataError, DigitsError, UsageError
+from digits.settings import Settings
 from digits.tasks.task import find
 from digits.training import fit
+from digits.training.checkpoints import Checkpoints
 from digits.training.export import weights_digest
 from digits.training.optimizers import OPTIMIZERS, Optimizer
 from digits.training.recipe import PRESETS, Augmentation, Preset, TrainingConfig
@@ -85,6 +89,24 @@ def test_repeated_images_are_those_of_a_larger_data_set(digits):
     double = tuple(np.concatenate([each, each]) for each in few)
     first, second = train(few, digits[1], config, repeats=2), train(double, digits[1], config)
     assert weights_digest(first.model) == weights_digest(second.model)
+
+
+def test_a_data_set_is_trained_on_block_by_block(digits, tmp_path):
+    """A training that reads its images in blocks learns, and continues after a checkpoint with the same weights."""
+    images, settings = Dataset(*digits[0]), Settings(home=tmp_path)
+    stored = blocks.read(tmp_path / "set", blocks.write(tmp_path / "set", (images[i::4] for i in range(4))))
+    config, checkpoints = TrainingConfig(epochs=4, batch_size=64), Checkpoints.open(settings, "a")
+    undisturbed = train(stored, digits[1], config)
+    assert undisturbed.history[-1].val_accuracy > 0.85
+
+    def fail_in_the_second(result):
+        if result.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stored, digits[1], config, fail_in_the_second, checkpoints=checkpoints)
+    continued = train(stored, digits[1], config, checkpoints=checkpoints)
+    assert weights_digest(continued.model) == weights_digest(undisturbed.model)
 
 
 def test_a_task_of_small_pictures_in_colour_is_learnt():

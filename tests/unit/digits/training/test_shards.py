@@ -12,9 +12,9 @@ BATCH = tf.random.stateless_uniform([32, 28, 28, 1], [0, 1])
 LABELS = tf.range(32) % 10
 
 
-def load(indices, step, number):
-    """Return the images and labels of these indices, unchanged."""
-    return tf.gather(BATCH, indices), tf.gather(LABELS, indices)
+def vary(images, step, number):
+    """Return the images unchanged."""
+    return images
 
 
 def score(logits, labels):
@@ -27,8 +27,8 @@ def compute(name, group, count=8):
     """Return the gradients of a batch, and the network's other variables after it, as arrays."""
     keras.utils.set_random_seed(0)
     network = build(name, find("digits"))
-    run = tf.function(shards.gradients(network, load, score, count, group))
-    gradients, sums = run(tf.range(32), tf.constant(0))
+    run = tf.function(shards.gradients(network, vary, score, count, group))
+    gradients, sums = run(BATCH, LABELS, tf.constant(0))
     return [each.numpy() for each in (*gradients, sums)], [each.numpy() for each in network.non_trainable_variables]
 
 
