@@ -7,7 +7,7 @@ import errno
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
 from digits.files import whole_file
@@ -76,12 +76,18 @@ def _create_database(path: Path) -> None:
         path.open("rb").close()  # MLflow would repeat a failure for two minutes
         return
     import mlflow
+    from sqlalchemy import Engine, event
 
+    def connected(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")  # else a thousand writes to the disk; `whole_file` makes one
+
+    event.listen(Engine, "connect", connected)
     # If another process creates it at the same time, the first one is used.
     with contextlib.suppress(FileExistsError), whole_file(path, replace=False) as part:
         try:
             mlflow.MlflowClient(f"sqlite:///{part.name}").search_experiments(max_results=1)
         finally:
+            event.remove(Engine, "connect", connected)
             Path(f"{part.name}-journal").unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from digits import events
 from digits.errors import MissingError
@@ -68,6 +69,14 @@ def test_a_process_killed_while_it_creates_the_database_leaves_none(tmp_path: Pa
     assert not (settings.home / "mlflow.db").exists()
     mlflow_client.check_connection(settings)
     assert (settings.home / "mlflow.db").is_file()
+
+
+def test_a_new_database_is_then_written_safely(settings: Settings) -> None:
+    """Only the creation does not wait for the disk after each statement; what is recorded later does."""
+    mlflow_client.check_connection(settings)
+    with create_engine(f"sqlite:///{settings.home}/mlflow.db").connect() as connection:
+        full = 2
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == full
 
 
 def test_a_file_that_is_not_a_database_is_refused(copied: Settings) -> None:
