@@ -49,15 +49,9 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
         )
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already", remedy="choose another NAME or --output, or remove the file")
-    found = survey(source)
-    value = _declare(name, found, _place(source, path.absolute().parent), pen)
-    try:
-        find(json.dumps(value))
-    except UsageError as exc:  # for a name or label that is not allowed
-        raise UsageError(
-            exc.message.removeprefix("the task's text: "),
-            remedy="choose another NAME, or rename the folder of the class",
-        ) from exc
+    place = _place(source, path.absolute().parent)
+    found = survey(source, lambda labels: _check(name, labels, place))
+    value = _declare(name, found, place, pen)
     write_output(path, _to_toml(value, found).encode())
     if as_json:
         emit({"task": str(path.absolute()), **value, "counts": found.counts, "warnings": found.warnings})
@@ -67,6 +61,18 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     size = f"{image['width']} x {image['height']} pixels, {'colour' if image['channels'] == 3 else 'grey'}"
     click.echo(f"\nwrote {click.style(str(path), bold=True)}: images of {size}. Change it as you like; then\n")
     click.echo(f"    digits run --task {shlex.quote(str(path))}")
+
+
+def _check(name: str, labels: list[str], place: str) -> None:
+    """Raise UsageError for a name, a label or a place that no task may have."""
+    image = {"height": PEN_SIDE, "width": PEN_SIDE}
+    try:
+        find(json.dumps({"name": name, "labels": labels, "image": image, "data": {"place": place}}))
+    except UsageError as exc:
+        raise UsageError(
+            exc.message.removeprefix("the task's text: "),
+            remedy="choose another NAME, or rename the folder of the class",
+        ) from exc
 
 
 def _declare(name: str, found: Survey, place: str, pen: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import math
 import re
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ PICTURES = {
 _CHROMA = 12  # of 255: mean difference of the colour channels, below which a picture is grey
 _COLOURED = 0.1  # share of coloured pictures from which on images have colour
 
+Check = Callable[[list[str]], None]
+
 
 @dataclass
 class Survey:
@@ -64,20 +67,26 @@ class _Look(NamedTuple):
     problem: str
 
 
-def survey(place: Path) -> Survey:
-    """Look at the data set at a place.
+def survey(place: Path, check: Check = lambda _: None) -> Survey:
+    """Look at the data set at a place. `check` is called with the labels, before any picture is decoded.
 
     Raises:
         MissingError: there is nothing.
         DataError: it is no data set.
     """
+
+    def check_labels(labels: list[str]) -> None:
+        if not 2 <= len(labels) <= MAX_LABELS:
+            raise DataError(f"{place}: expected 2 to {MAX_LABELS} classes, found {len(labels)}", remedy=folders.REMEDY)
+        check(labels)
+
     opened = open_files(Source("folder"), str(place), Path())
     found = _find_format(opened.names())
-    result = _survey_folder(opened) if found == "folder" else _survey_arrays(place, found)
-    if not 2 <= len(result.counts) <= MAX_LABELS:
-        raise DataError(
-            f"{place}: expected 2 to {MAX_LABELS} classes, found {len(result.counts)}", remedy=folders.REMEDY
-        )
+    if found == "folder":
+        result = _survey_folder(opened, check_labels)
+    else:
+        result = _survey_arrays(place, found)
+        check_labels(list(result.counts))
     least = MIN_TRAIN + MIN_TEST
     few = {label: count for label, count in result.counts.items() if count < FEW}
     for label, count in sorted(few.items(), key=lambda item: item[1])[:MAX_LISTED]:
@@ -93,9 +102,9 @@ def _find_format(names: list[str]) -> str:
     return next((kind for kind in ("npz", "csv") if kind in kinds and not kinds & PICTURES), "folder")
 
 
-def _survey_folder(files: Files) -> Survey:
+def _survey_folder(files: Files, check: Check) -> Survey:
     names = files.names()
-    labels = folders.find_labels(names)
+    check(labels := folders.find_labels(names))
     counts, looks, tested = Counter[str](), dict[str, _Look](), 0
     pictures = folders.sort(labels, names, findings := Findings())
     for picture in pictures:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digits.data import survey
 from digits.data.fetch import fetch
 from digits.tasks.task import find
 from tests.helpers.command import Digits
@@ -70,6 +71,28 @@ def test_a_file_is_never_overwritten(digits: Digits, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.toml")] == ["shapes.toml"]
     (tmp_path / "empty").mkdir()
     assert digits("new", "other", "empty").code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "folders", "expected"),
+    [
+        ("fine", [f"class-{number}" for number in range(201)], "2 to 200 classes, found 201"),
+        ("fine", ["one"], "2 to 200 classes, found 1"),
+        ("fine", ["a", "b\x1b[2J"], "printable characters"),
+        ("Not a name", ["a", "b"], "name: expected"),
+    ],
+)
+def test_what_cannot_be_a_task_is_refused_before_any_picture_is_decoded(
+    digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folders: list[str], expected: str
+) -> None:
+    """Too many or too few classes, and names that are not allowed, cost no look at thousands of pictures."""
+    monkeypatch.setattr(survey, "open_picture", lambda _: pytest.fail("a picture was decoded"))
+    for folder in folders:
+        (tmp_path / "all" / folder).mkdir(parents=True)
+        (tmp_path / "all" / folder / "1.png").touch()
+    answer = digits("new", name, "all")
+    assert answer.code in {1, 2}
+    assert expected in answer.err
 
 
 @pytest.mark.parametrize("form", ["idx", "npz", "csv"])

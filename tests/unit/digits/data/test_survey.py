@@ -89,11 +89,11 @@ def test_of_many_pictures_a_part_is_looked_at(tmp_path: Path, monkeypatch: pytes
 def test_one_class_is_no_data_set(tmp_path: Path) -> None:
     """A folder with a single class, and one with damaged pictures alone, are refused."""
     write_shapes(tmp_path / "shapes", 2)
-    shutil.rmtree(tmp_path / "shapes" / "circle")
-    shutil.rmtree(tmp_path / "shapes" / "square")
-    with pytest.raises(DataError, match="2 to 200 classes, found 1"):
-        survey.survey(tmp_path / "shapes")
     for path in (tmp_path / "shapes").rglob("*.png"):
         path.write_bytes(b"x")
     with pytest.raises(DataError, match="expected pictures in a folder for each class"):
+        survey.survey(tmp_path / "shapes")
+    shutil.rmtree(tmp_path / "shapes" / "circle")
+    shutil.rmtree(tmp_path / "shapes" / "square")
+    with pytest.raises(DataError, match="2 to 200 classes, found 1"):
         survey.survey(tmp_path / "shapes")
