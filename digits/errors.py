@@ -8,6 +8,7 @@ DigitsError                 exit code 1: the run failed
 ├── DataError               a data set is damaged or not the expected one
 ├── StoreError              the object store refused
 │   ├── ObjectMissing       no object under that key
+│   ├── ObjectRefused       an object's key or size is not one that we read
 │   └── DigestMismatch      an object's content does not have the expected digest
 ├── ReleaseError            a release is missing, incomplete or damaged
 ├── StepFailed              a pipeline step failed; carries the step's name and its log
@@ -109,6 +110,10 @@ class StoreError(DigitsError):
 
 class ObjectMissing(StoreError):
     """There is no object under that key."""
+
+
+class ObjectRefused(StoreError):
+    """An object's key is not a plain relative path, or its content is too large."""
 
 
 class DigestMismatch(StoreError):

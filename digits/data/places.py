@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 from digits.data.arrays import ARCHIVE_ERRORS
 from digits.data.idx_place import Place, is_folder, read_file
-from digits.errors import DataError, MissingError, UsageError
+from digits.errors import DataError, MissingError, ObjectMissing, ObjectRefused, UsageError
 from digits.files import folder_from_url, read_named, sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
@@ -129,12 +129,15 @@ class Stored:
         return _shown(found)
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """See Files. Raises StoreError, too."""
-        if max_bytes <= MAX_PICTURE:
-            return _limited(self.store.get(name), max_bytes, f"{self.store.uri}/{name}")
-        with tempfile.TemporaryDirectory() as folder:  # because `get` has a limit of its own
-            self.store.download(name, path := Path(folder, "file"))
-            return Folder(path.parent, path.name).read(path.name, max_bytes)
+        """See Files. Raises StoreError, too, if the store refuses the request."""
+        try:
+            if max_bytes <= MAX_PICTURE:
+                return _limited(self.store.get(name), max_bytes, f"{self.store.uri}/{name}")
+            with tempfile.TemporaryDirectory() as folder:  # because `get` has a limit of its own
+                self.store.download(name, path := Path(folder, "file"))
+                return Folder(path.parent, path.name).read(path.name, max_bytes)
+        except (ObjectMissing, ObjectRefused) as exc:  # others can write there, too, and S3 allows more keys
+            raise DataError(exc.message) from exc
 
 
 def open_stored(settings: Settings, address: str) -> Stored:

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from minio import Minio
 from minio.error import S3Error
 from minio.helpers import check_bucket_name
+from urllib3.exceptions import HTTPError
 
 from digits.answers import within
+from digits.errors import ObjectRefused, StoreError
 from digits.http import read_blocks
 from digits.store import Scheme, Trust
 from digits.store.content import check_digest, check_key, check_prefix, save
@@ -78,20 +80,30 @@ class S3Store:
     def keys(self, prefix: str = "", *, min_age: float | None = None) -> list[str]:
         """See ObjectStore."""
         folder, latest = self._prefix + check_prefix(prefix), time.time() - (min_age or 0)
+        until = time.monotonic() + LISTING_SECONDS
+        too_many = StoreError(
+            f"{self.uri}/{prefix}: a listing of more than {MAX_KEYS} objects or {LISTING_SECONDS:g} s",
+            remedy="give the address of a folder with fewer objects",
+        )
         with self._errors(prefix):
             try:
                 with within(LISTING_SECONDS):
                     objects = self._client.list_objects(self._bucket, prefix=folder, recursive=True)
-                    found = [o for o in itertools.islice(objects, MAX_KEYS + 1) if not o.is_dir]
+                    objects = itertools.islice(objects, MAX_KEYS + 1)
+                    found = [(str(o.object_name), o.last_modified) for o in objects if not o.is_dir]
             except S3Error as exc:
                 if exc.code == "NoSuchBucket":
                     return []
                 raise
+            except HTTPError as exc:
+                if time.monotonic() < until:
+                    raise
+                raise too_many from exc
             if len(found) > MAX_KEYS:
-                raise ValueError(f"it lists more than {MAX_KEYS} keys")
+                raise too_many
             if min_age is not None:
-                found = [o for o in found if o.last_modified and o.last_modified.timestamp() <= latest]
-            return sorted(str(o.object_name).removeprefix(self._prefix) for o in found)
+                found = [(key, written) for key, written in found if written and written.timestamp() <= latest]
+            return sorted(key.removeprefix(self._prefix) for key, _ in found)
 
     def exists(self, key: str) -> bool:
         """See ObjectStore."""
@@ -176,6 +188,8 @@ class S3Store:
         with self._errors(key):
             response = self._client.get_object(self._bucket, name)
             try:
+                if int(response.headers.get("Content-Length") or 0) > max_bytes:
+                    raise ObjectRefused(f"{self.uri}: {key} has more than {max_bytes} bytes")
                 yield read_blocks(response, time.monotonic() + OBJECT_SECONDS, max_bytes)
             finally:
                 response.close()

@@ -92,7 +92,7 @@ def translated(uri: str, key: str) -> Iterator[None]:
         if not exc.code:
             raise _not_s3(uri, exc) from exc
         raise StoreError(
-            f"{uri}: {key}: the server refused the request: {exc.code}",
+            f"{uri}{': ' * bool(key)}{key}: the server refused the request: {exc.code}",
             remedy=REMEDIES.get(
                 exc.code, "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY, the bucket's policy, and MINIO_REGION"
             ),

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,6 +201,22 @@ def test_an_object_store_holds_the_same_pictures(tmp_path: Path) -> None:
     assert Stored(store).read("circle/0.png", 1 << 40) == (folder / "circle" / "0.png").read_bytes()
     one, other = (fetch(shapes_task(), "auto", place, tmp_path / "cache") for place in (str(folder), store))
     assert (one.digest, one.test.digest()) == (other.digest, other.test.digest())
+
+
+class Changing(FileStore):
+    """A store that others change: it lists an object that is gone, and keys that are no paths."""
+
+    def keys(self, prefix: str = "", **options: Any) -> list[str]:
+        return [*super().keys(prefix, **options), "circle/gone.png", "circle//double.png", "circle/\x1b[2J.png"]
+
+
+def test_objects_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    """Objects that are gone since the listing, or have odd keys, are findings like damaged files, not the end."""
+    write_shapes(tmp_path / "store", count=20)
+    read = fetch(shapes_task(), "auto", Changing(tmp_path / "store"), tmp_path / "cache")
+    assert len(read.train) + len(read.test) == 60
+    assert len(read.findings) == 3
+    assert all(finding.isprintable() for finding in read.findings)
 
 
 def test_a_place_is_necessary(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from digits.errors import ObjectRefused, StoreError
 from digits.settings import Settings
 from digits.store import s3
 from digits.store.s3 import PROBE, S3Store, open_bucket
@@ -25,6 +26,7 @@ class Server(ThreadingHTTPServer):
         puts: the paths of the PUT requests.
         faults: the next PUT requests: "busy", or the connection is "lost before" or "lost after" the write.
         ignores_header: whether If-None-Match has no effect.
+        lists: the keys that each page of an endless listing has.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.puts: list[str] = []
         self.faults: list[str] = []
         self.ignores_header = False
+        self.lists: list[str] = []
         self.lock = threading.Lock()
 
     def store(self) -> S3Store:
@@ -66,6 +69,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         content = self.server.objects.get(self.path)
+        if "list-type" in self.path:
+            found = "".join(f"<Contents><Key>{key}</Key><ETag>0</ETag></Contents>" for key in self.server.lists)
+            more = "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>"
+            content = f"<ListBucketResult><Name>digits</Name>{more}{found}</ListBucketResult>".encode()
         if content is None:
             self.respond(404, b"<Error><Code>NoSuchKey</Code></Error>")
         else:
@@ -163,6 +170,26 @@ def test_a_request_is_signed_for_the_region_of_the_server(endpoint: str, region:
     assert url.startswith(f"https://{host}/")
     assert f"%2F{signed}%2Fs3%2F" in url
     assert "X-Amz-Security-Token=a-token" in url
+
+
+@pytest.mark.parametrize(("keys", "seconds"), [([], 0.3), (["a", "b"], 60.0)])
+def test_a_listing_ends(server: Server, monkeypatch: pytest.MonkeyPatch, keys: list[str], seconds: float) -> None:
+    """A listing without an end is given up after a time or a number of keys, and the server is not called wrong."""
+    monkeypatch.setattr(s3, "LISTING_SECONDS", seconds)
+    monkeypatch.setattr(s3, "MAX_KEYS", 25)
+    server.lists = keys
+    with pytest.raises(StoreError, match=r"s3://digits/a/: a listing of more than 25 objects") as error:
+        server.store().keys("a/")
+    assert "fewer objects" in error.value.remedy
+
+
+def test_a_large_object_is_not_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that states more bytes than are kept in memory is refused as this object, not as a lost server."""
+    monkeypatch.setattr(s3, "MAX_IN_MEMORY", 10)
+    server.objects = {"/digits/small": bytes(10), "/digits/large": bytes(11)}
+    assert server.store().get("small") == bytes(10)
+    with pytest.raises(ObjectRefused, match="large has more than 10 bytes"):
+        server.store().get("large")
 
 
 @pytest.mark.parametrize("address", ["s3://key:canary@digits", "s3://digits/a?key=canary", "s3://digits#canary"])
