@@ -42,7 +42,8 @@ class _Wire(io.RawIOBase):
 
     def __init__(self, raw: Any) -> None:
         self._raw, self._sock, self._length = raw, raw._sock, 0  # noqa: SLF001 # Docker's client uses `_sock`
-        self.until, self.max_bytes = time.monotonic() + ANSWER_SECONDS, float(MAX_STREAM)
+        self.until = min(time.monotonic() + ANSWER_SECONDS, _until.get() or float("inf"))
+        self.max_bytes = float(MAX_STREAM)
 
     def readable(self) -> bool:
         return True
@@ -62,7 +63,7 @@ class _Wire(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response whose head is complete in ANSWER_SECONDS."""
+    """A response whose head is complete in ANSWER_SECONDS, and in the time of `within`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -94,7 +95,10 @@ def limit_urllib3() -> None:
         if now > (_until.get() or now):
             raise urllib3.exceptions.HTTPError("timed out")
         until = now + ANSWER_SECONDS
-        response = send(pool, method, url, redirect, preload_content=False, **options)
+        try:
+            response = send(pool, method, url, redirect, preload_content=False, **options)
+        except ValueError as exc:  # of urlsplit or urllib3, for an address to which the server redirects
+            raise urllib3.exceptions.HTTPError(f"not a web address: {exc}") from exc
         if isinstance(response, _Whole) or (not preload and response.status in {200, 206}):
             return response
         body = read_whole(response, until, MAX_ANSWER)

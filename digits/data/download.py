@@ -21,14 +21,16 @@ PROBE_SECONDS = 8.0
 def download(source: Source, file: str, base: str, *, seconds: float = 0, retries: int = 2) -> bytes:
     """Return the verified content of `file` from `base`, the address of its folder or its own.
 
-    The four files of the format idx are compressed: `base/file.gz`. The response is read for at most `seconds`, or as
-    long as its size allows if that is 0; a failed request is repeated at most `retries` times.
+    The four files of the format idx are compressed: `base/file.gz`. It takes at most `seconds`, or as long as the
+    file's size allows if that is 0; a failed request is repeated at most `retries` times.
 
     Raises:
         DataError: the server did not send that file; states the reason.
         OSError: the response was too slow or too large.
     """
     import urllib3
+
+    from digits.answers import within
 
     if (size := max_bytes(source, file)) > MAX_DOWNLOAD:
         raise DataError(f"{file}: expected at most {MAX_DOWNLOAD} bytes for a download, got {size}")
@@ -37,18 +39,23 @@ def download(source: Source, file: str, base: str, *, seconds: float = 0, retrie
     url, name = base, f"{file}.gz" if source.format == "idx" else file
     if parts.path.rpartition("/")[2] != name:
         url = parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
+    until = time.monotonic() + seconds
     try:
-        response = pool_for(url).request(
-            "GET",
-            url,
-            preload_content=False,
-            retries=urllib3.Retry(total=retries, redirect=3, backoff_factor=0.2) if retries else False,
-            timeout=urllib3.Timeout(connect=min(3.0, seconds), read=min(10.0, seconds)),
-        )
+        with within(seconds):  # all attempts, redirects and heads; urllib3 limits each read
+            response = pool_for(url).request(
+                "GET",
+                url,
+                preload_content=False,
+                # urllib3 would wait for six hours if the server asks for it.
+                retries=urllib3.Retry(retries, redirect=3, backoff_factor=0.2, retry_after_max=min(5, int(seconds)))
+                if retries
+                else False,
+                timeout=urllib3.Timeout(connect=min(3.0, seconds), read=min(10.0, seconds)),
+            )
         try:
             if response.status != 200:
                 raise DataError(f"HTTP {response.status}")
-            raw = read_whole(response, time.monotonic() + seconds, size + MAX_OVERHEAD)
+            raw = read_whole(response, until, size + MAX_OVERHEAD)
         finally:
             response.release_conn()
     except urllib3.exceptions.HTTPError as exc:

@@ -112,7 +112,7 @@ def read_servers(source: Source, file: str, url: str) -> bytes:
         try:
             return download(source, file, base)
         except (DataError, OSError) as exc:
-            problems.append(f"{base}: {exc}")
+            problems.append(f"{base}: {getattr(exc, 'message', exc)}")  # not a remedy for each
     raise Unavailable(
         f"cannot get {file}: " + "; ".join(problems),
         remedy="set DIGITS_DATA to a folder or bucket with the files (digits data PLACE copies them there)",

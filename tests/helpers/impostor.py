@@ -20,7 +20,13 @@ STATUSES = (*[200] * 6, 201, 204, 206, 301, 304, 307, 400, 401, 403, 404, 404, 4
 ODD_STATUSES = (100, 101, 504, 999, 0, "x")
 HEADERS = (
     *(b"Set-Cookie: a=b", b"Set-Cookie: a=b; Expires=Mon, 99 Foo 1", b"Location: /elsewhere", b"Location: ::"),
-    *(b"Location: http://127.0.0.1:1/", b"Location: ftp://x", b"Retry-After: x", b"Retry-After: 86400"),
+    *(
+        b"Location: http://127.0.0.1:1/",
+        b"Location: ftp://x",
+        b"Location: http://[::1/",
+        b"Retry-After: x",
+        b"Retry-After: 86400",
+    ),
     *(b"Content-Encoding: gzip", b"Content-Encoding: br", b"Transfer-Encoding: chunked", b"Content-Type: text/html"),
     *(b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: 99999999999999", b"Content-Type: \xff"),
     *(b"no colon", b": no name", b"\xff\xfe: \xff", b"Connection: upgrade", b"Upgrade: h2c", b"\0"),

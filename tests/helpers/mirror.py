@@ -7,10 +7,12 @@ import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote, unquote
 
 from tests.helpers.mnist_files import tiny_files
 
 CONTENT = tiny_files()
+REDIRECTS = {"to itself": "", "to a file": "file:///etc/hosts", "to nowhere": "http://[::1/"}
 
 
 class Mirror(http.server.ThreadingHTTPServer):
@@ -25,7 +27,7 @@ class Mirror(http.server.ThreadingHTTPServer):
 
     def url(self, behaviour: str) -> str:
         """Return the address below which the files are served with that behaviour."""
-        return f"http://127.0.0.1:{self.server_address[1]}/{behaviour}/"
+        return f"http://127.0.0.1:{self.server_address[1]}/{quote(behaviour)}/"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -34,12 +36,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        behaviour, name = self.path.partition("?")[0].strip("/").split("/")
+        behaviour, name = unquote(self.path).partition("?")[0].strip("/").split("/")
         self.server.requests.append(self.path)
         content = CONTENT[name.removesuffix(".gz")]
         body = gzip.compress(content)
         if behaviour == "missing":
             self.send_error(404)
+            return
+        if behaviour in REDIRECTS or behaviour == "later":
+            self.send_response(302 if behaviour in REDIRECTS else 503)
+            self.send_header("Location", REDIRECTS.get(behaviour, "") or self.path)
+            self.send_header("Retry-After", "86400")
+            self.end_headers()
+            return
+        if behaviour == "dripping head":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            self._repeat(b"x", 0.05)
             return
         if behaviour == "web-page":
             body = b"<!doctype html><title>503, come back later</title>"
