@@ -60,6 +60,11 @@ def user_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 # Path.expanduser raises RuntimeError
 
 
+def real_path(path: Path) -> Path:
+    """Return the path without links. Those in a circle stay; for them Path.resolve raises RuntimeError."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Open a temporary file next to `path` for writing. If the block succeeds, rename the file to `path`.
@@ -135,7 +140,7 @@ def write_output(path: Path, content: bytes) -> None:
         if path.exists() and not path.is_file():
             _write_named(path, content)
             return
-        write_whole(path.resolve(), content)
+        write_whole(real_path(path), content)
     except (OSError, DigitsError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else str(getattr(exc.__cause__, "strerror", exc.message))
         raise DigitsError(f"cannot write {path}: {reason}", remedy="name a file that this user can write") from exc

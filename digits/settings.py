@@ -202,7 +202,7 @@ class Settings:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", files.user_path(self.home).resolve())
+        object.__setattr__(self, "home", files.real_path(files.user_path(self.home)))
         declaration = find(self.task)
         if self.task not in built_in_names():  # by its text from now on, because steps run in other folders
             object.__setattr__(self, "task", declaration.with_place("").text())

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from backends.docker import minio, predictor
 from digits import events
 from digits.errors import UsageError
-from digits.files import folder_from_url
+from digits.files import folder_from_url, real_path
 from digits.release import mlflow_client
 from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import get_scheme, schemes
@@ -45,7 +45,7 @@ def check_reachable(settings: Settings, name: str) -> None:
 
 def data_folder(data: str) -> Path:
     """Return the folder that DIGITS_DATA names, without `..` and links; a container sees only the folder itself."""
-    return folder_from_url(data, "DIGITS_DATA").resolve()
+    return real_path(folder_from_url(data, "DIGITS_DATA"))
 
 
 def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import click
 from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
 from digits.data import catalog, fetch
-from digits.files import user_path
+from digits.files import real_path, user_path
 from digits.store import find_scheme, open_store
 
 MAX_SHOWN = 20  # files that are listed
@@ -27,7 +27,7 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     digits data s3://mlpipeline/shared/flowers --task flowers.toml
     """
     settings = load_settings(data, None)
-    address = destination if find_scheme(destination) else user_path(destination).resolve().as_uri()
+    address = destination if find_scheme(destination) else real_path(user_path(destination)).as_uri()
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
     if dataset:
         fetch.resolve(task, dataset, place, cache)  # raises UsageError for another task

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 from digits.data.arrays import ARCHIVE_ERRORS
 from digits.data.idx_place import Place, is_folder, read_file
 from digits.errors import DataError, MissingError, ObjectMissing, ObjectRefused, UsageError
-from digits.files import folder_from_url, read_named, sha256_of
+from digits.files import folder_from_url, read_named, real_path, sha256_of
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 from digits.tasks.task import Source
@@ -57,7 +57,7 @@ class Folder:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(f"{folder}{entry.name}/")
-                        elif not entry.is_dir():
+                        elif not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112 # see open_files
                             found.append(f"{folder}{entry.name}")
             except OSError as exc:
                 where = exc.filename or self._root / folder
@@ -74,7 +74,7 @@ class Folder:
         """
         path = self._root / name
         try:
-            if not self._only and not path.resolve().is_relative_to(self._root.resolve()):
+            if not self._only and not real_path(path).is_relative_to(real_path(self._root)):
                 raise DataError(f"{path}: expected a file, found a link to a place outside of {self._root}")
             if not stat.S_ISREG(path.stat().st_mode):
                 raise DataError(f"{path}: expected a file, found a pipe or device")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError, UsageError
-from digits.files import canonical_json, parse_json, sha256_of, write_whole
+from digits.files import canonical_json, parse_json, real_path, sha256_of, write_whole
 from digits.release import signatures
 from digits.store import ObjectStore
 from digits.tasks import task as tasks
@@ -211,11 +211,11 @@ def check_folder(folder: Path, trusted_keys: str = "") -> Manifest:
         signed = _signed_digests(bundle.encode(), keys, manifest, raw)
         files |= signed
         required |= signed.keys() & {*ATTACHED, MANIFEST}
-    root = folder.resolve()
+    root = real_path(folder)
     for name, expected in files.items():
         path = folder / _check_name(name)
         try:
-            if path.resolve() != root / name:
+            if real_path(path) != root / name:
                 raise ReleaseError(f"{path} is a link or below one; a release has plain files only", remedy=COPY_AGAIN)
             actual = sha256_of(path) if path.is_file() else ""
         except (OSError, ValueError) as exc:

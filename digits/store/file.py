@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from digits.errors import ObjectMissing, StoreError
-from digits.files import PART, folder_from_url, whole_file
+from digits.files import PART, folder_from_url, real_path, whole_file
 from digits.store import Scheme, Trust
 from digits.store.content import BLOCK, check_digest, check_key, check_prefix, save
 from digits.tasks.task import BUILT_IN
@@ -94,7 +94,7 @@ class FileStore:
 
     def _path(self, key: str) -> Path:
         path = self.root / check_key(key)
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        if not real_path(path).is_relative_to(real_path(self.root)):
             raise StoreError(
                 f"{key!r} is a link to a place outside the store {self.uri}",
                 remedy="replace the link by the file or folder that it points to",

@@ -47,7 +47,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from digits.errors import UsageError
-from digits.files import folder_from_url, user_path
+from digits.files import folder_from_url, real_path, user_path
 from digits.tasks.table import Table
 
 BUILT_IN = "digits"  # the default task
@@ -210,7 +210,7 @@ def _parse(path: Path) -> Task:
             remedy="choose another name",
         )
     if task.data.place and not task.data.is_remote:
-        return task.with_place(str((path.parent / folder_from_url(task.data.place, f"{path}: data.place")).resolve()))
+        return task.with_place(str(real_path(path.parent / folder_from_url(task.data.place, f"{path}: data.place"))))
     return task
 
 

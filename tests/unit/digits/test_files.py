@@ -27,6 +27,8 @@ from digits.files import (
     write_output,
     write_whole,
 )
+from digits.settings import Settings
+from digits.store.file import FileStore
 
 
 @pytest.fixture
@@ -41,6 +43,16 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"cannot mount a small tmpfs, which needs root: {mounted.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", str(place)], check=True, timeout=10)
+
+
+def test_links_in_a_circle_are_errors_of_the_place(tmp_path: Path) -> None:
+    """A home, a store and an output that are links in a circle are refused with their path, as no internal error."""
+    (circle := tmp_path / "circle").symlink_to(circle)
+    assert Settings(home=circle / "home").home == circle / "home"
+    with pytest.raises(DigitsError, match=r"cannot write .*circle"):
+        FileStore(circle).put("a", b"x")
+    with pytest.raises(DigitsError, match=r"cannot write .*circle"):
+        write_output(circle / "pipeline.yaml", b"x")
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -66,6 +66,18 @@ def test_a_folder_lists_files_but_follows_no_link_to_a_folder(tmp_path: Path) ->
     assert Folder(root).names() == ["a/1.png"]
 
 
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    """Links in a circle do not hide the other files; they are damaged files themselves."""
+    for link, target in (("a", "a"), ("b", "c"), ("c", "b")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+    (tmp_path / "1.png").touch()
+    folder = Folder(tmp_path)
+    assert folder.names() == ["1.png", "a", "b", "c"]
+    for name in "abc":
+        with pytest.raises(DataError, match="symbolic links"):
+            folder.read(name, 10)
+
+
 def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
     """A pipe, a device, a missing file and a large one are refused; nothing waits for them."""
     os.mkfifo(tmp_path / "pipe")
