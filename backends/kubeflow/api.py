@@ -78,6 +78,7 @@ class Pipelines:
                     raise
                 return str(matches[0].run_id)
 
+    @api_call
     def run(self, run_id: str) -> Any:
         """Return the current `V2beta1Run`."""
         return self._runs.run_service_get_run(run_id)
@@ -93,10 +94,12 @@ class Pipelines:
             return dict(parse_json(content["pipeline_runtime"]["workflow_manifest"])["status"]["nodes"])
         return {}
 
+    @api_call
     def terminate(self, run_id: str) -> None:
         """Request that a run ends; this does not wait."""
         self._runs.run_service_terminate_run(run_id)
 
+    @api_call
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with its pods."""
         self._runs.run_service_delete_run(run_id)
@@ -185,6 +188,7 @@ class Pipelines:
                 return schedules
         raise ValueError(f"more than {MAX_PAGES} pages of schedules")
 
+    @api_call
     def unschedule(self, schedule_id: str) -> None:
         """Remove a schedule. Kubernetes also removes the pods of its runs; an unfinished run stays RUNNING forever."""
         self._schedules.recurring_run_service_delete_recurring_run(schedule_id)

@@ -39,7 +39,7 @@ def understood(host: str) -> Iterator[None]:
     """Raise Unreachable if an answer of the API within the block is not one that we, or its client, understand."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as exc:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, kfp_server_api.ApiException) as exc:
         raise Unreachable(
             f"Kubeflow Pipelines at {host} sent an answer that is not one of its API: {repr(exc)[:200]}",
             remedy="check DIGITS_KFP_HOST, and whether a proxy or another service answers there",

@@ -271,6 +271,8 @@ def test_kubeflow(
         "upload": lambda b: b.api.upload(package, "p", "v"),
         "schedule": lambda b: b.api.schedule({}, "n", "x", {}, {"every": 60}),
         "schedules": lambda b: b.api.schedules("n"),
+        "unschedule": lambda b: b.api.unschedule("1"),
+        "delete": lambda b: b.api.delete("1"),
         "log": lambda b: b.api.log("1", "p"),
         "archived log": lambda b: b.api.archived_log("1", "n"),
         "stop": lambda b: b._stop("1"),
