@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from digits.data.batch_input import Batch, Load, Shard
-from digits.errors import ObjectMissing, UsageError
+from digits.data.pictures import FORMATS
+from digits.errors import DataError, MissingError, ObjectMissing, StoreError, UsageError
 from digits.evaluation.verdict import SURE, judge
 from digits.files import canonical_json, parse_json, sha256_of
 from digits.serving.slot import LoadedModel
@@ -43,8 +44,11 @@ def plan_batch(model: LoadedModel, batch: Batch, store: ObjectStore) -> dict[str
 
     Raises:
         UsageError: the store has the plan of another batch or release.
+        MissingError: there are no pictures.
         StoreError: the store refused a write.
     """
+    if not batch.count:
+        raise MissingError("there are no pictures: expected at least one, got 0", remedy="give other PICTURES")
     size = max(1, min(MAX_PICTURES, MAX_PIXELS // int(np.prod(model.task.shape)), batch.limit))
     plan = {"schema": 1, "release": model.version, "task": model.task.name, "input": batch.digest}
     plan |= {"pictures": batch.count, "part_size": size}
@@ -52,9 +56,11 @@ def plan_batch(model: LoadedModel, batch: Batch, store: ObjectStore) -> dict[str
         return plan
     found = read_plan(store)
     if differing := sorted(key for key in plan if found.get(key) != plan[key]):
+        remedy = "give another place, or remove what is there"
+        if differing == ["release"]:  # there is another champion since
+            remedy = f"add --release {found.get('release')} to continue it, or {remedy}"
         raise UsageError(
-            f"{store.uri} has the predictions for another batch: {', '.join(differing)} of {PLAN} differ",
-            remedy="give another place, or remove what is there",
+            f"{store.uri} has the predictions for another batch: {', '.join(differing)} of {PLAN} differ", remedy=remedy
         )
     return plan
 
@@ -84,10 +90,11 @@ def predict_batch(
 
     Raises:
         UsageError: the store has the parts of another batch or release.
-        StoreError: the store refused a write.
+        DataError: none of the pictures can be read.
+        StoreError: the store refused a write, or parts were removed meanwhile.
     """
     plan, (index, shares) = plan_batch(model, batch, store), share
-    size = plan["part_size"]
+    size, identity = plan["part_size"], sha256_of(canonical_json(plan))
     total = sum(min(size, batch.count - start) for start in range((index - 1) * size, batch.count, shares * size))
     digests, verdicts, done = dict[str, str](), Counter[str](), 0
     pending: deque[tuple[str, Future[tuple[bytes, Counter[str]]]]] = deque()
@@ -105,7 +112,7 @@ def predict_batch(
     pool = ThreadPoolExecutor(workers)
     try:
         for n, load in islice(enumerate(batch.shards(size)), index - 1, None, shares):
-            pending.append((name := f"part-{n:05d}.parquet", pool.submit(_part, model, store, name, load)))
+            pending.append((name := f"part-{n:05d}.parquet", pool.submit(_part, model, store, name, load, identity)))
             if len(pending) > workers:  # bounds the memory
                 finish_first()
         while pending:
@@ -114,30 +121,46 @@ def predict_batch(
         pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, a part may need minutes to its end
     manifest = plan | {"verdicts": {name: verdicts[name] for name in VERDICTS}, "parts": digests}
     if shares == 1:
+        if verdicts["damaged"] == batch.count:
+            problem = next(batch.shards(1))().problems.get(0, "it was not when the others were read")
+            raise DataError(
+                f"none of the {batch.count} pictures can be read; the first: {problem}",
+                remedy=f"give pictures of the formats {', '.join(FORMATS)}, or files of images with a usual ending",
+            )
+        if missing := [name for name in digests if not store.exists(name)]:
+            raise StoreError(
+                f"{store.uri}: {', '.join(missing[:3])} and in all {len(missing)} parts were removed meanwhile",
+                remedy="run the same command again, which writes them again",
+            )
         store.put(MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
     return manifest
 
 
-def _part(model: LoadedModel, store: ObjectStore, name: str, load: Load) -> tuple[bytes, Counter[str]]:
-    """Return the content of a part and its verdicts; predict and write it if it is missing or damaged."""
-    found = _existing(store, name)
+def _part(model: LoadedModel, store: ObjectStore, name: str, load: Load, identity: str) -> tuple[bytes, Counter[str]]:
+    """Return the content of a part and its verdicts; predict and write it if it is missing, damaged or of another plan.
+
+    `identity` is the SHA-256 of the plan, which each of its parts states.
+    """
+    found = _existing(store, name, identity)
     if found:
         return found
-    content, verdicts = _encode(model, load())
+    content, verdicts = _encode(model, load(), identity)
     if not store.create(name, content):  # another program was first, or the part is damaged
-        found = _existing(store, name)
+        found = _existing(store, name, identity)
         if found:
             return found
         store.put(name, content)
     return content, verdicts
 
 
-def _existing(store: ObjectStore, name: str) -> tuple[bytes, Counter[str]] | None:
+def _existing(store: ObjectStore, name: str, identity: str) -> tuple[bytes, Counter[str]] | None:
     from pyarrow import ArrowException, parquet
 
     try:
         content = store.get(name)
         metadata = parquet.read_metadata(io.BytesIO(content)).metadata
+        if metadata[b"digits.plan"] != identity.encode():
+            return None
         return content, Counter(parse_json(metadata[b"digits.verdicts"]))
     except (ObjectMissing, ArrowException, KeyError, ValueError, TypeError):
         return None
@@ -148,7 +171,7 @@ def _as_text(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _encode(model: LoadedModel, shard: Shard) -> tuple[bytes, Counter[str]]:
+def _encode(model: LoadedModel, shard: Shard, identity: str) -> tuple[bytes, Counter[str]]:
     """Return the predictions for a shard as a Parquet file, and its verdicts."""
     import pyarrow
     from pyarrow import parquet
@@ -187,7 +210,8 @@ def _encode(model: LoadedModel, shard: Shard) -> tuple[bytes, Counter[str]]:
         "release": pyarrow.array([model.version] * count, pyarrow.string()),
     }
     counted = Counter(verdicts.tolist())
-    table = pyarrow.table(columns).replace_schema_metadata({"digits.verdicts": canonical_json(counted)})
+    notes = {"digits.plan": identity, "digits.verdicts": canonical_json(counted)}
+    table = pyarrow.table(columns).replace_schema_metadata(notes)
     buffer = io.BytesIO()
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=["label", "verdict", "release"])
     return buffer.getvalue(), counted

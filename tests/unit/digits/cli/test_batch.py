@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from digits.data.dataset import Dataset
@@ -39,9 +40,21 @@ def test_the_output_is_no_input(digits: Digits, finished: Finished, tmp_path: Pa
 def test_a_name_that_is_no_text(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """The bytes of a file's name that are no UTF-8 are written as escapes."""
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / os.fsdecode(b"\xff.png")).touch()
+    Image.new("L", (28, 28), 255).save(tmp_path / "in" / os.fsdecode(b"\xff.png"))
     digits("batch", "in", "out", on=finished.settings)
     assert parquet.read_table(tmp_path / "out/part-00000.parquet")["name"].to_pylist() == ["\\xff.png"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "empty.png", "pipe"])
+def test_a_file_that_is_no_picture(digits: Digits, finished: Finished, tmp_path: Path, name: str) -> None:
+    """A command that could read nothing at all does not succeed."""
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    os.mkfifo(tmp_path / "pipe")
+    answer = digits("batch", name, "out", on=finished.settings)
+    assert answer.code == 1
+    assert "none of the 1 pictures can be read" in answer.err
+    assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_pods_are_kubeflows(digits: Digits) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
-from digits.data.batch_input import Load, Shard
-from digits.errors import StoreError, UsageError
+from digits.data.batch_input import Load, Shard, open_batch
+from digits.errors import DataError, MissingError, StoreError, UsageError
 from digits.serving import batch_prediction
-from digits.serving.batch_prediction import MANIFEST, predict_batch
+from digits.serving.batch_prediction import MANIFEST, PLAN, predict_batch
 from digits.serving.slot import LoadedModel
 from digits.store.file import FileStore
 from digits.tasks.task import find
@@ -47,6 +49,8 @@ def run(pixels: np.ndarray) -> np.ndarray:
 
 
 MODEL = LoadedModel({"version": "v1", "task": find("digits").text(), "calibration": {"threshold": 0.6}}, run)
+
+ANOTHER = LoadedModel(MODEL.manifest | {"version": "v2"}, run)
 
 
 @pytest.fixture(autouse=True)
@@ -149,9 +153,47 @@ def test_the_output_of_another_batch_is_kept(tmp_path: Path) -> None:
     """Another release, or other pictures, need another place."""
     predict_batch(MODEL, Numbers(), store := FileStore(tmp_path))
     before = contents(store)
-    with pytest.raises(UsageError, match="release"):
-        predict_batch(LoadedModel(MODEL.manifest | {"version": "v2"}, run), Numbers(), store)
+    with pytest.raises(UsageError, match="release") as error:
+        predict_batch(ANOTHER, Numbers(), store)
+    assert "--release v1" in error.value.remedy  # the champion has changed since
     assert contents(store) == before
+
+
+def test_parts_of_another_plan_are_not_taken(tmp_path: Path) -> None:
+    """After the plan was removed, the parts that it had left are written again by the release of the new plan."""
+    predict_batch(MODEL, Numbers(), store := FileStore(tmp_path / "out"))
+    store.delete(PLAN)
+    predict_batch(ANOTHER, Numbers(), store)
+    predict_batch(ANOTHER, Numbers(), undisturbed := FileStore(tmp_path / "undisturbed"))
+    assert contents(store) == contents(undisturbed)
+    assert {row["release"] for row in rows(store)} == {"v2"}
+
+
+def test_parts_that_were_removed_meanwhile(tmp_path: Path) -> None:
+    """No manifest states parts that are not there; the same call again writes them."""
+    store = FileStore(tmp_path)
+    with pytest.raises(StoreError, match=r"part-00000\.parquet"):
+        predict_batch(MODEL, Numbers(), store, lambda *_: store.delete("part-00000.parquet"))
+    assert not store.exists(MANIFEST)
+    assert set(predict_batch(MODEL, Numbers(), store)["parts"]) == {f"part-{n:05d}.parquet" for n in range(5)}
+    assert len(rows(store)) == COUNT
+
+
+def test_pictures_of_which_none_can_be_read(tmp_path: Path) -> None:
+    """A batch without pictures, and one of which all are damaged, fail with the reason and have no manifest."""
+    (tmp_path / "in").mkdir()
+    for name in ("1.txt", "2.txt"):
+        (tmp_path / "in" / name).write_text("no picture")
+    batch = open_batch(MODEL.task, tmp_path / "in", tmp_path)
+    with pytest.raises(DataError, match=r"none of the 2 pictures can be read; the first: expected a picture"):
+        predict_batch(MODEL, batch, store := FileStore(tmp_path / "out"))
+    assert not store.exists(MANIFEST)
+    Image.new("L", (28, 28), 255).save(tmp_path / "in" / "3.png")
+    manifest = predict_batch(MODEL, open_batch(MODEL.task, tmp_path / "in", tmp_path), FileStore(tmp_path / "other"))
+    assert manifest["verdicts"] == {"sure": 0, "unsure": 0, "empty": 1, "damaged": 2}
+    parquet.write_table(pyarrow.table({"image": pyarrow.array([], pyarrow.binary())}), tmp_path / "empty.parquet")
+    with pytest.raises(MissingError, match="got 0"):
+        predict_batch(MODEL, open_batch(MODEL.task, tmp_path / "empty.parquet", tmp_path), FileStore(tmp_path / "none"))
 
 
 def test_progress(tmp_path: Path) -> None:
