@@ -207,6 +207,7 @@ def canonical_json(value: Any) -> bytes:
 def cannot_write(path: Path, exc: OSError) -> DigitsError:
     """Return the error for a write to `path` that failed: MissingError if the disk is full, else DigitsError."""
     kind = MissingError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else DigitsError
-    return kind(
-        f"cannot write {path}: {exc.strerror or exc}", remedy="free some space, or set DIGITS_HOME to another place"
+    remedy = (
+        "free some space there, or set another place: DIGITS_HOME for runs and releases, TMPDIR for temporary files"
     )
+    return kind(f"cannot write {path}: {exc.strerror or exc}", remedy=remedy)

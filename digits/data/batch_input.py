@@ -9,6 +9,7 @@ A shard is decoded when its function is called, in any thread, so that shards th
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import math
@@ -30,7 +31,7 @@ from digits.data.dataset import Images
 from digits.data.places import MAX_PICTURE, MAX_UNPACKED, Files, Folder, Stored, Zip
 from digits.data.reader import read_images
 from digits.errors import DataError, Interrupted, MissingError
-from digits.files import canonical_json, sha256_of
+from digits.files import cannot_write, canonical_json, sha256_of
 from digits.tasks.task import Task
 
 ARRAY_NAMES = ("images", "x_test", "x", "test_images", "arr_0")  # in an NPZ file, the first of these that it has
@@ -79,7 +80,7 @@ def open_batch(task: Task, place: Path | Stored, temporary: Path, stopped: threa
     When `stopped` is set, shards that are being decoded raise Interrupted.
 
     Raises:
-        MissingError: there is nothing at the place.
+        MissingError: there is nothing at the place, or no space in `temporary`.
         DataError: a file is damaged, or its images have another shape than the task's.
     """
     decoder = _Decoder(task, stopped or threading.Event())
@@ -127,6 +128,8 @@ def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
         if images.dtype != np.uint8 or images.size != len(images) * math.prod(task.shape):
             raise ValueError(f"expected images uint8 (n, {', '.join(map(str, task.shape))}), found {images.shape}")
     except ARCHIVE_ERRORS as exc:
+        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:  # it is unpacked
+            raise cannot_write(temporary, exc) from exc
         raise DataError(f"{path}: expected images of the task {task.name}: {exc}") from exc
     return _Arrays(images.reshape(-1, *task.shape), sha256_of(path))
 

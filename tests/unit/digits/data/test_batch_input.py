@@ -136,6 +136,15 @@ def test_what_is_unpacked_is_bounded(form: str, tmp_path: Path, monkeypatch: pyt
         open_batch(TASK, write(tmp_path / "in", form), tmp_path)
 
 
+@pytest.mark.parametrize("form", ["idx.gz", "npz compressed"])
+def test_a_full_disk_is_not_called_a_damaged_file(form: str, tmp_path: Path) -> None:
+    """If there is no space to unpack a file, the error names the place that is full."""
+    for name in ("images", "images.npy"):
+        (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(MissingError, match=f"cannot write {tmp_path}: No space left"):
+        open_batch(TASK, write(tmp_path / "in", form), tmp_path)
+
+
 def test_large_pictures_of_a_parquet_file_make_small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The size of a shard follows the encoded pictures, and one picture that is many rows is refused."""
     path = write(tmp_path / "in", "parquet")
