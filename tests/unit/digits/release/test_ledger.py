@@ -19,12 +19,6 @@ from tests.helpers.small_releases import small_release
 ACTIONS = {"g": "gate", "p": "promote", "r": "rollback"}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    """An empty store."""
-    return FileStore(tmp_path / "store")
-
-
 def test_promotions_since_the_last_manual_one_are_references() -> None:
     """A manual promotion removes all earlier references, the gate's add to it, and a rollback removes what it undid."""
 

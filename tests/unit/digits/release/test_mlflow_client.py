@@ -20,15 +20,9 @@ from digits.errors import MissingError
 from digits.release import mlflow_client, mlflow_log
 from digits.release.mlflow_client import connect
 from digits.settings import Settings
-from tests.helpers.support import ROOT, Finished, child_environment, free_port
+from tests.helpers.support import ROOT, child_environment, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
-
-
-@pytest.fixture
-def copied(finished: Finished, tmp_path: Path) -> Settings:
-    """A copy of a finished installation, to be changed."""
-    return finished.copy(tmp_path / "home")
 
 
 def test_a_database_of_another_version_is_refused(copied: Settings) -> None:

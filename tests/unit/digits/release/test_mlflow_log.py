@@ -15,12 +15,6 @@ from tests.helpers.support import Finished, open_mlflow
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
 
 
-@pytest.fixture
-def copied(finished: Finished, tmp_path: Path) -> Settings:
-    """A copy of a finished installation, to be changed."""
-    return finished.copy(tmp_path / "home")
-
-
 def test_a_run_holds_everything(finished: Finished) -> None:
     """The database holds parameters, metrics of each epoch, test metrics, tags and files of the run."""
     client = open_mlflow(finished.settings)

@@ -19,12 +19,6 @@ from tests.helpers.support import Finished, another_release, open_mlflow
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
 
 
-@pytest.fixture
-def copied(finished: Finished, tmp_path: Path) -> Settings:
-    """A copy of a finished installation, to be changed."""
-    return finished.copy(tmp_path / "home")
-
-
 def test_the_registered_model_has_a_signature(finished: Finished) -> None:
     """MLflow can load the registered version, which has the signature and the alias `champion`."""
     import mlflow

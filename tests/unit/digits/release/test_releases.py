@@ -16,12 +16,6 @@ from tests.helpers.small_releases import DATA, release_folder, small_release
 from tests.helpers.support import Finished, another_release
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    """An empty store."""
-    return FileStore(tmp_path / "store")
-
-
 def test_a_version_depends_on_the_content_only() -> None:
     """The same content has the same version, whatever the order of keys; each part counts."""
     parts: dict[str, Any] = {"weights": "w", "data": DATA, "code": "c", "parameters": {"a": 1, "b": 2}}

@@ -13,12 +13,6 @@ from digits.store.file import FileStore
 from tests.helpers.small_releases import small_release
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    """An empty store."""
-    return FileStore(tmp_path / "store")
-
-
 def test_the_serving_layout_follows_the_champion(store: FileStore, tmp_path: Path) -> None:
     """The folder holds the newest champions under rising numbers, and no more than two."""
     with pytest.raises(ReleaseError, match="no champion"):

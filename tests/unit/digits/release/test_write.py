@@ -18,12 +18,6 @@ from tests.helpers.small_releases import manifest as manifest_for
 from tests.helpers.small_releases import release_folder, small_release
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    """An empty store."""
-    return FileStore(tmp_path / "store")
-
-
 def test_writing_a_release_twice_changes_nothing(store: FileStore, tmp_path: Path) -> None:
     """The second call returns the manifest of the first and changes no object."""
     first = write_release(store, release_folder(tmp_path / "a"), manifest_for(0))
