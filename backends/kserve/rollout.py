@@ -71,14 +71,13 @@ def rollback(settings: Settings, *, name: str = "", seconds: float = READY_SECON
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, *, name: str = "", local_port: int = 0) -> Iterator[str]:
-    """Yield an address at which this process reaches the endpoint; its port is `local_port` unless that is 0.
+def connected(settings: Settings, *, local_port: int = 0) -> Iterator[str]:
+    """Yield an address at which this process reaches the task's endpoint; its port is `local_port` unless that is 0.
 
     Raises:
         EndpointError: none of its pods is ready.
     """
-    name = name or settings.declaration.name
-    service = Service(Kube.connect(settings), settings.namespace, name)
+    service = Service(Kube.connect(settings), settings.namespace, settings.declaration.name)
     if service.kube.inside:
         yield service.url
         return
