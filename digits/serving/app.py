@@ -53,7 +53,7 @@ async def offload_if_large(size: int, function: Callable[..., Any], *args: Any) 
 
 
 class PredictApp:
-    """The requests of one model. `server` is KServe's metadata of the server: name, version, extensions."""
+    """The requests of one model. `server` is the metadata of the server: name, version, extensions."""
 
     def __init__(self, slot: ModelSlot, name: str, server: Mapping[str, Any]) -> None:
         self._slot, self._name = slot, name

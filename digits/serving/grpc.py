@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
-from kserve.errors import ModelNotFound
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
-from kserve.protocol.grpc.servicer import InferenceServicer
 
 from digits.http import bracketed
+from digits.imports import without_init
 from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
 from digits.serving.connections import MAX_GRPC_CONNECTIONS
@@ -24,6 +21,11 @@ from digits.serving.decode import BadRequest
 from digits.serving.rest import MAX_ID, outputs_of, raw_bytes
 from digits.serving.slot import LoadedModel, ModelSlot
 
+with without_init("kserve"):  # which imports pandas and Kubernetes' client, and parses sys.argv
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
+
+log = logging.getLogger("digits.predictor")
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task fit, as raw bytes or as numbers
 MAX_WAITING = 32  # requests
 # Inference requests that are read or answered at a time; the others wait without taking memory.
@@ -66,12 +68,27 @@ async def start(servicer: Servicer, host: str, port: int, grace_seconds: float) 
     return server
 
 
-class Servicer(InferenceServicer):
-    """KServe's gRPC service with our own prediction and metadata, and without loading and unloading of models."""
+class NotFound(Exception):
+    """A request for a model or a version that is not served. The text is for the client."""
 
-    def __init__(self, data_plane: Any, repository: Any, name: str, slot: ModelSlot) -> None:
-        super().__init__(data_plane, repository)
-        self._name, self._slot = name, slot
+
+class Servicer(stubs.GRPCInferenceServiceServicer):
+    """The gRPC service of one model. `server` is the metadata of the server: name, version, extensions."""
+
+    def __init__(self, slot: ModelSlot, name: str, server: Mapping[str, Any]) -> None:
+        self._slot, self._name, self._server = slot, name, server
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
+        """Return that the server is alive."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
+        """Return that the server is ready, with or without a model."""
+        return pb.ServerReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
+        """Return the server's metadata, as REST does."""
+        return pb.ServerMetadataResponse(**self._server)
 
     async def ModelInfer(self, body_ref: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
         """Predict. `body_ref` is a list with the message's bytes, which is emptied; see `ErrorInterceptor`."""
@@ -82,8 +99,8 @@ class Servicer(InferenceServicer):
         error: tuple[Any, str] | None = None
         try:
             asked, probabilities = await offload_if_large(len(body_ref[0]), self._predict, model, body_ref)
-        except ModelNotFound as exc:
-            error = grpc.StatusCode.NOT_FOUND, exc.reason
+        except NotFound as exc:
+            error = grpc.StatusCode.NOT_FOUND, str(exc)
         except BadRequest as exc:
             error = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
         if error:  # not in the `except` blocks, because their exceptions keep the decoded tensors while abort() waits
@@ -104,15 +121,15 @@ class Servicer(InferenceServicer):
         self._check_version(model, asked.version)
         return asked, model.run(pixels)
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
         """Return whether the model is ready, in the requested version if one is given."""
+        _check_name(request.name, self._name)
         self._check_version(self._slot.current, request.version)
-        return await super().ModelReady(request, context)
+        return pb.ModelReadyResponse(ready=self._slot.current is not None)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
         """Return the model's metadata, as REST does."""
-        if request.name != self._name:
-            raise ModelNotFound(request.name[:100])
+        _check_name(request.name, self._name)
         self._check_version(self._slot.current, request.version)
         metadata = self._slot.metadata()
         del metadata["parameters"]
@@ -120,7 +137,7 @@ class Servicer(InferenceServicer):
 
     def _check_version(self, model: LoadedModel | None, version: str) -> None:
         if error := unknown_version(model, version):
-            raise UnknownVersion(error)
+            raise NotFound(error)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
         """Reject the call: the ledger decides which model is loaded."""
@@ -129,48 +146,36 @@ class Servicer(InferenceServicer):
     RepositoryModelUnload = RepositoryModelLoad
 
 
-class UnknownVersion(ModelNotFound):
-    """A request for a version of the model that is not served."""
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Answers undecodable messages and errors by statuses. A traceback is logged only for an error of our own.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-class ErrorInterceptor(ExceptionToStatusInterceptor):
-    """Returns undecodable messages and KServe's errors as statuses, without a traceback in the log.
-
-    gRPC answers INTERNAL to bytes that it cannot decode; KServe logs a traceback for each error, even for a status.
+    gRPC itself answers INTERNAL to bytes that it cannot decode.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._reading = asyncio.Semaphore(MAX_READING)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return a handler that decodes messages itself; ModelInfer gets them undecoded."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = functools.partial(_answer, handler.unary_unary)
+        if handler_call_details.method == INFER:
+            # As a stream of one message, because gRPC would read a single message before it calls our code.
+            infer = functools.partial(_answer, functools.partial(self._infer, handler.unary_unary))
+            return grpc.stream_unary_rpc_method_handler(infer, None, handler.response_serializer)
 
-        async def undecoded(details: Any) -> Any:
-            handler = await continuation(details)
-            if handler is None or handler.unary_unary is None:
-                return handler
-            if details.method == INFER:
-                # As a stream of one message, because gRPC would read a single message before it calls our code.
-                infer = functools.partial(self._infer, handler.unary_unary)
-                return grpc.stream_unary_rpc_method_handler(infer, None, handler.response_serializer)
+        async def answer(content: bytes, context: Any) -> Any:
+            if len(content) > SMALL_BODY:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {SMALL_BODY} bytes")
+            try:
+                request = handler.request_deserializer(content)
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNDECODABLE)
+            return await method(request, context)
 
-            async def answer(content: bytes, context: Any) -> Any:
-                if len(content) > SMALL_BODY:
-                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {SMALL_BODY} bytes")
-                try:
-                    request = handler.request_deserializer(content)
-                except DecodeError:
-                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNDECODABLE)
-                return await handler.unary_unary(request, context)
-
-            return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
-
-        return await super().intercept_service(undecoded, handler_call_details)
+        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
     async def _infer(self, answer: Any, messages: Any, context: Any) -> Any:  # noqa: ARG002 # gRPC's signature
         async with self._reading:
@@ -185,20 +190,20 @@ class ErrorInterceptor(ExceptionToStatusInterceptor):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a message")
             return await answer(body_ref, context)
 
-    async def intercept(self, *arguments: Any) -> Any:
-        """Answer a request. If its client went away, end it as cancelled, which gRPC does not log."""
-        try:
-            return await super().intercept(*arguments)
-        except grpc.aio.InternalError:
-            raise asyncio.CancelledError from None
 
-    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
-        """Return the caller's errors without logging them, and leave the others to KServe."""
-        if isinstance(ex, (grpc.aio.AbortError, grpc.aio.InternalError)):
-            raise ex
-        if isinstance(ex, ModelNotFound):
-            await context.abort(grpc.StatusCode.NOT_FOUND, ex.reason[:200])
-        await super().handle_exception(ex, request_or_iterator, context, method_name)
+async def _answer(method: Any, request: Any, context: Any) -> Any:
+    """Return a method's response; abort with a status if it raises."""
+    try:
+        return await method(request, context)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.InternalError:  # the client went away; gRPC does not log a cancelled request
+        raise asyncio.CancelledError from None
+    except NotFound as exc:
+        await context.abort(grpc.StatusCode.NOT_FOUND, str(exc)[:200])
+    except Exception:
+        log.exception("an internal error")
+        await context.abort(grpc.StatusCode.INTERNAL, "internal server error")
 
 
 class Asked(NamedTuple):
@@ -213,7 +218,7 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
     """Return what a ModelInferRequest asks of `model`, whose name is `name`, and its images.
 
     Raises:
-        ModelNotFound: the request is for another model.
+        NotFound: the request is for another model.
         BadRequest: the message is malformed.
     """
     _check_overhead(memoryview(content), _VALUE_FIELDS, MAX_OVERHEAD)
@@ -221,8 +226,7 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
         request = pb.ModelInferRequest.FromString(content)
     except DecodeError:
         raise BadRequest(UNDECODABLE) from None
-    if request.model_name != name:
-        raise ModelNotFound(request.model_name[:100])
+    _check_name(request.model_name, name)
     if len(request.inputs) != 1:
         raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
     for output in request.outputs:
@@ -233,6 +237,11 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
     selected = list(dict.fromkeys(output.name for output in request.outputs)) or [*model.outputs]
     asked = Asked(request.id, request.model_version, selected)
     return asked, _pixels(model.decoder, request.inputs[0], request.raw_input_contents)
+
+
+def _check_name(asked: str, name: str) -> None:
+    if asked != name:
+        raise NotFound(f"no model {asked[:100]!r}")
 
 
 def _pixels(decoder: decode.Decoder, tensor: Any, raw: Any) -> decode.Pixels:

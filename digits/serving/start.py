@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +51,6 @@ def run(options: Options, settings: Settings) -> None:
         watcher = LedgerWatcher(slot, settings, options.release)
         watcher.poll()
         watcher.start()
-    sys.argv = sys.argv[:1]  # because kserve parses them when it is imported
     from digits.serving import server
 
     server.run(slot, name, sock, options.host, options.grpc_port)

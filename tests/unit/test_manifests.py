@@ -20,6 +20,7 @@ from backends.kind.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomiz
 from backends.kserve.revision import SERVICE_ACCOUNT, Revision, inference_service
 from backends.kubeflow.tasks import SECRET_KEYS
 from backends.trainer.worker_main import FAILED
+from digits.serving.server import GRACE_SECONDS
 from digits.settings import Settings
 from digits.store import schemes
 from tests.helpers.kubernetes_api import FAILURE, RELEASE, URI, live_service
@@ -230,16 +231,12 @@ def test_a_drain_evicts_one_replica_at_a_time(rendered: dict[str, list[Json]], o
 
 def test_the_grace_period_covers_sleep_and_drain(rendered: dict[str, list[Json]]) -> None:
     """A pod that sleeps before it stops and then finishes its requests is not killed; Kubernetes' default is 30 s."""
-    predictor = (
-        ROOT.parent / "digits/serving/server.py"
-    ).read_text()  # read as text, because importing it imports kserve, which is slow
-    (grace,) = re.findall(r"^GRACE_SECONDS = (\d+)", predictor, re.MULTILINE)
     (service,), objects = rendered["endpoint"], rendered["overlays/kind"]
     (runtime,) = of_kind(objects, "ServingRuntime")
     (page,) = (item for item in of_kind(objects, "Deployment") if item["metadata"]["name"] == "digits-web")
     web = page["spec"]["template"]["spec"]
     drains = [
-        (service["spec"]["predictor"]["terminationGracePeriodSeconds"], runtime["spec"]["containers"], int(grace)),
+        (service["spec"]["predictor"]["terminationGracePeriodSeconds"], runtime["spec"]["containers"], GRACE_SECONDS),
         (web.get("terminationGracePeriodSeconds", 30), web["containers"], DRAIN_SECONDS),
     ]
     for grace_period, (container,), drain in drains:

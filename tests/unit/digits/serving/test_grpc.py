@@ -13,7 +13,6 @@ import grpc
 import numpy as np
 import pytest
 from kserve import InferenceGRPCClient, InferInput, InferRequest, InferResponse
-from kserve.errors import ModelNotFound
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
@@ -103,8 +102,8 @@ def test_a_malformed_message_is_rejected(case: str) -> None:
 
 
 def test_another_model_is_not_found() -> None:
-    """A request for a model of another name raises ModelNotFound."""
-    with pytest.raises(ModelNotFound):
+    """A request for a model of another name is not answered."""
+    with pytest.raises(service.NotFound):
         service.read(encode("UINT8", IMAGES.tobytes(), name="other"), "digits", MODEL)
 
 
@@ -118,7 +117,7 @@ def test_a_large_request_does_not_block_the_event_loop() -> None:
 
     slot = ModelSlot()
     slot.swap(LoadedModel({"version": "1", "task": find("digits").text()}, run))
-    servicer = service.Servicer(None, None, "digits", slot)
+    servicer = service.Servicer(slot, "digits", {})
     for count in (1, 64):
         tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[count, 28, 28])
         raw = np.zeros((count, 28, 28), np.uint8).tobytes()
@@ -136,6 +135,7 @@ def test_kserves_client_over_grpc(
 
     async def infer() -> None:
         async with InferenceGRPCClient(predictor.grpc, timeout=30) as grpc_client:
+            assert await grpc_client.is_server_live()
             assert await grpc_client.is_server_ready()
             assert await grpc_client.is_model_ready("digits")
             for values, datatype in (((images / 255).astype(np.float32), "FP32"), (images, "UINT8")):
@@ -188,6 +188,10 @@ def test_outputs_and_versions_over_grpc(predictor: Predictor, finished: Finished
         assert outputs() == ["class", "probabilities"]
         assert outputs("probabilities") == ["probabilities"]
         assert outputs("class", "class", version=finished.version) == ["class"]
+        server = stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=30)
+        assert {"name": server.name, "version": server.version, "extensions": [*server.extensions]} == get_json(
+            f"{predictor.url}/v2"
+        )
         assert code(outputs, "predict") == "INVALID_ARGUMENT"
         assert code(outputs, version="9") == "NOT_FOUND"
         for version in ("", finished.version):
@@ -201,6 +205,7 @@ def test_outputs_and_versions_over_grpc(predictor: Predictor, finished: Finished
                 ]
                 assert described == rest[name]
         assert code(stub.ModelReady, pb.ModelReadyRequest(name="digits", version="9"), timeout=30) == "NOT_FOUND"
+        assert code(stub.ModelReady, pb.ModelReadyRequest(name="other"), timeout=30) == "NOT_FOUND"
         assert code(stub.ModelMetadata, pb.ModelMetadataRequest(name="digits", version="9"), timeout=30) == "NOT_FOUND"
 
 
@@ -250,7 +255,7 @@ async def channel_to_a_server(model: LoadedModel = MODEL, name: str = "digits") 
     """A channel to a server of this process."""
     slot, port = ModelSlot(), free_port()
     slot.swap(model)
-    server = await service.start(service.Servicer(None, None, name, slot), "127.0.0.1", port, 1)
+    server = await service.start(service.Servicer(slot, name, {}), "127.0.0.1", port, 1)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
     await server.stop(1)
@@ -289,6 +294,23 @@ def test_a_client_that_goes_away_is_not_logged(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         assert pb.ModelInferResponse.FromString(asyncio.run(ask())).id == "7"
     assert caplog.records == []
+
+
+def test_an_internal_error_is_logged_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of our own ends a request with INTERNAL and without its text, which is in the log with a traceback."""
+
+    def fail(pixels: Any) -> Any:
+        raise RuntimeError("the cause")
+
+    async def ask() -> str:
+        async with channel_to_a_server(LoadedModel(MODEL.manifest, fail)) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await channel.unary_unary(service.INFER)(COMPLETE, timeout=30)
+        assert "cause" not in str(failed.value.details())
+        return str(failed.value.code().name)
+
+    assert asyncio.run(ask()) == "INTERNAL"
+    assert "the cause" in caplog.text
 
 
 def test_errors_over_grpc_are_not_logged(predictor: Predictor) -> None:
