@@ -175,7 +175,7 @@ def evaluate(
     answers = [(metrics.predict(model / "model.onnx", each.images), each.labels) for each in sets.values()]
     threshold = choose_threshold(*answers[1])
     measured = [calibration.measure(*each, lineage.trained.temperature, threshold) for each in answers]
-    corrupted = {name: metrics.recognised(model / "model.onnx", each) for name, each in corrupt(test, task).items()}
+    corrupted = metrics.recognised(model / "model.onnx", corrupt(test, task))
     result = metrics.evaluate(answers[2][0], test, task, threshold, dict(zip(sets, measured, strict=True)), corrupted)
     write_json(evaluation, asdict(result))
     write_whole(report, render(result, json.loads(history.read_text()), lineage.describe()))

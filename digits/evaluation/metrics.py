@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from digits.errors import DataError
 from digits.evaluation.calibration import calibration_error, reliability
 from digits.evaluation.slices import slices
 from digits.tasks.task import Task
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 Probabilities = NDArray[np.float32]  # (n, classes)
 MAX_MISTAKES = 24
@@ -74,9 +77,22 @@ def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
     Raises:
         DataError: the model was trained on images of another shape.
     """
+    return _run(_open(onnx), images, batch)
+
+
+def recognised(onnx: Path, datasets: Mapping[str, Dataset]) -> dict[str, NDArray[np.bool_]]:
+    """Return which images of each data set the model recognises, bool (n,). Raises DataError as `predict`."""
+    session = _open(onnx)  # once, because it takes as long as several hundred images
+    return {name: np.asarray(_run(session, each.images).argmax(1) == each.labels) for name, each in datasets.items()}
+
+
+def _open(onnx: Path) -> InferenceSession:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+
+
+def _run(session: InferenceSession, images: Images, batch: int = 500) -> Probabilities:
     (first,), (output,) = session.get_inputs(), session.get_outputs()
     images = images if images.ndim == 4 else images[..., None]
     if list(images.shape[1:]) != first.shape[1:]:
@@ -87,11 +103,6 @@ def predict(onnx: Path, images: Images, batch: int = 500) -> Probabilities:
     ]
     result: Probabilities = np.concatenate(parts) if parts else np.empty((0, output.shape[1]), np.float32)
     return result
-
-
-def recognised(onnx: Path, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return which images of a data set the model recognises, bool (n,). Raises DataError as `predict`."""
-    return np.asarray(predict(onnx, dataset.images).argmax(1) == dataset.labels)
 
 
 def evaluate(

@@ -193,10 +193,8 @@ def _rival(
     """Return the manifest of a release, and which of the candidate's images it recognises. Raises ReleaseError."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = releases.download(store, version, Path(folder))
-        onnx = Path(folder) / "model.onnx"
-        correct = metrics.recognised(onnx, candidate.test)
-        corrupted = {kind: metrics.recognised(onnx, images) for kind, images in candidate.corrupted.items()}
-    return manifest, gate.Rival(version, correct, name, corrupted)
+        corrupted = metrics.recognised(Path(folder) / "model.onnx", {"": candidate.test, **candidate.corrupted})
+    return manifest, gate.Rival(version, corrupted.pop(""), name, corrupted)
 
 
 def _reference(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidate) -> list[gate.Rival]:
