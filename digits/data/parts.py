@@ -16,7 +16,7 @@ _SEED = 0.035  # least longer side of a digit, of the mean of the picture's side
 _LIKENESS = 0.15  # least likeness of a digit
 _THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
 _FAINT = 0.45  # the same of their mean strength
-MAX_PARTS = 80  # greatest number of parts that are examined; the largest
+MAX_PARTS = 48  # greatest number of parts that are examined; the largest
 
 
 @dataclass(frozen=True, eq=False)  # parts are compared thousands of times, each only with itself
@@ -50,18 +50,9 @@ class Part:
         """Return whether the part is a level stroke under a digit, which the bar of a 7 and the top of a 5 are not."""
         return self.flat and self.y + self.height / 2 > bottom - 0.1 * (bottom - top)
 
-    def follows(self, other: Part) -> bool:
-        """Return whether both can be digits of a number: about as high, at the same height, and not far apart."""
-        return self._beside(other, 2.0)
-
     def stands_by(self, row: list[Part]) -> bool:
         """Return whether the part may be a digit of a number that was not recognised as one."""
-        return self.width < 2 * self.height and any(self._beside(digit, 2.5) for digit in row)
-
-    def _beside(self, other: Part, reach: float) -> bool:
-        shared = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
-        low, high = sorted((self.height, other.height))
-        return low > 0.5 * high and shared > 0.5 * low and self.gap(other) < reach * high
+        return self.width < 2 * self.height and bool(beside([self], row, 2.5).any())
 
     @property
     def thin(self) -> bool:
@@ -123,6 +114,20 @@ def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
     return np.where(kept[numbers], mask, np.uint8(0))
 
 
+def beside(parts: list[Part], others: list[Part], reach: float = 2.0) -> NDArray[np.bool_]:
+    """Return whether each two can be digits of a number, (parts, others).
+
+    They are about as high, at the same height, and not farther apart than `reach` times their height.
+    """
+    one = np.array([(p.x, p.y, p.width, p.height) for p in parts]).reshape(-1, 1, 4)
+    other = np.array([(p.x, p.y, p.width, p.height) for p in others]).reshape(1, -1, 4)
+    start, end = np.maximum(one, other), np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:])
+    gap, shared = start[..., 0] - end[..., 0], end[..., 1] - start[..., 1]
+    low, high = np.minimum(one[..., 3], other[..., 3]), start[..., 3]
+    result: NDArray[np.bool_] = (low > 0.5 * high) & (shared > 0.5 * low) & (gap < reach * high)
+    return result
+
+
 class Light(NamedTuple):
     """A picture with dark ink, the paper around it, the ink's strength in 0..255, and the widest stroke."""
 
@@ -141,7 +146,7 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     _, sides, _ = cv2.minAreaRect(outline)
     long, short = max(sides), min(sides)
     flat = width > 3 * height or (long > 4 * short and width > 2 * height)
-    rectangle = short > 0.35 * long and cv2.contourArea(outline) > 0.9 * long * short
+    rectangle = short > 0.35 * long and cv2.contourArea(outline) > 0.95 * long * short
     frame = rectangle and (area > 0.5 * width * height or size > 6 * thick)
     solid = thick > 0.5 * size or frame
     score = 0.0

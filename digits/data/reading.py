@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.parts import Light, Part, examine, find_parts, without_marks
+from digits.data.parts import Light, Part, beside, examine, find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
-from digits.data.rules import Mask, cut, find_rules, without_bars, without_underline
+from digits.data.rules import Mask, closed, cut, find_rules, without_bars, without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
@@ -68,9 +68,9 @@ def read(level: NDArray[np.uint8]) -> Reading:
     plain = difference_to_border(level)
     if max(level.shape) <= 2 * FIELD * _pixel(level):
         return Reading(plain)
-    if drawn := _find_drawn(plain):
-        return Reading(plain, drawn.doubtful)
     scale = min(1.0, SIDE / float(np.sqrt(level.size)))
+    if drawn := _find_drawn(_reduced(plain, scale)):
+        return Reading(plain, drawn.doubtful)
     found, negative = _search(level, scale, (False, True))
     if not found.ink.any() and _stands_alone(plain):
         return Reading(plain)
@@ -96,8 +96,7 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
 
     `polarities` are the ones that are tried: False for dark ink, True for light ink.
     """
-    height, width = (max(1, round(side * scale)) for side in level.shape)
-    small = without_bars(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA))
+    small = without_bars(_reduced(level, scale))
     found = {n: max(_candidates(small, n), key=lambda c: c.score, default=None) for n in polarities}
     dark, light = found.get(False), found.get(True)
     # Most ink is dark, and a shadow's edge next to a stroke encloses a light part that looks like one.
@@ -111,6 +110,11 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
     soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3), 0).astype(np.float32) / 255
     ink = np.clip((best.strength / peak - 0.2) / 0.7, 0, 1) * soft
     return Reading((ink * 255).round().astype(np.uint8), doubtful), best is light
+
+
+def _reduced(level: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    height, width = (max(1, round(side * scale)) for side in level.shape)
+    return np.asarray(cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _pixel(level: NDArray[np.uint8]) -> int:
@@ -182,10 +186,10 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
     if min(level.shape) > 100:
         dark = cv2.medianBlur(dark, 3)
     side = max(3, int(_KERNEL * float(np.sqrt(level.size)))) | 1
-    paper = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    paper = closed(dark, np.ones((side, side), np.uint8))
     hat = (paper - dark).astype(np.float32)
     # Ink takes away a share of the light, so that it is as strong in a shadow; in the dark, noise would be, too.
-    strength = hat * (255 / np.maximum(paper.astype(np.float32), 60))
+    strength: NDArray[np.float32] = np.multiply(hat, 255 / np.maximum(paper.astype(np.float32), 60))
     low = max(MIN_CONTRAST, 3 * float(np.percentile(strength[::3, ::3], 25)))  # noise is below the closing, too
     if strength.max() < low:
         return []
@@ -214,7 +218,8 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
         return None
     # A number outweighs a single part that looks somewhat more like a digit.
     seeds = digits[:1] + [p for p in digits[1:_SEEDS] if p.inside(mask)]
-    row = max((_row(p, digits, mask) for p in seeds), key=_weight)
+    neighbours = beside(digits, digits)
+    row = max((_row(p, digits, neighbours, mask) for p in seeds), key=_weight)
     seed = max(row, key=lambda p: p.score)
     members, areas = list(row), list[tuple[int, int, int, int]]()
     waiting = [p for p in parts if p not in members and not p.solid and not p.is_side(row)]
@@ -238,14 +243,15 @@ def _weight(row: list[Part]) -> float:
     return float(max(p.score for p in row) * np.sqrt(len(row)))
 
 
-def _row(seed: Part, digits: list[Part], mask: Mask) -> list[Part]:
-    """Return a digit, and those that stand in a row with it, as in a number."""
-    row = [seed]
-    waiting = [p for p in digits if p is not seed and p.inside(mask) and p.score >= _NEIGHBOUR * seed.score]
-    while near := [p for p in waiting if any(p.follows(digit) for digit in row)]:
-        row += near
-        waiting = [p for p in waiting if p not in near]
-    return _without_sides(row)
+def _row(seed: Part, digits: list[Part], neighbours: NDArray[np.bool_], mask: Mask) -> list[Part]:
+    """Return a digit, and those that stand in a row with it, as in a number. `neighbours` is `beside`."""
+    row = [digits.index(seed)]
+    waiting = np.array([p.inside(mask) and p.score >= _NEIGHBOUR * seed.score for p in digits])
+    waiting[row] = False
+    while (found := np.flatnonzero(neighbours[row].any(axis=0) & waiting)).size:
+        row += found.tolist()
+        waiting[found] = False
+    return _without_sides([digits[n] for n in row])
 
 
 def _without_sides(row: list[Part]) -> list[Part]:

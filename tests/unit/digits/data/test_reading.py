@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from digits.data import fallback, parts
 from digits.data.number import split
@@ -208,6 +208,31 @@ def test_the_foot_of_a_two_is_kept() -> None:
     found = read(photo(235 - ink * 0.7))
     assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.95
     assert not found.doubtful
+
+
+@pytest.mark.parametrize("size", [0.3, 0.6])
+def test_the_foot_of_a_printed_one_is_kept(size: float) -> None:
+    """A 1 with a foot that is longer on both sides of its stem keeps it and is not doubtful."""
+    printed: list[Line] = [[(0.3, 0.2), (0.48, 0.1), (0.48, 0.9)], [(0.25, 0.9), (0.71, 0.9)]]
+    ink = draw(printed, side=SIDE, pen=12, at=(0.2, 0.2), size=size)
+    found = read(photo(235 - ink * 0.7))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.95
+    assert not found.doubtful
+
+
+def test_the_bar_of_a_printed_four_is_kept() -> None:
+    """The low bar of a 4, which the stem crosses, is no underline."""
+    printed: list[Line] = [[(0.62, 0.95), (0.62, 0.05), (0.1, 0.72), (0.95, 0.72)]]
+    ink = written(printed)
+    assert similarity(to_mnist(read(photo(235 - ink * 0.7)).ink), to_mnist(ink)) > 0.95
+
+
+def test_a_printed_nought_is_no_frame() -> None:
+    """A 0 with straight sides and round corners is a digit."""
+    outline = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(outline).rounded_rectangle((140, 100, 260, 290), radius=50, outline=255, width=18)
+    ink = np.asarray(outline)
+    assert similarity(to_mnist(read(255 - ink).ink), to_mnist(ink)) > 0.95
 
 
 def test_a_line_that_may_be_the_foot_is_doubtful() -> None:
