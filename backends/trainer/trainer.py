@@ -4,6 +4,7 @@ Inputs and result pass through the object store, in a folder next to the checkpo
 
     trainings/<task>/<key>/<uid of the step's pod>/job/…
     trainings/<task>/<key>/<uid of the step's pod>/output/…
+    trainings/<task>/<key>/<uid of the step's pod>/alive
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backends.kserve.kube import Kube
+from backends.trainer.heartbeat import beating
 from backends.trainer.trainjob import TrainJob, hosts, train_job
 from backends.trainer.transfer import get_folder, put_folder
 from digits import events
@@ -55,21 +57,27 @@ def train(settings: Settings, job: Job) -> TrainedModel:
         job.save()
         digest = put_folder(store, f"{place}/job", job.folder)
         command = ["python", "-P", "-m", "backends.trainer.worker_main", place, digest, *hosts(name, workers)]
-        run.create(train_job(settings, name, command, image=os.environ.get(IMAGE_VARIABLE, ""), owner=owner))
-        events.emit("progress", "train", text=f"TrainJob {name}, workers: {workers}")
-        try:
-            digest = run.wait()
-        except DigitsError:
-            with contextlib.suppress(StoreError):  # the workers left no error of ours
-                store.download(f"{place}/error.json", job.folder / "error.json")
-                trainers.raise_error(job)
-            raise
+        with beating(store, f"{place}/alive"):
+            run.create(train_job(settings, name, command, image=os.environ.get(IMAGE_VARIABLE, ""), owner=owner))
+            events.emit("progress", "train", text=f"TrainJob {name}, workers: {workers}")
+            digest = _wait(run, store, place, job)
         get_folder(store, f"{place}/output", digest, job.output)
     finally:
         run.delete()
         with contextlib.suppress(DigitsError):  # what stays is removed after the next training of these inputs
-            _remove(store, training, run.pods_of_namespace() - {owner["uid"]})
+            _remove(store, training, run.living_pods() - {owner["uid"]})
     return job.result()
+
+
+def _wait(run: TrainJob, store: ObjectStore, place: str, job: Job) -> str:
+    """Return the digest of the result. Raises the error of a worker, if it left one, or as TrainJob.wait."""
+    try:
+        return run.wait()
+    except DigitsError:
+        with contextlib.suppress(StoreError):  # the workers left no error of ours
+            store.download(f"{place}/error.json", job.folder / "error.json")
+            trainers.raise_error(job)
+        raise
 
 
 def _remove(store: ObjectStore, training: str, living: set[str]) -> None:

@@ -165,9 +165,10 @@ class TrainJob:
         ]
         return pods
 
-    def pods_of_namespace(self) -> set[str]:
-        """Return the uids of all pods of the namespace. Raises as `Kube.request`."""
-        return {pod["metadata"]["uid"] for pod in self.kube.request("GET", self._pods)["items"]}
+    def living_pods(self) -> set[str]:
+        """Return the uids of the namespace's pods that have not ended. Raises as `Kube.request`."""
+        pods = self.kube.request("GET", self._pods)["items"]
+        return {pod["metadata"]["uid"] for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}}
 
     def _ended(self, live: Json | None, permanent: bool) -> bool:
         if live is None or "deletionTimestamp" in live["metadata"]:

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from backends.programs import python
+from backends.trainer.heartbeat import PERIOD, SILENCE, Listener
 from backends.trainer.transfer import get_folder, put_folder
 from digits.errors import DigitsError
 from digits.settings import Settings
@@ -40,7 +41,7 @@ def main(place: str, digest: str, *hosts: str) -> int:
         # A worker ends when its standard input does.
         with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as worker:
             try:
-                code = worker.wait(MAX_SECONDS)
+                code = _end(worker, Listener(store, f"{place}/alive"))
             finally:
                 worker.kill()
         if code == 0 and rank == 0:
@@ -49,6 +50,21 @@ def main(place: str, digest: str, *hosts: str) -> int:
             store.put(f"{place}/error.json", folder / "error.json")
             return FAILED
     return code
+
+
+def _end(worker: subprocess.Popen[bytes], step: Listener) -> int:
+    """Return the exit code of the worker; FAILED if its step has ended, or if it takes longer than MAX_SECONDS."""
+    for _ in range(int(MAX_SECONDS / PERIOD)):
+        try:
+            code = worker.wait(PERIOD)
+        except subprocess.TimeoutExpired:
+            if step.silence() > SILENCE:
+                break
+        else:
+            # The end of another worker, which noticed first, breaks this one's connections.
+            return FAILED if code and step.silence() > SILENCE / 2 else code
+    sys.stderr.write("the train step has ended\n")
+    return FAILED
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from digits.store import open_store
 from digits.tasks.task import find
 from digits.training.job import Job
 from digits.training.recipe import TrainingConfig
+from tests.helpers.engines import wait_until
 from tests.helpers.kubernetes_api import TrainerApi, finish, set_condition, worker
 
 RESULT = TrainedModel("weights", "files", 1, 2.5, 1.5, {"epochs": 3}, "code", {})
@@ -55,9 +56,13 @@ def test_the_result_of_worker_0_is_returned(cluster: Settings, job: Job, tmp_pat
     for key in ("killed/job.json", "train-1-node-0-0-0/job.json", "checkpoint-0001.json"):
         store.put(f"{training}/{key}", b"{}")
     TrainerApi.pods = [worker()]
-    TrainerApi.changes += [lambda: finish(work(cluster, tmp_path / "pod"))]
+    alive: list[bool] = []
+    TrainerApi.changes += [
+        lambda: alive.append(wait_until(lambda: store.exists(f"{training}/1-2/alive"), seconds=10)),
+        lambda: finish(work(cluster, tmp_path / "pod")),
+    ]
     assert trainer.train(cluster, job) == RESULT
-    assert TrainerApi.live is None
+    assert (alive, TrainerApi.live) == ([True], None)
     assert store.keys("trainings/") == [f"{training}/checkpoint-0001.json"]
 
 

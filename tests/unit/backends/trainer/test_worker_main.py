@@ -20,6 +20,8 @@ assert not select.select([0], [], [], 0)[0]  # a worker ends when its standard i
 if sys.argv[2] == "error":
     (folder / "error.json").write_text("{}")
     sys.exit(2)
+if sys.argv[2] == "endless":
+    select.select([0], [], [], 60)
 (folder / "output").mkdir()
 (folder / "output/trained.json").write_text(json.dumps(cluster["cluster"]["worker"]))
 sys.exit(int(sys.argv[2]))
@@ -41,6 +43,7 @@ def work(monkeypatch: pytest.MonkeyPatch, digest: str, *, rank: int, outcome: st
     """Run the program of a pod with a worker that ends as `outcome` says: an exit code, or "error"."""
     monkeypatch.setenv("JOB_COMPLETION_INDEX", str(rank))
     monkeypatch.setattr(worker_main, "python", lambda *args: [sys.executable, "-c", WORK, args[-1], outcome])
+    monkeypatch.setattr(worker_main, "PERIOD", 0.1)
     return worker_main.main("t", digest, "a:1", "b:1")
 
 
@@ -63,3 +66,12 @@ def test_other_workers_store_nothing(
     assert work(monkeypatch, digest, rank=rank, outcome=outcome) == code
     expected = ["t/error.json"] if outcome == "error" else []
     assert [key for key in store.keys("t/") if not key.startswith("t/job")] == expected
+
+
+@pytest.mark.parametrize("outcome", ["endless", "1"])
+def test_a_worker_ends_with_its_step(
+    run: tuple[ObjectStore, str], monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """A worker whose step is not heard any more ends for good, also if another worker's end broke it before."""
+    monkeypatch.setattr(worker_main, "SILENCE", 0)
+    assert work(monkeypatch, run[1], rank=0, outcome=outcome) == worker_main.FAILED
