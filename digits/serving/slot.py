@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
 from digits.release.golden import Golden
-from digits.serving.decode import Decoder
 from digits.signature import endpoint_outputs, image_tensor
 from digits.tasks.task import BUILT_IN, Task, find
 
 if TYPE_CHECKING:
+    from digits.serving.decode import Decoder
     from digits.settings import Settings
 
 log = logging.getLogger("digits.predictor")
@@ -66,6 +66,8 @@ class LoadedModel:
     @cached_property
     def decoder(self) -> Decoder:
         """Return the decoder of requests for images of the task's shape."""
+        from digits.serving.decode import Decoder  # needs orjson, which steps do not have
+
         return Decoder(self.task)
 
     @cached_property

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from digits.serving import batch_prediction, batch_steps
 from digits.serving.batch_prediction import MANIFEST, predict_batch
 from digits.settings import Settings
 from digits.store.file import FileStore
-from tests.helpers.support import Finished, another_release
+from tests.helpers.support import ROOT, Finished, another_release
 
 
 @pytest.fixture
@@ -90,3 +94,14 @@ def test_a_store_is_no_output_for_its_own_pictures(tmp_path: Path) -> None:
     opened = batch_steps.opened(settings, store, "s3://b/in", "s3://b/in-out", "")
     with pytest.raises(MissingError, match="champion"), opened:
         pass
+
+
+def test_the_steps_need_no_package_of_the_predictor() -> None:
+    """The image of the steps, where these run on Kubeflow, has no packages of the extra `serve` alone."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {extra: {re.split("[>=]", each)[0] for each in extras[extra]} for extra in ("train", "serve")}
+    blocked = sorted(names["serve"] - names["train"])
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import digits.serving.batch_steps"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "orjson" in blocked
+    assert done.returncode == 0, done.stderr
