@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from backends.kubeflow.watch import events_of
 from digits.data import corrections
 from digits.http import request_json
 from digits.release import ledger
+from digits.serving import batch_prediction, batch_steps
 from digits.store.s3 import S3Store
 from digits.tasks.task import find
-from pipeline import STEPS
+from pipeline import BATCH_STEPS, STEPS, batch_definition
 from tests.helpers import canary
 from tests.helpers.cluster_fixtures import MNIST, Namespace, Release
-from tests.helpers.kfp_pods import Driver, StepError
+from tests.helpers.kfp_pods import Driver, Json, StepError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 ACCOUNT = "digits-deployer"
@@ -33,14 +35,19 @@ OBJECTS = (
 )
 
 
-@pytest.fixture
-def driver(namespace: Namespace, steps_image: str) -> Driver:
-    """Return a run of the pipeline as `digits submit` compiles it for this namespace."""
+def run_of(namespace: Namespace, steps_image: str, parameters: Json, of: Any = None) -> Driver:
+    """Return a run of a definition, by default the pipeline, as it is compiled for this namespace."""
     settings = dataclasses.replace(namespace.settings, steps_image=steps_image)
     client: Any = namespace.store._client
     client.make_bucket("mlpipeline")  # Kubeflow's bucket for artifacts
     root, run_id = S3Store(client, "mlpipeline", "v2"), f"run-{uuid.uuid4().hex[:6]}"
-    return Driver(compiled(settings), run_id, namespace.kubectl, root, ACCOUNT, {"epochs": 1})
+    return Driver(compiled(settings, of=of), run_id, namespace.kubectl, root, ACCOUNT, parameters)
+
+
+@pytest.fixture
+def driver(namespace: Namespace, steps_image: str) -> Driver:
+    """Return a run of the pipeline."""
+    return run_of(namespace, steps_image, {"epochs": 1})
 
 
 def serve_mnist(namespace: Namespace) -> None:
@@ -157,3 +164,29 @@ def test_an_account_without_rights_deploys_nothing(
     assert driver.outputs["deploy"]["parameterValues"]["deployed"]["version"] == manifest["version"]
     with rollout.connected(namespace.settings) as url:
         assert request_json(f"{url}/v2/models/digits")["parameters"]["release"] == manifest["version"]
+
+
+def test_several_pods_share_a_batch(
+    namespace: Namespace, steps_image: str, small_releases: list[Release], tmp_path: Path
+) -> None:
+    """Four restricted pods share 60,000 pictures in the cluster's store, and write the bytes of `digits batch`."""
+    manifest, _ = namespace.publish(small_releases[0])
+    ledger.promote(namespace.store, manifest["version"], "a test")
+    pictures, client = MNIST / "train-images-idx3-ubyte.gz", cast(Any, namespace.store)._client
+    client.make_bucket("pictures")
+    client.fput_object("pictures", pictures.name, str(pictures))
+    places = {"pictures": f"s3://pictures/{pictures.name}", "output": "s3://answers/train"}
+    driver = run_of(namespace, steps_image, places, batch_definition.build)
+    driver.run()
+
+    here = (namespace.settings, namespace.store, str(pictures), str(tmp_path), "")
+    with batch_steps.opened(*here) as (model, batch, store):
+        expected = batch_prediction.predict_batch(model, batch, store)
+    output = S3Store(client, "answers", "train")
+    written = {key: output.get(key) for key in output.keys("") if not key.startswith("probes/")}
+    assert written == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    last = BATCH_STEPS[-1]
+    shares = [name for name, log in driver.logs.items() if "20000 of 20000" in log and name != last]
+    assert (len(expected["parts"]), len(shares)) == (3, 3)
+    (event,) = [event for event in events_of(driver.logs[last], last) if event["event"] == "outputs"]
+    assert event["outputs"] == expected

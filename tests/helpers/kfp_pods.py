@@ -1,4 +1,4 @@
-"""Run a compiled pipeline as real pods, one step after the other, as Kubeflow Pipelines 2.17 does.
+"""Run a compiled pipeline as real pods, each as soon as those before it have ended, as Kubeflow Pipelines 2.17 does.
 
 A pod has what the compiled pipeline and its platform part specify, and what Kubeflow's compiler adds to every step: no
 privilege escalation, no capabilities, the runtime's seccomp profile, scratch folders, and the pod's name and id.
@@ -55,24 +55,31 @@ class Driver:
     def __post_init__(self) -> None:
         self.pipeline = self.spec["pipeline_spec"]
         self.platform = self.spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-        self.steps = self.pipeline["root"]["dag"]["tasks"]
         defaults = self.pipeline["root"]["inputDefinitions"]["parameters"]
         self.parameters = {key: item.get("defaultValue") for key, item in defaults.items()} | self.parameters
+        self.steps = self._expanded()
         self.kubectl(
             *("create", "configmap", f"launcher-{self.run_id}", f"--from-file=launcher.py={LAUNCHER}"),
         )
 
     def run(self) -> dict[str, Json]:
         """Run all steps and return {step: its output parameters}. Raises StepError at the first that fails."""
-        order = {name: step.get("dependentTasks", []) for name, step in self.steps.items()}
-        for name in graphlib.TopologicalSorter(order).static_order():
-            self.step(name)
+        order = graphlib.TopologicalSorter({name: step.get("dependentTasks", []) for name, step in self.steps.items()})
+        order.prepare()
+        while order.is_active():
+            started = {name: self.start(name) for name in order.get_ready()}
+            for name, pod in started.items():
+                self.finish(name, pod)
+            order.done(*started)
         return {name: output["parameterValues"] for name, output in self.outputs.items()}
 
     def step(self, name: str) -> None:
         """Run one step in its own pod. Raises StepError."""
+        self.finish(name, self.start(name))
+
+    def finish(self, name: str, pod: str) -> None:
+        """Wait until the pod of a step has ended, and read its log and outputs. Raises StepError."""
         began = time.monotonic()
-        pod = self.start(name)
         phase = self._ended(pod)
         self.logs[name] = self.kubectl("logs", pod) if phase != "Pending" else ""
         print(f"{name:<18} {phase:<10} {time.monotonic() - began:6.1f} s")
@@ -150,6 +157,30 @@ class Driver:
                 ],
             },
         }
+
+    def _expanded(self) -> dict[str, Json]:
+        """Return the steps by name, those in a loop once for each item, with the item's number after the name."""
+        tasks, steps, loops = self.pipeline["root"]["dag"]["tasks"], dict[str, Json](), dict[str, list[str]]()
+        for loop, task in tasks.items():
+            if "parameterIterator" not in task:
+                steps[loop] = task
+                continue
+            iterator, body = task["parameterIterator"], self.pipeline["components"][task["componentRef"]["name"]]
+            values = {key: self._value(source) for key, source in task["inputs"]["parameters"].items()}
+            for number, item in enumerate(values[iterator["items"]["inputParameter"]]):
+                values[iterator["itemInput"]] = item
+                for name, step in body["dag"]["tasks"].items():
+                    inputs = {
+                        key: {"runtimeValue": {"constant": values[source["componentInputParameter"]]}}
+                        for key, source in step["inputs"]["parameters"].items()
+                    }
+                    before = {"dependentTasks": task.get("dependentTasks", [])}
+                    steps[f"{name}-{number}"] = step | {"inputs": {"parameters": inputs}} | before
+                    loops.setdefault(loop, []).append(f"{name}-{number}")
+        for step in steps.values():
+            before = step.get("dependentTasks", [])
+            step["dependentTasks"] = [name for task in before for name in loops.get(task, [task])]
+        return steps
 
     def _folder(self, name: str) -> str:
         return f"artifacts/{self.run_id}/{name}"
