@@ -18,7 +18,6 @@ from backends.kind.namespace import PREDICTOR_IMAGE, install
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
 from backends.programs import python
-from digits.data import blocks
 from digits.data.dataset import Dataset
 from digits.results import PreparedData
 from digits.settings import Settings
@@ -53,7 +52,7 @@ class Prepared:
 def prepared(digits_images: Any, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("prepared")
     images, labels = digits_images
-    train = blocks.write(folder / "train_set", [Dataset(images[:4000], labels[:4000])])
+    train = Dataset(images[:4000], labels[:4000]).save(folder / "train_set")
     validation = Dataset(images[4000:5000], labels[4000:5000]).save(folder / "validation_set")
     described = PreparedData(train, validation, validation, 0, are_digits=True, task=find("digits").text())
     return Prepared(folder, described)
@@ -76,7 +75,7 @@ def reference(cluster_settings: Settings, prepared: Prepared, tmp_path_factory: 
 def driver(namespace: Namespace, steps_image: str, prepared: Prepared, reference: str) -> Driver:
     """Return a run whose train step creates a TrainJob of two workers."""
     settings = dataclasses.replace(
-        namespace.settings, steps_image=steps_image, trainer="trainjob", workers=2, train_cpu_request="100m"
+        namespace.settings, steps_image=steps_image, trainer="trainjob", workers=4, train_cpu_request="100m"
     )
     install(settings, {PREDICTOR_IMAGE: namespace.predictor_image})
     client: Any = namespace.store._client
@@ -117,8 +116,28 @@ def test_a_killed_worker_changes_nothing(namespace: Namespace, driver: Driver, r
 def test_the_workers_end_with_their_step(namespace: Namespace, driver: Driver) -> None:
     """If the step's pod is deleted, so are its TrainJob and all workers, within a minute."""
     pod = driver.start("train")
-    assert wait_until(lambda: rest(namespace).count("pod/") == 2, seconds=120)
+    assert wait_until(lambda: rest(namespace).count("pod/") == 4, seconds=120)
     began = time.monotonic()
     namespace.kubectl("delete", "pod", pod, "--grace-period=5")
     assert wait_until(lambda: rest(namespace) == "", seconds=60)
     print(f"nothing was left after {time.monotonic() - began:.0f} s")
+
+
+def test_the_workers_end_with_the_process_of_their_step(namespace: Namespace, driver: Driver) -> None:
+    """If the step's process is killed in its pod, all workers end within a minute, and the pod takes the rest along."""
+
+    def found(kind: str, condition: str) -> str:
+        return namespace.kubectl("get", kind, f"--output=jsonpath={{.items[*].status.{condition}}}")
+
+    def running() -> int:
+        return found("pods", "phase").split().count("Running")
+
+    driver.parameters["epochs"] = 200  # longer than the workers need to notice
+    others, pod = running(), driver.start("train")
+    assert wait_until(lambda: running() == others + 5, seconds=120)
+    began = time.monotonic()
+    namespace.kubectl("exec", pod, "--", "sh", "-c", "kill -9 -1")
+    assert wait_until(lambda: (running(), found("trainjobs", "conditions[*].type")) == (others, "Failed"), seconds=60)
+    print(f"the workers had ended after {time.monotonic() - began:.0f} s")
+    namespace.kubectl("delete", "pod", pod)
+    assert wait_until(lambda: rest(namespace) == "", seconds=60)
