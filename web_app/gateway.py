@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ class _Gateway:
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
         # Separate limits, because a store that hangs must not block recognition.
         self.storing = anyio.CapacityLimiter(MAX_CONCURRENT)
+        self.stores = threading.Semaphore(MAX_CONCURRENT)  # held by a thread until its store answers, not its request
         self.routes: dict[str, tuple[str, Handler]] = {
             "/api/endpoints": ("GET", self.endpoints),
             "/api/model": ("GET", self.model),
@@ -202,7 +204,7 @@ class _Gateway:
         record = functools.partial(items.record, store, task, digits, labels, answers or [None] * len(digits), release)
         try:
             with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
-                keys = await anyio.to_thread.run_sync(record, abandon_on_cancel=True, limiter=self.storing)
+                keys = await anyio.to_thread.run_sync(self._store, record, abandon_on_cancel=True, limiter=self.storing)
         except TimeoutError:
             raise RejectedRequest(
                 503,
@@ -214,6 +216,15 @@ class _Gateway:
             self.metrics.feedback.labels(task.labels[label]).inc()
         right = labels[0] if task.is_number and len(labels) == 1 else query["label"]
         return _json({"key": keys[0], "keys": keys, "label": right})
+
+    def _store(self, record: Callable[[], list[str]]) -> list[str]:
+        """Store a correction, unless as many threads as are allowed wait for a store that hangs."""
+        if not self.stores.acquire(timeout=STORE_SECONDS):
+            raise TimeoutError
+        try:
+            return record()
+        finally:
+            self.stores.release()
 
     async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
         """Report that the process is alive."""

@@ -23,7 +23,7 @@ from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import ONE, PNG, correct, drawing, gateway_server, recognise
 from tests.helpers.standin import SURE_OF_3, StandIn, always
 from web_app.endpoints import Endpoint
-from web_app.gateway import STATIC, GatewayConfig
+from web_app.gateway import MAX_CONCURRENT, STATIC, GatewayConfig
 
 
 def test_recognises_a_drawing(gateway: httpx.Client, standin: StandIn) -> None:
@@ -240,6 +240,23 @@ def test_a_correction_times_out(gateway: httpx.Client, store: FileStore, monkeyp
     assert "may be stored" in answer.json()["error"]
     assert correct(gateway).status_code == 200
     assert len(corrections.collect(store, limit=10)) == 1
+
+
+def test_a_store_that_hangs_takes_few_threads(
+    standin: StandIn, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a store hangs, corrections that timed out do not start one thread after another."""
+    responds, asked = threading.Event(), list[str]()
+    monkeypatch.setattr("web_app.gateway.STORE_SECONDS", 0.2)
+    monkeypatch.setattr(store, "put", lambda key, _: (asked.append(key), responds.wait(60)))
+    with asgi_server(standin.app) as url:
+        config = GatewayConfig((Endpoint("here", url),), store, feedback_per_minute=50)
+        with gateway_server(config) as address, httpx.Client(base_url=address, timeout=15, trust_env=False) as client:
+            try:
+                assert {correct(client).status_code for _ in range(3 * MAX_CONCURRENT)} == {503}
+                assert len(asked) == MAX_CONCURRENT
+            finally:
+                responds.set()
 
 
 @pytest.mark.parametrize("params", [{}, {"label": "x"}, {"label": "10"}, {"label": "²"}, {"label": 1, "answer": "-1"}])
