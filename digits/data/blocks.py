@@ -157,7 +157,7 @@ def _read_parts(file: IO[bytes]) -> Iterator[tuple[Indices, Dataset]]:
     end = file.tell()
     file.seek(0)
     while file.tell() < end:
-        positions, images, labels = (np.load(file) for _ in range(3))
+        positions, images, labels = (np.load(file, allow_pickle=False) for _ in range(3))
         yield positions, Dataset(images, labels)
     file.truncate(0)
 
