@@ -49,7 +49,7 @@ class Settings:
 
     home: Path = _setting(
         "DIGITS_HOME",
-        Path.home() / ".digits",
+        files.user_path("~/.digits"),
         "folder of runs, cache, the local store and MLflow's database",
         steps=True,
     )

@@ -8,11 +8,11 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from digits.data.catalog import AUTO, FALLBACK
 from digits.errors import MASK, mask_url
+from digits.files import user_path
 from digits.findings import Finding
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
@@ -46,7 +46,7 @@ def find_surroundings(settings: Settings) -> Iterator[Finding]:
         for name, value in sorted(os.environ.items())
         if VARIABLES.match(name) and name not in own
     ]
-    found += [f"~/{name}{note}" for name, note in FILES.items() if (Path.home() / name).exists()]
+    found += [f"~/{name}{note}" for name, note in FILES.items() if user_path(f"~/{name}").exists()]
     if found:
         yield Finding("environment", None, mask_url(", ".join(found)))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -253,3 +255,16 @@ def test_unknown_task(tmp_path: Path) -> None:
     """A task that does not exist is refused when the settings are read."""
     with pytest.raises(UsageError, match="expected a task of digits, fashion"):
         Settings.load({"DIGITS_HOME": str(tmp_path), "DIGITS_TASK": "flowers"}, dotenv=None)
+
+
+def test_a_user_without_a_home_folder(tmp_path: Path) -> None:
+    """A user whom the machine does not know, as in a container with a random user id, needs DIGITS_HOME alone."""
+    program = (
+        "import pwd; pwd.getpwuid = {}.__getitem__; "
+        "from digits.settings import Settings; print(Settings.load(dotenv=None).home)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"} | {"DIGITS_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == f"{tmp_path}\n", done.stderr
