@@ -18,6 +18,7 @@ from backends.kind.namespace import PREDICTOR_IMAGE, install
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
 from backends.programs import python
+from digits.data import blocks
 from digits.data.dataset import Dataset
 from digits.results import PreparedData
 from digits.settings import Settings
@@ -52,7 +53,7 @@ class Prepared:
 def prepared(digits_images: Any, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("prepared")
     images, labels = digits_images
-    train = Dataset(images[:4000], labels[:4000]).save(folder / "train_set")
+    train = blocks.write(folder / "train_set", [Dataset(images[:4000], labels[:4000])])
     validation = Dataset(images[4000:5000], labels[4000:5000]).save(folder / "validation_set")
     described = PreparedData(train, validation, validation, 0, are_digits=True, task=find("digits").text())
     return Prepared(folder, described)
