@@ -95,10 +95,11 @@ def prepare(
     corrected = Dataset.load(corrections, digest=feedback.digest)
     rest, held = dataset.split_validation(train.labels(), VALIDATION_SHARE, seed)
     added = dataset.repeat_feedback(len(corrected), len(rest))
-    if len(added):
-        rest = np.random.default_rng(seed).permutation(np.concatenate([rest, len(train) + added]))
+    chosen = np.concatenate([rest, len(train) + added])
+    if len(added) and len(chosen) > blocks.block_size(train.shape):  # the corrections would be in the last blocks
+        chosen = np.random.default_rng(seed).permutation(chosen)
     return results.PreparedData(
-        train=train.followed_by(corrected).arrange(rest, train_set),
+        train=train.followed_by(corrected).arrange(chosen, train_set),
         validation=train.take(held).save(validation_set),
         test=test.save(test_set),
         feedback_used=len(np.unique(added)),

@@ -71,7 +71,7 @@ class Blocks:
         If they need several blocks, each block of the source is read once, and its images are divided among temporary
         files, one for each new block. These are then put in order. So two blocks at most are in memory.
         """
-        size = _block_size(self.shape)
+        size = block_size(self.shape)
         if len(chosen) <= size:
             return write(folder, [self.take(chosen)])
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def write(folder: Path, blocks: Iterable[Dataset]) -> str:
 
 def cut(dataset: Dataset) -> Iterator[Dataset]:
     """Yield a data set in blocks, at least one."""
-    size = _block_size(dataset.images.shape[1:])
+    size = block_size(dataset.images.shape[1:])
     for start in range(0, max(1, len(dataset)), size):
         yield dataset[start : start + size]
 
@@ -162,7 +162,7 @@ def _read_parts(file: IO[bytes]) -> Iterator[tuple[Indices, Dataset]]:
     file.truncate(0)
 
 
-def _block_size(shape: tuple[int, ...]) -> int:
+def block_size(shape: tuple[int, ...]) -> int:
     """Return the number of images of that shape in a block."""
     return max(1, BLOCK_BYTES // math.prod(shape))
 
