@@ -99,10 +99,13 @@ class Driver:
         return pod
 
     def provide(self, name: str, files: Mapping[str, Path], **values: Json) -> None:
-        """Store `files` and `values` as the outputs of a step, which does not run."""
+        """Store `files`, some of which may be folders, and `values` as the outputs of a step, which does not run."""
         artifacts = {key: [{"name": key, "uri": f"{self._uri(name)}/{key}"}] for key in files}
         for key, path in files.items():
-            self.store.put(f"{self._folder(name)}/{key}", path)
+            place = f"{self._folder(name)}/{key}"
+            contents = {f"{place}/{each.name}": each for each in path.iterdir()} if path.is_dir() else {place: path}
+            for stored, file in contents.items():
+                self.store.put(stored, file)
         self.outputs[name] = {
             "parameterValues": values,
             "artifacts": {key: {"artifacts": items} for key, items in artifacts.items()},
