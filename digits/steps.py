@@ -93,7 +93,8 @@ def prepare(
     train = blocks.read(fetched / "train", data.train)
     test = Dataset.load(fetched / "test.npz", digest=data.test)
     corrected = Dataset.load(corrections, digest=feedback.digest)
-    rest, held = dataset.split_validation(train.labels(), VALIDATION_SHARE, seed)
+    labels = blocks.read_labels(fetched / "train", len(train.counts))
+    rest, held = dataset.split_validation(labels, VALIDATION_SHARE, seed)
     added = dataset.repeat_feedback(len(corrected), len(rest))
     chosen = np.concatenate([rest, len(train) + added])
     if len(added) and len(chosen) > blocks.block_size(train.shape):  # the corrections would be in the last blocks

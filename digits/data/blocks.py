@@ -20,13 +20,12 @@ from typing import IO
 
 import numpy as np
 
-from digits.data.dataset import Dataset, Indices, Labels, load_labels
+from digits.data.dataset import REMEDY, Dataset, Indices, Labels, load_labels
 from digits.errors import DataError
 from digits.files import canonical_json, parse_json, sha256_of, write_json
 
 BLOCK_BYTES = 128 << 20
 INDEX = "index.json"
-REMEDY = "run again with --no-cache to create it again"
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,14 @@ class Blocks:
         shape: (height, width) of an image, in colour (height, width, 3).
         counts: the number of images in each block.
         load: returns the block of that number, and raises DataError if it is damaged or changed.
-        load_labels: returns the labels of that block, unverified.
     """
 
     shape: tuple[int, ...]
     counts: tuple[int, ...]
     load: Callable[[int], Dataset]
-    load_labels: Callable[[int], Labels]
 
     def __len__(self) -> int:
         return sum(self.counts)
-
-    def labels(self) -> Labels:
-        """Return the labels of all images, unverified."""
-        return np.concatenate([self.load_labels(number) for number in range(len(self.counts))])
 
     def followed_by(self, last: Dataset) -> Blocks:
         """Return these blocks and one more."""
@@ -58,7 +51,6 @@ class Blocks:
             self.shape,
             (*self.counts, len(last)),
             lambda number: self.load(number) if number < len(self.counts) else last,
-            lambda number: self.load_labels(number) if number < len(self.counts) else last.labels,
         )
 
     def take(self, chosen: Indices) -> Dataset:
@@ -69,7 +61,7 @@ class Blocks:
         """Write the images of these indices, in this order, to a folder. Return the digest of the data set.
 
         If they need several blocks, each block of the source is read once, and its images are divided among temporary
-        files, one for each new block. These are then put in order. So two blocks at most are in memory.
+        files, one for each new block. These are then put in order. So no more than about two blocks are in memory.
         """
         size = block_size(self.shape)
         if len(chosen) <= size:
@@ -106,7 +98,7 @@ class Blocks:
 
 def in_memory(dataset: Dataset) -> Blocks:
     """Return a data set as one block."""
-    return Blocks(dataset.images.shape[1:], (len(dataset),), lambda _: dataset, lambda _: dataset.labels)
+    return Blocks(dataset.images.shape[1:], (len(dataset),), lambda _: dataset)
 
 
 def read(folder: Path, digest: str) -> Blocks:
@@ -125,12 +117,12 @@ def read(folder: Path, digest: str) -> Blocks:
         raise DataError(f"cannot read the data set {folder}: {exc}", remedy=REMEDY) from exc
     if found != digest:
         raise DataError(f"the data set {folder} changed: expected digest {digest}, found {found}", remedy=REMEDY)
-    return Blocks(
-        shape,
-        counts,
-        lambda number: Dataset.load(_path(folder, number), digest=digests[number]),
-        lambda number: load_labels(_path(folder, number)),
-    )
+    return Blocks(shape, counts, lambda number: Dataset.load(_path(folder, number), digest=digests[number]))
+
+
+def read_labels(folder: Path, count: int) -> Labels:
+    """Return the labels of the `count` blocks in a folder, unverified, without reading the images. Raises DataError."""
+    return np.concatenate([load_labels(_path(folder, number)) for number in range(count)])
 
 
 def write(folder: Path, blocks: Iterable[Dataset]) -> str:

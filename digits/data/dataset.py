@@ -19,6 +19,8 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
+REMEDY = "run again with --no-cache to create it again"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -82,8 +84,7 @@ class Dataset:
         dataset = Dataset(*_load_arrays(path, "images", "labels"))
         if digest and dataset.digest() != digest:
             raise DataError(
-                f"the data set {path} changed: expected digest {digest}, found {dataset.digest()}",
-                remedy="run again with --no-cache to create it again",
+                f"the data set {path} changed: expected digest {digest}, found {dataset.digest()}", remedy=REMEDY
             )
         return dataset
 
@@ -113,9 +114,7 @@ def _load_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return [file[name] for name in names]
     except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as exc:  # a header may claim any size
-        raise DataError(
-            f"cannot read the data set {path}: {exc}", remedy="run again with --no-cache to create it again"
-        ) from exc
+        raise DataError(f"cannot read the data set {path}: {exc}", remedy=REMEDY) from exc
 
 
 MAX_VALIDATION = 50_000  # images; the standard error of an accuracy of 99 % is then 0.04 points

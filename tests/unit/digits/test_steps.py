@@ -43,7 +43,7 @@ def test_thirty_pictures_are_enough_to_train_on(settings: Settings, tmp_path: Pa
 
     assert (data.dataset, data.train_count, data.test_count, feedback.count) == ("shapes", 24, 6, 1)
     loaded = {name: Dataset.load(path).labels for name, path in paths.items() if name != "train_set"}
-    loaded["train_set"] = blocks.read(paths["train_set"], prepared.train).labels()
+    loaded["train_set"] = blocks.read(paths["train_set"], prepared.train).load(0).labels
     counts = {name: np.bincount(labels).tolist() for name, labels in loaded.items()}
     assert counts == {"train_set": [7, 7, 8], "validation_set": [1, 1, 1], "test_set": [2, 2, 2]}
     assert prepared.feedback_used == 1
