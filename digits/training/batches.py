@@ -21,9 +21,9 @@ class Batches:
     In an epoch each image of the data set occurs `repeats` times. Each of the `generated` images occurs once for each
     block; a block that is smaller than the first one gets fewer of them, in proportion.
 
-    A set of one block stays in memory, and its images are in random order in each epoch. Of a larger one the blocks are
-    in random order, and the images within each; while a block is trained on, the next one is read. `prepare` has put
-    the images in random order over all blocks, so that each block is a random sample.
+    A set of one block stays in memory, and its images are in random order in each epoch. The blocks of a larger set are
+    in random order, and so are the images within each; while a block is trained on, the next one is read. `prepare` has
+    put the images in random order over all blocks, so that each block is a random sample.
 
     Attributes:
         images: the data set.
@@ -74,7 +74,8 @@ class Batches:
     def _load(self, number: int) -> Dataset:
         """Return a block's images, and then the generated ones that it gets."""
         block = self.images.load(number).check(self.task)
-        return join(block, self.generated[: self._added(len(block))])
+        added = self._added(len(block))
+        return join(block, self.generated[:added]) if added else block
 
     @cached_property
     def _only(self) -> Dataset:
