@@ -1,6 +1,6 @@
-"""The sign of life of a train step: an object in the store that it writes anew every few seconds.
+"""The heartbeat of a train step: an object in the store that it writes again every few seconds.
 
-The pod of a step whose process was killed remains, and with it the TrainJob. Workers that do not hear from it end.
+The pod of a step whose process was killed remains, and with it the TrainJob. Its workers end when the heartbeat stops.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from digits.errors import DigitsError, ObjectMissing
 from digits.store import ObjectStore
 
-PERIOD = 5.0  # seconds between two signs
+PERIOD = 5.0  # seconds between two writes
 SILENCE = 30.0  # seconds after which the step has ended
 
 
 @contextlib.contextmanager
 def beating(store: ObjectStore, key: str) -> Iterator[None]:
-    """Write the object `key` every PERIOD seconds in a thread. A store that fails costs that sign only."""
+    """Write the object `key` every PERIOD seconds in a thread. A write that fails is left out."""
     stopped = threading.Event()
 
     def beat() -> None:
@@ -39,7 +39,7 @@ def beating(store: ObjectStore, key: str) -> Iterator[None]:
 
 
 class Listener:
-    """What a worker knows of its step. The clocks of the two need not agree."""
+    """Measure how long the heartbeat of a step has been silent. The clocks of worker and step need not agree."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
         self._store, self._key = store, key

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from backends.programs import python
@@ -54,16 +55,18 @@ def main(place: str, digest: str, *hosts: str) -> int:
 
 def _end(worker: subprocess.Popen[bytes], step: Listener) -> int:
     """Return the exit code of the worker; FAILED if its step has ended, or if it takes longer than MAX_SECONDS."""
-    for _ in range(int(MAX_SECONDS / PERIOD)):
+    until, reason = time.monotonic() + MAX_SECONDS, f"the training takes longer than {MAX_SECONDS / 3600:g} hours"
+    while time.monotonic() < until:
         try:
             code = worker.wait(PERIOD)
         except subprocess.TimeoutExpired:
             if step.silence() > SILENCE:
+                reason = "the train step has ended"
                 break
         else:
             # The end of another worker, which noticed first, breaks this one's connections.
             return FAILED if code and step.silence() > SILENCE / 2 else code
-    sys.stderr.write("the train step has ended\n")
+    sys.stderr.write(f"{reason}\n")
     return FAILED
 
 

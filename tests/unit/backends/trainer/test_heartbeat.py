@@ -1,4 +1,4 @@
-"""The sign of life of a train step, as its workers see it."""
+"""The heartbeat of a train step, as its workers see it."""
 
 from __future__ import annotations
 
