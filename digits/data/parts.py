@@ -52,7 +52,7 @@ class Part:
 
     def stands_by(self, row: list[Part]) -> bool:
         """Return whether the part may be a digit of a number that was not recognised as one."""
-        return self.width < 2 * self.height and bool(beside([self], row, 2.5).any())
+        return self.width < 2 * self.height and bool(find_neighbours([self], row, 2.5).any())
 
     @property
     def thin(self) -> bool:
@@ -114,7 +114,7 @@ def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
     return np.where(kept[numbers], mask, np.uint8(0))
 
 
-def beside(parts: list[Part], others: list[Part], reach: float = 2.0) -> NDArray[np.bool_]:
+def find_neighbours(parts: list[Part], others: list[Part], reach: float = 2.0) -> NDArray[np.bool_]:
     """Return whether each two can be digits of a number, (parts, others).
 
     They are about as high, at the same height, and not farther apart than `reach` times their height.

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.parts import Light, Part, beside, examine, find_parts, without_marks
+from digits.data.parts import Light, Part, examine, find_neighbours, find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, closed, cut, find_rules, without_bars, without_underline
 
@@ -218,7 +218,7 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
         return None
     # A number outweighs a single part that looks somewhat more like a digit.
     seeds = digits[:1] + [p for p in digits[1:_SEEDS] if p.inside(mask)]
-    neighbours = beside(digits, digits)
+    neighbours = find_neighbours(digits, digits)
     row = max((_row(p, digits, neighbours, mask) for p in seeds), key=_weight)
     seed = max(row, key=lambda p: p.score)
     members, areas = list(row), list[tuple[int, int, int, int]]()
@@ -244,7 +244,7 @@ def _weight(row: list[Part]) -> float:
 
 
 def _row(seed: Part, digits: list[Part], neighbours: NDArray[np.bool_], mask: Mask) -> list[Part]:
-    """Return a digit, and those that stand in a row with it, as in a number. `neighbours` is `beside`."""
+    """Return a digit, and those that stand in a row with it, as in a number. `neighbours`: of `find_neighbours`."""
     row = [digits.index(seed)]
     waiting = np.array([p.inside(mask) and p.score >= _NEIGHBOUR * seed.score for p in digits])
     waiting[row] = False
