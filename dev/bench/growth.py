@@ -66,7 +66,7 @@ def write_fetched(folder: Path, data: Path, count: int) -> None:
 
 
 def one(step: str, folder: Path) -> dict[str, float]:
-    """Run one step in this process. Gives its seconds, of them on processors, without imports, and its most bytes."""
+    """Run one step in this process. Return its seconds and CPU seconds, without imports, and its peak memory."""
     from digits import steps
 
     sets = {f"{name}_set": folder / name for name in ("train", "validation", "test")}

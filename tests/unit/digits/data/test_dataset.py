@@ -158,7 +158,7 @@ def test_a_class_with_few_images_keeps_some_for_each_part() -> None:
 
 
 def test_validation_needs_no_more_images_than_the_limit() -> None:
-    """Of a very large data set no more than the limit is held out."""
+    """No more images than the limit are held out of a very large data set."""
     rest, held = dataset.split_validation(np.arange(1_000_000, dtype=np.int64).astype(np.uint8) % 10, 12, 0)
     assert (len(rest), len(held)) == (1_000_000 - dataset.MAX_VALIDATION, dataset.MAX_VALIDATION)
 
