@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ def http_server(listener: Listener, grace_seconds: float = 5.0) -> Iterator[str]
     while sock.fileno() >= 0:  # Granian has the socket once it serves
         assert time.monotonic() < deadline, "the server did not start in 10 s"
         time.sleep(0.01)
+    # Granian's threads read the environment as they start. If a test changed it meanwhile, the process could crash.
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+        connection.request("OPTIONS", "*")
+        assert connection.getresponse().status == 204
     try:
         yield address
     finally:
