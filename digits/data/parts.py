@@ -77,8 +77,8 @@ class Part:
         return max(self.x - other.x - other.width, other.x - self.x - self.width)
 
     def surrounds(self, parts: list[Part]) -> bool:
-        """Return whether the rectangle contains the middle of a part that is not small, or of two, as a box does."""
-        sizes = sorted((p.size / self.size for p in parts if p is not self and self._holds(p)), reverse=True)
+        """Return whether the rectangle holds the middle of a smaller part that is not tiny, or of two, as in a box."""
+        sizes = sorted((p.size / self.size for p in parts if p.size < self.size and self._holds(p)), reverse=True)
         return bool(sizes) and (sizes[0] > 0.3 or (len(sizes) > 1 and sizes[1] > 0.1))
 
     def _holds(self, other: Part) -> bool:
@@ -146,14 +146,21 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     _, sides, _ = cv2.minAreaRect(outline)
     long, short = max(sides), min(sides)
     flat = width > 3 * height or (long > 4 * short and width > 2 * height)
-    rectangle = short > 0.35 * long and cv2.contourArea(outline) > 0.95 * long * short
+    inner = cv2.contourArea(outline)
+    rectangle = short > 0.35 * long and inner > 0.95 * long * short
     frame = rectangle and (area > 0.5 * width * height or size > 6 * thick)
-    solid = thick > 0.5 * size or frame
+    solid = thick > 0.5 * size or frame or (area > 0.5 * inner and short > 0.35 * long and _has_four_corners(outline))
     score = 0.0
     if size >= _SEED * np.sqrt(numbers.size) and not (flat or solid):
         likeness = _likeness(own, x, y, thick, light)
         score = size * likeness if likeness > _LIKENESS else 0.0
     return Part(number, x, y, width, height, area, score, flat, solid)
+
+
+def _has_four_corners(outline: NDArray[np.int32]) -> bool:
+    """Return whether an outline is a convex quadrilateral, as that of a sheet seen at an angle."""
+    corners = cv2.approxPolyDP(outline, 0.02 * cv2.arcLength(outline, True), True)
+    return len(corners) == 4 and cv2.isContourConvex(corners)
 
 
 def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
@@ -179,7 +186,7 @@ def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
     ring = cv2.dilate(wide, np.ones((7, 7), np.uint8)) > cv2.dilate(wide, np.ones((3, 3), np.uint8))
     rise = cv2.subtract(dark, cv2.erode(dark, np.ones((9, 9), np.uint8)))
     edges = _share(rise[ring] > 0.3 * (paper - ink)) if ring.any() else 1.0
-    return float(result * min(1.0, max(0.0, (edges - 0.45) / 0.4)))
+    return float(result * min(1.0, max(0.0, (edges - 0.5) / 0.35)))
 
 
 def _median(values: NDArray[Any]) -> float:

@@ -222,7 +222,7 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     row = max((_row(p, digits, neighbours, mask) for p in seeds), key=_weight)
     seed = max(row, key=lambda p: p.score)
     members, areas = list(row), list[tuple[int, int, int, int]]()
-    waiting = [p for p in parts if p not in members and not p.solid and not p.is_side(row)]
+    waiting = [p for p in parts if p not in members and not (p.solid or p.is_side(row) or p.surrounds(row))]
     members += _between(row, waiting, mask)
     waiting = [p for p in waiting if p not in members]
     for digit in list(members):

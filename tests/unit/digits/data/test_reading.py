@@ -99,6 +99,16 @@ def desk(sheet: Sheet) -> None:
     sheet[50:350, 50:350] = inner
 
 
+def sheet_at_an_angle(sheet: Sheet) -> None:
+    start, end = ([(0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE)], [(70, 40), (350, 70), (370, 350), (40, 360)])
+    matrix = cv2.getPerspectiveTransform(np.array(start, np.float32), np.array(end, np.float32))
+    sheet[:] = cv2.warpPerspective(sheet, matrix, (SIDE, SIDE), borderValue=60)
+
+
+def circle(sheet: Sheet) -> None:
+    cv2.ellipse(sheet, (200, 202), (140, 150), 0, 0, 360, 60, 7)
+
+
 def neighbour(sheet: Sheet) -> None:
     cv2.line(sheet, (386, 120), (399, 220), 60, 8)
 
@@ -136,7 +146,7 @@ def plot(sheet: Sheet) -> None:
     sheet[80:310, 90:320] = inner
 
 
-EMPTY = [ruled, squared, box, cell, bar, table, desk, hole, specks, shadow, light]
+EMPTY = [ruled, squared, box, cell, bar, table, desk, sheet_at_an_angle, hole, specks, shadow, light]
 KINDS = [
     ruled,
     squared,
@@ -149,6 +159,8 @@ KINDS = [
     bar,
     table,
     desk,
+    sheet_at_an_angle,
+    circle,
     neighbour,
     hole,
     specks,
