@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,11 @@ def up(
     homes.claim(settings.home)
     with _lock(settings):
         _create(settings, name, report)
-        needed = [*settings.kserve_images.split(), settings.minio_image, *images.values()]
-        load(needed, name, report)
-        _install_kserve(settings, report)
+        load(settings.kserve_images.split(), name, report)
+        with ThreadPoolExecutor(1) as pool:  # KServe's controller becomes ready after half a minute at the earliest
+            loaded = pool.submit(load, [settings.minio_image, *images.values()], name, report)
+            _install_kserve(settings, report)
+            loaded.result()
         if settings.trainer == TRAINJOB:
             install_trainer(settings, name, report)
         install(settings, images, report)
