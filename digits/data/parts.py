@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import cv2
@@ -36,7 +37,7 @@ class Part:
     flat: bool
     solid: bool
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Return the longer side."""
         return max(self.width, self.height)
@@ -106,9 +107,10 @@ def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
     """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    edges = np.bincount(numbers[(mask > 0) & (inner == 0)], minlength=len(stats))
+    inked = mask > 0
+    edges = np.bincount(numbers[inked & (inner == 0)], minlength=len(stats))
     widths = 2 * stats[:, 4] / np.maximum(edges, 1)
-    powers = np.bincount(numbers.ravel(), strength.ravel()) / stats[:, 4]
+    powers = np.bincount(numbers[inked], strength[inked], len(stats)) / stats[:, 4]
     main = 1 + int(stats[1:, 4].argmax())
     kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
     return np.where(kept[numbers], mask, np.uint8(0))
@@ -167,20 +169,23 @@ def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
     """Return how likely a part at (x, y) is a digit, from 0 to 1.3: by its strength, place, width and edges."""
     (height, width), (rows, columns) = own.shape, light.dark.shape
     inked = own > 0
-    images = (light.strength, light.dark, light.paper)
-    power, ink, paper = (_median(image[y : y + height, x : x + width][inked]) for image in images)
+    power = _median(light.strength[y : y + height, x : x + width][inked])
     size, middle = max(width, height), np.hypot((x + width / 2) / columns - 0.5, (y + height / 2) / rows - 0.5)
     result = (0.3 + min(power, 255) / 255) * (1 - 0.5 * float(middle))
     result *= min(1.0, max(0.0, 1.6 - 3 * thick / size), max(0.0, 2.4 - 4 * thick / light.widest))
     left, top, right, bottom = x <= 1, y <= 1, x + width >= columns - 1, y + height >= rows - 1
-    if (left and right) or (top and bottom):
+    # What follows makes a part less likely only, and costs most.
+    if (left and right) or (top and bottom) or result <= _LIKENESS:
         return 0.0
     if left or top or right or bottom:
         result *= 0.25
+    ink, paper = (_median(image[y : y + height, x : x + width][inked]) for image in (light.dark, light.paper))
     # The gaps between strokes are parts of the other polarity, but beyond the strokes around them is no paper.
     dark, outside = _surroundings(light.dark, np.full_like(own, 255), x, y, max(3, size // 8))
     if (outside == 0).any():
         result *= min(1.0, 2 * _share(dark[outside == 0] > (ink + paper) / 2))
+    if result <= _LIKENESS:
+        return 0.0
     # A stroke has an edge everywhere; a part of a wide area ends where the closing's square does.
     dark, wide = _surroundings(light.dark, own, x, y, 4)
     ring = cv2.dilate(wide, np.ones((7, 7), np.uint8)) > cv2.dilate(wide, np.ones((3, 3), np.uint8))

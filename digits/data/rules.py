@@ -20,6 +20,8 @@ def find_rules(mask: Mask) -> Mask:
     """Return the level and upright lines longer than a digit's strokes, tilted by up to 6 degrees."""
     height, width = mask.shape
     found = [_level_lines(mask, RULE * width), _level_lines(np.ascontiguousarray(mask.T), RULE * height).T]
+    if not any(lines.any() for lines in found):
+        return np.zeros_like(mask)
     thick = max(5, min(height, width) // 20)
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, thick), np.uint8))
     counts = [0, 0]
@@ -31,7 +33,7 @@ def find_rules(mask: Mask) -> Mask:
         whole = side >= 0.8 * RULE * mask.shape[1 - axis]
         counts[axis] = int(whole.sum())
         ends = (start <= 0.06 * mask.shape[1 - axis]) & (start + side >= 0.94 * mask.shape[1 - axis])
-        through |= np.isin(numbers, 1 + np.flatnonzero(ends)).astype(np.uint8) * 255
+        through |= np.concatenate([[0], 255 * ends]).astype(np.uint8)[numbers]
     # A single line within the picture may be a 1 or the bar of a 7; a box has two of each direction, rules are many.
     for axis, lines in enumerate(found):
         if counts[axis] > 2 or min(counts) > 1:
