@@ -77,7 +77,7 @@ class CommandLines(threading.Thread):
 
     def __init__(self, secrets: Collection[str]) -> None:
         super().__init__(daemon=True)
-        self._secrets, self._over = secrets, threading.Event()
+        self._forms, self._over = {form for secret in secrets for form in forms(secret)}, threading.Event()
         self.seen: set[str] = set()
         self.looks = 0
 
@@ -88,7 +88,7 @@ class CommandLines(threading.Thread):
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):
                     line = "\0".join(process.cmdline())
-                    if holds(line.encode(errors="surrogateescape"), self._secrets):
+                    if any(form in line.encode(errors="surrogateescape") for form in self._forms):
                         self.seen.add(line)
 
     def __enter__(self) -> Self:
