@@ -80,7 +80,7 @@ def _next(draw: str, settings: Settings, *, served: bool) -> str:
 def _note_port(endpoint: str, settings: Settings) -> str:
     """Return a note if the endpoint does not use DIGITS_PORT because another program does; else ''."""
     parts = urlsplit(endpoint)
-    moved = parts.hostname == "127.0.0.1" and parts.port != settings.port
+    moved = parts.hostname == "127.0.0.1" and settings.port and parts.port != settings.port  # 0 asks for any
     return f"   (port {settings.port} was in use)" if moved else ""
 
 

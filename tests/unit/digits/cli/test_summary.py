@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from digits.cli import summary
@@ -15,3 +17,4 @@ def test_an_endpoint_on_another_port_is_explained(settings: Settings) -> None:
     here, elsewhere = f"http://127.0.0.1:{settings.port}", "http://127.0.0.1:1"
     assert [summary._note_port(address, settings) for address in (here, "http://digits.example", "")] == ["", "", ""]
     assert summary._note_port(elsewhere, settings) == f"   (port {settings.port} was in use)"
+    assert summary._note_port(elsewhere, dataclasses.replace(settings, port=0)) == ""
