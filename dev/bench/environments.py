@@ -18,6 +18,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "mlserver": ("mlserver==1.7.1", *SAME),
     "mlflow": ("mlflow==3.17.2", "onnx==1.23.2", *SAME),
     "bentoml": ("bentoml==1.4.39", *SAME),
+    "litserve": ("litserve==0.2.19", *SAME),
     "bare": ("starlette==1.10.0", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", *SAME),
 }
 LOCKED = {"digits": "serve.txt", "gateway": "web.txt"}

@@ -84,6 +84,7 @@ CONTESTANTS = (
     Contestant("MLServer gRPC", "mlserver", GRPC, _grpc("FP32")),
     Contestant("mlflow", "mlflow", "/invocations", _model_shaped),
     Contestant("BentoML", "bentoml", "/predict", _instances),
+    Contestant("LitServe", "litserve", "/predict", _instances),
 )
 
 

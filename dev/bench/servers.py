@@ -23,9 +23,9 @@ from dev.bench.results import ROOT
 from digits.settings import Settings
 
 PEERS = ROOT / "dev" / "bench" / "peers"
-NAMES = ("digits", "bare", "kserve", "mlserver", "mlflow", "bentoml")
+NAMES = ("digits", "bare", "kserve", "mlserver", "mlflow", "bentoml", "litserve")
 READY = {"digits": "/v2/models/digits/ready", "bare": "/ready", "kserve": "/v1/models/digits", "gateway": "/"}
-READY |= {"mlserver": "/v2/models/digits/ready", "mlflow": "/ping", "bentoml": "/readyz"}
+READY |= {"mlserver": "/v2/models/digits/ready", "mlflow": "/ping", "bentoml": "/readyz", "litserve": "/health"}
 READY_SECONDS, END_SECONDS, SETTLE_SECONDS = 120.0, 10.0, 10.0
 
 
@@ -141,7 +141,7 @@ def _command(
     name: str, interpreter: Path, folder: Path, scratch: Path, port: int, grpc_port: int
 ) -> tuple[list[str], dict[str, str]]:
     """(command, environment variables), each as the server's own documentation has it."""
-    python, here = str(interpreter), {"PYTHONPATH": str(ROOT), "DIGITS_HOME": str(scratch)}
+    python, here = str(interpreter), {"PYTHONPATH": str(ROOT), "DIGITS_HOME": str(scratch / "home")}
     if name == "digits":
         ports = ["--http-port", str(port), "--grpc-port", str(grpc_port)]
         return [python, "-m", "digits", "serve", "--model-dir", str(folder), *ports], here
@@ -150,6 +150,8 @@ def _command(
         return [python, "-m", "digits", "web", *page], here
     if name == "bare":
         return [python, str(PEERS / "bare.py")], {}
+    if name == "litserve":
+        return [python, str(PEERS / "litserve_api.py")], {}
     if name == "kserve":
         return [python, str(PEERS / "kserve_sample.py"), "--http_port", str(port), "--grpc_port", str(grpc_port)], {}
     if name == "bentoml":

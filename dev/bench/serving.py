@@ -30,7 +30,7 @@ from digits.data.dataset import Images
 CASES = {"1 image": 1, "32 images": 32}
 CONNECTIONS = (1, 16)
 BASE = "digits V1"
-PEERS = ("KServe sample", "MLServer", "mlflow", "BentoML")
+PEERS = ("KServe sample", "MLServer", "mlflow", "BentoML", "LitServe")
 Runs = dict[str, dict[str, list[load.Figures]]]
 
 
