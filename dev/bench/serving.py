@@ -145,7 +145,7 @@ def render(found: dict[str, Any]) -> str:
     rows = [[what, goal, got, "yes" if reached else "**no**"] for what, goal, got, reached in goals(runs)]
     parts.append(
         results.table(
-            ["goal; one image unless it says so; the worse of 1 and 16 connections", "", "found", "reached"], rows
+            ["goal (one image unless stated; the worse of 1 and 16 connections)", "", "measured", "reached"], rows
         )
     )
     rows = []
@@ -153,7 +153,7 @@ def render(found: dict[str, Any]) -> str:
         loaded = found["memory"].get(name)
         mib = [f"{size / 2**20:,.0f}" if size else "" for size in (row["idle"], loaded, row["size"])]
         rows.append([name, results.spread(row["seconds"], ".1f"), *mib])
-    header = ["server", "ready after, s", "memory then, MiB", "at most under load, MiB", "packages, MiB"]
+    header = ["server", "ready after, s", "memory then, MiB", "maximum under load, MiB", "packages, MiB"]
     parts.append(results.table(header, rows))
     parts += [f"Left out: {name} ({why.splitlines()[0]}).\n" for name, why in found["left_out"].items()]
     return "\n".join(parts)
