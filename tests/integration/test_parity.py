@@ -1,6 +1,6 @@
 """The process and docker backends are one pipeline: same steps, data, weights, figures and answers.
 
-One trains with one worker, the other with two, which must not matter either.
+One trains with one worker, the other with four, which must not matter either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
 # been equal to the bit; this much is allowed for another base image's libraries.
 NOISE = 1e-4
 PARAMETERS = {"dataset": "sklearn-digits", "epochs": 1, "seed": 11, "min_accuracy": 0.3, "shards": 8}
-KINDS = {"process": (ProcessBackend, 1), "docker": (DockerBackend, 2)}  # and the number of workers
+KINDS = {"process": (ProcessBackend, 1), "docker": (DockerBackend, 4)}  # and the number of workers
 
 
 @pytest.fixture(scope="module")
