@@ -10,3 +10,5 @@ __version__ = "0.1.0"
 
 # ONNX Runtime's official builds report usage to Microsoft on import unless this is set first.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# gRPC writes a line to the log for each malformed field of a request's headers, which any client can send.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

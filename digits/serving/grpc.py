@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task 
 MAX_WAITING = 32  # requests
 # Inference requests that are read or answered at a time; the others wait without taking memory.
 MAX_READING = 12
-READ_SECONDS = 15.0  # in which the message of an inference request must arrive
+READ_SECONDS = 15.0  # in which a request's message must arrive
 # Bytes per request outside tensor values; decoded, they can take 45 times the memory.
 MAX_OVERHEAD = 32 * 1024
 CONNECTION_SECONDS = 300  # age at which a connection is closed gracefully; this also ends requests that never arrive
@@ -160,25 +161,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        method = functools.partial(_answer, handler.unary_unary)
-        if handler_call_details.method == INFER:
-            # As a stream of one message, because gRPC would read a single message before it calls our code.
-            infer = functools.partial(_answer, functools.partial(self._infer, handler.unary_unary))
-            return grpc.stream_unary_rpc_method_handler(infer, None, handler.response_serializer)
+        # As a stream of one message, because gRPC would wait without a limit for a single one before it calls our code.
+        infers = handler_call_details.method == INFER
+        method = functools.partial(_answer, functools.partial(self._read, handler, infers))
+        return grpc.stream_unary_rpc_method_handler(method, None, handler.response_serializer)
 
-        async def answer(content: bytes, context: Any) -> Any:
-            if len(content) > SMALL_BODY:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {SMALL_BODY} bytes")
-            try:
-                request = handler.request_deserializer(content)
-            except DecodeError:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNDECODABLE)
-            return await method(request, context)
-
-        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
-
-    async def _infer(self, answer: Any, messages: Any, context: Any) -> Any:  # noqa: ARG002 # gRPC's signature
-        async with self._reading:
+    async def _read(self, handler: Any, infers: bool, messages: Any, context: Any) -> Any:  # noqa: ARG002 # gRPC's
+        async with self._reading if infers else contextlib.nullcontext():
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     # In a list, so that the bytes can be freed early: an aborted call forms a reference cycle, which
@@ -188,7 +177,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no message within {READ_SECONDS:g} s")
             if body_ref[0] is grpc.aio.EOF:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a message")
-            return await answer(body_ref, context)
+            if infers:
+                return await handler.unary_unary(body_ref, context)
+        if len(body_ref[0]) > SMALL_BODY:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {SMALL_BODY} bytes")
+        try:
+            request = handler.request_deserializer(body_ref[0])
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNDECODABLE)
+        return await handler.unary_unary(request, context)
 
 
 async def _answer(method: Any, request: Any, context: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -277,6 +278,25 @@ def test_a_slow_message_ends_and_delays_no_more_than_its_time(monkeypatch: pytes
     assert asyncio.run(ask()) == (["DEADLINE_EXCEEDED"] * 2, "7")
 
 
+@pytest.mark.parametrize(("ended", "status"), [(True, "INVALID_ARGUMENT"), (False, "DEADLINE_EXCEEDED")])
+@pytest.mark.parametrize("method", ["ModelInfer", "ServerLive", "ModelReady"])
+def test_a_request_without_a_message_ends(
+    method: str, ended: bool, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request of any method that has no message ends with an error, so that it keeps no place."""
+    monkeypatch.setattr(service, "READ_SECONDS", 0.5)
+
+    async def ask() -> str:
+        async with channel_to_a_server() as channel:
+            call = channel.stream_unary(f"/inference.GRPCInferenceService/{method}")(timeout=20)
+            await call.wait_for_connection()
+            if ended:
+                await call.done_writing()
+            return (await call.code()).name
+
+    assert asyncio.run(ask()) == status
+
+
 def test_a_client_that_goes_away_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Requests that are cancelled before or after their message leave no log entry, and others are answered."""
 
@@ -326,4 +346,13 @@ def test_errors_over_grpc_are_not_logged(predictor: Predictor) -> None:
             with pytest.raises(grpc.RpcError) as rejected:
                 channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(message, timeout=30)
             assert rejected.value.code().name == code
+    fields = {":method": "POST", ":scheme": "http", ":path": "/", "te": "trailers", "grpc-timeout": "x"}
+    coded = b"".join(b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items())
+    host, port = predictor.grpc.split(":")
+    with socket.create_connection((host, int(port)), 10) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")  # with empty settings
+        client.sendall(len(coded).to_bytes(3) + b"\1\5\0\0\0\1" + coded)  # the headers of a whole request
+        with client.makefile("rb") as answers:
+            while answers.read(1) and b"grpc-timeout" not in answers.peek():
+                pass
     assert predictor.log.stat().st_size == before
