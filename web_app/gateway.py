@@ -25,6 +25,7 @@ import numpy as np
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from digits.data import corrections
 from digits.data.number import Digit
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import judge
@@ -181,7 +182,7 @@ class _Gateway:
         store, task, client = self.config.store, self.config.task, self._client(query)
         if store is None:
             raise RejectedRequest(404, "this gateway has no store for corrections: start it with DIGITS_STORE set")
-        labels, release = items.read_classes(task, query, "label"), query.get("release", "")[:100]
+        labels, release = items.read_classes(task, query, "label"), query.get("release", "")[: corrections.MAX_RELEASE]
         answer = query.get("answer", "")  # of an earlier release, whose labels may have been others
         answers = (
             items.read_classes(task, query, "answer") if answer in task.labels or (task.is_number and answer) else None

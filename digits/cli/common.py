@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits import homes
+from digits.errors import printable
 from digits.findings import Finding
 from digits.settings import BACKENDS, Settings
 
@@ -54,7 +55,11 @@ def emit(answer: Any) -> None:
 
 
 def wrap(text: str, indent: int) -> str:
-    """Break `text` at the terminal's width and indent all lines but the first; without a terminal change nothing."""
+    """Break `text` at the terminal's width, if there is one, and indent all lines but the first.
+
+    Characters that a terminal would act on are replaced, because a part may come from a server or a store.
+    """
+    text = printable(text)
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         return text
     width = max(min(shutil.get_terminal_size().columns, 120) - indent, 20)

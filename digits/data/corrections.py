@@ -32,6 +32,7 @@ from digits.tasks.task import BUILT_IN, Task, find
 DIGITS = find(BUILT_IN)
 REMOVED = "removed"
 MIN_INK = 255  # least sum of a drawing's pixels; one with less counts as empty
+MAX_RELEASE = 100  # characters
 _NAME = re.compile(r"([0-9a-f]{64})/([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,2}|removed)-([0-9a-f]{16})\.json")
 
 
@@ -115,7 +116,7 @@ def remove(store: ObjectStore, prefix: str, task: Task = DIGITS) -> Correction:
     if len(matches) != 1:
         raise MissingError(f"{len(matches) or 'no'} corrections begin with {prefix!r}", remedy="digits feedback")
     correction = _describe(store, matches[0], task)
-    _append(store, correction.id, REMOVED, {}, after=matches[0].time)
+    _append(store, correction.id, REMOVED, {}, since=matches[0].time)
     return correction
 
 
@@ -166,10 +167,10 @@ def digest(store: ObjectStore) -> str:
     return sha256_of(canonical_json(sorted(_labels(_entries(store)))))
 
 
-def _append(store: ObjectStore, image: str, label: str, payload: Mapping[str, Any], after: int = 0) -> str:
-    """Write an entry with a time greater than `after`, which may be from another machine's clock. Return its key."""
+def _append(store: ObjectStore, image: str, label: str, payload: Mapping[str, Any], since: int = 0) -> str:
+    """Write an entry with a time not before `since`, which may be from another machine's clock. Return its key."""
     content = canonical_json(payload)
-    entry = _Entry(image, max(time.time_ns() // 1000, after + 1), label, sha256_of(content)[:16])
+    entry = _Entry(image, max(time.time_ns() // 1000, since), label, sha256_of(content)[:16])
     store.put(key := folder(store) + entry.name, content)
     return key
 
@@ -199,7 +200,8 @@ def _describe(store: ObjectStore, entry: _Entry, task: Task) -> Correction:
         return Correction(entry.image, damaged=exc.message)
     answer = str(payload.get("answer"))
     answered = task.labels.index(answer) if answer in task.labels else None
-    return Correction(entry.image, label, answered, str(payload.get("release", "")))
+    release = str(payload.get("release", ""))[:MAX_RELEASE]
+    return Correction(entry.image, label, answered, release if release.isprintable() else "")
 
 
 def _load(store: ObjectStore, entry: _Entry) -> tuple[bytes, dict[str, Any]]:

@@ -438,3 +438,14 @@ def test_corrections_are_listed_and_withdrawn(store: FileStore) -> None:
     record(store, 3, 3)
     with pytest.raises(MissingError, match="2 corrections begin with ''"):
         corrections.remove(store, "")
+
+
+def test_a_correction_of_the_last_time_is_removed(store: FileStore) -> None:
+    """A correction whose time is the greatest that a key can state can be removed."""
+    folder = store.root / "feedback"
+    record(store, 1, 7)
+    (entry,) = folder.rglob("*.json")
+    entry.rename(entry.with_name("9" * 19 + entry.name[entry.name.index("-") :]))
+    corrections.remove(store, "")
+    assert corrections.list_current(store) == []
+    assert labels(store) == []
