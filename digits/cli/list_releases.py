@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from digits.cli.common import backend_option, emit, json_option, open_store_of
-from digits.errors import MissingError
+from digits.errors import MissingError, printable
 from digits.release import ledger
 from digits.release.releases import list_releases
 
@@ -47,4 +47,4 @@ def releases(backend: str | None, as_json: bool) -> None:
         created = row["created"][:16].replace("T", " ")
         click.echo(f"{row['version']}  {created}  {row['accuracy']:.2%}  {row['dataset']}  {role}".rstrip())
     for version, why in damaged.items():
-        click.echo(f"{version}  damaged: {why}")
+        click.echo(printable(f"{version}  damaged: {why}"))

@@ -261,6 +261,8 @@ def _parse(store: ObjectStore, key: str, raw: bytes) -> Entry:
         entry = Entry(**parse_json(raw))
         if _key(store, entry.n) != key:
             raise ValueError(f"its number is {entry.n}")
+        if not all(isinstance(value, str) for name, value in asdict(entry).items() if name != "n") or not entry.version:
+            raise ValueError("expected texts and a version")
         return entry
     except (ValueError, TypeError) as exc:
         raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=restore(store)) from exc

@@ -14,7 +14,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from digits.errors import DigestMismatch, ObjectMissing, ReleaseError, StoreError, UsageError
+from digits.errors import DigestMismatch, ObjectMissing, ObjectRefused, ReleaseError, StoreError, UsageError
+from digits.evaluation.threshold import NONE_SURE
 from digits.files import canonical_json, parse_json, real_path, sha256_of, write_whole
 from digits.release import signatures
 from digits.store import ObjectStore
@@ -87,12 +88,10 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
             raise ValueError("it is for another version")
         if (task := task_of(manifest).name) != store.task:  # a signed one that was copied to another task's folder
             raise ValueError(f"it is for the task {task}")
-        manifest["created"]
-        for part, name in (("files", "model.onnx"), ("metrics", "accuracy"), ("data", "dataset")):
-            manifest[part][name]
+        _check_fields(manifest)
     except ObjectMissing as exc:
         raise ReleaseError(f"no release {version!r} in {store.uri}", remedy="digits releases") from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ReleaseError(
             f"the manifest of release {version} is damaged in {store.uri}: {exc}", remedy=RESTORE
         ) from exc
@@ -104,6 +103,19 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
     except ObjectMissing:
         raise signatures.missing(f"release {version}", keys) from None
     return manifest, raw, _signed_digests(bundle, keys, manifest, raw)
+
+
+def _check_fields(manifest: Manifest) -> None:
+    """Check what commands print and the endpoint reports. Raises ValueError, KeyError, TypeError or AttributeError."""
+    data = manifest["data"]
+    texts = [manifest[name] for name in ("version", "digest", "created", "mlflow_run")]
+    for text in (*texts, data["dataset"], data["source"], manifest["files"]["model.onnx"]):
+        if not (isinstance(text, str) and text.isprintable()):
+            raise ValueError(f"expected a printable text, got {text!r}")
+    threshold = manifest.get("calibration", {}).get("threshold")
+    for number in (manifest["metrics"]["accuracy"], 0 if threshold is None else threshold):
+        if type(number) not in {int, float} or not 0 <= number <= NONE_SURE:
+            raise ValueError(f"expected a share from 0 to 1, got {number!r}")
 
 
 def _signed_digests(bundle: bytes, keys: signatures.Keys, manifest: Manifest, raw: bytes) -> dict[str, str]:
@@ -143,7 +155,7 @@ def list_releases(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
         if key == release_prefix(store, version) + MANIFEST and "/" not in version:
             try:
                 manifests.append(load(store, version))
-            except ReleaseError as exc:
+            except (ReleaseError, ObjectRefused) as exc:
                 damaged[version] = exc.message
     return sorted(manifests, key=lambda m: (m["created"], m["version"])), damaged
 
@@ -197,12 +209,11 @@ def check_folder(folder: Path, trusted_keys: str = "") -> Manifest:
             raise ValueError("expected a file")
         raw = (folder / MANIFEST).read_bytes()
         manifest: Manifest = parse_json(raw)
+        _check_fields(manifest)
         files = dict(manifest["files"])
-        files["model.onnx"]
-        manifest["version"]
     except FileNotFoundError:
         raise ReleaseError(f"{folder} holds no {MANIFEST}, so it is not a release", remedy="digits releases") from None
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ReleaseError(f"the manifest in {folder} is damaged: {exc}", remedy=COPY_AGAIN) from exc
     if trusted_keys:
         keys = signatures.read_keys(trusted_keys)

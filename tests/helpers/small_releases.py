@@ -27,7 +27,8 @@ def manifest(seed: int) -> dict[str, Any]:
     parts: dict[str, Any] = {"weights": "w", "data": DATA, "code": "c", "parameters": {"seed": seed}}
     digest = releases.identity(**parts)
     version = releases.version_from_digest(digest)
-    return parts | {"digest": digest, "version": version, "metrics": {"accuracy": 0.99}, "task": TASK}
+    about = {"metrics": {"accuracy": 0.99}, "mlflow_run": "", "task": TASK}
+    return parts | about | {"digest": digest, "version": version}
 
 
 def small_release(store: ObjectStore, folder: Path, seed: int = 0) -> str:

@@ -77,6 +77,7 @@ class LinearModel:
         manifest = {
             "version": releases.version_from_digest(digest),
             "digest": digest,
+            "created": "2026-01-01T00:00:00.000+00:00",
             "weights": "w",
             "code": "c",
             "parameters": {},

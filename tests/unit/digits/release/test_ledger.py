@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from digits.errors import ReleaseError, UsageError
+from digits.files import canonical_json
 from digits.release import ledger, seen
 from digits.store import Trust
 from digits.store.file import FileStore
@@ -75,10 +77,12 @@ def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path
     assert ledger.rollback(store).version == version
 
 
-def test_a_damaged_newest_entry_is_an_error(store: FileStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [None, {"version": ""}, {"version": ["a"]}, {"previous": None}, {"why": 5}])
+def test_a_damaged_newest_entry_is_an_error(change: dict[str, object] | None, store: FileStore, tmp_path: Path) -> None:
     """Reading the champion fails with the name of the entry."""
     ledger.promote(store, small_release(store, tmp_path), "good")
-    store.put(store.keys(ledger.folder(store))[-1], b'{"n": 1}')
+    (key,) = store.keys(ledger.folder(store))
+    store.put(key, b'{"n": 1}' if change is None else canonical_json(json.loads(store.get(key)) | change))
     with pytest.raises(ReleaseError, match=r"ledger entry .*00000001"):
         ledger.champion(store)
 

@@ -149,6 +149,10 @@ def test_a_damaged_release_is_listed_separately(store: FileStore, tmp_path: Path
     assert [manifest["version"] for manifest in manifests] == [intact]
     assert set(damaged) == {cut, bare}
     assert all("is damaged" in why for why in damaged.values())
+    foreign = store.root / "models/digits/\x1b[2J" / releases.MANIFEST
+    foreign.parent.mkdir()
+    foreign.write_bytes(store.get(releases.release_prefix(store, intact) + releases.MANIFEST))
+    assert releases.list_releases(store)[0] == manifests
 
 
 def test_the_release_of_a_run_is_complete(finished: Finished, tmp_path: Path) -> None:
@@ -185,3 +189,29 @@ def test_an_odd_manifest_is_refused(damage: str, store: FileStore, tmp_path: Pat
     for request in (lambda: releases.load(store, version), lambda: releases.check_folder(tmp_path / "got")):
         with pytest.raises(ReleaseError):
             request()
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "\x1b[2J", -1, float("nan"), "missing"])
+@pytest.mark.parametrize(
+    "path",
+    ["created", "digest", "mlflow_run", "data.dataset", "data.source", "files", "metrics.accuracy", "calibration"],
+)
+def test_fields_of_another_type_are_damage(path: str, value: object, store: FileStore, tmp_path: Path) -> None:
+    """A manifest whose fields cannot be printed or reported is refused in the store and in a folder, and listed."""
+    if path == "calibration":  # a release may have none
+        path, value = "calibration.threshold", [value]
+    version = small_release(store, tmp_path)
+    key = releases.release_prefix(store, version) + releases.MANIFEST
+    releases.download(store, version, tmp_path / "got")
+    manifest = json.loads(store.get(key))
+    *folders, name = path.split(".")
+    holder = manifest.setdefault(folders[0], {}) if folders else manifest
+    holder[name] = value
+    if value == "missing":
+        del holder[name]
+    for file in (store.root / key, tmp_path / "got" / releases.MANIFEST):
+        file.chmod(0o600)
+        file.write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseError, match="damaged"):
+        releases.check_folder(tmp_path / "got")
+    assert [*releases.list_releases(store)[1]] == [version]
