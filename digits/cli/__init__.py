@@ -102,8 +102,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command. Print an error as one message on standard error and exit with its code."""
-    # SIGTERM is handled as Ctrl-C, so that child processes end and the run's record is updated.
+    # SIGTERM and the end of the terminal are handled as Ctrl-C, so that child processes end, the run's record is
+    # updated and corrections are fetched.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # by nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     streams.prepare()
     try:
         cli.main(standalone_mode=False)

@@ -273,11 +273,16 @@ class _Server(Server):
 
 
 async def stop_signal() -> None:
-    """Wait for SIGTERM or SIGINT. Afterwards SIGTERM is ignored, because the process is about to end."""
+    """Wait for SIGTERM, SIGINT or, unless nohup ignores it, SIGHUP.
+
+    Afterwards SIGTERM is ignored, because the process is about to end.
+    """
     received, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    numbers = [signal.SIGTERM, signal.SIGINT, *hangup]
+    for number in numbers:
         loop.add_signal_handler(number, received.set)
     await received.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         loop.remove_signal_handler(number)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,17 @@ def test_wrong_usage_with_json_is_one_object(
     answer = json.loads(capsys.readouterr().out)
     assert ended.value.code == answer["exit_code"] == 2
     assert "many" in answer["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts_a_command(number: signal.Signals) -> None:
+    """A signal to end, which a terminal also sends when it is closed, is exit code 130 without a traceback."""
+    program = "import time; from digits import cli; cli.cli.main = lambda **_: (print(flush=True), time.sleep(60))"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program}; cli.main()"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "interrupted\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from digits.serving import connections, listener
-from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response
+from digits.serving.listener import JSON, Listener, RejectedRequest, Request, Response, stop_signal
 from tests.helpers.http_server import http_server
 
 # Bytes of the response to `/large`: more than the kernel holds for a client that reads nothing.
@@ -467,3 +468,23 @@ def test_a_rejected_upload_ends(connect: Connect) -> None:
     client = connect()
     client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * MAX_BODY))
     assert answers(client, 1)[0][0] == 413
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_end_of_a_terminal_ends_a_server(ignored: bool) -> None:
+    """SIGHUP stops a server, unless it is ignored, as nohup arranges."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else lambda *_: None)
+
+    async def ended() -> bool:
+        stop = asyncio.create_task(stop_signal())
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGHUP)
+        done, _ = await asyncio.wait({stop}, timeout=1)
+        return bool(done)
+
+    try:
+        assert asyncio.run(ended()) != ignored
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
