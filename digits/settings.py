@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from digits import events, files
+from digits import events, files, variables
 from digits.errors import MASK, UsageError, mask_url
 from digits.tasks.task import BUILT_IN, Task, built_in_names, find
 from digits.variables import check_address, check_kubernetes_name, check_tracking_uri, convert, read_variables
@@ -202,7 +202,7 @@ class Settings:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", files.real_path(files.user_path(self.home)))
+        object.__setattr__(self, "home", variables.check_home(files.real_path(files.user_path(self.home))))
         declaration = find(self.task)
         if self.task not in built_in_names():  # by its text from now on, because steps run in other folders
             object.__setattr__(self, "task", declaration.with_place("").text())
@@ -250,7 +250,7 @@ class Settings:
     @property
     def _database(self) -> str:
         """Return the address of the database that is used if MLFLOW_TRACKING_URI is empty."""
-        return f"sqlite:///{quote(str(self.home / 'mlflow.db'))}"
+        return f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
     def declaration(self) -> Task:

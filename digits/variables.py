@@ -40,6 +40,21 @@ def check_address(variable: str, value: str) -> None:
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
 
 
+def check_home(home: Path) -> Path:
+    r"""Return `home`. Raise UsageError if its path has a character that TensorFlow or MLflow do not take literally.
+
+    TensorFlow reads * ? [ ] as patterns and \ as /, and so writes and looks elsewhere; MLflow decodes % twice, and
+    creates the folder that the encoded address of its database would name.
+    """
+    if found := sorted(set(str(home)) & set("%?#*[]\\")):
+        raise UsageError(
+            f"DIGITS_HOME: expected a path without {' '.join(found)}, where TensorFlow or MLflow would use another, "
+            f"got {str(home)!r}",
+            remedy="set DIGITS_HOME to another folder",
+        )
+    return home
+
+
 def check_tracking_uri(value: str, database: str) -> None:
     """Raise UsageError unless MLFLOW_TRACKING_URI is empty, or MLflow opens it from any folder.
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 
 from digits.errors import DigitsError, UsageError, mask_url
+from digits.release.mlflow_client import check_connection
 from digits.settings import STEP_VARIABLES, Settings, unknown
 from digits.store import open_store, schemes
 from digits.variables import sqlite_file
@@ -34,11 +34,21 @@ def test_the_default_store_and_database_are_in_home(tmp_path: Path) -> None:
 
 
 def test_the_database_of_a_home_with_special_characters(tmp_path: Path) -> None:
-    """The address of MLflow's database leads to the file in a home whose path has characters of an address."""
-    home = tmp_path / "a?b=c#d%41 é"
+    """MLflow creates its database in a home whose path has unusual characters, and nothing next to the home."""
+    home = tmp_path / "a b'=c&d; é"
     settings = Settings(home=home)
     assert sqlite_file(settings.tracking_uri) == home / "mlflow.db"
-    assert sqlalchemy.make_url(settings.tracking_uri).database == str(home / "mlflow.db")
+    home.mkdir()
+    check_connection(settings)
+    assert [*tmp_path.iterdir()] == [home]
+    assert (home / "mlflow.db").is_file()
+
+
+@pytest.mark.parametrize("character", "%?#*[]\\")
+def test_a_home_that_libraries_do_not_find_is_refused(character: str, tmp_path: Path) -> None:
+    """A home whose path TensorFlow or MLflow would take for another one is an error before anything runs."""
+    with pytest.raises(UsageError, match="DIGITS_HOME"):
+        Settings(home=tmp_path / f"a{character}b" / "home")
 
 
 @pytest.mark.parametrize("name", ["K8S_NAMESPACE", "DIGITS_SECRET", "DIGITS_CONFIG_MAP", "DIGITS_PULL_SECRET"])
