@@ -55,6 +55,22 @@ def attach(store: ObjectStore, known: Manifest) -> None:
             store.put(prefix + name, content)
 
 
+def are_whole(store: ObjectStore, version: str) -> bool:
+    """Return whether an intact release has the documents that `attach` writes. A signature covers them by digests.
+
+    Raises:
+        StoreError: one of them is missing or cannot be read.
+    """
+    prefix = release_prefix(store, version)
+    if store.exists(prefix + SIGNATURE):
+        return True
+    raw = store.get(prefix + MANIFEST)
+    manifest: Manifest = parse_json(raw)
+    digests = manifest["files"] | {MANIFEST: sha256_of(raw)}
+    files = documents(manifest, digests) | {PROVENANCE: canonical_json(provenance(manifest, digests))}
+    return all(store.get(prefix + name) == content for name, content in files.items())
+
+
 def same_results(manifest: Manifest, other: Manifest) -> bool:
     """Return whether two manifests differ at most in what differs between runs."""
     return all(manifest.get(key) == other[key] for key in other.keys() - OF_A_RUN)

@@ -57,9 +57,9 @@ class Place:
         shutil.rmtree(self.home)
         shutil.copytree(self.kept, self.home)
 
-    def change(self, **changes: Any) -> None:
-        """Change entries of the manifest."""
-        file = self.release / "manifest.json"
+    def change(self, name: str = "manifest.json", /, **changes: Any) -> None:
+        """Change entries of the manifest or of another file of the release."""
+        file = self.release / name
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
     def logged(self, name: str) -> Path:
@@ -140,6 +140,9 @@ RESTORED: dict[str, Callable[[Place], object]] = {
     "manifest's digests changed": lambda p: p.change(files=manifest(p)["files"] | {"model.onnx": "0" * 64}),
     "manifest's run changed": lambda p: p.change(mlflow_run="0" * 32),
     "manifest's golden image lost": lambda p: p.change(golden=None),
+    "model card changed": lambda p: flip(p.release / "model-card.md"),
+    "provenance changed": lambda p: flip(p.release / "provenance.json"),
+    "bill of materials of nothing": lambda p: p.change("bom.cdx.json", components=[]),
     "release deleted": lambda p: shutil.rmtree(p.release),
     "all releases deleted": lambda p: shutil.rmtree(p.home / "store" / "models"),
     "copy for TensorFlow Serving deleted": lambda p: shutil.rmtree(copies(p)),
