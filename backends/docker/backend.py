@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, images, minio, predictor
-from backends.docker.environment import check_reachable, data_folder
+from backends.docker.environment import check_mountable, check_reachable, data_folder
 from backends.docker.step_runner import StepRunner
 from backends.local.backend import EngineParts, LocalBackend
 from backends.locks import locked
@@ -39,7 +39,8 @@ class DockerBackend(LocalBackend):
         return self._connected
 
     def check(self) -> None:
-        """See Backend. Raises UsageError if a setting names an address that a container cannot reach."""
+        """See Backend. Raises UsageError if a setting names an address or a path that a container cannot reach."""
+        check_mountable(self.settings)
         with containers.errors("asking the engine"):
             self._client.ping()
         for name in ("minio_endpoint", "tracking_uri", "data"):

@@ -17,6 +17,7 @@ from digits.files import folder_from_url, real_path
 from digits.release import mlflow_client
 from digits.settings import ENDPOINT_VARIABLE, STEP_VARIABLES, Settings
 from digits.store import get_scheme, schemes
+from digits.variables import sqlite_file
 
 # Variables that are passed from the environment of the engine's process.
 PASSED = (events.VARIABLE, *mlflow_client.CREDENTIALS, ENDPOINT_VARIABLE, "TF_CPP_MIN_LOG_LEVEL", "PYTHONUNBUFFERED")
@@ -41,6 +42,24 @@ def check_reachable(settings: Settings, name: str) -> None:
             f"{variable}={value}: inside a container {host} is the container, not this machine",
             remedy=f"set {variable} to an address that both reach, or unset it",
         )
+
+
+def check_mountable(settings: Settings) -> None:
+    """Raise UsageError if a path that containers mount has a colon, at which the engine would divide it."""
+    data = data_folder(settings.data) if urlsplit(settings.data).scheme in {"", "file"} and settings.data else ""
+    paths = {
+        "DIGITS_HOME": settings.home,
+        "DIGITS_DATA": data,
+        "MLFLOW_TRACKING_URI": sqlite_file(settings.tracking_uri),
+        "DIGITS_TRUSTED_KEYS": settings.trusted_keys,
+        "DIGITS_SIGNING_KEY": settings.signing_key,
+    }
+    for variable, path in paths.items():
+        if ":" in str(path):
+            raise UsageError(
+                f"{variable}: {path} has a colon, so a container cannot mount it",
+                remedy="use another path, or --backend process",
+            )
 
 
 def data_folder(data: str) -> Path:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from backends.docker.environment import step_environment
+import pytest
+
+from backends.docker.environment import check_mountable, step_environment
 from backends.kubeflow.tasks import MLFLOW_SECRET
+from digits.errors import UsageError
 from digits.release import mlflow_client
 from digits.settings import Settings
 from tests.helpers import canary
@@ -41,3 +45,18 @@ def test_a_step_gets_the_proxies_that_it_can_reach(tmp_path: Path) -> None:
         for n in step_environment(settings, {"HTTPS_PROXY": "http://[::1]:1", "no_proxy": "x"})
         if "proxy" in n.lower()
     ]
+
+
+@pytest.mark.parametrize(
+    "variable", ["DIGITS_HOME", "DIGITS_DATA", "MLFLOW_TRACKING_URI", "DIGITS_SIGNING_KEY", "none"]
+)
+def test_a_path_with_a_colon_is_refused(variable: str, tmp_path: Path) -> None:
+    """A path that the engine could not mount is an error that names its setting, before an image is built."""
+    place = tmp_path / "a:b"
+    place.mkdir()
+    values = {"DIGITS_HOME": str(tmp_path), variable: str(place)}
+    if variable == "MLFLOW_TRACKING_URI":
+        values[variable] = f"sqlite:///{place}/mlflow.db"
+    settings = Settings.load(values, dotenv=None)
+    with pytest.raises(UsageError, match=variable) if variable != "none" else contextlib.nullcontext():
+        check_mountable(settings)
