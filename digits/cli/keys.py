@@ -33,7 +33,7 @@ def new(name: Path, as_json: bool) -> None:
 
     paths = [user_path(name).absolute().with_name(f"{name.name}{suffix}") for suffix in (".pem", ".pub")]
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise UsageError(f"{path} exists; expected a new name", remedy=f"digits keys new {name}-2")
     pair = signatures.new_key()
     for path, content, mode in zip(paths, pair, (0o600, 0o644), strict=True):

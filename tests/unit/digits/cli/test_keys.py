@@ -31,6 +31,12 @@ def test_a_new_key_is_private_and_never_replaced(digits: Digits, tmp_path: Path)
             lost.unlink()
 
 
+def test_a_name_that_no_file_can_have_is_an_error(digits: Digits) -> None:
+    """A name that the file system refuses is an error that says so, not an internal one."""
+    result = digits("keys", "new", "x" * 300)
+    assert (result.code, "File name too long" in result.err, "internal" in result.err) == (1, True, False)
+
+
 def test_releases_from_before_the_first_key_are_signed(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """`keys sign` signs champion and ledger; before that, verify and promote report which key is missing."""
     unsigned = finished.copy(tmp_path / "home")
