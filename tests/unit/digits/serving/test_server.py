@@ -169,7 +169,7 @@ def test_too_many_concurrent_requests_are_rejected(
             predictor.process.send_signal(signal.SIGCONT)
         assert probe.getresponse().status == 200
         answers = [connection.getresponse() for connection in connections]
-        assert {answer.getheader("Retry-After") for answer in answers if answer.status == 503} == {"1"}
+        assert {answer.getheader("Retry-After") for answer in answers if answer.status == 503} <= {"1"}
         # One image is answered on the event loop. If requests arrive one at a time, none waits.
         assert {200} <= {answer.status for answer in answers} <= {200, 503}
         assert count == 1 or any(answer.status == 503 for answer in answers)
