@@ -336,29 +336,13 @@ def test_the_api_server_is_cut_off_during_a_deployment(
     assert served(namespace) == second.version
 
 
-def test_deploy_from_a_pod(namespace: Namespace, small_releases: list[Release]) -> None:
-    """The permissions of the deploy step's ServiceAccount are sufficient, and permit nothing else."""
-    manifest, uri = namespace.publish(small_releases[0])
-    script = (
-        "import json, sys; sys.path.append('/sources')\n"
-        "from backends.kserve import rollout; from digits.settings import Settings\n"
-        "print(rollout.deploy(Settings.load(), json.loads(sys.argv[1]), sys.argv[2]))"
-    )
-    # The predictor's image has no `backends`; the image of the steps has it, but takes minutes to load into the node.
-    package = Path(rollout.__file__).parents[1]
-    sources = {
-        str(path.relative_to(package.parent)): path for path in (*package.glob("*.py"), *package.glob("kserve/*.py"))
-    }
-    files = [f"--from-file={name.replace('/', '.')}={path}" for name, path in sources.items()]
-    namespace.kubectl("create", "configmap", "backends", *files)
-    command = ["python", "-c", script, json.dumps(manifest), uri]
-    run_pod(namespace, "deploy", command, account="digits-deployer", sources=("backends", list(sources)))
-    assert finished(namespace, "deploy") == f"http://digits-predictor.{namespace.name}.svc.cluster.local"
+def test_the_account_of_the_deploy_step_permits_nothing_else(namespace: Namespace) -> None:
+    """The account by which `test_pipeline_pods` deploys may not read Secrets, delete pods or patch other services."""
     who = f"--as=system:serviceaccount:{namespace.name}:digits-deployer"
+    assert namespace.kubectl("auth", "can-i", "patch", "inferenceservices/digits", who).strip() == "yes"
     for question in (("get", "secrets"), ("delete", "pods"), ("patch", "inferenceservices/other")):
         with pytest.raises(ProgramError, match="no"):
             namespace.kubectl("auth", "can-i", *question, who)
-    assert served(namespace) == small_releases[0].version
 
 
 def set_secret(namespace: Namespace, encoded: str) -> None:
@@ -366,27 +350,11 @@ def set_secret(namespace: Namespace, encoded: str) -> None:
     namespace.kubectl("patch", "secret", "minio-kserve-secret", "--type=merge", f"--patch={patch}")
 
 
-def run_pod(
-    namespace: Namespace,
-    name: str,
-    command: list[str],
-    *,
-    account: str = "default",
-    labels: dict[str, str] = STEP,
-    sources: tuple[str, list[str]] | None = None,
-) -> None:
-    """Start a pod of the predictor's image under the restricted standard, with files from a ConfigMap."""
-    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
-    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
-    if sources:
-        config, files = sources
-        items = [{"key": file.replace("/", "."), "path": file} for file in files]
-        volumes.append({"name": "sources", "configMap": {"name": config, "items": items}})
-        mounts.append({"name": "sources", "mountPath": "/sources"})
+def run_pod(namespace: Namespace, name: str, command: list[str], *, labels: dict[str, str] = STEP) -> None:
+    """Start a pod of the predictor's image under the restricted standard."""
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     spec = {
         "restartPolicy": "Never",
-        "serviceAccountName": account,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [
             {
@@ -396,10 +364,10 @@ def run_pod(
                 "command": command,
                 "env": [{"name": "K8S_NAMESPACE", "value": namespace.name}, {"name": "HOME", "value": "/tmp"}],
                 "securityContext": context,
-                "volumeMounts": mounts,
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
             }
         ],
-        "volumes": volumes,
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
     namespace.kube.request("POST", f"/api/v1/namespaces/{namespace.name}/pods", body=body)
