@@ -148,8 +148,20 @@ def test_too_many_concurrent_requests_are_rejected(
     count: int, predictor: Predictor, expected: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """About 256 of 400 concurrent requests are answered, the others get 503 with Retry-After; a probe is answered."""
-    body, path = v1_body(np.resize(expected[0], (count, 28, 28))), "/v1/models/digits:predict"
+    body = v1_body(np.resize(expected[0], (count, 28, 28)))
     assert (len(body) <= SMALL_BODY) == (count == 1)
+    # One image is answered on the event loop. If a busy machine delivers the requests one at a time, none waits.
+    for _ in range(5):
+        answers = ask_at_once(predictor, body)
+        if {status for status, _ in answers} != {200}:
+            break
+    assert {retry for status, retry in answers if status == 503} == {"1"}
+    assert {status for status, _ in answers} == {200, 503}
+    assert sum(status == 200 for status, _ in answers) >= 250  # a probe may count as one
+
+
+def ask_at_once(predictor: Predictor, body: bytes) -> list[tuple[int, str | None]]:
+    """Return status and Retry-After of 400 requests that arrived while the server was stopped."""
     address = predictor.url.removeprefix("http://")
     probe, *connections = [http.client.HTTPConnection(address, timeout=30) for _ in range(401)]
     try:
@@ -160,20 +172,16 @@ def test_too_many_concurrent_requests_are_rejected(
         os.waitid(os.P_PID, predictor.process.pid, os.WSTOPPED)
         try:
             for connection in connections:
-                connection.request("POST", path, body)
+                connection.request("POST", "/v1/models/digits:predict", body)
             probe.request("GET", "/v2/models/digits/ready")
             # The server's buffer holds a part of a large request, which is enough for it to count.
             wait_for_arrival([probe], 0)
-            wait_for_arrival(connections, 0 if count == 1 else len(body) - 1)
+            wait_for_arrival(connections, 0 if len(body) <= SMALL_BODY else len(body) - 1)
         finally:
             predictor.process.send_signal(signal.SIGCONT)
         assert probe.getresponse().status == 200
         answers = [connection.getresponse() for connection in connections]
-        assert {answer.getheader("Retry-After") for answer in answers if answer.status == 503} <= {"1"}
-        # One image is answered on the event loop. If requests arrive one at a time, none waits.
-        assert {200} <= {answer.status for answer in answers} <= {200, 503}
-        assert count == 1 or any(answer.status == 503 for answer in answers)
-        assert sum(answer.status == 200 for answer in answers) >= 250  # a probe may count as one
+        return [(answer.status, answer.getheader("Retry-After")) for answer in answers]
     finally:
         for connection in [probe, *connections]:
             connection.close()
