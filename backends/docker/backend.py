@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from backends import runs
 from backends.base import Request, Result, Watch
@@ -80,9 +79,7 @@ class DockerBackend(LocalBackend):
     def step_settings(self) -> Settings:
         """See LocalBackend. Containers reach the store by its name on our network; all folders keep their paths."""
         settings = minio.container_settings(self.settings)
-        if settings.data and urlsplit(settings.data).scheme in {"", "file"}:
-            settings = dataclasses.replace(settings, data=str(data_folder(settings.data)))
-        return settings
+        return dataclasses.replace(settings, data=data_folder(settings.data) or settings.data)
 
     def step_endpoint(self) -> str:
         return predictor.container_url(self.settings)

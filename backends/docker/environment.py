@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from backends.docker import minio, predictor
@@ -46,10 +45,9 @@ def check_reachable(settings: Settings, name: str) -> None:
 
 def check_mountable(settings: Settings) -> None:
     """Raise UsageError if a path that containers mount has a colon, at which the engine would divide it."""
-    data = data_folder(settings.data) if urlsplit(settings.data).scheme in {"", "file"} and settings.data else ""
     paths = {
         "DIGITS_HOME": settings.home,
-        "DIGITS_DATA": data,
+        "DIGITS_DATA": data_folder(settings.data),
         "MLFLOW_TRACKING_URI": sqlite_file(settings.tracking_uri),
         "DIGITS_TRUSTED_KEYS": settings.trusted_keys,
         "DIGITS_SIGNING_KEY": settings.signing_key,
@@ -62,9 +60,13 @@ def check_mountable(settings: Settings) -> None:
             )
 
 
-def data_folder(data: str) -> Path:
-    """Return the folder that DIGITS_DATA names, without `..` and links; a container sees only the folder itself."""
-    return real_path(folder_from_url(data, "DIGITS_DATA"))
+def data_folder(data: str) -> str:
+    """Return the folder that DIGITS_DATA names, '' if it names none.
+
+    It has no `..` and no links, because a container sees only the folder itself.
+    """
+    is_folder = data and urlsplit(data).scheme in {"", "file"}
+    return str(real_path(folder_from_url(data, "DIGITS_DATA"))) if is_folder else ""
 
 
 def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

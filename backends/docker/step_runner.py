@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from backends import runs
 from backends.docker import containers
@@ -109,9 +108,9 @@ class StepRunner:
     def _other_places(self, step: str) -> list[tuple[str, str]]:
         """Return the folders and files outside DIGITS_HOME that a step needs: (path, mode)."""
         folders = []
-        data, database = self._settings.data, sqlite_file(self._settings.tracking_uri)
-        if data and urlsplit(data).scheme in {"", "file"}:
-            folders.append((str(data_folder(data)), "ro"))
+        database = sqlite_file(self._settings.tracking_uri)
+        if data := data_folder(self._settings.data):
+            folders.append((data, "ro"))
         if database and not database.is_relative_to(self._settings.home):
             folders.append((str(database.parent), "rw"))
         keys = [self._settings.trusted_keys, self._settings.signing_key] if step == "publish" else []
