@@ -40,10 +40,9 @@ def attach(store: ObjectStore, known: Manifest) -> None:
     if not same_results(manifest, known) or (key is None and store.exists(prefix + SIGNATURE)):
         return
     digests = manifest["files"] | {MANIFEST: sha256_of(raw)}
-    statement = provenance(manifest, digests)
-    files = documents(manifest, digests)
-    files[PROVENANCE] = signatures.sign(key, statement) if key else canonical_json(statement)
+    files = _unsigned(manifest, digests)
     if key:
+        files[PROVENANCE] = signatures.sign(key, provenance(manifest, digests))
         digests |= {name: sha256_of(content) for name, content in files.items()}
         files[SIGNATURE] = signatures.sign_digests(key, version, digests, SIGNATURE)
     for name, content in files.items():
@@ -56,19 +55,25 @@ def attach(store: ObjectStore, known: Manifest) -> None:
 
 
 def are_whole(store: ObjectStore, version: str) -> bool:
-    """Return whether an intact release has the documents that `attach` writes. A signature covers them by digests.
+    """Return whether an intact release has the documents that `attach` writes.
+
+    Those of a signed release are not compared, because whoever loads it verifies their digests.
 
     Raises:
-        StoreError: one of them is missing or cannot be read.
+        StoreError: a document is missing or cannot be read.
     """
     prefix = release_prefix(store, version)
     if store.exists(prefix + SIGNATURE):
         return True
     raw = store.get(prefix + MANIFEST)
     manifest: Manifest = parse_json(raw)
-    digests = manifest["files"] | {MANIFEST: sha256_of(raw)}
-    files = documents(manifest, digests) | {PROVENANCE: canonical_json(provenance(manifest, digests))}
+    files = _unsigned(manifest, manifest["files"] | {MANIFEST: sha256_of(raw)})
     return all(store.get(prefix + name) == content for name, content in files.items())
+
+
+def _unsigned(manifest: Manifest, digests: dict[str, str]) -> dict[str, bytes]:
+    """Return the content of each document of a release that is not signed. `digests` are of its other files."""
+    return documents(manifest, digests) | {PROVENANCE: canonical_json(provenance(manifest, digests))}
 
 
 def same_results(manifest: Manifest, other: Manifest) -> bool:
