@@ -36,8 +36,8 @@ class Scene:
         x, y, width, height = cv2.boundingRect((self.ink > 0.3).astype(np.uint8))
         return x, y, x + width, y + height
 
-    def lay(self, alpha: NDArray[np.float32], colour: Any) -> None:
-        """Lay a colour over the picture."""
+    def blend(self, alpha: NDArray[np.float32], colour: Any) -> None:
+        """Blend a colour into the picture; `alpha`, (side, side) in 0..1, is its share of each pixel."""
         self.picture += (np.asarray(colour, np.float32) - self.picture) * alpha[..., None]
 
     def shape(self, draw: Callable[[Any], None]) -> NDArray[np.float32]:
@@ -49,13 +49,13 @@ class Scene:
     def line(self, start: Any, end: Any, width: float, colour: Any) -> None:
         """Draw a straight line between two points in 0..1; `width` in 0..1."""
         a, b = ([round(4 * self.side * v) for v in p] for p in (start, end))
-        self.lay(
+        self.blend(
             self.shape(lambda m: cv2.line(m, a, b, 255, max(2, round(4 * self.side * width)), cv2.LINE_AA)), colour
         )
 
     def write(self) -> None:
         """Write the digit."""
-        self.lay(self.ink, self.colour)
+        self.blend(self.ink, self.colour)
 
     def camera(self, *, noise: float = 3, blur: float = 0.6) -> Picture:
         """Return the picture as a camera sees it."""
@@ -134,7 +134,7 @@ def bar(s: Scene) -> None:
     side, width = s.random.integers(4), s.random.uniform(0.01, 0.09)
     mask = np.zeros((s.side, s.side), np.float32)
     mask[:, : max(2, round(width * s.side))] = 1
-    s.lay(np.rot90(mask, side).copy(), rgb(s.random, 5, 40))
+    s.blend(np.rot90(mask, side).copy(), rgb(s.random, 5, 40))
 
 
 def half_plane(s: Scene, reach: tuple[float, float], soft: float) -> NDArray[np.float32]:
@@ -151,7 +151,7 @@ def table(s: Scene) -> None:
     for _ in range(60):
         mask = half_plane(s, (0.25, 0.55), 0.004)
         if 0.01 < mask.mean() < 0.3 and not (mask * cv2.dilate(s.ink, np.ones((15, 15)))).any():
-            s.lay(mask, rgb(s.random, 25, 110) + np.array([30, 0, -30]))
+            s.blend(mask, rgb(s.random, 25, 110) + np.array([30, 0, -30]))
             return
 
 
@@ -213,7 +213,7 @@ def holes(s: Scene) -> None:
             x = s.random.uniform(radius + 0.01, 0.1)
             at = (int(4 * s.side * (x if left else 1 - x)), int(4 * s.side * (y + s.random.uniform(-0.15, 0.15))))
             if not near[min(at[1] // 4, s.side - 1), at[0] // 4]:
-                s.lay(s.shape(lambda m, at=at: cv2.circle(m, at, int(4 * s.side * radius), 255, -1)), colour)
+                s.blend(s.shape(lambda m, at=at: cv2.circle(m, at, int(4 * s.side * radius), 255, -1)), colour)
                 break
 
 
@@ -224,7 +224,7 @@ def specks(s: Scene) -> None:
         at, radius = s.random.uniform(0.03, 0.97, 2), s.random.uniform(0.15, 0.6) * s.pen
         point = [int(v * 4 * s.side) for v in at]
         r = max(3, int(4 * s.side * radius))
-        s.lay(s.shape(lambda m, p=point, r=r: cv2.circle(m, p, r, 255, -1)), rgb(s.random, 10, 90))
+        s.blend(s.shape(lambda m, p=point, r=r: cv2.circle(m, p, r, 255, -1)), rgb(s.random, 10, 90))
 
 
 def underline(s: Scene, *, touching: bool = False) -> None:
@@ -265,7 +265,7 @@ def board(s: Scene) -> None:
     smear = cv2.GaussianBlur(s.random.normal(0, 1, (s.side, s.side)).astype(np.float32), (0, 0), s.side / 12)
     s.picture += (smear * s.side / 12 * 12)[..., None]
     grain = np.clip(s.random.normal(0.85, 0.25, s.ink.shape), 0, 1).astype(np.float32)
-    s.lay(s.ink * cv2.GaussianBlur(grain, (0, 0), 1), s.colour)
+    s.blend(s.ink * cv2.GaussianBlur(grain, (0, 0), 1), s.colour)
 
 
 def crease(s: Scene) -> None:
@@ -280,7 +280,7 @@ def crease(s: Scene) -> None:
 def through(s: Scene) -> None:
     """Let the back's writing show through."""
     back = cv2.GaussianBlur(np.ascontiguousarray(np.roll(s.ink[:, ::-1], s.side // 5, 0)), (0, 0), 1.5)
-    s.lay(back * s.random.uniform(0.06, 0.16), s.colour)
+    s.blend(back * s.random.uniform(0.06, 0.16), s.colour)
     s.write()
 
 
@@ -291,5 +291,5 @@ def stain(s: Scene) -> None:
         int(s.random.uniform(0.8, 1.4) * s.side),
     )
     ring = s.shape(lambda m: cv2.circle(m, middle, radius, 255, int(0.12 * s.side)))
-    s.lay(cv2.GaussianBlur(ring, (0, 0), 3) * s.random.uniform(0.1, 0.25), (150, 100, 50))
+    s.blend(cv2.GaussianBlur(ring, (0, 0), 3) * s.random.uniform(0.1, 0.25), (150, 100, 50))
     s.write()

@@ -30,7 +30,7 @@ def print_text(s: Scene, top: float, bottom: float, scale: float, colour: Any) -
         at = (int(0.04 * s.side), int(y * s.side))
         line = " ".join(s.random.choice(WORDS, 30))
         cv2.putText(layer, line, at, cv2.FONT_HERSHEY_TRIPLEX, scale, (255,), 1, cv2.LINE_AA)
-    s.lay(layer.astype(np.float32) / 255, colour)
+    s.blend(layer.astype(np.float32) / 255, colour)
 
 
 def highlighter(s: Scene) -> None:
@@ -58,7 +58,7 @@ def screen(s: Scene) -> None:
 def kraft(s: Scene) -> None:
     """Write on brown paper with fibres."""
     s.picture += 5 * (grain(s, 1) + grain(s, 6, 1))[..., None]
-    s.lay(np.clip(grain(s, 0.8) - 2.4, 0, 1), (90, 60, 35))
+    s.blend(np.clip(grain(s, 0.8) - 2.4, 0, 1), (90, 60, 35))
     s.write()
 
 
@@ -110,8 +110,8 @@ def at_an_angle(s: Scene) -> None:
 def erased(s: Scene) -> None:
     """Write in pencil where something was erased."""
     old = np.roll(s.ink[:, ::-1], s.random.integers(-s.side // 5, s.side // 5, 2), (0, 1))
-    s.lay(cv2.GaussianBlur(np.ascontiguousarray(old), (0, 0), 2) * s.random.uniform(0.15, 0.3), (120, 120, 122))
-    s.lay(0.2 * np.clip(grain(s, s.side / 14) - 0.8, 0, 1), (130, 130, 130))
+    s.blend(cv2.GaussianBlur(np.ascontiguousarray(old), (0, 0), 2) * s.random.uniform(0.15, 0.3), (120, 120, 122))
+    s.blend(0.2 * np.clip(grain(s, s.side / 14) - 0.8, 0, 1), (130, 130, 130))
     s.write()
 
 
@@ -121,7 +121,7 @@ def sheets(s: Scene) -> None:
     for _ in range(60):
         mask = half_plane(s, (0.1, 0.45), 0.004)
         if 0.02 < mask.mean() < 0.45 and not (mask * cv2.dilate(s.ink, np.ones((9, 9)))).any():
-            s.lay(mask, rgb(s.random, 215, 245))
+            s.blend(mask, rgb(s.random, 215, 245))
             cast = cv2.GaussianBlur(mask, (0, 0), 0.012 * s.side) * (1 - mask)
             s.picture *= 1 - s.random.uniform(0.3, 0.7) * cast[..., None]
             return
@@ -138,7 +138,7 @@ def finger(s: Scene) -> None:
         mask = s.shape(lambda m, a=a, b=b, w=width: cv2.line(m, a, b, 255, round(4 * s.side * w)))
         if not (mask * cv2.dilate(s.ink, np.ones((9, 9)))).any():
             s.picture *= 1 - 0.3 * np.roll(cv2.GaussianBlur(mask, (0, 0), 8), 6, (0, 1))[..., None]
-            s.lay(cv2.GaussianBlur(mask, (0, 0), 2), np.array([205, 150, 125]) * s.random.uniform(0.6, 1.1))
+            s.blend(cv2.GaussianBlur(mask, (0, 0), 2), np.array([205, 150, 125]) * s.random.uniform(0.6, 1.1))
             return
 
 
@@ -166,7 +166,7 @@ def dotted(s: Scene) -> None:
     for x in np.arange(gap / 2, 1, gap):
         for y in np.arange(gap / 2, 1, gap):
             cv2.circle(mask, (int(4 * s.side * x), int(4 * s.side * y)), max(2, round(4 * s.side * radius)), (255,), -1)
-    s.lay(s.shape(lambda m: np.copyto(m, mask)), rgb(s.random, 110, 180))
+    s.blend(s.shape(lambda m: np.copyto(m, mask)), rgb(s.random, 110, 180))
     s.write()
 
 
@@ -175,7 +175,7 @@ def glare(s: Scene) -> None:
     s.write()
     y, x = np.mgrid[0 : s.side, 0 : s.side] / s.side - s.random.uniform(0.2, 0.8, (2, 1, 1))
     s.picture *= 0.75
-    s.lay((s.random.uniform(0.4, 0.7) * np.exp(-(x * x + y * y) / 0.03)).astype(np.float32), (255, 255, 255))
+    s.blend((s.random.uniform(0.4, 0.7) * np.exp(-(x * x + y * y) / 0.03)).astype(np.float32), (255, 255, 255))
 
 
 def circled(s: Scene) -> None:
@@ -187,7 +187,7 @@ def circled(s: Scene) -> None:
     points = np.stack([np.cos(turn) * stretch + 0.05 * np.sin(2 * turn), np.sin(turn) / stretch], 1) * radius
     points = (4 * s.side * (points + np.array([x0 + x1, y0 + y1]) / 2)).astype(np.int32)
     width = max(2, round(3.2 * s.side * s.pen))
-    s.lay(s.shape(lambda m: cv2.polylines(m, [points], False, 255, width, cv2.LINE_AA)), s.colour)
+    s.blend(s.shape(lambda m: cv2.polylines(m, [points], False, 255, width, cv2.LINE_AA)), s.colour)
 
 
 def label(s: Scene) -> None:
@@ -195,7 +195,7 @@ def label(s: Scene) -> None:
     layer, word = np.zeros((s.side, s.side), np.uint8), str(s.random.choice(["No.", "Number:", "Qty", "Age"]))
     at = max(2, round(s.box[0] - 0.05 * s.side)), round(s.box[1] - 0.05 * s.side)
     cv2.putText(layer, word, at, cv2.FONT_HERSHEY_SIMPLEX, s.side / 900, (255,), 1 + s.side // 400, cv2.LINE_AA)
-    s.lay(layer.astype(np.float32) / 255, rgb(s.random, 20, 80))
+    s.blend(layer.astype(np.float32) / 255, rgb(s.random, 20, 80))
     s.write()
 
 

@@ -52,7 +52,7 @@ def test_a_correction_of_another_task_has_its_labels(digits: Digits, settings: S
 
 @pytest.mark.parametrize("release", ["\x1b]0;title\x07", "v1\n3f2a9c81d0b4  a 7", "\u202ev1", "v" * 100_000])
 def test_a_correction_of_a_foreign_store_is_one_line(digits: Digits, settings: Settings, release: str) -> None:
-    """What a store's writer gave as the release is not printed if a terminal would act on it, nor at any length."""
+    """A release that another writer stored is printed only if it is printable, and only its first 100 characters."""
     store = FileStore(settings.home / "store")
     corrections.record(store, np.full((28, 28), 9, np.uint8), 7, drawing_png=b"", release=release, answer=1)
     listed = digits("feedback").out
