@@ -10,11 +10,12 @@ GET  /healthz, /metrics
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,8 @@ class _Gateway:
         }
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
-        # Separate limits, because a store that hangs must not block recognition.
-        self.storing = anyio.CapacityLimiter(MAX_CONCURRENT)
-        self.stores = threading.Semaphore(MAX_CONCURRENT)  # held by a thread until its store answers, not its request
+        # Threads of their own, because a store that hangs keeps its thread and must not block recognition.
+        self.storing = ThreadPoolExecutor(MAX_CONCURRENT)
         self.routes: dict[str, tuple[str, Handler]] = {
             "/api/endpoints": ("GET", self.endpoints),
             "/api/model": ("GET", self.model),
@@ -127,8 +127,12 @@ class _Gateway:
             return await handler(request, dict(parse_qsl(request.scope.query_string)))
         except EndpointStateError as exc:
             return _json({"error": exc.message, "state": exc.state}, STATUS[exc.state])
-        except DigitsError as exc:  # a drawing that cannot be read, or a store that does not answer
-            return error_response(400 if isinstance(exc, DataError) else 503, exc.message)
+        except DataError as exc:  # a drawing that cannot be read
+            return error_response(400, exc.message)
+        except DigitsError as exc:  # a store that refuses or does not answer; visitors need not know its address
+            request.log_failure(exc)
+            message = "this server cannot do that now, and its log says why; repeat it later"
+            return error_response(503, message, ("retry-after", "10"))
 
     async def endpoints(self, _: Request, query: Mapping[str, str]) -> Response:
         """Return the endpoints' names, but not their addresses and Host headers, which are internal."""
@@ -204,8 +208,8 @@ class _Gateway:
                 raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {query[name]}")
         record = functools.partial(items.record, store, task, digits, labels, answers or [None] * len(digits), release)
         try:
-            with anyio.fail_after(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
-                keys = await anyio.to_thread.run_sync(self._store, record, abandon_on_cancel=True, limiter=self.storing)
+            async with asyncio.timeout(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
+                keys = await asyncio.get_running_loop().run_in_executor(self.storing, record)
         except TimeoutError:
             raise RejectedRequest(
                 503,
@@ -217,15 +221,6 @@ class _Gateway:
             self.metrics.feedback.labels(task.labels[label]).inc()
         right = labels[0] if task.is_number and len(labels) == 1 else query["label"]
         return _json({"key": keys[0], "keys": keys, "label": right})
-
-    def _store(self, record: Callable[[], list[str]]) -> list[str]:
-        """Store a correction, unless as many threads as are allowed wait for a store that hangs."""
-        if not self.stores.acquire(timeout=STORE_SECONDS):
-            raise TimeoutError
-        try:
-            return record()
-        finally:
-            self.stores.release()
 
     async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
         """Report that the process is alive."""

@@ -25,6 +25,7 @@ from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from digits.errors import DigitsError
 from digits.serving.connections import MAX_CONNECTIONS, Connections
 
 JSON = ("content-type", "application/json")
@@ -76,6 +77,13 @@ class Request:
         self.headers: Any = scope.headers  # once, because RSGI copies them for each access
         self.held, self.waiting, self.since = 0, 0, 0.0
         self.unread = True  # whether the body has not been read to its end
+
+    def log_failure(self, exc: Exception) -> None:
+        """Log why the request failed, with a traceback unless it is an error of ours; at most once in LOG_SECONDS."""
+        if time.monotonic() > self._listener.last_log + LOG_SECONDS:
+            self._listener.last_log = time.monotonic()
+            text = "a request failed: %s; further failures are not logged for %g s"
+            log.error(text, exc, LOG_SECONDS, exc_info=None if isinstance(exc, DigitsError) else exc)
 
     async def body(self, max_bytes: int) -> bytes:
         """Return the body.
@@ -174,7 +182,7 @@ class Listener:
         self.held, self.waiting = 0, 0
         self.reading: dict[asyncio.Task[Any], Request] = {}  # whose bodies are being read
         self._connections = Connections()
-        self._last_log = -math.inf
+        self.last_log = -math.inf
 
     async def serve(self, sock: socket.socket, stop: Awaitable[object], grace_seconds: float) -> None:
         """Serve on a bound socket, which this method closes, until `stop` is done.
@@ -214,10 +222,8 @@ class Listener:
             response = Response(204, [METHODS]) if scope.path == "*" else await self._handle(request)
         except RejectedRequest as exc:
             response = error_response(exc.status, str(exc), *exc.headers)
-        except Exception:
-            if time.monotonic() > self._last_log + LOG_SECONDS:
-                self._last_log = time.monotonic()
-                log.exception("a request failed; further failures are not logged for %g s", LOG_SECONDS)
+        except Exception as exc:  # noqa: BLE001 # logged
+            request.log_failure(exc)
             response = error_response(500, "the request failed; the server's log says why")
         finally:
             self.held -= request.held

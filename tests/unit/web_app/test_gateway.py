@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount
 
 from digits.data import corrections
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
+from digits.settings import Settings
+from digits.store import ObjectStore, open_store
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.gateway_requests import ONE, PNG, correct, drawing, gateway_server, recognise
@@ -257,6 +264,30 @@ def test_a_store_that_hangs_takes_few_threads(
                 assert len(asked) == MAX_CONCURRENT
             finally:
                 responds.set()
+
+
+@pytest.mark.parametrize("failure", ["denied", "a file", "unavailable"])
+def test_a_store_that_refuses_is_logged_and_not_described_to_the_visitor(
+    failure: str, standin: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A correction that is not stored gets 503 and Retry-After, without the store's address, which the log has."""
+    store: ObjectStore = FileStore(tmp_path / "private" / "store")
+    with contextlib.ExitStack() as stack:
+        if failure == "a file":
+            (tmp_path / "private").write_text("a file, not a folder")
+        else:
+            status = {"denied": 403, "unavailable": 503}[failure]
+            address = stack.enter_context(asgi_server(Starlette(routes=[Mount("/", Response(status_code=status))])))
+            credentials = Settings(minio_endpoint=address, minio_access_key="a", minio_secret_key="private-key")
+            store = open_store(credentials, "s3://private-bucket")
+        config = GatewayConfig((Endpoint("here", stack.enter_context(asgi_server(standin.app))),), store)
+        address = stack.enter_context(gateway_server(config))
+        client = stack.enter_context(httpx.Client(base_url=address, timeout=30, trust_env=False))
+        answer = correct(client)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert "private" not in answer.text
+        assert "private" in caplog.text
+        assert recognise(client).status_code == 200
 
 
 @pytest.mark.parametrize("params", [{}, {"label": "x"}, {"label": "10"}, {"label": "²"}, {"label": 1, "answer": "-1"}])
