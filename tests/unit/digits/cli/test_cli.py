@@ -243,3 +243,17 @@ def test_a_signal_interrupts_a_command(number: signal.Signals) -> None:
         process.send_signal(number)
         _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "interrupted\n")
+
+
+def test_ctrl_c_during_the_first_imports_ends_a_command_without_a_traceback() -> None:
+    """A SIGINT while the command's modules are being imported is exit code 130 too."""
+    program = (
+        "import os, runpy, signal, sys; from importlib.abc import MetaPathFinder\n"
+        "class Interrupting(MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting()); sys.path.insert(0, '')\n"
+        "runpy.run_module('digits', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
