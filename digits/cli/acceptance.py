@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import sys
 from pathlib import Path
 
@@ -57,8 +58,15 @@ def acceptance(only: str, output: Path | None, listing: bool, as_json: bool) -> 
     if output is None:
         homes.claim(settings.home)
         output = settings.home / "acceptance" / now.strftime("%Y%m%d-%H%M%S")
-    elif output.is_dir() and any(output.iterdir()):
-        raise UsageError(f"--output: expected a new or empty folder, got {output}", remedy="name another one")
+    try:
+        output.mkdir(parents=True, exist_ok=True)  # before the probes, which take minutes
+        if any(output.iterdir()):
+            raise FileExistsError(errno.ENOTEMPTY, "it is not empty")
+    except OSError as exc:
+        raise UsageError(
+            f"--output: expected a new or empty folder that can be written, got {output}: {exc.strerror}",
+            remedy="name another one",
+        ) from exc
     probes, outcomes = chosen(PROBES, names), list[Outcome]()
     context = Context(settings, frozenset(probe.name for probe in probes) if names else names)
     for outcome in run_probes(probes, context):

@@ -1,4 +1,4 @@
-"""The check of a release in MLflow: the run that logged its manifest, and the registered version with its model.
+"""The check of a release in MLflow: the run that logged its training, and the registered version with its model.
 
 All functions raise MissingError as `mlflow_client.connect`.
 """
@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Any
 from digits.errors import ReleaseError
 from digits.files import parse_json, sha256_of
 from digits.release.mlflow_client import connect, first_line, if_recorded
-from digits.release.mlflow_registry import MISSING, registered_versions
+from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions
+from digits.release.releases import task_of
 from digits.settings import Settings
+
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")  # metrics with a value for each epoch
+UNLOGGED = {"count", "interval"}  # entries of a manifest's metrics that are not logged
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 
-def check_logged(settings: Settings, manifest: dict[str, Any]) -> str:
-    """Check that MLflow has a release: a run with its digest and manifest, and a registered version with its model.
+def check_logged(settings: Settings, manifest: dict[str, Any], *, decided: bool = True) -> str:
+    """Check that MLflow has a release: a run with what `publish` logs, and a registered version with its model.
 
-    Return a sentence, also if there is no MLflow. Raises ReleaseError if something is missing or differs.
+    Return a sentence, also if there is no MLflow. Raises ReleaseError if something is missing or differs. Unless
+    `decided`, the gate's decision and the report, which are logged last, may be missing.
     """
     if not settings.tracking_uri:
         return f"not checked: MLFLOW_TRACKING_URI is not set; the run is {manifest['mlflow_run'] or 'not recorded'}"
@@ -37,12 +42,11 @@ def check_logged(settings: Settings, manifest: dict[str, Any]) -> str:
         # Another store's run of the same release may have registered it, or it was registered again.
         for run_id in dict.fromkeys([manifest["mlflow_run"], *(version.run_id for version in versions)]):
             try:
-                _check_run(client, run_id, manifest)
+                _check_run(client, run_id, manifest, decided=decided)
             except ReleaseError as exc:
                 problem = problem or exc
             else:
-                if str(newest.source).startswith("models:/"):  # a model that MLflow keeps, as `register` logs it
-                    _check_model(client, newest, manifest["files"]["model.onnx"])
+                _check_version(client, newest, manifest)
                 return f"MLflow run {run_id[:12]}, registered version {newest.version}"
         assert problem  # noqa: S101 # there is at least one run
         raise problem
@@ -59,30 +63,59 @@ def logged_manifest(settings: Settings, release: str, run_id: str) -> dict[str, 
     return None
 
 
-def _check_run(client: MlflowClient, run_id: str, manifest: dict[str, Any]) -> None:
-    logged = _read_manifest(client, run_id)
-    digest = client.get_run(run_id).data.tags.get("release_digest")
-    if digest != manifest["digest"]:
-        raise ReleaseError(f"MLflow's run names release digest {digest}")
+def _check_run(client: MlflowClient, run_id: str, manifest: dict[str, Any], *, decided: bool) -> None:
+    logged, data = _read_manifest(client, run_id), client.get_run(run_id).data
     if differing := [name for name in manifest if logged.get(name) != manifest[name]]:
         raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
+    parameters, epochs = manifest["parameters"], set(range(1, manifest["parameters"].get("epochs", 0) + 1))
+    found: dict[str, object] = {f"parameter {name}": value for name, value in data.params.items()}
+    found |= {f"metric {name}": value for name, value in data.metrics.items()}
+    found |= {f"curve {name}": {m.step for m in client.get_metric_history(run_id, name)} & epochs for name in CURVES}
+    found |= {f"tag {name}": value for name, value in data.tags.items()}
+    found |= {f"file {file.path}": True for file in client.list_artifacts(run_id) if file.file_size != 0}
+    promised: dict[str, object] = {f"parameter {name}": str(value) for name, value in parameters.items()}
+    promised |= {f"metric test_{name}": value for name, value in manifest["metrics"].items() if name not in UNLOGGED}
+    promised |= {f"curve {name}": epochs for name in CURVES}
+    promised |= {"tag release": manifest["version"], "tag release_digest": manifest["digest"]}
+    promised |= {"tag dataset": manifest["data"]["dataset"], "tag data_digest": manifest["data"]["source"]}
+    promised |= {"tag code_digest": manifest["code"]}
+    # The manifest does not have the values of these.
+    names = {
+        f"metric test_{kind}_{n}" for n in range(len(task_of(manifest).labels)) for kind in ("precision", "recall")
+    }
+    names |= {"file architecture.json", "file confusion_matrix.json"}
+    names |= {"tag promoted", "tag decision", "file report.html"} if decided else set()
+    lost = {name for name, value in promised.items() if found.get(name) != value} | (names - found.keys())
+    if lost:
+        raise ReleaseError(f"MLflow's run {run_id} lacks these, or has others: {', '.join(sorted(lost))}")
 
 
-def _check_model(client: MlflowClient, version: ModelVersion, digest: str) -> None:
-    """Check the digest of the ONNX file of a registered version."""
+def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[str, Any]) -> None:
+    """Check the status of a registered version, its tags, and the files of its model."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+    from yaml import YAMLError
 
-    with tempfile.TemporaryDirectory() as folder:
+    name = f"registered version {version.version} in MLflow"
+    if version.status != "READY":
+        raise ReleaseError(f"{name} has the status {version.status}; expected READY")
+    if differing := [tag for tag in VERSION_TAGS if version.tags.get(tag) != manifest[tag]]:
+        raise ReleaseError(f"{name} has other tags {', '.join(differing)}")
+    if not str(version.source).startswith("models:/"):  # not a model that MLflow keeps, as `register` logs it
+        return
+    with tempfile.TemporaryDirectory() as temporary:
         address = client.get_model_version_download_uri(version.name, version.version)
         try:
-            found = sha256_of(Path(download_artifacts(f"{address}/model.onnx", dst_path=folder)))
-        except (OSError, MlflowException) as exc:
-            raise ReleaseError(
-                f"registered version {version.version} in MLflow lacks its model: {first_line(exc)}"
-            ) from exc
-    if found != digest:
-        raise ReleaseError(f"the model of registered version {version.version} in MLflow is damaged: SHA-256 {found}")
+            folder = Path(download_artifacts(address, dst_path=temporary))
+            environment = Model.load(str(folder)).flavors["python_function"]["env"].values()
+            for file in ("requirements.txt", *environment):
+                (folder / file).read_bytes()
+            found = sha256_of(folder / "model.onnx")
+        except (OSError, MlflowException, YAMLError, KeyError, TypeError, AttributeError) as exc:
+            raise ReleaseError(f"{name} lacks its model: {first_line(exc)}") from exc
+    if found != manifest["files"]["model.onnx"]:
+        raise ReleaseError(f"the model of {name} is damaged: SHA-256 {found}")
 
 
 def _read_manifest(client: MlflowClient, run_id: str) -> dict[str, Any]:
@@ -95,8 +128,9 @@ def _read_manifest(client: MlflowClient, run_id: str) -> dict[str, Any]:
         if exc.error_code not in {MISSING, "INVALID_PARAMETER_VALUE"}:
             raise
         raise ReleaseError(f"MLflow has no run {run_id}") from exc
-    if run.info.lifecycle_stage != "active":
-        raise ReleaseError(f"MLflow's run {run_id} was deleted")
+    experiment = client.get_experiment(run.info.experiment_id)
+    if {run.info.lifecycle_stage, experiment.lifecycle_stage} != {"active"}:
+        raise ReleaseError(f"MLflow's run {run_id} or its experiment {experiment.name!r} was deleted")
     if "manifest.json" not in {file.path for file in client.list_artifacts(run_id)}:
         raise ReleaseError(f"MLflow's run {run_id} has no manifest.json; expected the one of the registered release")
     with tempfile.TemporaryDirectory() as folder:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 ALIAS_ATTEMPTS = 3
+VERSION_TAGS = ("version", "digest", "code")  # entries of a manifest that are tags of its registered version
 
 
 @if_recorded
@@ -92,7 +93,7 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
         finally:
             mlflow.end_run("RUNNING")  # its creator sets the last status
         number = str(info.registered_model_version)
-        for key in ("version", "digest", "code"):
+        for key in VERSION_TAGS:
             client.set_model_version_tag(settings.mlflow_model, number, key, manifest[key])
     return number
 

@@ -75,6 +75,7 @@ def publish_candidate(
         mlflow_log.name_release(settings, run_id, version, digest)
         logged = mlflow_check.logged_manifest(settings, version, _earlier_run(store, version))
         manifest = write_release(store, candidate.model, _manifest(candidate, run_id), logged)
+        releases.check_nothing_else(store, manifest)
         _log(settings, run_id, manifest, candidate)
         decision = _gate(store, candidate)
         html = report.render(
@@ -245,7 +246,7 @@ def _log(settings: Settings, run_id: str, manifest: releases.Manifest, candidate
         mlflow_check.check_logged(settings, manifest)
     except ReleaseError:
         mlflow_registry.register(settings, run_id, candidate.model / "model.onnx", manifest)
-        mlflow_check.check_logged(settings, manifest)
+        mlflow_check.check_logged(settings, manifest, decided=False)
 
 
 def _earlier_run(store: ObjectStore, version: str) -> str:

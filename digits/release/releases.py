@@ -146,6 +146,17 @@ def load_whole(store: ObjectStore, version: str) -> Manifest:
     return manifest
 
 
+def check_nothing_else(store: ObjectStore, manifest: Manifest) -> None:
+    """Raise ReleaseError if a release's folder has a file that is not of the release. KServe would download it too."""
+    prefix = release_prefix(store, manifest["version"])
+    known = {prefix + name for name in (*manifest["files"], MANIFEST, SIGNATURE, *ATTACHED)}
+    if foreign := [key for key in store.keys(prefix) if key not in known]:
+        raise ReleaseError(
+            f"release {manifest['version']}: {len(foreign)} files are not in its manifest, such as {foreign[0]}",
+            remedy=f"move them out of {store.uri}/{prefix}",
+        )
+
+
 def list_releases(store: ObjectStore) -> tuple[list[Manifest], dict[str, str]]:
     """Return the manifests of all complete releases, oldest first, and {version: reason} of the damaged ones."""
     manifests, damaged = [], {}

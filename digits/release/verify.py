@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from digits.data import catalog
 from digits.errors import DigitsError, ObjectMissing, ReleaseError
 from digits.files import parse_json, sha256_of
-from digits.release import deploy, ledger, mlflow_check, mlflow_registry, releases, serving_layout, signatures
+from digits.release import (
+    attachments,
+    deploy,
+    ledger,
+    mlflow_check,
+    mlflow_registry,
+    releases,
+    serving_layout,
+    signatures,
+)
 from digits.settings import Settings
 from digits.store import ObjectStore
 
@@ -112,8 +121,9 @@ class Chain:
         return f"digest {expected[:12]} over data, code, parameters and weights"
 
     def check_files(self) -> tuple[str, str]:
-        """Check the digest of each file, and of the champion's copies for TensorFlow Serving."""
+        """Check that the files are those of the manifest, and the champion's copies for TensorFlow Serving."""
         files = releases.load_whole(self.store, self.version)["files"]
+        releases.check_nothing_else(self.store, self.manifest)
         champion = None
         with contextlib.suppress(ReleaseError):  # a damaged ledger fails its own check
             champion = ledger.newest(self.store)
@@ -123,7 +133,7 @@ class Chain:
         return f"{len(files)} files, {self.signature}", self.signer
 
     def check_provenance(self) -> tuple[str, str]:
-        """Check that provenance, bill of materials and model card are there and are about this release's files."""
+        """Check that provenance, bill of materials and model card are those of this release's manifest."""
         provenance, bom, card = (self._get(name) for name in releases.ATTACHED)
         if not (provenance and bom and card):
             raise ReleaseError(f"expected {', '.join(releases.ATTACHED)} next to the manifest; one is missing")
@@ -135,6 +145,8 @@ class Chain:
         hashes = [entry["content"] for entry in parse_json(bom)["metadata"]["component"]["hashes"]]
         if subjects != self.digests or hashes != [self.digests["model.onnx"]] or self.version.encode() not in card:
             raise ReleaseError("provenance, bill of materials or model card is of another release")
+        if not attachments.are_whole(self.store, self.version):
+            raise ReleaseError("provenance, bill of materials or model card is not as the manifest describes it")
         return f"SLSA provenance, bill of materials and model card, {about}", signer
 
     def check_run(self) -> str:

@@ -162,6 +162,24 @@ RESTORED: dict[str, Callable[[Place], object]] = {
     "logged manifest cut": lambda p: cut(p.logged("manifest.json")),
     "logged model deleted": lambda p: p.logged("model.onnx").unlink(),
     "logged model changed": lambda p: flip(p.logged("model.onnx")),
+    "logged model's description deleted": lambda p: p.logged("MLmodel").unlink(),
+    "logged model's description garbage": lambda p: p.logged("MLmodel").write_text("- ["),
+    "logged model's requirements deleted": lambda p: p.logged("requirements.txt").unlink(),
+    "logged model's environment deleted": lambda p: p.logged("python_env.yaml").unlink(),
+    "logged architecture deleted": lambda p: p.logged("architecture.json").unlink(),
+    "logged confusion matrix emptied": lambda p: p.logged("confusion_matrix.json").write_bytes(b""),
+    "logged report deleted": lambda p: p.logged("report.html").unlink(),
+    "metrics deleted": lambda p: p.sql("DELETE FROM latest_metrics"),
+    "one metric changed": lambda p: p.sql("UPDATE latest_metrics SET value = 1 WHERE key = 'test_accuracy'"),
+    "one class's recall deleted": lambda p: p.sql("DELETE FROM latest_metrics WHERE key = 'test_recall_3'"),
+    "curves deleted": lambda p: p.sql("DELETE FROM metrics"),
+    "parameters deleted": lambda p: p.sql("DELETE FROM params"),
+    "tag deleted": lambda p: p.sql("DELETE FROM tags WHERE key = 'dataset'"),
+    "decision deleted": lambda p: p.sql("DELETE FROM tags WHERE key = 'decision'"),
+    "experiment deleted": lambda p: open_mlflow(p.settings).delete_experiment("1"),
+    "only the experiment marked deleted": lambda p: p.sql("UPDATE experiments SET lifecycle_stage = 'deleted'"),
+    "registration failed": lambda p: p.sql("UPDATE model_versions SET status = 'FAILED_REGISTRATION'"),
+    "registered version's tags deleted": lambda p: p.sql("DELETE FROM model_version_tags WHERE key = 'digest'"),
 }
 
 # The damage, a part of the remedy, and what it asks for.
@@ -185,6 +203,11 @@ NAMED: dict[str, tuple[Callable[[Place], object], str, Callable[[Place], object]
         lambda p: flip(p.ledger / "digits" / "00000001.json"),
         "move it away",
         lambda p: shutil.rmtree(p.ledger),
+    ),
+    "a file that is not of the release": (
+        lambda p: (p.release / "notes.txt").write_text("mine"),
+        "move them out of",
+        lambda p: (p.release / "notes.txt").unlink(),
     ),
     "MLflow's database garbage": (
         lambda p: (p.home / "mlflow.db").write_bytes(b"garbage " * 4096),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from digits.settings import Settings
@@ -18,10 +19,13 @@ def test_a_probe_that_is_not_known_is_named(digits: Digits) -> None:
     assert (result.code, "nothing" in result.err) == (2, True)
 
 
-def test_a_folder_with_files_is_refused(digits: Digits, tmp_path: Path) -> None:
-    """The results are not mixed with other files."""
+def test_a_folder_that_cannot_take_the_results_is_refused_before_the_probes(digits: Digits, tmp_path: Path) -> None:
+    """The results are not mixed with other files, and neither a pipe nor a place below a file is tried at the end."""
     (tmp_path / "notes.txt").touch()
-    assert digits("acceptance", "--output", str(tmp_path)).code == 2
+    os.mkfifo(tmp_path / "pipe")
+    for output in (tmp_path, tmp_path / "pipe", tmp_path / "notes.txt" / "results"):
+        result = digits("acceptance", "--output", str(output))
+        assert (result.code, result.out) == (2, "")
 
 
 def test_the_results_are_shown_and_written(digits: Digits, settings: Settings, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Param
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -44,6 +46,18 @@ def change(store: FileStore, version: str, **changes: Any) -> None:
     """Change entries of a manifest."""
     key = releases.release_prefix(store, version) + releases.MANIFEST
     store.put(key, json.dumps(json.loads(store.get(key)) | changes).encode())
+
+
+def log_again(settings: Settings, run_id: str) -> str:
+    """Log all that a run has, as a second backend does that made the same release. Return the new run's id."""
+    client = open_mlflow(settings)
+    data = client.get_run(run_id).data
+    tags = {name: value for name, value in data.tags.items() if not name.startswith("mlflow.")}
+    own = mlflow_log.start_run(settings, "another", "the second backend's", tags)
+    metrics = [metric for name in data.metrics for metric in client.get_metric_history(run_id, name)]
+    client.log_batch(own, metrics, [Param(*item) for item in data.params.items()])
+    client.log_artifacts(own, client.download_artifacts(run_id, ""))
+    return own
 
 
 def test_all_checks_pass_after_a_run(finished: Finished, place: tuple[Settings, FileStore]) -> None:
@@ -119,7 +133,7 @@ def test_stores_that_share_an_mlflow_are_both_verified(finished: Finished, place
     """If two backends made the same release, one run registered it, and each store's manifest names its own run."""
     settings, store = place
     manifest = releases.load(store, finished.version)
-    own = mlflow_log.start_run(settings, "another", "the second backend's", {"release_digest": manifest["digest"]})
+    own = log_again(settings, manifest["mlflow_run"])
     change(store, finished.version, mlflow_run=own, created=provenance.timestamp())
     attachments.attach(store, manifest)
     open_mlflow(settings).log_dict(own, releases.load(store, finished.version), "manifest.json")
@@ -146,12 +160,13 @@ def test_an_unreadable_logged_manifest_fails_the_check_of_the_run(
     settings, store = place
     client = open_mlflow(settings)
     manifest = releases.load(store, finished.version)
-    run = mlflow_log.start_run(settings, "another", "with artifacts", {"release_digest": manifest["digest"]})
+    run = log_again(settings, manifest["mlflow_run"])
     change(store, finished.version, mlflow_run=run)
     attachments.attach(store, manifest)
     client.log_dict(run, releases.load(store, finished.version), "manifest.json")
     client.delete_model_version("digits", mlflow_registry.find_registered(settings, finished.version))
-    client.create_model_version("digits", f"runs:/{run}/model", run, tags={"version": finished.version})
+    tags = {name: manifest[name] for name in mlflow_registry.VERSION_TAGS}
+    client.create_model_version("digits", f"runs:/{run}/model", run, tags=tags)
     assert failed(settings, store, finished.version) == {}
     (file,) = settings.home.glob(f"mlartifacts/**/{run}/artifacts/manifest.json")
     if damage == "cut":
@@ -171,6 +186,31 @@ def _unreachable(*_: object) -> None:
     raise ConnectionError("no route to the artifact server")
 
 
+def drop_last_line(document: bytes) -> bytes:
+    return b"\n".join(document.splitlines()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model-card.md", drop_last_line),
+        ("model-card.md", lambda card: re.sub(rb"accuracy \| [\d.]+", b"accuracy | 1.0000", card)),
+        ("bom.cdx.json", lambda bom: json.dumps(json.loads(bom) | {"components": []}).encode()),
+        ("provenance.json", lambda statement: statement.replace(b"seed", b"sead")),
+    ],
+)
+def test_a_document_that_says_other_than_the_manifest_fails_the_check_of_provenance(
+    finished: Finished, place: tuple[Settings, FileStore], name: str, change: Callable[[bytes], bytes]
+) -> None:
+    """A model card, bill of materials or provenance of this release that was changed is detected."""
+    settings, store = place
+    key = releases.release_prefix(store, finished.version) + name
+    document = store.get(key)
+    store.put(key, change(document))
+    assert store.get(key) != document
+    assert list(failed(settings, store, finished.version)) == ["provenance"]
+
+
 def test_a_missing_file_fails_the_check_of_files(finished: Finished, place: tuple[Settings, FileStore]) -> None:
     """A deleted file is detected and named."""
     settings, store = place
@@ -178,6 +218,17 @@ def test_a_missing_file_fails_the_check_of_files(finished: Finished, place: tupl
     details = failed(settings, store, finished.version)
     assert list(details) == ["files"]
     assert "model.keras" in details["files"]
+
+
+def test_a_file_that_is_not_of_the_release_fails_the_check_of_files(
+    finished: Finished, place: tuple[Settings, FileStore]
+) -> None:
+    """A file that the manifest does not list is detected and named."""
+    settings, store = place
+    store.put(releases.release_prefix(store, finished.version) + "saved_model/assets.extra/tf_serving", b"?")
+    details = failed(settings, store, finished.version)
+    assert list(details) == ["files"]
+    assert "assets.extra/tf_serving" in details["files"]
 
 
 def test_a_lost_ledger_entry_fails_the_check_of_the_ledger(
