@@ -103,7 +103,7 @@ def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:
         instance = str(node.get("boundaryID")) if step in LOOPS else step
         if not step or node.get("type") != "Pod":
             continue
-        if phase == "Succeeded" and not str(node.get("displayName")).endswith("-driver"):
+        if phase == "Succeeded" and not _name_of(node).endswith("-driver"):
             succeeded.add(instance)
         elif text and phase in {"Failed", "Error", "Pending"}:
             messages.append((instance, Message(step, phase != "Pending", text)))
@@ -111,7 +111,12 @@ def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:
 
 
 def _step_of(node: dict[str, Any]) -> str:
-    return str(node.get("displayName", "")).partition("(")[0].removesuffix("-driver")
+    return _name_of(node).removesuffix("-driver")
+
+
+def _name_of(node: dict[str, Any]) -> str:
+    """Return the name of a node without the number of the attempt, which Argo appends to drivers too."""
+    return str(node.get("displayName", "")).partition("(")[0]
 
 
 def pod_name(node: str, *, retries: int) -> str:

@@ -178,7 +178,9 @@ def test_what_a_pod_waits_for_is_shown_once(settings: Settings, api: Pipelines, 
     monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
     succeeded(api)
     api.snapshots[1:1] = [api.snapshots[1]] * 3
-    api.nodes = node("fetch-mnist", "Pending", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+    api.nodes = node("fetch-mnist", "Succeeded", name="fetch-mnist-driver(0)") | node(
+        "fetch-mnist", "Pending", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.", name="executor(0)"
+    )
     events: list[Any] = []
     assert run(settings, events).state == "SUCCEEDED"
     texts = [event["text"] for event in events if event["event"] == "progress" and "Insufficient" in event["text"]]
