@@ -105,12 +105,18 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
             lock.acquire(timeout=0)
             write_json(folder / "run.json", record)
         except BaseException as exc:
-            lock.release()
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(run)
             if isinstance(exc, OSError):
                 raise cannot_write(folder, exc) from exc
             raise
     return run
+
+
+def discard(run: Run) -> None:
+    """Remove a run that `create` returned and that cannot begin."""
+    if run.lock:
+        run.lock.release()
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) -> Path:

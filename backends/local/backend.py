@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from backends import runs
 from backends.base import FAILED, SUCCEEDED, Backend, Request, Result, Watch, with_champion
-from backends.local import preflight
+from backends.local import preflight, supervisor
 from backends.local.failures import step_failed
-from backends.local.supervisor import supervise
 from digits import events, homes
 from digits.errors import DigitsError
 from digits.release import deploy, ledger, releases
@@ -77,16 +76,22 @@ class LocalBackend(Backend):
         for dead in runs.reap_dead_runs(home):
             self.remove_leftovers(dead)
             _mark_killed(self.settings, dead)
-        reachable = self.prepare(watch)
-        # Damaged data or an unreachable store is refused here, before there is a run that could be resumed.
-        parameters = request.parameters | self._external_inputs(request, reachable, watch)
-        environment = self.step_settings().environ() | {ENDPOINT_VARIABLE: self.step_endpoint()}
-        run = runs.create(home, self.name, Request(parameters, request.use_cache), resume)
-        run.update(cache_root=str(runs.cache_root(home, run, "pipeline", request, resume)))
+        run = runs.create(home, self.name, request, resume)
+        engine = supervisor.start(run)
+        try:
+            reachable = self.prepare(watch)
+            # Damaged data or an unreachable store is refused here; then there is no run that could be resumed.
+            parameters = request.parameters | self._external_inputs(request, reachable, watch)
+            environment = self.step_settings().environ() | {ENDPOINT_VARIABLE: self.step_endpoint()}
+            run.update(parameters=parameters, cache_root=str(runs.cache_root(home, run, "pipeline", request, resume)))
+        except BaseException:
+            supervisor.stop(engine)
+            runs.discard(run)
+            raise
         started = time.monotonic()
         watch({"event": "run", "step": "", "time": time.time(), "id": run.id, "folder": str(run.folder)})
         try:
-            outcome = supervise(run, environment, watch)
+            outcome = supervisor.supervise(engine, run, environment, watch)
         except BaseException:
             self.remove_leftovers(run)
             raise

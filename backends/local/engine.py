@@ -1,12 +1,16 @@
 """The child process that runs kfp.local for one run: `python -m backends.local.engine RUN_FOLDER`.
 
 It is a separate process, because kfp.local keeps its configuration in a singleton, prints to standard output, and can
-be stopped only by ending the process. It reads run.json and appends to events.jsonl. When its parent ends, its standard
-input closes, and it ends together with everything that it started.
+be stopped only by ending the process. It imports its libraries, which takes half a second, and reads variables of the
+environment as one line of JSON from standard input. Then it reads run.json and appends to events.jsonl. When its parent
+ends, its standard input closes, and it ends together with everything that it started.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import json
 import os
 import shutil
 import signal
@@ -29,13 +33,22 @@ from digits.settings import Settings
 
 
 def main(folder: Path) -> int:
-    """Run the pipeline as run.json states. Returns 0; if the run fails, an exception ends the process."""
+    """Run the pipeline as run.json states. Returns 0; if the run fails, an exception ends the process.
+
+    If the parent ends before it has sent the environment, nothing is run.
+    """
     run = runs.Run(folder)
-    record = run.record()
-    settings = Settings.load(dotenv=None).with_backend(record["backend"])
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)
+    with contextlib.suppress(Exception):  # imported again below, where the error is reported
+        _import_libraries()
+    environment = sys.stdin.buffer.readline()
+    if not environment:
+        return 0
+    os.environ.update(json.loads(environment))
+    record = run.record()
+    settings = Settings.load(dotenv=None).with_backend(record["backend"])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
@@ -69,14 +82,13 @@ def _run(
 
     Return its outputs, and the settings by which this process reaches the object store.
     """
-    # kfp imports its client of Kubeflow too, and with it Kubernetes' client. That takes as long as the rest of kfp.
-    sys.modules["kfp.client"] = cast(types.ModuleType, types.SimpleNamespace(Client=None))
-    backend = cast(LocalBackend, open_backend(settings))
-    parts = backend.engine_parts(run)
+    _import_libraries()
     from kfp import local
 
     from pipeline import definition
 
+    backend = cast(LocalBackend, open_backend(settings))
+    parts = backend.engine_parts(run)
     root = settings.home / "pipeline"
     root.mkdir(parents=True, exist_ok=True)
     guard_steps(parts.start_step, run, mlflow)
@@ -96,6 +108,13 @@ def _run(
     if "report" in outputs:
         shutil.copyfile(outputs["report"].path, run.folder / "report.html")
     return {name: value for name, value in outputs.items() if not hasattr(value, "path")}, reachable
+
+
+def _import_libraries() -> None:
+    # kfp imports its client of Kubeflow too, and with it Kubernetes' client. That takes as long as the rest of kfp.
+    sys.modules["kfp.client"] = cast(types.ModuleType, types.SimpleNamespace(Client=None))
+    importlib.import_module("kfp.local")
+    importlib.import_module("pipeline.definition")
 
 
 def _end_with_parent() -> None:

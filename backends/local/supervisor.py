@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, cast
 
 from backends import processes, runs
 from backends.base import CANCELED, StepState, Watch
@@ -20,6 +22,8 @@ from pipeline import STEPS
 POLL_SECONDS = 0.03
 STOP_SECONDS = 30.0
 RUN_SECONDS = 24 * 3600.0
+
+Engine = subprocess.Popen[bytes]
 
 _STATES = {"started": "running", "finished": "done", "cached": "cached", "failed": "failed", "exited": "failed"}
 
@@ -39,39 +43,61 @@ class Outcome:
         return [name for name, step in self.steps.items() if step.state not in {"done", "cached"}]
 
 
-def supervise(run: runs.Run, environment: Mapping[str, str], watch: Watch) -> Outcome:
-    """Run the engine of `run` to its end, with `environment` added to this process's own.
+def start(run: runs.Run) -> Engine:
+    """Start the engine of `run`. It imports its libraries and waits for `supervise`, or for `stop`."""
+    own = {events.VARIABLE: str(run.events), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    with (run.logs / "engine.log").open("wb") as output:
+        return subprocess.Popen(
+            python("-m", "backends.local.engine", str(run.folder)),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=python_environment(os.environ | own),
+            start_new_session=True,
+        )
+
+
+def supervise(engine: Engine, run: runs.Run, environment: Mapping[str, str], watch: Watch) -> Outcome:
+    """Let the engine of `run` run the pipeline to its end, with `environment` added to this process's own.
 
     Raises:
         Interrupted: Ctrl-C; the run is CANCELED, and all its processes have ended.
         DigitsError: the run took longer than RUN_SECONDS.
     """
     log, outcome, started = events.EventLog(run.events), Outcome(), dict[str, float]()
-    with (run.logs / "engine.log").open("wb") as output:
-        engine = _start(run, environment, output)
-        try:
-            deadline = time.monotonic() + RUN_SECONDS
-            while True:
-                ended = engine.poll() is not None  # before the events are read, so that none is missed
-                for event in log.read_new():
-                    _note(event, outcome, started)
-                    watch(event)
-                if ended:
-                    outcome.code = engine.wait()
-                    return outcome
-                if time.monotonic() > deadline:
-                    raise DigitsError(f"run {run.id} took longer than {RUN_SECONDS / 3600:.0f} h; it was ended")
-                time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"run {run.id} was interrupted; finished steps are kept", remedy="digits run --resume"
-            ) from None
-        finally:
-            if engine.poll() is None:
-                run.update(state=CANCELED)
-                _stop(engine)
-            if engine.returncode:  # if only the shell of a step was killed, the step itself still runs
-                processes.end_with_variable(events.VARIABLE, str(run.events))
+    try:
+        run.update(engine=engine.pid)
+        _send(engine, environment)
+        deadline = time.monotonic() + RUN_SECONDS
+        while True:
+            ended = engine.poll() is not None  # before the events are read, so that none is missed
+            for event in log.read_new():
+                _note(event, outcome, started)
+                watch(event)
+            if ended:
+                outcome.code = engine.wait()
+                return outcome
+            if time.monotonic() > deadline:
+                raise DigitsError(f"run {run.id} took longer than {RUN_SECONDS / 3600:.0f} h; it was ended")
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"run {run.id} was interrupted; finished steps are kept", remedy="digits run --resume"
+        ) from None
+    finally:
+        if engine.poll() is None:
+            run.update(state=CANCELED)
+            stop(engine)
+        if engine.returncode:  # if only the shell of a step was killed, the step itself still runs
+            processes.end_with_variable(events.VARIABLE, str(run.events))
+
+
+def _send(engine: Engine, environment: Mapping[str, str]) -> None:
+    """Send the engine its environment, with which it begins. If it has ended, its exit code states that."""
+    stdin = cast(IO[bytes], engine.stdin)
+    with contextlib.suppress(BrokenPipeError):
+        stdin.write(json.dumps(dict(environment)).encode() + b"\n")
+        stdin.flush()
 
 
 def _note(event: events.Event, outcome: Outcome, started: dict[str, float]) -> None:
@@ -89,21 +115,7 @@ def _note(event: events.Event, outcome: Outcome, started: dict[str, float]) -> N
         outcome.failure = event
 
 
-def _start(run: runs.Run, environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    own = {events.VARIABLE: str(run.events), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
-    engine = subprocess.Popen(
-        python("-m", "backends.local.engine", str(run.folder)),
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=python_environment(os.environ | environment | own),
-        start_new_session=True,
-    )
-    run.update(engine=engine.pid)
-    return engine
-
-
-def _stop(engine: subprocess.Popen[bytes]) -> None:
+def stop(engine: Engine) -> None:
     """End the engine. A second Ctrl-C does not shorten this; STOP_SECONDS limits it."""
     stopper = threading.Thread(target=_terminate, args=(engine,))
     stopper.start()
@@ -114,10 +126,10 @@ def _stop(engine: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def _terminate(engine: subprocess.Popen[bytes]) -> None:
+def _terminate(engine: Engine) -> None:
     engine.terminate()
     try:
-        engine.wait(STOP_SECONDS)
+        engine.communicate(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
         engine.kill()
-        engine.wait()
+        engine.communicate()

@@ -8,9 +8,11 @@ probability of CONFIDENCE the last that passed keeps the promise on answers like
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # every command imports this module
+    import numpy as np
+    from numpy.typing import NDArray
 
 RISK = 1 / 200  # greatest share of wrong answers among the sure ones
 CONFIDENCE = 0.95

@@ -17,9 +17,11 @@ import pytest
 from backends import runs
 from backends.base import Request
 from backends.process.backend import ProcessBackend
+from backends.processes import variable
 from digits.data import fetch
 from digits.data.idx import FILES
 from digits.errors import DataError, DigitsError, Interrupted, StepFailed
+from digits.events import VARIABLE
 from digits.release import ledger, releases, verify
 from digits.store import open_store
 from digits.tasks.task import find
@@ -248,7 +250,7 @@ def test_a_killed_program_leaves_nothing_running_and_is_resumed(home: Home, firs
 
 
 def test_a_damaged_data_set_fails_before_anything_runs(world: BackendWorld, tmp_path: Path) -> None:
-    """A truncated file is refused by its name before a run is created."""
+    """A truncated file is refused by its name; no run remains, and none of its processes."""
     for file in FILES:
         (tmp_path / f"{file}.gz").write_bytes(b"\x1f\x8b" + bytes(20))
     before, own = len(runs.all_runs(world.settings.home)), world.backend.settings
@@ -259,6 +261,8 @@ def test_a_damaged_data_set_fails_before_anything_runs(world: BackendWorld, tmp_
     finally:
         world.backend.settings = own
     assert len(runs.all_runs(world.settings.home)) == before
+    folder = str(world.settings.home / "runs")
+    assert not [process for process in psutil.process_iter() if (variable(process, VARIABLE) or "").startswith(folder)]
 
 
 def test_no_file_contains_a_secret(world: BackendWorld, first: FirstRun) -> None:

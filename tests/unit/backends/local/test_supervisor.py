@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,9 +57,9 @@ def test_the_states_of_the_steps_come_from_the_events(run: runs.Run, engine: Eng
         '{"event": "started", "step": "evaluate", "time": 5}',
         '{"event": "exited", "step": "evaluate", "time": 6, "code": 1}',
     ]
-    engine("\n".join(f"echo '{line}' >> $DIGITS_EVENTS" for line in lines) + "\necho $ADDED\nexit 7")
+    engine("\n".join(f"echo '{line}' >> $DIGITS_EVENTS" for line in lines) + "\nread -r line; echo $line\nexit 7")
     watched: list[events.Event] = []
-    outcome = supervisor.supervise(run, {"ADDED": "passed on"}, watched.append)
+    outcome = supervisor.supervise(supervisor.start(run), run, {"ADDED": "passed on"}, watched.append)
     assert (outcome.code, outcome.mlflow_run, outcome.failure["step"]) == (7, "m", "evaluate")
     states = {name: step.state for name, step in outcome.steps.items()}
     assert (states["prepare"], states["train"], states["evaluate"], states["publish"]) == (
@@ -66,7 +68,7 @@ def test_the_states_of_the_steps_come_from_the_events(run: runs.Run, engine: Eng
     assert outcome.steps["train"].seconds == 3
     assert "train" not in outcome.unfinished
     assert len(watched) == len(lines)
-    assert (run.logs / "engine.log").read_text() == "passed on\n"
+    assert json.loads((run.logs / "engine.log").read_text()) == {"ADDED": "passed on"}
 
 
 def test_an_interrupted_run_is_canceled_and_its_processes_end(run: runs.Run, engine: Engine) -> None:
@@ -77,7 +79,7 @@ def test_an_interrupted_run_is_canceled_and_its_processes_end(run: runs.Run, eng
 
     engine(STEP + "wait")
     with pytest.raises(Interrupted):
-        supervisor.supervise(run, {}, interrupt)
+        supervisor.supervise(supervisor.start(run), run, {}, interrupt)
     assert run.record()["state"] == "CANCELED"
     assert processes_of(run) == []
 
@@ -85,7 +87,7 @@ def test_an_interrupted_run_is_canceled_and_its_processes_end(run: runs.Run, eng
 def test_the_steps_of_an_engine_that_died_are_ended(run: runs.Run, engine: Engine) -> None:
     """If the engine is killed, its steps still run; they are ended, too."""
     engine(STEP + "kill -9 $$")
-    outcome = supervisor.supervise(run, {}, lambda event: None)
+    outcome = supervisor.supervise(supervisor.start(run), run, {}, lambda event: None)
     assert outcome.code == -9
     assert outcome.steps["train"].state == "running"
     assert processes_of(run) == []
@@ -96,5 +98,31 @@ def test_a_run_has_a_time_limit(run: runs.Run, engine: Engine, monkeypatch: pyte
     monkeypatch.setattr(supervisor, "RUN_SECONDS", 0.2)
     engine(STEP + "wait")
     with pytest.raises(DigitsError, match="took longer"):
-        supervisor.supervise(run, {}, lambda event: None)
+        supervisor.supervise(supervisor.start(run), run, {}, lambda event: None)
     assert processes_of(run) == []
+
+
+def test_an_engine_that_is_not_sent_an_environment_runs_nothing(run: runs.Run) -> None:
+    """If the parent is killed while the engine imports its libraries, the engine ends without an event or error."""
+    engine = supervisor.start(run)
+    assert engine.communicate(timeout=60) == (None, None)
+    assert (engine.returncode, run.events.exists()) == (0, False)
+    assert (run.logs / "engine.log").read_text() == ""
+
+
+def test_an_engine_that_is_not_needed_is_ended(run: runs.Run) -> None:
+    """When the inputs of a run are refused, its engine has been started and is ended."""
+    engine = supervisor.start(run)
+    supervisor.stop(engine)
+    assert engine.returncode is not None
+    assert processes_of(run) == []
+
+
+def test_the_engine_imports_no_library_that_only_steps_need() -> None:
+    """What the engine imports ahead contains neither NumPy nor kfp's client, so that a cached run is short."""
+    program = (
+        "import sys; from backends.local import engine; engine._import_libraries()\n"
+        "print({'numpy', 'cv2', 'mlflow', 'kubernetes'} & set(sys.modules), 'kfp.local' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set() True\n", "")
