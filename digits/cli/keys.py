@@ -31,6 +31,8 @@ def new(name: Path, as_json: bool) -> None:
     """
     from digits.release import signatures
 
+    if os.path.isdir(user_path(name)):  # noqa: PTH112 # raises no OSError
+        raise UsageError(f"expected the name of a new key, {name} is a folder", remedy=f"digits keys new {name}/key")
     paths = [user_path(name).absolute().with_name(f"{name.name}{suffix}") for suffix in (".pem", ".pub")]
     for path in paths:
         if os.path.lexists(path):

@@ -17,6 +17,15 @@ from tests.helpers.support import Finished
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "folder", "folder/"])
+def test_a_folder_is_no_name_of_a_key(digits: Digits, tmp_path: Path, name: str) -> None:
+    """A key pair is not written beside a folder that was named, or that an empty NAME stands for."""
+    (tmp_path / "folder").mkdir()
+    before = sorted([*tmp_path.iterdir(), *tmp_path.parent.iterdir()])
+    assert digits("keys", "new", name).code == 2
+    assert sorted([*tmp_path.iterdir(), *tmp_path.parent.iterdir()]) == before
+
+
 def test_a_new_key_is_private_and_never_replaced(digits: Digits, tmp_path: Path) -> None:
     """The private key has mode 0600; an existing file of either name is kept."""
     made = digits("keys", "new", "mine", "--json")
