@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,17 +115,7 @@ def _note(event: events.Event, outcome: Outcome, started: dict[str, float]) -> N
 
 
 def stop(engine: Engine) -> None:
-    """End the engine. A second Ctrl-C does not shorten this; STOP_SECONDS limits it."""
-    stopper = threading.Thread(target=_terminate, args=(engine,))
-    stopper.start()
-    while stopper.is_alive():
-        try:
-            stopper.join()
-        except KeyboardInterrupt:
-            continue
-
-
-def _terminate(engine: Engine) -> None:
+    """End the engine, within STOP_SECONDS."""
     engine.terminate()
     try:
         engine.communicate(timeout=STOP_SECONDS)

@@ -52,6 +52,7 @@ COMMANDS = {
 }
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when the terminal is closed
 WITHOUT_TASK = ("keys", "images", "clean", "new")
 
 
@@ -102,11 +103,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command. Print an error as one message on standard error and exit with its code."""
-    # SIGTERM and the end of the terminal are handled as Ctrl-C, so that child processes end, the run's record is
-    # updated and corrections are fetched.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # by nohup
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in STOPPING:
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:  # by nohup
+            signal.signal(number, _interrupt)
     streams.prepare()
     try:
         cli.main(standalone_mode=False)
@@ -121,6 +120,17 @@ def main() -> None:
         _fail("interrupted", "", 130)
     except Exception as exc:  # noqa: BLE001 # any other exception is a bug
         _exit_with(_describe_bug(exc))
+
+
+def _interrupt(*_: object) -> None:
+    """Raise KeyboardInterrupt at the first signal, so that child processes end and the run's record is updated.
+
+    Further signals do not cut this short; it has deadlines.
+    """
+    for number in STOPPING:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited by programs that are started now
+    raise KeyboardInterrupt
 
 
 def _exit_with(exc: DigitsError) -> NoReturn:

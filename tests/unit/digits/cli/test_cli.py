@@ -245,6 +245,26 @@ def test_a_signal_interrupts_a_command(number: signal.Signals) -> None:
     assert (process.returncode, error) == (130, "interrupted\n")
 
 
+def test_further_signals_do_not_cut_the_end_of_a_command_short() -> None:
+    """After the first signal a command ends what it started, whatever signals follow."""
+    program = (
+        "import time; from digits import cli\n"
+        "def work(**_):\n"
+        "    try: print(flush=True); time.sleep(60)\n"
+        "    except KeyboardInterrupt: print(flush=True); time.sleep(1); print('ended'); raise\n"
+        "cli.cli.main = work; cli.main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.readline()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "ended\n")
+
+
 def test_ctrl_c_during_the_first_imports_ends_a_command_without_a_traceback() -> None:
     """A SIGINT while the command's modules are being imported is exit code 130 too."""
     program = (
