@@ -56,7 +56,13 @@ def folder_from_url(address: str, name: str) -> Path:
 
 
 def user_path(text: str | Path) -> Path:
-    """Return the path that a user wrote. A `~` that stands for no user's folder is kept, as a shell does."""
+    """Return the path that a user wrote. A `~` that stands for no user's folder is kept, as a shell does.
+
+    Raises:
+        UsageError: the text is empty, such as an unset variable of a shell; it does not mean the present folder.
+    """
+    if text == "":
+        raise UsageError("expected a path or an address, got an empty text", remedy="write . for the present folder")
     return Path(os.path.expanduser(text))  # noqa: PTH111 # Path.expanduser raises RuntimeError
 
 
