@@ -281,7 +281,7 @@ class _Server(Server):
 async def stop_signal() -> None:
     """Wait for SIGTERM, SIGINT or, unless nohup ignores it, SIGHUP.
 
-    Afterwards SIGTERM is ignored, because the process is about to end.
+    Afterwards they do nothing, because the process is about to end; a second one must not cut requests off.
     """
     received, loop = asyncio.Event(), asyncio.get_running_loop()
     hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
@@ -291,4 +291,4 @@ async def stop_signal() -> None:
     await received.wait()
     for number in numbers:
         loop.remove_signal_handler(number)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)  # no handler of ours, which Python removes before the process ends

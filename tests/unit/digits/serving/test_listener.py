@@ -470,21 +470,42 @@ def test_a_rejected_upload_ends(connect: Connect) -> None:
     assert answers(client, 1)[0][0] == 413
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Restore the handlers that `stop_signal` replaces."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+async def is_stopped_by(number: signal.Signals) -> bool:
+    """Return whether a signal ends the wait of `stop_signal`."""
+    stop = asyncio.create_task(stop_signal())
+    await asyncio.sleep(0)
+    signal.raise_signal(number)
+    done, _ = await asyncio.wait({stop}, timeout=1)
+    return bool(done)
+
+
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("ignored", [False, True])
 def test_the_end_of_a_terminal_ends_a_server(ignored: bool) -> None:
     """SIGHUP stops a server, unless it is ignored, as nohup arranges."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else lambda *_: None)
+    assert asyncio.run(is_stopped_by(signal.SIGHUP)) != ignored
 
-    async def ended() -> bool:
-        stop = asyncio.create_task(stop_signal())
-        await asyncio.sleep(0)
-        signal.raise_signal(signal.SIGHUP)
-        done, _ = await asyncio.wait({stop}, timeout=1)
-        return bool(done)
 
-    try:
-        assert asyncio.run(ended()) != ignored
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_cut_off_the_requests_in_flight(first: signal.Signals) -> None:
+    """After the first signal to stop, further ones neither end the process nor raise KeyboardInterrupt."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    async def stop_twice() -> bool:
+        stopped = await is_stopped_by(first)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        return stopped
+
+    assert asyncio.run(stop_twice())
