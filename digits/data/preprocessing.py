@@ -8,6 +8,7 @@ is 97.8 to 98.8 % for each pen. Without the adjustment it is 10 to 25 % lower fo
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -74,15 +75,10 @@ def _resize(picture: Image.Image, scale: float) -> Ink:
 
 def _dilate(ink: Ink, radius: float) -> Ink:
     """Replace each pixel by the strongest one within a disc around it."""
-    reach = int(radius)
-    wide = np.pad(ink, reach)
-    height, width = ink.shape
-    result = ink
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if dx * dx + dy * dy <= radius * radius:
-                result = np.maximum(result, wide[reach + dy :, reach + dx :][:height, :width])
-    return result
+    offsets = np.arange(-int(radius), int(radius) + 1)
+    disc = np.add.outer(offsets**2, offsets**2) <= radius * radius
+    dilated: Ink = cv2.dilate(ink, disc.astype(np.uint8))
+    return dilated
 
 
 def _centre(digit: Ink) -> Ink:
