@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,7 @@ class _Gateway:
         }
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
-        # Threads of their own, because a store that hangs keeps its thread and must not block recognition.
-        self.storing = ThreadPoolExecutor(MAX_CONCURRENT)
+        self.storing = asyncio.Semaphore(MAX_CONCURRENT)
         self.routes: dict[str, tuple[str, Handler]] = {
             "/api/endpoints": ("GET", self.endpoints),
             "/api/model": ("GET", self.model),
@@ -208,8 +208,8 @@ class _Gateway:
                 raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {query[name]}")
         record = functools.partial(items.record, store, task, digits, labels, answers or [None] * len(digits), release)
         try:
-            async with asyncio.timeout(STORE_SECONDS):  # an abandoned thread ends with the store's own timeouts
-                keys = await asyncio.get_running_loop().run_in_executor(self.storing, record)
+            async with asyncio.timeout(STORE_SECONDS):
+                keys = await self._store(record)
         except TimeoutError:
             raise RejectedRequest(
                 503,
@@ -221,6 +221,26 @@ class _Gateway:
             self.metrics.feedback.labels(task.labels[label]).inc()
         right = labels[0] if task.is_number and len(labels) == 1 else query["label"]
         return _json({"key": keys[0], "keys": keys, "label": right})
+
+    async def _store(self, record: Callable[[], list[str]]) -> list[str]:
+        """Store a correction in a thread of its own, which the end of this request or of the program does not wait for.
+
+        A store that hangs keeps it until the store's own timeouts, which may take minutes.
+        """
+        await self.storing.acquire()
+        loop, stored = asyncio.get_running_loop(), Future[list[str]]()
+        stored.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                stored.set_result(record())
+            except Exception as exc:  # noqa: BLE001 # raised by the request
+                stored.set_exception(exc)
+            with contextlib.suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(self.storing.release)
+
+        threading.Thread(target=run, daemon=True).start()
+        return await asyncio.wrap_future(stored)
 
     async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
         """Report that the process is alive."""
