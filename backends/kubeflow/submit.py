@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Request
-from backends.kubeflow.tasks import UNCACHED_STEPS, Configure, configure_task
+from backends.kubeflow.tasks import UNCACHED_STEPS, UNCHECKED_STEPS, Configure, configure_task
 from digits.data import corrections, fetch
 from digits.errors import DigitsError
 from digits.files import sha256_of
@@ -38,7 +38,7 @@ def submission(settings: Settings, request: Request) -> Submission:
 
     return Submission(
         unique_name(NAME),
-        compiled(settings, () if request.use_cache else STEPS),
+        compiled(settings, UNCHECKED_STEPS if request.use_cache else STEPS),
         request.parameters | external_inputs(settings, request),
         str(request.parameters.get("experiment") or DEFAULTS.experiment),
     )

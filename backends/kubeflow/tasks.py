@@ -53,9 +53,11 @@ RESOURCES = {
     "publish": Resources("250m", "512Mi", "2", "2Gi"),
 } | dict.fromkeys(BATCH_STEPS, Resources("250m", "512Mi", "2", "2Gi", seconds=6 * 3600))
 
-# Steps whose results depend on external inputs (the available data and the corrections), and `publish`, whose results
-# Kubeflow's cache cannot check: it writes again what is missing. `deploy` is never cached.
-UNCACHED_STEPS = ("fetch-mnist", "collect-feedback", "publish")
+# Kubeflow's cache cannot check what `publish` has written, so it always runs and writes again what is missing. `deploy`
+# is never cached either, on any engine.
+UNCHECKED_STEPS = ("publish",)
+# Besides, steps whose results depend on external inputs: the available data and the corrections.
+UNCACHED_STEPS = ("fetch-mnist", "collect-feedback", *UNCHECKED_STEPS)
 
 # The Secret with the private key, and where it is mounted in the step that signs, for DIGITS_SIGNING_KEY.
 SIGNING_KEY = ("digits-signing-key", "/etc/digits/signing-key")

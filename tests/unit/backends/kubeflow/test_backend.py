@@ -109,6 +109,14 @@ def test_an_experiment_is_created_once(settings: Settings, api: Pipelines) -> No
     assert len(api.runs) == 2
 
 
+def test_the_cache_serves_all_steps_but_the_last_two(settings: Settings, api: Pipelines) -> None:
+    """A run takes data and corrections from the cache, but never a release or an endpoint that may be gone."""
+    run(settings)
+    (sent,) = api.runs.values()
+    steps = sent["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert {step for step in STEPS if not steps[step]["cachingOptions"]} == {"publish", "deploy"}
+
+
 def test_no_cache_applies_to_every_step(settings: Settings, api: Pipelines) -> None:
     """--no-cache turns the cache off for every step."""
     backend = KubeflowBackend(settings)
