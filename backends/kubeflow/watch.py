@@ -9,6 +9,7 @@ for each item; the loop has a node of its own.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from digits.files import parse_json
 SKIPPED = "SKIPPED"
 LOOPS = {"predict-part": "for-loop-1"}  # {step in a loop: node of the loop}
 PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container
+STARTING = {"ContainerCreating", "PodInitializing"}  # reasons that every pod passes through
 CACHED_SECONDS = 1.0  # a step that ran in a pod takes longer, because two containers start one after the other
 
 
@@ -99,13 +101,14 @@ def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:
     for node in sorted(nodes.values(), key=lambda node: str(node.get("finishedAt") or "9")):
         candidates = (_step_of(node), _step_of(nodes.get(node.get("boundaryID", ""), {})))
         step = next((name for name in candidates if name in names), "")
-        phase, text = node.get("phase"), str(node.get("message") or "")
+        phase = node.get("phase")
+        text = re.sub(r'^pods "[^"]*"', "the pod", str(node.get("message") or ""))  # each attempt's has another name
         instance = str(node.get("boundaryID")) if step in LOOPS else step
         if not step or node.get("type") != "Pod":
             continue
         if phase == "Succeeded" and not _name_of(node).endswith("-driver"):
             succeeded.add(instance)
-        elif text and phase in {"Failed", "Error", "Pending"}:
+        elif text and text not in STARTING and phase in {"Failed", "Error", "Pending"}:
             messages.append((instance, Message(step, phase != "Pending", text)))
     return [message for instance, message in messages if instance not in succeeded]
 

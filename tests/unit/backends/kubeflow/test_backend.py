@@ -182,17 +182,31 @@ def test_a_failure_without_a_log_has_kubeflows_message(settings: Settings, api: 
 
 
 def test_what_a_pod_waits_for_is_shown_once(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
-    """A pod that cannot be scheduled is reported while the run waits, and the run continues to be watched."""
+    """A pod that cannot be scheduled is reported while the run is watched; one that is starting is not."""
     monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
     succeeded(api)
     api.snapshots[1:1] = [api.snapshots[1]] * 3
-    api.nodes = node("fetch-mnist", "Succeeded", name="fetch-mnist-driver(0)") | node(
-        "fetch-mnist", "Pending", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.", name="executor(0)"
+    api.nodes = (
+        node("fetch-mnist", "Succeeded", name="fetch-mnist-driver(0)")
+        | node("fetch-mnist", "Pending", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
+        | node("prepare", "Pending", "PodInitializing")
     )
     events: list[Any] = []
     assert run(settings, events).state == "SUCCEEDED"
-    texts = [event["text"] for event in events if event["event"] == "progress" and "Insufficient" in event["text"]]
+    texts = [event["text"] for event in events if event["event"] == "progress" and event["step"]]
     assert texts == ["fetch-mnist: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."]
+
+
+def test_what_is_refused_at_each_attempt_is_shown_once(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """The messages of the attempts of a step, which differ only in the pod's name, are one."""
+    monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
+    succeeded(api)
+    refused = (node("train", "Error", f'pods "train-{n}" is forbidden: no quota', name=f"e({n})") for n in range(3))
+    api.nodes = {key: value for nodes in refused for key, value in nodes.items()}
+    events: list[Any] = []
+    run(settings, events)
+    texts = [event["text"] for event in events if event["event"] == "progress" and event["step"]]
+    assert texts == ["train: the pod is forbidden: no quota"]
 
 
 def test_a_pod_that_can_never_start_ends_the_run(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
