@@ -157,13 +157,15 @@ class Chain:
         return "none: the release was made without MLflow"
 
     def check_ledger(self) -> tuple[str, str]:
-        """Check that the promotion ledger is an unbroken chain."""
+        """Check that the promotion ledger is an unbroken chain; name the champion if it is another release."""
         entries = ledger.entries(self.store)
         numbers = [entry.n for entry in entries if entry.version == self.version]
         about, signer = "", ""
+        if entries and entries[-1].version != self.version:
+            about = f"; the champion is {entries[-1].version}"
         if entries and self.store.trust.keys:
             signer = ledger.signer(self.store, entries[-1].n)
-            about = f"; the newest is signed by key {signer[: signatures.SHOWN]}"
+            about += f"; the newest is signed by key {signer[: signatures.SHOWN]}"
         count = f"{len(entries)} linked entr{'y' if len(entries) == 1 else 'ies'}"
         return f"{count}; this release in {numbers or 'none'}{about}", signer
 

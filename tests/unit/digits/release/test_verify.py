@@ -241,6 +241,18 @@ def test_a_lost_ledger_entry_fails_the_check_of_the_ledger(
     assert list(failed(settings, store, finished.version)) == ["ledger"]
 
 
+def test_a_release_that_is_not_the_champion_is_verified_beside_it(
+    finished: Finished, place: tuple[Settings, FileStore]
+) -> None:
+    """Another champion is no failure, but the check of the ledger names it."""
+    settings, store = place
+    champion = another_release(store, finished.version)["version"]
+    ledger.promote(store, champion, "next")
+    (check,) = (each for each in verify.verify(settings, store, finished.version, "") if each.name == "ledger")
+    assert check.passed
+    assert champion in check.detail
+
+
 @pytest.mark.slow
 def test_an_endpoint_with_another_model_fails_the_check_of_the_endpoint(
     finished: Finished, place: tuple[Settings, FileStore]
