@@ -259,7 +259,7 @@ def _signature(store: ObjectStore, key: ec.EllipticCurvePrivateKey, n: int, cont
 def _parse(store: ObjectStore, key: str, raw: bytes) -> Entry:
     try:
         entry = Entry(**parse_json(raw))
-        if _key(store, entry.n) != key:
+        if type(entry.n) is not int or _key(store, entry.n) != key:
             raise ValueError(f"its number is {entry.n}")
         if not all(isinstance(value, str) for name, value in asdict(entry).items() if name != "n") or not entry.version:
             raise ValueError("expected texts and a version")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from digits.errors import ReleaseError
 from digits.files import parse_json, sha256_of
 from digits.release.mlflow_client import connect, first_line, if_recorded
-from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions
+from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions, signature_of
 from digits.release.releases import task_of
 from digits.settings import Settings
 
@@ -108,12 +108,14 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
         address = client.get_model_version_download_uri(version.name, version.version)
         try:
             folder = Path(download_artifacts(address, dst_path=temporary))
-            environment = Model.load(str(folder)).flavors["python_function"]["env"].values()
-            for file in ("requirements.txt", *environment):
+            model = Model.load(str(folder))
+            for file in ("requirements.txt", *model.flavors["python_function"]["env"].values()):
                 (folder / file).read_bytes()
             found = sha256_of(folder / "model.onnx")
         except (OSError, MlflowException, YAMLError, KeyError, TypeError, AttributeError) as exc:
             raise ReleaseError(f"{name} lacks its model: {first_line(exc)}") from exc
+    if model.signature != signature_of(manifest):
+        raise ReleaseError(f"the model of {name} has another signature: {model.signature}")
     if found != manifest["files"]["model.onnx"]:
         raise ReleaseError(f"the model of {name} is damaged: SHA-256 {found}")
 

@@ -18,6 +18,7 @@ from digits.signature import Tensor, image_tensor, probabilities_tensor
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.models import ModelSignature
 
     from digits.store import ObjectStore
 
@@ -65,19 +66,11 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     The registered model exists already (`ensure_model`). The run is not ended.
     """
     import mlflow
-    import numpy as np
     import onnx as onnx_library
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
     from mlflow.utils import requirements_utils
 
     # MLflow would read the file lists of all installed packages, to warn about versions. We require no versions.
     requirements_utils._MODULES_TO_PACKAGES = {}  # noqa: SLF001 # there is no setting for it
-
-    task = releases.task_of(manifest)
-
-    def schema(tensor: Tensor) -> Any:
-        return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
 
     with connect(settings) as client:
         mlflow.start_run(run_id=run_id)
@@ -85,7 +78,7 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
             info = mlflow.onnx.log_model(
                 onnx_library.load(onnx),
                 name="model",
-                signature=ModelSignature(schema(image_tensor(task)), schema(probabilities_tensor(task))),
+                signature=signature_of(manifest),
                 registered_model_name=settings.mlflow_model,
                 pip_requirements=["onnxruntime", "onnx", "numpy"],
                 save_as_external_data=False,  # then the file has the same content as the release's
@@ -96,6 +89,19 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
         for key in VERSION_TAGS:
             client.set_model_version_tag(settings.mlflow_model, number, key, manifest[key])
     return number
+
+
+def signature_of(manifest: dict[str, Any]) -> ModelSignature:
+    """Return the signature of a release's model in MLflow's types."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(tensor: Tensor) -> Any:
+        return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
+
+    task = releases.task_of(manifest)
+    return ModelSignature(schema(image_tensor(task)), schema(probabilities_tensor(task)))
 
 
 def find_registered(settings: Settings, release: str) -> str:

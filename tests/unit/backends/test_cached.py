@@ -164,6 +164,9 @@ RESTORED: dict[str, Callable[[Place], object]] = {
     "logged model changed": lambda p: flip(p.logged("model.onnx")),
     "logged model's description deleted": lambda p: p.logged("MLmodel").unlink(),
     "logged model's description garbage": lambda p: p.logged("MLmodel").write_text("- ["),
+    "logged model's signature deleted": lambda p: p.logged("MLmodel").write_text(
+        p.logged("MLmodel").read_text().replace("signature:", "other:")
+    ),
     "logged model's requirements deleted": lambda p: p.logged("requirements.txt").unlink(),
     "logged model's environment deleted": lambda p: p.logged("python_env.yaml").unlink(),
     "logged architecture deleted": lambda p: p.logged("architecture.json").unlink(),

@@ -77,7 +77,9 @@ def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path
     assert ledger.rollback(store).version == version
 
 
-@pytest.mark.parametrize("change", [None, {"version": ""}, {"version": ["a"]}, {"previous": None}, {"why": 5}])
+@pytest.mark.parametrize(
+    "change", [None, {"n": True}, {"version": ""}, {"version": ["a"]}, {"previous": None}, {"why": 5}]
+)
 def test_a_damaged_newest_entry_is_an_error(change: dict[str, object] | None, store: FileStore, tmp_path: Path) -> None:
     """Reading the champion fails with the name of the entry."""
     ledger.promote(store, small_release(store, tmp_path), "good")
