@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,15 +39,10 @@ def render(
         about: `Lineage.describe()`; once published, with version, digest, experiment and MLflow's link.
         decision: the fields of the gate's decision, and its time as `at`.
     """
-    import jinja2
-
-    # Everything is escaped, because users choose experiment names and labels.
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     task = find(about["task"])
-    environment.filters |= {"percent": _percent, "picture": lambda image: _picture(image, task)}
     off_diagonal = np.array(evaluation.confusion)
     np.fill_diagonal(off_diagonal, 0)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    html: str = _template().render(
         e=evaluation,
         task=task,
         heading="Handwritten digits" if task.name == BUILT_IN else task.name,
@@ -72,6 +68,18 @@ def render(
             for x, y, _ in _corner([[0, 0, 1], *evaluation.roc])
         ),
     )
+    return html
+
+
+@functools.cache
+def _template() -> Any:
+    """Return the compiled template; compiling takes longer than rendering."""
+    import jinja2
+
+    # Everything is escaped, because users choose experiment names and labels.
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": _percent, "picture": _picture}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _most_frequent(confusion: NDArray[np.int_]) -> list[tuple[int, int, int]]:
