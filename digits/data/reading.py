@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from digits.data.parts import Light, Part, examine, find_neighbours, find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
-from digits.data.rules import Mask, closed, cut, find_rules, without_bars, without_underline
+from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars, without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
@@ -28,6 +28,7 @@ _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
 _SMALL = 70  # height in pixels of a number in small digits
+_LOST = 0.1  # least share of a digit's ink that the higher level has lost
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 # Greatest sum of the examined rectangles, of the picture's area: nested rings would each cost the whole picture.
 _AREAS = 3
@@ -195,15 +196,26 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
         return []
     above = strength[strength > low]
     split, _ = cv2.threshold(np.clip(above, 0, 255).astype(np.uint8).reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
-    found, lines = [], None
+    found, lines = list[_Candidate](), None
     for at in (low + 0.35 * (min(split, 255) - low), max(split, low)):
         mask = np.where(strength > at, np.uint8(255), np.uint8(0))
-        if lines is None:
-            lines = find_rules(mask)
-        candidate = _choose(Light(dark, paper, strength, side), cut(mask, lines))
-        if candidate:
+        lines = find_rules(mask) if lines is None else lines
+        if candidate := _choose(Light(dark, paper, strength, side), cut(mask, lines)):
             found.append(candidate)
-    return found
+    return _complete(*found) if len(found) == 2 else found
+
+
+def _complete(lower: _Candidate, higher: _Candidate) -> list[_Candidate]:
+    """Leave out the digit of the higher level if it has lost strokes of the lower one's, as in a lamp's glare."""
+    kept = without_marks(lower.mask, lower.strength)
+    x, y, width, height = cv2.boundingRect(kept)
+    low, high = (mask[y : y + height, x : x + width] for mask in (kept, higher.mask))
+    if cv2.countNonZero(higher.mask) > cv2.countNonZero(high) or max(low.shape) > 2 * max(cv2.boundingRect(high)[2:]):
+        return [lower, higher]
+    reach = 2 * min(int(thickness(high)), 10) + 1
+    lost = cv2.countNonZero(low & ~cv2.dilate(high, np.ones((reach, reach), np.uint8)))
+    completed = lower._replace(doubtful=lower.doubtful or higher.score > lower.score)
+    return [completed] if lost > _LOST * cv2.countNonZero(low) else [lower, higher]
 
 
 def _choose(light: Light, mask: Mask) -> _Candidate | None:

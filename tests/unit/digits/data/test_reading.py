@@ -193,6 +193,19 @@ def test_an_empty_sheet_has_no_ink(kind: Callable[[Sheet], None]) -> None:
     assert not read(scene(np.zeros((SIDE, SIDE), np.uint8), kind)).ink.any()
 
 
+def test_strokes_in_a_lamps_glare_are_kept() -> None:
+    """Strokes that a lamp's glare fades are read with the others, and the digit is doubtful."""
+
+    def glare(sheet: Sheet) -> None:
+        rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
+        lamp = 0.5 * np.exp(-((rows - 0.4) ** 2 + (columns - 0.4) ** 2) / 0.03)
+        sheet[:] = 0.75 * sheet * (1 - lamp) + 255 * lamp
+
+    found = read(scene(written(TWO), glare))
+    assert similarity(to_mnist(found.ink), to_mnist(written(TWO))) > 0.9
+    assert found.doubtful
+
+
 def test_a_straight_digit_is_not_taken_for_a_rule() -> None:
     """A 1 stays where a table's edges are removed."""
     assert similarity(to_mnist(read(scene(written(ONE), cell)).ink), to_mnist(written(ONE))) > 0.85
