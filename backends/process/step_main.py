@@ -20,7 +20,15 @@ from digits.settings import Settings
 IMPORTS = {
     "train": ("digits.training.fit", "digits.training.export", "tf2onnx", "onnxruntime"),
     "evaluate": ("digits.evaluation.metrics", "digits.evaluation.report", "onnxruntime", "jinja2"),
-    "publish": ("digits.release.mlflow_library", "digits.release.publish", "mlflow.onnx", "onnx", "onnxruntime"),
+    "publish": (
+        "digits.release.mlflow_library",
+        "digits.release.publish",
+        "mlflow.onnx",
+        "mlflow.store.model_registry.sqlalchemy_store",  # with the default address, of a database
+        "mlflow.store.tracking.sqlalchemy_store",
+        "onnx",
+        "onnxruntime",
+    ),
     "deploy": ("digits.release.deploy", "digits.release.golden"),
 }
 
