@@ -78,13 +78,14 @@ def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "change", [None, {"n": True}, {"version": ""}, {"version": ["a"]}, {"previous": None}, {"why": 5}]
+    "change", ["short", "nested", {"n": True}, {"version": ""}, {"version": ["a"]}, {"previous": None}, {"why": 5}]
 )
-def test_a_damaged_newest_entry_is_an_error(change: dict[str, object] | None, store: FileStore, tmp_path: Path) -> None:
+def test_a_damaged_newest_entry_is_an_error(change: str | dict[str, object], store: FileStore, tmp_path: Path) -> None:
     """Reading the champion fails with the name of the entry."""
     ledger.promote(store, small_release(store, tmp_path), "good")
     (key,) = store.keys(ledger.folder(store))
-    store.put(key, b'{"n": 1}' if change is None else canonical_json(json.loads(store.get(key)) | change))
+    texts = {"short": b'{"n": 1}', "nested": b"[" * 100_000}
+    store.put(key, texts[change] if isinstance(change, str) else canonical_json(json.loads(store.get(key)) | change))
     with pytest.raises(ReleaseError, match=r"ledger entry .*00000001"):
         ledger.champion(store)
 

@@ -79,6 +79,7 @@ def test_a_file_that_is_not_a_database_is_refused(copied: Settings) -> None:
     with pytest.raises(MissingError, match="cannot be used") as refused:
         mlflow_log.start_run(copied, "x", "x", {})
     assert str(copied.home) in str(refused.value)
+    assert "move it away" in (refused.value.remedy or "")
 
 
 @pytest.mark.timeout(60)
@@ -140,8 +141,8 @@ def test_the_password_of_a_server_is_not_printed(
     assert [part for part in capfd.readouterr() if "canary" in part] == []
 
 
-def test_the_registry_is_that_of_the_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_registry_is_that_of_the_settings(copied: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are registered in the settings' MLflow, whatever registry the environment names."""
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"http://127.0.0.1:{free_port()}")
-    with connect(settings) as client:
-        assert client.search_registered_models() == []
+    with connect(copied) as client:
+        assert [model.name for model in client.search_registered_models()] == ["digits"]
