@@ -36,7 +36,7 @@ from digits.release import deploy, ledger, mlflow_check, mlflow_client, mlflow_l
 from digits.serving import client
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store, s3, s3_client
-from digits.tasks.task import find
+from digits.tasks.task import BUILT_IN, find
 from tests.helpers.impostor import Impostor, Right
 from tests.helpers.kfp_runs import compile_quickly
 
@@ -187,7 +187,24 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     survive(bucket, uses, caplog, services=("s3://digits", "ledger entry", "release v1 failed"))
 
 
-MANIFEST = {"version": "v", "digest": "d", "mlflow_run": "1", "files": {"model.onnx": hashlib.sha256(b"m").hexdigest()}}
+MANIFEST = {
+    "version": "v",
+    "digest": "d",
+    "code": "c",
+    "mlflow_run": "1",
+    "task": find(BUILT_IN).of_model().text(),
+    "files": {"model.onnx": hashlib.sha256(b"m").hexdigest()},
+    "data": {"dataset": "mnist", "source": "s"},
+    "parameters": {"seed": 1},
+    "metrics": {"accuracy": 0.5},
+}
+LOGGED = ("manifest.json", "architecture.json", "confusion_matrix.json", "report.html")  # of the run
+LOGGED_MODEL = ("MLmodel", "requirements.txt", "model.onnx")
+
+
+def pairs(**values: str | float) -> list[dict[str, str | float]]:
+    """Return params, tags or metrics as MLflow's server does."""
+    return [{"key": key, "value": value} for key, value in values.items()]
 
 
 def mlflow(_: str, path: str) -> tuple[list[bytes], bytes]:
@@ -198,15 +215,23 @@ def mlflow(_: str, path: str) -> tuple[list[bytes], bytes]:
     # MLflow keeps a client for each such address, which asks the first server that gave it.
     info["artifact_uri"] = f"mlflow-artifacts:/{time.monotonic_ns()}/artifacts"
     version = {"name": "digits", "version": "1", "run_id": "1", "source": "models:/m-1"}
-    tagged = version | {"tags": [{"key": "version", "value": "v"}]}
+    tagged = version | {"status": "READY", "tags": pairs(version="v", digest="d", code="c")}
+    names = (*LOGGED, *LOGGED_MODEL)
+    files = [] if any(name in path for name in names) else [{"path": name, "is_dir": False} for name in names]
+    shares = {f"test_{kind}_{n}": 0.5 for kind in ("precision", "recall") for n in range(10)}
+    tags = pairs(release="v", release_digest="d", dataset="mnist", data_digest="s", code_digest="c", promoted="True")
+    data = {"tags": tags + pairs(decision="good"), "params": pairs(seed="1")}
+    described = {"signature": mlflow_registry.signature_of(MANIFEST).to_dict()}
     answers: dict[str, Any] = {
-        "artifacts?": {"files": [] if "model.onnx" in path else [{"path": "manifest.json", "is_dir": False}]},
+        "artifacts?": {"files": files},
         "manifest.json": MANIFEST,
+        "MLmodel": described | {"flavors": {"python_function": {"env": {}}}},
+        "metrics/get-history": {"metrics": [{"key": "loss", "value": 1.0, "timestamp": 1, "step": 1}]},
         "model-versions": {"model_versions": [tagged], "model_version": tagged, "artifact_uri": info["artifact_uri"]},
         "registered-models": {
             "registered_model": {"name": "digits", "tags": owned, "aliases": [{"alias": "champion", "version": "1"}]}
         },
-        "runs": {"run": {"info": info, "data": {"tags": [{"key": "release_digest", "value": "d"}]}}},
+        "runs": {"run": {"info": info, "data": data | {"metrics": pairs(test_accuracy=0.5, **shares)}}},
         "experiments": {"experiment": experiment, "experiment_id": "1", "experiments": [experiment]},
     }
     return JSON, next((json.dumps(body).encode() for part, body in answers.items() if part in path), b"m")
