@@ -8,6 +8,7 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_store_of
 from digits.data import corrections
+from digits.errors import UsageError
 from digits.tasks.task import Task
 
 
@@ -22,6 +23,8 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     digits feedback
     digits feedback --remove 3f2a9c81d0b4
     """
+    if "" in remove:  # with which every id begins
+        raise UsageError("--remove: expected the first letters of an id, got an empty text", remedy="digits feedback")
     with open_store_of(backend) as (settings, store, _):
         task = settings.declaration
         for prefix in remove:

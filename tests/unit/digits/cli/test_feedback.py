@@ -26,7 +26,7 @@ def test_a_removed_correction_is_named(digits: Digits, settings: Settings) -> No
 
 
 def test_a_correction_is_listed_and_removed(digits: Digits, settings: Settings) -> None:
-    """`digits feedback` lists corrections and removes the given one."""
+    """`digits feedback` lists corrections and removes the given one, and none for an empty id."""
     assert digits("feedback").out == "no corrections\n"
     store = FileStore(settings.home / "store")
     image = np.full((28, 28), 200, np.uint8)
@@ -35,6 +35,7 @@ def test_a_correction_is_listed_and_removed(digits: Digits, settings: Settings) 
     which = key.removeprefix("feedback/")[:12]
     assert result.out == f"{which}  a 7, read as 1 by v1\n"
     assert [one["label"] for one in digits("feedback", "--json").json["corrections"]] == [7]
+    assert digits("feedback", "--remove", "").code == 2  # an unset variable of a shell
     assert digits("feedback", "--remove", which, "--json").json == {"corrections": [], "removed": 1}
     result = digits("feedback", "--remove", which)
     assert (result.code, "no corrections begin with" in result.err) == (3, True)
