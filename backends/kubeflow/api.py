@@ -68,7 +68,11 @@ class Pipelines:
     def submit(self, spec: Json, name: str, experiment: str, parameters: Json) -> str:
         """Start a run of a compiled pipeline in `experiment`, which is created if needed, and return the run's id."""
         with self._in_experiment(experiment) as experiment_id:
-            body = models.V2beta1Run(**self._run_fields(spec, name, experiment, experiment_id, parameters))
+            fields = self._run_fields(spec, name, experiment_id, parameters)
+            # Kubernetes refuses a pod that gets MLFLOW_TRACKING_URI from Kubeflow's MLflow plugin and our ConfigMap, so
+            # a run that does not ask for the plugin switches it off.
+            plugin = {"experiment_name": experiment} if self._settings.kfp_mlflow else {"disabled": True}
+            body = models.V2beta1Run(**fields, plugins_input={"mlflow": plugin})
             try:
                 return str(self._runs.run_service_create_run(run=body).run_id)
             except Unreachable:
@@ -152,8 +156,17 @@ class Pipelines:
     def schedule(self, spec: Json, name: str, experiment: str, parameters: Json, trigger: Json) -> str:
         """Schedule runs of a compiled pipeline and return the schedule's id.
 
-        `trigger` is {"cron": expression} or {"every": seconds}.
+        `trigger` is {"cron": expression} or {"every": seconds}. Kubeflow 2.17.0 never starts a run of a schedule that
+        has both a pipeline of its own and `plugins_input`. Without the latter, no plugin acts on its runs.
+
+        Raises:
+            UsageError: the runs are to use Kubeflow's MLflow plugin.
         """
+        if self._settings.kfp_mlflow:
+            raise UsageError(
+                "Kubeflow 2.17 starts no scheduled run that uses its MLflow plugin",
+                remedy="set DIGITS_KFP_MLFLOW=0, and MLFLOW_TRACKING_URI in the ConfigMap",
+            )
         if "cron" in trigger:
             when = models.V2beta1Trigger(cron_schedule=models.V2beta1CronSchedule(cron=trigger["cron"]))
         else:
@@ -161,7 +174,7 @@ class Pipelines:
             when = models.V2beta1Trigger(periodic_schedule=period)
         with self._in_experiment(experiment) as experiment_id:
             body = models.V2beta1RecurringRun(
-                **self._run_fields(spec, name, experiment, experiment_id, parameters),
+                **self._run_fields(spec, name, experiment_id, parameters),
                 trigger=when,
                 mode=models.RecurringRunMode.ENABLE,
                 max_concurrency="1",  # two runs at the same time would train the same model
@@ -209,16 +222,9 @@ class Pipelines:
         """Close the connections."""
         self._client.rest_client.pool_manager.clear()
 
-    def _run_fields(self, spec: Json, name: str, experiment: str, experiment_id: str, parameters: Json) -> Json:
-        """Return the fields that a run and a schedule have in common.
-
-        Kubeflow's MLflow plugin is switched off for a run that does not ask for it, because Kubernetes refuses a pod
-        that gets MLFLOW_TRACKING_URI from the plugin and from our ConfigMap.
-        """
+    def _run_fields(self, spec: Json, name: str, experiment_id: str, parameters: Json) -> Json:
+        """Return the fields that a run and a schedule have in common."""
         return {
-            "plugins_input": {
-                "mlflow": {"experiment_name": experiment} if self._settings.kfp_mlflow else {"disabled": True}
-            },
             "display_name": name,
             "experiment_id": experiment_id,
             "pipeline_spec": spec,

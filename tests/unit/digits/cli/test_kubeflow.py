@@ -127,6 +127,9 @@ def test_schedules_are_created_listed_and_removed(api: Pipelines, tmp_path: Path
     sent = api.schedules[made["schedule"]]
     assert sent["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
     assert sent["runtime_config"]["parameters"] == {"epochs": 2}
+    assert not sent.get("plugins_input")  # Kubeflow 2.17.0 would start no run
+    refused = invoke(api, tmp_path, "schedule", "--every", "12h", DIGITS_KFP_MLFLOW="1")
+    assert isinstance(refused.exception, UsageError)
     steps = sent["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
     assert {step for step in STEPS if not steps[step]["cachingOptions"]} == {*UNCACHED_STEPS, "deploy"}
     for item in api.schedules.values():
