@@ -22,6 +22,7 @@ UNLOGGED = {"count", "interval"}  # entries of a manifest's metrics that are not
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunData
     from mlflow.entities.model_registry import ModelVersion
 
 
@@ -58,13 +59,13 @@ def logged_manifest(settings: Settings, release: str, run_id: str) -> dict[str, 
     with connect(settings) as client:
         for run in [run_id, *(version.run_id for version in registered_versions(client, settings, release))]:
             with contextlib.suppress(ReleaseError):
-                if (manifest := _read_manifest(client, run)).get("version") == release:
+                if (manifest := _read_manifest(client, run)[0]).get("version") == release:
                     return manifest
     return None
 
 
 def _check_run(client: MlflowClient, run_id: str, manifest: dict[str, Any], *, decided: bool) -> None:
-    logged, data = _read_manifest(client, run_id), client.get_run(run_id).data
+    logged, data = _read_manifest(client, run_id)
     if differing := [name for name in manifest if logged.get(name) != manifest[name]]:
         raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
     parameters, epochs = manifest["parameters"], set(range(1, manifest["parameters"].get("epochs", 0) + 1))
@@ -120,8 +121,9 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
         raise ReleaseError(f"the model of {name} is damaged: SHA-256 {found}")
 
 
-def _read_manifest(client: MlflowClient, run_id: str) -> dict[str, Any]:
-    """Return the manifest that a run logged. Raises ReleaseError if the run or its manifest is missing or damaged."""
+def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], RunData]:
+    """Return the manifest that a run logged, and the run's data. Raises ReleaseError if one is missing or damaged."""
+    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
@@ -137,7 +139,9 @@ def _read_manifest(client: MlflowClient, run_id: str) -> dict[str, Any]:
         raise ReleaseError(f"MLflow's run {run_id} has no manifest.json; expected the one of the registered release")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return dict(parse_json(Path(client.download_artifacts(run_id, "manifest.json", folder)).read_bytes()))
+            # Not by the client's method, which asks for the run again.
+            file = download_artifacts(f"{run.info.artifact_uri}/manifest.json", dst_path=folder)
+            return dict(parse_json(Path(file).read_bytes())), run.data
         except (ValueError, TypeError) as exc:
             raise ReleaseError(
                 f"manifest.json of MLflow's run {run_id} is damaged; expected the release's manifest: {exc}"
