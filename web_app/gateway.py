@@ -28,7 +28,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from digits.data import corrections
-from digits.data.number import Digit
+from digits.data.number import Digit, decide, images_of
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import judge
 from digits.files import sha256_of
@@ -163,18 +163,19 @@ class _Gateway:
         digits, png = await self._read(task, png), b""  # not kept while the endpoint is waited for
         shares, model = list[list[float]](), None
         if digits:
-            shares, model = await client.recognise(np.stack([digit.image for digit in digits]), task, waited)
+            answers, model = await client.recognise(np.stack(images_of(digits)), task, waited)
+            digits, shares = decide(digits, answers), answers[: len(digits)]
         threshold = model["sure_from"] if model else None
         verdict = judge(shares, [digit.doubtful for digit in digits], threshold, task)
-        answers = [items.describe(task, *pair, threshold) for pair in zip(digits, shares, strict=True)]
-        single = answers[0] if len(answers) == 1 else {"class": None, "probabilities": None, "picture": ""}
+        described = [items.describe(task, *pair, threshold) for pair in zip(digits, shares, strict=True)]
+        single = described[0] if len(described) == 1 else {"class": None, "probabilities": None, "picture": ""}
         seconds = time.perf_counter() - started
         self.metrics.seconds.labels(client.endpoint.name).observe(seconds)
         return _json(
             {
                 **{key: single[key] for key in ("class", "probabilities", "picture")},
-                "number": "".join(answer["label"] for answer in answers),
-                "digits": answers,
+                "number": "".join(each["label"] for each in described),
+                "digits": described,
                 "verdict": {"state": verdict.state, "text": verdict.text},
                 "milliseconds": round(seconds * 1000, 2),
                 "model": model,

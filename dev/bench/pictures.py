@@ -32,7 +32,7 @@ from PIL import Image
 from scenes import Scene
 from strokes import Stroke, mnist, painted, strokes_of
 
-from digits.data.number import split
+from digits.data.number import decide, images_of, split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
 from digits.data.reader import read_images
@@ -149,7 +149,8 @@ def measure_numbers(
             random = np.random.default_rng([zlib.crc32(kind.encode()), first, length, seed])
             chosen = random.integers(0, len(drawn), length)
             digits = read_images(find(BUILT_IN), make_number(kind, [drawn[i] for i in chosen], random))
-            shares = model([digit.image for digit in digits]) if digits else np.zeros((0, 10))
+            answers = model(images_of(digits)) if digits else np.zeros((0, 10))
+            digits, shares = decide(digits, answers), answers[: len(digits)]
             right = shares.argmax(1).tolist() == labels[chosen].tolist()
             sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
             rows.append((right, sure, sure and not right))

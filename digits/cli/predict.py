@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ import numpy as np
 from digits.cli.common import emit, json_option
 from digits.cli.inputs import Picture, is_number, load_test_images, read_file, read_picture
 from digits.data.dataset import Images
+from digits.data.number import decide, images_of
 from digits.errors import EndpointError
 from digits.evaluation.verdict import Verdict, class_text, is_sure, judge
 from digits.remedies import remedy
@@ -50,13 +52,16 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     inputs = {name: read_picture(task, name, content) for name, content in contents.items()}
     inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])
     ordered = [inputs[name] for name in pictures]
-    images = [digit.image for picture in ordered for digit in picture.digits]
+    images = [image for picture in ordered for image in images_of(picture.digits)]
     pixels = np.stack(images or [np.zeros(task.shape, np.uint8)])  # for the release, if all pictures are empty
     answer = client.predict(endpoint, pixels, task=task, token=settings.endpoint_token, backend=settings.backend)
     threshold = client.sure_from(metadata) if metadata.get("release") == answer.release else None
     rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
     for name, picture in zip(pictures, ordered, strict=True):
-        shares, remaining = remaining[: len(picture.digits)], remaining[len(picture.digits) :]
+        count = len(images_of(picture.digits))
+        answers, remaining = remaining[:count], remaining[count:]
+        picture = replace(picture, digits=decide(picture.digits, answers))
+        shares = answers[: len(picture.digits)]
         verdict = judge(shares, [digit.doubtful for digit in picture.digits], threshold, task)
         row = _describe(task, name, picture, shares, verdict, threshold)
         rows.append(row)

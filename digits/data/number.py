@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from digits.data import touching
 from digits.data.parts import find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
 
@@ -30,12 +32,14 @@ class Digit(NamedTuple):
         ink: the digit's ink, or the part of the photo, uint8, at most INK_SIDE on a side; for people.
         box: its left, top, right and bottom, in 0..1 of the picture.
         doubtful: whether the ink may not be the digit's, or not only.
+        sides: what the model also receives, of both sides of a cut, if the ink may be two digits that touch; or none.
     """
 
     image: Ink
     ink: Ink
     box: tuple[float, float, float, float] = (0, 0, 1, 1)
     doubtful: bool = False
+    sides: tuple[Ink, ...] = ()
 
 
 class _Part(NamedTuple):
@@ -67,7 +71,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     """Return the digits in a picture's ink, uint8 (height, width), from left to right; none without ink.
 
     Two digits are apart if no ink connects them and they share few columns. A single digit keeps all ink. Digits that
-    touch stay one, which is doubtful if it is wide. All digits are doubtful if the whole ink is.
+    touch stay one, which is doubtful if it is wide; `decide` may find others. All are doubtful if the whole ink is.
     """
     strongest = int(ink.max(initial=0))
     if not strongest:
@@ -117,4 +121,18 @@ def _digit(part: _Part, own: Ink, shape: tuple[int, ...], doubtful: bool) -> Dig
     box = (part.x0 / width, part.y0 / height, part.x1 / width, part.y1 / height)
     small = Image.fromarray(crop(own))
     small.thumbnail((INK_SIDE, INK_SIDE))
-    return Digit(to_mnist(own), np.array(small), box, doubtful)
+    return Digit(to_mnist(own), np.array(small), box, doubtful, touching.sides(own))
+
+
+def images_of(digits: Sequence[Digit]) -> list[Ink]:
+    """Return what the model receives of digits: their images, then those of their sides."""
+    return [digit.image for digit in digits] + [side for digit in digits for side in digit.sides]
+
+
+def decide(digits: Sequence[Digit], probabilities: Sequence[Any]) -> list[Digit]:
+    """Return the digits, of which one that may be two is doubtful, given the answers (10,) to each of `images_of`."""
+    sides, decided = iter(probabilities[len(digits) :]), list[Digit]()
+    for digit, whole in zip(digits, probabilities, strict=False):
+        both = [next(sides) for _ in digit.sides]
+        decided.append(digit._replace(doubtful=True) if both and touching.may_be_two(whole, both) else digit)
+    return decided

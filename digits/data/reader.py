@@ -37,7 +37,12 @@ def read_images(
         return [Digit(_scale(task, photo, box), _small(_channels(task, photo.crop(box))), shown)]
     ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels, digits=task.is_number)
     if task.is_number:
-        return [digit._replace(image=from_mnist(task, digit.image)) for digit in split(ink, doubtful=doubtful)]
+        return [
+            digit._replace(
+                image=from_mnist(task, digit.image), sides=tuple(from_mnist(task, side) for side in digit.sides)
+            )
+            for digit in split(ink, doubtful=doubtful)
+        ]
     return (
         [Digit(from_mnist(task, to_mnist(ink)), _small(Image.fromarray(crop(ink))), doubtful=doubtful)]
         if ink.any()

@@ -12,6 +12,7 @@ from digits.data.preprocessing import Ink
 Line = list[tuple[float, float]]
 SEVEN: list[Line] = [[(0.2, 0.1), (0.8, 0.1), (0.4, 0.9)]]
 ONE: list[Line] = [[(0.5, 0.1), (0.5, 0.9)]]
+NOUGHT: list[Line] = [[(0.5 + 0.25 * np.cos(turn), 0.5 + 0.4 * np.sin(turn)) for turn in np.linspace(0, 6.3, 40)]]
 
 
 def draw(
@@ -24,6 +25,15 @@ def draw(
         points = [(4 * side * (at[0] + x * size), 4 * side * (at[1] + y * size)) for x, y in line]
         brush.line(points, fill=255, width=round(4 * pen), joint="curve")
     return np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+
+
+def touching_pair(left: list[Line], right: list[Line]) -> Ink:
+    """Return the ink, uint8 (200, 320), of two digits that were moved together until they touch."""
+    first, second = np.zeros((2, 200, 320), np.uint8)
+    first[20:180, :160], second[20:180, 160:] = (draw(lines, side=160, pen=9) for lines in (left, right))
+    while not ((first > 150) & (second > 150)).any():
+        second = np.roll(second, -1, axis=1)
+    return np.maximum(first, second)
 
 
 def similarity(a: Ink, b: Ink) -> float:

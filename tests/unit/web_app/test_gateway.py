@@ -95,6 +95,15 @@ def test_a_number_with_an_unsure_digit_is_unsure(gateway: httpx.Client, standin:
     assert [digit["verdict"] for digit in answer["digits"]] == ["sure", "unsure"]
 
 
+def test_digits_that_touch_are_unsure_if_their_sides_are_digits(gateway: httpx.Client, standin: StandIn) -> None:
+    """The model also receives both sides of a cut, in the same request; the answer has one digit, which is unsure."""
+    joined = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240)], [(80, 140), (200, 140)])
+    answer = recognise(gateway, joined).raise_for_status().json()
+    assert len(standin.images) == 3
+    assert ([digit["verdict"] for digit in answer["digits"]], answer["verdict"]["state"]) == (["unsure"], "unsure")
+    assert answer["probabilities"] == pytest.approx(SURE_OF_3)
+
+
 def test_a_picture_that_may_show_another_digit_is_unsure(gateway: httpx.Client) -> None:
     """Two digits on opaque paper, one above the other, give the verdict unsure, even if the model is sure."""
     picture, file = Image.new("L", (400, 400), 230), io.BytesIO()

@@ -14,7 +14,7 @@ from digits.serving.app import PredictApp
 from digits.serving.slot import LoadedModel, ModelSlot
 from digits.settings import Settings
 from tests.helpers.command import Digits
-from tests.helpers.drawings import SEVEN, draw, enlarge
+from tests.helpers.drawings import NOUGHT, SEVEN, draw, enlarge, touching_pair
 from tests.helpers.http_server import http_server
 from tests.helpers.support import Finished, Predictor, free_port
 
@@ -46,6 +46,18 @@ def test_a_picture_is_recognised(
     too_far = digits("predict", "--endpoint", predictor.url, "360", on=settings)
     assert too_far.code == 2
     assert "0 to 359" in too_far.err
+
+
+def test_the_sides_of_a_pair_are_not_answers_of_their_own(
+    digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path
+) -> None:
+    """A picture after one of two digits that touch has the answer that it has alone."""
+    Image.fromarray(enlarge(Dataset.load(finished.folder / "test.npz").images[0])).save(tmp_path / "photo.png")
+    Image.fromarray(255 - touching_pair(NOUGHT, SEVEN)).save(tmp_path / "pair.png")
+    both = digits("predict", "--endpoint", predictor.url, "--json", "pair.png", "photo.png").json["predictions"]
+    alone = digits("predict", "--endpoint", predictor.url, "--json", "photo.png").json["predictions"][0]
+    assert [len(each["digits"]) for each in both] == [1, 1]
+    assert both[1]["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
 
 
 def test_the_threshold_of_the_release_decides_what_is_sure(

@@ -1,0 +1,51 @@
+"""Digits that touch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from digits.data.number import decide, images_of, split
+from digits.data.preprocessing import to_mnist
+from digits.data.touching import may_be_two, sides
+from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, similarity, touching_pair
+
+
+@pytest.mark.parametrize(("left", "right"), [(NOUGHT, SEVEN), (SEVEN, ONE)])
+def test_both_sides_of_the_cut_are_the_digits(left: list[Line], right: list[Line]) -> None:
+    """The model receives, of two digits that touch, nearly the same images as of each alone."""
+    (digit,) = split(touching_pair(left, right))
+    assert len(images_of([digit])) == 3
+    for side, lines in zip(digit.sides, (left, right), strict=True):
+        assert similarity(side, to_mnist(draw(lines, side=160, pen=9))) > 0.85
+
+
+@pytest.mark.parametrize("lines", [SEVEN, ONE], ids=["seven", "one"])
+def test_a_digit_that_no_cut_divides_has_no_sides(lines: list[Line]) -> None:
+    """Ink that no short cut divides into two high parts is one digit, also a dot."""
+    assert sides(draw(lines)) == ()
+    assert sides(np.full((3, 3), 255, np.uint8)) == ()
+
+
+def answer(label: int, share: float = 0.97) -> list[float]:
+    return [share if each == label else (1 - share) / 9 for each in range(10)]
+
+
+def test_a_whole_that_is_read_as_one_of_its_sides_may_be_two() -> None:
+    """Both sides must be digits, and one of them the answer to the whole, as for no 0 that is cut through."""
+    assert may_be_two(answer(8), [answer(1), answer(8)])
+    assert not may_be_two(answer(0), [answer(1), answer(1)])
+    assert not may_be_two(answer(8), [answer(1, 0.5), answer(8)])
+
+
+def test_only_the_digit_that_may_be_two_is_doubtful() -> None:
+    """In a number, the answers to the sides make their own digit doubtful, and no other."""
+    ink = np.zeros((200, 640), np.uint8)
+    ink[:, 320:] = touching_pair(NOUGHT, SEVEN)
+    ink[20:180, 100:260] = draw(SEVEN, side=160, pen=9)
+    digits = split(ink)
+    assert [len(digit.sides) for digit in digits] == [0, 2]
+    decided = decide(digits, [answer(7), answer(7), answer(0), answer(7)])
+    assert [digit.doubtful for digit in decided] == [False, True]
+    decided = decide(digits, [answer(7), answer(3), answer(0), answer(7)])
+    assert [digit.doubtful for digit in decided] == [False, digits[1].doubtful]
