@@ -11,7 +11,7 @@ from typing import Any
 
 from digits.errors import DigitsError
 from digits.files import sha256_of, sha256_of_folder, write_whole
-from digits.release import ledger, mlflow_check, mlflow_registry, releases
+from digits.release import attachments, ledger, mlflow_check, mlflow_registry, releases
 from digits.release.verify import verify
 from digits.settings import Settings
 from digits.store import open_store
@@ -60,6 +60,8 @@ def is_published(settings: Settings, published: Json) -> bool:
         unchanged = state != "" and state == _recorded_state(settings)
         checks = list(verify(settings, store, published["version"], mlflow=not unchanged))
         if not all(check.passed for check in checks) or not promoted <= set(champions):
+            return False
+        if not attachments.are_whole(store, published["version"]):  # also if another version of digits wrote them
             return False
         if not unchanged:
             mlflow_registry.mirror_ledger(settings, store)

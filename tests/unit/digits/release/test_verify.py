@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from digits import provenance
+from digits import __version__, provenance
 from digits.files import sha256_of
 from digits.release import attachments, ledger, mlflow_log, mlflow_registry, releases, verify
 from digits.settings import Settings
@@ -209,6 +209,19 @@ def test_a_document_that_says_other_than_the_manifest_fails_the_check_of_provena
     store.put(key, change(document))
     assert store.get(key) != document
     assert list(failed(settings, store, finished.version)) == ["provenance"]
+
+
+def test_the_documents_of_another_version_of_digits_pass_the_check_of_provenance(
+    finished: Finished, place: tuple[Settings, FileStore]
+) -> None:
+    """A release from before an update of digits, whose texts may have been others, is as good as it was."""
+    settings, store = place
+    prefix = releases.release_prefix(store, finished.version)
+    key, version = prefix + releases.PROVENANCE, json.dumps({"digits": __version__}, separators=(",", ":")).encode()
+    assert version in store.get(key)
+    store.put(key, store.get(key).replace(version, b'{"digits":"0.0.1"}'))
+    store.put(prefix + releases.CARD, drop_last_line(store.get(prefix + releases.CARD)))
+    assert failed(settings, store, finished.version) == {}
 
 
 def test_a_missing_file_fails_the_check_of_files(finished: Finished, place: tuple[Settings, FileStore]) -> None:
