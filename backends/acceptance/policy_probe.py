@@ -44,9 +44,10 @@ def probe_policy(context: Context) -> Iterator[Finding]:
 
 
 def store_ports(context: Context) -> list[int]:
-    """Return the ports of the object store's pods if it is a Service of the cluster, else the port of its address.
+    """Return the port of the object store's pods if it is a Service of the cluster, else the port of its address.
 
-    Policies apply to the ports of pods.
+    Policies apply to the ports of pods. The Service has the name of the port, and its EndpointSlices the pods' port of
+    that name. If the Service may not be read, all their ports are returned.
     """
     endpoint = context.steps_settings().get("MINIO_ENDPOINT", "")
     if not endpoint:
@@ -60,4 +61,7 @@ def store_ports(context: Context) -> list[int]:
         for item in (listing or {}).get("items", [])
         if (item["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == service
     ]
-    return sorted({item["port"] for part in slices for item in part.get("ports") or []}) or [port]
+    found = context.readable(f"/api/v1/namespaces/{place}/services/{service}") or {"spec": {}}
+    names = [item.get("name") for item in found["spec"].get("ports", []) if item["port"] == port]
+    ports = [item for part in slices for item in part.get("ports") or [] if not names or item.get("name") in names]
+    return sorted({item["port"] for item in ports}) or [port]

@@ -113,6 +113,18 @@ def test_a_healthy_cluster_passes(settings: Settings) -> None:
     assert f"{NAMESPACE}/pods/digits-acceptance" not in ClusterApi.objects
 
 
+def test_only_the_port_of_the_store_must_be_allowed(settings: Settings) -> None:
+    """Of a store's Service with several ports, such as that of SeaweedFS on Kubeflow, only the endpoint's counts."""
+    ports = [{"name": "s3", "port": 9000}, {"name": "filer", "port": 8888}]
+    ClusterApi.objects[f"{NAMESPACE}/services/minio"] = {"spec": {"ports": ports}}
+    of_pods = {"metadata": {"labels": {"kubernetes.io/service-name": "minio"}}}
+    of_pods["ports"] = [{"name": "s3", "port": 8333}, {"name": "filer", "port": 8888}]
+    ClusterApi.objects["/apis/discovery.k8s.io/v1/namespaces/digits/endpointslices"] = {"items": [of_pods]}
+    allowed = [{"port": 53, "protocol": "UDP"}, {"port": 8333}]
+    deny_all(podSelector={}, policyTypes=["Ingress", "Egress"], ingress=[{}], egress=[{"ports": allowed}])()
+    assert outcomes(settings, "policy")["policy"] == PASSED
+
+
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_sabotage_fails_one_probe(name: str, settings: Settings) -> None:
     """Exactly one probe fails, and no pod is left."""
