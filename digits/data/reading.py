@@ -202,7 +202,7 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
         lines = find_rules(mask) if lines is None else lines
         if candidate := _choose(Light(dark, paper, strength, side), cut(mask, lines)):
             found.append(candidate)
-    return _complete(*found) if len(found) == 2 else found
+    return _complete(*found) if len(found) == 2 and found[1].score > found[0].score else found
 
 
 def _complete(lower: _Candidate, higher: _Candidate) -> list[_Candidate]:
@@ -214,8 +214,7 @@ def _complete(lower: _Candidate, higher: _Candidate) -> list[_Candidate]:
         return [lower, higher]
     reach = 2 * min(int(thickness(high)), 10) + 1
     lost = cv2.countNonZero(low & ~cv2.dilate(high, np.ones((reach, reach), np.uint8)))
-    completed = lower._replace(doubtful=lower.doubtful or higher.score > lower.score)
-    return [completed] if lost > _LOST * cv2.countNonZero(low) else [lower, higher]
+    return [lower._replace(doubtful=True)] if lost > _LOST * cv2.countNonZero(low) else [lower, higher]
 
 
 def _choose(light: Light, mask: Mask) -> _Candidate | None:
