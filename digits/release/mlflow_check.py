@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from digits.errors import ReleaseError
 from digits.files import parse_json, sha256_of
 from digits.release.mlflow_client import connect, first_line, if_recorded
-from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions, signature_of
+from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions, schemas_of
 from digits.release.releases import task_of
 from digits.settings import Settings
 
@@ -95,8 +95,7 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
     """Check the status of a registered version, its tags, and the files of its model."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
-    from yaml import YAMLError
+    from yaml import YAMLError, safe_load
 
     name = f"registered version {version.version} in MLflow"
     if version.status != "READY":
@@ -109,14 +108,15 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
         address = client.get_model_version_download_uri(version.name, version.version)
         try:
             folder = Path(download_artifacts(address, dst_path=temporary))
-            model = Model.load(str(folder))
-            for file in ("requirements.txt", *model.flavors["python_function"]["env"].values()):
+            model = safe_load((folder / "MLmodel").read_bytes())  # MLflow's own reader needs pandas
+            for file in ("requirements.txt", *model["flavors"]["python_function"]["env"].values()):
                 (folder / file).read_bytes()
+            signature = {schema: parse_json(model["signature"][schema]) for schema in ("inputs", "outputs")}
             found = sha256_of(folder / "model.onnx")
-        except (OSError, MlflowException, YAMLError, KeyError, TypeError, AttributeError) as exc:
+        except (OSError, MlflowException, YAMLError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ReleaseError(f"{name} lacks its model: {first_line(exc)}") from exc
-    if model.signature != signature_of(manifest):
-        raise ReleaseError(f"the model of {name} has another signature: {model.signature}")
+    if signature != {schema: parse_json(value.to_json()) for schema, value in schemas_of(manifest).items()}:
+        raise ReleaseError(f"the model of {name} has another signature: {signature}")
     if found != manifest["files"]["model.onnx"]:
         raise ReleaseError(f"the model of {name} is damaged: SHA-256 {found}")
 

@@ -13,12 +13,12 @@ from digits.errors import UsageError
 from digits.release import ledger, releases
 from digits.release.mlflow_client import OWNER, connect, if_recorded
 from digits.settings import Settings
-from digits.signature import Tensor, image_tensor, probabilities_tensor
+from digits.signature import image_tensor, probabilities_tensor
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema
 
     from digits.store import ObjectStore
 
@@ -78,7 +78,7 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
             info = mlflow.onnx.log_model(
                 onnx_library.load(onnx),
                 name="model",
-                signature=signature_of(manifest),
+                signature=mlflow.models.ModelSignature(**schemas_of(manifest)),
                 registered_model_name=settings.mlflow_model,
                 pip_requirements=["onnxruntime", "onnx", "numpy"],
                 save_as_external_data=False,  # then the file has the same content as the release's
@@ -91,17 +91,17 @@ def register(settings: Settings, run_id: str, onnx: Path, manifest: dict[str, An
     return number
 
 
-def signature_of(manifest: dict[str, Any]) -> ModelSignature:
-    """Return the signature of a release's model in MLflow's types."""
+def schemas_of(manifest: dict[str, Any]) -> dict[str, Schema]:
+    """Return the inputs and outputs of a release's model in MLflow's types."""
     import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    def schema(tensor: Tensor) -> Any:
-        return Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
+    from mlflow.types.schema import Schema, TensorSpec
 
     task = releases.task_of(manifest)
-    return ModelSignature(schema(image_tensor(task)), schema(probabilities_tensor(task)))
+    tensors = {"inputs": image_tensor(task), "outputs": probabilities_tensor(task)}
+    return {
+        name: Schema([TensorSpec(np.dtype(tensor.dtype), tensor.shape, tensor.name)])
+        for name, tensor in tensors.items()
+    }
 
 
 def find_registered(settings: Settings, release: str) -> str:

@@ -39,6 +39,13 @@ OPTIONS = [text for name, value in PARAMETERS.items() for text in (f"--{name.rep
 OUTPUTS = {"data", "feedback", "trained", "published", "deployed"}
 
 
+def test_the_next_run_need_not_ask_mlflow(world: BackendWorld, first: FirstRun) -> None:
+    """At its end a run checks MLflow and records the state of its files, so that a cached run need not import it."""
+    if world.backend.name == "fake":
+        pytest.skip("fake: it has no engine, which records the state")
+    assert (world.settings.home / "cache" / "mlflow").is_file()
+
+
 def test_seven_steps_run_in_order(first: FirstRun) -> None:
     """The first run executes all seven steps in the definition's order; the first two may be in either order."""
     result, events = first
