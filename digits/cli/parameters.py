@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from digits.cli.setting_option import sets
 from digits.data.catalog import names
 from digits.errors import UsageError
+from digits.files import user_path
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN, MODELS
 from digits.training.optimizers import OPTIMIZERS
@@ -113,16 +113,16 @@ def load_settings(data: str | None, backend: str | None) -> Settings:
     """Load the settings, and replace them by the options --data and --backend if given.
 
     Raises:
-        UsageError: --data is given for Kubeflow, whose steps read the address from a ConfigMap.
+        UsageError: --data is empty, or is given for Kubeflow, whose steps read the address from a ConfigMap.
     """
     settings = Settings.load()
     if backend:
         settings = settings.with_backend(backend)
-    if data and settings.backend == "kubeflow":
+    if data is not None and settings.backend == "kubeflow":
         raise UsageError(
             f"--data {data}: steps on Kubeflow read DIGITS_DATA from the ConfigMap {settings.config_map}",
             remedy=f"set it there: kubectl -n {settings.namespace} edit configmap {settings.config_map}",
         )
-    if data:
-        settings = dataclasses.replace(settings, data=data if "://" in data else str(Path(data).absolute()))
+    if data is not None:
+        settings = dataclasses.replace(settings, data=data if "://" in data else str(user_path(data).absolute()))
     return settings

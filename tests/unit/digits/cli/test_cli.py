@@ -39,6 +39,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
         (["run", "--output", "x.yaml"], "--compile-only"),
         (["predict", "no-such-file.png"], "no-such-file.png"),
         (["new", "flowers", ""], "empty"),
+        (["run", "--data", ""], "empty"),
+        (["releases", "--task", ""], "empty"),
         (["data", ""], "empty"),
         (["batch", "", "answers"], "empty"),
         (["batch", "pictures", ""], "empty"),
