@@ -57,7 +57,7 @@ def acceptance(only: str, output: Path | None, listing: bool, as_json: bool) -> 
     now = datetime.datetime.now(datetime.UTC)
     if output is None:
         homes.claim(settings.home)
-        output = settings.home / "acceptance" / now.strftime("%Y%m%d-%H%M%S")
+        output = settings.home / "acceptance" / now.strftime("%Y%m%d-%H%M%S-%f")
     try:
         output.mkdir(parents=True, exist_ok=True)  # before the probes, which take minutes
         if any(output.iterdir()):
