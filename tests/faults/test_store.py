@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends import runs
 from digits.release import ledger
 from tests.helpers.faulty_proxy import faulty_proxy
 from tests.helpers.support import ROOT, another_release, missing
@@ -40,7 +41,7 @@ def test_an_unreachable_store_fails_before_a_run_is_created(
     restored.proxy.cut()
     answer = restored.world.digits(*RUN, code=3)
     holds.failed(answer, names="s3://digits did not answer", remedy="MINIO_ENDPOINT")
-    assert not (restored.world.settings.home / "runs").exists()
+    assert runs.all_runs(restored.world.settings.home) == []
     restored.proxy.restore()
     holds.recovered(restored.world.digits(*RUN))
     fault.saw("exit code 3, no run created; the next one succeeded")
@@ -92,7 +93,7 @@ def test_a_store_whose_name_does_not_resolve(restored: Remote, fault: Fault) -> 
     holds = fault.watch(restored.world)
     answer = restored.world.digits(*RUN, code=3, MINIO_ENDPOINT=f"{NOWHERE}:9000")
     holds.failed(answer, names="s3://digits did not answer", remedy="MINIO_ENDPOINT")
-    assert not (restored.world.settings.home / "runs").exists()
+    assert runs.all_runs(restored.world.settings.home) == []
     holds.recovered(restored.world.digits(*RUN))
     fault.saw("exit code 3, no run created; the next one succeeded")
 
