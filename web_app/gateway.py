@@ -224,9 +224,9 @@ class _Gateway:
         return _json({"key": keys[0], "keys": keys, "label": right})
 
     async def _store(self, record: Callable[[], list[str]]) -> list[str]:
-        """Store a correction in a thread of its own, which the end of this request or of the program does not wait for.
+        """Store a correction in a thread of its own. Neither a request that times out nor the program waits for it.
 
-        A store that hangs keeps it until the store's own timeouts, which may take minutes.
+        If the store hangs, the thread lasts until the store's own timeouts, which may take minutes.
         """
         await self.storing.acquire()
         loop, stored = asyncio.get_running_loop(), Future[list[str]]()

@@ -57,7 +57,7 @@ def attach(store: ObjectStore, known: Manifest) -> None:
 def are_whole(store: ObjectStore, version: str) -> bool:
     """Return whether an intact release has the documents that `attach` writes.
 
-    Those of a signed release are not compared, because whoever loads it verifies their digests.
+    Those of a signed release are not compared, because every reader verifies their digests by the signature.
 
     Raises:
         StoreError: a document is missing or cannot be read.

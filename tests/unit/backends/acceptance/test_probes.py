@@ -114,7 +114,7 @@ def test_a_healthy_cluster_passes(settings: Settings) -> None:
 
 
 def test_only_the_port_of_the_store_must_be_allowed(settings: Settings) -> None:
-    """Of a store's Service with several ports, such as that of SeaweedFS on Kubeflow, only the endpoint's counts."""
+    """Policies need to allow only the endpoint's port of a store with several, such as SeaweedFS on Kubeflow."""
     ports = [{"name": "s3", "port": 9000}, {"name": "filer", "port": 8888}]
     ClusterApi.objects[f"{NAMESPACE}/services/minio"] = {"spec": {"ports": ports}}
     of_pods = {"metadata": {"labels": {"kubernetes.io/service-name": "minio"}}}

@@ -119,7 +119,7 @@ def test_an_engine_that_is_not_needed_is_ended(run: runs.Run) -> None:
 
 
 def test_the_engine_imports_no_library_that_only_steps_need() -> None:
-    """What the engine imports ahead contains neither NumPy nor kfp's client, so that a cached run is short."""
+    """The engine imports neither NumPy nor kfp's client ahead, so that a cached run is short."""
     program = (
         "import sys; from backends.local import engine; engine._import_libraries()\n"
         "print({'numpy', 'cv2', 'mlflow', 'kubernetes'} & set(sys.modules), 'kfp.local' in sys.modules)"

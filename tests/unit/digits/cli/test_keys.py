@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
 @pytest.mark.parametrize("name", ["", ".", "..", "folder", "folder/"])
 def test_a_folder_is_no_name_of_a_key(digits: Digits, tmp_path: Path, name: str) -> None:
-    """A key pair is not written beside a folder that was named, or that an empty NAME stands for."""
+    """A key pair is not written next to a folder that NAME names, or that an empty NAME stands for."""
     (tmp_path / "folder").mkdir()
     before = sorted([*tmp_path.iterdir(), *tmp_path.parent.iterdir()])
     assert digits("keys", "new", name).code == 2
