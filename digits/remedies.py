@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-FORWARD = "outside of the cluster: kubectl -n NAMESPACE port-forward deployment/digits-predictor 8081:8080"
+FORWARD = "outside of the cluster: kubectl -n $namespace port-forward deployment/$name-predictor 8081:8080"
 # {situation: {backend: what to try}}; the backend '' stands for all others.
 REMEDIES = {
     "no cluster": {

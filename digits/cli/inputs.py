@@ -83,7 +83,12 @@ def _find_dataset(settings: Settings, endpoint: str) -> str:
     from digits.data import catalog
     from digits.serving import client
 
-    model = settings.declaration.name
-    metadata = client.metadata(endpoint, name=model, token=settings.endpoint_token, backend=settings.backend)
+    metadata = client.metadata(
+        endpoint,
+        name=settings.declaration.name,
+        token=settings.endpoint_token,
+        backend=settings.backend,
+        namespace=settings.namespace,
+    )
     name = metadata.get("dataset")
     return str(name) if name in catalog.names() else catalog.AUTO

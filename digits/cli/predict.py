@@ -54,7 +54,14 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     ordered = [inputs[name] for name in pictures]
     images = [image for picture in ordered for image in images_of(picture.digits)]
     pixels = np.stack(images or [np.zeros(task.shape, np.uint8)])  # for the release, if all pictures are empty
-    answer = client.predict(endpoint, pixels, task=task, token=settings.endpoint_token, backend=settings.backend)
+    answer = client.predict(
+        endpoint,
+        pixels,
+        task=task,
+        token=settings.endpoint_token,
+        backend=settings.backend,
+        namespace=settings.namespace,
+    )
     threshold = client.sure_from(metadata) if metadata.get("release") == answer.release else None
     rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
     for name, picture in zip(pictures, ordered, strict=True):

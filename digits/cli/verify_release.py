@@ -68,7 +68,12 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     if failed:
         what = (_REMEDIES | {"ledger": ledger.restore(store)}).get(failed[0], _OTHER_REMEDY)
         if failed[0] == "endpoint":
-            here = remedy("champion is not verified at the endpoint", settings.backend)
+            here = remedy(
+                "champion is not verified at the endpoint",
+                settings.backend,
+                namespace=settings.namespace,
+                name=settings.declaration.name,
+            )
             what = _REMOTE_REMEDY if "://" in target else here
         raise ReleaseError(f"release {version} failed these checks: {', '.join(failed)}", remedy=what)
 

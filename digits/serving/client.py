@@ -48,12 +48,20 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
     return head + raw, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
 
 
-def predict(endpoint: str, images: Images, *, task: Task | None = None, token: str = "", backend: str = "") -> Answer:
+def predict(
+    endpoint: str,
+    images: Images,
+    *,
+    task: Task | None = None,
+    token: str = "",
+    backend: str = "",
+    namespace: str = "",
+) -> Answer:
     """Request a prediction for images uint8 (n, *task.shape) from the endpoint of a task at a URL.
 
     The default task is the built-in one. More than `max_images(task)` images are sent as several requests; if the
-    endpoint changes its release between two of them, the answer names both. `backend` is the one that serves it, for
-    the remedy of an error.
+    endpoint changes its release between two of them, the answer names both. `backend` and `namespace` are
+    those that serve it, for the remedy of an error.
 
     Raises:
         UsageError: `endpoint` is no address to which a path can be appended.
@@ -62,7 +70,7 @@ def predict(endpoint: str, images: Images, *, task: Task | None = None, token: s
     task = task or find(BUILT_IN)
     most = max_images(task)
     parts = [images[n : n + most] for n in range(0, len(images), most)] or [images]
-    answers = [_predict(endpoint, part, task, token, backend) for part in parts]
+    answers = [_predict(endpoint, part, task, token, _advice(backend, namespace, task.name)) for part in parts]
     return Answer(
         np.concatenate([answer.classes for answer in answers]),
         [label for answer in answers for label in answer.labels],
@@ -71,7 +79,9 @@ def predict(endpoint: str, images: Images, *, task: Task | None = None, token: s
     )
 
 
-def metadata(endpoint: str, *, name: str = BUILT_IN, token: str = "", backend: str = "") -> dict[str, Any]:
+def metadata(
+    endpoint: str, *, name: str = BUILT_IN, token: str = "", backend: str = "", namespace: str = ""
+) -> dict[str, Any]:
     """Return what the endpoint at a URL reports of the release of the model `name`; {} if it reports nothing.
 
     Raises:
@@ -82,7 +92,7 @@ def metadata(endpoint: str, *, name: str = BUILT_IN, token: str = "", backend: s
         answer = request_json(f"{base_url(endpoint)}/v2/models/{name}", token=token)
         return dict(answer["parameters"])
     except OSError as exc:
-        raise EndpointError(str(exc), remedy=remedy("no answer of the endpoint", backend)) from exc
+        raise EndpointError(str(exc), remedy=_advice(backend, namespace, name)) from exc
     except (KeyError, TypeError, ValueError):
         return {}
 
@@ -112,13 +122,18 @@ def task_of(parameters: Mapping[str, Any]) -> Task | None:
         raise EndpointError(f"the endpoint's metadata: {exc.message[:200]}", remedy="digits doctor") from exc
 
 
-def _predict(endpoint: str, images: Images, task: Task, token: str, backend: str) -> Answer:
+def _advice(backend: str, namespace: str, name: str) -> str:
+    """Return the remedy for an endpoint of the model `name` that does not answer."""
+    return remedy("no answer of the endpoint", backend, namespace=namespace, name=name)
+
+
+def _predict(endpoint: str, images: Images, task: Task, token: str, advice: str) -> Answer:
     body, headers = encode_request(images, binary_answer=True)
     url = f"{base_url(endpoint)}/v2/models/{task.name}/infer"
     try:
         answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
-        raise EndpointError(f"{url}: {exc}", remedy=remedy("no answer of the endpoint", backend)) from exc
+        raise EndpointError(f"{url}: {exc}", remedy=advice) from exc
     content = answer.content
     if answer.status != 200:
         raise EndpointError(

@@ -20,6 +20,7 @@ def test_every_backend_has_a_remedy_that_exists_there(situation: str, backend: s
     text = remedy(situation, backend, **VALUES)
     assert text
     assert "$" not in text
+    assert "NAMESPACE" not in text
     if backend == "kubeflow":
         assert not any(command in text for command in ("digits cluster", "digits up"))
 
