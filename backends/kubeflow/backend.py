@@ -6,30 +6,28 @@ docs/kubeflow.md has the requirements of the cluster.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
-
-import urllib3
 
 from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
 from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable, understood
+from backends.kubeflow.logs import fetch_report, step_log
 from backends.kubeflow.submit import submission
-from backends.kubeflow.watch import LOOPS, Message, Observed, events_of, messages_of, observe, pod_name
+from backends.kubeflow.watch import Message, Observed, events_of, messages_of, observe
 from digits import homes
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
-from digits.files import write_whole
-from digits.proxies import pool_for
 from digits.settings import Settings
 
 POLL_SECONDS = 2.0
 RUN_SECONDS = 24 * 3600.0
 OUTAGE_SECONDS = 300.0  # how long the API may be unreachable while a run is watched
 STOP_SECONDS = 60.0
-REPORT_SECONDS = 10.0
 MESSAGE_SECONDS = 10.0  # between two requests for what the pods wait for
+UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # the form of Kubeflow's ids, and of none of ours
 CONTINUES = "CONTINUES"  # state in the record of a run that was watched only until some time before its end
 
 
@@ -70,16 +68,35 @@ class KubeflowBackend:
         run.update(kubeflow_run=run_id, url=self.api.url(run_id))
         return self._follow(run, run_id, watch, started)
 
-    def watch(self, run: runs.Run, watch: Watch) -> Result:
-        """Watch a run again that continues on Kubeflow; return its result, and record it.
+    def watch(self, name: str, watch: Watch) -> Result:
+        """Watch a run on Kubeflow to its end; return its result, and record it.
+
+        `name` is its id on this machine, '' for the newest run, or on Kubeflow. A run that was not started by
+        `digits run` on this machine gets a record here.
 
         Raises:
+            MissingError: there is no such run on this machine.
             UsageError: the run was not submitted to Kubeflow.
+            DigitsError: Kubeflow has no such run.
         """
+        run = self._recorded(name)
         run_id = run.record().get("kubeflow_run")
         if not run_id:
             raise UsageError(f"run {run.id} was not submitted to Kubeflow", remedy="digits run")
         return self._follow(run, run_id, watch, time.monotonic())
+
+    def _recorded(self, name: str) -> runs.Run:
+        home = self.settings.home
+        if not re.fullmatch(UUID, name):
+            return runs.find(home, name)
+        recorded = [run for run in runs.all_runs(home) if run.record().get("kubeflow_run") == name]
+        if recorded:
+            return recorded[-1]
+        config = self.api.run(name).runtime_config
+        homes.claim(home)
+        run = runs.create(home, self.name, Request((config and config.parameters) or {}))
+        run.update(kubeflow_run=name, url=self.api.url(name))
+        return run
 
     def _follow(self, run: runs.Run, run_id: str, watch: Watch, started: float) -> Result:
         """Watch a run to its end. Record how it ended, and return its result or raise why there is none."""
@@ -103,7 +120,7 @@ class KubeflowBackend:
                 if event["event"] == "outputs":
                     outputs = with_champion(event["outputs"])
                     mlflow_run = str(outputs["published"]["mlflow_run"])
-        self._fetch_report(run, mlflow_run)
+        fetch_report(self.settings.tracking_uri, mlflow_run, run.folder)
         return Result(run.id, SUCCEEDED, steps, outputs, mlflow_run, time.monotonic() - started)
 
     def _to_end(self, run_id: str, steps: dict[str, StepState], watch: Watch, logs: Path) -> Observed:
@@ -265,35 +282,5 @@ class KubeflowBackend:
                 error.exit_code = int(failures[-1].get("exit_code", error.exit_code))
         return error
 
-    def _fetch_report(self, run: runs.Run, mlflow_run: str) -> None:
-        """Download the report if MLflow's server is reachable from here; it is also on the run's page."""
-        if not mlflow_run or not self.settings.tracking_uri.startswith("http"):
-            return
-        address = f"{self.settings.tracking_uri.rstrip('/')}/get-artifact"
-        fields = {"path": "report.html", "run_uuid": mlflow_run}
-        with contextlib.suppress(urllib3.exceptions.HTTPError, DigitsError):
-            answer = pool_for(address).request("GET", address, fields=fields, timeout=REPORT_SECONDS, retries=False)
-            if answer.status == 200:
-                write_whole(run.folder / "report.html", answer.data)
-
     def _log(self, logs: Path, run_id: str, last: Observed, step: str) -> str:
-        """Return the log of a step's last attempt and write it to the folder `logs`; '' if Kubeflow has none.
-
-        The API does not report which node is an attempt of the step, so the logs of all nodes are read. Of a step in a
-        loop, one that reports a failure is preferred.
-        """
-        texts = (self._node_log(run_id, node) for node in last.nodes)
-        ends = ((events[-1], text) for text in texts if (events := events_of(text, step)))
-        rated = (((step in LOOPS and end["event"] == "failed", end["time"]), text) for end, text in ends)
-        _, log = max(rated, default=((), ""))
-        if log:
-            write_whole(logs / f"{step}.log", log)
-        return log
-
-    def _node_log(self, run_id: str, node: str) -> str:
-        pod = pod_name(node, retries=self.settings.step_retries)
-        for read, name in ((self.api.archived_log, node), (self.api.log, pod)):
-            with contextlib.suppress(DigitsError):
-                if log := read(run_id, name):
-                    return log
-        return ""
+        return step_log(self.api, run_id, last.nodes, step, logs, retries=self.settings.step_retries)

@@ -49,7 +49,7 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
     settings, api = connect()
     submitted = submission(settings, Request(chosen_parameters(options, settings), use_cache=cache))
     run_id = api.submit(submitted.spec, submitted.name, submitted.experiment, submitted.parameters)
-    click.echo(f"submitted {run_id}\n{api.place(run_id)}", err=True)
+    click.echo(f"submitted {run_id}\n{api.place(run_id)}\ndigits watch {run_id}   to watch it", err=True)
     if as_json:
         emit({"run": run_id, "url": api.url(run_id)})
 
@@ -59,13 +59,15 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def watch(run: str, as_json: bool, quiet: bool) -> None:
-    """Watch a run again that continues on Kubeflow after `digits run` ended; by default the last run.
+    """Watch RUN on Kubeflow to its end; by default the last run of this machine.
+
+    RUN is an id that `digits run` printed, or Kubeflow's id of any run of the pipeline, such as `digits submit` prints.
 
     \b
     digits watch
     digits watch 20261128-184500-123456-1f2e
+    digits watch 0f4d2c1e-5a6b-4c7d-8e9f-a0b1c2d3e4f5
     """
-    from backends import runs
     from backends.kubeflow.backend import KubeflowBackend
     from digits.cli.progress import Progress
     from digits.cli.summary import summary
@@ -74,7 +76,7 @@ def watch(run: str, as_json: bool, quiet: bool) -> None:
     with contextlib.closing(KubeflowBackend(settings)) as backend:
         backend.check()
         with Progress(quiet=quiet) as progress:
-            result = backend.watch(runs.find(settings.home, run), progress.watch)
+            result = backend.watch(run, progress.watch)
     answer = summary(result, settings)
     if as_json:
         emit(answer)

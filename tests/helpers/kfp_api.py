@@ -164,6 +164,7 @@ class Pipelines:
             state = "FAILED"
             history = [{"state": "CANCELING"}, {"state": state}]
         run = {"run_id": run_id, "state": state, "state_history": history}
+        run["runtime_config"] = self.runs.get(run_id, {}).get("runtime_config", {})
         return run | {"run_details": {"task_details": tasks}}
 
     def _delete(self, run_id: str) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,21 @@ def test_a_run_that_was_never_submitted_cannot_be_watched(settings: Settings, ap
     """A run of another backend is refused."""
     runs.create(settings.home, "process", Request({}))
     with pytest.raises(UsageError, match="was not submitted to Kubeflow"):
-        KubeflowBackend(settings).watch(runs.find(settings.home), [].append)
+        KubeflowBackend(settings).watch("", [].append)
+
+
+def test_a_run_that_was_started_elsewhere_can_be_watched(settings: Settings, api: Pipelines) -> None:
+    """A run of `digits submit`, a schedule or Kubeflow's page is watched by Kubeflow's id, and recorded once."""
+    submitted = json.loads(invoke(api, settings.home, "submit", "--epochs", "7", "--json").stdout)["run"]
+    succeeded(api)
+    watched = [json.loads(invoke(api, settings.home, "watch", submitted, "--json").stdout) for _ in range(2)]
+    record = runs.find(settings.home).record()
+    assert [answer["run"] for answer in watched] == [record["id"]] * 2
+    assert (record["kubeflow_run"], record["state"], record["parameters"]["epochs"]) == (submitted, "SUCCEEDED", 7)
+    api.deleted.append(other := str(uuid.uuid4()))
+    with pytest.raises(DigitsError, match="not found"):
+        KubeflowBackend(settings).watch(other, [].append)
+    assert len(runs.all_runs(settings.home)) == 1
 
 
 def test_a_run_without_a_known_page_names_the_command_that_shows_it(settings: Settings, api: Pipelines) -> None:
