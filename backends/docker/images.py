@@ -23,7 +23,7 @@ from digits.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "dev" / "images"
-PROJECT = ("pyproject.toml", "LICENSE", "requirements/build.txt", "dev/images/slim.sh")
+PROJECT = ("pyproject.toml", "LICENSE", "requirements/build.txt", "dev/images/slim.sh", "dev/images/strip.py")
 BUILD_SECONDS = 3600
 _DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 
@@ -44,7 +44,7 @@ IMAGES = {
     "steps": Image(
         "digits-python-steps",
         "steps.Dockerfile",
-        (*PROJECT, "requirements/train.txt", "dev/images/strip.py", "digits", "pipeline", "backends"),
+        (*PROJECT, "requirements/train.txt", "digits", "pipeline", "backends"),
     ),
     "predictor": Image(
         "digits-predictor",

@@ -9,15 +9,16 @@ RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r train.txt
-# Remove headers, symbol tables (200 MB), test suites, and dependencies of MLflow, scikit-learn and TensorFlow that the steps
+# Remove headers, symbol tables (280 MB), test suites, and dependencies of MLflow, scikit-learn and TensorFlow that the steps
 # never import; of scikit-learn they read one data file. The import compiles the others once here, not in every container.
 RUN cd /opt/venv/lib/python3*/site-packages \
     && mv sklearn/datasets/data/digits.csv.gz /tmp && rm -rf sklearn scipy scipy.libs matplotlib mpl_toolkits \
         pyarrow/tests pyarrow/include pyarrow/*flight* fontTools kiwisolver contourpy clang tensorflow/include mlflow/server/js \
         tensorflow/compiler/mlir/stablehlo/stablehlo_extension.so onnxruntime/capi/libonnxruntime.so.* \
-        onnx/backend/test pandas/tests numpy/*/tests \
+        onnx/backend/test pandas/tests numpy/*/tests tests tensorflow/compiler/tf2xla/ops/_xla_ops.so onnxruntime/transformers \
     && mkdir -p sklearn/datasets/data && mv /tmp/digits.csv.gz sklearn/datasets/data \
-    && for library in tensorflow/libtensorflow_*.so.2; do python3 /build/strip.py $library || exit 1; done \
+    && find . \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' -o -name '*_test.py' \) -delete \
+    && python3 /build/strip.py . \
     && TF_CPP_MIN_LOG_LEVEL=2 /opt/venv/bin/python -c "import kfp.dsl.executor_main, tensorflow, keras, tf2onnx, mlflow, \
 mlflow.onnx, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, onnx, onnxruntime, jinja2, \
 pyarrow.parquet, PIL.Image, cv2, minio, dotenv, click"

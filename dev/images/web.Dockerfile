@@ -4,12 +4,12 @@ ARG BASE_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352db
 
 FROM ${BASE_IMAGE} AS libraries
 WORKDIR /build
-COPY requirements/web.txt requirements/build.txt ./
+COPY requirements/web.txt requirements/build.txt dev/images/strip.py ./
 RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip install --no-cache-dir --require-hashes -r build.txt \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --require-hashes -r web.txt
-RUN cd /opt/venv/lib/python3*/site-packages && rm -rf numpy/*/tests \
+RUN cd /opt/venv/lib/python3*/site-packages && rm -rf numpy/*/tests && python3 /build/strip.py . \
     && /opt/venv/bin/python -c "import granian.server.embed, httpx, PIL.Image, cv2, numpy, orjson, minio, uvloop, \
 prometheus_client, dotenv, click"
 
