@@ -168,7 +168,7 @@ class Settings:
     workers: int = _setting(
         "DIGITS_WORKERS", 0, "number of processes that train together; 0: one, without shards", steps=True, maximum=64
     )
-    train_cpu_request: str = _setting("DIGITS_TRAIN_CPU_REQUEST", "500m", "CPU request of the train step on Kubeflow")
+    train_cpu_request: str = _setting("DIGITS_TRAIN_CPU_REQUEST", "250m", "CPU request of the train step on Kubeflow")
     train_memory_request: str = _setting(
         "DIGITS_TRAIN_MEMORY_REQUEST", "1Gi", "memory request of the train step on Kubeflow"
     )

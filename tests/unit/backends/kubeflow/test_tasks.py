@@ -161,7 +161,7 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, wrong: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"train_cpu": "250m"}, {"train_memory": "512Mi"}, {"train_memory_request": "4Gi"}, {"train_cpu": "two"}]
+    "wrong", [{"train_cpu": "100m"}, {"train_memory": "512Mi"}, {"train_memory_request": "4Gi"}, {"train_cpu": "two"}]
 )
 def test_a_limit_below_the_request_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
     """Kubernetes would refuse such a pod only when the run reaches it."""
