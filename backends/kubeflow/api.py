@@ -17,12 +17,13 @@ from urllib.parse import quote, urlsplit
 import kfp_server_api
 from kfp_server_api import models
 
-from backends.kubeflow.connection import Client, Unreachable, api_call
+from backends.kubeflow.connection import CONNECT_SECONDS, Client, Unreachable, api_call
 from digits.errors import DigitsError, UsageError, mask_url
 from digits.files import parse_json
 from digits.settings import Settings
 
 PAGE, MAX_PAGES = 100, 100
+RUN_SECONDS = 15  # for the answer about a run, so that a watcher soon notices an API that is gone
 
 Json = dict[str, Any]
 
@@ -85,7 +86,7 @@ class Pipelines:
     @api_call
     def run(self, run_id: str) -> Any:
         """Return the current `V2beta1Run`."""
-        return self._runs.run_service_get_run(run_id)
+        return self._runs.run_service_get_run(run_id, _request_timeout=(CONNECT_SECONDS, RUN_SECONDS))
 
     def nodes(self, run_id: str) -> Json:
         """Return the nodes of a run's workflow by their ids, as Argo reports them; {} if this API does not.

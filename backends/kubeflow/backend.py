@@ -203,6 +203,7 @@ class KubeflowBackend:
         url = self.api.place(run_id)
         deadline = time.monotonic() + RUN_SECONDS
         last_answer = last_look = time.monotonic()
+        answered = True
         shown: set[Message] = set()
         while True:
             try:
@@ -218,7 +219,12 @@ class KubeflowBackend:
                         f"{OUTAGE_SECONDS:.0f} s: {exc.message}: {url}",
                         remedy=exc.remedy,
                     ) from exc
+                if answered:
+                    text = f"{exc.message}; trying again"
+                    watch({"event": "progress", "step": "", "time": time.time(), "text": text})
+                answered = False
             else:
+                answered = True
                 last_answer = time.monotonic()
                 for event in observed.events:
                     watch(event)

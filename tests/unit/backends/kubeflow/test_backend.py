@@ -389,7 +389,7 @@ def test_the_endpoint_is_the_inference_service(settings: Settings, monkeypatch: 
 
 
 def test_a_short_outage_is_waited_through(settings: Settings, api: Pipelines) -> None:
-    """Responses 500 and 503 and cut connections during a run do not end the watch."""
+    """Responses 500 and 503 and cut connections during a run are reported once and do not end the watch."""
     succeeded(api)
     faults: list[Any] = [(500, "database is down"), (503, "restarting"), "cut"]
 
@@ -397,8 +397,10 @@ def test_a_short_outage_is_waited_through(settings: Settings, api: Pipelines) ->
         return faults.pop() if faults and "/runs/" in path and method == "GET" else None
 
     api.fail = fail
-    assert run(settings).state == "SUCCEEDED"
+    events: list[Any] = []
+    assert run(settings, events).state == "SUCCEEDED"
     assert faults == []
+    assert sum(api.url in event.get("text", "") for event in events) == 1
 
 
 def test_a_long_outage_ends_the_watch_only(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
