@@ -17,7 +17,7 @@ from backends.kubeflow.api import Pipelines
 from backends.kubeflow.connection import Refused, Unreachable, understood
 from backends.kubeflow.logs import fetch_report, step_log
 from backends.kubeflow.submit import submission
-from backends.kubeflow.watch import Message, Observed, events_of, messages_of, observe
+from backends.kubeflow.watch import Message, Observed, correction, events_of, messages_of, observe
 from digits import homes
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.settings import Settings
@@ -250,7 +250,7 @@ class KubeflowBackend:
                 with contextlib.suppress(DigitsError):  # the reason is what the user needs
                     self.api.terminate(run_id)
                 cause = f"{message.text} ({self.api.place(run_id)})"
-                raise StepFailed(message.step, cause, remedy=f"correct it, then {self.again}")
+                raise StepFailed(message.step, cause, remedy=self._after(correction(message.text) or "correct it"))
 
     def _stop(self, run_id: str) -> DigitsError:
         """Terminate a run and wait until it has ended; return the error that reports the result."""
@@ -278,7 +278,8 @@ class KubeflowBackend:
             failed, last.error = first.step, last.error or first.text
         log = self._log(logs, run_id, last, failed)
         failures = [event for event in events_of(log, failed) if event["event"] == "failed"]
-        cause, remedy = last.error or f"Kubeflow reports {last.state} without a reason", self.again
+        cause = last.error or f"Kubeflow reports {last.state} without a reason"
+        remedy = self._after(correction(cause))
         if failures:
             cause, remedy = str(failures[-1].get("cause", cause)), str(failures[-1].get("remedy") or remedy)
         path = logs / f"{failed}.log" if log else None
@@ -287,6 +288,10 @@ class KubeflowBackend:
             with contextlib.suppress(TypeError, ValueError):
                 error.exit_code = int(failures[-1].get("exit_code", error.exit_code))
         return error
+
+    def _after(self, corrected: str) -> str:
+        """Return the command that continues a run, after what must be corrected first, if anything."""
+        return f"{corrected}, then {self.again}" if corrected else self.again
 
     def _log(self, logs: Path, run_id: str, last: Observed, step: str) -> str:
         return step_log(self.api, run_id, last.nodes, step, logs, retries=self.settings.step_retries)

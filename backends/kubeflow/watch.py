@@ -23,6 +23,19 @@ SKIPPED = "SKIPPED"
 LOOPS = {"predict-part": "for-loop-1"}  # {step in a loop: node of the loop}
 PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container
 STARTING = {"ContainerCreating", "PodInitializing"}  # reasons that every pod passes through
+# {part of a message of Kubernetes: what to correct before the run is repeated}
+CORRECTIONS = {
+    "exceeded quota": "raise the namespace's ResourceQuota",
+    "usage per Container": "change the namespace's LimitRange, or for the train step DIGITS_TRAIN_CPU and _MEMORY",
+    "usage per Pod": "change the namespace's LimitRange, or for the train step DIGITS_TRAIN_CPU and _MEMORY",
+    "violates PodSecurity": "lower the namespace's Pod Security Standard to baseline",
+    "service account": "set DIGITS_KFP_SERVICE_ACCOUNT to an account of the namespace",
+    "serviceaccount": "set DIGITS_KFP_SERVICE_ACCOUNT to an account of the namespace",
+    "OOMKilled": "raise the step's memory, that of the train step by DIGITS_TRAIN_MEMORY",
+    "ErrImageNeverPull": "load the image on the node, or set DIGITS_PULL_POLICY=IfNotPresent",
+    "InvalidImageName": "set DIGITS_STEPS_IMAGE to the name of an image",
+    "MLFLOW_TRACKING_URI": "set DIGITS_KFP_MLFLOW=1, or leave MLFLOW_TRACKING_URI out of the ConfigMap",
+}
 CACHED_SECONDS = 1.0  # a step that ran in a pod takes longer, because two containers start one after the other
 
 
@@ -89,6 +102,11 @@ class Message:
     def permanent(self) -> bool:
         """Return whether the pod waits for something that does not come by itself."""
         return self.text.split(":")[0] in PERMANENT
+
+
+def correction(text: str) -> str:
+    """Return what to correct before the run of a message of Kubernetes or Argo is repeated; '' if it may just fail."""
+    return next((remedy for part, remedy in CORRECTIONS.items() if part in text), "")
 
 
 def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:

@@ -234,6 +234,32 @@ def test_the_first_pod_that_failed_is_the_cause(settings: Settings, api: Pipelin
         run(settings)
 
 
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (
+            'pods "x" is forbidden: exceeded quota: small, requested: limits.cpu=2, limited: limits.cpu=1',
+            "ResourceQuota",
+        ),
+        ('pods "x" is forbidden: maximum cpu usage per Container is 1, but limit is 2', "LimitRange"),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot', "Pod Security"),
+        ('pods "x" is forbidden: error looking up service account team/y: not found', "DIGITS_KFP_SERVICE_ACCOUNT"),
+        ("OOMKilled (exit code 137)", "DIGITS_TRAIN_MEMORY"),
+    ],
+)
+def test_a_refused_pod_has_a_remedy_that_names_what_to_correct(
+    settings: Settings, api: Pipelines, message: str, named: str
+) -> None:
+    """A run whose pod was refused or killed for a limit would fail again, so the remedy names the limit first."""
+    api.snapshots = [("FAILED", tasks(task("train", "FAILED")))]
+    api.nodes = node("train", "Error", message, ended="2026-01-01T00:00:05Z")
+    with pytest.raises(StepFailed, match="step train failed") as raised:
+        run(settings)
+    correction, _, again = raised.value.remedy.partition(", then ")
+    assert named in correction
+    assert again == "digits run --resume"
+
+
 def test_ctrl_c_ends_the_run_on_the_server(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
     """An interrupted watcher terminates the run on Kubeflow and waits until it has ended."""
     api.snapshots = [("RUNNING", [])]
