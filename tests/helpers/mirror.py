@@ -90,7 +90,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def running_mirror() -> Iterator[Mirror]:
     """Run the server in a thread."""
     server = Mirror()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield server
     finally:

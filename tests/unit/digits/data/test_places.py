@@ -179,7 +179,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
             written.write(path, path.relative_to(tmp_path))
     handler = functools.partial(QuietHandler, directory=str(served))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield served, f"http://127.0.0.1:{running.server_address[1]}/"
         running.shutdown()
 
