@@ -1,11 +1,11 @@
 """Does the pen matter, and the hand? Drawings as the page would paint them, read as the page reads them.
 
     python dev/bench/pens.py model.onnx --mnist ../shared/mnist --count 800
-    python dev/bench/pens.py model.onnx --unipen pendigits-orig.tes
+    python dev/bench/pens.py model.onnx --unipen pendigits-orig.tes unipen/data/1a
 
 MNIST's test digits are drawn with thin and thick pens, small and large, slanted and turned; prints, for each way, the
-share right and the share answered as the original picture is. Of real pen drawings in UNIPEN's format, the share right
-of each digit, and which are taken for which.
+share right and the share answered as the original picture is. Of real pen drawings in UNIPEN's format, a file or all
+files of a folder, the share right of each digit, and which are taken for which.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def of_mnist(model: Model, folder: Path, count: int) -> None:
 
 def of_writers(model: Model, path: Path) -> None:
     """Measure and print how well real pen drawings are read."""
-    labels, drawings = zip(*unipen(path), strict=True)
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    labels, drawings = zip(*(digit for file in files for digit in unipen(file)), strict=True)
     answers = model([to_mnist(painted(strokes, pen=0.05)) for strokes in drawings]).argmax(1)
     right = answers == labels
     print(f"{path.name}: {np.mean(right):.2%} of {len(right)} right")

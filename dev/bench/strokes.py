@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,24 +24,56 @@ def mnist(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
 
 
-def unipen(path: Path) -> Iterator[tuple[int, list[Stroke]]]:
-    """(label, strokes) of each digit in a file of UNIPEN's format that holds its own points, as UCI's pendigits-orig.
+_SEGMENT = re.compile(r'\.SEGMENT\s+(?:CHARACTER|DIGIT)\s+([\d:,-]+)\s+\S+\s+"(\d)"')
 
-    There x goes to the right and y up, in 0..500.
+
+def unipen(path: Path) -> Iterator[tuple[int, list[Stroke]]]:
+    """(label, strokes) of each digit in a file of UNIPEN's format, as UNIPEN's own files and UCI's pendigits-orig.
+
+    The files that it includes are read from the folder `include` beside one of the folders that it is in. x goes to the
+    right and y up. The strokes are scaled to 0..1 of the digit's longer side.
     """
-    label, strokes = -1, list[Stroke]()
-    for line in path.read_text(encoding="ascii").splitlines():
-        if line.startswith(".SEGMENT"):
-            if strokes:
-                yield label, strokes
-            label, strokes = int(line.split('"')[1]), []
-        elif line.startswith(".PEN_DOWN"):
-            strokes.append([])
-        elif line.strip() and not line.startswith("."):
-            x, y = line.split()
-            strokes[-1].append((int(x) / 500, 1 - int(y) / 500))
-    if strokes:
-        yield label, strokes
+    components, segments = list[tuple[bool, Stroke]](), list[tuple[str, str]]()
+    _read_unipen(path, components, segments)
+    for parts, label in segments:
+        strokes = [np.array(points) for down, points in _delineated(components, parts) if down and points]
+        if strokes:
+            low, high = (f([f(stroke, 0) for stroke in strokes], 0) for f in (np.min, np.max))
+            side = max(1, (high - low).max())
+            yield int(label), [[(x, 1 - y) for x, y in ((stroke - low) / side).tolist()] for stroke in strokes]
+
+
+def _read_unipen(path: Path, components: list[tuple[bool, Stroke]], segments: list[tuple[str, str]]) -> None:
+    """Append a file's components, each with whether the pen was down, and the delineations and labels of its digits."""
+    inside = False
+    for line in path.read_text(encoding="latin-1").splitlines():
+        if line.startswith((".PEN_DOWN", ".PEN_UP")):
+            inside = True
+            if components and not components[-1][1]:
+                components.pop()  # an empty component has no number
+            components.append((line.startswith(".PEN_DOWN"), []))
+        elif line.startswith(".INCLUDE"):
+            for folder in path.parents:
+                if (included := folder / "include" / line.split()[1]).exists():
+                    _read_unipen(included, components, segments)
+                    break
+        elif found := _SEGMENT.match(line):
+            segments.append(found.groups())  # type: ignore[arg-type] # two groups, which always match
+        elif line.startswith("."):
+            inside = inside and line.startswith(".DT")
+        elif inside and line.strip():
+            x, y = line.split()[:2]
+            components[-1][1].append((float(x), float(y)))
+
+
+def _delineated(components: list[tuple[bool, Stroke]], parts: str) -> Iterator[tuple[bool, Stroke]]:
+    """The components, or parts of them, that an expression as `1:40-3,5` names; `1:40` is point 40 of component 1."""
+    for part in parts.split(","):
+        (first, start), (last, end) = ((*map(int, end.split(":")), None)[:2] for end in (part.split("-") * 2)[:2])
+        for number in range(first, min(last + 1, len(components))):
+            down, points = components[number]
+            until = len(points) if number < last or end is None else end + 1
+            yield down, points[start if number == first and start else 0 : until]
 
 
 def strokes_of(image: NDArray[np.uint8]) -> list[Stroke]:
