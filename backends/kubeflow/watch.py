@@ -112,13 +112,15 @@ def correction(text: str) -> str:
 def messages_of(nodes: dict[str, Any], steps: Iterable[str]) -> list[Message]:
     """Return the messages of the nodes of `steps` in an Argo workflow, those of failures in the order of their ends.
 
-    A pod's node is named after its template, and the node that is its boundary after the step. Failures of a step that
-    succeeded when it was tried again are left out.
+    A pod's node is named after its template, and the node that is its boundary after the step. The driver of a run or
+    of a loop counts as a step. Failures of a step that succeeded when it was tried again are left out.
     """
     names, messages, succeeded = set(steps), [], set[str]()
     for node in sorted(nodes.values(), key=lambda node: str(node.get("finishedAt") or "9")):
         candidates = (_step_of(node), _step_of(nodes.get(node.get("boundaryID", ""), {})))
-        step = next((name for name in candidates if name in names), "")
+        # A run and a loop have a driver of their own, which belongs to no step.
+        own = _name_of(node) if _name_of(node).endswith("-driver") else ""
+        step = next((name for name in candidates if name in names), own)
         phase = node.get("phase")
         text = re.sub(r'^pods "[^"]*"', "the pod", str(node.get("message") or ""))  # each attempt's has another name
         instance = str(node.get("boundaryID")) if step in LOOPS else step

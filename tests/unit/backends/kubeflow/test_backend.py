@@ -198,6 +198,19 @@ def test_what_a_pod_waits_for_is_shown_once(settings: Settings, api: Pipelines, 
     assert texts == ["fetch-mnist: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."]
 
 
+def test_a_driver_of_the_whole_run_that_waits_is_shown(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """The pod that Kubeflow starts before the first step is reported, too, if it waits or is refused."""
+    monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
+    api.snapshots = [("RUNNING", []), ("RUNNING", []), ("FAILED", [])]
+    waiting = node("x", "Pending", "Unschedulable: 1 Insufficient cpu.", name="root-driver(0)")
+    api.nodes = waiting | node("x", "Error", 'pods "y" is forbidden: exceeded quota: small', name="root-driver(1)")
+    events: list[Any] = []
+    with pytest.raises(StepFailed, match="step root-driver failed: the pod is forbidden") as raised:
+        run(settings, events)
+    assert "root-driver: Unschedulable: 1 Insufficient cpu." in [event.get("text") for event in events]
+    assert "ResourceQuota" in raised.value.remedy
+
+
 def test_what_is_refused_at_each_attempt_is_shown_once(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
     """The messages of the attempts of a step, which differ only in the pod's name, are one."""
     monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
