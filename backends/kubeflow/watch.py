@@ -76,7 +76,8 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     for step, state in steps.items():
         node = LOOPS.get(step, step)
         current = _state(by_name.get(node), by_name.get(f"{node}-driver"))
-        if current == state.state:
+        # Argo repeats a failed run as a whole, too; then completed steps come from the cache.
+        if current == state.state or (state.state, current) == ("done", "cached"):
             continue
         task = by_name.get(node) or by_name[f"{node}-driver"]
         begin = _seconds(task.start_time) or time.time()

@@ -273,6 +273,17 @@ def test_a_refused_pod_has_a_remedy_that_names_what_to_correct(
     assert again == "digits run --resume"
 
 
+def test_a_completed_step_stays_completed(settings: Settings, api: Pipelines) -> None:
+    """When Argo repeats a failed run as a whole, a step that it then takes from the cache is not reported again."""
+    repeated = tasks(task("prepare", "SUCCEEDED", seconds=0), task("train", "FAILED"))
+    api.snapshots = [("RUNNING", tasks(task("prepare", "SUCCEEDED"))), ("FAILED", repeated)]
+    events: list[Any] = []
+    with pytest.raises(StepFailed, match="step train failed"):
+        run(settings, events)
+    ends = [event["event"] for event in events if event["step"] == "prepare"]
+    assert ends == ["started", "finished"]
+
+
 def test_ctrl_c_ends_the_run_on_the_server(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
     """An interrupted watcher terminates the run on Kubeflow and waits until it has ended."""
     api.snapshots = [("RUNNING", [])]
