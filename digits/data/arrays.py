@@ -52,6 +52,16 @@ def read(task: Task, content: bytes, origin: str) -> list[Dataset]:
     return read_csv(task, content, origin)
 
 
+def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
+    """Open a ZIP file. Raises one of ARCHIVE_ERRORS, also if two files in it have one name: programs read either."""
+    archive = zipfile.ZipFile(file)
+    names = sorted(part.filename for part in archive.infolist() if not part.is_dir())
+    for name, following in itertools.pairwise(names):
+        if name == following:
+            raise zipfile.BadZipFile(f"it has two files named {name!r}")
+    return archive
+
+
 def load_npz(file: Path | IO[bytes], origin: str) -> dict[str, NDArray[Any]]:
     """Return the arrays in an NPZ file by name.
 
@@ -59,7 +69,7 @@ def load_npz(file: Path | IO[bytes], origin: str) -> dict[str, NDArray[Any]]:
         DataError: it is no NPZ file, it has more than MAX_ARRAYS bytes, or an array holds Python objects.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             members = [part for part in archive.infolist() if part.filename.endswith(".npy")]
             if sum(part.file_size for part in members) > MAX_ARRAYS:
                 raise ValueError(f"it has more than {MAX_ARRAYS} bytes")

@@ -16,7 +16,6 @@ import math
 import os
 import sys
 import threading
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from digits.data import idx
-from digits.data.arrays import ARCHIVE_ERRORS
+from digits.data.arrays import ARCHIVE_ERRORS, open_zip
 from digits.data.dataset import Images
 from digits.data.places import MAX_PICTURE, MAX_UNPACKED, Files, Folder, Stored, Zip
 from digits.data.reader import read_images
@@ -118,7 +117,7 @@ def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
             with gzip.open(path) as packed:
                 raw = _unpack(packed, temporary / "images")
         elif name.endswith(".npz"):
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 found = [each for each in ARRAY_NAMES if f"{each}.npy" in archive.namelist()]
                 if not found:
                     raise ValueError(f"expected an array of {', '.join(ARRAY_NAMES)}")

@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import IO, Protocol
 
-from digits.data.arrays import ARCHIVE_ERRORS
+from digits.data.arrays import ARCHIVE_ERRORS, open_zip
 from digits.data.idx_place import Place, is_folder, read_file
 from digits.errors import DataError, MissingError, ObjectMissing, ObjectRefused, UsageError
 from digits.files import folder_from_url, read_named, real_path, sha256_of
@@ -89,7 +88,7 @@ class Zip:
     def __init__(self, file: Path | IO[bytes], where: str) -> None:
         self.where = where
         try:
-            self._archive = zipfile.ZipFile(file)
+            self._archive = open_zip(file)
         except ARCHIVE_ERRORS as exc:
             raise DataError(f"{where}: expected a ZIP file: {exc}") from exc
         self._members = {part.filename: part for part in self._archive.infolist() if not part.is_dir()}

@@ -128,6 +128,18 @@ def test_a_damaged_header_is_refused(header: str, tmp_path: Path) -> None:
         load_npz(tmp_path / "x.npz", "x.npz")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Neither a batch nor a data set is read from an NPZ file with two arrays of one name."""
+    path = write(tmp_path / "in", "npz")
+    with zipfile.ZipFile(path, "a") as archive:
+        (name,) = archive.namelist()
+        archive.writestr(name, archive.read(name))
+    for read in (lambda: open_batch(TASK, path, tmp_path), lambda: load_npz(path, "x.npz")):
+        with pytest.raises(DataError, match=f"two files named '{name}'"):
+            read()
+
+
 @pytest.mark.parametrize("form", ["idx.gz", "npz compressed"])
 def test_what_is_unpacked_is_bounded(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file cannot fill the disk."""

@@ -115,6 +115,15 @@ def test_an_archive_cannot_name_files_outside(name: str) -> None:
         Zip(archive(("a/1.png", b"x"), (name, b"x")), "here")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["a/1.png", "a/1.png\0.png"])
+def test_two_files_of_one_name_are_refused(second: str) -> None:
+    """An archive with two files of one name is refused, because programs differ in which they read."""
+    with pytest.raises(DataError, match=r"here: .*two files named 'a/1.png'"):
+        Zip(archive(("a/1.png", b"x"), (second, b"y")), "here")
+    assert Zip(archive(("a/", b""), ("a/", b""), ("a/1.png", b"x")), "here").names() == ["a/1.png"]
+
+
 def test_a_bomb_is_not_unpacked() -> None:
     """A member that unpacks to more than it states or than is allowed is refused after that many bytes."""
     bomb = archive(("a/1.png", bytes(50_000_000)))
