@@ -33,6 +33,7 @@ DIGITS = find(BUILT_IN)
 REMOVED = "removed"
 MIN_INK = 255  # least sum of a drawing's pixels; one with less counts as empty
 MAX_RELEASE = 100  # characters
+SLOW_WRITE = 60_000_000  # µs that a store may take to write an entry
 _NAME = re.compile(r"([0-9a-f]{64})/([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,2}|removed)-([0-9a-f]{16})\.json")
 
 
@@ -84,7 +85,8 @@ def record(
 ) -> str:
     """Append an entry: `image`, uint8, which the model received, shows the class `label` of the task. Return its key.
 
-    The entry's time is taken before the store is called, so that a slow write does not replace a newer correction.
+    The entry's time is taken before the store is called, so that a slow write does not replace a newer correction. If
+    the image has an entry that is later by more than SLOW_WRITE, a clock was wrong, and the new entry follows it.
     `drawing_png`, the drawing's ink or the photo, is for people who review corrections. `release` is the version of the
     model that answered, `answer` its class, or None if it did not answer.
 
@@ -100,10 +102,13 @@ def record(
         raise DataError(f"expected a class 0 to {classes[-1]}, got the label {label!r} and the answer {answer!r}")
     if task.reading == "pen" and int(image.sum()) < MIN_INK:
         raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
+    name, now = sha256_of(image.tobytes()), time.time_ns() // 1000
+    newest = max((entry.time for entry in _entries(store, name)), default=0)
+    when = newest + 1 if newest > now + SLOW_WRITE else now
     pixels, drawing = (base64.b64encode(content).decode() for content in (image.tobytes(), drawing_png))
     answered = None if answer is None else task.labels[answer]
     payload = {"image": pixels, "drawing": drawing, "release": release, "label": task.labels[label], "answer": answered}
-    return _append(store, sha256_of(image.tobytes()), str(label), payload)
+    return _append(store, name, when, str(label), payload)
 
 
 def remove(store: ObjectStore, prefix: str, task: Task = DIGITS) -> Correction:
@@ -116,7 +121,8 @@ def remove(store: ObjectStore, prefix: str, task: Task = DIGITS) -> Correction:
     if len(matches) != 1:
         raise MissingError(f"{len(matches) or 'no'} corrections begin with {prefix!r}", remedy="digits feedback")
     correction = _describe(store, matches[0], task)
-    _append(store, correction.id, REMOVED, {}, since=matches[0].time)
+    # The correction's time may be from another machine's clock, or from before this one was set back.
+    _append(store, correction.id, max(time.time_ns() // 1000, matches[0].time), REMOVED, {})
     return correction
 
 
@@ -167,17 +173,18 @@ def digest(store: ObjectStore) -> str:
     return sha256_of(canonical_json(sorted(_labels(_entries(store)))))
 
 
-def _append(store: ObjectStore, image: str, label: str, payload: Mapping[str, Any], since: int = 0) -> str:
-    """Write an entry with a time not before `since`, which may be from another machine's clock. Return its key."""
+def _append(store: ObjectStore, image: str, when: int, label: str, payload: Mapping[str, Any]) -> str:
+    """Write an entry. Return its key."""
     content = canonical_json(payload)
-    entry = _Entry(image, max(time.time_ns() // 1000, since), label, sha256_of(content)[:16])
+    entry = _Entry(image, when, label, sha256_of(content)[:16])
     store.put(key := folder(store) + entry.name, content)
     return key
 
 
-def _entries(store: ObjectStore) -> list[_Entry]:
+def _entries(store: ObjectStore, image: str = "") -> list[_Entry]:
+    """Return all entries, or those of one image."""
     prefix = folder(store)
-    names = [key.removeprefix(prefix) for key in store.keys(prefix)]
+    names = [key.removeprefix(prefix) for key in store.keys(f"{prefix}{image}/" if image else prefix)]
     matches = [match.groups() for name in names if (match := _NAME.fullmatch(name))]
     return [_Entry(image, int(when), label, content) for image, when, label, content in matches]
 

@@ -88,8 +88,8 @@ def test_the_latest_label_wins(store: FileStore) -> None:
 
 
 def test_recording_is_one_write(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A correction is stored with a single `put`; the store gets no other request."""
-    for method in ("get", "keys", "exists", "delete", "create"):
+    """A correction is stored with a single `put`; of others only the names are read."""
+    for method in ("get", "exists", "delete", "create"):
         monkeypatch.setattr(store, method, _unexpected)
     record(store, 1, 7)
 
@@ -402,6 +402,16 @@ def test_the_later_correction_of_two_stores_wins(
     for changed in (int(winner == 7), 0):
         assert corrections.copy(other, store) == changed
         assert labels(store) == [winner]
+
+
+def test_a_correction_after_the_clock_was_set_back_wins(store: FileStore) -> None:
+    """A correction, and the withdrawal of it, replace those made while the clock was far ahead."""
+    record(store, 1, 7, at=2e9)
+    record(store, 1, 2, at=1e9)
+    assert labels(store) == [2]
+    remove(store, at=1e9)
+    record(store, 1, 3, at=1e9)
+    assert labels(store) == [3]
 
 
 def test_a_fast_clock_does_not_bring_a_correction_back(store: FileStore, other: FileStore) -> None:
