@@ -11,6 +11,7 @@ runs/<id>/tmp, workspace  temporary files, removed at the end of the run
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import secrets
@@ -26,7 +27,7 @@ from backends import processes
 from backends.base import FAILED, SUCCEEDED, Request
 from backends.locks import is_held, locked
 from digits import events
-from digits.errors import MissingError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError
 from digits.files import PARTS, cannot_write, parse_json, remove_abandoned, write_json
 
 RUNNING = "RUNNING"
@@ -84,22 +85,21 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
     """Create a run. It counts as running while the returned object exists and its record has the state RUNNING.
 
     Raises:
-        DigitsError: the file system refused.
+        DigitsError: the file system refused, or the clock shows a year before 1980.
     """
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-    folder = home / "runs" / f"{stamp}-{secrets.token_hex(2)}"
-    lock = FileLock(folder / "lock", thread_local=False)
-    run = Run(folder, lock)
-    record = {
-        "id": run.id,
-        "backend": backend,
-        "parameters": request.parameters,
-        "use_cache": request.use_cache,
-        "resumes": resumes,
-        "state": RUNNING,
-        "pid": os.getpid(),
-    }
     with _changing(home):
+        folder = home / "runs" / f"{_stamp(home)}-{secrets.token_hex(2)}"
+        lock = FileLock(folder / "lock", thread_local=False)
+        run = Run(folder, lock)
+        record = {
+            "id": run.id,
+            "backend": backend,
+            "parameters": request.parameters,
+            "use_cache": request.use_cache,
+            "resumes": resumes,
+            "state": RUNNING,
+            "pid": os.getpid(),
+        }
         try:
             run.logs.mkdir(parents=True)
             lock.acquire(timeout=0)
@@ -110,6 +110,18 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
                 raise cannot_write(folder, exc) from exc
             raise
     return run
+
+
+def _stamp(home: Path) -> str:
+    """Return the time for the id of a new run: now, or after the newest run's if the clock was set back."""
+    form, now = "%Y%m%d-%H%M%S-%f", datetime.datetime.now(datetime.UTC)
+    if now.year < 1980:
+        raise DigitsError(f"the clock shows {now:%Y-%m-%d}; ZIP files have no such dates", remedy="set the clock")
+    newest = max((path.name[:-5] for path in (home / "runs").glob(_ID)), default="")
+    with contextlib.suppress(ValueError, OverflowError):  # a folder of such a name that is no run
+        if (stamp := now.strftime(form)) <= newest:
+            return (datetime.datetime.strptime(newest, form) + datetime.timedelta(microseconds=1)).strftime(form)
+    return stamp
 
 
 def discard(run: Run) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 from unittest.mock import Mock
 
 import psutil
@@ -15,7 +17,7 @@ import pytest
 from backends import runs
 from backends.base import Request
 from digits import events
-from digits.errors import MissingError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError
 from digits.files import whole_file
 from tests.helpers.support import ROOT
 
@@ -41,6 +43,29 @@ def test_a_clock_change_does_not_mark_a_live_run_as_dead(
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + step)
     assert runs.reap_dead_runs(tmp_path) == []
     assert run.is_running()
+
+
+def test_a_run_after_the_clock_was_set_back_is_the_newest(tmp_path: Path) -> None:
+    """The run made last is the one that is shown and resumed, whatever the clock showed when the others were made."""
+    (future := tmp_path / "runs" / "20991231-235959-999999-0000").mkdir(parents=True)
+    (future / "run.json").write_text('{"state": "SUCCEEDED", "parameters": {}, "pid": 1}')
+    made = [create(tmp_path, "FAILED").id for _ in range(3)]
+    assert [run.id for run in runs.all_runs(tmp_path)] == [future.name, *made]
+    assert runs.to_resume(tmp_path).id == made[-1]
+
+
+def test_a_clock_that_was_never_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is refused before it begins if the clock shows 1970, because the model could not be saved."""
+
+    class Unset(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+            return cls(1970, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(datetime, "datetime", Unset)
+    with pytest.raises(DigitsError, match="the clock shows 1970-01-01"):
+        create(tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 RUNS = """
