@@ -12,10 +12,20 @@ import uuid
 from typing import Any
 
 from digits import __version__
-from digits.errors import ObjectMissing
+from digits.errors import ObjectMissing, ReleaseError
 from digits.files import canonical_json, parse_json, sha256_of
 from digits.release import signatures
-from digits.release.releases import BOM, CARD, MANIFEST, PROVENANCE, SIGNATURE, Manifest, release_prefix, task_of
+from digits.release.releases import (
+    BOM,
+    CARD,
+    MANIFEST,
+    PROVENANCE,
+    SIGNATURE,
+    Manifest,
+    load_whole,
+    release_prefix,
+    task_of,
+)
 from digits.store import ObjectStore
 
 # Parts of a manifest that differ between runs with the same results.
@@ -32,12 +42,20 @@ def attach(store: ObjectStore, known: Manifest) -> None:
 
     Raises:
         UsageError: the signing key is missing, although keys are trusted, or it is not one of these.
+        ReleaseError: a signed release is not what was signed, and there is no key to sign it again.
     """
     key, version = signatures.signing_key(store.trust), known["version"]
     prefix = release_prefix(store, version)
     raw = store.get(prefix + MANIFEST)
     manifest: Manifest = parse_json(raw)
-    if not same_results(manifest, known) or (key is None and store.exists(prefix + SIGNATURE)):
+    if not same_results(manifest, known):
+        return
+    if key is None and store.exists(prefix + SIGNATURE):
+        try:
+            load_whole(store, version)
+        except ReleaseError as exc:
+            exc.remedy = f"set DIGITS_SIGNING_KEY to sign it again, or remove {store.uri}/{prefix}{SIGNATURE}"
+            raise
         return
     digests = manifest["files"] | {MANIFEST: sha256_of(raw)}
     files = _unsigned(manifest, digests)
@@ -57,7 +75,7 @@ def attach(store: ObjectStore, known: Manifest) -> None:
 def are_whole(store: ObjectStore, version: str) -> bool:
     """Return whether an intact release has the documents that `attach` writes.
 
-    Those of a signed release are not compared, because every reader verifies their digests by the signature.
+    Those of a signed release are not compared, because `load_whole` verifies their digests by the signature.
 
     Raises:
         StoreError: a document is missing or cannot be read.

@@ -82,6 +82,35 @@ def test_an_unsigned_release_is_refused_and_signed_when_it_is_published_again(tm
     assert releases.load_whole(store, version)["version"] == version
 
 
+@pytest.mark.parametrize("name", [*releases.ATTACHED, releases.SIGNATURE])
+def test_damage_of_a_signed_release_is_seen_without_trusted_keys(name: str, tmp_path: Path) -> None:
+    """A changed document fails the check of the release, and publishing, until it is signed again or not signed."""
+    store, _ = signed_store(tmp_path)
+    trust, store.trust = store.trust, Trust()
+    folder = release_folder(tmp_path / "made")
+    store.trust = Trust(signing_key=trust.signing_key)
+    version = write_release(store, folder, manifest(0))["version"]
+    prefix, intact = releases.release_prefix(store, version), contents(store)
+    for repair in ("sign again", "remove the signature"):
+        store.trust = Trust()
+        store.put(prefix + name, store.get(prefix + name) + b" ")
+        if name == releases.SIGNATURE:
+            store.put(prefix + name, b"{}")
+        with pytest.raises(ReleaseError, match=name if name != releases.SIGNATURE else "damaged"):
+            releases.load_whole(store, version)
+        with pytest.raises(ReleaseError) as refused:
+            write_release(store, folder, manifest(0))
+        assert "DIGITS_SIGNING_KEY" in refused.value.remedy
+        if repair == "sign again":
+            store.trust = Trust(signing_key=trust.signing_key)
+        else:
+            store.delete(prefix + releases.SIGNATURE)
+        write_release(store, folder, manifest(0))
+        releases.load_whole(store, version)
+        assert attachments.are_whole(store, version)
+        assert (contents(store) == intact) == (repair == "sign again")
+
+
 def test_files_that_are_not_ours_are_not_signed(tmp_path: Path) -> None:
     """A writer with a key replaces other files under its release's name before it signs."""
     store, public = signed_store(tmp_path)
