@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 from digits.errors import ReleaseError
 from digits.files import parse_json, sha256_of
 from digits.release.mlflow_client import connect, first_line, if_recorded
+from digits.release.mlflow_log import CONFUSION, LOGGED, REPORT, REPORT_LOGGED, digest_of
 from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions, schemas_of
 from digits.release.releases import task_of
 from digits.settings import Settings
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")  # metrics with a value for each epoch
+ARCHITECTURE = "architecture.json"
 UNLOGGED = {"count", "interval"}  # entries of a manifest's metrics that are not logged
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunData
+    from mlflow.entities import Metric, Run
     from mlflow.entities.model_registry import ModelVersion
 
 
@@ -65,30 +67,51 @@ def logged_manifest(settings: Settings, release: str, run_id: str) -> dict[str, 
 
 
 def _check_run(client: MlflowClient, run_id: str, manifest: dict[str, Any], *, decided: bool) -> None:
-    logged, data = _read_manifest(client, run_id)
+    logged, run = _read_manifest(client, run_id)
+    data = run.data
     if differing := [name for name in manifest if logged.get(name) != manifest[name]]:
         raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
     parameters, epochs = manifest["parameters"], set(range(1, manifest["parameters"].get("epochs", 0) + 1))
     found: dict[str, object] = {f"parameter {name}": value for name, value in data.params.items()}
     found |= {f"metric {name}": value for name, value in data.metrics.items()}
-    found |= {f"curve {name}": {m.step for m in client.get_metric_history(run_id, name)} & epochs for name in CURVES}
+    curves = {name: client.get_metric_history(run_id, name) for name in CURVES}
+    found |= {f"curve {name}": {point.step for point in points} & epochs for name, points in curves.items()}
     found |= {f"tag {name}": value for name, value in data.tags.items()}
-    found |= {f"file {file.path}": True for file in client.list_artifacts(run_id) if file.file_size != 0}
+    found |= {f"file {name}": True for name in _files(client, run_id)}
     promised: dict[str, object] = {f"parameter {name}": str(value) for name, value in parameters.items()}
     promised |= {f"metric test_{name}": value for name, value in manifest["metrics"].items() if name not in UNLOGGED}
     promised |= {f"curve {name}": epochs for name in CURVES}
     promised |= {"tag release": manifest["version"], "tag release_digest": manifest["digest"]}
     promised |= {"tag dataset": manifest["data"]["dataset"], "tag data_digest": manifest["data"]["source"]}
     promised |= {"tag code_digest": manifest["code"]}
-    # The manifest does not have the values of these.
     names = {
         f"metric test_{kind}_{n}" for n in range(len(task_of(manifest).labels)) for kind in ("precision", "recall")
     }
-    names |= {"file architecture.json", "file confusion_matrix.json"}
-    names |= {"tag promoted", "tag decision", "file report.html"} if decided else set()
+    names |= {f"file {ARCHITECTURE}", f"file {CONFUSION}"}
+    names |= {"tag promoted", "tag decision", f"file {REPORT}"} if decided else set()
     lost = {name for name, value in promised.items() if found.get(name) != value} | (names - found.keys())
     if lost:
         raise ReleaseError(f"MLflow's run {run_id} lacks these, or has others: {', '.join(sorted(lost))}")
+    _check_values(run, curves, manifest, decided=decided)
+
+
+def _check_values(run: Run, curves: dict[str, list[Metric]], manifest: dict[str, Any], *, decided: bool) -> None:
+    """Check the contents of a run's files, and the metrics that the manifest does not have, by the logged digests.
+
+    A run of an earlier version of digits has no digests.
+    """
+    from mlflow.entities import Metric
+
+    points = [Metric(name, value, 0, 0) for name, value in run.data.metrics.items() if name.startswith("test_")]
+    points += [point for curve in curves.values() for point in curve]
+    contents = {name: _read(run, name) for name in (ARCHITECTURE, CONFUSION, *([REPORT] if decided else []))}
+    found = {
+        ARCHITECTURE: (sha256_of(contents[ARCHITECTURE]), manifest["files"][ARCHITECTURE]),
+        f"metrics or {CONFUSION}": (digest_of(points, contents[CONFUSION]), run.data.tags.get(LOGGED)),
+        REPORT: (sha256_of(contents.get(REPORT, b"")), run.data.tags.get(REPORT_LOGGED) if decided else None),
+    }
+    if damaged := [name for name, (digest, expected) in found.items() if expected not in {None, digest}]:
+        raise ReleaseError(f"MLflow's run {run.info.run_id} has other {', '.join(damaged)} than were logged")
 
 
 def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[str, Any]) -> None:
@@ -121,9 +144,8 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
         raise ReleaseError(f"the model of {name} is damaged: SHA-256 {found}")
 
 
-def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], RunData]:
-    """Return the manifest that a run logged, and the run's data. Raises ReleaseError if one is missing or damaged."""
-    from mlflow.artifacts import download_artifacts
+def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], Run]:
+    """Return the manifest that a run logged, and the run. Raises ReleaseError if one is missing or damaged."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -135,14 +157,26 @@ def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], R
     experiment = client.get_experiment(run.info.experiment_id)
     if {run.info.lifecycle_stage, experiment.lifecycle_stage} != {"active"}:
         raise ReleaseError(f"MLflow's run {run_id} or its experiment {experiment.name!r} was deleted")
-    if "manifest.json" not in {file.path for file in client.list_artifacts(run_id)}:
+    if "manifest.json" not in _files(client, run_id):
         raise ReleaseError(f"MLflow's run {run_id} has no manifest.json; expected the one of the registered release")
+    content = _read(run, "manifest.json")
+    try:
+        return dict(parse_json(content)), run
+    except (ValueError, TypeError) as exc:
+        raise ReleaseError(
+            f"manifest.json of MLflow's run {run_id} is damaged; expected the release's manifest: {exc}"
+        ) from exc
+
+
+def _read(run: Run, name: str) -> bytes:
+    """Return the content of a file that a run logged."""
+    from mlflow.artifacts import download_artifacts
+
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            # Not by the client's method, which asks for the run again.
-            file = download_artifacts(f"{run.info.artifact_uri}/manifest.json", dst_path=folder)
-            return dict(parse_json(Path(file).read_bytes())), run.data
-        except (ValueError, TypeError) as exc:
-            raise ReleaseError(
-                f"manifest.json of MLflow's run {run_id} is damaged; expected the release's manifest: {exc}"
-            ) from exc
+        # Not by the client's method, which asks for the run again.
+        return Path(download_artifacts(f"{run.info.artifact_uri}/{name}", dst_path=folder)).read_bytes()
+
+
+def _files(client: MlflowClient, run_id: str) -> set[str]:
+    """Return the names of a run's files that are not empty; a named pipe is listed with the size 0."""
+    return {file.path for file in client.list_artifacts(run_id) if not file.is_dir and file.file_size != 0}

@@ -8,16 +8,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.errors import UsageError, mask_url
+from digits.files import canonical_json, sha256_of
 from digits.release.mlflow_client import OWNER, connect, if_recorded
 
 if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
     from digits.settings import Settings
 
+CONFUSION, REPORT = "confusion_matrix.json", "report.html"  # logged files
+LOGGED, REPORT_LOGGED = "logged_digest", "report_digest"  # tags with digests of what was logged, for `mlflow_check`
 RUN_VARIABLE = "MLFLOW_RUN_ID"  # set by our backends and by Kubeflow Pipelines' own MLflow integration
 KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 
@@ -90,7 +95,7 @@ def log_training(
     tags: dict[str, str],
     folder: Path,
 ) -> None:
-    """Log parameters, the metrics of each epoch, the final metrics, tags and the files of `folder`."""
+    """Log parameters, the metrics of each epoch, the final metrics, tags and the files of `folder`, with a digest."""
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
@@ -101,6 +106,7 @@ def log_training(
         if key != "epoch"
     ]
     points += [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+    tags |= {LOGGED: digest_of(points, (folder / CONFUSION).read_bytes())}
     with connect(settings) as client:
         client.log_batch(
             run_id,
@@ -111,13 +117,20 @@ def log_training(
         client.log_artifacts(run_id, str(folder))
 
 
+def digest_of(points: Iterable[Metric], confusion: bytes) -> str:
+    """Return a digest of metrics and of the file of the confusion matrix, which a release's manifest does not have."""
+    values = sorted({(point.key, point.step, repr(float(point.value))) for point in points})
+    return sha256_of(canonical_json([values, sha256_of(confusion)]))
+
+
 @if_recorded
 def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, report: str) -> None:
     """Tag a run with the gate's decision, and log the report, as HTML."""
     with connect(settings) as client:
         client.set_tag(run_id, "promoted", str(promoted))
         client.set_tag(run_id, "decision", why)
-        client.log_text(run_id, report, "report.html")
+        client.set_tag(run_id, REPORT_LOGGED, sha256_of(report.encode()))
+        client.log_text(run_id, report, REPORT)
 
 
 def link(settings: Settings, run_id: str) -> str:

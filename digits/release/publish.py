@@ -227,7 +227,7 @@ def _log(settings: Settings, run_id: str, manifest: releases.Manifest, candidate
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(candidate.model / "architecture.json", folder / "architecture.json")
-        (folder / "confusion_matrix.json").write_bytes(canonical_json(evaluation.confusion))
+        (folder / mlflow_log.CONFUSION).write_bytes(canonical_json(evaluation.confusion))
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
         mlflow_log.log_training(
             settings,
