@@ -137,19 +137,40 @@ def write_whole(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def check_output(path: Path) -> None:
+    """Create and remove a temporary file where `write_output` would write one. Raises as `write_output`."""
+    with _named_output(path):
+        if path.is_file() or not path.exists():
+            target = real_path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part, file = _open_locked(target)
+            file.close()
+            part.unlink()
+
+
 def write_output(path: Path, content: bytes) -> None:
     """Write a file that a user named: whole or not at all, unless it is a device or a pipe, which is never replaced.
 
     A link is followed. Raises DigitsError if the file system refuses.
     """
-    try:
+    with _named_output(path):
         if path.exists() and not path.is_file():
             _write_named(path, content)
-            return
-        write_whole(real_path(path), content)
-    except (OSError, DigitsError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else str(getattr(exc.__cause__, "strerror", exc.message))
-        raise DigitsError(f"cannot write {path}: {reason}", remedy="name a file that this user can write") from exc
+        else:
+            write_whole(real_path(path), content)
+
+
+@contextmanager
+def _named_output(path: Path) -> Iterator[None]:
+    """Raise an error within the block as one of a file that a user named."""
+    remedy = "name a file that this user can write"
+    try:
+        yield
+    except OSError as exc:
+        raise DigitsError(cannot_write(path, exc).message, remedy=remedy) from exc
+    except DigitsError as exc:
+        exc.remedy = remedy
+        raise
 
 
 def _write_named(path: Path, content: bytes) -> None:
@@ -216,4 +237,8 @@ def cannot_write(path: Path, exc: OSError) -> DigitsError:
     remedy = (
         "free some space there, or set another place: DIGITS_HOME for runs and releases, TMPDIR for temporary files"
     )
-    return kind(f"cannot write {path}: {exc.strerror or exc}", remedy=remedy)
+    reason: object = exc.strerror or exc
+    if exc.errno in {errno.EEXIST, errno.ENOTDIR}:  # the system does not say which of the parents
+        parents = (parent for parent in path.parents if os.path.lexists(parent) and not os.path.isdir(parent))  # noqa: PTH112
+        reason = next((f"{parent} is not a folder" for parent in parents), reason)
+    return kind(f"cannot write {path}: {reason}", remedy=remedy)

@@ -34,7 +34,7 @@ def claim(home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         (home / MARK).write_text(TEXT)
     except OSError as exc:
-        raise cannot_write(home, exc) from exc
+        raise cannot_write(home / MARK, exc) from exc
 
 
 def check(home: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from digits.cli.common import emit, json_option, wrap
 from digits.cli.parameters import chosen_parameters, load_settings
 from digits.errors import UsageError
+from digits.files import check_output
 from digits.settings import BACKENDS, Settings
 
 
@@ -57,6 +58,7 @@ def write_pipeline(
 
     `kubernetes` writes it as KFP's Kubernetes objects; `batch` writes that of `digits batch`.
     """
+    check_output(output)  # before KFP is imported, which takes seconds
     from pipeline.definition import build, compile_to, unchanged
 
     configure: Any = unchanged

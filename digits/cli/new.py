@@ -12,7 +12,7 @@ import click
 
 from digits.cli.common import emit, json_option
 from digits.errors import UsageError
-from digits.files import user_path, write_output
+from digits.files import check_output, user_path, write_output
 from digits.tasks.task import built_in_names, find
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already", remedy="choose another NAME or --output, or remove the file")
     place = _place(source, path.absolute().parent)
+    check_output(path)  # before the pictures are read
     found = survey(source, lambda labels: _check(name, labels, place))
     value = _declare(name, found, place, pen)
     write_output(path, _to_toml(value, found).encode())

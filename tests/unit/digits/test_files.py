@@ -18,6 +18,7 @@ from digits import files
 from digits.errors import DigitsError
 from digits.files import (
     canonical_json,
+    check_output,
     folder_from_url,
     read_named,
     remove_abandoned,
@@ -124,10 +125,22 @@ def test_a_write_that_fails_again_on_close_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
-    """A folder that cannot be created is an error that names the path."""
+    """A folder that cannot be created is an error that names the path and the file in its way."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(DigitsError, match="cannot write"):
-        write_whole(tmp_path / "file" / "below", "x")
+    for name in ("file/below", "file/folder/below"):
+        for write in (lambda path: write_whole(path, b""), lambda path: write_output(path, b""), check_output):
+            with pytest.raises(DigitsError, match=f"cannot write {tmp_path}/{name}: {tmp_path}/file is not a folder"):
+                write(tmp_path / name)
+
+
+def test_an_output_is_checked_without_a_trace(tmp_path: Path) -> None:
+    """Before a command works, it is known whether its output can be written; a file, pipe or device stays as it is."""
+    (tmp_path / "file").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "file", tmp_path / "new", tmp_path / "pipe", Path("/dev/full")):
+        check_output(path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
+    assert (tmp_path / "file").read_text() == "old"
 
 
 def test_digests_of_bytes_and_files_agree(tmp_path: Path) -> None:

@@ -37,10 +37,11 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_home_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
-    """If the file system refuses, the error names the folder."""
+    """If a file is in the way, the error names it."""
     (tmp_path / "file").touch()
-    with pytest.raises(DigitsError, match=f"cannot write {tmp_path / 'file' / 'home'}"):
-        homes.claim(tmp_path / "file" / "home")
+    for home in (tmp_path / "file", tmp_path / "file" / "home"):
+        with pytest.raises(DigitsError, match=f"cannot write {home}/.*: {tmp_path / 'file'} is not a folder"):
+            homes.claim(home)
 
 
 def test_concurrent_first_uses_agree(tmp_path: Path) -> None:
