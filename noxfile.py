@@ -84,8 +84,8 @@ def types(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run the tests that need only Python."""
     # A worker per core and two more, because tests wait for timeouts and for each other's training (with one more, a
-    # third of the cores' time was unused); at most eight. tests/conftest.py groups the tests. The contract's tests take
-    # longest and come first. No worker is replaced, because the next may wait for tests forever.
+    # third of the cores' time was unused); at most eight. tests/conftest.py groups the tests and begins with slow ones.
+    # No worker is replaced, because the next may wait for tests forever.
     workers = str(min((os.cpu_count() or 1) + 2, 8))
     parallel = ("-n", workers, "--no-loadscope-reorder", "--max-worker-restart", "0")
     tests = ("tests/contract", "tests/unit", "-m", "not docker and not cluster")

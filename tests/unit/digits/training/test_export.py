@@ -20,6 +20,7 @@ from digits.training.networks import NETWORKS, build, with_probabilities
 from digits.training.tensorflow import keras, tf
 from tests.helpers.support import Finished
 
+pytestmark = pytest.mark.slow  # all of them together
 DIGITS = find("digits")
 IMAGES = np.random.default_rng(1).random((64, 28, 28, 1), np.float32)
 

@@ -22,6 +22,7 @@ from digits.training.recipe import PRESETS, Augmentation, Preset, TrainingConfig
 from digits.training.temperature import fit_temperature
 from digits.training.tensorflow import keras
 
+pytestmark = pytest.mark.slow  # all of them together
 DIGITS = find("digits")
 train = functools.partial(fit.train, task=DIGITS)
 
