@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Request
-from backends.fake import FakeBackend
 from backends.process import predictor
 from backends.process.predictor import Predictor
 from dev.bench import kfp_way
 from digits.events import Event
 from digits.http import request_json
 from digits.settings import Settings
+from tests.helpers.fake_backend import FakeBackend
 
 RUN_SECONDS = 1800
 READY_SECONDS = 60

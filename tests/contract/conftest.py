@@ -10,12 +10,12 @@ import pytest
 
 from backends.base import Backend
 from backends.docker.backend import DockerBackend
-from backends.fake import FakeBackend
 from backends.process import predictor
 from backends.process.backend import ProcessBackend
 from digits.settings import Settings
 from tests.helpers.backend_world import CANARY, BackendWorld, FirstRun
 from tests.helpers.engines import cleaned, engine, settings_for
+from tests.helpers.fake_backend import FakeBackend
 
 
 def _backends() -> dict[str, Callable[[Settings], Backend]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.process import predictor
 from digits.settings import Settings
 from tests.helpers.support import ROOT, child_environment
 
@@ -62,8 +63,8 @@ class Extended:
     def python(self, home: Path, *arguments: str) -> str:
         """Run Python in the copy, with a home and with the added object store. Return its standard output."""
         # Not a field of Settings: in this process the scheme is unknown.
-        store = f"shared://{home / 'store'}"
-        environment = child_environment(Settings(home=home), DIGITS_STORE=store, PYTHONPATH=str(self.folder))
+        store, settings = f"shared://{home / 'store'}", Settings(home=home, port=0, grpc_port=0)
+        environment = child_environment(settings, DIGITS_STORE=store, PYTHONPATH=str(self.folder))
         return run_python([*arguments], environment)
 
 
@@ -99,7 +100,10 @@ def apply(path: Path, where: str, anchor: str, lines: str) -> None:
 def test_the_examples_together_make_a_release(extended: Extended, tmp_path: Path) -> None:
     """The added optimizer, network, step, metric, store and backend make one release together."""
     options = "--backend here --optimizer careful --preset plain --dataset sklearn-digits --min-accuracy 0.3 --json"
-    answer = json.loads(extended.python(tmp_path, "-m", "digits", "run", *options.split()))
+    try:
+        answer = json.loads(extended.python(tmp_path, "-m", "digits", "run", *options.split()))
+    finally:
+        predictor.stop_all(Settings(home=tmp_path))
     assert answer["steps"]["weigh"]["state"] == "done"
     manifest = json.loads((tmp_path / "store" / "models/digits" / answer["release"] / "manifest.json").read_text())
     assert (manifest["parameters"]["optimizer"], manifest["parameters"]["preset"]) == ("careful", "plain")

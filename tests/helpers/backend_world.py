@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from backends.base import Backend, Request, Result
 from backends.docker import containers
-from backends.fake import FakeBackend
 from digits.http import request_json
 from digits.settings import Settings
 from tests.helpers.engines import PARAMETERS
+from tests.helpers.fake_backend import FakeBackend
 
 # A secret, to be searched for.
 CANARY = "canary-7f1c0d9e55"

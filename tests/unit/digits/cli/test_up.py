@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
 def test_a_run_without_a_champion_exits_with_1(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the gate rejects the first release, there is no page, and the error has the gate's reason."""
-    from backends.fake import FakeBackend
+    from tests.helpers.fake_backend import FakeBackend
 
     monkeypatch.setattr("backends.open_backend", FakeBackend)  # its run is a real one
     options = ("--dataset", "sklearn-digits", "--epochs", "1", "--min-accuracy", "1", "--no-open", "--port", "0")
