@@ -67,7 +67,11 @@ class Pipelines:
 
     @api_call
     def submit(self, spec: Json, name: str, experiment: str, parameters: Json) -> str:
-        """Start a run of a compiled pipeline in `experiment`, which is created if needed, and return the run's id."""
+        """Start a run of a compiled pipeline in `experiment`, which is created if needed, and return the run's id.
+
+        Raises:
+            UsageError: the run is to use Kubeflow's MLflow plugin, which did not make a run; it is terminated.
+        """
         with self._in_experiment(experiment) as experiment_id:
             fields = self._run_fields(spec, name, experiment_id, parameters)
             # Kubernetes refuses a pod that gets MLFLOW_TRACKING_URI from Kubeflow's MLflow plugin and our ConfigMap, so
@@ -75,13 +79,29 @@ class Pipelines:
             plugin = {"experiment_name": experiment} if self._settings.kfp_mlflow else {"disabled": True}
             body = models.V2beta1Run(**fields, plugins_input={"mlflow": plugin})
             try:
-                return str(self._runs.run_service_create_run(run=body).run_id)
+                created = self._runs.run_service_create_run(run=body)
             except Unreachable:
                 # The run may exist although the response was lost. Its name is unique.
                 matches = self._runs.run_service_list_runs(experiment_id=experiment_id, filter=_by_name(name)).runs
                 if not matches:
                     raise
-                return str(matches[0].run_id)
+                created = matches[0]
+            if self._settings.kfp_mlflow:
+                self._check_plugin(created)
+            return str(created.run_id)
+
+    def _check_plugin(self, run: Any) -> None:
+        """Terminate a run that would be recorded nowhere: Kubeflow runs it without its MLflow plugin, and is silent."""
+        output = (run.plugins_output or {}).get("mlflow")
+        if output and output.state == "PLUGIN_SUCCEEDED":
+            return
+        with contextlib.suppress(DigitsError):
+            self.terminate(str(run.run_id))
+        why = f"failed: {output.state_message or output.state}" if output else "is not switched on"
+        raise UsageError(
+            f"Kubeflow's MLflow plugin {why}",
+            remedy="set DIGITS_KFP_MLFLOW=0, or ask the cluster's administrator for the plugin",
+        )
 
     @api_call
     def run(self, run_id: str) -> Any:

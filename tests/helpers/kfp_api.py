@@ -41,6 +41,7 @@ class Pipelines:
         token: the accepted token; '' accepts any.
         fail: called before each response with method and path; returns (status, message) to fail with, "cut" to cut
             the connection, "page" for a login page, or None.
+        plugin: what the MLflow plugin reports of a run that uses it; None if it is not switched on.
         silent_create: a run is created, but the response is lost.
     """
 
@@ -51,6 +52,7 @@ class Pipelines:
     nodes: dict[str, Json] = field(default_factory=dict)
     token: str = ""
     multi_user: bool = False
+    plugin: Json | None = field(default_factory=lambda: {"state": "PLUGIN_SUCCEEDED"})
     silent_create: bool = False
     fail: Callable[[str, str], Any] = lambda method, path: None
     asked: list[str] = field(default_factory=list)
@@ -126,6 +128,9 @@ class Pipelines:
         if kind == "experiments" and self.multi_user != bool(body.get("namespace")):
             return 403, f"User may not create experiments in namespace {body.get('namespace')}"
         created = body | {key: str(uuid.uuid4())}
+        asked = (body.get("plugins_input") or {}).get("mlflow", {"disabled": True})
+        if kind == "runs" and self.plugin and not asked.get("disabled"):
+            created["plugins_output"] = {"mlflow": self.plugin}
         getattr(self, kind)[created[key]] = created
         if kind == "runs" and self.silent_create:
             return "cut"

@@ -65,6 +65,22 @@ def test_mlflows_plugin_gets_the_experiment_or_is_switched_off(
     assert body["plugins_input"] == {"mlflow": sent}
 
 
+@pytest.mark.parametrize(
+    ("plugin", "why"),
+    [(None, "is not switched on"), ({"state": "PLUGIN_FAILED", "state_message": "no MLflow"}, "failed: no MLflow")],
+)
+def test_a_run_that_mlflows_plugin_would_not_record_is_refused(
+    settings: Settings, api: Pipelines, plugin: Any, why: str
+) -> None:
+    """A user who asked for the plugin gets no run without it, which Kubeflow would start in silence."""
+    api.plugin = plugin
+    with pytest.raises(UsageError, match=f"plugin {why}"):
+        run(dataclasses.replace(settings, kfp_mlflow=1))
+    assert api.terminated == list(api.runs)
+    assert runs.find(settings.home).record()["state"] == "FAILED"
+    assert run(settings).state == "SUCCEEDED"
+
+
 def test_a_run_without_logs_succeeds(settings: Settings, api: Pipelines) -> None:
     """If the pods are gone there are no outputs, but the run has succeeded."""
     succeeded(api)
