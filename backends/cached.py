@@ -58,8 +58,8 @@ def is_published(settings: Settings, published: Json) -> bool:
         # Importing MLflow takes longer than the rest of a cached run.
         state = _mlflow_state(settings, champions[-1]) if champions else ""
         unchanged = state != "" and state == _recorded_state(settings)
-        checks = list(verify(settings, store, published["version"], mlflow=not unchanged))
-        if not all(check.passed for check in checks) or not promoted <= set(champions):
+        checks = verify(settings, store, published["version"], mlflow=not unchanged)
+        if not promoted <= set(champions) or not all(check.passed for check in checks):
             return False
         if not attachments.are_whole(store, published["version"]):  # also if another version of digits wrote them
             return False
