@@ -78,11 +78,11 @@ def test_an_env_file_in_another_encoding_exits_with_2(digits: Digits, tmp_path: 
 
 
 def test_a_home_that_cannot_be_created_exits_with_1(digits: Digits, tmp_path: Path) -> None:
-    """If DIGITS_HOME cannot be created, the error has the system's reason and a remedy."""
+    """If DIGITS_HOME cannot be created, the error names what is in the way and a remedy."""
     (tmp_path / "file").write_text("no folder")
     result = digits("run", "--json", on=Settings(home=tmp_path / "file" / "home"))
     assert result.code == 1
-    assert "Not a directory" in result.json["error"]
+    assert str(tmp_path / "file") in result.json["error"]
     assert "DIGITS_HOME" in result.json["remedy"]
 
 
