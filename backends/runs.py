@@ -87,7 +87,7 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
     Raises:
         DigitsError: the file system refused, or the clock shows a year before 1980.
     """
-    with _changing(home):
+    with changing(home):
         folder = home / "runs" / f"{_stamp(home)}-{secrets.token_hex(2)}"
         lock = FileLock(folder / "lock", thread_local=False)
         run = Run(folder, lock)
@@ -192,7 +192,7 @@ def to_resume(home: Path, run_id: str = "") -> Run:
 def reap_dead_runs(home: Path) -> list[Run]:
     """Clean up runs whose process died (killed, power cut), and mark them FAILED. Returns them."""
     dead = []
-    with _changing(home):
+    with changing(home):
         for folder in (home / "runs").glob(_ID):
             if not (folder / "run.json").exists():  # its program was killed in `create`
                 shutil.rmtree(folder, ignore_errors=True)
@@ -218,6 +218,6 @@ def remove_temporary_files(home: Path, run: Run) -> None:
                 part.unlink(missing_ok=True)
 
 
-def _changing(home: Path) -> AbstractContextManager[None]:
-    """Return a lock for creating and reaping runs, so that a run that is being created is not reaped."""
+def changing(home: Path) -> AbstractContextManager[None]:
+    """Return a lock for creating, reaping and removing runs, so that a run that is being created is not removed."""
     return locked(home / "runs.lock", LOCK_SECONDS, "create or clean up a run")

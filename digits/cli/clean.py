@@ -37,6 +37,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     digits clean            asks first; keeps releases, MLflow's runs and data
     digits clean --all      removes these too
     """
+    from backends import runs
+
     settings = Settings.load()
     homes.check(settings.home)
     parts = [settings.home / name for name in CREATED + CONTAINER_FILES + (KEPT if everything else ())]
@@ -53,13 +55,15 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     stopped = _stop_predictor(settings)
     containers, kept, engine_absent = _remove_containers(settings)
     removed, failed = stopped + containers, list[str]()
-    for part in parts:
-        if part.name in CONTAINER_FILES and engine_absent:
-            continue
-        try:
-            removed.append(_remove(part))
-        except OSError as exc:
-            failed.append(f"{exc.filename or part}: {exc.strerror}")
+    with runs.changing(settings.home):
+        _refuse_running(settings)  # one that began meanwhile
+        for part in parts:
+            if part.name in CONTAINER_FILES and engine_absent:
+                continue
+            try:
+                removed.append(_remove(part))
+            except OSError as exc:
+                failed.append(f"{exc.filename or part}: {exc.strerror}")
     for name in LOCKS:  # stopping the predictor and removing containers may have created some
         (settings.home / name).unlink(missing_ok=True)
     if remaining := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
@@ -103,10 +107,17 @@ def _stop_predictor(settings: Settings) -> list[str]:
     from backends.process import predictor
 
     runs.reap_dead_runs(settings.home)
+    _refuse_running(settings)
+    return [f"predictor process {pid}" for pid in predictor.stop_all(settings)]
+
+
+def _refuse_running(settings: Settings) -> None:
+    """Raise UsageError if a run is in progress."""
+    from backends import runs
+
     running = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
     if running:
         raise UsageError(f"run {running[0]} is in progress", remedy="wait until it ends, or stop it with Ctrl-C")
-    return [f"predictor process {pid}" for pid in predictor.stop_all(settings)]
 
 
 def _remove_containers(settings: Settings) -> tuple[list[str], list[str], bool]:

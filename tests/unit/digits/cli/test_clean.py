@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from backends import runs
+from backends.base import Request
 from digits import homes
+from digits.cli import clean
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.support import free_port
@@ -35,6 +38,24 @@ def test_clean_needs_yes_without_a_terminal(digits: Digits, settings: Settings) 
     (paths := settings.home / "runs" / "one").mkdir(parents=True)
     result = digits("clean")
     assert (result.code, "--yes" in result.err, paths.is_dir()) == (2, True, True)
+
+
+def test_a_run_that_begins_during_a_clean_is_kept(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was created after the check, while containers were removed, keeps its folder."""
+    created: list[runs.Run] = []
+
+    def remove_containers(_: Settings) -> tuple[list[str], list[str], bool]:
+        created.append(runs.create(settings.home, "process", Request({})))
+        return [], [], False
+
+    monkeypatch.setattr(clean, "_remove_containers", remove_containers)
+    homes.claim(settings.home)
+    (settings.home / "runs").mkdir()
+    result = digits("clean", "--yes")
+    assert (result.code, f"run {created[0].id} is in progress" in result.err) == (2, True)
+    assert created[0].is_running()
 
 
 def test_clean_keeps_releases(digits: Digits, settings: Settings) -> None:
