@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from digits.errors import UsageError
+from digits.errors import DigitsError, UsageError
 from digits.files import cannot_write
 
 MARK = ".digits-home"
@@ -38,13 +39,18 @@ def claim(home: Path) -> None:
 
 
 def check(home: Path) -> None:
-    """Raise UsageError if `home` has content but not our mark: then the content is not ours."""
+    """Raise UsageError if `home` has content but not our mark: then the content is not ours.
+
+    Raises DigitsError if it cannot be read.
+    """
     try:
         foreign = sorted({path.name for path in home.iterdir()} - IGNORED)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as exc:
-        raise cannot_write(home, exc) from exc
+        raise DigitsError(
+            f"DIGITS_HOME: cannot read {home}: {exc.strerror}", remedy="set it to a folder that this user can read"
+        ) from exc
     # The mark is written before anything else, but after the listing began another program may have written both.
     if foreign and not is_ours(home):
         raise UsageError(
@@ -55,4 +61,4 @@ def check(home: Path) -> None:
 
 def is_ours(home: Path) -> bool:
     """Return whether a folder has our mark."""
-    return (home / MARK).is_file()
+    return os.path.isfile(home / MARK)  # noqa: PTH113 # Path.is_file raises OSError

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -101,6 +102,10 @@ def cli() -> None:
     """
 
 
+# The error numbers of a path that this user may not use, or that no file system here accepts.
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
+
+
 def main() -> None:
     """Run a command. Print an error as one message on standard error and exit with its code."""
     for number in STOPPING:
@@ -141,12 +146,15 @@ def _exit_with(exc: DigitsError) -> NoReturn:
 def _describe_bug(exc: Exception) -> DigitsError:
     """Return the error for an unexpected exception.
 
-    Writes its traceback to a file in DIGITS_HOME, or to standard error if that fails.
+    A path that the system refuses is named. Otherwise the traceback is written to a file in DIGITS_HOME, or to standard
+    error if that fails.
     """
     from digits import homes
     from digits.files import write_whole
     from digits.settings import Settings
 
+    if isinstance(exc, OSError) and exc.filename and exc.errno in REFUSED:
+        return DigitsError(f"{exc.filename}: {exc.strerror}", remedy="allow this user to use it, or name another place")
     text = mask_url("".join(traceback.format_exception(exc)))
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     try:

@@ -44,6 +44,14 @@ def test_a_home_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
             homes.claim(home)
 
 
+def test_a_home_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """A link in a circle is named, and not called a lack of space."""
+    (tmp_path / "home").symlink_to("home")
+    with pytest.raises(DigitsError, match=f"DIGITS_HOME: cannot read {tmp_path / 'home'}: Too many levels") as refused:
+        homes.check(tmp_path / "home")
+    assert "space" not in refused.value.remedy
+
+
 def test_concurrent_first_uses_agree(tmp_path: Path) -> None:
     """Programs that start at the same time in a new home, and write into it, all succeed."""
 

@@ -86,6 +86,19 @@ def test_a_home_that_cannot_be_created_exits_with_1(digits: Digits, tmp_path: Pa
     assert "DIGITS_HOME" in result.json["remedy"]
 
 
+@pytest.mark.parametrize("command", ["releases", "report --no-open", "doctor", "run", "feedback", "clean --yes"])
+def test_a_path_that_the_system_refuses_is_no_fault_of_digits(
+    command: str, digits: Digits, settings: Settings, tmp_path: Path
+) -> None:
+    """A home that this user may not use, here for the length of its name, is named without a traceback."""
+    home = tmp_path / ("h" * 300)
+    result = digits(*command.split(), on=dataclasses.replace(settings, home=home))
+    assert result.code == 1
+    assert f"{home}" in result.err
+    assert "File name too long" in result.err
+    assert "internal error" not in result.err
+
+
 @pytest.mark.parametrize("writable", [True, False])
 def test_a_bug_is_reported_with_its_traceback(
     writable: bool, digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
