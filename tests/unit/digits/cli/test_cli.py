@@ -82,7 +82,7 @@ def test_a_home_that_cannot_be_created_exits_with_1(digits: Digits, tmp_path: Pa
     (tmp_path / "file").write_text("no folder")
     result = digits("run", "--json", on=Settings(home=tmp_path / "file" / "home"))
     assert result.code == 1
-    assert str(tmp_path / "file") in result.json["error"]
+    assert f"{tmp_path / 'file'} " in result.json["error"]
     assert "DIGITS_HOME" in result.json["remedy"]
 
 
