@@ -15,7 +15,11 @@ from digits.settings import Settings
 from tests.helpers.homes import SECONDS
 from tests.helpers.support import ROOT, child_environment
 
-SOURCE = "def deploy():\n    import os\n    print('value', os.environ['STEP_VALUE'], os.environ['TMPDIR'])\n"
+SOURCE = """
+def deploy():
+    import gc, os
+    print('value', os.environ['STEP_VALUE'], os.environ['TMPDIR'], gc.isenabled())
+"""
 WAITING = """
 import os, sys
 from pathlib import Path
@@ -30,7 +34,7 @@ if sys.argv[2] == "killed":
 
 
 def test_a_killed_process_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step runs with its variables, also if the process that waited for it was killed."""
+    """A step runs with its variables and collects garbage, also if the process that waited for it was killed."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     steps, log = StepProcesses(), tmp_path / "deploy.log"
     steps.start("deploy", log)
@@ -40,7 +44,7 @@ def test_a_killed_process_is_replaced(tmp_path: Path, monkeypatch: pytest.Monkey
     arguments = ["--executor_input", json.dumps({"inputs": {}, "outputs": {"outputFile": str(tmp_path / "out")}})]
     command = ["sh", "-ec", "…", SOURCE, *arguments, "--function_to_execute", "deploy"]
     assert steps.run("deploy", command, {"STEP_VALUE": "7"}, log) == 0
-    assert f"value 7 {tmp_path}" in log.read_text()
+    assert f"value 7 {tmp_path} True" in log.read_text()
 
 
 @pytest.mark.parametrize("end", ["killed", "finished"])
