@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.preprocessing import Ink
-from digits.data.rules import Mask, thickness
+from digits.data.rules import Mask, closed, thickness
 
 _SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
+_GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
+_MANY = 250  # pieces of strokes; more are noise, text or paper
+_BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
+_MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
 _LIKENESS = 0.15  # least likeness of a digit
 _THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
 _FAINT = 0.45  # the same of their mean strength
@@ -94,10 +98,42 @@ class Part:
 
 
 def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the connected parts of a mask: the numbers of the largest, each pixel's number, and OpenCV's stats."""
+    """Return the connected parts of a mask: the numbers of the largest, each pixel's number, and OpenCV's stats.
+
+    A narrow gap in a stroke, as in a dashed line or at a fold of the paper, does not separate parts, unless they are
+    together as wide as digits side by side, or one of them is about as large as all together.
+    """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    order: NDArray[Any] = 1 + np.argsort(-np.max(stats[1:, 2:4], axis=1), kind="stable")[:MAX_PARTS]
-    return order, numbers, stats
+    order = _largest(stats)
+    if not 2 < len(stats) <= _MANY:
+        return order, numbers, stats
+    stroke = 4 * cv2.mean(cv2.distanceTransform(mask, cv2.DIST_L2, 3), mask)[0]
+    side = int(min(_GAP * stroke, _SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
+    if side < 3:
+        return order, numbers, stats
+    joined = closed(mask, np.ones((side, side), np.uint8))
+    _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    if len(around) == len(stats):
+        return order, numbers, stats
+    apart = around[:, 2] > _BROAD * around[:, 3]
+    firsts = [
+        (y, x + np.argmax(numbers[y, x : x + w] == n)) for n, (x, y, w) in zip(order, stats[order, :3], strict=True)
+    ]
+    joints = np.array([whole[first] for first in firsts])
+    apart[joints[stats[order, 2:4].max(axis=1) > _MOST * around[joints, 2:4].max(axis=1)]] = True
+    apart[0] = False
+    numbers = np.where(apart[whole], numbers + len(around), whole)
+    pieces = np.zeros_like(stats)
+    pieces[order[apart[joints]]] = stats[order[apart[joints]]]
+    stats = np.concatenate([around * ~apart[:, None], pieces])
+    return _largest(stats), numbers, stats
+
+
+def _largest(stats: NDArray[np.int32]) -> NDArray[Any]:
+    """Return the numbers of the largest parts."""
+    sizes = np.max(stats[1:, 2:4], axis=1)
+    order: NDArray[Any] = 1 + np.argsort(-sizes, kind="stable")[: min(MAX_PARTS, np.count_nonzero(sizes))]
+    return order
 
 
 def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:

@@ -246,7 +246,7 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255
-    return _Candidate(_weight(row), light.strength, chosen[numbers], bool(rivals) or missed, alone)
+    return _Candidate(_weight(row), light.strength, chosen[numbers] & mask, bool(rivals) or missed, alone)
 
 
 def _weight(row: list[Part]) -> float:

@@ -1,0 +1,59 @@
+"""Connected parts of a picture's ink."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from digits.data.parts import find_parts
+from digits.data.rules import Mask
+from tests.helpers.drawings import NOUGHT, SEVEN, Line, draw
+
+
+def mask_of(*lines: Line) -> Mask:
+    return np.where(draw(list(lines), pen=16) > 100, np.uint8(255), np.uint8(0))
+
+
+def count(mask: Mask) -> int:
+    """Return the number of parts, after checking that each has pixels of its own."""
+    order, numbers, stats = find_parts(mask)
+    assert all(np.count_nonzero((numbers == n) & (mask > 0)) for n in order)
+    assert all(stats[n, 2] and stats[n, 3] for n in order)
+    return len(order)
+
+
+@pytest.mark.parametrize("lines", [SEVEN, NOUGHT], ids=["seven", "nought"])
+def test_a_narrow_gap_does_not_separate_a_stroke(lines: list[Line]) -> None:
+    """A digit that thin lines cut, as folds of the paper do, is one part."""
+    mask = mask_of(*lines)
+    mask[100:104], mask[:, 120:124] = 0, 0
+    assert cv2.connectedComponents(mask)[0] > 2
+    assert count(mask) == 1
+
+
+def test_a_wide_gap_separates_strokes() -> None:
+    """A gap as wide as the stroke separates parts."""
+    mask = mask_of(*SEVEN)
+    mask[100:118] = 0
+    assert count(mask) == 2
+
+
+def test_digits_side_by_side_are_separate() -> None:
+    """Two digits whose gap is narrower than half a stroke are two parts, because they are wider than one digit."""
+    one = mask_of(*NOUGHT)
+    x, _, width, _ = cv2.boundingRect(one)
+    assert count(np.concatenate([one[:, : x + width + 2], one[:, x - 2 :]], axis=1)) == 2
+
+
+def test_a_box_close_to_a_digit_is_separate() -> None:
+    """A box whose line nearly touches the digit is a part of its own."""
+    mask = np.where(draw(SEVEN, pen=16, at=(0.2, 0.2), size=0.6) > 100, np.uint8(255), np.uint8(0))
+    x, y, width, height = cv2.boundingRect(mask)
+    cv2.rectangle(mask, (x - 6, y - 40), (x + width + 40, y + height + 40), (255,), 3)
+    assert count(mask) == 2
+
+
+def test_nothing_has_no_parts() -> None:
+    """An empty mask has no parts."""
+    assert count(np.zeros((280, 280), np.uint8)) == 0
