@@ -13,6 +13,7 @@ Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 
 UNDER = 0.15  # least length of an underline on both sides of what stands on it, of its own length
 _FOOT = 0.8  # greatest length of a printed digit's foot, of its height
+_TAIL = 0.6  # least length of a 2's foot on one side of the rest, of its own length
 RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
 
 
@@ -107,7 +108,7 @@ def without_underline(mask: Mask) -> tuple[Mask, bool]:
     touching = np.flatnonzero(standing.any(axis=0))
     if not len(touching):
         return mask, False
-    free = min(touching[0] - left, right - touching[-1]) / (right - left)
+    free, most = sorted(np.array([touching[0] - left, right - touching[-1]]) / (right - left))
     if free < UNDER / 3:
         return mask, False
     body = np.nonzero(own & np.where(below < -half, np.uint8(255), np.uint8(0)))[1]
@@ -115,9 +116,13 @@ def without_underline(mask: Mask) -> tuple[Mask, bool]:
         return mask, int(np.ptp(body)) > 0.45 * height
     if np.count_nonzero(own[below > half + 0.1 * height]):
         return mask, False  # the bar of a printed 4
-    result = np.zeros_like(mask)
-    result[y : y + height, x : x + width] = cut(own, np.where(abs(below) <= half - 1, own, np.uint8(0)))
-    return (result, free < 1.5 * UNDER) if free >= UNDER else (mask, True)
+    if free < UNDER and most > _TAIL:
+        return mask, True
+    beside = abs(below) <= half  # what lies between is kept, because a round foot lies within the line
+    beside[:, touching[0] : touching[-1] + 1] = False
+    result = mask.copy()
+    result[y : y + height, x : x + width][beside] = 0
+    return result, free < 1.5 * UNDER
 
 
 def without_bars(level: Mask) -> Mask:

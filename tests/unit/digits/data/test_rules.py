@@ -1,0 +1,34 @@
+"""Straight lines that are not a digit's."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from digits.data.rules import Mask, without_underline
+from tests.helpers.drawings import NOUGHT, draw
+
+
+def nought_on_a_line(left: int, right: int) -> tuple[Mask, Mask]:
+    """Return a 0 whose bottom lies within a line between two columns, and the 0 alone."""
+    nought = np.where(draw(NOUGHT, pen=12) > 100, np.uint8(255), np.uint8(0))
+    underlined = nought.copy()
+    bottom = int(np.flatnonzero(nought.any(axis=1))[-1])
+    cv2.line(underlined, (left, bottom - 5), (right, bottom - 5), (255,), 12)
+    return underlined, nought
+
+
+@pytest.mark.parametrize(("left", "right"), [(50, 230), (84, 274)], ids=["both sides", "mostly one side"])
+def test_the_round_foot_of_a_digit_stays_where_an_underline_touches_it(left: int, right: int) -> None:
+    """Only what extends beyond the foot on both sides is removed, so that the 0 stays closed."""
+    underlined, nought = nought_on_a_line(left, right)
+    found, _ = without_underline(underlined)
+    assert cv2.boundingRect(found)[2] <= cv2.boundingRect(nought)[2] + 2
+    assert np.count_nonzero(nought & ~found) < 0.03 * np.count_nonzero(nought)
+    assert len(cv2.findContours(found, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]) == 2
+
+
+def test_an_underline_that_extends_little_on_one_side_is_doubtful() -> None:
+    """It is removed, but may be the digit's own foot."""
+    assert without_underline(nought_on_a_line(84, 274)[0])[1]
