@@ -190,7 +190,7 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     solid = thick > 0.5 * size or frame or (area > 0.5 * inner and short > 0.35 * long and _has_four_corners(outline))
     score = 0.0
     if size >= _SEED * np.sqrt(numbers.size) and not (flat or solid):
-        likeness = _likeness(own, x, y, thick, light)
+        likeness = _likeness(own, x, y, thick, short < 2 * thick, light)
         score = size * likeness if likeness > _LIKENESS else 0.0
     return Part(number, x, y, width, height, area, score, flat, solid)
 
@@ -201,7 +201,7 @@ def _has_four_corners(outline: NDArray[np.int32]) -> bool:
     return len(corners) == 4 and cv2.isContourConvex(corners)
 
 
-def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
+def _likeness(own: Mask, x: int, y: int, thick: float, straight: bool, light: Light) -> float:
     """Return how likely a part at (x, y) is a digit, from 0 to 1.3: by its strength, place, width and edges."""
     (height, width), (rows, columns) = own.shape, light.dark.shape
     inked = own > 0
@@ -209,11 +209,11 @@ def _likeness(own: Mask, x: int, y: int, thick: float, light: Light) -> float:
     size, middle = max(width, height), np.hypot((x + width / 2) / columns - 0.5, (y + height / 2) / rows - 0.5)
     result = (0.3 + min(power, 255) / 255) * (1 - 0.5 * float(middle))
     result *= min(1.0, max(0.0, 1.6 - 3 * thick / size), max(0.0, 2.4 - 4 * thick / light.widest))
-    left, top, right, bottom = x <= 1, y <= 1, x + width >= columns - 1, y + height >= rows - 1
     # What follows makes a part less likely only, and costs most.
-    if (left and right) or (top and bottom) or result <= _LIKENESS:
+    ends = [x <= 1, x + width >= columns - 1, y <= 1, y + height >= rows - 1]
+    if result <= _LIKENESS or all(ends) or (straight and (all(ends[:2]) or all(ends[2:]))):
         return 0.0
-    if left or top or right or bottom:
+    if any(ends):
         result *= 0.25
     ink, paper = (_median(image[y : y + height, x : x + width][inked]) for image in (light.dark, light.paper))
     # The gaps between strokes are parts of the other polarity, but beyond the strokes around them is no paper.

@@ -70,13 +70,14 @@ def read(level: NDArray[np.uint8]) -> Reading:
     if max(level.shape) <= 2 * FIELD * _pixel(level):
         return Reading(plain)
     scale = min(1.0, SIDE / float(np.sqrt(level.size)))
-    if drawn := _find_drawn(_reduced(plain, scale)):
+    anything = cv2.threshold(plain, 0, 255, cv2.THRESH_BINARY)[1]  # also a camera's faint noise
+    if drawn := _find_drawn(_reduced(plain, scale), _reduced(anything, scale)):
         return Reading(plain, drawn.doubtful)
     found, negative = _search(level, scale, (False, True))
     if not found.ink.any() and _stands_alone(plain):
         return Reading(plain)
     x, y, width, height = cv2.boundingRect(found.ink)
-    if scale > 0.8 or width <= 1.5 * height or height > _SMALL:
+    if scale > 0.8 or not 0 < height <= (_SMALL if width > 1.5 * height else FIELD):
         return found
     # A number in small digits is read again, in more detail.
     top, left = max(0, round((y - height) / scale)), max(0, round((x - 3 * height) / scale))
@@ -142,7 +143,7 @@ def difference_to_border(level: NDArray[np.uint8]) -> Ink:
     return result
 
 
-def _find_drawn(ink: Ink) -> _Candidate | None:
+def _find_drawn(ink: Ink, inked: Ink) -> _Candidate | None:
     """Return the digits of a drawing that shows nothing else, on paper that is even as no camera shows it, or None."""
     if np.mean(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]) > 0) > 0.1:
         return None
@@ -159,7 +160,7 @@ def _find_drawn(ink: Ink) -> _Candidate | None:
     reach = 2 * (max(cv2.boundingRect(found.mask)[2:]) // 5) + 1
     # A sum over each square, whose cost does not grow with the square, as that of a dilation would.
     near = cv2.boxFilter(found.mask, cv2.CV_32S, (reach, reach), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return None if ink[near == 0].any() else found
+    return None if inked[near == 0].any() else found
 
 
 def _drawn(ink: Ink) -> tuple[Mask, Light]:

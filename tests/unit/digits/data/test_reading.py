@@ -218,6 +218,31 @@ def test_a_digit_may_touch_a_dark_bar() -> None:
     assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
 
 
+@pytest.mark.parametrize("lines", [TWO, FIVE], ids=["two", "five"])
+def test_a_picture_may_end_at_the_digit(lines: list[Line]) -> None:
+    """A digit that touches the upper and the lower side of the picture is read."""
+    ink = written(lines)
+    _, y, _, height = cv2.boundingRect(ink)
+    found = read(photo(235 - ink[y : y + height] * 0.7))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+
+
+def test_a_tiny_digit_is_read_in_detail() -> None:
+    """A digit of 26 pixels in a large picture is read as it would be in a picture of its size."""
+    ink = np.zeros((1000, 1000), np.uint8)
+    ink[700:760, 300:360] = draw(TWO, side=60, pen=4, size=0.45)
+    found = read(photo(235 - ink * 0.7))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+
+
+def test_faint_noise_does_not_make_a_photo_a_drawing() -> None:
+    """A pixel far away that is slightly darker than the paper does not count as ink."""
+    ink = draw(TWO, side=1000, pen=20, at=(0.2, 0.2), size=0.4)
+    level = 255 - ink
+    level[985, 985] = 251
+    assert similarity(to_mnist(read(level).ink), to_mnist(ink)) > 0.85
+
+
 @pytest.mark.parametrize("lines", [SEVEN, FIVE], ids=["seven", "five"])
 def test_an_underline_may_touch_the_digit(lines: list[Line]) -> None:
     """A line under the digit that is longer on both sides is removed, also where the digit stands on it."""
