@@ -8,7 +8,9 @@ import warnings
 from pathlib import Path
 from typing import IO
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from digits.data.reading import Reading, difference_to_border, read
@@ -19,6 +21,8 @@ MAX_SIDE = 10_000  # pixels, because the time of some steps grows with a side
 DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a photo; larger ones are reduced
 # By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+_BRIGHTNESS = np.array((0.299, 0.587, 0.114), np.float32)  # share of red, green and blue, as in Pillow's "L"
+_COLOURED = 4  # least ratio of the deviations of colour and of brightness; grey pictures have 1.7
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of a JPEG's segments, not what may be in compressed data
 _SCAN, _END, _SINGLE = 0xDA, 0xD9, (0x01, 0xD8)
 MAX_SEGMENTS = 20_000  # of a JPEG
@@ -41,8 +45,27 @@ def read_ink(
         alpha = np.asarray(image.getchannel("A"))
         if np.median(np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])) < 128:
             return Reading(alpha)  # a drawing on transparent paper, in any colour
-    level = np.asarray(on_white(image).convert("L"))
-    return read(level) if digits else Reading(difference_to_border(level))
+    image = on_white(image).convert("RGB")
+    level = np.asarray(image.convert("L"))
+    if not digits:
+        return Reading(difference_to_border(level))
+    found = read(level)
+    if not found.ink.any() and (colour := _main_colour(np.asarray(image))) is not None:
+        return read(colour)
+    return found
+
+
+def _main_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return the first principal component of a picture's colours, if its brightness shows little of their difference.
+
+    Args:
+        picture: (height, width, 3). The result is (height, width).
+    """
+    few = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
+    mean, axis = cv2.PCACompute(few, np.empty(0), maxComponents=1)
+    if np.std(few @ axis[0]) < _COLOURED * np.std(few @ _BRIGHTNESS):
+        return None
+    return np.asarray(cv2.transform(picture, np.append(axis, 128 - axis @ mean[0])[None]), np.uint8)
 
 
 def open_picture(

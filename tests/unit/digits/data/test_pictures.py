@@ -65,6 +65,15 @@ def test_a_scan_of_more_than_8_bits_is_read(dtype: str, white: int) -> None:
     assert not read_ink(file).ink.any()
 
 
+def test_ink_as_bright_as_the_paper_is_found() -> None:
+    """Ink that differs from the paper in colour only gives nearly the same image as dark ink."""
+    ink = draw(SEVEN, side=300, at=(0.2, 0.2), size=0.6)
+    paper, pen = Image.new("RGB", (300, 300), (40, 150, 90)), Image.new("RGB", (300, 300), (215, 60, 90))
+    assert paper.convert("L").getpixel((0, 0)) == pytest.approx(pen.convert("L").getpixel((0, 0)), abs=3)
+    found = read_ink(png(Image.composite(pen, paper, Image.fromarray(ink))))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.9
+
+
 def test_uneven_paper_has_no_ink() -> None:
     """Shade and grain of a photographed sheet do not become ink."""
     random = np.random.default_rng(0)
