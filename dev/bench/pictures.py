@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import everyday
 import numpy as np
 import scenes
 import surfaces
@@ -75,8 +76,9 @@ KINDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
     "crease": (scenes.crease, {}),
     "writing on the back": (scenes.through, {}),
     "ring of a cup": (scenes.stain, {}),
-} | surfaces.KINDS
+} | dict(surfaces.KINDS, **everyday.KINDS)
 
+QUALITIES = {"JPEG of quality 10": 10, "JPEG of quality 5": 5}
 
 NUMBERS = (
     "drawing", "plain paper", "pencil", "light on dark", "box of a form", "underlined", "light falling off",
@@ -84,11 +86,11 @@ NUMBERS = (
 )  # fmt: skip
 
 
-def make(kind: str, strokes: list[Stroke], image: NDArray[np.uint8], seed: int) -> io.BytesIO:
+def make(kind: str, strokes: list[Stroke], image: NDArray[np.uint8], label: int, seed: int) -> io.BytesIO:
     """Return a picture file of a kind."""
     random = np.random.default_rng([zlib.crc32(kind.encode()), seed])
     draw, given = KINDS[kind]
-    scene = Scene(strokes, random, **given)
+    scene = Scene(strokes, random, label=label, **given)
     file = io.BytesIO()
     if kind == "saved plot":
         scenes.plot(scene, image)
@@ -96,7 +98,7 @@ def make(kind: str, strokes: list[Stroke], image: NDArray[np.uint8], seed: int) 
     else:
         draw(scene)
         picture = Image.fromarray(scene.camera().astype(np.uint8))
-        picture.save(file, "JPEG", quality=10 if kind.endswith("quality 10") else int(random.integers(55, 95)))
+        picture.save(file, "JPEG", quality=QUALITIES.get(kind) or int(random.integers(55, 95)))
     return file
 
 
@@ -209,7 +211,7 @@ def main() -> None:
     truth, shares = labels[chosen], []
     print(f"{'kind':26} before    now    sure  sure and wrong")
     for kind in given.kind or KINDS:
-        files = [make(kind, drawn[i], images[i], given.first + n) for n, i in enumerate(chosen)]
+        files = [make(kind, drawn[i], images[i], int(labels[i]), given.first + n) for n, i in enumerate(chosen)]
         levels = [np.asarray(Image.open(file).convert("L")) for file in files]
         before = model([to_mnist(difference_to_border(level)) for level in levels]).argmax(1) == truth
         read = [read_ink(file) for file in files]

@@ -18,7 +18,7 @@ class Scene:
     """One sheet while it is made: its paper and ink, with random properties."""
 
     def __init__(self, strokes: list[Stroke], random: np.random.Generator, **given: Any) -> None:
-        self.random = random
+        self.random, self.label = random, int(given.get("label", 0))
         self.side = int(given.get("side", random.integers(320, 620)))
         self.pen = float(given.get("pen", random.uniform(0.012, 0.035)))
         fill = float(given.get("fill", random.uniform(0.32, 0.6)))
