@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from digits import homes
 from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
 from digits.data import catalog, fetch
@@ -27,6 +28,7 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     digits data s3://mlpipeline/shared/flowers --task flowers.toml
     """
     settings = load_settings(data, None)
+    homes.claim(settings.home)  # downloads are kept there
     address = destination if find_scheme(destination) else real_path(user_path(destination)).as_uri()
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
     if dataset:

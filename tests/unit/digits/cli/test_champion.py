@@ -11,6 +11,7 @@ from backends.kserve.kube import RefusedError
 from backends.process.backend import ProcessBackend
 from digits.release import ledger, releases
 from digits.release.deploy import Superseded
+from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.command import Digits
 from tests.helpers.support import Finished, another_release
@@ -29,6 +30,16 @@ def test_the_first_letters_of_a_version_name_a_release(digits: Digits, finished:
     for wrong, expected in ((finished.version[:5], "begin with"), ("", "no release"), ("zz", "no release begins with")):
         result = digits("promote", wrong, on=on)
         assert (result.code, expected in result.err) == (1, True), result.err
+
+
+def test_a_new_home_whose_store_is_elsewhere_stays_usable(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """Commands that write only MLflow's database into a new home leave one that later commands accept."""
+    store = (finished.copy(tmp_path / "first").home / "store").as_uri()
+    for command in ("promote", "verify"):
+        on = Settings(home=tmp_path / command, store=store)
+        digits(command, finished.version, on=on, ours=False)
+        assert (on.home / "mlflow.db").exists()
+        assert digits("releases", on=on, ours=False).code == 0
 
 
 def test_a_partial_rollback_names_the_remaining_step(
