@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def claim(home: Path) -> None:
         (home / MARK).write_text(TEXT)
     except OSError as exc:
         raise cannot_write(home / MARK, exc) from exc
+
+
+def claim_if_possible(home: Path) -> None:
+    """Mark a home for what may be written there, such as the seen ledger. Do nothing if it can only be read."""
+    with contextlib.suppress(DigitsError):
+        claim(home)
 
 
 def check(home: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits import homes
-from digits.errors import DigitsError, printable
+from digits.errors import printable
 from digits.findings import Finding
 from digits.settings import BACKENDS, Settings
 
@@ -44,8 +44,7 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
     settings = Settings.load()
     settings = settings.with_backend(backend) if backend else settings
     homes.check(settings.home)
-    with contextlib.suppress(DigitsError):  # what cannot be written can be read
-        homes.claim(settings.home)  # MLflow's database and the seen ledger are written there, if the store is elsewhere
+    homes.claim_if_possible(settings.home)
     with contextlib.closing(open_backend(settings)) as opened:
         settings = opened.host_settings()
         yield settings, open_store(settings), opened
