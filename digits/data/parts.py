@@ -15,7 +15,7 @@ from digits.data.rules import Mask, closed, thickness
 
 _SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
-_MANY = 250  # pieces of strokes; more are noise, text or paper
+_MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
 _BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
 _MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
 _LIKENESS = 0.15  # least likeness of a digit

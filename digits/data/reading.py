@@ -70,8 +70,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
     if max(level.shape) <= 2 * FIELD * _pixel(level):
         return Reading(plain)
     scale = min(1.0, SIDE / float(np.sqrt(level.size)))
-    anything = cv2.threshold(plain, 0, 255, cv2.THRESH_BINARY)[1]  # also a camera's faint noise
-    if drawn := _find_drawn(_reduced(plain, scale), _reduced(anything, scale)):
+    if drawn := _find_drawn(plain, scale):
         return Reading(plain, drawn.doubtful)
     found, negative = _search(level, scale, (False, True))
     if not found.ink.any() and _stands_alone(plain):
@@ -143,12 +142,12 @@ def difference_to_border(level: NDArray[np.uint8]) -> Ink:
     return result
 
 
-def _find_drawn(ink: Ink, inked: Ink) -> _Candidate | None:
+def _find_drawn(plain: Ink, scale: float) -> _Candidate | None:
     """Return the digits of a drawing that shows nothing else, on paper that is even as no camera shows it, or None."""
+    ink = _reduced(plain, scale)
     if np.mean(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]) > 0) > 0.1:
         return None
-    mask, light = _drawn(ink)
-    found = _choose(light, mask)
+    found = _choose(*_drawn(ink))
     if found is None or not found.alone:
         return None
     mask, underlined = without_underline(found.mask)
@@ -160,13 +159,14 @@ def _find_drawn(ink: Ink, inked: Ink) -> _Candidate | None:
     reach = 2 * (max(cv2.boundingRect(found.mask)[2:]) // 5) + 1
     # A sum over each square, whose cost does not grow with the square, as that of a dilation would.
     near = cv2.boxFilter(found.mask, cv2.CV_32S, (reach, reach), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return None if inked[near == 0].any() else found
+    anything = cv2.threshold(plain, 0, 255, cv2.THRESH_BINARY)[1]  # also a camera's faint noise
+    return None if _reduced(anything, scale)[near == 0].any() else found
 
 
-def _drawn(ink: Ink) -> tuple[Mask, Light]:
-    """Return the ink of a drawing on even paper as a mask, and as a picture with dark ink."""
+def _drawn(ink: Ink) -> tuple[Light, Mask]:
+    """Return the ink of a drawing on even paper as a picture with dark ink, and as a mask."""
     light = Light(255 - ink, np.full_like(ink, 255), ink.astype(np.float32), max(ink.shape))
-    return cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1], light
+    return light, cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1]
 
 
 def _stands_alone(ink: Ink) -> bool:
@@ -174,7 +174,7 @@ def _stands_alone(ink: Ink) -> bool:
 
     A spot, a frame or a level line is no digit.
     """
-    mask, light = _drawn(ink)
+    light, mask = _drawn(ink)
     order, numbers, stats = find_parts(mask)
     if len(order) != 1 or any(side.any() for side in (ink[0], ink[-1], ink[:, 0], ink[:, -1])):
         return False
