@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from digits import homes
 from digits.errors import UsageError
 from digits.settings import Settings
 
@@ -34,5 +33,4 @@ def serve(
     http_port, grpc_port = http_port or settings.port, grpc_port or settings.grpc_port
     if http_port == grpc_port:
         raise UsageError(f"expected two different ports for REST and gRPC, got {http_port} twice")
-    homes.claim_if_possible(settings.home)
     start.run(start.Options(name, host, http_port, grpc_port, model_dir, release), settings)

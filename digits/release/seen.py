@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from digits import homes
 from digits.errors import DigitsError, ReleaseError
 from digits.files import parse_json, write_json
 from digits.store import ObjectStore
@@ -41,6 +42,7 @@ def check(store: ObjectStore, digests: Sequence[str]) -> None:
     end = (len(digests) - 1, digests[-1])
     _memory[_address(store)] = end
     if store.trust.seen and recorded.get(_address(store)) != end:
+        homes.claim_if_possible(store.trust.seen.parents[1])  # it may be a new home, if the store is elsewhere
         with contextlib.suppress(DigitsError):  # a container may not write there; the process remembers it
             write_json(store.trust.seen, recorded | {_address(store): end})
 

@@ -16,10 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits import homes
 from digits.cli import cli, main
 from digits.release import ledger
-from digits.serving import start
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.drawings import enlarge
@@ -86,18 +84,6 @@ def test_a_home_that_cannot_be_created_exits_with_1(digits: Digits, tmp_path: Pa
     assert result.code == 1
     assert f"{tmp_path / 'file'} " in result.json["error"]
     assert "DIGITS_HOME" in result.json["remedy"]
-
-
-@pytest.mark.parametrize(("home", "marked"), [("new", True), ("file/home", False)])
-def test_serving_marks_a_new_home_if_it_can(
-    home: str, marked: bool, digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The seen ledger is written into a home that later commands accept; a home that cannot be written is no error."""
-    (tmp_path / "file").touch()
-    served: list[object] = []
-    monkeypatch.setattr(start, "run", lambda *_: served.append(homes.is_ours(tmp_path / home)))
-    digits("serve", on=Settings(home=tmp_path / home, store=(tmp_path / "store").as_uri()))
-    assert served == [marked]
 
 
 @pytest.mark.parametrize("command", ["releases", "report --no-open", "doctor", "run", "feedback", "clean --yes"])
