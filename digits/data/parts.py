@@ -16,6 +16,7 @@ from digits.data.rules import Mask, closed, thickness
 _SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
 _MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
+_LARGE = 500_000  # pixels of a picture in which pieces are joined; more cost too much
 _BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
 _MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
 _LIKENESS = 0.15  # least likeness of a digit
@@ -105,7 +106,7 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     order = _largest(stats)
-    if not 2 < len(stats) <= _MANY:
+    if not 2 < len(stats) <= _MANY or mask.size > _LARGE:
         return order, numbers, stats
     stroke = 4 * cv2.mean(cv2.distanceTransform(mask, cv2.DIST_L2, 3), mask)[0]
     side = int(min(_GAP * stroke, _SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
