@@ -106,7 +106,7 @@ def _check_values(run: Run, curves: dict[str, list[Metric]], manifest: dict[str,
     points += [point for curve in curves.values() for point in curve]
     contents = {name: _read(run, name) for name in (ARCHITECTURE, CONFUSION, *([REPORT] if decided else []))}
     found = {
-        ARCHITECTURE: (sha256_of(contents[ARCHITECTURE]), manifest["files"][ARCHITECTURE]),
+        ARCHITECTURE: (sha256_of(contents[ARCHITECTURE]), manifest["files"].get(ARCHITECTURE)),
         f"metrics or {CONFUSION}": (digest_of(points, contents[CONFUSION]), run.data.tags.get(LOGGED)),
         REPORT: (sha256_of(contents.get(REPORT, b"")), run.data.tags.get(REPORT_LOGGED) if decided else None),
     }

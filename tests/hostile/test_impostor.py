@@ -27,6 +27,7 @@ from backends.docker import containers, images, minio, predictor
 from backends.docker.step_runner import StepRunner
 from backends.kubeflow import backend as kubeflow
 from backends.kubeflow import connection
+from backends.kubeflow import logs as kubeflow_logs
 from backends.kubeflow.backend import KubeflowBackend
 from backends.process.backend import ProcessBackend
 from digits import answers, homes
@@ -60,7 +61,7 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         *((answers, "MAX_ANSWER", 4 * MIB), (answers, "MAX_STREAM", 32 * MIB)),
         *((s3_client, "ATTEMPTS", 2), (s3_client, "READ_SECONDS", 0.5), (s3, "OBJECT_SECONDS", 0.5)),
         *((s3, "SETTLE_SECONDS", 0.0), (client, "TIMEOUT_SECONDS", 0.5)),
-        *((kubeflow, "POLL_SECONDS", 0.01), (kubeflow, "OUTAGE_SECONDS", 0.3), (kubeflow, "REPORT_SECONDS", 0.5)),
+        *((kubeflow, "POLL_SECONDS", 0.01), (kubeflow, "OUTAGE_SECONDS", 0.3), (kubeflow_logs, "REPORT_SECONDS", 0.5)),
         *((connection, "ANSWER_SECONDS", 1), (containers, "SECONDS", 1), (minio, "START_SECONDS", 0.5)),
         (images, "BUILD_SECONDS", 1),
     ):
@@ -193,7 +194,7 @@ MANIFEST = {
     "code": "c",
     "mlflow_run": "1",
     "task": find(BUILT_IN).of_model().text(),
-    "files": {"model.onnx": hashlib.sha256(b"m").hexdigest()},
+    "files": dict.fromkeys(("model.onnx", "architecture.json"), hashlib.sha256(b"m").hexdigest()),
     "data": {"dataset": "mnist", "source": "s"},
     "parameters": {"seed": 1},
     "metrics": {"accuracy": 0.5},
@@ -244,7 +245,7 @@ def test_mlflow(settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFix
 
     assert mlflow_library.mlflow  # its import takes longer than an answer may, on a busy machine
     (files := tmp_path / "files").mkdir()
-    (files / "a").write_text("a")
+    (files / mlflow_log.CONFUSION).write_text("a")
     logged: dict[str, Any] = {"parameters": {"a": 1}, "history": [{"epoch": 1, "loss": 1.0}], "metrics": {"a": 1.0}}
     requests: dict[str, Callable[[Settings], object]] = {
         "check": mlflow_client.check_connection,
@@ -305,7 +306,7 @@ def test_kubeflow(
         "log": lambda b: b.api.log("1", "p"),
         "archived log": lambda b: b.api.archived_log("1", "n"),
         "stop": lambda b: b._stop("1"),
-        "report": lambda b: b._fetch_report(runs.create(settings.home, "kubeflow", Request({}), ""), "1"),
+        "report": lambda b: kubeflow_logs.fetch_report(b.settings.tracking_uri, "1", tmp_path),
     }
 
     def asking(request: Callable[[KubeflowBackend], object]) -> Callable[[str], object]:
