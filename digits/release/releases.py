@@ -102,7 +102,9 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
         bundle = store.get(release_prefix(store, version) + SIGNATURE)
     except ObjectMissing:
         raise signatures.missing(f"release {version}", keys) from None
-    return manifest, raw, _signed_digests(bundle, keys, manifest, raw)
+    signed, _ = signatures.read_digests(bundle, keys, f"release {version}")
+    _check_signed(signed, manifest, raw)
+    return manifest, raw, signed
 
 
 def _check_fields(manifest: Manifest) -> None:
@@ -118,17 +120,15 @@ def _check_fields(manifest: Manifest) -> None:
             raise ValueError(f"expected a share from 0 to 1, got {number!r}")
 
 
-def _signed_digests(bundle: bytes, keys: signatures.Keys | None, manifest: Manifest, raw: bytes) -> dict[str, str]:
-    """Return what a signature covers. Raises ReleaseError unless that is this manifest and what it lists."""
-    what = f"release {manifest['version']}"
-    signed, _ = signatures.read_digests(bundle, keys, what)
+def _check_signed(signed: dict[str, str], manifest: Manifest, raw: bytes) -> None:
+    """Raise ReleaseError unless a signature's digests are those of this manifest and of what it lists."""
     for name, digest in {**manifest["files"], MANIFEST: sha256_of(raw)}.items():
         if signed.get(name) != digest:
             raise ReleaseError(
-                f"the signature of {what} is for another {name}: expected SHA-256 {digest}, found {signed.get(name)}",
+                f"the signature of release {manifest['version']} is for another {name}: "
+                f"expected SHA-256 {digest}, found {signed.get(name)}",
                 remedy=RESTORE,
             )
-    return signed
 
 
 def load_whole(store: ObjectStore, version: str) -> Manifest:
@@ -142,7 +142,9 @@ def load_whole(store: ObjectStore, version: str) -> Manifest:
     manifest, raw, signed = _load(store, version)
     if not signed:
         with contextlib.suppress(ObjectMissing):
-            signed = _signed_digests(store.get(release_prefix(store, version) + SIGNATURE), None, manifest, raw)
+            bundle = store.get(release_prefix(store, version) + SIGNATURE)
+            signed = signatures.listed_digests(bundle, f"release {version}")
+            _check_signed(signed, manifest, raw)
     for name, digest in (manifest["files"] | signed).items():
         try:
             store.get(release_prefix(store, version) + name, sha256=digest)
@@ -235,7 +237,8 @@ def check_folder(folder: Path, trusted_keys: str = "") -> Manifest:
         keys = signatures.read_keys(trusted_keys)
         if not (bundle := read_signature(folder)):
             raise signatures.missing(f"the release in {folder}", keys)
-        signed = _signed_digests(bundle.encode(), keys, manifest, raw)
+        signed, _ = signatures.read_digests(bundle.encode(), keys, f"release {manifest['version']}")
+        _check_signed(signed, manifest, raw)
         files |= signed
         required |= signed.keys() & {*ATTACHED, MANIFEST}
     root = real_path(folder)

@@ -29,6 +29,7 @@ _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", 
 _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}  # as model-signing chooses them
 MAX_KEYS = 1 << 20  # bytes of a file of keys
 SHOWN = 16  # digits of a fingerprint in messages
+_SIGN = "publish it with DIGITS_SIGNING_KEY, or digits keys sign"  # remedy
 
 Keys = dict[str, "ec.EllipticCurvePublicKey"]  # by fingerprint
 
@@ -154,17 +155,15 @@ def sign_digests(key: ec.EllipticCurvePrivateKey, name: str, digests: Mapping[st
     return sign(key, {"_type": STATEMENT, "subject": subject, "predicateType": DIGESTS, "predicate": predicate})
 
 
-def read(bundle: bytes, keys: Keys | None, what: str) -> tuple[dict[str, Any], str]:
+def read(bundle: bytes, keys: Keys, what: str) -> tuple[dict[str, Any], str]:
     """Return the in-toto statement of a bundle, and the fingerprint of the key in `keys` that signed it.
-
-    With None for `keys`, the signature is not checked.
 
     Raises:
         ReleaseError: none of the keys signed it; the message names `what` and the keys.
     """
     from cryptography.exceptions import InvalidSignature
 
-    remedy = "publish it with DIGITS_SIGNING_KEY, or digits keys sign; or add its key to DIGITS_TRUSTED_KEYS"
+    remedy = f"{_SIGN}; or add its key to DIGITS_TRUSTED_KEYS"
     try:
         document = parse_json(bundle)
         hint = document["verificationMaterial"]["publicKey"]["hint"]
@@ -175,8 +174,6 @@ def read(bundle: bytes, keys: Keys | None, what: str) -> tuple[dict[str, Any], s
             raise ValueError("it is of another type")
         if len(envelope["signatures"]) != 1:
             raise ValueError("expected one signature")
-        if keys is None:
-            return dict(parse_json(payload)), hint
         if hint not in keys:
             found = f"{what} is signed by key {str(hint)[:SHOWN]}; expected {_names(keys)}"
             raise ReleaseError(found, remedy=remedy)
@@ -193,25 +190,36 @@ def payload(bundle: bytes) -> bytes:
     try:
         return base64.b64decode(parse_json(bundle)["dsseEnvelope"]["payload"], validate=True)
     except (ValueError, LookupError, TypeError) as exc:
-        raise ReleaseError(f"a signature is damaged: {exc!r}") from exc
+        raise ReleaseError(f"a signature is damaged: {exc!r}", remedy=_SIGN) from exc
 
 
-def read_digests(bundle: bytes, keys: Keys | None, what: str) -> tuple[dict[str, str], str]:
+def read_digests(bundle: bytes, keys: Keys, what: str) -> tuple[dict[str, str], str]:
     """Return the SHA-256 of each file that a bundle signs, by name, and the signer as `read`. Raises as `read`."""
-    statement, signer = read(bundle, keys, what)
+    _, signer = read(bundle, keys, what)
+    return listed_digests(bundle, what), signer
+
+
+def listed_digests(bundle: bytes, what: str) -> dict[str, str]:
+    """Return the SHA-256 of each file that a bundle lists, by name, without a check of the signature.
+
+    Raises:
+        ReleaseError: there is no such list; the message names `what`.
+    """
+    text = payload(bundle)
     try:
+        statement = parse_json(text)
         if (statement["_type"], statement["predicateType"]) != (STATEMENT, DIGESTS):
             raise ValueError("it is no list of digests")
-        return {str(file["name"]): str(file["digest"]) for file in statement["predicate"]["resources"]}, signer
+        return {str(file["name"]): str(file["digest"]) for file in statement["predicate"]["resources"]}
     except (ValueError, LookupError, TypeError) as exc:
-        raise ReleaseError(f"the signature of {what} does not list its files: {exc!r}") from exc
+        raise ReleaseError(f"the signature of {what} does not list its files: {exc!r}", remedy=_SIGN) from exc
 
 
 def missing(what: str, keys: Keys) -> ReleaseError:
     """Return the error for something without a signature."""
     return ReleaseError(
         f"{what} is not signed; expected a signature by {_names(keys)}",
-        remedy="publish it with DIGITS_SIGNING_KEY, or digits keys sign",
+        remedy=_SIGN,
     )
 
 
