@@ -45,12 +45,12 @@ def read_ink(
         alpha = np.asarray(image.getchannel("A"))
         if np.median(np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])) < 128:
             return Reading(alpha)  # a drawing on transparent paper, in any colour
-    image = on_white(image).convert("RGB")
+    image = on_white(image)
     level = np.asarray(image.convert("L"))
     if not digits:
         return Reading(difference_to_border(level))
     found = read(level)
-    if not found.ink.any() and (colour := _main_colour(np.asarray(image))) is not None:
+    if not found.ink.any() and (colour := _main_colour(np.asarray(image.convert("RGB")))) is not None:
         return read(colour)
     return found
 
