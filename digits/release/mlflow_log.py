@@ -106,7 +106,7 @@ def log_training(
         if key != "epoch"
     ]
     points += [Metric(key, float(value), now, 0) for key, value in metrics.items()]
-    tags |= {LOGGED: digest_of(points, (folder / CONFUSION).read_bytes())}
+    tags = tags | {LOGGED: digest_of(points, (folder / CONFUSION).read_bytes())}
     with connect(settings) as client:
         client.log_batch(
             run_id,
