@@ -26,8 +26,7 @@ STARTING = {"ContainerCreating", "PodInitializing"}  # reasons that every pod pa
 # {part of a message of Kubernetes: what to correct before the run is repeated}
 CORRECTIONS = {
     "exceeded quota": "raise the namespace's ResourceQuota",
-    "usage per Container": "change the namespace's LimitRange, or for the train step DIGITS_TRAIN_CPU and _MEMORY",
-    "usage per Pod": "change the namespace's LimitRange, or for the train step DIGITS_TRAIN_CPU and _MEMORY",
+    "usage per ": "change the namespace's LimitRange, or for the train step DIGITS_TRAIN_CPU and _MEMORY",
     "violates PodSecurity": "lower the namespace's Pod Security Standard to baseline",
     "service account": "set DIGITS_KFP_SERVICE_ACCOUNT to an account of the namespace",
     "serviceaccount": "set DIGITS_KFP_SERVICE_ACCOUNT to an account of the namespace",
