@@ -55,6 +55,8 @@ COMMANDS = {
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when the terminal is closed
 WITHOUT_TASK = ("keys", "images", "clean", "new")
+# The error numbers of a path that this user may not use, or that no file system here accepts.
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class Commands(click.Group):
@@ -100,10 +102,6 @@ def cli() -> None:
     digits predict picture.png                 classify a picture
     digits new flowers ~/pictures/flowers      begin with pictures of your own
     """
-
-
-# The error numbers of a path that this user may not use, or that no file system here accepts.
-REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 def main() -> None:
