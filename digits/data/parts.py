@@ -116,16 +116,19 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     if len(around) == len(stats):
         return order, numbers, stats
+    # The joined part that each of the largest pieces is in, read at the first pixel of the piece's top row.
+    owners = np.array([
+        whole[y, x + np.argmax(numbers[y, x : x + width] == number)]
+        for number, (x, y, width) in zip(order, stats[order, :3], strict=True)
+    ])  # fmt: skip
     apart = around[:, 2] > _BROAD * around[:, 3]
-    firsts = [
-        (y, x + np.argmax(numbers[y, x : x + w] == n)) for n, (x, y, w) in zip(order, stats[order, :3], strict=True)
-    ]
-    joints = np.array([whole[first] for first in firsts])
-    apart[joints[stats[order, 2:4].max(axis=1) > _MOST * around[joints, 2:4].max(axis=1)]] = True
+    apart[owners[stats[order, 2:4].max(axis=1) > _MOST * around[owners, 2:4].max(axis=1)]] = True
     apart[0] = False
+    # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
     numbers = np.where(apart[whole], numbers + len(around), whole)
+    kept = order[apart[owners]]
     pieces = np.zeros_like(stats)
-    pieces[order[apart[joints]]] = stats[order[apart[joints]]]
+    pieces[kept] = stats[kept]
     stats = np.concatenate([around * ~apart[:, None], pieces])
     return _largest(stats), numbers, stats
 

@@ -118,10 +118,10 @@ def without_underline(mask: Mask) -> tuple[Mask, bool]:
         return mask, False  # the bar of a printed 4
     if free < UNDER and most > _TAIL:
         return mask, True
-    beside = abs(below) <= half  # what lies between is kept, because a round foot lies within the line
-    beside[:, touching[0] : touching[-1] + 1] = False
+    removed = abs(below) <= half
+    removed[:, touching[0] : touching[-1] + 1] = False  # a round foot is within the line
     result = mask.copy()
-    result[y : y + height, x : x + width][beside] = 0
+    result[y : y + height, x : x + width][removed] = 0
     return result, free < 1.5 * UNDER
 
 

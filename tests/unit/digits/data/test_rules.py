@@ -11,7 +11,7 @@ from tests.helpers.drawings import NOUGHT, draw
 
 
 def nought_on_a_line(left: int, right: int) -> tuple[Mask, Mask]:
-    """Return a 0 whose bottom lies within a line between two columns, and the 0 alone."""
+    """Return a 0 whose bottom is within a line between two columns, and the 0 alone."""
     nought = np.where(draw(NOUGHT, pen=12) > 100, np.uint8(255), np.uint8(0))
     underlined = nought.copy()
     bottom = int(np.flatnonzero(nought.any(axis=1))[-1])
