@@ -199,7 +199,7 @@ def main() -> None:
     # Only digits that the model reads as drawn: the pictures are measured, not the model.
     count = 300 if given.numbers else given.count
     order = np.random.default_rng(given.first).permutation(len(images))[: count * 2]
-    drawn = {int(i): strokes_of(images[i]) for i in order}
+    drawn = {int(i): strokes for i in order if (strokes := strokes_of(images[i]))}
     answers = model([to_mnist(painted(s, pen=0.05)) for s in drawn.values()]).argmax(1)
     chosen = [i for i, answer in zip(drawn, answers, strict=True) if answer == labels[i]][:count]
     if given.numbers:
