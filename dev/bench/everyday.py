@@ -277,7 +277,7 @@ KINDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
     "minus sign": (minus, {"fill": 0.4}),
     "point": (point, {"fill": 0.4}),
     "at the border": (border, {}),
-    "box by hand": (framed, {"fill": 0.42}),
+    "hand-drawn box": (framed, {"fill": 0.42}),
     "pavement": (pavement, {"paper": (120, 118, 112), "colour": (235, 235, 225), "pen": 0.045}),
     "fax": (fax, {}),
     "inverted scan": (inverted, {}),

@@ -30,8 +30,8 @@ _SEGMENT = re.compile(r'\.SEGMENT\s+(?:CHARACTER|DIGIT)\s+([\d:,-]+)\s+\S+\s+"(\
 def unipen(path: Path) -> Iterator[tuple[int, list[Stroke]]]:
     """(label, strokes) of each digit in a file of UNIPEN's format, as UNIPEN's own files and UCI's pendigits-orig.
 
-    The files that it includes are read from the folder `include` beside one of the folders that it is in. x goes to the
-    right and y up. The strokes are scaled to 0..1 of the digit's longer side.
+    The files that it includes are read from the folder `include` in one of its parent folders. x goes to the right and
+    y up. The strokes are scaled to 0..1 of the digit's longer side.
     """
     components, segments = list[tuple[bool, Stroke]](), list[tuple[str, str]]()
     _read_unipen(path, components, segments)
