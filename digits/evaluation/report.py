@@ -37,7 +37,7 @@ def render(
         evaluation: of the model on the test set.
         history: loss, accuracy and time of each epoch.
         about: `Lineage.describe()`; once published, with version, digest, experiment and MLflow's link.
-        decision: the fields of the gate's decision, and its time as `at`.
+        decision: the fields of the gate's decision, its time as `at`, and whether the release is the `champion` now.
     """
     task = find(about["task"])
     off_diagonal = np.array(evaluation.confusion)

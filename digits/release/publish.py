@@ -78,6 +78,7 @@ def publish_candidate(
         releases.check_nothing_else(store, manifest)
         _log(settings, run_id, manifest, candidate)
         decision = _gate(store, candidate)
+        champion = ledger.champion(store)
         html = report.render(
             candidate.evaluation,
             candidate.history,
@@ -85,10 +86,9 @@ def publish_candidate(
             | {"version": version, "digest": digest, "created": manifest["created"], "experiment": experiment}
             | {"mlflow_run": run_id, "mlflow": mlflow_log.link(settings, run_id)}
             | {"signer": _signer(store)},
-            asdict(decision) | {"at": provenance.timestamp()},
+            asdict(decision) | {"at": provenance.timestamp(), "champion": champion == version},
         )
         mlflow_log.log_decision(settings, run_id, promoted=decision.promote, why=decision.why, report=html)
-        champion = ledger.champion(store)
         if champion:
             write_serving_layout(store)
         mlflow_registry.mirror_ledger(settings, store)

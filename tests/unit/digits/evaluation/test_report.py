@@ -57,10 +57,10 @@ def published(finished: Finished) -> str:
     return (finished.folder / "report.html").read_text()
 
 
-def rendered(finished: Finished, **about: object) -> str:
+def rendered(finished: Finished, *, champion: bool = False, **about: object) -> str:
     """Return a report of the finished run that was not promoted, with some of its description replaced."""
     history = json.loads((finished.folder / "history.json").read_text())
-    decision = {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z"}
+    decision = {"promote": False, "why": "x", "at": "2026-11-24T06:30:00Z", "champion": champion}
     return report.render(evaluation(finished), history, finished.lineage.describe() | about, decision)
 
 
@@ -118,6 +118,13 @@ def test_all_results_are_shown(published: str, finished: Finished) -> None:
 def test_a_rejection_is_shown(finished: Finished) -> None:
     """The page states that a release was not promoted, with time and reason."""
     assert "Kept, not promoted\non 2026-11-24 06:30 UTC: x." in Page(rendered(finished)).text
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_only_a_release_that_does_not_serve_is_marked_as_rejected(finished: Finished, champion: bool) -> None:
+    """The bar of a repeated run of the champion has the colour of a promotion, that of a rejected release has not."""
+    bars = [value for _, name, value in Page(rendered(finished, champion=champion)).attributes if name == "class"]
+    assert ("gate" in bars, "gate no" in bars) == (champion, not champion)
 
 
 def test_hostile_names_are_shown_as_text(finished: Finished) -> None:

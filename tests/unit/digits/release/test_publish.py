@@ -63,8 +63,9 @@ def test_a_release_that_was_made_without_mlflow_is_recorded_by_a_later_run(finis
     publish_candidate(settings, store, finished.candidate(), "digits-tests")
     with_mlflow = settings.with_backend("process")
     assert all(check.passed for check in verify.verify(with_mlflow, store, finished.version))
-    again, _ = publish_candidate(with_mlflow, store, finished.candidate(), "digits-tests")
+    again, report = publish_candidate(with_mlflow, store, finished.candidate(), "digits-tests")
     assert again.mlflow_run
+    assert '<p class="gate">' in report, "it is the champion already, which is no rejection"
     checks = {check.name: check for check in verify.verify(with_mlflow, store, finished.version)}
     assert checks["run"].passed
     assert again.mlflow_run[:12] in checks["run"].detail
