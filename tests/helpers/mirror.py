@@ -31,13 +31,15 @@ class Mirror(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serve the tiny files; the first part of the path selects the behaviour."""
+    """Serve the tiny files; the first part of the path selects the behaviour, with " once" of its first request."""
 
     server: Mirror
 
     def do_GET(self) -> None:
         behaviour, name = unquote(self.path).partition("?")[0].strip("/").split("/")
         self.server.requests.append(self.path)
+        if behaviour.endswith(" once"):
+            behaviour = behaviour.removesuffix(" once") if self.server.requests.count(self.path) == 1 else "good"
         content = CONTENT[name.removesuffix(".gz")]
         body = gzip.compress(content)
         if behaviour == "missing":

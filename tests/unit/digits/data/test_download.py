@@ -65,6 +65,13 @@ def test_a_slow_server_is_abandoned(behaviour: str, tiny: Task, mirror: Mirror) 
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("behaviour", ["cut once", "truncated once", "other once"])
+def test_a_download_that_breaks_off_is_repeated(behaviour: str, tiny: Task, mirror: Mirror) -> None:
+    """A response that ends early, stated or not, or that is damaged is requested once more from the same server."""
+    assert download(tiny.data, TEST_IMAGES, mirror.url(behaviour)) == CONTENT[TEST_IMAGES]
+    assert len(mirror.requests) == 2
+
+
 def test_the_first_good_mirror_is_found(mirror: Mirror) -> None:
     """Mirrors that serve a web page or refuse the connection are skipped."""
     urls = ("http://127.0.0.1:9/", mirror.url("web-page"), mirror.url("good"))
