@@ -36,8 +36,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import re
+import stat
 import tomllib
 import unicodedata
 from collections.abc import Mapping
@@ -173,12 +173,13 @@ def find(task: str) -> Task:
     if task in built_in_names() or task.startswith("{"):
         return _find_unchanging(task)
     path = user_path(task)
-    if not os.path.isfile(path):  # noqa: PTH113 # Path.is_file raises OSError
+    try:
+        return _parse(path.absolute())
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise UsageError(
             f"expected a task of {', '.join(built_in_names())}, or a task file, got {task!r}",
             remedy="digits new NAME FOLDER writes a task file for a folder of pictures",
-        )
-    return _parse(path.absolute())
+        ) from exc
 
 
 @functools.lru_cache(64)  # bounded, because the text may be an endpoint's
@@ -195,10 +196,15 @@ def _find_unchanging(task: str) -> Task:
 
 
 def _parse(path: Path) -> Task:
+    """Return the task of a file. Raises UsageError, or FileNotFoundError or NotADirectoryError if there is none."""
     try:
-        if (size := path.stat().st_size) > MAX_FILE:
-            raise UsageError(f"{path}: expected a task file of at most {MAX_FILE} bytes, got {size}")
+        if not stat.S_ISREG((status := path.stat()).st_mode):  # it is read several times
+            raise UsageError(f"{path}: expected a task file, got a folder, pipe or device")
+        if status.st_size > MAX_FILE:
+            raise UsageError(f"{path}: expected a task file of at most {MAX_FILE} bytes, got {status.st_size}")
         value = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows write a byte order mark
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except (OSError, ValueError, RecursionError) as exc:
         raise UsageError(
             f"{path}: expected a readable TOML file: {exc}", remedy="docs/your-images.md shows one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,17 @@ def test_unknown_task(task: str) -> None:
     """Any text but a built-in name, an existing file and a task's text is a usage error."""
     with pytest.raises(UsageError):
         find(task)
+
+
+@pytest.mark.parametrize("place", ["folder", "pipe", "/dev/zero", "x" * 5000, "circle"])
+def test_what_prevents_the_reading_of_a_file_is_named(place: str, tmp_path: Path) -> None:
+    """A place that is no file, or that the system refuses, is named at once; it is no unknown task."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(UsageError, match=r"expected a (readable|task file, got a folder)") as caught:
+        find(str(tmp_path / place))
+    assert place in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["name = ", f"a = {'[' * 2000}", f"a = 1{'0' * 5000}", "#" * 70_000])
