@@ -11,7 +11,6 @@ runs/<id>/tmp, workspace  temporary files, removed at the end of the run
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import secrets
@@ -113,14 +112,15 @@ def create(home: Path, backend: str, request: Request, resumes: str = "") -> Run
 
 
 def _stamp(home: Path) -> str:
-    """Return the time for the id of a new run: now, or after the newest run's if the clock was set back."""
-    form, now = "%Y%m%d-%H%M%S-%f", datetime.datetime.now(datetime.UTC)
+    """Return the time for the id of a new run: now, or what follows the newest run's if the clock was set back."""
+    now = datetime.datetime.now(datetime.UTC)
     if now.year < 1980:
         raise DigitsError(f"the clock shows {now:%Y-%m-%d}; ZIP files have no such dates", remedy="set the clock")
+    stamp = now.strftime("%Y%m%d-%H%M%S-%f")
     newest = max((path.name[:-5] for path in (home / "runs").glob(_ID)), default="")
-    with contextlib.suppress(ValueError, OverflowError):  # a folder of such a name that is no run
-        if (stamp := now.strftime(form)) <= newest:
-            return (datetime.datetime.strptime(newest, form) + datetime.timedelta(microseconds=1)).strftime(form)
+    if stamp <= newest:  # counted as one number, because the newest may be of the last microsecond of the year 9999
+        digits = f"{int(newest.replace('-', '')) + 1:020d}"
+        stamp = f"{digits[:8]}-{digits[8:14]}-{digits[14:]}"
     return stamp
 
 

@@ -45,9 +45,10 @@ def test_a_clock_change_does_not_mark_a_live_run_as_dead(
     assert run.is_running()
 
 
-def test_a_run_after_the_clock_was_set_back_is_the_newest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("year", [2099, 9999])
+def test_a_run_after_the_clock_was_set_back_is_the_newest(year: int, tmp_path: Path) -> None:
     """The run made last is the one that is shown and resumed, whatever the clock showed when the others were made."""
-    (future := tmp_path / "runs" / "20991231-235959-999999-0000").mkdir(parents=True)
+    (future := tmp_path / "runs" / f"{year}1231-235959-999999-0000").mkdir(parents=True)
     (future / "run.json").write_text('{"state": "SUCCEEDED", "parameters": {}, "pid": 1}')
     made = [create(tmp_path, "FAILED").id for _ in range(3)]
     assert [run.id for run in runs.all_runs(tmp_path)] == [future.name, *made]
