@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import select
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def check_output(path: Path) -> None:
     """Create and remove a temporary file where `write_output` would write one. Raises as `write_output`."""
     with _named_output(path):
-        if path.is_file() or not path.exists():
+        if not _is_stream(path):
             target = real_path(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             part, file = _open_locked(target)
@@ -149,13 +150,14 @@ def check_output(path: Path) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a user named: whole or not at all, unless it is a device or a pipe, which is never replaced.
+    """Write a file that a user named: whole or not at all, unless it is a stream such as /dev/stdout.
 
-    A link is followed. Raises DigitsError if the file system refuses.
+    A link is followed. Raises DigitsError if the file system refuses, or for a folder, a socket, a disk or a pipe that
+    has a name: it may have no reader, and looking for one would disturb it.
     """
     with _named_output(path):
-        if path.exists() and not path.is_file():
-            _write_named(path, content)
+        if _is_stream(path):
+            _write_stream(path, content)
         else:
             write_whole(real_path(path), content)
 
@@ -173,18 +175,24 @@ def _named_output(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_named(path: Path, content: bytes) -> None:
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is a character device or a pipe of this process. Raises OSError if it is no file either."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(mode):
+        return False
+    if stat.S_ISCHR(mode) or (stat.S_ISFIFO(mode) and not os.path.lexists(real_path(path))):
+        return True
+    raise OSError("it is neither a file nor a stream such as /dev/stdout")
+
+
+def _write_stream(path: Path, content: bytes) -> None:
     """Write to a pipe or device. Raises OSError if it refuses, or if nothing is read from a pipe for READ_SECONDS."""
-    until, rest = time.monotonic() + READ_SECONDS, memoryview(content)
-    while True:
-        try:
-            # Not blocking, because otherwise opening a pipe waits for its reader without a limit.
-            file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-            break
-        except OSError as exc:
-            if exc.errno != errno.ENXIO or time.monotonic() > until:
-                raise
-            time.sleep(0.05)
+    rest = memoryview(content)
+    # Not blocking, because otherwise opening a pipe waits for its reader without a limit.
+    file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     try:
         while rest:
             if not select.select([], [file], [], READ_SECONDS)[1]:
