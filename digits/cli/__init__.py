@@ -110,6 +110,7 @@ def main() -> None:
         if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:  # by nohup
             signal.signal(number, _interrupt)
     streams.prepare()
+    os.umask(os.umask(0o077) & 0o077)  # this user can always use what the command writes
     try:
         cli.main(standalone_mode=False)
     except DigitsError as exc:

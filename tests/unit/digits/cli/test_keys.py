@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_a_new_key_is_private_and_never_replaced(digits: Digits, tmp_path: Path)
         assert private.read_bytes() == before
         if lost:
             lost.unlink()
+
+
+def test_a_umask_that_takes_everything_leaves_this_user_its_files(tmp_path: Path) -> None:
+    """Under the umask 777 a new key and its folder can still be used by the user who made them."""
+    name = tmp_path / "folder" / "mine"
+    command = [sys.executable, "-m", "digits", "keys", "new", str(name)]
+    subprocess.run(command, umask=0o777, check=True, timeout=60, capture_output=True)
+    modes = [path.stat().st_mode & 0o777 for path in (name.parent, name.with_suffix(".pem"), name.with_suffix(".pub"))]
+    assert modes == [0o700, 0o600, 0o600]
 
 
 def test_a_name_that_no_file_can_have_is_an_error(digits: Digits) -> None:
