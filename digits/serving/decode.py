@@ -11,6 +11,7 @@ import gc
 import itertools
 import reprlib
 import struct
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +243,17 @@ def parameters(holder: dict[str, Any]) -> dict[str, Any]:
     for name, kind in PARAMETERS.items():
         if name in found and type(found[name]) not in (kind, type(None)):
             raise BadRequest(f"expected {name} of type {kind.__name__}, got {shown(found[name])}")
+    refuse_shared_memory(found)
     return found
+
+
+def refuse_shared_memory(names: Iterable[str]) -> None:
+    """Raise BadRequest if a parameter of these names says that a tensor is in memory that server and client share.
+
+    The client would take what lies there for the answer.
+    """
+    if any(name.startswith("shared_memory_") for name in names):
+        raise BadRequest("expected tensors in the message; this server has no shared memory")
 
 
 def shown(value: Any) -> str:

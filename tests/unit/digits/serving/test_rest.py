@@ -21,6 +21,7 @@ from tests.helpers.tasks import LinearModel, task_text
 MODEL = LoadedModel(
     {"version": "1", "task": find("digits").text()}, lambda pixels: np.eye(10, dtype=np.float32)[[3] * len(pixels)]
 )
+SHARED = {"shared_memory_region": "region"}  # as Triton's clients ask; the message has no tensor then
 DEEP = b"[" * 1000 + b"0" + b"]" * 1000
 
 
@@ -104,8 +105,16 @@ def test_unknown_outputs_are_rejected(outputs: Any) -> None:
     ("field", "bad", "good"),
     [
         ("parameters", [[], "", 0, False, [1], {"x": []}, {"x": {}}, {"binary_data_output": 1}], [None, {"x": 1.5}]),
-        ("inputs.parameters", [[], "x", {"binary_data_size": "784"}, {"binary_data_size": 784.0}], [None, {"x": None}]),
-        ("outputs.parameters", [[], "", True, {"x": [1]}, {"binary_data": "no"}], [None, {"binary_data": None}]),
+        (
+            "inputs.parameters",
+            [[], "x", {"binary_data_size": "784"}, {"binary_data_size": 784.0}, SHARED],
+            [None, {"x": None}],
+        ),
+        (
+            "outputs.parameters",
+            [[], "", True, {"x": [1]}, {"binary_data": "no"}, SHARED],
+            [None, {"binary_data": None}],
+        ),
         ("id", [1, True, [], {}], [None, "", "x"]),
         ("inputs.name", [1, True, [], {}], [None, "", "x"]),
     ],
