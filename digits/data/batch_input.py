@@ -201,9 +201,10 @@ class _Parquet:
             file = parquet.ParquetFile(path)
         except (ArrowException, OSError) as exc:
             raise DataError(f"{path}: expected a Parquet file: {exc}") from exc
-        found = [name for name in IMAGE_COLUMNS if name in file.schema_arrow.names]
-        if not found:
-            raise DataError(f"{path}: expected a column of {', '.join(IMAGE_COLUMNS)}, got {file.schema_arrow.names}")
+        names = file.schema_arrow.names
+        found = [name for name in IMAGE_COLUMNS if name in names]
+        if not found or names.count(found[0]) > 1:
+            raise DataError(f"{path}: expected one column of {', '.join(IMAGE_COLUMNS)}, got {names}")
         self._column, self.count = found[0], file.metadata.num_rows
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         size = sum(group.total_byte_size for group in groups)

@@ -140,6 +140,14 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
             read()
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """A batch is not read from a Parquet file with two columns of one name."""
+    column = pyarrow.array([b"picture"])
+    parquet.write_table(pyarrow.Table.from_arrays([column, column], ["image", "image"]), tmp_path / "two.parquet")
+    with pytest.raises(DataError, match="expected one column"):
+        open_batch(TASK, tmp_path / "two.parquet", tmp_path)
+
+
 @pytest.mark.parametrize("form", ["idx.gz", "npz compressed"])
 def test_what_is_unpacked_is_bounded(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file cannot fill the disk."""
