@@ -26,6 +26,7 @@ VARIABLES = re.compile(
     re.IGNORECASE,
 )
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|AUTH")
+USER = re.compile(r"^[^/]*(?=@)")  # of an address without http://, as a proxy may be
 FILES = {".keras/keras.json": " (not used)", ".docker/config.json": "", ".netrc": "", ".config/pip/pip.conf": ""}
 
 
@@ -42,7 +43,7 @@ def find_surroundings(settings: Settings) -> Iterator[Finding]:
 
     own = {name for name, _, _ in settings.describe()}
     found = [
-        f"{name}={MASK if SECRET.search(name) else value}{'' if is_passed(name) else ' (not used)'}"
+        f"{name}={MASK if SECRET.search(name) else USER.sub(MASK, value)}{'' if is_passed(name) else ' (not used)'}"
         for name, value in sorted(os.environ.items())
         if VARIABLES.match(name) and name not in own
     ]
