@@ -108,8 +108,6 @@ class KubeflowBackend:
             last = self._to_end(run_id, steps, watch, run.logs)
         except DigitsError as exc:
             states: dict[type, str] = {Interrupted: CANCELED, RunContinues: CONTINUES}
-            if isinstance(exc, RunContinues):
-                exc.remedy = ", then ".join(filter(None, (exc.remedy, f"digits watch {run.id}")))
             run.update(state=states.get(type(exc), FAILED), why=exc.message)
             raise
         run.update(state=SUCCEEDED)
@@ -128,9 +126,13 @@ class KubeflowBackend:
         place = self.api.place(run_id)
         watch({"event": "progress", "step": "", "time": time.time(), "text": place})
         try:
-            last = self._wait(run_id, steps, watch)
-        except KeyboardInterrupt:
-            raise self._stop(run_id) from None
+            try:
+                last = self._wait(run_id, steps, watch)
+            except KeyboardInterrupt:
+                raise self._stop(run_id) from None
+        except RunContinues as exc:
+            exc.remedy = ", then ".join(filter(None, (exc.remedy, f"digits watch {run_id}")))
+            raise
         if last.state == CANCELED:
             raise Interrupted(f"run {run_id} was cancelled on Kubeflow: {place}", remedy=self.again)
         if last.state != SUCCEEDED:

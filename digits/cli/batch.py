@@ -43,8 +43,6 @@ def batch(
     digits batch t10k-images-idx3-ubyte.gz answers/ --release fb8e47d9ae35
     digits batch s3://bucket/scans s3://bucket/answers --backend kubeflow --pods 8
     """
-    from digits.serving.batch_prediction import MANIFEST
-
     settings = Settings.load()
     settings = settings.with_backend(backend) if backend else settings
     if settings.backend == "kubeflow":
@@ -53,6 +51,13 @@ def batch(
         raise UsageError("--pods is for Kubeflow", remedy="add --backend kubeflow, or omit --pods")
     else:
         manifest = _here(backend, pictures, output, release, quiet=quiet)
+    report(output, manifest, as_json=as_json)
+
+
+def report(output: str, manifest: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a batch found by its manifest, or where it is if that is {}; with `as_json`, also the manifest."""
+    from digits.serving.batch_prediction import MANIFEST
+
     if not manifest:
         click.echo(f"finished; Kubeflow has no log of the last step, so see {output}/{MANIFEST}", err=True)
     else:

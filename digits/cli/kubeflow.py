@@ -61,7 +61,8 @@ def submit(cache: bool, as_json: bool, **options: Any) -> None:
 def watch(run: str, as_json: bool, quiet: bool) -> None:
     """Watch RUN on Kubeflow to its end; by default the last run of this machine.
 
-    RUN is an id that `digits run` printed, or Kubeflow's id of any run of the pipeline, such as `digits submit` prints.
+    RUN is an id that `digits run` printed, or Kubeflow's id of any run of the pipeline, such as `digits submit` prints,
+    or of a batch.
 
     \b
     digits watch
@@ -69,10 +70,19 @@ def watch(run: str, as_json: bool, quiet: bool) -> None:
     digits watch 0f4d2c1e-5a6b-4c7d-8e9f-a0b1c2d3e4f5
     """
     from backends.kubeflow.backend import KubeflowBackend
+    from backends.kubeflow.batch_run import KubeflowBatch
+    from digits.cli.batch import report
     from digits.cli.progress import Progress
     from digits.cli.summary import summary
 
     settings = Settings.load().with_backend("kubeflow")
+    with contextlib.closing(KubeflowBatch(settings)) as batches:
+        batches.check()
+        if output := batches.output_of(run):
+            with Progress(quiet=quiet) as progress:
+                manifest = batches.follow(run, progress.watch)
+            report(output, manifest, as_json=as_json)
+            return
     with contextlib.closing(KubeflowBackend(settings)) as backend:
         backend.check()
         with Progress(quiet=quiet) as progress:

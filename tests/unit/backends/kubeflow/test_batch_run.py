@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from backends import runs
+from backends.kubeflow import backend as kubeflow
 from backends.kubeflow.batch_run import KubeflowBatch
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.tasks import TRUSTED_KEYS
-from digits.errors import StepFailed
+from digits.errors import RunContinues, StepFailed
 from digits.settings import Settings
 from pipeline import BATCH, BATCH_STEPS, shares_of
 from pipeline.batch_definition import build
@@ -93,6 +94,24 @@ def test_the_command_submits_the_shares(settings: Settings, api: Pipelines) -> N
     (sent,) = api.runs.values()
     expected = PLACES | {"release": "abc", "shares": shares_of(3), "task": "digits"}
     assert sent["runtime_config"]["parameters"] == expected
+
+
+def test_a_batch_that_continues_can_be_watched_again(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """The remedy after exit code 4 is `digits watch`, which shows the batch's own steps and prints its manifest."""
+    api.snapshots = [("RUNNING", [])]
+    with monkeypatch.context() as patch:
+        patch.setattr(kubeflow, "RUN_SECONDS", 0.05)
+        with pytest.raises(RunContinues) as raised:
+            batch(settings, [])
+    finish = task("finish-batch", "SUCCEEDED")
+    api.snapshots = [("RUNNING", tasks(*loop("RUNNING", "RUNNING"))), ("SUCCEEDED", tasks(finish))]
+    api.logs[pod("finish-batch")] = event("outputs", "finish-batch", outputs=MANIFEST)
+    assert raised.value.remedy is not None
+    result = invoke(api, settings.home, *raised.value.remedy.split(", then digits ")[-1].split(), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"output": PLACES["output"], **MANIFEST}
+    assert "finish-batch" in result.stderr
+    assert (len(api.runs), runs.all_runs(settings.home)) == (1, [])
 
 
 def test_without_a_log_the_command_names_the_manifest(settings: Settings, api: Pipelines) -> None:
