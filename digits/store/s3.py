@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import logging
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PROBE = "probes/conditional-create"  # stays in the bucket
 SETTLE_SECONDS = 0.5
+SMALL = 16 << 10  # bytes of a request that a server receives whole, even if it does not read it
 LISTING_SECONDS, MAX_KEYS = 120.0, 1_000_000
 NOT_CREATED = {"PreconditionFailed", "ConditionalRequestConflict"}
 
@@ -51,12 +53,15 @@ class S3Store:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket_is_known = False  # whether this process has asked for the bucket
         self._conditional: bool | None = None  # whether the server has conditional writes; None until the first create
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
 
     def put(self, key: str, content: bytes | Path) -> None:
         """See ObjectStore."""
         with self._errors(key):
+            if not self._bucket_is_known and (not isinstance(content, bytes) or len(content) > SMALL):
+                self._create_bucket()
             self._write(lambda: self._put(key, content))
 
     def create(self, key: str, content: bytes) -> bool:
@@ -129,6 +134,16 @@ class S3Store:
             self._client.fput_object(self._bucket, self._name(key), str(content))
         else:
             self._client.put_object(self._bucket, self._name(key), io.BytesIO(content), len(content))
+
+    def _create_bucket(self) -> None:
+        """Create the bucket if it does not exist.
+
+        Otherwise a server answers a large upload and closes the connection unread, which ends `kubectl port-forward`.
+        """
+        with contextlib.suppress(S3Error):  # not everyone may ask; the upload reports what is wrong
+            if not self._client.bucket_exists(self._bucket):
+                self._client.make_bucket(self._bucket)
+        self._bucket_is_known = True
 
     def _create(self, key: str, content: bytes) -> bool:
         try:

@@ -27,6 +27,8 @@ class Server(ThreadingHTTPServer):
         faults: the next PUT requests: "busy", or the connection is "lost before" or "lost after" the write.
         ignores_header: whether If-None-Match has no effect.
         lists: the keys that each page of an endless listing has.
+        has_bucket: whether the bucket exists. Without it, an upload is refused without being read.
+        unread: the paths of the uploads that were not read.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,8 @@ class Server(ThreadingHTTPServer):
         self.faults: list[str] = []
         self.ignores_header = False
         self.lists: list[str] = []
+        self.has_bucket = True
+        self.unread: list[str] = []
         self.lock = threading.Lock()
 
     def store(self) -> S3Store:
@@ -50,6 +54,13 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_PUT(self) -> None:
+        if self.path == "/digits":
+            self.server.has_bucket = True
+        if not self.server.has_bucket:
+            self.server.unread.append(self.path)
+            self.close_connection = True
+            self.respond(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+            return
         content = self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.lock:
             self.server.puts.append(self.path)
@@ -69,6 +80,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         content = self.server.objects.get(self.path)
+        if self.path == "/digits" and self.server.has_bucket:
+            content = b""
         if "list-type" in self.path:
             found = "".join(f"<Contents><Key>{key}</Key><ETag>0</ETag></Contents>" for key in self.server.lists)
             more = "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>"
@@ -198,3 +211,13 @@ def test_an_address_with_credentials_is_refused(address: str) -> None:
     settings = Settings(minio_endpoint="127.0.0.1:9", **KEYS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="without user, query or fragment"):
         open_bucket(settings, address)
+
+
+def test_a_large_object_is_only_sent_to_a_bucket_that_exists(server: Server) -> None:
+    """A large upload is not the request by which a missing bucket is noticed, because it would not be read."""
+    server.has_bucket, store = False, server.store()
+    store.put("large", bytes(1 << 20))
+    assert (store.get("large"), server.unread) == (bytes(1 << 20), [])
+    server.has_bucket, store = False, server.store()
+    store.put("small", b"a")
+    assert (store.get("small"), server.unread) == (b"a", ["/digits/small"])
