@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from digits.data import block_index
 from digits.errors import DigitsError
 from digits.files import sha256_of, sha256_of_folder, write_whole
 from digits.release import attachments, ledger, mlflow_check, mlflow_registry, releases
@@ -46,7 +47,20 @@ def is_usable(settings: Settings, outputs: Json, artifacts: Iterable[str], recor
         intact = fingerprint(outputs, artifacts) == recorded
     except OSError:
         return False
-    return intact and ("published" not in outputs or is_published(settings, outputs["published"]))
+    return (
+        intact
+        and ("published" not in outputs or is_published(settings, outputs["published"]))
+        and ("prepared" not in outputs or _is_prepared(settings, map(Path, artifacts)))
+    )
+
+
+def _is_prepared(settings: Settings, artifacts: Iterable[Path]) -> bool:
+    """Return whether the blocks of a training set that are in the object store are still there."""
+    keys = [key for path in artifacts if path.is_dir() for key in block_index.read(path).stored]
+    try:
+        return not keys or all(map(open_store(settings).exists, keys))
+    except DigitsError:  # `prepare` runs again and reports it
+        return False
 
 
 def is_published(settings: Settings, published: Json) -> bool:

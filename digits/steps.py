@@ -83,27 +83,28 @@ def prepare(
 ) -> results.PreparedData:
     """Split off a validation set by `seed`, add the corrections to the rest, and write the three sets.
 
-    The training set is written in blocks, in an order that `seed` determines.
+    If the training set has several blocks, these are written to the settings' object store.
     """
-    import numpy as np
-
-    from digits.data import blocks, catalog, dataset
+    from digits.data import catalog, preparation
     from digits.data.dataset import Dataset
 
-    train = blocks.read(fetched / "train", data.train)
+    settings = Settings.load().with_task(data.task)
     test = Dataset.load(fetched / "test.npz", digest=data.test)
-    corrected = Dataset.load(corrections, digest=feedback.digest)
-    labels = blocks.read_labels(fetched / "train", len(train.counts))
-    rest, held = dataset.split_validation(labels, VALIDATION_SHARE, seed)
-    added = dataset.repeat_feedback(len(corrected), len(rest))
-    chosen = np.concatenate([rest, len(train) + added])
-    if len(added) and len(chosen) > blocks.block_size(train.shape):  # the corrections would be in the last blocks
-        chosen = np.random.default_rng(seed).permutation(chosen)
+    made = preparation.prepare(
+        fetched / "train",
+        data.train,
+        Dataset.load(corrections, digest=feedback.digest),
+        share=VALIDATION_SHARE,
+        seed=seed,
+        code=provenance.step_digest("prepare"),
+        store=open_store(settings),
+        folder=train_set,
+    )
     return results.PreparedData(
-        train=train.followed_by(corrected).arrange(chosen, train_set),
-        validation=train.take(held).save(validation_set),
+        train=made.train,
+        validation=made.validation.save(validation_set),
         test=test.save(test_set),
-        feedback_used=len(np.unique(added)),
+        feedback_used=made.feedback_used,
         are_digits=catalog.are_digits(data.dataset),
         task=data.task,
     )

@@ -49,7 +49,7 @@ def grow(dataset: Dataset, times: int) -> Iterator[Dataset]:
 
 
 def write_fetched(folder: Path, data: Path, count: int) -> None:
-    """Write the results of the first two steps, with `count` training images."""
+    """Write the results of the first two steps, with `count` training images, in blocks of 60,000."""
     fetched = folder / "fetched"
     train, test = (Dataset(*training.mnist(data, part)) for part in ("train", "test"))
     fetched_data = FetchedData(
@@ -98,7 +98,8 @@ def data_growth(data: Path, counts: list[int]) -> dict[str, dict[str, dict[str, 
             write_fetched(Path(folder), data, count)
             for step in STEPS:
                 command = [sys.executable, "-m", "dev.bench.growth", "--one", step, folder]
-                done = subprocess.run(command, stdout=subprocess.PIPE, timeout=STEP_SECONDS, check=True)
+                home = os.environ | {"DIGITS_HOME": str(Path(folder, "home"))}
+                done = subprocess.run(command, stdout=subprocess.PIPE, timeout=STEP_SECONDS, check=True, env=home)
                 found.setdefault(str(count), {})[step] = json.loads(done.stdout.splitlines()[-1])
                 print(count, step, found[str(count)][step], file=sys.stderr)
     return found

@@ -19,11 +19,11 @@ class Batches:
     """The training images in batches.
 
     In an epoch each image of the data set occurs `repeats` times. Each of the `generated` images occurs once for each
-    block; a block that is smaller than the first one gets fewer of them, in proportion.
+    block; a block that is smaller than the largest one gets fewer of them, in proportion.
 
     A set of one block stays in memory, and its images are in random order in each epoch. The blocks of a larger set are
-    in random order, and so are the images within each; while a block is trained on, the next one is read. `prepare` has
-    put the images in random order over all blocks, so that each block is a random sample.
+    in random order, and so are the images within each; while a block is trained on, the next one is read. Each block is
+    a random sample of the images (`blocks.cut`).
 
     Attributes:
         images: the data set.
@@ -39,7 +39,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Return the number of images in an epoch."""
-        return sum(count * self.repeats + self._added(count) for count in self.images.counts)
+        return sum(block.count * self.repeats + self._added(block.count) for block in self.images.blocks)
 
     def epoch(self, random: np.random.Generator, size: int, most: int) -> Iterator[tuple[Images, Labels]]:
         """Yield an epoch's batches of `size` images, at most `most` of them at a time.
@@ -51,8 +51,8 @@ class Batches:
             DataError: a block is damaged, or not what the task states.
         """
         rest = self.generated[:0]  # images of the blocks before that did not fill a batch
-        for number, block in self._blocks(random.permutation(len(self.images.counts))):
-            count = self.images.counts[number]
+        for number, block in self._blocks(random.permutation(len(self.images.blocks))):
+            count = self.images.blocks[number].count
             indices = np.concatenate([np.tile(np.arange(count), self.repeats), np.arange(count, len(block))])
             order, start = indices[random.permutation(len(indices))], 0
             while start < len(order):
@@ -66,10 +66,10 @@ class Batches:
 
     def whole(self) -> Dataset:
         """Return all images of an epoch, without generated ones, in memory."""
-        return join(*[self._load(number) for number in range(len(self.images.counts))] * self.repeats)
+        return join(*[self._load(number) for number in range(len(self.images.blocks))] * self.repeats)
 
     def _added(self, count: int) -> int:
-        return len(self.generated) * count // self.images.counts[0]
+        return len(self.generated) * count // self.images.largest
 
     def _load(self, number: int) -> Dataset:
         """Return a block's images, and then the generated ones that it gets."""

@@ -92,7 +92,7 @@ def train(
     started = time.perf_counter()
     preset, generated = config.preset_config, empty(task.shape)
     if add_styles and preset.generated_share and task.is_number and task.shape == (FIELD, FIELD):
-        count = round(preset.generated_share * repeats * images.counts[0])
+        count = round(preset.generated_share * repeats * images.largest)
         generated = Dataset(*pen_styles.generate(count, config.seed))
     batches = Batches(images, task, repeats, generated)
     validation = validation[0].reshape(-1, *task.input_shape), validation[1]

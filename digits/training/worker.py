@@ -16,9 +16,11 @@ from pathlib import Path
 from digits import events, provenance, results
 from digits.data import blocks
 from digits.data.dataset import Dataset
+from digits.data.stored_blocks import StoredBlocks
 from digits.errors import DigitsError
 from digits.files import sha256_of_folder, write_json, write_whole
 from digits.settings import Settings
+from digits.store import open_store
 from digits.tasks.task import find
 from digits.training import export, fit, recipe
 from digits.training.checkpoints import Checkpoints
@@ -34,7 +36,8 @@ def train(job: Job, settings: Settings, group: Group = ALONE) -> results.Trained
         DataError: a data set is not the one that the job describes.
         DigitsError: as `fit.train`.
     """
-    images = blocks.read(job.folder / "train_set", job.prepared.train)
+    stored = StoredBlocks(open_store(settings))
+    images = blocks.read(job.folder / "train_set", job.prepared.train, stored.load)
     validation = Dataset.load(job.folder / "validation_set", digest=job.prepared.validation)
     is_first = group.index == 0
 

@@ -18,10 +18,12 @@ from backends.kind.namespace import PREDICTOR_IMAGE, install
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of
 from backends.programs import python
-from digits.data import blocks
+from digits.data.block_index import Block, Index
 from digits.data.dataset import Dataset
+from digits.data.stored_blocks import StoredBlocks
 from digits.results import PreparedData
 from digits.settings import Settings
+from digits.store import ObjectStore, open_store
 from digits.store.s3 import S3Store
 from digits.tasks.task import find
 from digits.training.job import Job
@@ -39,24 +41,33 @@ WORKERS = "jobset.sigs.k8s.io/jobset-name"  # a label of the workers' pods
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Small sets for a training."""
+    """Small sets for a training, whose training images are two blocks."""
 
     folder: Path
+    blocks: list[Dataset]
     described: PreparedData
 
     @property
     def files(self) -> dict[str, Path]:
         return {name: self.folder / name for name in ("train_set", "validation_set")}
 
+    def store(self, store: ObjectStore) -> None:
+        """Write the blocks of the training set to an object store."""
+        for number, block in enumerate(self.blocks):
+            StoredBlocks(store).add(str(number), block, block[:0])
+
 
 @pytest.fixture(scope="module")
 def prepared(digits_images: Any, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("prepared")
     images, labels = digits_images
-    train = blocks.write(folder / "train_set", [Dataset(images[:4000], labels[:4000])])
+    parts = [Dataset(images[start : start + 2000], labels[start : start + 2000]) for start in (0, 2000)]
+    known = tuple(Block(len(part), part.digest()) for part in parts)
+    index = Index((28, 28), known, tuple(f"blocks/digits/{number}/train.npz" for number in range(2)))
+    index.write(folder / "train_set")
     validation = Dataset(images[4000:5000], labels[4000:5000]).save(folder / "validation_set")
-    described = PreparedData(train, validation, validation, 0, are_digits=True, task=find("digits").text())
-    return Prepared(folder, described)
+    described = PreparedData(index.digest(), validation, validation, 0, are_digits=True, task=find("digits").text())
+    return Prepared(folder, parts, described)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +75,9 @@ def reference(cluster_settings: Settings, prepared: Prepared, tmp_path_factory: 
     """Return the digest of the weights that one local worker trains, while Kubeflow Trainer starts in the cluster."""
     job = Job(prepared.folder, TrainingConfig(**PARAMETERS), prepared.described, "code")
     job.save()
-    environment = child_environment(Settings(home=tmp_path_factory.mktemp("home")))
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    prepared.store(open_store(settings))
+    environment = child_environment(settings)
     command = python("-m", "digits.training.worker", str(job.folder))
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as worker:
         install_trainer(cluster_settings, NAME, print)
@@ -83,6 +96,7 @@ def driver(namespace: Namespace, steps_image: str, prepared: Prepared, reference
     client.make_bucket("mlpipeline")
     store, run_id = S3Store(client, "mlpipeline", "v2"), f"run-{uuid.uuid4().hex[:6]}"
     driver = Driver(compiled(settings), run_id, namespace.kubectl, store, ACCOUNT, PARAMETERS)
+    prepared.store(namespace.store)
     driver.provide("prepare", prepared.files, prepared=asdict(prepared.described))
     return driver
 

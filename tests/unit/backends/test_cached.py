@@ -12,15 +12,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backends import cached
-from backends.cached import fingerprint, is_published, record_mlflow
+from backends.cached import fingerprint, is_published, is_usable, record_mlflow
+from digits.data.block_index import Index
+from digits.data.dataset import Dataset
+from digits.data.stored_blocks import StoredBlocks
 from digits.errors import DigitsError
 from digits.files import write_whole
 from digits.release import ledger, mlflow_registry, releases
 from digits.release.publish import publish_candidate
 from digits.settings import Settings
+from digits.store import open_store
 from digits.store.file import FileStore
 from tests.helpers.support import Finished, another_release, open_mlflow
 
@@ -325,3 +330,23 @@ def test_a_damaged_artifact_changes_the_fingerprint(
     damage(tmp_path / artifact)
     with contextlib.suppress(OSError):
         assert fingerprint({"a": 1}, paths) != before
+
+
+@pytest.mark.parametrize("damage", ["none", "block missing", "index missing"])
+def test_a_prepared_set_whose_blocks_are_lost_is_prepared_again(tmp_path: Path, damage: str) -> None:
+    """The result of `prepare` is used again only if the blocks that it wrote to the object store are there."""
+    settings, images = (
+        Settings(home=tmp_path / "home"),
+        Dataset(np.zeros((5, 28, 28), np.uint8), np.arange(5).astype(np.uint8)),
+    )
+    stored = StoredBlocks(open_store(settings))
+    part, _ = stored.add("a", images, images)
+    Index((28, 28), (part,), tuple(stored.objects("a")[:1])).write(tmp_path / "train_set")
+    images.save(tmp_path / "test_set")
+    outputs, paths = {"prepared": {}}, [str(tmp_path / "train_set"), str(tmp_path / "test_set")]
+    recorded = fingerprint(outputs, paths)
+    if damage == "block missing":
+        stored.store.delete(stored.objects("a")[0])
+    elif damage == "index missing":
+        (tmp_path / "train_set" / "index.json").unlink()
+    assert is_usable(settings, outputs, paths, recorded) == (damage == "none")

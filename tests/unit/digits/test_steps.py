@@ -12,10 +12,8 @@ from digits import events, steps
 from digits.data import blocks, corrections
 from digits.data.dataset import Dataset
 from digits.errors import DataError
-from digits.results import CollectedFeedback, FetchedData
 from digits.settings import Settings
 from digits.store import open_store
-from digits.tasks.task import find
 from tests.helpers.shapes import shapes_task, write_shapes
 
 
@@ -57,25 +55,3 @@ def test_a_data_set_that_is_too_small_fails_before_training(settings: Settings, 
     with pytest.raises(DataError, match="at least 2 training images and 1 test image of each class"):
         steps.fetch_mnist("auto", settings.task, tmp_path / "fetched")
     assert not (tmp_path / "fetched").exists()
-
-
-def test_corrections_are_mixed_with_the_images_of_all_blocks(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a training set of several blocks, corrections are not in the last ones alone."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100 * 28 * 28)
-    images, labels = np.zeros((1000, 28, 28), np.uint8), (np.arange(1000) % 10).astype(np.uint8)
-    corrected, test = Dataset(images[:50] + 255, labels[:50]), Dataset(images[:100], labels[:100])
-    train = blocks.write(tmp_path / "fetched" / "train", blocks.cut(Dataset(images, labels)))
-    data = FetchedData(
-        "mnist", "", train, test.save(tmp_path / "fetched" / "test.npz"), 1000, 100, find("digits").text()
-    )
-    feedback = CollectedFeedback(corrected.save(tmp_path / "corrections"), 50, 0)
-    paths = {f"{name}_set": tmp_path / name for name in ("train", "validation", "test")}
-
-    prepared = steps.prepare(tmp_path / "fetched", tmp_path / "corrections", data, feedback, 0, **paths)
-
-    made = blocks.read(paths["train_set"], prepared.train)
-    added = [int((made.load(number).images[:, 0, 0] == 255).sum()) for number in range(len(made.counts))]
-    assert (sum(made.counts), sum(added), prepared.feedback_used) == (917 + 45, 45, 45)
-    assert sum(count > 0 for count in added) >= 8
