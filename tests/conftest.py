@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
 import signal
+import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,3 +169,26 @@ def start_predictor(tmp_path: Path) -> Iterator[StartPredictor]:
     """A function that starts real predictors (`python -m digits serve`) on free ports; they end with the test."""
     with predictors(tmp_path) as start:
         yield start
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, check=False, timeout=10
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small tmpfs, which needs root: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True, timeout=10)
+
+
+@pytest.fixture
+def full_disk(tiny_disk: Path) -> Path:
+    """A real file system without space, with one file `full`."""
+    with contextlib.suppress(OSError), (tiny_disk / "full").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    return tiny_disk

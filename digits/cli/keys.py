@@ -37,13 +37,16 @@ def new(name: Path, as_json: bool) -> None:
     for path in paths:
         if os.path.lexists(path):
             raise UsageError(f"{path} exists; expected a new name", remedy=f"digits keys new {name}-2")
-    pair = signatures.new_key()
+    pair, made = signatures.new_key(), list[Path]()
     for path, content, mode in zip(paths, pair, (0o600, 0o644), strict=True):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                made.append(path)
                 file.write(content)
         except OSError as exc:
+            for part in made:  # an empty file, or one half of a pair, would be in the way of the next attempt
+                part.unlink()
             raise cannot_write(path, exc) from exc
     fingerprint = next(iter(signatures.read_keys(str(paths[1]))))
     if as_json:

@@ -6,10 +6,8 @@ import hashlib
 import os
 import resource
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,20 +28,6 @@ from digits.files import (
 )
 from digits.settings import Settings
 from digits.store.file import FileStore
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    place = tmp_path / "tiny"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, check=False, timeout=10
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small tmpfs, which needs root: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True, timeout=10)
 
 
 def test_links_in_a_circle_are_errors_of_the_place(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_a_umask_that_takes_everything_leaves_this_user_its_files(tmp_path: Path
     assert modes == [0o700, 0o600, 0o600]
 
 
+def test_a_key_that_cannot_be_written_leaves_nothing(digits: Digits, full_disk: Path) -> None:
+    """On a full disk no empty file and no half of a pair remains, which would be in the way of the next attempt."""
+    assert digits("keys", "new", str(full_disk / "mine")).code == 3
+    assert [path.name for path in full_disk.iterdir()] == ["full"]
+
+
 def test_a_name_that_no_file_can_have_is_an_error(digits: Digits) -> None:
     """A name that the file system refuses is an error that says so, not an internal one."""
     result = digits("keys", "new", "x" * 300)
