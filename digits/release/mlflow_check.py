@@ -6,6 +6,8 @@ All functions raise MissingError as `mlflow_client.connect`.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +139,8 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
             signature = {schema: parse_json(model["signature"][schema]) for schema in ("inputs", "outputs")}
             found = sha256_of(folder / "model.onnx")
         except (OSError, MlflowException, YAMLError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            if os.strerror(errno.ENOSPC) in str(exc):  # for the copy in TMPDIR
+                raise
             raise ReleaseError(f"{name} lacks its model: {first_line(exc)}") from exc
     if signature != {schema: parse_json(value.to_json()) for schema, value in schemas_of(manifest).items()}:
         raise ReleaseError(f"the model of {name} has another signature: {signature}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -110,6 +112,11 @@ def _translate(address: str, exc: Exception) -> MissingError:
         )
     if "database or disk is full" in text:
         return MissingError(f"no space is left for the MLflow database {address}", remedy="free some space")
+    if os.strerror(errno.ENOSPC) in text:
+        return MissingError(
+            f"no space is left for MLflow's files, or in {tempfile.gettempdir()} for copies of them",
+            remedy="free some space, or set TMPDIR to another folder",
+        )
     reason = first_line(exc)
     remedy = "check MLFLOW_TRACKING_URI"
     if address.startswith("sqlite:"):

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from sqlalchemy import create_engine
 
 from digits import events
 from digits.errors import MissingError
-from digits.release import mlflow_client, mlflow_log
+from digits.release import mlflow_check, mlflow_client, mlflow_log, releases
 from digits.release.mlflow_client import connect
 from digits.settings import Settings
-from tests.helpers.support import ROOT, child_environment, free_port
+from digits.store import open_store
+from tests.helpers.support import ROOT, Finished, child_environment, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
 
@@ -80,6 +82,16 @@ def test_a_file_that_is_not_a_database_is_refused(copied: Settings) -> None:
         mlflow_log.start_run(copied, "x", "x", {})
     assert str(copied.home) in str(refused.value)
     assert "move it away" in (refused.value.remedy or "")
+
+
+def test_a_full_temporary_folder_is_named(
+    copied: Settings, finished: Finished, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If MLflow cannot copy a file to TMPDIR, neither MLflow nor the release is said to be damaged."""
+    monkeypatch.setattr(tempfile, "tempdir", str(full_disk))
+    manifest = releases.load(open_store(copied), finished.version)
+    with pytest.raises(MissingError, match=f"no space is left .*{full_disk}"):
+        mlflow_check.check_logged(copied, manifest)
 
 
 @pytest.mark.timeout(60)
