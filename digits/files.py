@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import select
 import stat
@@ -22,6 +23,7 @@ from digits.errors import DigitsError, MissingError, UsageError
 
 PART = ".part"  # suffix of temporary files, .NAME.RANDOM.part
 READ_SECONDS = 30.0  # in which a pipe or device that a user named must end, or something must be read from it
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # not C:/; a Path has one slash
 PARTS = f".*.{'[0-9a-f]' * 8}{PART}"
 
 
@@ -60,10 +62,15 @@ def user_path(text: str | Path) -> Path:
     """Return the path that a user wrote. A `~` that stands for no user's folder is kept, as a shell does.
 
     Raises:
-        UsageError: the text is empty, such as an unset variable of a shell; it does not mean the present folder.
+        UsageError: the text is empty, such as an unset variable of a shell; it does not mean the present folder. Or it
+            is an address, which as a path would be a folder of this machine.
     """
     if text == "":
         raise UsageError("expected a path or an address, got an empty text", remedy="write . for the present folder")
+    if address := ADDRESS.match(str(text)):  # not shown whole, because a Path's password is not recognised
+        raise UsageError(
+            f"expected a path, got an address that begins with {address[0]}", remedy="give a path, such as ./folder"
+        )
     return Path(os.path.expanduser(text))  # noqa: PTH111 # Path.expanduser raises RuntimeError
 
 
@@ -164,8 +171,9 @@ def write_output(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _named_output(path: Path) -> Iterator[None]:
-    """Raise an error within the block as one of a file that a user named."""
-    remedy = "name a file that this user can write"
+    """Raise an error within the block as one of a file that a user named. Raises UsageError if it is no path."""
+    user_path(path)
+    remedy = "name a file that this user can write, where there is space"
     try:
         yield
     except OSError as exc:

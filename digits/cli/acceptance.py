@@ -13,6 +13,7 @@ import click
 from digits import homes
 from digits.cli.common import emit, json_option, show_finding
 from digits.errors import DigitsError, MissingError, UsageError
+from digits.files import user_path
 from digits.settings import Settings
 
 COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
@@ -59,7 +60,7 @@ def acceptance(only: str, output: Path | None, listing: bool, as_json: bool) -> 
         homes.claim(settings.home)
         output = settings.home / "acceptance" / now.strftime("%Y%m%d-%H%M%S-%f")
     try:
-        output.mkdir(parents=True, exist_ok=True)  # before the probes, which take minutes
+        user_path(output).mkdir(parents=True, exist_ok=True)  # before the probes, which take minutes
         if any(output.iterdir()):
             raise FileExistsError(errno.ENOTEMPTY, "it is not empty")
     except OSError as exc:

@@ -186,7 +186,7 @@ def open_files(source: Source, place: Place | Stored, cache: Path) -> Files:
 
 def _check_count(count: int, where: str) -> None:
     if count > MAX_FILES:
-        raise DataError(f"{where}: expected at most {MAX_FILES} files, found more", remedy="correct data.place")
+        raise DataError(f"{where}: expected at most {MAX_FILES} files, found more", remedy="name a smaller folder")
 
 
 def _shown(names: list[str]) -> list[str]:
