@@ -22,6 +22,8 @@ from digits.files import parse_json
 SKIPPED = "SKIPPED"
 LOOPS = {"predict-part": "for-loop-1"}  # {step in a loop: node of the loop}
 PERMANENT = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}  # reasons of a waiting container
+# Parts of the messages about pods that Kubernetes refuses at every attempt, unlike those over a quota.
+REFUSED = ("usage per ", "violates PodSecurity", " is invalid: ")
 STARTING = {"ContainerCreating", "PodInitializing"}  # reasons that every pod passes through
 # {part of a message of Kubernetes: what to correct before the run is repeated}
 CORRECTIONS = {
@@ -100,8 +102,8 @@ class Message:
 
     @property
     def permanent(self) -> bool:
-        """Return whether the pod waits for something that does not come by itself."""
-        return self.text.split(":")[0] in PERMANENT
+        """Return whether the pod waits for something that does not come by itself, or will be refused again."""
+        return self.text.split(":")[0] in PERMANENT or any(part in self.text for part in REFUSED)
 
 
 def correction(text: str) -> str:

@@ -239,12 +239,22 @@ def test_what_is_refused_at_each_attempt_is_shown_once(settings: Settings, api: 
     assert texts == ["train: the pod is forbidden: no quota"]
 
 
-def test_a_pod_that_can_never_start_ends_the_run(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
-    """An image that must be on the node and is not there ends the run with that reason, within seconds."""
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ("Pending", "ErrImageNeverPull: the image is not present with pull policy of Never"),
+        ("Error", 'pods "x" is forbidden: maximum memory usage per Container is 2Gi, but limit is 3Gi'),
+        ("Error", 'Pod "x" is invalid: spec.containers[0].resources.requests: Invalid value: "3Gi"'),
+    ],
+)
+def test_a_pod_that_can_never_start_ends_the_run(
+    settings: Settings, api: Pipelines, monkeypatch: Any, phase: str, message: str
+) -> None:
+    """A missing image that must be on the node, or a refused pod, ends the run before Argo repeats all of it."""
     monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
     api.snapshots = [("RUNNING", [])]
-    api.nodes = node("train", "Pending", "ErrImageNeverPull: the image is not present with pull policy of Never")
-    with pytest.raises(StepFailed, match="step train failed: ErrImageNeverPull"):
+    api.nodes = node("train", phase, message)
+    with pytest.raises(StepFailed, match=f"step train failed: .*{re.escape(message[-20:])}"):
         run(settings)
     assert api.terminated == list(api.runs)
 
