@@ -157,7 +157,7 @@ def _checked(which: str) -> Image:
     if not all((ROOT / part).exists() for part in image.parts) or not (FOLDER / image.dockerfile).is_file():
         raise MissingError(
             f"image {image.name} can only be built from a checkout of digits, and {ROOT} is none",
-            remedy="git clone, then digits images build",
+            remedy="in a checkout: pip install -e '.[pipeline]', then digits images build",
         )
     return image
 
