@@ -69,7 +69,7 @@ def logged_manifest(settings: Settings, release: str, run_id: str) -> dict[str, 
 
 
 def _check_run(client: MlflowClient, run_id: str, manifest: dict[str, Any], *, decided: bool) -> None:
-    logged, run = _read_manifest(client, run_id)
+    logged, run, files = _read_manifest(client, run_id)
     data = run.data
     if differing := [name for name in manifest if logged.get(name) != manifest[name]]:
         raise ReleaseError(f"the manifest in MLflow differs in: {', '.join(differing)}")
@@ -79,7 +79,7 @@ def _check_run(client: MlflowClient, run_id: str, manifest: dict[str, Any], *, d
     curves = {name: client.get_metric_history(run_id, name) for name in CURVES}
     found |= {f"curve {name}": {point.step for point in points} & epochs for name, points in curves.items()}
     found |= {f"tag {name}": value for name, value in data.tags.items()}
-    found |= {f"file {name}": True for name in _files(client, run_id)}
+    found |= {f"file {name}": True for name in files}
     promised: dict[str, object] = {f"parameter {name}": str(value) for name, value in parameters.items()}
     promised |= {f"metric test_{name}": value for name, value in manifest["metrics"].items() if name not in UNLOGGED}
     promised |= {f"curve {name}": epochs for name in CURVES}
@@ -148,8 +148,12 @@ def _check_version(client: MlflowClient, version: ModelVersion, manifest: dict[s
         raise ReleaseError(f"the model of {name} is damaged: SHA-256 {found}")
 
 
-def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], Run]:
-    """Return the manifest that a run logged, and the run. Raises ReleaseError if one is missing or damaged."""
+def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], Run, set[str]]:
+    """Return the manifest that a run logged, the run, and the names of its files that are not empty.
+
+    Raises ReleaseError if the run or its manifest is missing or damaged.
+    """
+    from mlflow.artifacts import list_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
@@ -161,11 +165,14 @@ def _read_manifest(client: MlflowClient, run_id: str) -> tuple[dict[str, Any], R
     experiment = client.get_experiment(run.info.experiment_id)
     if {run.info.lifecycle_stage, experiment.lifecycle_stage} != {"active"}:
         raise ReleaseError(f"MLflow's run {run_id} or its experiment {experiment.name!r} was deleted")
-    if "manifest.json" not in _files(client, run_id):
+    # By its address, because the client's method asks for the run again. A named pipe is listed with the size 0.
+    listed = list_artifacts(run.info.artifact_uri)
+    files = {Path(file.path).name for file in listed if not file.is_dir and file.file_size != 0}
+    if "manifest.json" not in files:
         raise ReleaseError(f"MLflow's run {run_id} has no manifest.json; expected the one of the registered release")
     content = _read(run, "manifest.json")
     try:
-        return dict(parse_json(content)), run
+        return dict(parse_json(content)), run, files
     except (ValueError, TypeError) as exc:
         raise ReleaseError(
             f"manifest.json of MLflow's run {run_id} is damaged; expected the release's manifest: {exc}"
@@ -179,8 +186,3 @@ def _read(run: Run, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         # Not by the client's method, which asks for the run again.
         return Path(download_artifacts(f"{run.info.artifact_uri}/{name}", dst_path=folder)).read_bytes()
-
-
-def _files(client: MlflowClient, run_id: str) -> set[str]:
-    """Return the names of a run's files that are not empty; a named pipe is listed with the size 0."""
-    return {file.path for file in client.list_artifacts(run_id) if not file.is_dir and file.file_size != 0}
