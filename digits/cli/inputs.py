@@ -83,12 +83,5 @@ def _find_dataset(settings: Settings, endpoint: str) -> str:
     from digits.data import catalog
     from digits.serving import client
 
-    metadata = client.metadata(
-        endpoint,
-        name=settings.declaration.name,
-        token=settings.endpoint_token,
-        backend=settings.backend,
-        namespace=settings.namespace,
-    )
-    name = metadata.get("dataset")
+    name = client.metadata(endpoint, settings).get("dataset")
     return str(name) if name in catalog.names() else catalog.AUTO

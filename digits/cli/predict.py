@@ -47,21 +47,14 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     endpoint = endpoint or _find_endpoint(settings)
     metadata: dict[str, Any] = {}
     with contextlib.suppress(EndpointError):  # other servers of the model have no metadata
-        metadata = client.metadata(endpoint, name=settings.declaration.name, token=settings.endpoint_token)
+        metadata = client.metadata(endpoint, settings)
     task = client.task_of(metadata) or settings.declaration
     inputs = {name: read_picture(task, name, content) for name, content in contents.items()}
     inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])
     ordered = [inputs[name] for name in pictures]
     images = [image for picture in ordered for image in images_of(picture.digits)]
     pixels = np.stack(images or [np.zeros(task.shape, np.uint8)])  # for the release, if all pictures are empty
-    answer = client.predict(
-        endpoint,
-        pixels,
-        task=task,
-        token=settings.endpoint_token,
-        backend=settings.backend,
-        namespace=settings.namespace,
-    )
+    answer = client.predict(endpoint, pixels, settings, task=task)
     threshold = client.sure_from(metadata) if metadata.get("release") == answer.release else None
     rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
     for name, picture in zip(pictures, ordered, strict=True):

@@ -15,10 +15,12 @@ from digits.evaluation.threshold import NONE_SURE
 from digits.files import parse_json
 from digits.http import base_url, bearer, excerpt, request, request_json
 from digits.remedies import remedy
+from digits.settings import Settings
 from digits.signature import CLASS, LABEL, PROBABILITIES, max_images
-from digits.tasks.task import BUILT_IN, Task, find
+from digits.tasks.task import Task, find
 
 TIMEOUT_SECONDS = 10.0
+_DEFAULT = Settings()
 MAX_TASK = 50_000  # letters of a task's text: more than the longest labels have
 
 
@@ -48,29 +50,21 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
     return head + raw, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
 
 
-def predict(
-    endpoint: str,
-    images: Images,
-    *,
-    task: Task | None = None,
-    token: str = "",
-    backend: str = "",
-    namespace: str = "",
-) -> Answer:
+def predict(endpoint: str, images: Images, settings: Settings = _DEFAULT, *, task: Task | None = None) -> Answer:
     """Request a prediction for images uint8 (n, *task.shape) from the endpoint of a task at a URL.
 
-    The default task is the built-in one. More than `max_images(task)` images are sent as several requests; if the
-    endpoint changes its release between two of them, the answer names both. `backend` and `namespace` are
-    those that serve it, for the remedy of an error.
+    The default task is that of the settings. More than `max_images(task)` images are sent as several requests; if the
+    endpoint changes its release between two of them, the answer names both. The settings have the token, and the
+    backend and the namespace that serve the endpoint, for the remedy of an error.
 
     Raises:
         UsageError: `endpoint` is no address to which a path can be appended.
         EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
-    task = task or find(BUILT_IN)
+    task = task or settings.declaration
     most = max_images(task)
     parts = [images[n : n + most] for n in range(0, len(images), most)] or [images]
-    answers = [_predict(endpoint, part, task, token, _advice(backend, namespace, task.name)) for part in parts]
+    answers = [_predict(endpoint, part, settings, task) for part in parts]
     return Answer(
         np.concatenate([answer.classes for answer in answers]),
         [label for answer in answers for label in answer.labels],
@@ -79,20 +73,19 @@ def predict(
     )
 
 
-def metadata(
-    endpoint: str, *, name: str = BUILT_IN, token: str = "", backend: str = "", namespace: str = ""
-) -> dict[str, Any]:
-    """Return what the endpoint at a URL reports of the release of the model `name`; {} if it reports nothing.
+def metadata(endpoint: str, settings: Settings) -> dict[str, Any]:
+    """Return what the endpoint at a URL reports of the release of the settings' task; {} if it reports nothing.
 
     Raises:
         UsageError: as `predict`.
         EndpointError: there was no answer.
     """
+    name = settings.declaration.name
     try:
-        answer = request_json(f"{base_url(endpoint)}/v2/models/{name}", token=token)
+        answer = request_json(f"{base_url(endpoint)}/v2/models/{name}", token=settings.endpoint_token)
         return dict(answer["parameters"])
     except OSError as exc:
-        raise EndpointError(str(exc), remedy=_advice(backend, namespace, name)) from exc
+        raise EndpointError(str(exc), remedy=_advice(settings, name)) from exc
     except (KeyError, TypeError, ValueError):
         return {}
 
@@ -122,18 +115,19 @@ def task_of(parameters: Mapping[str, Any]) -> Task | None:
         raise EndpointError(f"the endpoint's metadata: {exc.message[:200]}", remedy="digits doctor") from exc
 
 
-def _advice(backend: str, namespace: str, name: str) -> str:
+def _advice(settings: Settings, name: str) -> str:
     """Return the remedy for an endpoint of the model `name` that does not answer."""
-    return remedy("no answer of the endpoint", backend, namespace=namespace, name=name)
+    return remedy("no answer of the endpoint", settings.backend, namespace=settings.namespace, name=name)
 
 
-def _predict(endpoint: str, images: Images, task: Task, token: str, advice: str) -> Answer:
+def _predict(endpoint: str, images: Images, settings: Settings, task: Task) -> Answer:
+    token = settings.endpoint_token
     body, headers = encode_request(images, binary_answer=True)
     url = f"{base_url(endpoint)}/v2/models/{task.name}/infer"
     try:
         answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
-        raise EndpointError(f"{url}: {exc}", remedy=advice) from exc
+        raise EndpointError(f"{url}: {exc}", remedy=_advice(settings, task.name)) from exc
     content = answer.content
     if answer.status != 200:
         raise EndpointError(

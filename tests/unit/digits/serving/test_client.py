@@ -90,21 +90,21 @@ def test_other_addresses_than_an_endpoints_are_rejected(endpoint: str) -> None:
 
 def test_the_remedy_for_a_silent_endpoint_on_kubeflow_can_be_pasted() -> None:
     """The port-forward that leads to an endpoint on Kubeflow names its namespace and its Deployment."""
+    settings = Settings(backend="kubeflow", namespace="team", task="fashion")
     for call in (
-        lambda: client.metadata("http://127.0.0.1:9", name="scenes", backend="kubeflow", namespace="team"),
-        lambda: client.predict("http://127.0.0.1:9", IMAGE, backend="kubeflow", namespace="team"),
+        lambda: client.metadata("http://127.0.0.1:9", settings),
+        lambda: client.predict("http://127.0.0.1:9", IMAGE, settings),
     ):
         with pytest.raises(EndpointError) as error:
             call()
-        assert " -n team port-forward deployment/" in error.value.remedy
-    assert "deployment/digits-predictor" in error.value.remedy
+        assert " -n team port-forward deployment/fashion-predictor" in error.value.remedy
 
 
 @pytest.mark.parametrize("status", [200, 400])
 def test_a_token_that_a_server_repeats_is_masked(status: int) -> None:
     """An error with the text of a server that repeats our token does not show it."""
     with answering(b"x" * 190 + b"no access for C4n4rY", status) as address, pytest.raises(EndpointError) as error:
-        client.predict(f"http://{address}", IMAGE, token="C4n4rY")
+        client.predict(f"http://{address}", IMAGE, Settings(endpoint_token="C4n4rY"))
     assert "C4n" not in str(error.value)
 
 
