@@ -77,7 +77,6 @@ class PublishedRelease:
     promoted: bool
     why: str  # the reason for the decision
     champion: str  # version of the champion after the decision, '' if there is none
-    champion_uri: str
     mlflow_run: str
 
 

@@ -100,7 +100,6 @@ def publish_candidate(
         promoted=decision.promote,
         why=decision.why,
         champion=champion,
-        champion_uri=releases.release_uri(store, champion) if champion else "",
         mlflow_run=run_id,
     )
     return published, html
