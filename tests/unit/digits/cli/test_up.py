@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 
 import pytest
 
+from backends.base import SUCCEEDED, Request, Result, StepState, Watch
+from digits import steps
+from digits.results import RunOutputs
 from digits.settings import Settings
+from pipeline import STEPS
 from tests.helpers.command import Digits
+from tests.helpers.fake_backend import FakeBackend
+from tests.helpers.support import Finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
 
-def test_a_run_without_a_champion_exits_with_1(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_a_champion_exits_with_1(
+    digits: Digits, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the gate rejects the first release, there is no page, and the error has the gate's reason."""
-    from tests.helpers.fake_backend import FakeBackend
 
-    monkeypatch.setattr("backends.open_backend", FakeBackend)  # its run is a real one
-    options = ("--dataset", "sklearn-digits", "--epochs", "1", "--min-accuracy", "1", "--no-open", "--port", "0")
-    result = digits("up", *options)
+    class Rejecting(FakeBackend):
+        def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
+            """Deploy after a run whose release was not promoted."""
+            run, published = finished.lineage, finished.published
+            rejected = dataclasses.replace(published, promoted=False, why="accuracy 93%", champion="")
+            outputs = RunOutputs(run.data, run.feedback, run.trained, rejected, steps.deploy("", "digits"))
+            return Result("a", SUCCEEDED, {name: StepState("done") for name in STEPS}, dataclasses.asdict(outputs))
+
+    monkeypatch.setattr("backends.open_backend", Rejecting)
+    result = digits("up", "--no-open", "--port", "0")
     assert result.code == 1
     assert "nothing is served: accuracy" in result.err
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-from sklearn import metrics as sklearn_metrics
 
 from digits.data.dataset import Dataset
 from digits.evaluation import metrics
@@ -36,6 +34,8 @@ def evaluated(count: int, seed: int = 0, ties: bool = False) -> tuple[Dataset, n
 @pytest.mark.parametrize("ties", [False, True])
 def test_metrics_agree_with_scikit_learn(ties: bool) -> None:
     """Accuracy, loss, AUC, confusion, precision and recall equal scikit-learn's, also with tied scores."""
+    from sklearn import metrics as sklearn_metrics
+
     test, probabilities, result = evaluated(700, ties=ties)
     answers = probabilities.argmax(1)
     assert result.accuracy == pytest.approx(sklearn_metrics.accuracy_score(test.labels, answers))
@@ -51,6 +51,8 @@ def test_metrics_agree_with_scikit_learn(ties: bool) -> None:
 
 def test_the_interval_is_wilsons() -> None:
     """The interval equals SciPy's, and stays within 0 and 1 for extreme proportions."""
+    from scipy.stats import binomtest
+
     for correct, count in ((0, 10), (9, 10), (10, 10), (9920, 10000)):
         expected = binomtest(correct, count).proportion_ci(method="wilson")
         assert metrics.wilson(correct, count) == pytest.approx((expected.low, expected.high), abs=2e-5)
@@ -68,6 +70,8 @@ def test_digits_that_never_occur_raise_no_error() -> None:
 @pytest.mark.parametrize("classes", [2, 40])
 def test_a_task_has_any_number_of_classes(classes: int) -> None:
     """The figures of each class are scikit-learn's, and its slice has the label's name; a picture may be in colour."""
+    from sklearn import metrics as sklearn_metrics
+
     labels = tuple(f"class {n}" for n in range(classes))
     task = dataclasses.replace(find("fashion"), labels=labels, height=9, width=8, channels=3)
     rng = np.random.default_rng(0)

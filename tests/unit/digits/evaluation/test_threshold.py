@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
 from digits.evaluation.threshold import CONFIDENCE, NONE_SURE, RISK, _is_shown, choose_threshold
 
@@ -48,5 +47,7 @@ def test_too_few_answers_show_nothing() -> None:
 @pytest.mark.parametrize("count", [598, 1000, 4321])
 def test_the_test_is_the_binomial_one(count: int) -> None:
     """The test passes as many mistakes as SciPy's binomial distribution allows."""
+    from scipy.stats import binom
+
     allowed = [k for k in range(60) if binom.cdf(k, count, RISK) <= 1 - CONFIDENCE]
     assert [k for k in range(60) if _is_shown(k, count)] == allowed

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from digits.errors import StoreUnreachable
 from digits.settings import Settings
@@ -24,6 +23,8 @@ train = functools.partial(fit.train, task=find("digits"))
 @pytest.fixture(scope="module")
 def images():
     """Return 600 training images and 100 validation images, of 28 x 28 pixels."""
+    from sklearn.datasets import load_digits
+
     pixels, labels = load_digits(return_X_y=True)
     pixels = np.pad(pixels[:700].reshape(-1, 8, 8), ((0, 0), (10, 10), (10, 10))) * 15
     pixels, labels = pixels.astype(np.uint8), labels[:700].astype(np.uint8)

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from digits.data import blocks
 from digits.data.dataset import Dataset
@@ -30,6 +29,8 @@ train = functools.partial(fit.train, task=DIGITS)
 @pytest.fixture(scope="module")
 def digits():
     """Return 1,500 training images and 297 validation images."""
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     large = np.kron(images.reshape(-1, 8, 8), np.ones((3, 3))) * (255 / 16)
     images = np.pad(large, ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
@@ -88,7 +89,8 @@ def test_the_same_seed_gives_the_same_weights(digits, one_epoch):
     """Training twice with one seed gives identical weights."""
     assert weights_digest(train(*digits, TrainingConfig(epochs=1, batch_size=64)).model) == one_epoch
     config = TrainingConfig(preset="accurate", epochs=1, batch_size=64, seed=1)
-    first, second = (weights_digest(train(*digits, config).model) for _ in range(2))
+    few = digits[0][0][:300], digits[0][1][:300]
+    first, second = (weights_digest(train(few, digits[1], config).model) for _ in range(2))
     assert first == second
 
 
@@ -205,7 +207,7 @@ def test_the_last_steps_use_unchanged_images(digits, monkeypatch):
 
 def test_the_accurate_preset_learns_its_normalization(digits):
     """With the moving statistics of its normalization, the network is as accurate as it was in training."""
-    last = train(*digits, TrainingConfig(preset="accurate", batch_size=64)).history[-1]
+    last = train(*digits, TrainingConfig(preset="accurate", epochs=5, batch_size=64)).history[-1]
     assert last.val_accuracy > 0.9
     assert abs(last.val_accuracy - last.accuracy) < 0.1
 

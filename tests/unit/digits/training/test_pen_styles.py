@@ -42,7 +42,7 @@ def test_glyphs_are_placed_like_mnists_digits() -> None:
 def test_a_network_trained_on_glyphs_reads_them(
     mnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained on 10,000 images with the preset's share of glyphs, the network reads many more of them."""
+    """Trained on 5,000 images with the preset's share of glyphs, the network reads many more of them."""
     import dataclasses
 
     from digits.training import fit, recipe
@@ -53,9 +53,9 @@ def test_a_network_trained_on_glyphs_reads_them(
     for share in (0.0, PRESETS["fast"].generated_share):
         monkeypatch.setitem(PRESETS, "test", dataclasses.replace(PRESETS["fast"], generated_share=share))
         trained = fit.train(
-            (train.images[:10000], train.labels[:10000]),
+            (train.images[:5000], train.labels[:5000]),
             (glyphs, labels),
-            recipe.TrainingConfig(preset="test", epochs=2),
+            recipe.TrainingConfig(preset="test", epochs=2, batch_size=128),
             task=find("digits"),
         )
         accuracy[share] = trained.history[-1].val_accuracy

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
 from digits.training.temperature import fit_temperature
 
@@ -13,6 +11,9 @@ from digits.training.temperature import fit_temperature
 @pytest.mark.parametrize("true", [0.6, 1.0, 2.5])
 def test_the_temperature_minimises_the_cross_entropy(true: float) -> None:
     """The temperature equals that of SciPy's search, and is near the one by which the labels were drawn."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax, softmax
+
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (5000, 10)).astype(np.float32)
     shares = softmax(logits.astype(np.float64) / true, axis=1)
