@@ -43,7 +43,7 @@ def plan_batch(model: LoadedModel, batch: Batch, store: ObjectStore) -> dict[str
     """Write the plan to a store, unless the same one is there. Return it.
 
     Raises:
-        UsageError: the store has the plan of another batch or release.
+        UsageError: the store has the plan of another batch or release, or a file that the manifest would replace.
         MissingError: there are no pictures.
         StoreError: the store refused a write.
     """
@@ -52,6 +52,8 @@ def plan_batch(model: LoadedModel, batch: Batch, store: ObjectStore) -> dict[str
     size = max(1, min(MAX_PICTURES, MAX_PIXELS // int(np.prod(model.task.shape)), batch.limit))
     plan = {"schema": 1, "release": model.version, "task": model.task.name, "input": batch.digest}
     plan |= {"pictures": batch.count, "part_size": size}
+    if not store.exists(PLAN) and store.exists(MANIFEST) and b'"part_size"' not in store.get(MANIFEST):
+        raise UsageError(f"{store.uri} has a {MANIFEST} that no batch wrote", remedy="give another place as OUTPUT")
     if store.create(PLAN, canonical_json(plan)):
         return plan
     found = read_plan(store)

@@ -159,6 +159,15 @@ def test_the_output_of_another_batch_is_kept(tmp_path: Path) -> None:
     assert contents(store) == before
 
 
+def test_a_foreign_manifest_is_kept(tmp_path: Path) -> None:
+    """A file of the manifest's name that belongs to something else, such as a web page, is not replaced."""
+    store = FileStore(tmp_path)
+    store.put(MANIFEST, b'{"name": "page"}')
+    with pytest.raises(UsageError, match="no batch wrote"):
+        predict_batch(MODEL, Numbers(), store)
+    assert contents(store) == {MANIFEST: b'{"name": "page"}'}
+
+
 def test_parts_of_another_plan_are_not_taken(tmp_path: Path) -> None:
     """After the plan was removed, the parts that it had left are written again by the release of the new plan."""
     predict_batch(MODEL, Numbers(), store := FileStore(tmp_path / "out"))
