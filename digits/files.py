@@ -48,7 +48,7 @@ def folder_from_url(address: str, name: str) -> Path:
         UsageError: the URL has a host, a relative path, a query or a fragment.
     """
     if not address.lower().startswith("file:"):
-        return user_path(address)
+        return user_path(address, name)
     parts = urlsplit(address)
     if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise UsageError(
@@ -58,18 +58,21 @@ def folder_from_url(address: str, name: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def user_path(text: str | Path) -> Path:
+def user_path(text: str | Path, name: str = "") -> Path:
     """Return the path that a user wrote. A `~` that stands for no user's folder is kept, as a shell does.
+
+    `name` is the setting's, for the error message, if it is one.
 
     Raises:
         UsageError: the text is empty, such as an unset variable of a shell; it does not mean the present folder. Or it
             is an address, which as a path would be a folder of this machine.
     """
+    expected = f"{name}: expected" if name else "expected"
     if text == "":
-        raise UsageError("expected a path or an address, got an empty text", remedy="write . for the present folder")
+        raise UsageError(f"{expected} a path or an address, got an empty text", remedy="write . for the present folder")
     if address := ADDRESS.match(str(text)):  # not shown whole, because a Path's password is not recognised
         raise UsageError(
-            f"expected a path, got an address that begins with {address[0]}", remedy="give a path, such as ./folder"
+            f"{expected} a path, got an address that begins with {address[0]}", remedy="give a path, such as ./folder"
         )
     return Path(os.path.expanduser(text))  # noqa: PTH111 # Path.expanduser raises RuntimeError
 

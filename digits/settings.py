@@ -202,7 +202,7 @@ class Settings:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", variables.check_home(files.real_path(files.user_path(self.home))))
+        object.__setattr__(self, "home", variables.check_home(self.home))
         declaration = find(self.task)
         if self.task not in built_in_names():  # by its text from now on, because steps run in other folders
             object.__setattr__(self, "task", declaration.with_place("").text())
@@ -216,7 +216,7 @@ class Settings:
             object.__setattr__(self, "tracking_uri", self._database)
         for name in ("trusted_keys", "signing_key"):
             if place := getattr(self, name):  # steps run in other folders
-                object.__setattr__(self, name, str(files.user_path(place).absolute()))
+                object.__setattr__(self, name, str(files.user_path(place, f"DIGITS_{name.upper()}").absolute()))
         for field in dataclasses.fields(self):
             value, maximum = getattr(self, field.name), field.metadata["maximum"]
             if isinstance(value, int) and not 0 <= value <= maximum:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from digits.errors import UsageError
+from digits.files import real_path, user_path
 
 
 def read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
@@ -40,12 +41,13 @@ def check_address(variable: str, value: str) -> None:
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
 
 
-def check_home(home: Path) -> Path:
-    r"""Return `home`. Raise UsageError if its path has a character that TensorFlow or MLflow do not take literally.
+def check_home(place: Path) -> Path:
+    r"""Return DIGITS_HOME without links. Raise UsageError if TensorFlow or MLflow take its path for another one.
 
     TensorFlow reads * ? [ ] as patterns and \ as /, and so writes and looks elsewhere; MLflow decodes % twice, and
     creates the folder that the encoded address of its database would name.
     """
+    home = real_path(user_path(place, "DIGITS_HOME"))
     if found := sorted(set(str(home)) & set("%?#*[]\\")):
         raise UsageError(
             f"DIGITS_HOME: expected a path without {' '.join(found)}, where TensorFlow or MLflow would use another, "

@@ -51,6 +51,13 @@ def test_a_home_that_libraries_do_not_find_is_refused(character: str, tmp_path: 
         Settings(home=tmp_path / f"a{character}b" / "home")
 
 
+@pytest.mark.parametrize("name", ["DIGITS_HOME", "DIGITS_TRUSTED_KEYS", "DIGITS_SIGNING_KEY"])
+def test_an_address_in_the_place_of_a_path_is_refused(name: str) -> None:
+    """A setting that is a path cannot be an address, which would be taken for a new folder; the error names it."""
+    with pytest.raises(UsageError, match=f"{name}: expected a path"):
+        Settings.load({name: "https://user:pass@host/x"}, dotenv=None)
+
+
 @pytest.mark.parametrize("name", ["K8S_NAMESPACE", "DIGITS_SECRET", "DIGITS_CONFIG_MAP", "DIGITS_PULL_SECRET"])
 @pytest.mark.parametrize("value", ["../default", "a/b", "a?b", "A", "-a", "a b", "a%2fb"])
 def test_names_of_kubernetes_objects_are_checked(name: str, value: str) -> None:
