@@ -77,6 +77,8 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     for step, state in steps.items():
         node = LOOPS.get(step, step)
         current = _state(by_name.get(node), by_name.get(f"{node}-driver"))
+        if current == "running" and observed.state == SUCCEEDED:  # the API may report the end of the run first
+            current = "done"
         # Argo repeats a failed run as a whole, too; then completed steps come from the cache.
         if current == state.state or (state.state, current) == ("done", "cached"):
             continue

@@ -310,6 +310,14 @@ def test_a_completed_step_stays_completed(settings: Settings, api: Pipelines) ->
     assert ends == ["started", "finished"]
 
 
+def test_the_last_step_of_a_run_that_succeeded_is_done(settings: Settings, api: Pipelines) -> None:
+    """If the API reports the end of the run before that of its last step, the step is not shown as stopped."""
+    api.snapshots = [("SUCCEEDED", tasks(task("deploy", "RUNNING")))]
+    result = invoke(api, settings.home, "run", "--backend", "kubeflow")
+    assert result.exit_code == 0, result.output
+    assert "✓ deploy" in result.output
+
+
 def test_ctrl_c_ends_the_run_on_the_server(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
     """An interrupted watcher terminates the run on Kubeflow and waits until it has ended."""
     api.snapshots = [("RUNNING", [])]
