@@ -201,7 +201,7 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
     for at in (low + 0.35 * (min(split, 255) - low), max(split, low)):
         mask = np.where(strength > at, np.uint8(255), np.uint8(0))
         lines = find_rules(mask) if lines is None else lines
-        if candidate := _choose(Light(dark, paper, strength, side), cut(mask, lines)):
+        if candidate := _choose(Light(dark, paper, strength, side), cut(mask, lines, strength)):
             found.append(candidate)
     return _complete(*found) if len(found) == 2 and found[1].score > found[0].score else found
 

@@ -14,6 +14,7 @@ Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 UNDER = 0.15  # least length of an underline on both sides of what stands on it, of its own length
 _FOOT = 0.8  # greatest length of a printed digit's foot, of its height
 _TAIL = 0.6  # least length of a 2's foot on one side of the rest, of its own length
+_STRONGER = 1.3  # least strength of ink that is seen on a line, of the line's
 RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
 
 
@@ -63,12 +64,18 @@ def _level_lines(mask: Mask, length: float) -> Mask:
     return result
 
 
-def cut(mask: Mask, lines: Mask) -> Mask:
-    """Remove lines from a mask, but not the strokes that cross them."""
+def cut(mask: Mask, lines: Mask, strength: NDArray[np.float32]) -> Mask:
+    """Remove lines from a mask, but not the strokes that cross them, nor ink on them that is clearly stronger.
+
+    `strength`, (height, width), is that of the ink.
+    """
     if not lines.any():
         return mask
     wide = cv2.dilate(lines, np.ones((3, 3), np.uint8))
     kept = mask & ~wide
+    ink, line = (float(np.median(strength[part > 0])) if part.any() else 0.0 for part in (kept, mask & lines))
+    if ink > _STRONGER * line:
+        kept |= np.where(strength > (ink + line) / 2, wide & mask, np.uint8(0))
     reach = min(2 * int(thickness(lines)) + 3, 21)  # the cost grows with its square
     bridged = closed(kept, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     result: Mask = kept | (bridged & mask & wide)

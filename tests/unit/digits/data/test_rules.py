@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.rules import Mask, without_underline
+from digits.data.rules import Mask, cut, without_underline
 from tests.helpers.drawings import NOUGHT, draw
 
 
@@ -32,3 +32,11 @@ def test_the_round_foot_of_a_digit_stays_where_an_underline_touches_it(left: int
 def test_an_underline_that_extends_little_on_one_side_is_doubtful() -> None:
     """It is removed, but may be the digit's own foot."""
     assert without_underline(nought_on_a_line(84, 274)[0])[1]
+
+
+def test_a_stroke_that_lies_on_a_line_is_kept_if_it_is_stronger() -> None:
+    """A 1 on a faint line of squared paper stays, and the line goes."""
+    lines, one, bar = (np.zeros((200, 200), np.uint8) for _ in range(3))
+    lines[:, 98:102], one[50:150, 96:104], bar[120:126, 20:180] = 255, 255, 255
+    strength = np.where(one | bar, 200, np.where(lines, 90, 0)).astype(np.float32)
+    assert np.array_equal(cut(lines | one | bar, lines, strength), one | bar)
