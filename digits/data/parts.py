@@ -22,6 +22,9 @@ _MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is 
 _LIKENESS = 0.15  # least likeness of a digit
 _THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
 _FAINT = 0.45  # the same of their mean strength
+_HELD = 0.6  # least share of a part's rectangle in that of a box around it
+_BOX = 1.5  # least height of a box, of the digits' in it
+TALL = 0.8  # least height of two pieces side by side, of the joined parts', that are digits
 MAX_PARTS = 48  # greatest number of parts that are examined; the largest
 
 
@@ -83,13 +86,14 @@ class Part:
         return max(self.x - other.x - other.width, other.x - self.x - self.width)
 
     def surrounds(self, parts: list[Part]) -> bool:
-        """Return whether the rectangle holds the middle of a smaller part that is not tiny, or of two, as in a box."""
+        """Return whether the rectangle holds most of a smaller part that is not tiny, or of two, as a box does."""
         sizes = sorted((p.size / self.size for p in parts if p.size < self.size and self._holds(p)), reverse=True)
         return bool(sizes) and (sizes[0] > 0.3 or (len(sizes) > 1 and sizes[1] > 0.1))
 
     def _holds(self, other: Part) -> bool:
-        x, y = other.x + other.width / 2, other.y + other.height / 2
-        return self.x < x < self.x + self.width and self.y < y < self.y + self.height
+        columns = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        rows = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        return min(columns, rows) > 0 and columns * rows > _HELD * other.width * other.height
 
     def distance(self, x0: int, y0: int, x1: int, y1: int) -> float:
         """Return the distance of the rectangle from another one."""
@@ -123,13 +127,17 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     ])  # fmt: skip
     apart = around[:, 2] > _BROAD * around[:, 3]
     apart[owners[stats[order, 2:4].max(axis=1) > _MOST * around[owners, 2:4].max(axis=1)]] = True
+    # Two digits are both high. If there are other pieces, too, the high ones may be strokes, as in a display's 0.
+    tall = stats[order, 3] > TALL * around[owners, 3]
+    pieces, high = (np.bincount(each, minlength=len(around)) for each in (owners, owners[tall]))
+    apart |= (pieces > 1) & (pieces == high)
     apart[0] = False
     # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
     numbers = np.where(apart[whole], numbers + len(around), whole)
     kept = order[apart[owners]]
-    pieces = np.zeros_like(stats)
-    pieces[kept] = stats[kept]
-    stats = np.concatenate([around * ~apart[:, None], pieces])
+    left = np.zeros_like(stats)
+    left[kept] = stats[kept]
+    stats = np.concatenate([around * ~apart[:, None], left])
     return _largest(stats), numbers, stats
 
 
@@ -168,6 +176,27 @@ def find_neighbours(parts: list[Part], others: list[Part], reach: float = 2.0) -
     low, high = np.minimum(one[..., 3], other[..., 3]), start[..., 3]
     result: NDArray[np.bool_] = (low > 0.5 * high) & (shared > 0.5 * low) & (gap < reach * high)
     return result
+
+
+def without_sides(row: list[Part]) -> list[Part]:
+    """Remove the upright lines of a box: thin, and higher at both ends than what else is in the row."""
+    thin = [p for p in row if p.thin]
+    for line in sorted(thin, key=lambda p: -p.height):
+        inner = [p for p in row if not p.thin or not p.equals(line)]
+        if line.is_side(inner) and max(p.score for p in inner) > 0.6 * line.score:
+            return inner
+    return row
+
+
+def without_box(parts: list[Part]) -> list[Part]:
+    """Remove the left and right side of a box, which are much higher than all that is between them."""
+    sides = sorted((p for p in parts if p.thin), key=lambda p: -p.height)[:2]
+    if len(sides) < 2 or not sides[0].equals(sides[1]):
+        return parts
+    inner = [p for p in parts if min(q.x for q in sides) < p.x < max(q.x for q in sides)]
+    if not sides[0].is_side(inner) or sides[0].height < _BOX * max(p.height for p in inner):
+        return parts
+    return [p for p in parts if p not in sides]
 
 
 class Light(NamedTuple):

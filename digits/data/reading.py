@@ -14,7 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.parts import Light, Part, examine, find_neighbours, find_parts, without_marks
+from digits.data.parts import (
+    Light,
+    Part,
+    examine,
+    find_neighbours,
+    find_parts,
+    without_box,
+    without_marks,
+    without_sides,
+)
 from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars, without_underline
 
@@ -224,7 +233,7 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
     parts = [examine(int(n), stats[n], numbers, light) for n in order]
     likely = [p for p in parts if p.score > 0]
-    digits = [p for p in likely if not p.surrounds(likely)]
+    digits = without_box([p for p in likely if not p.surrounds(likely)])
     digits.sort(key=lambda p: -p.score)
     if not digits:
         return None
@@ -262,17 +271,7 @@ def _row(seed: Part, digits: list[Part], neighbours: NDArray[np.bool_], mask: Ma
     while (found := np.flatnonzero(neighbours[row].any(axis=0) & waiting)).size:
         row += found.tolist()
         waiting[found] = False
-    return _without_sides([digits[n] for n in row])
-
-
-def _without_sides(row: list[Part]) -> list[Part]:
-    """Remove the upright lines of a box: thin, and higher at both ends than what else is in the row."""
-    thin = [p for p in row if p.thin]
-    for line in sorted(thin, key=lambda p: -p.height):
-        inner = [p for p in row if not p.thin or not p.equals(line)]
-        if line.is_side(inner) and max(p.score for p in inner) > 0.6 * line.score:
-            return inner
-    return row
+    return without_sides([digits[n] for n in row])
 
 
 def _between(row: list[Part], parts: list[Part], mask: Mask) -> list[Part]:

@@ -107,6 +107,29 @@ def test_a_number_in_small_digits_is_read_in_detail() -> None:
     assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)
 
 
+def test_a_digit_of_a_number_may_be_in_two_pieces() -> None:
+    """A stroke of a digit beside which another one ends stays, although its rectangle holds the other's middle."""
+    eight: list[Line] = [
+        [(0.62, 0.42), (0.3, 0.5), (0.2, 0.7), (0.4, 0.9), (0.62, 0.75), (0.3, 0.42)],
+        [(0.4, 0.27), (0.66, 0.35), (0.74, 0.5), (0.7, 0.74)],
+    ]
+    ink = number(SEVEN, eight, ONE)
+    found = split(read(photo_of(ink, side=700)).ink)
+    for digit, alone in zip(found, split(ink), strict=True):
+        assert similarity(digit.image, alone.image) > 0.85
+
+
+def test_a_number_in_a_high_box_is_found() -> None:
+    """The sides of a box around a number, which are larger than its digits, are no number."""
+    ink = np.array(Image.fromarray(number(SEVEN, FIVE)).reduce(2))
+    sheet = photo_of(ink, side=400)
+    for at in (12, 384):
+        sheet[60:260, at : at + 5] = sheet[60:65, 12:389] = sheet[255:260, 12:389] = 40
+    found = split(read(sheet).ink)
+    for digit, alone in zip(found, split(ink), strict=True):
+        assert similarity(digit.image, alone.image) > 0.85
+
+
 def test_the_sides_of_a_box_are_no_digits() -> None:
     """A digit in a form's row of boxes is one digit, not three."""
     sheet = photo_of(number(FIVE), side=400)

@@ -46,6 +46,12 @@ def test_digits_side_by_side_are_separate() -> None:
     assert count(np.concatenate([one[:, : x + width + 2], one[:, x - 2 :]], axis=1)) == 2
 
 
+def test_two_high_pieces_are_separate() -> None:
+    """Two digits that are together as narrow as one, such as 11, are two parts, because both are as high as one."""
+    mask = mask_of([(0.46, 0.1), (0.46, 0.85)], [(0.54, 0.15), (0.54, 0.9)])
+    assert count(mask) == 2
+
+
 def test_a_box_close_to_a_digit_is_separate() -> None:
     """A box whose line nearly touches the digit is a part of its own."""
     mask = np.where(draw(SEVEN, pen=16, at=(0.2, 0.2), size=0.6) > 100, np.uint8(255), np.uint8(0))
