@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from digits.data import touching
-from digits.data.parts import find_parts
+from digits.data.parts import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
 
 MAX_DIGITS = 16  # of a number
@@ -21,6 +22,7 @@ _OVERLAP = 0.5  # two high parts belong to one digit if they share more columns,
 _APART = 0.5  # greatest distance of two parts of one digit that share columns, of the highest part's height
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
+_STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
 _WIDE = 1.4  # width of a digit, of its height, above which it may be two that touch
 
 
@@ -100,6 +102,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         x, y, width, height = cv2.boundingRect(mask)
         whole = _Part(frozenset(), x, y, x + width, y + height)
         return [_digit(whole, ink, ink.shape, doubtful or len(digits) > 1)]
+    digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     for part in groups:
         if part.height < HEIGHT * high and max(part.x1 - part.x0, part.height) >= _SPOT * high:
             near = min(range(len(digits)), key=lambda i: digits[i].distance(part))
@@ -114,6 +117,31 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         wide = digit.x1 - digit.x0 > _WIDE * digit.height
         result.append(_digit(digit, np.where(edge & ~others, ink[area], np.uint8(0)), ink.shape, doubtful or wide))
     return result
+
+
+def _separate(digit: _Part, ink: Ink, numbers: NDArray[np.int32]) -> list[_Part]:
+    """Return the digits of a number that only fainter ink connects, from left to right; or the one.
+
+    Each of them gets a number of its own in `numbers`, (height, width), and the ink that is nearest to it.
+    """
+    area = slice(digit.y0, digit.y1), slice(digit.x0, digit.x1)
+    near, own = ink[area], np.isin(numbers[area], list(digit.numbers))
+    strong = np.where(own & (near >= _STRONG * float(near.max())), np.uint8(255), np.uint8(0))
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(strong, connectivity=8)
+    tall = 1 + np.flatnonzero(stats[1:, 3] >= TALL * digit.height)
+    if len(tall) < 2:
+        return [digit]
+    others = np.where(np.isin(pieces, tall), np.uint8(0), np.uint8(255))
+    nearest = cv2.distanceTransformWithLabels(others, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_CCOMP)[1]
+    first, parts = int(numbers.max()), list[_Part]()
+    for n in range(1, int(nearest.max()) + 1):
+        x, y, width, height = cv2.boundingRect(np.where(own & (nearest == n), np.uint8(255), np.uint8(0)))
+        x, y = x + digit.x0, y + digit.y0
+        parts.append(_Part(frozenset([first + n]), x, y, x + width, y + height))
+    if any(one.shared(other) > _OVERLAP for one, other in itertools.combinations(parts, 2)):
+        return [digit]
+    numbers[area][own] = first + nearest[own]
+    return sorted(parts, key=lambda part: part.x0)
 
 
 def _digit(part: _Part, own: Ink, shape: tuple[int, ...], doubtful: bool) -> Digit:

@@ -107,6 +107,17 @@ def test_a_number_in_small_digits_is_read_in_detail() -> None:
     assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)
 
 
+def test_digits_that_faint_ink_connects_are_apart() -> None:
+    """Digits of a number whose edges are blurred into each other are separate, and none is doubtful."""
+    ink = number(SEVEN, ONE, ONE)
+    blurred = ink.copy()
+    blurred[118:124, 205:325] = np.maximum(blurred[118:124, 205:325], 100)
+    found = split(blurred)
+    for digit, alone in zip(found, split(ink), strict=True):
+        assert similarity(digit.image, alone.image) > 0.7
+        assert not digit.doubtful
+
+
 def test_a_digit_of_a_number_may_be_in_two_pieces() -> None:
     """A stroke of a digit beside which another one ends stays, although its rectangle holds the other's middle."""
     eight: list[Line] = [
