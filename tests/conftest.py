@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import warnings
@@ -114,6 +115,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def _finish(folder: Path) -> Finished:
     """Call the steps as plain functions, with their results in `folder`."""
     from digits import steps
+    from digits.release import mlflow_client
     from digits.results import Lineage
 
     folder.mkdir()
@@ -126,6 +128,8 @@ def _finish(folder: Path) -> Finished:
         for name, value in settings.environ().items():
             patch.setenv(name, value)
         sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
+        mlflow_client.check_connection(settings)  # creates the database
+        shutil.copyfile(settings.home / "mlflow.db", folder / "empty.db")
         model, history, test_set = folder / "model", folder / "history.json", sets["test_set"]
         parameters = {"epochs": 1, "batch_size": 64}
         data = steps.fetch_mnist("sklearn-digits", "digits", folder / "fetched")

@@ -167,6 +167,12 @@ class Finished:
             min_accuracy=0.3,
         )
 
+    def empty(self, home: Path) -> Settings:
+        """Return settings of a new home with MLflow's database, which takes a second to create, without any run."""
+        homes.claim(home)
+        shutil.copyfile(self.folder / "empty.db", home / "mlflow.db")
+        return Settings(home=home)
+
     def copy(self, home: Path) -> Settings:
         """Copy this home. Return the copy's settings; a test may change it."""
         homes.claim(home)

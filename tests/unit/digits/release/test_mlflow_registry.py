@@ -10,7 +10,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from digits.errors import MissingError, UsageError
-from digits.release import ledger, mlflow_client, mlflow_log, mlflow_registry, releases
+from digits.release import ledger, mlflow_log, mlflow_registry, releases
 from digits.release.publish import publish_candidate
 from digits.settings import Settings
 from digits.store import open_store
@@ -53,8 +53,7 @@ def test_an_alias_that_another_run_sets_meanwhile_is_set_again(
 
 def test_a_registered_model_of_another_project_is_left_alone(finished: Finished, tmp_path: Path) -> None:
     """A registered model of our name without our tag keeps its versions and aliases; another name is a way out."""
-    settings = Settings(home=tmp_path / "home")
-    mlflow_client.check_connection(settings)
+    settings = finished.empty(tmp_path / "home")
     client = open_mlflow(settings)
     client.create_registered_model("digits")
     theirs = client.create_model_version("digits", f"file://{tmp_path}/theirs").version

@@ -26,7 +26,7 @@ def test_an_interrupted_publication_is_completed_by_the_next(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     """An interrupted publication promotes nothing that MLflow lacks, and repeating it completes every record."""
-    settings = Settings(home=tmp_path / "home")
+    settings = finished.empty(tmp_path / "home")
     store = open_store(settings)
     candidate = finished.candidate()
     with monkeypatch.context() as interruption:
