@@ -41,11 +41,13 @@ BUSY = 0.6  # of a core, on average; the rest is for peaks, and for the seconds 
 
 
 def grow(dataset: Dataset, times: int) -> Iterator[Dataset]:
-    """Yield `dataset` and `times - 1` copies of it, each shifted by up to two pixels."""
+    """Yield `dataset` and `times - 1` copies of it, each shifted by up to two pixels, with its number in a corner."""
     draw = np.random.default_rng(times)
     yield dataset
-    for _ in range(times - 1):
-        yield Dataset(np.roll(dataset.images, draw.integers(-2, 3, 2), (1, 2)), dataset.labels)
+    for number in range(1, times):
+        images = np.roll(dataset.images, draw.integers(-2, 3, 2), (1, 2))
+        images[:, 0, 0] = number % 256  # equal blocks would be prepared once
+        yield Dataset(images, dataset.labels)
 
 
 def write_fetched(folder: Path, data: Path, count: int) -> None:
