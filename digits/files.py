@@ -160,10 +160,9 @@ def check_output(path: Path) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a user named: whole or not at all, unless it is a stream such as /dev/stdout.
+    """Write a file that a user named: whole or not at all, unless it is a stream: a device or a pipe.
 
-    A link is followed. Raises DigitsError if the file system refuses, or for a folder, a socket, a disk or a pipe that
-    has a name: it may have no reader, and looking for one would disturb it.
+    A link is followed. Raises DigitsError if the file system refuses, or for a folder, a socket or a disk.
     """
     with _named_output(path):
         if _is_stream(path):
@@ -187,23 +186,30 @@ def _named_output(path: Path) -> Iterator[None]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Return whether a path is a character device or a pipe of this process. Raises OSError if it is no file either."""
+    """Return whether a path is a character device or a pipe. Raises OSError if it is no file either."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return False
     if stat.S_ISREG(mode):
         return False
-    if stat.S_ISCHR(mode) or (stat.S_ISFIFO(mode) and not os.path.lexists(real_path(path))):
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
         return True
-    raise OSError("it is neither a file nor a stream such as /dev/stdout")
+    raise OSError("it is neither a file, a pipe nor a character device")
 
 
 def _write_stream(path: Path, content: bytes) -> None:
     """Write to a pipe or device. Raises OSError if it refuses, or if nothing is read from a pipe for READ_SECONDS."""
-    rest = memoryview(content)
-    # Not blocking, because otherwise opening a pipe waits for its reader without a limit.
-    file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    until, rest = time.monotonic() + READ_SECONDS, memoryview(content)
+    while True:
+        try:
+            # Not blocking, because otherwise opening a pipe waits for its reader without a limit.
+            file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as exc:
+            if exc.errno != errno.ENXIO or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
     try:
         while rest:
             if not select.select([], [file], [], READ_SECONDS)[1]:

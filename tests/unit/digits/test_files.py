@@ -118,11 +118,12 @@ def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_output_is_checked_without_a_trace(tmp_path: Path) -> None:
-    """Before a command works, it is known whether its output can be written; a file or device stays as it is."""
+    """Before a command works, it is known whether its output can be written; a file, pipe or device stays as it is."""
     (tmp_path / "file").write_text("old")
-    for path in (tmp_path / "file", tmp_path / "new", Path("/dev/full")):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "file", tmp_path / "new", tmp_path / "pipe", Path("/dev/full")):
         check_output(path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
     assert (tmp_path / "file").read_text() == "old"
 
 
@@ -152,30 +153,33 @@ def test_equal_values_have_the_same_json(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
 
 
-def test_a_stream_is_written_and_not_replaced(tmp_path: Path) -> None:
-    """A file that a user names is written through a link, and an open pipe is written into; errors name the path."""
-    reader, writer = os.pipe()
-    write_output(Path(f"/dev/fd/{writer}"), b"content")
-    assert os.read(reader, 20) == b"content"
-    os.close(reader)
+def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
+    """A file that a user names is written through a link and into a pipe or device; errors name it."""
     os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, b"content")
+    assert (os.read(reader, 20), pipe.is_fifo()) == (b"content", True)
+    os.close(reader)
     (link := tmp_path / "link").symlink_to(tmp_path / "target")
     write_output(link, b"content")
     assert (link.is_symlink(), (tmp_path / "target").read_bytes()) == (True, b"content")
-    for refused in (Path("/dev/full"), Path(f"/dev/fd/{writer}"), pipe, pipe / "file", tmp_path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    for refused in (Path("/dev/full"), pipe / "file", tmp_path, tmp_path / "socket"):
         with pytest.raises(DigitsError, match=f"cannot write {refused}"):
             write_output(refused, b"content")
-    os.close(writer)
 
 
-def test_a_pipe_that_is_not_read_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe whose reader reads nothing is an error after a while."""
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_pipe_that_is_not_read_ends_the_wait(opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe without a reader, or with one that does not read, is an error after a while."""
     monkeypatch.setattr(files, "READ_SECONDS", 0.2)
-    reader, writer = os.pipe()
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if opened else None
     with pytest.raises(DigitsError, match="cannot write"):
-        write_output(Path(f"/dev/fd/{writer}"), bytes(1 << 20))
-    os.close(reader)
-    os.close(writer)
+        write_output(pipe, bytes(1 << 20))
+    if reader:
+        os.close(reader)
 
 
 def test_a_named_file_pipe_or_device_is_read(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,3 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     answer = digits(*arguments, "--output", "file/x.yaml")
     assert answer.code == 1
     assert "file is not a folder" in answer.err
-
-
-def test_a_named_pipe_is_refused_before_the_work(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe in the place of the output, which may have no reader, is refused before anything is compiled."""
-    monkeypatch.setattr(definition, "compile_to", lambda *_, **__: pytest.fail("compiled"))
-    os.mkfifo("pipe")
-    answer = digits("compile", "--output", "pipe")
-    assert (answer.code, "neither a file nor a stream" in answer.err) == (1, True)
