@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 ALIAS_ATTEMPTS = 3
-VERSION_TAGS = ("version", "digest", "code")  # entries of a manifest that are tags of its registered version
+# Entries of a manifest that are tags of its registered version. The last one is that by which others find the version.
+VERSION_TAGS = ("digest", "code", "version")
 
 
 @if_recorded

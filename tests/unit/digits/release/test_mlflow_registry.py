@@ -93,6 +93,25 @@ def test_registering_does_not_end_the_run(copied: Settings, finished: Finished) 
     assert open_mlflow(copied).get_run(run).info.status == "RUNNING"
 
 
+def test_a_version_is_found_only_with_all_its_tags(
+    copied: Settings, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a run registers a release, another run that looks for it finds it complete or not at all."""
+    second = another_release(open_store(copied), finished.version)
+    releases.download(open_store(copied), second["version"], tmp_path / "second")
+    run, client = mlflow_log.start_run(copied, "digits-tests", "a run", {}), open_mlflow(copied)
+    real, seen = type(client).set_model_version_tag, list[bool]()
+
+    def observed(*arguments: object) -> None:
+        real(*arguments)
+        found = mlflow_registry.registered_versions(client, copied, second["version"])
+        seen.extend(set(mlflow_registry.VERSION_TAGS) <= set(version.tags) for version in found)
+
+    monkeypatch.setattr(type(client), "set_model_version_tag", observed)
+    mlflow_registry.register(copied, run, tmp_path / "second" / "model.onnx", second)
+    assert seen == [True]
+
+
 def test_the_aliases_mirror_the_ledger(copied: Settings, finished: Finished, tmp_path: Path) -> None:
     """A promotion moves both aliases, a rollback moves them back, and `previous` is deleted if there is none."""
     store, client = open_store(copied), open_mlflow(copied)
