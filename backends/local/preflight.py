@@ -41,7 +41,8 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
             f"DIGITS_HOME: expected at least {MIN_FREE >> 20} MiB of free space in {settings.home}, found {free >> 20}",
             remedy="free some space, or set DIGITS_HOME to another disk",
         )
-    if not get_scheme(settings.store).remote:
+    get_scheme(settings.store)
+    if urlsplit(settings.store).scheme in {"", "file"}:  # the stores of others check their addresses
         _check_folder("DIGITS_STORE", folder_from_url(settings.store, "DIGITS_STORE"))
     scheme = urlsplit(settings.tracking_uri).scheme.partition("+")[0]
     if database := sqlite_file(settings.tracking_uri):
