@@ -70,6 +70,7 @@ def test_workers_that_are_killed(tmp_path: Path, fault: Fault) -> None:
         answer = world.digits("run", "--resume", DIGITS_WORKERS="2")
         assert answer["digest"] == expected["digest"]
         epochs = [line.split("  ")[0] for line in progress(world)]
-        assert epochs in (["epoch 3"], [])  # [] if the step was killed after its last epoch
+        # It was killed while it wrote the checkpoint of the second epoch, afterwards, or after the last epoch.
+        assert epochs in (["epoch 2", "epoch 3"], ["epoch 3"], [])
         assert open_store(world.settings).keys("trainings/") == []
         fault.saw("continued twice, the same digest")
