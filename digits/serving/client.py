@@ -20,7 +20,6 @@ from digits.signature import CLASS, LABEL, PROBABILITIES, max_images
 from digits.tasks.task import Task, find
 
 TIMEOUT_SECONDS = 10.0
-_DEFAULT = Settings()
 MAX_TASK = 50_000  # letters of a task's text: more than the longest labels have
 
 
@@ -50,7 +49,7 @@ def encode_request(images: Images, *, binary_answer: bool) -> tuple[bytes, dict[
     return head + raw, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
 
 
-def predict(endpoint: str, images: Images, settings: Settings = _DEFAULT, *, task: Task | None = None) -> Answer:
+def predict(endpoint: str, images: Images, settings: Settings | None = None, *, task: Task | None = None) -> Answer:
     """Request a prediction for images uint8 (n, *task.shape) from the endpoint of a task at a URL.
 
     The default task is that of the settings. More than `max_images(task)` images are sent as several requests; if the
@@ -61,6 +60,7 @@ def predict(endpoint: str, images: Images, settings: Settings = _DEFAULT, *, tas
         UsageError: `endpoint` is no address to which a path can be appended.
         EndpointError: there was no answer within TIMEOUT_SECONDS, or it was not a prediction; the message has its text.
     """
+    settings = settings or Settings()
     task = task or settings.declaration
     most = max_images(task)
     parts = [images[n : n + most] for n in range(0, len(images), most)] or [images]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +129,10 @@ def test_labels_of_any_length_take_the_memory_of_their_letters() -> None:
     content = (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20) + bytes(4 * 300_000)
     values = client._values("BYTES", content)
     assert (len(values), len(values[0]), values[-1]) == (300_001, 1 << 20, "")
+
+
+def test_the_module_can_be_imported_whatever_the_default_home_is(tmp_path: Path) -> None:
+    """A home directory that is no valid DIGITS_HOME does not prevent the import, because DIGITS_HOME may be another."""
+    environment = os.environ | {"HOME": str(tmp_path / "a*b")}
+    command = [sys.executable, "-c", "import digits.serving.client"]
+    subprocess.run(command, env=environment, timeout=60, check=True)
