@@ -82,11 +82,16 @@ def prepare(
         key = sha256_of(canonical_json([block.digest, corrections[number].digest(), share, seed, count, code]))
         found = stored.find(key)
         unchanged += found is not None
-        of_train, of_validation = found or stored.add(key, *make(number))
         train_object, validation_object = stored.objects(key)
+        if found:
+            of_train, of_validation = found
+            held = stored.load(validation_object, of_validation.digest)
+        else:
+            train, held = make(number)
+            of_train, _ = stored.add(key, train, held)
         written.append(of_train)
         names.append(train_object)
-        validations.append(stored.load(validation_object, of_validation.digest))
+        validations.append(held)
     events.emit(
         "progress", "prepare", text=f"prepared {count - unchanged} of {count} blocks, {unchanged} are unchanged"
     )
