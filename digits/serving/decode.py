@@ -250,7 +250,7 @@ def parameters(holder: dict[str, Any]) -> dict[str, Any]:
 def refuse_shared_memory(names: Iterable[str]) -> None:
     """Raise BadRequest if a parameter of these names says that a tensor is in memory that server and client share.
 
-    The client would take what lies there for the answer.
+    The client would take what is stored there for the answer.
     """
     if any(name.startswith("shared_memory_") for name in names):
         raise BadRequest("expected tensors in the message; this server has no shared memory")

@@ -119,7 +119,7 @@ def test_digits_that_faint_ink_connects_are_apart() -> None:
 
 
 def test_a_digit_of_a_number_may_be_in_two_pieces() -> None:
-    """A stroke of a digit beside which another one ends stays, although its rectangle holds the other's middle."""
+    """A stroke of a digit stays if another digit ends next to it, although its rectangle holds the other's middle."""
     eight: list[Line] = [
         [(0.62, 0.42), (0.3, 0.5), (0.2, 0.7), (0.4, 0.9), (0.62, 0.75), (0.3, 0.42)],
         [(0.4, 0.27), (0.66, 0.35), (0.74, 0.5), (0.7, 0.74)],

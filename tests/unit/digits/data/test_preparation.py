@@ -106,7 +106,7 @@ def test_a_block_that_was_lost_is_prepared_anew(world: World) -> None:
 
 
 def test_corrections_are_in_all_blocks(world: World) -> None:
-    """Corrections are repeated and divided among the blocks, so that they are not trained on all at once."""
+    """Corrections are repeated and divided among the blocks, so that no batch has all of them."""
     corrected = Dataset(np.full((40, *SHAPE), 255, np.uint8), np.zeros(40, np.uint8))
     prepared = world.prepare(numbered(1000), corrected)
     train = world.read(prepared)

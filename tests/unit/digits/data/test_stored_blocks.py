@@ -34,7 +34,7 @@ def stored(store: FileStore) -> StoredBlocks:
 
 
 def test_a_block_is_found_by_its_inputs(stored: StoredBlocks) -> None:
-    """What was added under a key is found and loaded; under another key there is nothing."""
+    """Find and load what was added under a key, and nothing under another key."""
     assert stored.find("a") is None
     added = stored.add("a", images(5), images(2))
     assert stored.find("a") == added

@@ -104,7 +104,7 @@ def test_a_malformed_message_is_rejected(case: str) -> None:
 
 @pytest.mark.parametrize("part", ["inputs", "outputs"])
 def test_shared_memory_is_refused(part: str) -> None:
-    """A tensor in shared memory is rejected, because a client would take what lies there for the answer."""
+    """A tensor in shared memory is rejected, because a client would take what is stored there for the answer."""
     request = pb.ModelInferRequest.FromString(COMPLETE)
     request.outputs.add(name="class")
     getattr(request, part)[0].parameters["shared_memory_region"].string_param = "region"

@@ -141,7 +141,7 @@ def test_unknown_task(task: str) -> None:
 
 @pytest.mark.parametrize("place", ["folder", "pipe", "/dev/zero", "x" * 5000, "circle"])
 def test_what_prevents_the_reading_of_a_file_is_named(place: str, tmp_path: Path) -> None:
-    """A place that is no file, or that the system refuses, is named at once; it is no unknown task."""
+    """A place that is no file, or that the system refuses, is named, and not called an unknown task."""
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "circle").symlink_to("circle")
