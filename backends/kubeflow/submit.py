@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.base import Request
 from backends.kubeflow.tasks import UNCACHED_STEPS, UNCHECKED_STEPS, Configure, configure_task
-from digits.data import corrections, fetch
+from digits.data import correction_log, sources
 from digits.errors import DigitsError
 from digits.files import sha256_of
 from digits.settings import Settings
@@ -112,6 +112,6 @@ def external_inputs(settings: Settings, request: Request) -> Json:
     digest = secrets.token_hex(8)
     if get_scheme(settings.store).remote:
         with contextlib.suppress(DigitsError):
-            digest = corrections.digest(open_store(settings))
-    source = request.parameters.get("source") or fetch.source_digest(settings.declaration, settings.data)
+            digest = correction_log.digest(open_store(settings))
+    source = request.parameters.get("source") or sources.digest(settings.declaration, settings.data)
     return {"feedback": digest, "source": source}

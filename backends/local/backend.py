@@ -15,6 +15,7 @@ from backends.base import FAILED, SUCCEEDED, Backend, Request, Result, Watch, wi
 from backends.local import preflight, supervisor
 from backends.local.failures import step_failed
 from digits import events, homes
+from digits.data import catalog, correction_log, sources
 from digits.errors import DigitsError
 from digits.release import deploy, ledger, releases
 from digits.settings import ENDPOINT_VARIABLE, Settings
@@ -109,19 +110,17 @@ class LocalBackend(Backend):
 
     def _external_inputs(self, request: Request, reachable: Settings, watch: Watch) -> dict[str, Any]:
         """Return the parameters that put external inputs into the cache keys: the data set, store and corrections."""
-        from digits.data import catalog, corrections, fetch  # which import NumPy; the engine does not need it
-
         settings, task = self.settings, self.settings.declaration
         chosen = request.parameters.get("dataset", catalog.AUTO)
-        dataset = fetch.resolve(task, chosen, settings.data, settings.home / "data")
-        fetch.check_place(task, dataset, settings.data)
+        dataset = sources.resolve(task, chosen, settings.data, settings.home / "data")
+        sources.check_place(task, dataset, settings.data)
         if dataset == catalog.FALLBACK and request.parameters.get("dataset") != catalog.FALLBACK:
             watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
         return {
             "dataset": dataset,
-            "source": request.parameters.get("source") or fetch.source_digest(task, settings.data),
+            "source": request.parameters.get("source") or sources.digest(task, settings.data),
             "store": self.step_settings().store,
-            "feedback": corrections.digest(open_store(reachable)),
+            "feedback": correction_log.digest(open_store(reachable)),
         }
 
 

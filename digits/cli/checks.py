@@ -70,18 +70,18 @@ def check_home(settings: Settings) -> Finding:
 
 def check_data(settings: Settings) -> str | Finding:
     """Check that a data set is available; a remote DIGITS_DATA is not contacted."""
-    from digits.data import fetch
+    from digits.data import sources
 
     if settings.data:
         if urlsplit(settings.data).scheme not in {"", "file"}:
             return Finding("data", None, f"{mask_url(settings.data)} (not checked)")
         task = settings.declaration
-        name = fetch.resolve(task, AUTO, settings.data, settings.home / "data")
-        fetch.check_place(task, name, settings.data)
+        name = sources.resolve(task, AUTO, settings.data, settings.home / "data")
+        sources.check_place(task, name, settings.data)
         return f"{name} in {settings.data}"
     if settings.declaration.name != BUILT_IN:
         return f"the data of the task {settings.declaration.name} from the cache or a mirror"
-    if fetch.resolve(settings.declaration, AUTO, "", settings.home / "data") == FALLBACK:
+    if sources.resolve(settings.declaration, AUTO, "", settings.home / "data") == FALLBACK:
         fallback = "no mirror of MNIST is reachable; a run would use scikit-learn's 1,797 digits"
         return Finding("data", None, fallback, "set DIGITS_DATA to a folder with MNIST's four files")
     return "MNIST from the cache or a public mirror"

@@ -7,7 +7,7 @@ import click
 from digits import homes
 from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
-from digits.data import catalog, fetch
+from digits.data import catalog, fetch, sources
 from digits.files import real_path, user_path
 from digits.store import find_scheme, open_store
 
@@ -32,7 +32,7 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     address = destination if find_scheme(destination) else real_path(user_path(destination)).as_uri()
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
     if dataset:
-        fetch.resolve(task, dataset, place, cache)  # raises UsageError for another task
+        sources.resolve(task, dataset, place, cache)  # raises UsageError for another task
     store, copied, size = open_store(settings, address), [], 0
     for file, content in fetch.files(task, place, cache):
         store.put(file, content)

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from digits.data.correction_log import REMOVED, Entry, current, current_labels, folder, list_entries
 from digits.data.dataset import Dataset, Images
 from digits.errors import DataError, MissingError, ObjectMissing
 from digits.files import canonical_json, parse_json, sha256_of
@@ -30,11 +30,9 @@ from digits.store import ObjectStore
 from digits.tasks.task import BUILT_IN, Task, find
 
 DIGITS = find(BUILT_IN)
-REMOVED = "removed"
 MIN_INK = 255  # least sum of a drawing's pixels; one with less counts as empty
 MAX_RELEASE = 100  # characters
 SLOW_WRITE = 60_000_000  # µs that a store may take to write an entry
-_NAME = re.compile(r"([0-9a-f]{64})/([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,2}|removed)-([0-9a-f]{16})\.json")
 
 
 @dataclass(frozen=True)
@@ -53,24 +51,6 @@ class Correction:
     answer: int | None = None  # the class that the model answered; None if it did not answer
     release: str = ""  # version of the model that answered
     damaged: str = ""
-
-
-class _Entry(NamedTuple):
-    """The parts of a key. Entries of one image compare by time, so the greatest one is the newest."""
-
-    image: str
-    time: int  # microseconds since 1970
-    label: str  # a class or REMOVED
-    content: str  # the first 16 hex digits of the content's SHA-256
-
-    @property
-    def name(self) -> str:
-        return f"{self.image}/{self.time}-{self.label}-{self.content}.json"
-
-
-def folder(store: ObjectStore) -> str:
-    """Return the prefix of the keys of the corrections for the store's task."""
-    return "feedback/" if store.task == BUILT_IN else f"feedback/{store.task}/"
 
 
 def record(
@@ -103,7 +83,7 @@ def record(
     if task.reading == "pen" and int(image.sum()) < MIN_INK:
         raise DataError("expected a drawing, got an empty image", remedy="draw a digit first")
     name, now = sha256_of(image.tobytes()), time.time_ns() // 1000
-    newest = max((entry.time for entry in _entries(store, name)), default=0)
+    newest = max((entry.time for entry in list_entries(store, name)), default=0)
     when = newest + 1 if newest > now + SLOW_WRITE else now
     pixels, drawing = (base64.b64encode(content).decode() for content in (image.tobytes(), drawing_png))
     answered = None if answer is None else task.labels[answer]
@@ -117,7 +97,7 @@ def remove(store: ObjectStore, prefix: str, task: Task = DIGITS) -> Correction:
     Raises:
         MissingError: no correction begins with `prefix`, or more than one.
     """
-    matches = [entry for entry in _current(_entries(store)) if entry.image.startswith(prefix)]
+    matches = [entry for entry in current(list_entries(store)) if entry.image.startswith(prefix)]
     if len(matches) != 1:
         raise MissingError(f"{len(matches) or 'no'} corrections begin with {prefix!r}", remedy="digits feedback")
     correction = _describe(store, matches[0], task)
@@ -128,21 +108,21 @@ def remove(store: ObjectStore, prefix: str, task: Task = DIGITS) -> Correction:
 
 def copy(source: ObjectStore, target: ObjectStore) -> int:
     """Copy the intact entries that `target` lacks. Return the number of images whose label in `target` is new."""
-    before = set(_entries(target))
+    before = set(list_entries(target))
     after = set(before)
-    for entry in sorted(set(_entries(source)) - before):
+    for entry in sorted(set(list_entries(source)) - before):
         try:
             content, _ = _load(source, entry)
         except DataError:
             continue  # a damaged entry would hide an older, intact one
         target.put(folder(target) + entry.name, content)
         after.add(entry)
-    return len(_labels(after) - _labels(before))
+    return len(current_labels(after) - current_labels(before))
 
 
 def list_current(store: ObjectStore, task: Task = DIGITS) -> list[Correction]:
     """Return the newest correction of each image, damaged ones included, sorted by id."""
-    return [_describe(store, entry, task) for entry in _current(_entries(store))]
+    return [_describe(store, entry, task) for entry in current(list_entries(store))]
 
 
 def collect(store: ObjectStore, *, limit: int, task: Task = DIGITS) -> Collected:
@@ -153,8 +133,8 @@ def collect(store: ObjectStore, *, limit: int, task: Task = DIGITS) -> Collected
     """
     _check_task(store, task)
     rejected: Counter[str] = Counter()
-    kept: list[tuple[_Entry, bytes, int]] = []
-    for entry in sorted(_current(_entries(store)), key=lambda entry: -entry.time):
+    kept: list[tuple[Entry, bytes, int]] = []
+    for entry in sorted(current(list_entries(store)), key=lambda entry: -entry.time):
         if len(kept) == limit:
             rejected[f"more than {limit} corrections"] += 1
             continue
@@ -168,38 +148,15 @@ def collect(store: ObjectStore, *, limit: int, task: Task = DIGITS) -> Collected
     return Collected(pixels, np.array([label for _, _, label in kept], np.uint8), dict(rejected))
 
 
-def digest(store: ObjectStore) -> str:
-    """Return the hex SHA-256 of the images' digests and newest labels. This lists keys and reads no object."""
-    return sha256_of(canonical_json(sorted(_labels(_entries(store)))))
-
-
 def _append(store: ObjectStore, image: str, when: int, label: str, payload: Mapping[str, Any]) -> str:
     """Write an entry. Return its key."""
     content = canonical_json(payload)
-    entry = _Entry(image, when, label, sha256_of(content)[:16])
+    entry = Entry(image, when, label, sha256_of(content)[:16])
     store.put(key := folder(store) + entry.name, content)
     return key
 
 
-def _entries(store: ObjectStore, image: str = "") -> list[_Entry]:
-    """Return all entries, or those of one image."""
-    prefix = folder(store)
-    names = [key.removeprefix(prefix) for key in store.keys(f"{prefix}{image}/" if image else prefix)]
-    matches = [match.groups() for name in names if (match := _NAME.fullmatch(name))]
-    return [_Entry(image, int(when), label, content) for image, when, label, content in matches]
-
-
-def _current(entries: Iterable[_Entry]) -> list[_Entry]:
-    """Return the newest entry of each image, without the withdrawn ones, sorted by image."""
-    newest = {entry.image: entry for entry in sorted(entries)}
-    return [entry for entry in newest.values() if entry.label != REMOVED]
-
-
-def _labels(entries: Iterable[_Entry]) -> set[tuple[str, str]]:
-    return {(entry.image, entry.label) for entry in _current(entries)}
-
-
-def _describe(store: ObjectStore, entry: _Entry, task: Task) -> Correction:
+def _describe(store: ObjectStore, entry: Entry, task: Task) -> Correction:
     try:
         _, payload = _load(store, entry)
         label = _find_class(task, entry, payload)
@@ -211,7 +168,7 @@ def _describe(store: ObjectStore, entry: _Entry, task: Task) -> Correction:
     return Correction(entry.image, label, answered, release if release.isprintable() else "")
 
 
-def _load(store: ObjectStore, entry: _Entry) -> tuple[bytes, dict[str, Any]]:
+def _load(store: ObjectStore, entry: Entry) -> tuple[bytes, dict[str, Any]]:
     """Return an entry's content, and its fields with the image as bytes. Raises DataError if it is damaged."""
     try:
         content = store.get(folder(store) + entry.name)
@@ -234,7 +191,7 @@ def _check_task(store: ObjectStore, task: Task) -> None:
         raise DataError(f"expected a store of the task {task.name}, got one of {store.task}")
 
 
-def _find_class(task: Task, entry: _Entry, payload: Mapping[str, Any]) -> int:
+def _find_class(task: Task, entry: Entry, payload: Mapping[str, Any]) -> int:
     """Return the index of an entry's label in the task's labels. Raises DataError if the task does not have it."""
     label = str(payload.get("label", entry.label))
     if label not in task.labels:

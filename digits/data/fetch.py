@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from digits.data import array_files, catalog, fallback, folders, idx, idx_place
 from digits.data.dataset import Dataset, Images
-from digits.data.download import find_mirror
 from digits.data.idx_place import Place
 from digits.data.places import MAX_PICTURE, Stored, open_files, open_stored
 from digits.data.reader import as_drawings
 from digits.data.screening import Findings, digest_of, named, screen
+from digits.data.sources import is_mnist, resolve
 from digits.errors import DataError, Unavailable, UsageError
-from digits.files import folder_from_url, sha256_of, sha256_of_folder
 from digits.settings import Settings
 from digits.store import find_scheme
 from digits.tasks.task import BUILT_IN, Task
@@ -30,31 +28,6 @@ class Fetched:
     train: Dataset
     test: Dataset
     findings: tuple[str, ...] = ()
-
-
-def resolve(task: Task, name: str, place: Place | Stored, cache: Path) -> str:
-    """Return the name of the data set that a run of the task will use, within 10 s.
-
-    A task other than digits has one data set, of its own name. For digits, "auto" is MNIST if `place` is set, the cache
-    is complete or a mirror responds, else scikit-learn's digits. The files in `place` are not checked.
-
-    Raises:
-        UsageError: there is no data set of that name.
-    """
-    if not _is_mnist(task):
-        if name not in {catalog.AUTO, task.name}:
-            raise UsageError(f"the task {task.name} has its own data set, got --dataset {name}", remedy="omit it")
-        return task.name
-    catalog.check_name(name)
-    if name != catalog.AUTO:
-        return name
-    if place or all((cache / catalog.MNIST / file).is_file() for file in task.data.files):
-        return catalog.MNIST
-    return catalog.MNIST if find_mirror(task.data) else catalog.FALLBACK
-
-
-def _is_mnist(task: Task) -> bool:
-    return task.name == BUILT_IN and bool(task.data.files) and task.data.format == "idx"
 
 
 def open_place(settings: Settings) -> Place | Stored:
@@ -124,7 +97,7 @@ def files(task: Task, place: Place | Stored, cache: Path) -> Iterator[tuple[str,
 
     Raises as `fetch`.
     """
-    cache /= catalog.MNIST if _is_mnist(task) else task.name
+    cache /= catalog.MNIST if is_mnist(task) else task.name
     if task.data.format == "idx":
         for file in idx.FILES:
             yield file, _read_idx(task, file, place, cache)
@@ -136,34 +109,3 @@ def files(task: Task, place: Place | Stored, cache: Path) -> Iterator[tuple[str,
     else:
         for name, content in array_files.read_files(task.data, opened):
             yield Path(name).name.removesuffix(".gz"), content
-
-
-def source_digest(task: Task, place: str) -> str:
-    """Return what changes when a task's own data may have changed, for the cache key of the step that fetches it.
-
-    It is the digest of the files in a folder; '' if the task states the digests of its files, which the step verifies;
-    else a random value, because a place on the network cannot be examined without reading all of it.
-    """
-    stated = bool(task.data.files)
-    if idx_place.is_folder(place) and not (stated and task.data.format == "idx"):
-        path = folder_from_url(place, "DIGITS_DATA")
-        return sha256_of_folder(path) if path.is_dir() else sha256_of(path) if path.is_file() else ""
-    return secrets.token_hex(8) if place and not stated else ""
-
-
-def check_place(task: Task, name: str, place: str) -> None:
-    """Check that a data set is in `place` if that is a folder; a URL is not requested. Raises as `fetch`.
-
-    The four IDX files are verified; pictures and arrays are checked when they are fetched.
-    """
-    if not idx_place.is_folder(place) or name == catalog.FALLBACK:
-        return
-    if task.data.format == "idx":
-        for file in idx.FILES:
-            idx_place.read_folder(task.data, file, place)
-        return
-    opened = open_files(task.data, place, Path())
-    if task.data.format == "folder":
-        folders.find_pictures(task, opened, Findings())
-    else:
-        array_files.find_files(task.data, opened)

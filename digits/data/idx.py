@@ -1,4 +1,4 @@
-"""IDX files, MNIST's format: decompression, verification and parsing."""
+"""IDX files, MNIST's format: decompression, verification and parsing. Only parsing imports NumPy."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import gzip
 import io
 import math
 import zlib
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from digits.errors import DataError
 from digits.files import sha256_of
 from digits.tasks.task import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -63,6 +65,8 @@ def parse(content: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: the first four bytes are others, or the content has another size.
     """
+    import numpy as np
+
     shape, offset = parse_header(content, name)
     if len(content) != (expected := offset + math.prod(shape)):
         raise DataError(f"{name}: expected {expected} bytes for the shape {shape}, found {len(content)}")

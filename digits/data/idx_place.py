@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from digits.data import arrays, idx
+from digits.data import idx
 from digits.data.download import download
 from digits.errors import DataError, MissingError, Unavailable, UsageError
 from digits.files import folder_from_url, read_named, sha256_of, write_whole
@@ -71,6 +71,8 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
                 return idx.unpack(source, file, read_named(path, limit), str(path))
         for path in (folder, folder / KERAS):
             if path.is_file():
+                from digits.data import arrays  # which imports NumPy
+
                 return idx.unpack(source, file, arrays.from_keras(path, file), str(path))
         found = sorted(path.name for path in folder.iterdir())
     except OSError as exc:  # macOS asks the user whether a terminal may read Desktop, Documents and Downloads

@@ -20,7 +20,7 @@ from backends import runs
 from backends.base import CANCELED, FAILED, SUCCEEDED, Request, Result, StepState, Watch, with_champion
 from backends.cached import fingerprint, is_usable
 from digits import events
-from digits.data import corrections, fetch
+from digits.data import correction_log, sources
 from digits.data.catalog import AUTO
 from digits.errors import DigitsError, Interrupted, StepFailed
 from digits.files import canonical_json, sha256_of, write_json
@@ -63,9 +63,10 @@ class FakeBackend:
     def run(self, request: Request, watch: Watch, *, resume: str = "") -> Result:
         settings, started = self.settings, time.monotonic()
         task, chosen = settings.declaration, request.parameters.get("dataset", AUTO)
-        dataset = fetch.resolve(task, chosen, settings.data, settings.home / "data")
-        fetch.check_place(task, dataset, settings.data)
-        external = {"dataset": dataset, "store": settings.store, "feedback": corrections.digest(open_store(settings))}
+        dataset = sources.resolve(task, chosen, settings.data, settings.home / "data")
+        sources.check_place(task, dataset, settings.data)
+        feedback = correction_log.digest(open_store(settings))
+        external = {"dataset": dataset, "store": settings.store, "feedback": feedback}
         run = runs.create(settings.home, self.name, request, resume)
         cache = runs.cache_root(settings.home, run, "fake", request, resume)
         run.update(cache_root=str(cache))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from digits.data import corrections
+from digits.data import correction_log, corrections
 from digits.errors import DataError, MissingError
 from digits.files import canonical_json, sha256_of
 from digits.store.file import FileStore
@@ -73,9 +73,9 @@ def test_recorded_corrections_are_collected(store: FileStore) -> None:
 def test_a_repeated_correction_counts_once(store: FileStore) -> None:
     """Repeating a correction changes no digest; the list shows the release and the answer of the last one."""
     record(store, 1, 7)
-    before = corrections.digest(store), corrections.collect(store, limit=10).digest()
+    before = correction_log.digest(store), corrections.collect(store, limit=10).digest()
     corrections.record(store, image(1), 7, drawing_png=b"other", release="v2", answer=3)
-    assert (corrections.digest(store), corrections.collect(store, limit=10).digest()) == before
+    assert (correction_log.digest(store), corrections.collect(store, limit=10).digest()) == before
     (correction,) = corrections.list_current(store)
     assert (correction.label, correction.release, correction.answer) == (7, "v2", 3)
 
@@ -98,7 +98,7 @@ def test_the_digest_reads_names_only(store: FileStore, monkeypatch: pytest.Monke
     """The digest for the cache key is computed without reading a record."""
     record(store, 1, 7)
     monkeypatch.setattr(store, "get", _unexpected)
-    assert len(corrections.digest(store)) == 64
+    assert len(correction_log.digest(store)) == 64
 
 
 def _unexpected(*_: object) -> NoReturn:
@@ -153,10 +153,10 @@ def test_the_digest_follows_the_content(store: FileStore, other: FileStore) -> N
     for target, seeds in ((store, [1, 2, 3]), (other, [3, 1, 2])):
         for seed in seeds:
             record(target, seed, seed)
-    before = corrections.digest(store), corrections.collect(store, limit=10).digest()
-    assert (corrections.digest(other), corrections.collect(other, limit=10).digest()) == before
+    before = correction_log.digest(store), corrections.collect(store, limit=10).digest()
+    assert (correction_log.digest(other), corrections.collect(other, limit=10).digest()) == before
     record(store, 1, 9)
-    assert corrections.digest(store) != before[0]
+    assert correction_log.digest(store) != before[0]
     assert corrections.collect(store, limit=10).digest() != before[1]
 
 
@@ -165,7 +165,7 @@ def test_an_empty_store_is_no_error(store: FileStore) -> None:
     collected = corrections.collect(store, limit=10)
     assert collected.images.shape == (0, 28, 28)
     assert collected.labels.shape == (0,)
-    assert len(collected.digest()) == len(corrections.digest(store)) == 64
+    assert len(collected.digest()) == len(correction_log.digest(store)) == 64
 
 
 def test_at_most_limit_corrections_are_collected(store: FileStore) -> None:
@@ -302,9 +302,9 @@ def test_an_older_label_does_not_replace_a_damaged_one(store: FileStore) -> None
 )
 def test_other_objects_are_ignored(store: FileStore, name: str) -> None:
     """Objects with other names do not affect the collection, the list or the digest."""
-    before = corrections.digest(store)
+    before = correction_log.digest(store)
     store.put(f"feedback/{name}", b"{")
-    assert corrections.digest(store) == before
+    assert correction_log.digest(store) == before
     assert corrections.collect(store, limit=10).rejected == {}
     assert corrections.list_current(store) == []
 
@@ -353,17 +353,17 @@ def test_stores_agree_after_copying_both_ways(store: FileStore, other: FileStore
     corrections.copy(store, other)
     corrections.copy(other, store)
     assert store.keys() == other.keys()
-    assert corrections.digest(store) == corrections.digest(other)
+    assert correction_log.digest(store) == correction_log.digest(other)
 
 
 def test_copying_does_not_bring_a_withdrawn_correction_back(store: FileStore, other: FileStore) -> None:
     """A withdrawn correction stays withdrawn however often it is copied, until it is made again."""
     record(other, 1, 7)
-    none = corrections.digest(store)
+    none = correction_log.digest(store)
     assert corrections.copy(other, store) == 1
     corrections.remove(store, "")
     assert corrections.copy(other, store) == len(labels(store)) == 0
-    assert corrections.digest(store) == none
+    assert correction_log.digest(store) == none
     record(store, 1, 2)  # corrected to something else, which is withdrawn too
     corrections.remove(store, "")
     assert corrections.copy(other, store) == 0
@@ -375,10 +375,10 @@ def test_copying_does_not_bring_a_withdrawn_correction_back(store: FileStore, ot
 def test_a_withdrawn_correction_can_be_made_again(store: FileStore) -> None:
     """A withdrawal does not prevent a later correction of the same image."""
     record(store, 1, 7)
-    before = corrections.digest(store)
+    before = correction_log.digest(store)
     corrections.remove(store, "")
     record(store, 1, 7)
-    assert corrections.digest(store) == before
+    assert correction_log.digest(store) == before
     assert labels(store) == [7]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.data import catalog, fetch
+from digits.data import catalog, fetch, sources
 from digits.data.download import download, find_mirror
 from digits.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES
 from digits.errors import DataError, MissingError
@@ -86,7 +86,7 @@ def test_downloads_use_the_proxy(monkeypatch: pytest.MonkeyPatch, mirror: Mirror
     monkeypatch.delenv("NO_PROXY", raising=False)
     with forward_proxy() as between:
         monkeypatch.setenv("HTTP_PROXY", between.url)
-        assert fetch.resolve(tiny, "auto", "", tmp_path) == "mnist"
+        assert sources.resolve(tiny, "auto", "", tmp_path) == "mnist"
         assert len(fetch.fetch(tiny, "auto", "", tmp_path).train) == 7
     assert len(between.requests) >= 5  # one probe, and each of the four files
     assert between.requests == [f"GET http://127.0.0.1:{mirror.server_address[1]}{path}" for path in mirror.requests]
@@ -96,8 +96,8 @@ def test_downloads_use_the_proxy(monkeypatch: pytest.MonkeyPatch, mirror: Mirror
 def test_a_slow_mirror_does_not_keep_a_program_alive(mirror: Mirror, tmp_path: Path) -> None:
     """If a mirror sends a byte now and then, the fallback is used, and the program can end."""
     script = (
-        "import sys; from pathlib import Path; from digits.data import fetch; from digits.tasks.task import find\n"
-        "print(fetch.resolve(find(sys.argv[1]), 'auto', '', Path(sys.argv[2])))"
+        "import sys; from pathlib import Path; from digits.data import sources; from digits.tasks.task import find\n"
+        "print(sources.resolve(find(sys.argv[1]), 'auto', '', Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", script, tiny_task(mirror.url("dripping")).text(), str(tmp_path)]
     # Eight seconds to decide, and as much again for a slow machine to start Python and to close the connection.

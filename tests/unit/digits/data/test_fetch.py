@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 
 from digits import files
-from digits.data import catalog, fetch
+from digits.data import catalog, fetch, sources
 from digits.data import idx as idx_file
 from digits.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from digits.errors import DataError, MissingError, UsageError
-from digits.tasks.task import DataFile, Source, Task, find
+from digits.errors import DataError, MissingError
+from digits.tasks.task import Source, Task, find
 from tests.helpers.mirror import CONTENT, Mirror
 from tests.helpers.mnist_files import idx, tiny_task
-from tests.helpers.shapes import shapes_task, write_shapes
 
 
 def fill(folder: Path, *, compressed: bool = True) -> Path:
@@ -42,7 +40,7 @@ def test_an_unreadable_file_is_named(tiny: Task, tmp_path: Path) -> None:
     (path := fill(tmp_path / "folder") / f"{TRAIN_IMAGES}.gz").unlink()
     path.mkdir()
     with pytest.raises(DataError, match=rf"{path} cannot be read: Is a directory"):
-        fetch.check_place(tiny, "mnist", str(path.parent))
+        sources.check_place(tiny, "mnist", str(path.parent))
 
 
 def test_an_inaccessible_folder_is_named(tiny: Task, tmp_path: Path) -> None:
@@ -87,7 +85,7 @@ def test_what_is_there_instead_is_named(name: str, content: bytes, named: str, t
     """A folder without the files is refused with what it holds; a damaged mnist.npz is named."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, MissingError), match=named):
-        fetch.check_place(tiny, "mnist", str(tmp_path))
+        sources.check_place(tiny, "mnist", str(tmp_path))
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -128,7 +126,7 @@ def test_a_damaged_file_in_a_folder(damage: str, expected: str, tiny: Task, tmp_
     )
     for check in (
         lambda: fetch.fetch(tiny, "mnist", str(folder), tmp_path / "cache"),
-        lambda: fetch.check_place(tiny, "mnist", str(folder)),
+        lambda: sources.check_place(tiny, "mnist", str(folder)),
     ):
         with pytest.raises(DataError, match=expected) as error:
             check()
@@ -201,14 +199,14 @@ def test_a_damaged_cache_heals(tiny: Task, mirror: Mirror, tmp_path: Path) -> No
 def test_a_bad_mirror_is_skipped(mirror: Mirror, tmp_path: Path) -> None:
     """If a mirror sends a web page, the file comes from the next one."""
     tiny = tiny_task(mirror.url("web-page"), mirror.url("good"))
-    assert fetch.resolve(tiny, "auto", "", tmp_path) == "mnist"
+    assert sources.resolve(tiny, "auto", "", tmp_path) == "mnist"
     assert len(fetch.fetch(tiny, "auto", "", tmp_path).test) == 3
 
 
 def test_without_a_mirror_the_fallback_is_used(tmp_path: Path) -> None:
     """If there is no place, no cache and no reachable mirror, scikit-learn's digits are used under their own name."""
     tiny = tiny_task("http://127.0.0.1:9/", "http://127.0.0.1:1/")
-    assert fetch.resolve(tiny, "auto", "", tmp_path) == catalog.FALLBACK
+    assert sources.resolve(tiny, "auto", "", tmp_path) == catalog.FALLBACK
     fetched = fetch.fetch(tiny, "auto", "", tmp_path)
     assert fetched.name == catalog.FALLBACK
     assert (len(fetched.train), len(fetched.test)) == (1437, 360)
@@ -220,32 +218,5 @@ def test_without_a_mirror_the_fallback_is_used(tmp_path: Path) -> None:
 def test_a_complete_cache_needs_no_mirror(tiny: Task, tmp_path: Path) -> None:
     """If all four files are cached, no request is made."""
     fill(tmp_path / "mnist", compressed=False)
-    assert fetch.resolve(tiny, "auto", "", tmp_path) == "mnist"
+    assert sources.resolve(tiny, "auto", "", tmp_path) == "mnist"
     assert len(fetch.fetch(tiny, "auto", "", tmp_path).train) == 7
-
-
-def test_a_configured_place_is_never_replaced(tiny: Task, tmp_path: Path) -> None:
-    """If the configured place has no data, there is an error, not other data."""
-    assert fetch.resolve(tiny, "auto", str(tmp_path / "nowhere"), tmp_path) == "mnist"
-
-
-def test_an_unknown_data_set_lists_the_known(tmp_path: Path) -> None:
-    """The error lists the known names."""
-    known = ", ".join(catalog.names())
-    with pytest.raises(UsageError, match=f"{known}, got 'letters'"):
-        fetch.resolve(find("digits"), "letters", "", tmp_path)
-
-
-def test_the_digest_of_the_source_follows_its_files(tiny: Task, tmp_path: Path) -> None:
-    """For the cache key, a folder counts by its contents, stated digests suffice, and a remote place is always new."""
-    task, folder = shapes_task(), write_shapes(tmp_path / "shapes", 2)
-    first = fetch.source_digest(task, str(folder))
-    assert fetch.source_digest(task, folder.as_uri()) == first
-    (folder / "circle" / "0.png").write_bytes(b"other")
-    assert fetch.source_digest(task, str(folder)) != first
-    assert fetch.source_digest(tiny, str(tmp_path)) == fetch.source_digest(find("digits"), "") == ""
-    stated = dataclasses.replace(task, data=dataclasses.replace(task.data, files={"shapes.zip": DataFile("0" * 64, 1)}))
-    assert fetch.source_digest(stated, "https://host.example/") == ""
-    assert fetch.source_digest(stated, str(folder)) == fetch.source_digest(task, str(folder))
-    remote = [fetch.source_digest(task, "s3://bucket/shapes") for _ in range(2)]
-    assert len({*remote, ""}) == 3

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from digits.data import folders
-from digits.data.fetch import Fetched, check_place, fetch
+from digits.data import folders, sources
+from digits.data.fetch import Fetched, fetch
 from digits.data.places import Folder
 from digits.data.screening import Findings
 from digits.errors import DataError
@@ -108,7 +108,7 @@ def test_a_place_without_pictures_is_refused(content: str, tmp_path: Path) -> No
     elif content == "other classes":
         (folder / "daisy").mkdir()
         shape("circle", 1).save(folder / "daisy" / "1.png")
-    for read in (lambda: fetched(folder), lambda: check_place(shapes_task(), "shapes", str(folder))):
+    for read in (lambda: fetched(folder), lambda: sources.check_place(shapes_task(), "shapes", str(folder))):
         with pytest.raises(DataError, match="expected pictures of circle, square, triangle") as error:
             read()
         assert "PLACE/LABEL/" in error.value.remedy
