@@ -22,7 +22,7 @@ from digits import homes
 from digits.errors import DigitsError, Interrupted, MissingError, RunContinues, StepFailed, UsageError
 from digits.settings import Settings
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 RUN_SECONDS = 24 * 3600.0
 OUTAGE_SECONDS = 300.0  # how long the API may be unreachable while a run is watched
 STOP_SECONDS = 60.0

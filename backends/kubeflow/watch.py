@@ -48,13 +48,13 @@ class Observed:
         state: the run's state, as the API names it.
         error: the API's message about a failure, often empty.
         events: the changes since the last observation.
-        nodes: ids of the workflow's nodes, among them every attempt of a step.
+        nodes: ids of the workflow's nodes, among them every attempt of a step, those that started last first.
     """
 
     state: str
     error: str = ""
     events: list[Event] = field(default_factory=list)
-    nodes: set[str] = field(default_factory=set)
+    nodes: list[str] = field(default_factory=list)
 
     @property
     def final(self) -> bool:
@@ -68,8 +68,8 @@ def observe(run: Any, steps: dict[str, StepState]) -> Observed:
     if observed.state == FAILED and any(status.state == "CANCELING" for status in run.state_history or []):
         observed.state = CANCELED  # Kubeflow 2.17 reports a cancelled run as FAILED
     tasks = (run.run_details.task_details if run.run_details else None) or []
-    for task in tasks:
-        observed.nodes.update(child.pod_name for child in task.child_tasks or [] if child.pod_name)
+    for task in sorted(tasks, key=lambda task: _seconds(task.start_time), reverse=True):
+        observed.nodes += [child.pod_name for child in task.child_tasks or [] if child.pod_name]
         name = str(task.display_name or "").partition("(")[0]  # without the number of the attempt
         if name.removesuffix("-driver") in steps and task.state == FAILED and not observed.error:
             observed.error = _message(task)

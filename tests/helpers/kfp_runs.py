@@ -72,9 +72,11 @@ def task(name: str, state: str, begin: int = 0, seconds: int = 20, error: str = 
 def tasks(*of_steps: Json) -> list[Json]:
     """Return all tasks of a run with these tasks of steps, each with two attempts, as with Kubeflow's defaults."""
     root = [task(WORKFLOW, "RUNNING"), task("root", "RUNNING"), task("root-driver", "SUCCEEDED", seconds=5)]
-    attempts = [node_of(step["display_name"], attempt) for step in of_steps for attempt in (0, 1)]
-    executor = task("executor", "SUCCEEDED") | {"child_tasks": [{"pod_name": node} for node in attempts]}
-    return [*root, *of_steps, executor, task(f"{WORKFLOW}(0)", "RUNNING"), task("root(0)", "RUNNING")]
+    executors = []
+    for step in of_steps:
+        nodes = [{"pod_name": node_of(step["display_name"], attempt)} for attempt in (0, 1)]
+        executors.append(step | {"display_name": "executor", "task_id": str(uuid.uuid4()), "child_tasks": nodes})
+    return [*root, *of_steps, *executors, task(f"{WORKFLOW}(0)", "RUNNING"), task("root(0)", "RUNNING")]
 
 
 def node_of(step: str, attempt: int = 0) -> str:
@@ -96,7 +98,7 @@ def node(step: str, phase: str, message: str = "", *, name: str = "executor", en
 
 def succeeded(api: Pipelines, *cached: str) -> None:
     """Make the next run succeed, with its outputs in the log of its deploy step."""
-    steps = [task(step, "SUCCEEDED", seconds=0 if step in cached else 20) for step in STEPS]
+    steps = [task(step, "SUCCEEDED", 20 * i, seconds=0 if step in cached else 20) for i, step in enumerate(STEPS)]
     api.snapshots = [
         ("PENDING", []),
         ("RUNNING", tasks(task("fetch-mnist-driver", "RUNNING"))),

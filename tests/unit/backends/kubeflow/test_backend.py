@@ -97,6 +97,14 @@ def test_the_archived_log_is_preferred(settings: Settings, api: Pipelines) -> No
     assert (runs.find(settings.home).logs / "deploy.log").read_text() == api.archive[node_of("deploy")]
 
 
+def test_the_results_are_read_from_the_step_that_started_last(settings: Settings, api: Pipelines) -> None:
+    """The logs of steps before the last one are not read, because each takes an answer of Kubeflow."""
+    succeeded(api)
+    assert run(settings).outputs == OUTPUTS
+    read = {step for step in STEPS for path in api.asked if node_of(step) in path}
+    assert read == {"deploy"}
+
+
 def test_a_cached_promotion_is_not_claimed(settings: Settings, api: Pipelines) -> None:
     """If another release has become champion, the run does not claim that its own was promoted."""
     succeeded(api)
