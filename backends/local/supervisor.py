@@ -18,7 +18,7 @@ from digits import events
 from digits.errors import DigitsError, Interrupted
 from pipeline import STEPS
 
-POLL_SECONDS = 0.03
+POLL_SECONDS = 0.01
 STOP_SECONDS = 30.0
 RUN_SECONDS = 24 * 3600.0
 
