@@ -29,6 +29,7 @@ pytestmark = [
 ]
 TEXT = (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
 NAMESPACE, REGISTRY = "kubeflow-user-example-com", "registry.example.com/digits"
+ARGO = "/apis/apps/v1/namespaces/kubeflow/deployments/workflow-controller"
 MOST_COMMANDS = 12
 # Programs that would install packages, build and push images, and forward ports.
 PROGRAMS = {
@@ -96,7 +97,9 @@ def shell(api: Pipelines, settings: Settings, tmp_path: Path, monkeypatch: pytes
     secret: dict[str, Any] = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "mlpipeline-minio-artifact"}}
     secret["data"] = {"accesskey": "YWNjZXNz", "secretkey": "c2VjcmV0"}
     path = f"/api/v1/namespaces/{NAMESPACE}/secrets/mlpipeline-minio-artifact"
-    monkeypatch.setattr(KubectlApi, "objects", {path: secret})
+    template = {"spec": {"containers": [{"name": "workflow-controller"}]}}
+    argo = {"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "workflow-controller"}}
+    monkeypatch.setattr(KubectlApi, "objects", {path: secret, ARGO: argo | {"spec": {"template": template}}})
     with kubernetes_api(KubectlApi) as server:
         kubernetes = Settings(home=tmp_path / "kubernetes")
         kubernetes.home.mkdir()
@@ -119,6 +122,8 @@ def test_the_way_to_a_served_model(shell: Shell, api: Pipelines) -> None:
     assert OUTPUTS["deployed"]["endpoint"] in output
 
     objects = {path: item for path, item in KubectlApi.objects.items() if not path.endswith("minio-artifact")}
+    (controller,) = objects.pop(ARGO)["spec"]["template"]["spec"]["containers"]
+    assert controller["env"] == [{"name": "DEFAULT_REQUEUE_TIME", "value": "1s"}]
     models = kubernetes_models()
     for path, item in objects.items():
         assert f"/namespaces/{NAMESPACE}/" in path

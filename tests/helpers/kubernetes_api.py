@@ -202,7 +202,7 @@ class KubectlApi(Quiet):
     def do_PATCH(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path = self.path.partition("?")[0]
-        self.objects[path] = yaml.safe_load(body)
+        self.objects[path] = self.objects.get(path, {}) | yaml.safe_load(body)
         self._send(200, self.objects[path])
 
     def _send(self, status: int, answer: Json) -> None:
