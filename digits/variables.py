@@ -42,12 +42,19 @@ def check_address(variable: str, value: str) -> None:
 
 
 def check_home(place: Path) -> Path:
-    r"""Return DIGITS_HOME without links. Raise UsageError if TensorFlow or MLflow take its path for another one.
+    r"""Return DIGITS_HOME without links. Raise UsageError if it cannot be used.
 
+    A ~ that stands for no folder would be a folder of this name in each present folder.
     TensorFlow reads * ? [ ] as patterns and \ as /, and so writes and looks elsewhere; MLflow decodes % twice, and
     creates the folder that the encoded address of its database would name.
     """
-    home = real_path(user_path(place, "DIGITS_HOME"))
+    expanded = user_path(place, "DIGITS_HOME")
+    if str(expanded).startswith("~"):
+        raise UsageError(
+            f"DIGITS_HOME: expected a folder, got {str(expanded)!r}, whose user has no home directory here",
+            remedy="set HOME, or DIGITS_HOME to a folder",
+        )
+    home = real_path(expanded)
     if found := sorted(set(str(home)) & set("%?#*[]\\")):
         raise UsageError(
             f"DIGITS_HOME: expected a path without {' '.join(found)}, where TensorFlow or MLflow would use another, "

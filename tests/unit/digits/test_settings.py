@@ -51,6 +51,13 @@ def test_a_home_that_libraries_do_not_find_is_refused(character: str, tmp_path: 
         Settings(home=tmp_path / f"a{character}b" / "home")
 
 
+@pytest.mark.parametrize("home", ["~no-such-user", "~no-such-user/home"])
+def test_a_home_of_no_user_is_refused(home: str) -> None:
+    """A ~ that stands for no folder is not taken for a folder of that name in the present one."""
+    with pytest.raises(UsageError, match="no home directory"):
+        Settings.load({"DIGITS_HOME": home}, dotenv=None)
+
+
 @pytest.mark.parametrize("name", ["DIGITS_HOME", "DIGITS_TRUSTED_KEYS", "DIGITS_SIGNING_KEY"])
 def test_an_address_in_the_place_of_a_path_is_refused(name: str) -> None:
     """A setting that is a path cannot be an address, which would be taken for a new folder; the error names it."""
