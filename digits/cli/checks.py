@@ -26,7 +26,8 @@ VARIABLES = re.compile(
     re.IGNORECASE,
 )
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|AUTH")
-USER = re.compile(r"^[^/]*(?=@)")  # of an address without http://, as a proxy may be
+# The user and password in an address, which as a proxy may have no http://, or a / in its password.
+USER = re.compile(r"(?<=://).*(?=@)|^(?!\w+://).*(?=@)")
 FILES = {".keras/keras.json": " (not used)", ".docker/config.json": "", ".netrc": "", ".config/pip/pip.conf": ""}
 
 
