@@ -123,8 +123,11 @@ class _Gateway:
         if request.scope.method not in allowed:
             message = f"expected {method}, got {request.scope.method[:20]}"
             raise RejectedRequest(405, message, ("allow", ", ".join(allowed)))
+        query = parse_qsl(request.scope.query_string, keep_blank_values=True)
+        if path in self.routes and len(dict(query)) < len(query):
+            raise RejectedRequest(400, "expected each name of the query once, because it is not clear which one counts")
         try:
-            return await handler(request, dict(parse_qsl(request.scope.query_string)))
+            return await handler(request, dict(query))
         except EndpointStateError as exc:
             return _json({"error": exc.message, "state": exc.state}, STATUS[exc.state])
         except DataError as exc:  # a drawing that cannot be read

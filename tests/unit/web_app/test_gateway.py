@@ -306,6 +306,15 @@ def test_other_labels_than_digits_are_rejected(gateway: httpx.Client, store: Fil
     assert store.keys() == []
 
 
+@pytest.mark.parametrize(
+    "query", ["label=1&label=2", "label=1&label=", "label=1&label=1", "label=1&release=&release=a"]
+)
+def test_a_query_with_two_values_is_rejected(gateway: httpx.Client, store: FileStore, query: str) -> None:
+    """A correction whose query has a name twice gets 400, and nothing is stored."""
+    assert gateway.post(f"/api/feedback?{query}", content=ONE, headers=PNG).status_code == 400
+    assert store.keys() == []
+
+
 def test_an_empty_correction_is_rejected(gateway: httpx.Client, store: FileStore) -> None:
     """A correction without ink gets 400, and nothing is stored."""
     answer = correct(gateway, png=drawing())
