@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -52,8 +52,9 @@ def _v1(model: LoadedModel, name: str, headers: Mapping[str, str], body: bytes) 
 
 def _v2(model: LoadedModel, name: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:
     length = "inference-header-content-length"
-    # RSGI's `get` has no values with other characters than ASCII; they are not a length either.
-    pixels, request = model.decoder.v2(body, headers[length] if length in headers else None)  # noqa: SIM401
+    # Several values are not a length (RFC 9110 5.3), nor are those with other characters than ASCII, which RSGI omits.
+    stated = ",".join(cast(Any, headers).get_all(length)) if length in headers else None
+    pixels, request = model.decoder.v2(body, stated)
     content, head = encode_v2(model, model.run(pixels), request, name)
     if head is None:
         return len(pixels), [JSON], content

@@ -6,6 +6,7 @@ import doctest
 import json
 from typing import Any
 
+import httpx
 import numpy as np
 import orjson
 import pytest
@@ -171,6 +172,16 @@ def test_a_malformed_request_gets_400(body: bytes, path: str, predictor: Predict
         error = json.loads(answer)["error"]
         assert error
         assert "Traceback" not in error
+
+
+def test_two_header_lengths_get_400(predictor: Predictor) -> None:
+    """A request that states the length of its JSON twice gets 400, even if the lengths are equal."""
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 784], "parameters": {"binary_data_size": 784}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    for count, status in ((1, 200), (2, 400)):
+        headers = [("Inference-Header-Content-Length", str(len(head)))] * count
+        answer = httpx.post(f"{predictor.url}/v2/models/digits/infer", content=head + bytes(784), headers=headers)
+        assert answer.status_code == status
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "99999"])
