@@ -58,12 +58,12 @@ class Folder:
                             waiting.append(f"{folder}{entry.name}/")
                         elif not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112 # see open_files
                             found.append(f"{folder}{entry.name}")
+                        _check_count(len(found) + len(waiting), self.where)
             except OSError as exc:
                 where = exc.filename or self._root / folder
                 raise DataError(
                     f"{where} cannot be read: {exc.strerror}", remedy="allow this program to read it"
                 ) from exc
-            _check_count(len(found) + len(waiting), self.where)
         return _shown(found)
 
     def read(self, name: str, max_bytes: int) -> bytes:

@@ -108,6 +108,24 @@ def test_the_number_of_files_is_limited(tmp_path: Path, monkeypatch: pytest.Monk
         Zip(archive(*[(f"{number}.png", b"") for number in range(4)]), "here")
 
 
+def test_a_folder_with_too_many_files_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with millions of files is refused as soon as there are too many."""
+    read, entries = list[str](), os.scandir
+
+    @contextlib.contextmanager
+    def scan(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with entries(folder) as found:
+            yield (entry for entry in found if not read.append(entry.name))  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(places, "MAX_FILES", 3)
+    monkeypatch.setattr(os, "scandir", scan)
+    for number in range(100):
+        (tmp_path / f"{number}.png").touch()
+    with pytest.raises(DataError, match="expected at most 3 files"):
+        Folder(tmp_path).names()
+    assert len(read) == 4
+
+
 @pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/passwd", "a\\..\\b.png", "a/.."])
 def test_an_archive_cannot_name_files_outside(name: str) -> None:
     """A name that leads out of the archive is refused."""
