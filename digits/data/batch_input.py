@@ -124,8 +124,10 @@ def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
                 with archive.open(f"{found[0]}.npy") as packed:
                     raw = _unpack(packed, temporary / "images.npy")
         images = np.load(raw, mmap_mode="r", allow_pickle=False) if name.endswith(".npz") else _map_idx(raw)
-        if images.dtype != np.uint8 or images.size != len(images) * math.prod(task.shape):
-            raise ValueError(f"expected images uint8 (n, {', '.join(map(str, task.shape))}), found {images.shape}")
+        if images.dtype != np.uint8 or not images.ndim or images.size != len(images) * math.prod(task.shape):
+            raise ValueError(
+                f"expected images uint8 (n, {', '.join(map(str, task.shape))}), found {images.dtype} {images.shape}"
+            )
     except ARCHIVE_ERRORS as exc:
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:  # it is unpacked
             raise cannot_write(temporary, exc) from exc

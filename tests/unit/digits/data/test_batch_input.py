@@ -128,6 +128,13 @@ def test_a_damaged_header_is_refused(header: str, tmp_path: Path) -> None:
         load_npz(tmp_path / "x.npz", "x.npz")
 
 
+def test_an_array_without_dimensions_is_refused(tmp_path: Path) -> None:
+    """A single number in an NPZ file is no image; the error states what was expected."""
+    np.savez(tmp_path / "x.npz", images=np.uint8(7))
+    with pytest.raises(DataError, match=r"expected images uint8 \(n, .*found uint8 \(\)"):
+        open_batch(TASK, tmp_path / "x.npz", tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
     """Neither a batch nor a data set is read from an NPZ file with two arrays of one name."""
