@@ -5,6 +5,7 @@ A block has about BLOCK_BYTES of images at most. See `block_index` for where the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import shutil
@@ -54,7 +55,8 @@ def in_memory(dataset: Dataset) -> Blocks:
 def read(folder: Path, digest: str, load_stored: Callable[[str, str], Dataset] | None = None) -> Blocks:
     """Return the data set in a folder. A block is read and verified each time that it is loaded.
 
-    `load_stored(key, digest)` returns a block from the object store, which fetched sets do not need.
+    `load_stored(key, digest)` returns a block from the object store, which fetched sets do not need. If one is damaged,
+    it is called for all others, too, so that it deletes all damaged ones and one run makes them again.
 
     Raises:
         DataError: the index is missing or damaged, or the data set's digest is not `digest`.
@@ -69,7 +71,13 @@ def read(folder: Path, digest: str, load_stored: Callable[[str, str], Dataset] |
     def load(number: int) -> Dataset:
         expected = index.blocks[number].digest
         if index.stored and load_stored:
-            return load_stored(index.stored[number], expected)
+            try:
+                return load_stored(index.stored[number], expected)
+            except DataError:
+                for name, block in zip(index.stored, index.blocks, strict=True):
+                    with contextlib.suppress(DataError):
+                        load_stored(name, block.digest)
+                raise
         return Dataset.load(_path(folder, number), digest=expected)
 
     return Blocks(index.shape, index.blocks, load)

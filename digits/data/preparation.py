@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from digits.data import blocks
 from digits.data.block_index import Block, Index
 from digits.data.dataset import MAX_VALIDATION, Dataset, Indices, join, repeat_feedback, split_validation
 from digits.data.stored_blocks import StoredBlocks
+from digits.errors import DataError
 from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
 
@@ -80,13 +82,14 @@ def prepare(
     stored, written, validations, names, unchanged = StoredBlocks(store), list[Block](), list[Dataset](), list[str](), 0
     for number, block in enumerate(source.blocks):
         key = sha256_of(canonical_json([block.digest, corrections[number].digest(), share, seed, count, code]))
-        found = stored.find(key)
-        unchanged += found is not None
         train_object, validation_object = stored.objects(key)
-        if found:
+        held = None
+        if found := stored.find(key):
             of_train, of_validation = found
-            held = stored.load(validation_object, of_validation.digest)
-        else:
+            with contextlib.suppress(DataError):  # a damaged part is made again
+                held = stored.load(validation_object, of_validation.digest)
+        unchanged += held is not None
+        if held is None:
             train, held = make(number)
             of_train, _ = stored.add(key, train, held)
         written.append(of_train)

@@ -94,15 +94,24 @@ def test_only_changed_blocks_are_prepared_anew(world: World) -> None:
 
 
 def test_a_block_that_was_lost_is_prepared_anew(world: World) -> None:
-    """A block that is missing from the store, or was found damaged by a reader, is made again by the next run."""
+    """If a reader finds a damaged block, the next run makes all damaged ones again."""
     prepared = world.prepare(numbered(1000), empty(SHAPE))
-    for name in (name for name in world.store.keys("blocks/") if name.endswith("train.npz")):
+    for name in [name for name in world.store.keys("blocks/") if name.endswith("train.npz")][:5]:
         world.store.put(name, b"damaged")
     with pytest.raises(DataError, match="was damaged"):
-        world.read(prepared).load(3)
+        [world.read(prepared).load(number) for number in range(len(world.read(prepared).blocks))]
     assert world.prepare(numbered(1000), empty(SHAPE)).train == prepared.train
-    assert world.made() == 1
-    world.read(prepared).load(3)
+    assert world.made() == 5
+    assert len(world.read(prepared).load(3))
+
+
+def test_damaged_validation_parts_are_prepared_anew(world: World) -> None:
+    """Validation images that are damaged in the store do not fail a run."""
+    prepared = world.prepare(numbered(1000), empty(SHAPE))
+    for name in [name for name in world.store.keys("blocks/") if name.endswith("validation.npz")][:2]:
+        world.store.put(name, b"damaged")
+    again = world.prepare(numbered(1000), empty(SHAPE))
+    assert (again.validation.digest(), world.made()) == (prepared.validation.digest(), 2)
 
 
 def test_corrections_are_in_all_blocks(world: World) -> None:
