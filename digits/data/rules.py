@@ -139,8 +139,9 @@ def without_bars(level: Mask) -> Mask:
         side, covered = np.rot90(level, turn), np.rot90(result, turn)
         bright = np.percentile(side[: max(4, len(side) // 6)], 90, axis=1)
         end = int(np.argmin(bright < 0.5 * paper))  # 0 without a bar, and if it is no bar but an area
-        if end and end + 2 < len(bright) and bright[end + 2] > 0.75 * paper:
-            covered[: end + 2] = np.median(side[end + 2])
+        # The edge of a slanted shadow, unlike a bar's, leaves most of a row dark.
+        if end and end + 2 < len(bright) and (beside := np.median(side[end + 2])) > 0.75 * paper:
+            covered[: end + 2] = beside
     return result
 
 

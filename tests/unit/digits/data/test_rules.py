@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.rules import Mask, cut, without_underline
+from digits.data.rules import Mask, cut, without_bars, without_underline
 from tests.helpers.drawings import NOUGHT, draw
 
 
@@ -40,3 +40,12 @@ def test_a_stroke_that_lies_on_a_line_is_kept_if_it_is_stronger() -> None:
     lines[:, 98:102], one[50:150, 96:104], bar[120:126, 20:180] = 255, 255, 255
     strength = np.where(one | bar, 200, np.where(lines, 90, 0)).astype(np.float32)
     assert np.array_equal(cut(lines | one | bar, lines, strength), one | bar)
+
+
+def test_the_edge_of_a_slanted_shadow_is_no_bar() -> None:
+    """A shadow that covers one side of a picture stays, because its edge is not along that side."""
+    sheet = np.full((200, 200), 230, np.uint8)
+    cv2.fillPoly(sheet, [np.array([(120, 0), (199, 0), (199, 199), (185, 199)])], (80,))
+    assert np.array_equal(without_bars(sheet), sheet)
+    sheet[:, 180:] = 20
+    assert (without_bars(np.where(sheet == 20, sheet, np.uint8(230))) == 230).all()
