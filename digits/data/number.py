@@ -73,7 +73,8 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     """Return the digits in a picture's ink, uint8 (height, width), from left to right; none without ink.
 
     Two digits are apart if no ink connects them and they share few columns. A single digit keeps all ink. Digits that
-    touch stay one, which is doubtful if it is wide; `decide` may find others. All are doubtful if the whole ink is.
+    touch stay one, which is doubtful if it is wide; `decide` may find others. One next to ink that belongs to no digit
+    is doubtful, and all are if the whole ink is.
     """
     strongest = int(ink.max(initial=0))
     if not strongest:
@@ -91,11 +92,12 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         else:
             groups.append(part)
     high = max(group.height for group in groups)
-    for one, other in itertools.combinations([g for g in groups if g.height < HEIGHT * high], 2):
-        # Two pieces of a slanted stroke that a rule cut.
-        if one in groups and other in groups and one.distance(other) <= _NEAR * high:
+    pairs = itertools.combinations([g for g in groups if g.height < HEIGHT * high], 2)
+    for one, other in sorted(pairs, key=lambda pair: pair[0].distance(pair[1])):
+        # Two pieces of one digit, as the body and the bar of a 5, or of a slanted stroke that a rule cut.
+        if one in groups and other in groups and one.distance(other) <= _APART * high:
             both = one.join(other)
-            if HEIGHT * high <= both.height <= high:
+            if HEIGHT * high <= both.height <= 1.1 * high:
                 groups = [g for g in groups if g not in (one, other)] + [both]
     digits = sorted((g for g in groups if g.height >= HEIGHT * high), key=lambda g: g.x0)
     if not 1 < len(digits) <= MAX_DIGITS:
@@ -103,20 +105,42 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         whole = _Part(frozenset(), x, y, x + width, y + height)
         return [_digit(whole, ink, ink.shape, doubtful or len(digits) > 1)]
     digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
-    for part in groups:
-        if part.height < HEIGHT * high and max(part.x1 - part.x0, part.height) >= _SPOT * high:
-            near = min(range(len(digits)), key=lambda i: digits[i].distance(part))
-            if digits[near].distance(part) <= _NEAR * high:
-                digits[near] = digits[near].join(part)
+    small = [g for g in groups if g.height < HEIGHT * high and max(g.x1 - g.x0, g.height) >= _SPOT * high]
+    lost = set[int]()
+    for part, near in zip(small, _nearest(small, digits, numbers), strict=True):
+        if digits[near].distance(part) <= _NEAR * high:
+            digits[near] = digits[near].join(part)
+        else:
+            lost.add(near)
     result = []
-    for digit in digits:
+    for place, digit in enumerate(digits):
         area = slice(max(0, digit.y0 - 1), digit.y1 + 1), slice(max(0, digit.x0 - 1), digit.x1 + 1)
         own = np.isin(numbers[area], list(digit.numbers))
         others = (mask[area] > 0) & ~own
         edge = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        wide = digit.x1 - digit.x0 > _WIDE * digit.height
-        result.append(_digit(digit, np.where(edge & ~others, ink[area], np.uint8(0)), ink.shape, doubtful or wide))
+        unclear = doubtful or place in lost or digit.x1 - digit.x0 > _WIDE * digit.height
+        result.append(_digit(digit, np.where(edge & ~others, ink[area], np.uint8(0)), ink.shape, unclear))
     return result
+
+
+def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:
+    """Return which digit's ink each part is nearest to. `numbers`, (height, width), are those of the parts."""
+    if not parts:
+        return []
+    owner = np.zeros(int(numbers.max()) + 1, np.intp)
+    for place, digit in enumerate(digits):
+        owner[list(digit.numbers)] = place + 1
+    owners = owner[numbers]
+    free = (owners == 0).astype(np.uint8)
+    distance, pixels = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    owner_at = np.zeros(int(pixels.max()) + 1, np.intp)
+    owner_at[pixels[free == 0]] = owners[free == 0]
+    found = []
+    for part in parts:
+        area = slice(part.y0, part.y1), slice(part.x0, part.x1)
+        away = np.where(np.isin(numbers[area], list(part.numbers)), distance[area], np.inf)
+        found.append(int(owner_at[pixels[area].flat[away.argmin()]]) - 1)
+    return found
 
 
 def _separate(digit: _Part, ink: Ink, numbers: NDArray[np.int32]) -> list[_Part]:

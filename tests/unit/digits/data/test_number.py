@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,6 +74,38 @@ def test_wide_ink_in_a_number_is_doubtful() -> None:
     ink[100:108, 210:330] = 255
     found = split(ink)
     assert [digit.doubtful for digit in found] == [False, True]
+
+
+def test_a_five_with_a_low_body_is_one_digit() -> None:
+    """The bar of a 5 belongs to its body, also if the body is only half as high as the number."""
+    ink = number(SEVEN, [], ONE)
+    cv2.polylines(ink, [np.array([(150, 130), (145, 145), (185, 155), (180, 180), (140, 185)])], False, 255, 9)
+    ink[75:84, 175:232] = 255
+    found = split(ink)
+    assert len(found) == 3
+    assert found[1].box[1] == pytest.approx(75 / 240, abs=0.02)
+
+
+def test_a_stroke_belongs_to_the_digit_whose_ink_is_nearest() -> None:
+    """The bar of a 5 that ends within the rectangle of a slanted 1 belongs to the 5."""
+    ink = np.zeros((240, 420), np.uint8)
+    five, one = [(160, 88), (150, 125), (185, 145), (160, 185), (110, 185)], [(310, 66), (250, 190)]
+    for line in (five, one):
+        cv2.polylines(ink, [np.array(line)], False, 255, 9)
+    ink[76:84, 200:252] = 255
+    left, right = split(ink)
+    assert left.box[2] == pytest.approx(252 / 420, abs=0.02)
+    assert right.box[0] == pytest.approx(246 / 420, abs=0.02)
+
+
+def test_ink_that_belongs_to_no_digit_is_doubtful() -> None:
+    """The digit of a number next to a stroke that is lost, which may be a part of another one, is doubtful."""
+    ink = number(SEVEN, ONE)
+    ink[120:128, 320:] = 255
+    ink = np.pad(ink, ((0, 0), (0, 60)))
+    assert [digit.doubtful for digit in split(ink)] == [False, False]
+    ink[120:128, 300:360] = 255
+    assert [digit.doubtful for digit in split(ink)] == [False, True]
 
 
 def test_more_than_the_most_digits_are_doubtful() -> None:
