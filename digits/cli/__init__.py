@@ -43,7 +43,7 @@ COMMANDS = {
     "feedback": ("feedback", "List or remove the corrections that the next run trains on."),
     "doctor": ("doctor", "Check what is installed and reachable, and print the settings."),
     "clean": ("clean", "Stop the predictor and remove what runs created."),
-    "images": ("build_images", "Build and list the container images."),
+    "images": ("build_images", "Build the container images."),
     "cluster": ("kind_cluster", "Create, use and remove a kind cluster with KServe."),
     "submit": ("kubeflow", "Submit a run to Kubeflow Pipelines."),
     "watch": ("kubeflow", "Watch a run that continues on Kubeflow."),
