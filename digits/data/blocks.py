@@ -48,8 +48,8 @@ class Blocks:
 
 
 def in_memory(dataset: Dataset) -> Blocks:
-    """Return a data set as one block."""
-    return Blocks(dataset.images.shape[1:], (Block(len(dataset), dataset.digest()),), lambda _: dataset)
+    """Return a data set as one block, whose digest is '', because nothing compares it."""
+    return Blocks(dataset.images.shape[1:], (Block(len(dataset), digest=""),), lambda _: dataset)
 
 
 def read(folder: Path, digest: str, load_stored: Callable[[str, str], Dataset] | None = None) -> Blocks:
