@@ -12,7 +12,8 @@ from digits.errors import DigitsError, UsageError, mask_url
 class Finding:
     """The result of one check. `ok` is None if something is absent or unusual that is not needed.
 
-    `tested` is the range of versions that this project was tested with, if `found` is a version.
+    `remedy` is omitted if `ok`. `tested` is the range of versions that this project was tested with, if `found` is a
+    version.
     """
 
     name: str
@@ -20,6 +21,10 @@ class Finding:
     found: str
     remedy: str = ""
     tested: str = ""
+
+    def __post_init__(self) -> None:
+        if self.ok:
+            object.__setattr__(self, "remedy", "")
 
 
 def run_check(name: str, needed: bool, check: Callable[[], str | Finding]) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from backends.acceptance.probe import Context, NotAsked
@@ -55,8 +55,7 @@ def probe_cluster(context: Context) -> Iterator[Finding]:
     yield version_finding("Kubernetes", str(version["gitVersion"]))
     state = namespace["status"]["phase"] if namespace else "absent"
     remedy = f"kubectl create namespace {context.namespace}, or set K8S_NAMESPACE; then apply the overlay"
-    active = state == "Active"
-    yield Finding("namespace", active, f"{context.namespace}: {state}", "" if active else remedy)
+    yield Finding("namespace", state == "Active", f"{context.namespace}: {state}", remedy)
     nodes = (context.readable("/api/v1/nodes") or {}).get("items")
     if nodes is None:
         yield Finding("nodes", None, "we may not list the nodes")
@@ -66,9 +65,7 @@ def probe_cluster(context: Context) -> Iterator[Finding]:
         *(n["metadata"]["name"] for n in nodes if n["spec"].get("unschedulable")),
     ]
     usable = len(nodes) - len(set(unready))
-    yield Finding(
-        "nodes", usable > 0, f"{usable} of {len(nodes)} can start pods", "" if usable else "kubectl get nodes"
-    )
+    yield Finding("nodes", usable > 0, f"{usable} of {len(nodes)} can start pods", "kubectl get nodes")
 
 
 def probe_kfp(context: Context) -> Iterator[Finding]:
@@ -98,7 +95,7 @@ def probe_gpu(context: Context) -> Iterator[Finding]:
     found = f"{len(fitting)} of {len(nodes)} nodes have the labels {settings.train_node or '(none)'}; at most "
     found += f"{max(counts, default=0)} {GPU} on one of them, {max(1, settings.train_gpus)} needed"
     remedy = "install NVIDIA's device plugin, correct DIGITS_TRAIN_NODE, or set DIGITS_TRAIN_GPUS=0"
-    yield Finding("gpu", enough, found, "" if enough else remedy)
+    yield Finding("gpu", enough, found, remedy)
 
 
 def probe_proxy(context: Context) -> Iterator[Finding]:
@@ -129,6 +126,22 @@ def kinds_of(context: Context, group: str) -> set[str]:
     return {item["name"] for item in (listing or {}).get("resources", [])}
 
 
+def check_kinds(context: Context, needed: Mapping[str, set[str]], remedy: str) -> Finding:
+    """Check that the cluster has the resource types `needed` of each API group."""
+    missing = sorted(kind for group, kinds in needed.items() for kind in kinds - kinds_of(context, group))
+    text = f"lacks {', '.join(missing)}" if missing else "present"
+    return Finding("resource types", not missing, text, remedy)
+
+
+def dry_run(context: Context, path: str, body: Json, remedy: str) -> Finding:
+    """Check that the cluster's webhooks accept an object, which is not created."""
+    try:
+        context.kube.request("POST", path, query={"dryRun": "All"}, body=body)
+    except RefusedError as exc:
+        return refused("webhook", exc, remedy)
+    return Finding("webhook", True, f"our {body['kind']} is accepted (dry run)")
+
+
 def webhooks(context: Context, kind: str, path: str) -> list[Json]:
     """Return the `mutating` or `validating` webhooks that call `path`. Raises RefusedError if we may not read them."""
     listing = context.kube.request("GET", f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations")
@@ -152,7 +165,7 @@ def controllers(context: Context, hooks: list[Json], name: str, remedy: str) -> 
     yield version_finding(name, image.partition("@")[0].rpartition(":")[2])
     available = found[0].get("status", {}).get("availableReplicas", 0)
     text = f"{found[0]['metadata']['name']} in {place}: {available} pods available"
-    yield Finding("controller", available > 0, text, "" if available else f"kubectl -n {place} get pods")
+    yield Finding("controller", available > 0, text, f"kubectl -n {place} get pods")
 
 
 def refused(name: str, exc: DigitsError, remedy: str) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backends.acceptance.cluster_probes import controllers, kinds_of, refused, webhooks
+from backends.acceptance.cluster_probes import check_kinds, controllers, dry_run, kinds_of, webhooks
 from backends.acceptance.probe import Context
 from backends.acceptance.selectors import matches
 from backends.kserve.kube import RefusedError
@@ -26,10 +26,8 @@ NAME = "digits-acceptance"
 
 def probe_kserve(context: Context) -> Iterator[Finding]:
     """Yield findings on KServe. It creates nothing: the InferenceService is only validated (dryRun)."""
-    missing = sorted(kind for group, kinds in KINDS.items() for kind in kinds - kinds_of(context, group))
-    yield Finding("resource types", not missing, f"lacks {', '.join(missing)}" if missing else "present",
-                  ADMINISTRATOR if missing else "")  # fmt: skip
-    if missing:
+    yield (types := check_kinds(context, KINDS, ADMINISTRATOR))
+    if not types.ok:
         return
     try:
         hooks = webhooks(context, "mutating", MUTATE_PODS)
@@ -40,12 +38,14 @@ def probe_kserve(context: Context) -> Iterator[Finding]:
         if hooks:
             yield _check_selector(context, hooks[0].get("namespaceSelector"))
             yield from _check_mode(context, hooks[0]["clientConfig"]["service"]["namespace"])
-    yield from _check_service(context)
+    services = context.path("serving.kserve.io/v1beta1", "inferenceservices")
+    body = inference_service(NAME, Revision("s3://digits/acceptance/"))
+    yield dry_run(context, services, body, "kubectl -n kserve get pods; the controller's webhook must answer")
     runtime = context.kube.get(context.path("serving.kserve.io/v1alpha1", "servingruntimes", RUNTIME))
     account = context.kube.get(context.path("v1", "serviceaccounts", SERVICE_ACCOUNT))
     absent = [name for name, item in ((RUNTIME, runtime), (SERVICE_ACCOUNT, account)) if item is None]
     text = f"{context.namespace} lacks {' and '.join(absent)}" if absent else "ServingRuntime and account are present"
-    yield Finding("overlay", not absent, text, OVERLAY if absent else "")
+    yield Finding("overlay", not absent, text, OVERLAY)
 
 
 def _check_selector(context: Context, selector: dict[str, object] | None) -> Finding:
@@ -77,16 +77,5 @@ def _check_mode(context: Context, place: str) -> Iterator[Finding]:
         "mode",
         usable,
         text,
-        "" if usable else f"set defaultDeploymentMode to Standard in the ConfigMap inferenceservice-config of {place}",
+        f"set defaultDeploymentMode to Standard in the ConfigMap inferenceservice-config of {place}",
     )
-
-
-def _check_service(context: Context) -> Iterator[Finding]:
-    """Check that KServe's webhooks accept an InferenceService as a deployment makes it."""
-    body = inference_service(NAME, Revision("s3://digits/acceptance/"))
-    path = context.path("serving.kserve.io/v1beta1", "inferenceservices")
-    try:
-        context.kube.request("POST", path, query={"dryRun": "All"}, body=body)
-        yield Finding("webhook", True, "an InferenceService of ours is accepted (dry run)")
-    except RefusedError as exc:
-        yield refused("webhook", exc, "kubectl -n kserve get pods; the controller's webhook must answer")

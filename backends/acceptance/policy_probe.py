@@ -39,7 +39,7 @@ def probe_policy(context: Context) -> Iterator[Finding]:
         ]
         text = f"policies deny {', '.join(denied)}" if denied else f"{len(policies)} policies allow what a {name} needs"
         remedy = "kubectl apply --server-side -k manifests/overlays/kubeflow; docs/kubeflow.md, Troubleshooting"
-        yield Finding(name, not denied, text, remedy if denied else "")
+        yield Finding(name, not denied, text, remedy)
     yield from probe_lines("policy")(context)
 
 

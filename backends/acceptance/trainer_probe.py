@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backends.acceptance.cluster_probes import controllers, kinds_of, refused, webhooks
+from backends.acceptance.cluster_probes import check_kinds, controllers, dry_run, webhooks
 from backends.acceptance.kserve_probe import NAME
 from backends.acceptance.probe import Context, NotAsked
 from backends.kserve.kube import RefusedError
@@ -32,10 +32,8 @@ def probe_trainer(context: Context) -> Iterator[Finding]:
     """Yield findings on Trainer. It creates nothing: the TrainJob is only validated (dryRun)."""
     if not is_used(context):
         raise NotAsked("DIGITS_TRAINER is local, so no training job runs on this cluster")
-    missing = sorted(kind for group, kinds in KINDS.items() for kind in kinds - kinds_of(context, group))
-    text = f"lacks {', '.join(missing)}" if missing else "present"
-    yield Finding("resource types", not missing, text, INSTALL if missing else "")
-    if missing:
+    yield (types := check_kinds(context, KINDS, INSTALL))
+    if not types.ok:
         return
     for name, path in WEBHOOKS.items():
         try:
@@ -48,8 +46,5 @@ def probe_trainer(context: Context) -> Iterator[Finding]:
         return
     owner = {"name": NAME, "uid": "00000000-0000-0000-0000-000000000000"}
     body = train_job(context.settings, NAME, ["true"], image="", owner=owner)
-    try:
-        context.kube.request("POST", context.path(group, "trainjobs"), query={"dryRun": "All"}, body=body)
-        yield Finding("webhook", True, "a TrainJob of ours is accepted (dry run)")
-    except RefusedError as exc:
-        yield refused("webhook", exc, "kubectl get pods -A | grep -e trainer -e jobset; their webhooks must answer")
+    remedy = "kubectl get pods -A | grep -e trainer -e jobset; their webhooks must answer"
+    yield dry_run(context, context.path(group, "trainjobs"), body, remedy)

@@ -35,7 +35,7 @@ def check_python() -> Finding:
     """Check that this Python is of a supported version."""
     version = ".".join(map(str, sys.version_info[:3]))
     supported = sys.version_info[:2] in PYTHONS
-    return Finding("python", supported, f"{version} in {sys.prefix}", "" if supported else "use Python 3.11 or 3.12")
+    return Finding("python", supported, f"{version} in {sys.prefix}", "use Python 3.11 or 3.12")
 
 
 def find_surroundings(settings: Settings) -> Iterator[Finding]:
@@ -61,12 +61,8 @@ def check_home(settings: Settings) -> Finding:
     free = shutil.disk_usage(place).free / 1e9
     if not os.access(place, os.W_OK):
         return Finding("home", False, f"{settings.home} is not writable", "set DIGITS_HOME to another folder")
-    return Finding(
-        "home",
-        free >= MIN_GIGABYTES,
-        f"{settings.home}, {free:.0f} GB free",
-        "" if free >= MIN_GIGABYTES else "free some space, or set DIGITS_HOME to another disk",
-    )
+    remedy = "free some space, or set DIGITS_HOME to another disk"
+    return Finding("home", free >= MIN_GIGABYTES, f"{settings.home}, {free:.0f} GB free", remedy)
 
 
 def check_data(settings: Settings) -> str | Finding:
