@@ -15,6 +15,8 @@ from digits.settings import Settings
 
 RUN_LABEL, INSTALLATION_LABEL, ROLE_LABEL = "org.digits.run", "org.digits.installation", "org.digits.role"
 SECONDS = 60
+# Options of each container: its files cannot be changed, and its processes get no privileges.
+RESTRICTED: dict[str, Any] = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
 REMEDY = "start Docker (systemctl start docker, or Docker Desktop), or run with --backend process"
 
 

@@ -130,9 +130,7 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
             network=network,
             networking_config={network: EndpointConfig(client.api.api_version, aliases=[ALIAS])},
             labels=containers.labels(settings, "minio"),
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
+            **containers.RESTRICTED,
         )
         try:
             server.start()

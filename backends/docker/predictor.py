@@ -95,10 +95,8 @@ def _start(client: Any, settings: Settings, image: str, environment: dict[str, s
                 network=network,
                 volumes=_volumes(client, settings),
                 networking_config={network: client.api.create_endpoint_config(aliases=[role(settings)])},
-                read_only=True,
                 tmpfs={"/tmp": "mode=1777,size=512m"},  # noqa: S108 # of the container
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
+                **containers.RESTRICTED,
             )
             try:
                 container.start()

@@ -94,10 +94,8 @@ class StepRunner:
             user=self._user,
             network=self._network,
             volumes=volumes,
-            read_only=True,
             tmpfs={"/tmp": "mode=1777"},  # noqa: S108 # of the container
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
+            **containers.RESTRICTED,
         )
 
     def _image_name(self) -> str:
