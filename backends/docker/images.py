@@ -46,16 +46,8 @@ IMAGES = {
         "steps.Dockerfile",
         (*PROJECT, "requirements/train.txt", "digits", "pipeline", "backends"),
     ),
-    "predictor": Image(
-        "digits-predictor",
-        "predictor.Dockerfile",
-        (*PROJECT, "requirements/serve.txt", "digits"),
-    ),
-    "web": Image(
-        "digits-web",
-        "web.Dockerfile",
-        (*PROJECT, "requirements/web.txt", "digits", "web_app"),
-    ),
+    "predictor": Image("digits-predictor", "predictor.Dockerfile", (*PROJECT, "requirements/serve.txt", "digits")),
+    "web": Image("digits-web", "web.Dockerfile", (*PROJECT, "requirements/web.txt", "digits", "web_app")),
     "minio": Image("digits-minio", "minio.Dockerfile", ()),
 }
 

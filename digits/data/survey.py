@@ -28,16 +28,7 @@ FEW = 20  # pictures of a class with which a model learns little
 SIDES = (28, 32, 48, 64, 96)  # preferred sides of images in pixels
 USUAL = 64  # longer side of images for large photos; a larger one takes longer to train and is rarely more accurate
 MAX_LOOKED = 5_000  # pictures that are decoded; of more, a part evenly spread
-PICTURES = {
-    "png",
-    "jpg",
-    "jpeg",
-    "gif",
-    "bmp",
-    "webp",
-    "tif",
-    "tiff",
-}  # endings; CSV files next to these are notes
+PICTURES = {"png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff"}  # endings; CSV files next to these are notes
 _CHROMA = 12  # of 255: mean difference of the colour channels, below which a picture is grey
 _COLOURED = 0.1  # share of coloured pictures from which on images have colour
 

@@ -69,12 +69,7 @@ def find_deployer(name: str) -> Deployer:
 
 
 def wait_for(
-    endpoint: str,
-    manifest: Manifest,
-    *,
-    token: str = "",
-    seconds: float = 0,
-    champion: Callable[[], str] | None = None,
+    endpoint: str, manifest: Manifest, *, token: str = "", seconds: float = 0, champion: Callable[[], str] | None = None
 ) -> None:
     """Wait until the address `endpoint` serves the release of `manifest` and answers its golden image correctly.
 

@@ -217,10 +217,7 @@ def listed_digests(bundle: bytes, what: str) -> dict[str, str]:
 
 def missing(what: str, keys: Keys) -> ReleaseError:
     """Return the error for something without a signature."""
-    return ReleaseError(
-        f"{what} is not signed; expected a signature by {_names(keys)}",
-        remedy=_SIGN,
-    )
+    return ReleaseError(f"{what} is not signed; expected a signature by {_names(keys)}", remedy=_SIGN)
 
 
 def _names(keys: Keys) -> str:

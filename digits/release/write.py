@@ -14,16 +14,7 @@ from digits import provenance
 from digits.errors import ObjectMissing, ReleaseError
 from digits.files import sha256_of
 from digits.release.attachments import attach, same_results
-from digits.release.releases import (
-    ATTACHED,
-    IDENTITY,
-    MANIFEST,
-    SIGNATURE,
-    Manifest,
-    load,
-    load_whole,
-    release_prefix,
-)
+from digits.release.releases import ATTACHED, IDENTITY, MANIFEST, SIGNATURE, Manifest, load, load_whole, release_prefix
 from digits.store import ObjectStore
 
 OTHER_WRITER_SECONDS = 60.0  # in which another writer, whose files are in the store, must finish

@@ -154,8 +154,7 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
         store = scheme.open(settings, uri)
     except ValueError as exc:
         raise UsageError(
-            f"the store {uri} cannot be opened: {exc}",
-            remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}",
+            f"the store {uri} cannot be opened: {exc}", remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}"
         ) from None
     store.trust = Trust(settings.trusted_keys, settings.signing_key, settings.home / SEEN)
     store.task = settings.declaration.name

@@ -104,8 +104,7 @@ def translated(uri: str, key: str) -> Iterator[None]:
                 remedy="wait until it is ready, or look into its log",
             ) from exc
         raise StoreUnreachable(
-            f"the object store {uri} did not answer: {in_words(exc)}",
-            remedy="start it, or correct MINIO_ENDPOINT",
+            f"the object store {uri} did not answer: {in_words(exc)}", remedy="start it, or correct MINIO_ENDPOINT"
         ) from exc
     except (MinioException, SyntaxError, ValueError, AttributeError, TypeError) as exc:  # not S3's XML, or none
         raise _not_s3(uri, exc) from exc
