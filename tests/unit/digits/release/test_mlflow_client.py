@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -123,32 +123,23 @@ def test_the_password_of_a_silent_server_is_not_shown(
     assert "canary" not in (tmp_path / "events.jsonl").read_text()
 
 
-@pytest.mark.slow
 def test_the_password_of_a_server_is_not_printed(
     copied: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """MLflow's own server stores a run; neither the output nor the link to the run holds the password."""
-    port, command = free_port(), [sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1"]
-    command += [f"--port={port}", f"--backend-store-uri=sqlite:///{copied.home}/mlflow.db"]
-    settings = Settings(home=tmp_path / "home", tracking_uri=f"http://user:canary@127.0.0.1:{port}/")
-    with (tmp_path / "server.log").open("wb") as log:
-        environment = child_environment(settings, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-        server = subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while "startup complete" not in (tmp_path / "server.log").read_text():
-            assert time.monotonic() < deadline
-            assert server.poll() is None
-            time.sleep(0.2)
+    from mlflow.server import app, handlers  # here, because each worker of `pytest -n` imports this module
+    from werkzeug.serving import make_server
+
+    database = f"sqlite:///{copied.home}/mlflow.db"
+    handlers.initialize_backend_stores(database, database, str(tmp_path))
+    with make_server("127.0.0.1", 0, app) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = Settings(home=tmp_path, tracking_uri=f"http://user:canary@127.0.0.1:{server.port}/")
         run = mlflow_log.start_run(settings, "kept", "run", {})
         mlflow_log.end_run(settings, run, mlflow_log.FINISHED)
         link = mlflow_log.link(settings, run)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-    assert link.startswith(f"http://<SECRET>@127.0.0.1:{port}/#/experiments/")
+        server.shutdown()
+    assert link.startswith(f"http://<SECRET>@127.0.0.1:{server.port}/#/experiments/")
     assert link.endswith(f"/runs/{run}")
     assert [part for part in capfd.readouterr() if "canary" in part] == []
 
