@@ -58,7 +58,7 @@ def test_without_mlflow_a_release_is_published_promoted_and_verified(finished: F
 
 def test_a_release_that_was_made_without_mlflow_is_recorded_by_a_later_run(finished: Finished, tmp_path: Path) -> None:
     """MLflow that is added later does not fail the checks of such a release, and the next publication records it."""
-    settings = Settings(home=tmp_path / "home", backend="kubeflow")
+    settings = finished.empty(tmp_path / "home").with_backend("kubeflow")
     store = open_store(settings)
     publish_candidate(settings, store, finished.candidate(), "digits-tests")
     with_mlflow = settings.with_backend("process")
