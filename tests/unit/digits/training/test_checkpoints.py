@@ -22,13 +22,13 @@ train = functools.partial(fit.train, task=find("digits"))
 
 @pytest.fixture(scope="module")
 def images():
-    """Return 600 training images and 100 validation images, of 28 x 28 pixels."""
+    """Return 200 training images and 100 validation images, of 28 x 28 pixels."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    pixels = np.pad(pixels[:700].reshape(-1, 8, 8), ((0, 0), (10, 10), (10, 10))) * 15
-    pixels, labels = pixels.astype(np.uint8), labels[:700].astype(np.uint8)
-    return (pixels[:600], labels[:600]), (pixels[600:], labels[600:])
+    pixels = np.pad(pixels[:300].reshape(-1, 8, 8), ((0, 0), (10, 10), (10, 10))) * 15
+    pixels, labels = pixels.astype(np.uint8), labels[:300].astype(np.uint8)
+    return (pixels[:200], labels[:200]), (pixels[200:], labels[200:])
 
 
 @pytest.fixture
