@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import uvloop
 
@@ -21,7 +21,7 @@ DRAIN_SECONDS = 5  # for requests in flight when the server stops
 
 def serve(
     settings: Settings,
-    endpoints: Mapping[str, str] | Sequence[str] = (),
+    endpoints: Sequence[str] = (),
     *,
     listener: socket.socket,
     ready: Callable[[str], object] = lambda _: None,
@@ -31,15 +31,13 @@ def serve(
     Args:
         settings: have the task, the store for corrections, the endpoints' token, and the endpoints if `endpoints` is
             empty.
-        endpoints: `[name=]url[@host]` each, or a mapping of names to `url[@host]`; the first is the default.
+        endpoints: `[name=]url[@host]` each; the first is the default.
         listener: a socket from `listen`; it is closed when the server stops.
         ready: called with the page's URL before the first request is answered.
 
     Raises:
         UsageError: an endpoint or the store's URL is malformed.
     """
-    if isinstance(endpoints, Mapping):
-        endpoints = [f"{name}={address}" for name, address in endpoints.items()]
     texts = endpoints or settings.endpoints.split() or [f"http://127.0.0.1:{settings.port}"]
     with listener:
         store = open_store(settings)

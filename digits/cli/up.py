@@ -46,4 +46,4 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
             webbrowser.open(url)
 
     with open_store_of(settings.backend) as (settings, _, _):  # with the backend's store, for the page's corrections
-        serve(settings, {"local": answer["endpoint"]}, listener=listener, ready=announce)
+        serve(settings, [f"local={answer['endpoint']}"], listener=listener, ready=announce)
