@@ -28,10 +28,10 @@ def end_with_variable(name: str, value: str, seconds: float = 5) -> None:
         _signal([process for process in psutil.process_iter() if variable(process, name) == value], end, seconds)
 
 
-def kill_children(pid: int, seconds: float = 5) -> None:
-    """Kill all descendants of a process, and wait until they have ended, at most `seconds`."""
+def kill_children(pid: int) -> None:
+    """Kill all descendants of a process, and wait until they have ended, at most 5 s."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        _signal(psutil.Process(pid).children(recursive=True), psutil.Process.kill, seconds)
+        _signal(psutil.Process(pid).children(recursive=True), psutil.Process.kill, 5)
 
 
 def _signal(processes: list[psutil.Process], end: Callable[[psutil.Process], None], seconds: float) -> None:

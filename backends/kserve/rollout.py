@@ -18,20 +18,13 @@ READY_SECONDS = 300.0
 
 
 def deploy(
-    settings: Settings,
-    release: Manifest,
-    release_uri: str,
-    *,
-    name: str = "",
-    image: str = "",
-    seconds: float = READY_SECONDS,
+    settings: Settings, release: Manifest, release_uri: str, *, image: str = "", seconds: float = READY_SECONDS
 ) -> str:
     """Serve a release, wait until its new pods answer the golden image correctly, and return the cluster's address.
 
     Deploying the release that is served already changes nothing and checks it again. `release_uri` is the release's
     address, such as `s3://bucket/models/digits/<version>/`. `image` is the predictor image, or '' for the
-    ServingRuntime's. `name` is the InferenceService's, by default that of the task. `seconds` limits the whole
-    deployment.
+    ServingRuntime's. `seconds` limits the whole deployment.
 
     Raises:
         EndpointError: the release did not become ready or answered wrongly, and the previous one is restored (else the
@@ -39,34 +32,26 @@ def deploy(
         MissingError: no cluster is known, it has no KServe, or it does not answer; changes are undone if possible.
         DigitsError: the cluster refused.
     """
-    name = name or settings.declaration.name
-    return Service(Kube.connect(settings), settings.namespace, name).serve(
-        Revision.for_release(release, release_uri, image), release, time.monotonic() + seconds
-    )
+    revision = Revision.for_release(release, release_uri, image)
+    return _service(settings).serve(revision, release, time.monotonic() + seconds)
 
 
-def rollback(settings: Settings, *, name: str = "", seconds: float = READY_SECONDS) -> str:
+def rollback(settings: Settings) -> str:
     """Serve the release from before the last deployment, and return its version. Raises the errors of `deploy`.
 
     Raises:
         EndpointError: also if there is no previous release.
     """
-    name = name or settings.declaration.name
-    service = Service(Kube.connect(settings), settings.namespace, name)
+    service, remedy = _service(settings), "digits releases, for the releases that can be deployed"
+    what = f"InferenceService {service.name} in {service.namespace}"
     previous = previous_revision(service.live())
     if not previous:
-        raise EndpointError(
-            f"InferenceService {name} in {settings.namespace} has no previous release",
-            remedy="digits releases, for the releases that can be deployed",
-        )
+        raise EndpointError(f"{what} has no previous release", remedy=remedy)
     try:
         revision = Revision(**parse_json(previous))
     except (ValueError, TypeError) as exc:
-        raise EndpointError(
-            f"InferenceService {name} in {settings.namespace} has a damaged record of its previous release: {exc}",
-            remedy="digits releases, for the releases that can be deployed",
-        ) from exc
-    service.serve(revision, None, time.monotonic() + seconds)
+        raise EndpointError(f"{what} has a damaged record of its previous release: {exc}", remedy=remedy) from exc
+    service.serve(revision, None, time.monotonic() + READY_SECONDS)
     return revision.version
 
 
@@ -77,9 +62,13 @@ def connected(settings: Settings, *, local_port: int = 0) -> Iterator[str]:
     Raises:
         EndpointError: none of its pods is ready.
     """
-    service = Service(Kube.connect(settings), settings.namespace, settings.declaration.name)
+    service = _service(settings)
     if service.kube.inside:
         yield service.url
         return
     with service.forward(service.ready_pod(), local_port=local_port) as url:
         yield url
+
+
+def _service(settings: Settings) -> Service:
+    return Service(Kube.connect(settings), settings.namespace, settings.declaration.name)

@@ -170,9 +170,9 @@ def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
     return float(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1)).mean())
 
 
-def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(correct: int, count: int) -> tuple[float, float]:
     """Return the 95 % confidence interval of a proportion. Wilson, Probable inference, JASA 22 (1927)."""
-    p, square = correct / count, z * z
+    p, z, square = correct / count, 1.96, 1.96**2
     middle = (p + square / (2 * count)) / (1 + square / count)
     half = z * math.sqrt(p * (1 - p) / count + square / (4 * count * count)) / (1 + square / count)
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -138,7 +138,7 @@ def promote(store: ObjectStore, version: str, why: str) -> Entry:
             return entry
 
 
-def rollback(store: ObjectStore, why: str = "rolled back manually") -> Entry:
+def rollback(store: ObjectStore) -> Entry:
     """Make the champion before the present one the champion again. Raises ReleaseError if there is none."""
     while True:
         last = newest(store)
@@ -149,7 +149,7 @@ def rollback(store: ObjectStore, why: str = "rolled back manually") -> Entry:
         while versions and versions.pop() != last.previous:
             continue  # what remains are the promotions before that of the new champion
         previous = versions[-1] if versions else ""
-        if entry := append(store, last, last.previous, why, action="rollback", previous=previous):
+        if entry := append(store, last, last.previous, "rolled back manually", action="rollback", previous=previous):
             return entry
 
 

@@ -152,7 +152,9 @@ class Decoder:
             )
         if size is not None:
             return self.from_raw(raw, datatype, count, size), request
-        return self.from_list(tensor["data"], datatype, count), request
+        values = tensor["data"]
+        numbers = self._array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
+        return self.from_numbers(numbers, datatype, count), request
 
     def from_raw(self, raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
         """Return the images of a raw little-endian tensor of type FP32 or UINT8. Raises BadRequest.
@@ -166,11 +168,6 @@ class Decoder:
         if datatype == "UINT8":
             return self._scaled(np.frombuffer(raw, np.uint8), count)
         return self._in_range(np.frombuffer(raw, "<f4").reshape(count, *self._input_shape))
-
-    def from_list(self, values: Any, datatype: str, count: int) -> Pixels:
-        """Return the images of a list of JSON numbers, flat or nested, of type FP32 or UINT8. Raises BadRequest."""
-        array = self._array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
-        return self.from_numbers(array, datatype, count)
 
     def from_numbers(self, array: Pixels, datatype: str, count: int) -> Pixels:
         """Return the images of a flat array of numbers of type FP32 or UINT8. Raises BadRequest."""
