@@ -65,9 +65,9 @@ def if_recorded(function: Callable[Concatenate[Settings, P], T]) -> Callable[Con
 
 
 def check_connection(settings: Settings) -> None:
-    """Make a request to the configured MLflow. Raises MissingError as `connect`."""
+    """Make a request to the configured MLflow that servers before MLflow 3 refuse. Raises MissingError as `connect`."""
     with connect(settings) as client:
-        client.search_experiments(max_results=1)
+        client.search_logged_models(["0"], max_results=1)
 
 
 def _create_database(path: Path) -> None:
@@ -101,6 +101,11 @@ def first_line(exc: Exception) -> str:
 
 def _translate(address: str, exc: Exception) -> MissingError:
     text = str(exc)
+    if getattr(exc, "error_code", "") == "ENDPOINT_NOT_FOUND":
+        return MissingError(
+            f"the server at {address} is not MLflow 3, or a later one",
+            remedy="upgrade it, or correct MLFLOW_TRACKING_URI, then digits run --resume",
+        )
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return MissingError(
             f"the MLflow database {address} was made by another version of MLflow",

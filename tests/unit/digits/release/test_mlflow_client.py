@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,27 @@ def test_the_password_of_a_server_is_not_printed(
     assert link.startswith(f"http://<SECRET>@127.0.0.1:{server.port}/#/experiments/")
     assert link.endswith(f"/runs/{run}")
     assert [part for part in capfd.readouterr() if "canary" in part] == []
+
+
+class _MlflowTwo(BaseHTTPRequestHandler):
+    """A server that has MLflow's experiments, but not the models of MLflow 3, which have records of their own."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        found = self.path.endswith("/experiments/search")
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(b"{}" if found else b"<!doctype html>")
+
+
+def test_a_server_before_mlflow_3_is_named(tmp_path: Path) -> None:
+    """The check of the connection refuses an older server, which could not store a model, and states the version."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _MlflowTwo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = Settings(home=tmp_path, tracking_uri=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(MissingError, match="is not MLflow 3"):
+            mlflow_client.check_connection(settings)
+        server.shutdown()
 
 
 def test_the_registry_is_that_of_the_settings(copied: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
