@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digits.cli.common import backend_option, emit, json_option, open_store_of
-from digits.errors import DigitsError
+from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store import ObjectStore
@@ -69,6 +69,8 @@ def _apply(version: str, settings: Settings, store: ObjectStore, backend: Backen
         exc.remedy = " and ".join(filter(None, (exc.remedy, again)))
         raise
     champion = ledger.champion(store)
+    if not champion:
+        raise ReleaseError(f"{version} was the champion, but the ledger of {store.uri} was removed meanwhile")
     if champion != version:
         click.echo(f"{version} was the champion until {champion} was promoted", err=True)
     click.echo(f"champion: {champion}" + (f", served on {endpoint}" if endpoint else ""), err=True)

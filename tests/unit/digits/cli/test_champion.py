@@ -81,3 +81,18 @@ def test_a_superseded_promotion_ends_well(
     monkeypatch.setattr(ProcessBackend, "redeploy", overtaken)
     result = digits("promote", second, on=settings)
     assert (result.code, f"{second} was the champion until {first} was promoted" in result.err) == (0, True)
+
+
+def test_a_promotion_whose_ledger_is_removed_fails(
+    digits: Digits, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If `digits clean --all` removes the store while the endpoint is updated, there is no champion, and no success."""
+    settings = finished.copy(tmp_path / "home")
+
+    def cleaned(_: ProcessBackend) -> str:
+        shutil.rmtree(settings.home / "store")
+        return ""
+
+    monkeypatch.setattr(ProcessBackend, "redeploy", cleaned)
+    result = digits("promote", finished.version, on=settings)
+    assert (result.code, "was removed meanwhile" in result.err) == (1, True)
