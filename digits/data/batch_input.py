@@ -124,7 +124,8 @@ def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
                 with archive.open(f"{found[0]}.npy") as packed:
                     raw = _unpack(packed, temporary / "images.npy")
         images = np.load(raw, mmap_mode="r", allow_pickle=False) if name.endswith(".npz") else _map_idx(raw)
-        if images.dtype != np.uint8 or not images.ndim or images.size != len(images) * math.prod(task.shape):
+        # Not any shape of that size: channels may come first, and another order is another image.
+        if images.dtype != np.uint8 or images.shape[1:] not in {task.shape, task.input_shape, (math.prod(task.shape),)}:
             raise ValueError(
                 f"expected images uint8 (n, {', '.join(map(str, task.shape))}), found {images.dtype} {images.shape}"
             )

@@ -128,10 +128,18 @@ def test_a_damaged_header_is_refused(header: str, tmp_path: Path) -> None:
         load_npz(tmp_path / "x.npz", "x.npz")
 
 
-def test_an_array_without_dimensions_is_refused(tmp_path: Path) -> None:
-    """A single number in an NPZ file is no image; the error states what was expected."""
-    np.savez(tmp_path / "x.npz", images=np.uint8(7))
-    with pytest.raises(DataError, match=r"expected images uint8 \(n, .*found uint8 \(\)"):
+@pytest.mark.parametrize(("shape", "count"), [((5, 8, 12, 3), 5), ((5, 288), 5), ((0, 8, 12, 3), 0)])
+def test_arrays_of_images_are_read(shape: tuple[int, ...], count: int, tmp_path: Path) -> None:
+    """The images of an NPZ file have the task's shape, or are rows."""
+    np.savez(tmp_path / "x.npz", images=np.zeros(shape, np.uint8))
+    assert open_batch(TASK, tmp_path / "x.npz", tmp_path).count == count
+
+
+@pytest.mark.parametrize("shape", [(), (288,), (8, 12, 3), (5, 3, 8, 12), (5, 12, 8, 3), (5, 96, 3), (0,), (5, 288, 1)])
+def test_arrays_of_another_shape_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Other shapes are refused even if they have as many numbers, and the error has what was expected and found."""
+    np.savez(tmp_path / "x.npz", images=np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"expected images uint8 \(n, .*found uint8 \("):
         open_batch(TASK, tmp_path / "x.npz", tmp_path)
 
 
