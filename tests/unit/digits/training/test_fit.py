@@ -215,7 +215,7 @@ def test_the_accurate_preset_learns_its_normalization(digits):
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_every_optimizer_learns(digits, optimizer, monkeypatch):
     """With its default learning rate, each optimizer is far better than chance after a few steps."""
-    monkeypatch.setitem(PRESETS, "fast", Preset("small", 3, 64, Augmentation()))
+    monkeypatch.setitem(PRESETS, "fast", Preset("small", 2, 64, Augmentation()))
     trained = train(*digits, TrainingConfig(optimizer=optimizer))
     assert trained.history[-1].val_accuracy > 0.35
 
