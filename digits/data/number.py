@@ -23,7 +23,6 @@ _APART = 0.5  # greatest distance of two parts of one digit that share columns, 
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
-_WIDE = 1.4  # width of a digit, of its height, above which it may be two that touch
 
 
 class Digit(NamedTuple):
@@ -35,6 +34,7 @@ class Digit(NamedTuple):
         box: its left, top, right and bottom, in 0..1 of the picture.
         doubtful: whether the ink may not be the digit's, or not only.
         sides: what the model also receives, of both sides of a cut, if the ink may be two digits that touch; or none.
+        width: that of a number's digit, of its height; otherwise 0.
     """
 
     image: Ink
@@ -42,6 +42,7 @@ class Digit(NamedTuple):
     box: tuple[float, float, float, float] = (0, 0, 1, 1)
     doubtful: bool = False
     sides: tuple[Ink, ...] = ()
+    width: float = 0
 
 
 class _Part(NamedTuple):
@@ -73,8 +74,8 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     """Return the digits in a picture's ink, uint8 (height, width), from left to right; none without ink.
 
     Two digits are apart if no ink connects them and they share few columns. A single digit keeps all ink. Digits that
-    touch stay one, which is doubtful if it is wide; `decide` may find others. One next to ink that belongs to no digit
-    is doubtful, and all are if the whole ink is.
+    touch stay one, which `decide` may find. One next to ink that belongs to no digit is doubtful, and all are if the
+    whole ink is.
     """
     strongest = int(ink.max(initial=0))
     if not strongest:
@@ -118,8 +119,8 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         own = np.isin(numbers[area], list(digit.numbers))
         others = (mask[area] > 0) & ~own
         edge = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        unclear = doubtful or place in lost or digit.x1 - digit.x0 > _WIDE * digit.height
-        result.append(_digit(digit, np.where(edge & ~others, ink[area], np.uint8(0)), ink.shape, unclear))
+        own_ink = np.where(edge & ~others, ink[area], np.uint8(0))
+        result.append(_digit(digit, own_ink, ink.shape, doubtful or place in lost))
     return result
 
 
@@ -173,7 +174,8 @@ def _digit(part: _Part, own: Ink, shape: tuple[int, ...], doubtful: bool) -> Dig
     box = (part.x0 / width, part.y0 / height, part.x1 / width, part.y1 / height)
     small = Image.fromarray(crop(own))
     small.thumbnail((INK_SIDE, INK_SIDE))
-    return Digit(to_mnist(own), np.array(small), box, doubtful, touching.sides(own))
+    wide = (part.x1 - part.x0) / part.height
+    return Digit(to_mnist(own), np.array(small), box, doubtful, touching.sides(own), wide)
 
 
 def images_of(digits: Sequence[Digit]) -> list[Ink]:
@@ -186,5 +188,5 @@ def decide(digits: Sequence[Digit], probabilities: Sequence[Any]) -> list[Digit]
     sides, decided = iter(probabilities[len(digits) :]), list[Digit]()
     for digit, whole in zip(digits, probabilities, strict=False):
         both = [next(sides) for _ in digit.sides]
-        decided.append(digit._replace(doubtful=True) if both and touching.may_be_two(whole, both) else digit)
+        decided.append(digit._replace(doubtful=True) if touching.may_be_two(digit.width, whole, both) else digit)
     return decided

@@ -31,11 +31,19 @@ def answer(label: int, share: float = 0.97) -> list[float]:
     return [share if each == label else (1 - share) / 9 for each in range(10)]
 
 
-def test_a_whole_that_is_read_as_one_of_its_sides_may_be_two() -> None:
-    """Both sides must be digits, and one of them the answer to the whole, as for no 0 that is cut through."""
-    assert may_be_two(answer(8), [answer(1), answer(8)])
-    assert not may_be_two(answer(0), [answer(1), answer(1)])
-    assert not may_be_two(answer(8), [answer(1, 0.5), answer(8)])
+def test_ink_whose_sides_are_digits_may_be_two() -> None:
+    """Both sides must be digits; if the whole is read as a 0, which can be cut, one of them must be a 0."""
+    assert may_be_two(0.8, answer(8), [answer(1), answer(8)])
+    assert may_be_two(0.8, answer(4), [answer(6), answer(5)])
+    assert not may_be_two(0.8, answer(0), [answer(1), answer(1)])
+    assert not may_be_two(0.8, answer(8), [answer(1, 0.5), answer(8)])
+
+
+def test_ink_that_is_wider_than_its_digit_may_be_two() -> None:
+    """A 2 may be wide and an 8 may not, also where no cut is found; other tasks' ink has no width."""
+    assert may_be_two(1.5, answer(8), [])
+    assert not may_be_two(1.5, answer(2), [])
+    assert not may_be_two(0, [0.0] * 25 + [1.0], [])
 
 
 def test_only_the_digit_that_may_be_two_is_doubtful() -> None:
@@ -47,5 +55,5 @@ def test_only_the_digit_that_may_be_two_is_doubtful() -> None:
     assert [len(digit.sides) for digit in digits] == [0, 2]
     decided = decide(digits, [answer(7), answer(7), answer(0), answer(7)])
     assert [digit.doubtful for digit in decided] == [False, True]
-    decided = decide(digits, [answer(7), answer(3), answer(0), answer(7)])
-    assert [digit.doubtful for digit in decided] == [False, digits[1].doubtful]
+    decided = decide(digits, [answer(7), answer(2), answer(0), answer(7, 0.5)])
+    assert [digit.doubtful for digit in decided] == [False, False]
