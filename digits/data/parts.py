@@ -219,7 +219,8 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     flat = width > 3 * height or (long > 4 * short and width > 2 * height)
     inner = cv2.contourArea(outline)
     rectangle = short > 0.35 * long and inner > 0.95 * long * short
-    frame = rectangle and (area > 0.5 * width * height or size > 6 * thick)
+    thinnest = 20 if short < 0.62 * long else 6  # a display's 0 is half as wide as high
+    frame = rectangle and (area > 0.5 * width * height or size > thinnest * thick)
     solid = thick > 0.5 * size or frame or (area > 0.5 * inner and short > 0.35 * long and _has_four_corners(outline))
     score = 0.0
     if size >= _SEED * np.sqrt(numbers.size) and not (flat or solid):

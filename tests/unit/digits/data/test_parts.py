@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.parts import find_parts
+from digits.data.parts import Light, examine, find_parts
 from digits.data.rules import Mask
 from tests.helpers.drawings import NOUGHT, SEVEN, Line, draw
 
@@ -63,3 +63,15 @@ def test_a_box_close_to_a_digit_is_separate() -> None:
 def test_nothing_has_no_parts() -> None:
     """An empty mask has no parts."""
     assert count(np.zeros((280, 280), np.uint8)) == 0
+
+
+@pytest.mark.parametrize(("width", "pen", "frame"), [(55, 7, False), (90, 7, True), (55, 1, True)])
+def test_a_narrow_outline_of_thick_strokes_is_no_frame(width: int, pen: int, frame: bool) -> None:
+    """The 0 of a display is a digit; an outline that is wider, or of thin lines, is a frame."""
+    picture = np.full((200, 200), 230, np.uint8)
+    cv2.rectangle(picture, (70, 50), (70 + width, 150), (30,), pen)
+    light, mask = Light(picture, np.full_like(picture, 230), 230.0 - picture.astype(np.float32), 60), 255 - picture
+    order, numbers, stats = find_parts(np.where(mask > 100, np.uint8(255), np.uint8(0)))
+    part = examine(int(order[0]), stats[order[0]], numbers, light)
+    assert part.solid == frame
+    assert (part.score == 0) == frame
