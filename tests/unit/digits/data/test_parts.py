@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.parts import Light, examine, find_parts
+from digits.data.parts import Light, Part, examine, find_parts
 from digits.data.rules import Mask
 from tests.helpers.drawings import NOUGHT, SEVEN, Line, draw
 
@@ -75,3 +75,12 @@ def test_a_narrow_outline_of_thick_strokes_is_no_frame(width: int, pen: int, fra
     part = examine(int(order[0]), stats[order[0]], numbers, light)
     assert part.solid == frame
     assert (part.score == 0) == frame
+
+
+def test_a_box_surrounds_many_small_digits() -> None:
+    """A box holds the digits of a long number, each of less than a tenth of its width, and a 0 a few specks."""
+    box = Part(0, 0, 0, 540, 210, 8000, 100.0, False, False)
+    digits = [Part(n, 60 * n, 90, 45, 50, 400, 40.0, False, False) for n in range(1, 8)]
+    specks = [Part(n, 60 * n, 90, 9, 9, 60, 1.0, False, False) for n in range(1, 8)]
+    assert box.surrounds([box, *digits])
+    assert not box.surrounds([box, *specks])
