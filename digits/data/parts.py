@@ -61,7 +61,7 @@ class Part:
 
     def stands_by(self, row: list[Part]) -> bool:
         """Return whether the part may be a digit of a number that was not recognised as one."""
-        return self.width < 2 * self.height and bool(find_neighbours([self], row, 2.5).any())
+        return self.width < 2 * self.height and bool(find_neighbours([self], row, 1.2).any())
 
     @property
     def thin(self) -> bool:

@@ -252,7 +252,7 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
     rivals = [p for p in rivals if not p.is_side(row)]
     others = [p for p in parts if p not in members and p not in rivals]
-    missed = len(row) > 1 and any(p.stands_by(row) and (p.score > 0 or p.solid) for p in others)
+    missed = len(row) > 1 and any(p.stands_by(row) and not (p.flat or p.thin) for p in others)
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255

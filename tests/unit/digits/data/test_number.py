@@ -141,6 +141,19 @@ def test_a_number_in_small_digits_is_read_in_detail() -> None:
     assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)
 
 
+def test_a_number_whose_first_digit_is_connected_to_the_border_is_doubtful() -> None:
+    """A digit that a piece of a shadow connects to the border is not read, and the others are not sure."""
+    ink = number(SEVEN, ONE, FIVE)
+    sheet = np.full((400, 560), 230, np.uint8)
+    sheet[80:320, : ink.shape[1]] -= (ink * 0.7).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 3, sheet.shape)
+    assert not read(np.clip(sheet + noise, 0, 255).astype(np.uint8)).doubtful
+    cv2.fillPoly(sheet, [np.array([(0, 135), (0, 235), (115, 150)])], (70,))
+    found = read(np.clip(sheet + noise, 0, 255).astype(np.uint8))
+    assert len(split(found.ink)) == 2
+    assert found.doubtful
+
+
 def test_digits_that_faint_ink_connects_are_apart() -> None:
     """Digits of a number whose edges are blurred into each other are separate, and none is doubtful."""
     ink = number(SEVEN, ONE, ONE)
