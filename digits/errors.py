@@ -29,7 +29,7 @@ MAX_MESSAGE = 20_000  # characters; a part may be from a damaged file
 _SECRETS = (
     # The user information of a URL as a whole, because a token may be given as the user name. A / in it should be %2F,
     # but some write a password as it is; a password cannot begin like a port.
-    re.compile(r"(://)(?:[^/\s:@]*:(?!\d*[/?#])\S{0,200}|[^/\s]+)(?=@)"),
+    re.compile(r"(://)(?:[^/\s:@]*:(?!\d+[/?#])\S{0,200}|[^/\s]+)(?=@)"),
     # The value of each field in a path, a query or a fragment.
     re.compile(r"""([?&#;][^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
     # Headers with credentials, and the password of a connection string.

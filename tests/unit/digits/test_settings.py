@@ -178,6 +178,7 @@ def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
         ("got 'https://u:canary@h/b', not", "got 'https://<SECRET>@h/b', not"),
         ("http://u:canary@a:80: no; s3://v:canary@b: no", "http://<SECRET>@a:80: no; s3://<SECRET>@b: no"),
         ("proxy http://u:ca/na?r#y@a:80: no", "proxy http://<SECRET>@a:80: no"),
+        ("proxy http://u:/canary@a:80: no", "proxy http://<SECRET>@a:80: no"),
         ("http://me@here:can@ary@[bad/x", "http://<SECRET>@[bad/x"),
         ("redis://:canary@h", "redis://<SECRET>@h"),
         ("https://canary@h/x and https://canary:@h", "https://<SECRET>@h/x and https://<SECRET>@h"),
