@@ -84,3 +84,9 @@ def test_a_box_surrounds_many_small_digits() -> None:
     specks = [Part(n, 60 * n, 90, 9, 9, 60, 1.0, False, False) for n in range(1, 8)]
     assert box.surrounds([box, *digits])
     assert not box.surrounds([box, *specks])
+
+
+def test_a_stroke_that_extends_beyond_another_part_is_not_in_a_box() -> None:
+    """A piece of a broken 8 that reaches beyond the rest by a quarter of its width is no digit in a box."""
+    rest, piece = Part(0, 0, 0, 60, 110, 600, 80.0, False, False), Part(1, 29, 35, 42, 24, 150, 40.0, False, False)
+    assert not rest.surrounds([rest, piece])
