@@ -87,6 +87,6 @@ def test_a_box_surrounds_many_small_digits() -> None:
 
 
 def test_a_stroke_that_extends_beyond_another_part_is_not_in_a_box() -> None:
-    """A piece of a broken 8 that reaches beyond the rest by a quarter of its width is no digit in a box."""
-    rest, piece = Part(0, 0, 0, 60, 110, 600, 80.0, False, False), Part(1, 29, 35, 42, 24, 150, 40.0, False, False)
+    """A piece of a broken 8 that reaches beyond the rest by a seventh of its width is no digit in a box."""
+    rest, piece = Part(0, 0, 0, 60, 110, 600, 80.0, False, False), Part(1, 24, 35, 42, 24, 150, 40.0, False, False)
     assert not rest.surrounds([rest, piece])
