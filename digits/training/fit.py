@@ -20,7 +20,7 @@ from digits.training.augmentation import augment
 from digits.training.batches import Batches
 from digits.training.checkpoints import Checkpoint, Checkpoints
 from digits.training.networks import build, with_probabilities
-from digits.training.recipe import BASELINE, Augmentation, TrainingConfig, learning_rates
+from digits.training.recipe import BASELINE, LABEL_SMOOTHING, Augmentation, TrainingConfig, learning_rates
 from digits.training.temperature import fit_temperature
 from digits.training.tensorflow import keras, tf
 from digits.training.workers import ALONE, Group
@@ -153,10 +153,13 @@ def _fit(
             values = augment(values, tf.stack([config.seed, 2 * number]), ranges)
         return values
 
+    def score(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _score(logits, labels, LABEL_SMOOTHING if batches.task.reading == "pen" else 0.0)
+
     if config.shards:
-        compute = shards.gradients(network, vary, _score, config.shards, group)
+        compute = shards.gradients(network, vary, score, config.shards, group)
     else:
-        compute = _batch_gradients(network, vary)
+        compute = _batch_gradients(network, vary, score)
     run = _training_graph(network, optimizer, compute, batch_size)
     random = np.random.default_rng(config.seed)
     variables = [*network.variables, *optimizer.variables]
@@ -178,14 +181,14 @@ def _fit(
         save(dict(random.bit_generator.state), [variable.numpy() for variable in variables])
 
 
-def _batch_gradients(network: keras.Model, vary: shards.Vary) -> shards.Compute:
+def _batch_gradients(network: keras.Model, vary: shards.Vary, score: shards.Score) -> shards.Compute:
     """Return a function that computes the gradient of a whole batch; see `shards.gradients`."""
     weights = network.trainable_variables
 
     def compute(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         batch = vary(images, step, step)
         with tf.GradientTape() as tape:
-            loss, sums = _score(network(batch, training=True), labels)
+            loss, sums = score(network(batch, training=True), labels)
         return tape.gradient(loss, weights), sums
 
     return compute
@@ -269,11 +272,18 @@ def _calibrate(network: keras.Model, data: LabelledImages) -> float:
     return temperature
 
 
-def _score(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the mean loss, and the sum of the losses with the number of correct answers, `float32 (2,)`."""
+def _score(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the mean loss with smoothed labels, and the sum of the losses with the number of correct answers.
+
+    The latter are `float32 (2,)`; their losses are without smoothing. `smoothing` is the share of each label that is
+    divided among all classes (Szegedy et al., Rethinking the Inception Architecture, CVPR 2016).
+    """
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     correct = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
-    return tf.reduce_mean(losses), tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct)])
+    minimised = losses
+    if smoothing:
+        minimised = (1 - smoothing) * losses - smoothing * tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
+    return tf.reduce_mean(minimised), tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct)])
 
 
 def _check_weights(network: keras.Model, config: TrainingConfig, epoch: int) -> None:

@@ -42,7 +42,11 @@ def _one(rng: Random) -> list[Points]:
     """Draw a 1 with a flag and sometimes a foot."""
     between = rng.uniform
     top, foot = (between(0.5, 0.8), 0.0), (between(0.3, 0.6), 1.0)
-    flag = (top[0] - between(0.2, 0.75), between(0.15, 0.5))
+    low = between(0.15, 0.65)
+    flag = (top[0] - 0.05 - low * between(0.5, 1.5), low)  # a flatter long flag would be the top of a 7
+    if rng.random() < 0.3:  # a short flag, as in print
+        foot = (top[0] - between(-0.05, 0.15), 1.0)
+        flag = (top[0] - between(0.12, 0.35), between(0.05, 0.22))
     bent = ((flag[0] + top[0]) / 2 + between(-0.05, 0.05), flag[1] / 2 + between(-0.06, 0.06))
     strokes = [np.array([flag, bent, top, foot])]
     if rng.random() < 0.3:
@@ -54,6 +58,12 @@ def _one(rng: Random) -> list[Points]:
 def _four(rng: Random) -> list[Points]:
     """Draw an open 4 of two strokes; the first is angular or round."""
     between = rng.uniform
+    if rng.random() < 0.4:  # narrow and with a low bar, at which the second stroke begins
+        y, width = between(0.6, 0.85), between(0.3, 0.6)
+        corner = [(between(0.1, 0.6) * width, 0), (between(0, 0.1), y), (width, y + between(-0.1, 0.05))]
+        x = between(0.6, 1) * width
+        down = np.array([(x, y - between(0, 0.25)), (x + between(-0.15, 0.04), between(0.95, 1.15))])
+        return [_curve(*corner) if rng.random() < 0.5 else np.array(corner), down]
     y, width = between(0.45, 0.75), between(0.35, 0.9)
     if rng.random() < 0.6:
         first = np.array([
@@ -96,7 +106,7 @@ def _seven(rng: Random) -> list[Points]:
     foot = (between(0.2, 0.6), 1 + between(-0.03, 0.03))
     middle = ((right + foot[0]) / 2 + between(-0.05, 0.12), 0.5)
     down = _curve((top[-1, 0], top[-1, 1]), middle, foot)
-    y = between(0.4, 0.8)
+    y = between(0.4, 0.88)
     x = float(np.interp(y, [0, 0.5, 1], [right, middle[0], foot[0]]))
     if rng.random() < 0.4:
         y = min(y, 0.68)
@@ -110,10 +120,10 @@ def _seven(rng: Random) -> list[Points]:
 def _nine(rng: Random) -> list[Points]:
     """Draw a 9 with a small head and a tail that curls to the left."""
     between = rng.uniform
-    wide, high = between(0.15, 0.3), between(0.13, 0.25)
+    wide, high = between(0.1, 0.3), between(0.07, 0.25)
     start = between(-80, 10)
     head = _arc(0.5, high, wide, high, start, start - between(300, 400))
-    x, belly = 0.5 + wide * between(0.8, 1.1), between(0, 0.25)
+    x, belly = 0.5 + wide * between(0.4, 1.1), between(0, 0.4)
     tail = [
         (head[-1, 0], head[-1, 1]),
         (x, high + high * between(0, 0.5)),

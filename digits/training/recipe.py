@@ -51,6 +51,7 @@ class Preset:
 _LIKE_PENS = Augmentation(rotation=12, slant=0.1, scale=0.15, shift=1.2, stroke=0.15)
 _STRONGER = Augmentation(rotation=15, slant=0.2, scale=0.2, shift=1, stroke=0.7)  # for long training
 _GENERATED = 0.05
+LABEL_SMOOTHING = 0.1  # share of a drawing's label that is divided among all classes
 
 PRESETS = {
     "fast": Preset("small", 3, 256, _LIKE_PENS, generated_share=_GENERATED),

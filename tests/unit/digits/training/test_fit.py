@@ -53,6 +53,11 @@ def learned(digits):
     return trained, reported, logits[0]
 
 
+def softmax(logits):
+    """Return the probabilities of logits, float32 (n, classes)."""
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
 @pytest.fixture(scope="module")
 def one_epoch(digits):
     """Return the digest of the weights after one epoch with the preset fast."""
@@ -76,13 +81,27 @@ def test_the_probabilities_are_calibrated_on_the_validation_set(digits, learned)
     """The last layer's weights are divided by the temperature: the loss falls, and the answers stay."""
     trained, reported, logits = learned
     images, labels = digits[1][0][..., None] / np.float32(255), digits[1][1]
-    before = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    before = softmax(logits)
     after = trained.model(images).numpy()
     losses = [-np.log(each[np.arange(len(labels)), labels]).mean() for each in (before, after)]
     assert losses[1] < losses[0] == pytest.approx(reported[-1].val_loss, rel=1e-4)
     assert trained.temperature != 1.0
     assert (before.argmax(1) == after.argmax(1)).all()
     assert np.allclose(np.diff(np.log(before)), trained.temperature * np.diff(np.log(after)), atol=1e-2)
+
+
+def test_smoothed_labels_make_the_network_less_certain(digits, monkeypatch):
+    """A larger share of smoothed labels lowers the probabilities before calibration, which then makes up for it."""
+    certainty, temperatures = [], []
+    monkeypatch.setattr(
+        "digits.training.fit.fit_temperature",
+        lambda logits, labels: (certainty.append(softmax(logits).max(1).mean()), fit_temperature(logits, labels))[1],
+    )
+    for share in (0.0, 0.4):
+        monkeypatch.setattr("digits.training.fit.LABEL_SMOOTHING", share)
+        temperatures.append(train(*digits, TrainingConfig(epochs=2, batch_size=64)).temperature)
+    assert certainty[1] < certainty[0] - 0.1
+    assert temperatures[1] < temperatures[0]
 
 
 def test_the_same_seed_gives_the_same_weights(digits, one_epoch):

@@ -38,6 +38,25 @@ def test_glyphs_are_placed_like_mnists_digits() -> None:
         assert 0.04 < (image > 100).mean() < 0.25
 
 
+def test_no_long_flag_of_a_1_is_as_flat_as_the_top_of_a_7() -> None:
+    """Short flags may be flat, as in print; long ones rise clearly and may begin below the middle."""
+    rng = np.random.default_rng(0)
+    strokes = [GLYPHS[1](rng)[0] for _ in range(500)]
+    wide, high = np.array([stroke[stroke[:, 1].argmin()] - stroke[0] for stroke in strokes]).T * [[1], [-1]]
+    rise = np.degrees(np.arctan2(high, wide))
+    assert rise[wide > 0.5].min() > 20
+    assert 0.1 < ((rise < 30) & (wide < 0.4)).mean() < 0.4
+    assert high.max() > 0.6
+
+
+def test_some_4s_are_narrow_and_have_a_low_bar() -> None:
+    """A good part of the 4s is drawn with the bar in the lowest third, whose second stroke does not cross it."""
+    rng = np.random.default_rng(0)
+    drawn = [GLYPHS[4](rng) for _ in range(500)]
+    low = [second[0, 1] > 0.45 and first[-1, 1] > 0.6 for first, second in drawn]
+    assert 0.1 < np.mean(low) < 0.5
+
+
 @pytest.mark.slow
 def test_a_network_trained_on_glyphs_reads_them(
     mnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -59,4 +78,4 @@ def test_a_network_trained_on_glyphs_reads_them(
             task=find("digits"),
         )
         accuracy[share] = trained.history[-1].val_accuracy
-    assert accuracy[PRESETS["fast"].generated_share] > accuracy[0.0] + 0.2, accuracy
+    assert accuracy[PRESETS["fast"].generated_share] > accuracy[0.0] + 0.1, accuracy
