@@ -21,6 +21,7 @@ from digits.settings import IMAGE_VARIABLE, Settings
 from digits.variables import sqlite_file
 
 KILLED_CODE = 137  # SIGKILL
+OOM_SECONDS = 1.0  # in which Docker states that a container was killed at its memory limit; mostly at once
 POLL_SECONDS = 15
 
 
@@ -65,8 +66,7 @@ class StepRunner:
                 try:
                     code = wait_for_exit(container)
                     copier.join(10)
-                    container.reload()
-                    out_of_memory = container.attrs["State"]["OOMKilled"]
+                    out_of_memory = _ran_out_of_memory(container, OOM_SECONDS if code == KILLED_CODE else 0)
                 except NotFound:
                     return _failed(step, "its container was removed while it ran; its result is unknown", 1)
         finally:
@@ -131,6 +131,16 @@ def wait_for_exit(container: Any) -> int:
             # The docker package raises either at the end of the timeout.
             if "timed out" not in str(exc).lower() or time.monotonic() > deadline:
                 raise
+
+
+def _ran_out_of_memory(container: Any, seconds: float) -> bool:
+    """Return whether Docker states, within `seconds`, that a container which has exited was killed at its limit."""
+    deadline = time.monotonic() + seconds
+    while True:
+        container.reload()
+        if container.attrs["State"]["OOMKilled"] or time.monotonic() > deadline:
+            return bool(container.attrs["State"]["OOMKilled"])
+        time.sleep(0.1)
 
 
 def _copy_log(container: Any, log: Path) -> None:
