@@ -260,9 +260,14 @@ def test_wrong_usage_with_json_is_one_object(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_interrupts_a_command(number: signal.Signals) -> None:
     """A signal to end, which a terminal also sends when it is closed, is exit code 130 without a traceback."""
-    program = "import time; from digits import cli; cli.cli.main = lambda **_: (print(flush=True), time.sleep(60))"
+    program = (
+        "import signal, time; from digits import cli\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores, if it runs the tests\n"
+        "cli.cli.main = lambda **_: (print(flush=True), time.sleep(60))\n"
+        "cli.main()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", f"{program}; cli.main()"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         process.stdout.readline()
