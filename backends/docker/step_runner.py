@@ -21,7 +21,7 @@ from digits.settings import IMAGE_VARIABLE, Settings
 from digits.variables import sqlite_file
 
 KILLED_CODE = 137  # SIGKILL
-OOM_SECONDS = 1.0  # in which Docker states that a container was killed at its memory limit; mostly at once
+OOM_SECONDS = 1.0  # until Docker has noted that a container was killed at its memory limit
 POLL_SECONDS = 15
 
 
@@ -134,7 +134,7 @@ def wait_for_exit(container: Any) -> int:
 
 
 def _ran_out_of_memory(container: Any, seconds: float) -> bool:
-    """Return whether Docker states, within `seconds`, that a container which has exited was killed at its limit."""
+    """Return whether a container that has exited was killed at its memory limit, as Docker notes within `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         container.reload()

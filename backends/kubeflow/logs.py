@@ -22,7 +22,7 @@ def step_log(api: Pipelines, run_id: str, nodes: Iterable[str], step: str, folde
     """Return the log of a step's last attempt and write it to `folder`; '' if Kubeflow has none.
 
     The API does not report which of the workflow's `nodes` is an attempt of the step, so the logs are read in their
-    order until one has the step's outputs. Of a step in a loop, one that reports a failure is preferred.
+    order until one has the step's outputs. An attempt that reports a failure is preferred if the step is in a loop.
     """
     ends = _attempts(api, run_id, nodes, step, retries)
     rated = (((step in LOOPS and end["event"] == "failed", end["time"]), text) for end, text in ends)

@@ -86,7 +86,7 @@ class Part:
         return max(self.x - other.x - other.width, other.x - self.x - self.width)
 
     def surrounds(self, parts: list[Part]) -> bool:
-        """Return whether the rectangle holds most of a smaller part that is not small, or of several, as a box does."""
+        """Return whether the rectangle holds most of a smaller part that is not tiny, or of several, as a box does."""
         inner = [p for p in parts if 0.05 * self.size < p.size < self.size and self._holds(p)]
         sizes = sorted((p.size / self.size for p in inner), reverse=True)
         return bool(sizes) and (sizes[0] > 0.3 or sum(sizes[1:]) > 0.1)

@@ -140,8 +140,8 @@ def without_bars(level: Mask) -> Mask:
         bright = np.percentile(side[: max(4, len(side) // 6)], 90, axis=1)
         end = int(np.argmin(bright < 0.5 * paper))  # 0 without a bar, and if it is no bar but an area
         # The edge of a slanted shadow, unlike a bar's, leaves most of a row dark.
-        if end and end + 2 < len(bright) and (beside := np.median(side[end + 2])) > 0.75 * paper:
-            covered[: end + 2] = beside
+        if end and end + 2 < len(bright) and (inside := np.median(side[end + 2])) > 0.75 * paper:
+            covered[: end + 2] = inside
     return result
 
 
