@@ -246,13 +246,15 @@ class KubeflowBackend:
         """Report what pods wait for, each message once. If one waits for what does not come, raise StepFailed."""
         for message in set(messages_of(self.api.nodes(run_id), steps)) - shown:
             shown.add(message)
-            text = f"{message.step}: {message.text}"
+            corrected = correction(message.text)
+            again = f"; try: {corrected}" if corrected and not message.permanent else ""
+            text = f"{message.step}: {message.text}{again}"
             watch({"event": "progress", "step": message.step, "time": time.time(), "text": text})
             if message.permanent:
                 with contextlib.suppress(DigitsError):  # the reason is what the user needs
                     self.api.terminate(run_id)
                 cause = f"{message.text} ({self.api.place(run_id)})"
-                raise StepFailed(message.step, cause, remedy=self._after(correction(message.text) or "correct it"))
+                raise StepFailed(message.step, cause, remedy=self._after(corrected or "correct it"))
 
     def _stop(self, run_id: str) -> DigitsError:
         """Terminate a run and wait until it has ended; return the error that reports the result."""
