@@ -128,19 +128,6 @@ def test_the_pods_hold_no_secret(namespace: Namespace, driver: Driver) -> None:
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_wrong_credentials_fail_the_first_step(namespace: Namespace, driver: Driver) -> None:
-    """With a wrong password the first step that needs the store fails, and its error names the setting."""
-    patch = json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": "wrong-" + "x" * 20}})
-    namespace.kubectl("patch", "secret", "minio-kserve-secret", "--type=merge", f"--patch={patch}")
-    with pytest.raises(StepError) as raised:
-        driver.step("collect-feedback")
-    (event,) = [e for e in events_of(str(raised.value), "collect-feedback") if e["event"] == "failed"]
-    assert "SignatureDoesNotMatch" in event["cause"]
-    assert "MINIO_SECRET_KEY" in event["remedy"]
-    access, _ = credentials(namespace.settings) or ("", "")
-    assert not canary.holds(str(raised.value).encode(), (access, "wrong-" + "x" * 20))
-
-
 def test_an_account_without_rights_deploys_nothing(
     namespace: Namespace, driver: Driver, small_releases: list[Release]
 ) -> None:

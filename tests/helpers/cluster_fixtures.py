@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import os
@@ -111,6 +112,13 @@ def steps_image(cluster_settings: Settings) -> str:
 @pytest.fixture
 def namespace(cluster_settings: Settings, cluster_images: dict[str, str]) -> Iterator[Namespace]:
     """Yield a new namespace that enforces the restricted Pod Security Standard."""
+    with new_namespace(cluster_settings, cluster_images) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def new_namespace(cluster_settings: Settings, cluster_images: dict[str, str]) -> Iterator[Namespace]:
+    """Yield a new namespace that enforces the restricted Pod Security Standard, and remove it afterwards."""
     settings = dataclasses.replace(cluster_settings, namespace=f"digits-{uuid.uuid4().hex[:8]}")
     predictor = cluster_images[PREDICTOR_IMAGE]
     install(settings, {PREDICTOR_IMAGE: predictor})
