@@ -13,9 +13,9 @@ from digits.data.catalog import names
 from digits.errors import UsageError
 from digits.files import user_path
 from digits.settings import Settings
-from digits.tasks.task import BUILT_IN, MODELS
+from digits.tasks.task import BUILT_IN, MAX_EPOCHS
 from digits.training.optimizers import OPTIMIZERS
-from digits.training.recipe import MAX_SHARDS, PRESETS, SHARDS
+from digits.training.recipe import MAX_SHARDS, MODELS, PRESETS, SHARDS
 from pipeline import DEFAULTS, check_parameters, defaults_of
 
 DATASETS = names()
@@ -23,7 +23,7 @@ DATASETS = names()
 # The options have no defaults: for a parameter that is not given, the definition uses DEFAULTS.
 PARAMETERS = (
     click.option(
-        "--epochs", type=click.IntRange(1, 1000), help=f"Passes over the training images.  [{DEFAULTS.epochs}]"
+        "--epochs", type=click.IntRange(1, MAX_EPOCHS), help=f"Passes over the training images.  [{DEFAULTS.epochs}]"
     ),
     click.option(
         "--optimizer",

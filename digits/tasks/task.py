@@ -58,8 +58,6 @@ MIN_SIDE, MAX_SIDE = 8, 96  # pixels of an image
 MAX_LABELS, MAX_LABEL = 200, 60  # labels, and characters of one
 READINGS = ("pen", "photo")
 FORMATS = ("folder", "idx", "npz", "csv")
-PRESETS = ("fast", "accurate")
-MODELS = ("default", "baseline")
 MAX_EPOCHS = 1000
 AUGMENTATIONS = ("pen", "photo", "none")
 OF_RUN = ("preset", "model", "epochs", "min_accuracy")  # which are also parameters of a run
@@ -236,8 +234,8 @@ def _build(value: Any, where: str) -> Task:
         reading=reading,
         drawn=image.take("drawn", bool, reading == "pen"),
         data=_source(data),
-        preset=training.choice("preset", PRESETS, Task.preset),
-        model=training.choice("model", MODELS, Task.model),
+        preset=training.take("preset", str, Task.preset),
+        model=training.take("model", str, Task.model),
         epochs=training.number("epochs", 0, MAX_EPOCHS, Task.epochs),
         augmentation=training.choice("augmentation", AUGMENTATIONS, reading),
         min_accuracy=training.take("min_accuracy", float, Task.min_accuracy),

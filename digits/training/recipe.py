@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from digits.errors import UsageError
-from digits.tasks.task import MODELS, Task
+from digits.tasks.task import Task
 from digits.training.optimizers import OPTIMIZERS
 
 
@@ -58,6 +58,7 @@ PRESETS = {
     "accurate": Preset("large", 9, 256, _STRONGER, unaugmented_share=0.2, generated_share=_GENERATED),
 }
 
+MODELS = ("default", "baseline")
 # The earlier design, for comparison; `digits.training.fit` trains it with Keras's `fit`.
 BASELINE = Preset("baseline", 3, 20, Augmentation())
 

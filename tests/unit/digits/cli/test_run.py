@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_a_misspelt_setting_is_reported_before_a_run(digits: Digits, monkeypatch
     monkeypatch.setenv("DIGITS_PROT", "9000")
     result = digits("run", "--resume", "nothing")
     assert "DIGITS_PROT is not a setting and has no effect; did you mean DIGITS_PORT?" in result.err
+
+
+@pytest.mark.parametrize("line", ['preset = "slow"', 'model = "huge"'])
+def test_an_unknown_preset_of_a_task_file_is_refused_before_a_run(digits: Digits, tmp_path: Path, line: str) -> None:
+    """A preset or network that does not exist is refused before anything runs, with those that do."""
+    task = 'name = "flowers"\nlabels = ["a", "b"]\n[image]\nheight = 28\nwidth = 28\n'
+    (tmp_path / "task.toml").write_text(f"{task}[training]\n{line}\n", encoding="utf-8")
+    result = digits("run", "--task", str(tmp_path / "task.toml"), "--data", str(tmp_path))
+    assert result.code == 2
+    assert re.search(r"(preset|model): expected one of \w+, \w+, got '(slow|huge)'", result.err)
 
 
 def test_compile_only_runs_nothing(digits: Digits, settings: Settings, tmp_path: Path) -> None:

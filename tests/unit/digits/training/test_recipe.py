@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from digits.errors import UsageError
-from digits.tasks import task as tasks
 from digits.tasks.task import find
 from digits.training.recipe import PRESETS, Augmentation, TrainingConfig, learning_rates
 
@@ -82,11 +81,6 @@ def test_the_augmentation_is_the_tasks():
     }
     assert ranges == {"pen": preset.augmentation, "photo": preset.photo, "none": Augmentation()}
     assert preset.augmentation_of(find("digits")) == preset.augmentation
-
-
-def test_a_task_file_may_name_each_preset() -> None:
-    """The presets that a task file accepts are those that training has."""
-    assert set(tasks.PRESETS) == set(PRESETS)
 
 
 @pytest.mark.parametrize(
