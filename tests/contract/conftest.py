@@ -17,15 +17,15 @@ from tests.helpers.backend_world import CANARY, BackendWorld, FirstRun
 from tests.helpers.engines import cleaned, engine, settings_for
 from tests.helpers.fake_backend import FakeBackend
 
+BACKENDS: dict[str, Callable[[Settings], Backend]] = {
+    "fake": FakeBackend,
+    "process": ProcessBackend,
+    "docker": DockerBackend,
+}
+MARKS = {"docker": [pytest.mark.docker]}
 
-def _backends() -> dict[str, Callable[[Settings], Backend]]:
-    return {"fake": FakeBackend, "process": ProcessBackend, "docker": DockerBackend}
 
-
-@pytest.fixture(
-    scope="package",
-    params=["fake", "process", pytest.param("docker", marks=pytest.mark.docker)],
-)
+@pytest.fixture(scope="package", params=[pytest.param(name, marks=MARKS.get(name, [])) for name in BACKENDS])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendWorld]:
     """Yield each backend in turn, with a home of its own."""
     name = request.param
@@ -35,7 +35,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             engine().close()
             settings = dataclasses.replace(settings, backend="docker")
             stack.enter_context(cleaned(settings))
-        backend = _backends()[name](settings)
+        backend = BACKENDS[name](settings)
         try:
             yield BackendWorld(settings, backend)
         finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from backends.process import predictor
 from digits.settings import Settings
@@ -20,16 +21,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 # An example: the file that it changes, how, the line that it refers to, and the lines themselves.
 CHANGE = re.compile(
-    r"^```python\n# (\S+\.py), (new|at the end|below|instead of)(?:: ([^\n]+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^```(?:python|toml)\n# (\S+), (new|at the end|below|instead of)(?:: ([^\n]+))?\n(.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 HEADINGS = {
     "an optimizer": "An optimizer",
     "a network": "A network",
+    "a data set": "A data set",
     "a step": "A step",
     "a metric": "A metric",
     "an object store": "An object store",
     "a backend": "A backend",
     "a protocol": "A protocol of the endpoint",
+    "a setting": "A setting",
 }
 
 
@@ -78,7 +82,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Extended:
     for name, heading in HEADINGS.items():
         section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
         changes = CHANGE.findall(section)
-        assert len(changes) == section.count("```python")
+        assert len(changes) == section.count("```") / 2
         changed[name] = {file for file, *_ in changes}
         for file, where, anchor, lines in changes:
             apply(folder / file, where, anchor, lines)
@@ -116,11 +120,36 @@ def test_an_added_step_is_compiled(extended: Extended, tmp_path: Path) -> None:
     assert "exec-weigh" in (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
 
 
-def test_an_added_store_passes_the_contract(extended: Extended, tmp_path: Path) -> None:
-    """The contract's tests run for the added store, and pass."""
-    suite = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_stores.py", "-k", "shared")
-    output = extended.python(tmp_path, *suite)
-    assert int(re.findall(r"(\d+) passed", output)[0]) > 5
+@pytest.mark.parametrize(
+    ("suite", "chosen", "least"),
+    [("tests/contract/test_stores.py", "shared", 6), ("tests/contract/test_backends.py", "here and damaged", 1)],
+    ids=["store", "backend"],
+)
+def test_an_added_store_and_backend_run_in_the_contract(
+    extended: Extended, tmp_path: Path, suite: str, chosen: str, least: int
+) -> None:
+    """The contract's tests run for the added store and for the added backend, and pass."""
+    output = extended.python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", suite, "-k", chosen)
+    assert int(re.findall(r"(\d+) passed", output)[0]) >= least
+
+
+def test_an_added_data_set_is_fetched_by_its_name(extended: Extended, tmp_path: Path) -> None:
+    """`--task shapes` finds the task of the added file, and its pictures are read and copied."""
+    for label in ("circle", "square"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for name in range(10):
+            Image.new("L", (28, 28), 255 - name).save(tmp_path / "pictures" / label / f"{name}.png")
+    copy = ("-m", "digits", "data", str(tmp_path / "copy"), "--task", "shapes", "--data", str(tmp_path / "pictures"))
+    extended.python(tmp_path / "home", *copy)
+    assert len(list((tmp_path / "copy").rglob("*.png"))) == 20
+
+
+def test_an_added_setting_is_read_and_reaches_a_step(extended: Extended, tmp_path: Path) -> None:
+    """The added setting is read from its variable, and containers and pods receive it."""
+    program = "from digits.settings import *; print(Settings.load({'DIGITS_GREETING': 'hi'}).greeting, *STEP_VARIABLES)"
+    greeting, *variables = extended.python(tmp_path, "-c", program).split()
+    assert greeting == "hi"
+    assert "DIGITS_GREETING" in variables
 
 
 PROTOCOL_CLIENT = """
