@@ -12,7 +12,7 @@ const RETRY = 2000; // milliseconds between checks of an endpoint with a problem
 const REFRESH = 10_000; // milliseconds between checks of a ready endpoint, whose release may change
 
 const $ = (id) => document.getElementById(id);
-const pad = new Pad($("pad"));
+const pad = new Pad($("pad"), $("pen"));
 let endpoint = new URLSearchParams(location.search).get("endpoint") ?? "";
 let corrections = false;
 let penUp = true;
@@ -151,7 +151,6 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 $("pad").addEventListener("click", () => !task.drawn && $("file").click());
 $("undo").addEventListener("click", () => pad.undo());
 $("clear").addEventListener("click", () => pad.clear());
-$("pen").addEventListener("input", (event) => (pad.penWidth = event.target.valueAsNumber / 100));
 $("endpoint").addEventListener("change", async (event) => {
   endpoint = event.target.value;
   recogniser.cancel();

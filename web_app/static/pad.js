@@ -16,10 +16,11 @@ export class Pad extends EventTarget {
   #down = false;
   #drawable = true;
 
-  constructor(canvas) {
+  /** @param pen - the slider of the pen's width, in percent of the pad's side */
+  constructor(canvas, pen) {
     super();
     this.canvas = canvas;
-    this.penWidth = 0.05;
+    this.pen = pen;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.scratch = document.createElement("canvas");
     this.scratch.width = this.scratch.height = SENT_SIDE;
@@ -99,7 +100,7 @@ export class Pad extends EventTarget {
       this.#picture = null;
       this.#paint();
     }
-    this.#current = { width: this.penWidth, points: [point] };
+    this.#current = { width: this.pen.valueAsNumber / 100, points: [point] };
     this.#strokes.push(this.#current);
     this.#line(this.#current, 0);
     this.#emit("start");
