@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from digits.data import catalog
 from digits.evaluation.metrics import METRICS
 from digits.evaluation.slices import THIRDS, class_name
+from digits.evaluation.threshold import RISK
 from digits.tasks.task import BUILT_IN, Task, find
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def render(
         decision=decision,
         most_frequent_mistake=max(int(off_diagonal.max()), 1),
         curves=_curves(history) if len(history) > 1 else [],  # a line needs two epochs; the table shows a single one
+        promise=round(1 / RISK),
         corner=CORNER,
         thirds=THIRDS[task.reading],
         reliability=" ".join(f"{100 * mean:.1f},{100 - 100 * right:.1f}" for mean, right, _ in evaluation.reliability),
