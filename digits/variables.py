@@ -44,7 +44,7 @@ def check_address(variable: str, value: str) -> None:
 def check_home(place: Path) -> Path:
     r"""Return DIGITS_HOME without links. Raise UsageError if it cannot be used.
 
-    A ~ that stands for no folder would be a folder of this name in each present folder.
+    A ~ that cannot be replaced would create a folder named ~ in the working directory.
     TensorFlow reads * ? [ ] as patterns and \ as /, and so writes and looks elsewhere; MLflow decodes % twice, and
     creates the folder that the encoded address of its database would name.
     """

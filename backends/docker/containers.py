@@ -143,7 +143,7 @@ def remove(container: Any, *, grace_seconds: int = 0) -> None:
                 raise
 
 
-def network(client: Any, settings: Settings) -> str:
+def ensure_network(client: Any, settings: Settings) -> str:
     """Return the name of our network; create it if it does not exist."""
     name = f"digits-{installation(settings)}"
     with errors("creating a network"):

@@ -118,7 +118,7 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
 
     # Ryuk would end the container with this process, and its image may be unavailable. Our labels replace it.
     testcontainers_config.ryuk_disabled = True
-    network = containers.network(client, settings)
+    network = containers.ensure_network(client, settings)
     access, secret = credentials(settings)
     with containers.errors("starting MinIO"):
         client.volumes.create(volume(settings), labels=containers.labels(settings, "store"))

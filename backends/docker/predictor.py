@@ -82,7 +82,7 @@ def _volumes(client: Any, settings: Settings) -> dict[str, dict[str, str]]:
 def _start(client: Any, settings: Settings, image: str, environment: dict[str, str], fingerprint: str) -> Any:
     from docker.errors import APIError
 
-    network = containers.network(client, settings)
+    network = containers.ensure_network(client, settings)
     requested = {HTTP: settings.port, GRPC: settings.grpc_port}
     for attempt in range(MAX_ATTEMPTS):
         ports = {f"{inner}/tcp": ("127.0.0.1", free_port(outer)) for inner, outer in requested.items()}

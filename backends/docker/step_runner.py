@@ -30,7 +30,7 @@ class StepRunner:
 
     def __init__(self, client: Any, settings: Settings, run: runs.Run, image: str) -> None:
         self._client, self._settings, self._run, self._image = client, settings, run, image
-        self._network = containers.network(client, settings)
+        self._network = containers.ensure_network(client, settings)
         options = containers.security_options(client)
         self._mode = containers.relabel(options)
         # A rootless engine maps its own user to root in the container.

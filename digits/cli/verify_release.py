@@ -66,7 +66,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
         emit({"release": version, "endpoint": endpoint, "hops": rows, "holds": not failed})
         sys.exit(1 if failed else 0)
     if failed:
-        what = (_REMEDIES | {"ledger": ledger.restore(store)}).get(failed[0], _OTHER_REMEDY)
+        what = (_REMEDIES | {"ledger": ledger.restore_remedy(store)}).get(failed[0], _OTHER_REMEDY)
         if failed[0] == "endpoint":
             here = remedy(
                 "champion is not verified at the endpoint",

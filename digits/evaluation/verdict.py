@@ -29,9 +29,9 @@ def judge(
 ) -> Verdict:
     """Return the verdict on the answer `probabilities`, (n, classes) in 0..1, to a picture with n digits.
 
-    A picture of a task that has no numbers counts as one digit. A digit is unsure if it is `doubtful` what of the
-    picture it is. `threshold` is the release's least probability of a sure answer, for a digit and for a number as a
-    whole; None: the release has none, and these constants apply.
+    A picture of a task that has no numbers counts as one digit. A digit is unsure if it is `doubtful`, that is, if the
+    picture does not show clearly which ink belongs to it. `threshold` is the release's least probability of a sure
+    answer, for a digit and for a number as a whole; None: the release has none, and these constants apply.
 
     The constants were measured with two networks on 2,500 of MNIST's test digits, redrawn with slants and rotations
     (dev/bench/unsure.py). Below SURE are 0.6 to 1.5 % of the correct answers, 34 to 38 % of the wrong ones and 30 % of

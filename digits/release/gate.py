@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 SIGNIFICANCE = 0.05  # level of the one-sided test, and of all tests of slices and corruptions together
-# Mistakes on corrupted images that are not worse, as a multiple of the rival's. No training image is like these, so
-# trainings that differ only in their seed differ on them by more than chance, on some by much (docs/decisions.md).
+# How many times the rival's mistakes on corrupted images are accepted. No training image is corrupted, so two trainings
+# that differ only in their seed differ here by more than chance, on some corruptions by much (docs/decisions.md).
 TOLERANCE = 1.5
 TOLERANCES = dict.fromkeys(("impulse noise", "brightness", "stripe", "fog"), 4.0)
 

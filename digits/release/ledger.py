@@ -48,7 +48,7 @@ def folder(store: ObjectStore) -> str:
     return f"promotions/{store.task}/"
 
 
-def restore(store: ObjectStore) -> str:
+def restore_remedy(store: ObjectStore) -> str:
     """Return the remedy for a damaged ledger."""
     return f"restore {folder(store)} from a backup; or move it away in the store, and digits run begins a new ledger"
 
@@ -65,7 +65,7 @@ def entries(store: ObjectStore) -> list[Entry]:
         raw = store.get(key)
         entry = _parse(store, key, raw)
         if entry.link != links[-1] or entry.n != len(chain) + 1:
-            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy=restore(store))
+            raise ReleaseError(f"ledger entry {key} does not follow the one before it", remedy=restore_remedy(store))
         chain.append(entry)
         links.append(sha256_of(raw))
     if store.trust.keys:
@@ -89,7 +89,7 @@ def signer(store: ObjectStore, n: int, digest: str = "") -> str:
         raise signatures.missing(what, keys) from None
     signed, by = signatures.read_digests(bundle, keys, what)
     if signed != {".": digest}:
-        raise ReleaseError(f"the signature of {what} is for another entry", remedy=restore(store))
+        raise ReleaseError(f"the signature of {what} is for another entry", remedy=restore_remedy(store))
     return by
 
 
@@ -204,7 +204,9 @@ def append(
         n, raw = last.n + 1, store.get(_key(store, last.n))
         link = sha256_of(raw)
         if _parse(store, _key(store, last.n), raw) != last:
-            raise ReleaseError(f"ledger entry {_key(store, last.n)} changed since it was read", remedy=restore(store))
+            raise ReleaseError(
+                f"ledger entry {_key(store, last.n)} changed since it was read", remedy=restore_remedy(store)
+            )
     entry = Entry(n, version, action, why, previous, link, provenance.timestamp())
     content = canonical_json(asdict(entry))
     if signing_key:
@@ -265,4 +267,4 @@ def _parse(store: ObjectStore, key: str, raw: bytes) -> Entry:
             raise ValueError("expected texts and a version")
         return entry
     except (ValueError, TypeError) as exc:
-        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=restore(store)) from exc
+        raise ReleaseError(f"ledger entry {key} is damaged: {exc}", remedy=restore_remedy(store)) from exc

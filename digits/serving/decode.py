@@ -32,7 +32,7 @@ MAX_FIELDS = 1000
 PARAMETERS = {"binary_data_output": bool, "binary_data_size": int, "binary_data": bool}
 _SPACE = b" \t\r\n"
 _NUMBER = b"0123456789.eE+-"
-# Codes of which only a number before "[" and a "]" before a number, which are not JSON, have a difference of 1.
+# Codes of bytes. Neighbours differ by 1 only where a number precedes "[" or follows "]", which is not JSON.
 _CODES = bytes.maketrans(b"]," + _NUMBER + b"[", bytes([255, 100]) + bytes(len(_NUMBER)) + b"\1")
 
 

@@ -33,7 +33,7 @@ MAX_HEADER_BYTES = 64 * 1024  # hyper also limits the number of header fields, t
 # Longer than an ingress's keep-alive (60 s), so that it never reuses a connection that we are closing.
 IDLE_SECONDS = 65
 BODY_SECONDS = 15.0  # in which a body must arrive
-SMALL_BODY = 64 * 1024  # bytes that are read in one piece
+ONE_PIECE = 64 * 1024  # bytes that are read in one piece
 CHECK_SECONDS = 1.0  # between two checks of the bodies that are being read
 # Of a rejected request, whose client may not read its response before it has sent the body.
 DISCARD_SECONDS = 3.0
@@ -110,7 +110,7 @@ class Request:
         task = cast(asyncio.Task[Any], asyncio.current_task())
         listener.reading[task], self.since = self, time.monotonic()
         try:
-            if length is not None and length <= SMALL_BODY:
+            if length is not None and length <= ONE_PIECE:
                 self.unread = False
                 content: bytes = await self._protocol()
                 self.held = len(content)
@@ -136,7 +136,7 @@ class Request:
             self._listener.held += len(part)
             if self.held > max_bytes:
                 raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
-            # The body that has most of its bytes is read on, because otherwise many large ones would all be rejected.
+            # Beyond the limit only the longest body is read on; otherwise several large ones would all be rejected.
             listener = self._listener
             if listener.held > listener.max_held and self.held < max(r.held for r in listener.reading.values()):
                 raise RejectedRequest(503, "too many bytes are waiting")

@@ -21,8 +21,8 @@ def _convolutions(
 ) -> list[keras.Layer]:
     """Return convolutions that halve the image until it is small, and a dense layer.
 
-    The first convolution has `first` filters, each further one twice the last one's beginning with `second`, and the
-    one before the dense layer `last`.
+    The first convolution has `first` filters and the second `second`. From there on the number doubles, except that
+    the last convolution has `last`.
     """
     # The outermost pixels of a drawing, 2 of 28, are blank in almost every image; cropping them saves a third of the
     # work.

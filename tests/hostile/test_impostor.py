@@ -360,7 +360,7 @@ def test_docker(
 
     requests: dict[str, Callable[[Any], object]] = {
         "list": lambda c: containers.list_containers(c, settings),
-        "network": lambda c: containers.network(c, settings),
+        "network": lambda c: containers.ensure_network(c, settings),
         "clean": lambda c: containers.clean(c, settings),
         "present": lambda c: images.present(c, "i:1"),
         "built": images.built,
