@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from digits.cli.common import emit, json_option, open_store_of
+from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.cli.progress import Progress
 from digits.errors import UsageError
-from digits.settings import BACKENDS, Settings
+from digits.settings import Settings
 from digits.store import find_scheme
 from digits.tasks.task import BUILT_IN
 from pipeline import PODS, defaults_of, shares_of
@@ -21,17 +21,11 @@ from pipeline import PODS, defaults_of, shares_of
 @click.argument("pictures")
 @click.argument("output")
 @click.option("--release", default="", help="Version of the release to use.  [the champion]")
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    help="Backend whose releases are used; Kubeflow's pods do the work.  [process]",
-)
+@backend_option("Backend whose releases are used; Kubeflow's pods do the work.  [process]")
 @click.option("--pods", type=click.IntRange(1, 1000), help=f"Pods on Kubeflow.  [{PODS}]")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def batch(
-    pictures: str, output: str, release: str, backend: str | None, pods: int | None, as_json: bool, quiet: bool
-) -> None:
+def batch(pictures: str, output: str, release: str, pods: int | None, as_json: bool, quiet: bool) -> None:
     """Recognise many PICTURES without the endpoint, and write the answers to the folder or s3:// address OUTPUT.
 
     PICTURES is a folder or ZIP file of pictures, an IDX or NPZ file of images of the task's size, a Parquet file with a
@@ -44,13 +38,12 @@ def batch(
     digits batch s3://bucket/scans s3://bucket/answers --backend kubeflow --pods 8
     """
     settings = Settings.load()
-    settings = settings.with_backend(backend) if backend else settings
     if settings.backend == "kubeflow":
         manifest = _on_kubeflow(settings, pictures, output, release, pods or PODS, quiet=quiet)
     elif pods:
         raise UsageError("--pods is for Kubeflow", remedy="add --backend kubeflow, or omit --pods")
     else:
-        manifest = _here(backend, pictures, output, release, quiet=quiet)
+        manifest = _here(pictures, output, release, quiet=quiet)
     report(output, manifest, as_json=as_json)
 
 
@@ -67,13 +60,13 @@ def report(output: str, manifest: dict[str, Any], *, as_json: bool) -> None:
         emit({"output": output, **manifest})
 
 
-def _here(backend: str | None, pictures: str, output: str, release: str, *, quiet: bool) -> dict[str, Any]:
+def _here(pictures: str, output: str, release: str, *, quiet: bool) -> dict[str, Any]:
     """Predict in this process; return the manifest."""
     from digits.serving.batch_prediction import predict_batch
     from digits.serving.batch_steps import opened
 
     with (
-        open_store_of(backend) as (settings, store, _),
+        open_backend_store() as (settings, store, _),
         opened(settings, store, pictures, output, release) as (model, batch, place),
         click.progressbar(length=batch.count, label="pictures", file=sys.stderr, hidden=quiet) as bar,
     ):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from digits.cli.common import backend_option, emit, json_option, open_store_of
+from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.errors import DigitsError, ReleaseError
 from digits.release import ledger, releases
 from digits.settings import Settings
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("version")
 @click.option("--why", default="promoted manually", help="Reason to record in the ledger.")
-@backend_option
+@backend_option("Backend to use.  [process]")
 @json_option
-def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
+def promote(version: str, why: str, as_json: bool) -> None:
     """Make a release the champion, whatever the gate decided.
 
     VERSION is the release's version or its first letters.
@@ -29,23 +29,23 @@ def promote(version: str, why: str, backend: str | None, as_json: bool) -> None:
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
     """
-    with open_store_of(backend) as (settings, store, opened):
+    with open_backend_store() as (settings, store, opened):
         version = releases.find(store, version)
         ledger.promote(store, version, why)
         _apply(version, settings, store, opened, as_json)
 
 
 @click.command()
-@backend_option
+@backend_option("Backend to use.  [process]")
 @json_option
-def rollback(backend: str | None, as_json: bool) -> None:
+def rollback(as_json: bool) -> None:
     """Make the previous champion the champion again. Each further rollback goes back by one more.
 
     \b
     digits releases     shows which release a rollback restores
     digits rollback
     """
-    with open_store_of(backend) as (settings, store, opened):
+    with open_backend_store() as (settings, store, opened):
         _apply(ledger.rollback(store).version, settings, store, opened, as_json)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from digits import homes
-from digits.cli.common import open_store_of
+from digits.cli.common import open_backend_store
 from digits.data import corrections
 from digits.errors import DigitsError, EndpointError
 from digits.settings import Settings
@@ -37,7 +37,7 @@ def fetch_corrections(settings: Settings) -> None:
         if kubeconfig_path(settings).is_file() and credentials(settings) is None:
             return  # without a store there are no corrections
         homes.claim(settings.home)
-        with open_store_of(None) as (_, here, _), store(settings) as reached:
+        with open_backend_store() as (_, here, _), store(settings) as reached:
             copy_corrections(open_store(reached), here)
     except DigitsError as exc:
         raise EndpointError(

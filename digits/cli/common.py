@@ -7,12 +7,14 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import webbrowser
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from digits import homes
+from digits.cli.setting_option import sets
 from digits.errors import printable
 from digits.findings import Finding
 from digits.settings import BACKENDS, Settings
@@ -21,15 +23,21 @@ if TYPE_CHECKING:
     from backends.base import Backend
     from digits.store import ObjectStore
 
+T = TypeVar("T", bound=Callable[..., Any])
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-backend_option = click.option("--backend", type=click.Choice(BACKENDS), help="Backend to use.  [process]")
 # The backends that serve on this machine. Kubeflow's endpoint and releases may be unreachable from here.
 LOCAL_BACKENDS = tuple(name for name in BACKENDS if name != "kubeflow")
 
 
+def backend_option(text: str, backends: Iterable[str] = BACKENDS) -> Callable[[T], T]:
+    """Return the option --backend with a help text, which sets DIGITS_BACKEND while the command runs."""
+    return click.option("--backend", type=click.Choice(list(backends)), help=text, **sets("DIGITS_BACKEND"))
+
+
 @contextlib.contextmanager
-def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, Backend]]:
-    """Open a backend, by default that of the settings, and its object store.
+def open_backend_store() -> Iterator[tuple[Settings, ObjectStore, Backend]]:
+    """Open the settings' backend and its object store.
 
     Yields:
         (the settings by which this machine reaches the store and the endpoint, the store, the backend).
@@ -42,7 +50,6 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
     from digits.store import open_store
 
     settings = Settings.load()
-    settings = settings.with_backend(backend) if backend else settings
     homes.check(settings.home)
     homes.claim_if_possible(settings.home)
     with contextlib.closing(open_backend(settings)) as opened:
@@ -53,6 +60,14 @@ def open_store_of(backend: str | None) -> Iterator[tuple[Settings, ObjectStore, 
 def emit(answer: Any) -> None:
     """Write the one JSON object of `--json` to standard output."""
     click.echo(json.dumps(answer))
+
+
+def announce_page(settings: Settings, url: str, note: str, *, opens: bool) -> None:
+    """Print the address of a page with a note, and open it in a browser if it `opens`."""
+    what = "draw" if settings.declaration.drawn else "the page is"
+    click.echo(f"{what} at {url}   ({note})", err=True)
+    if opens:
+        webbrowser.open(url)
 
 
 def wrap(text: str, indent: int) -> str:

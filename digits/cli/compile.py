@@ -11,7 +11,7 @@ from digits.cli.common import emit, json_option, wrap
 from digits.cli.parameters import chosen_parameters, load_settings
 from digits.errors import UsageError
 from digits.files import check_output
-from digits.settings import BACKENDS, Settings
+from digits.settings import Settings
 
 
 @click.command(name="compile")
@@ -21,12 +21,11 @@ from digits.settings import BACKENDS, Settings
     default=Path("pipeline.yaml"),
     help="File to write.  [pipeline.yaml]",
 )
-@click.option("--backend", type=click.Choice(BACKENDS), default="kubeflow", help="Backend to compile for.  [kubeflow]")
 @click.option("--kubernetes", is_flag=True, help="Write KFP's objects Pipeline and PipelineVersion, for GitOps.")
 @click.option("--batch", is_flag=True, help="Write the pipeline of digits batch instead.")
 @json_option
-def compile_command(output: Path, backend: str, kubernetes: bool, batch: bool, as_json: bool) -> None:
-    """Write the pipeline as YAML, configured for a backend. It has no secrets and no paths of this machine.
+def compile_command(output: Path, kubernetes: bool, batch: bool, as_json: bool) -> None:
+    """Write the pipeline as YAML, configured for Kubeflow. It has no secrets and no paths of this machine.
 
     \b
     digits compile
@@ -34,11 +33,9 @@ def compile_command(output: Path, backend: str, kubernetes: bool, batch: bool, a
     digits compile --kubernetes && kubectl apply -f pipeline.yaml
     digits compile --batch --output batch.yaml
     """
-    if kubernetes and backend != "kubeflow":
-        raise UsageError("--kubernetes is for Kubeflow", remedy="omit --backend")
     if kubernetes and batch:
         raise UsageError("--kubernetes is for the training pipeline", remedy="omit --batch")
-    settings = load_settings(None, backend)
+    settings = load_settings(backend="kubeflow")
     parameters = chosen_parameters({}, settings)
     if batch:
         parameters = {name: value for name, value in parameters.items() if name == "task"}

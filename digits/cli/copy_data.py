@@ -27,7 +27,7 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     digits data ~/mnist
     digits data s3://mlpipeline/shared/flowers --task flowers.toml
     """
-    settings = load_settings(data, None)
+    settings = load_settings(data)
     homes.claim(settings.home)  # downloads are kept there
     address = destination if find_scheme(destination) else real_path(user_path(destination)).as_uri()
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"

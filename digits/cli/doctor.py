@@ -11,10 +11,10 @@ import click
 
 from digits import pod_checks
 from digits.cli import checks, engine_checks
-from digits.cli.common import emit, json_option, show_finding, wrap
+from digits.cli.common import backend_option, emit, json_option, show_finding, wrap
 from digits.errors import MissingError
 from digits.findings import Finding, run_check
-from digits.settings import BACKENDS, Settings, unknown
+from digits.settings import Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
 NEEDS = {"docker": {"docker engine", "images"}}
@@ -22,9 +22,9 @@ PROGRAMS = {"kind": "digits cluster", "kubectl": "digits cluster and the kubeflo
 
 
 @click.command()
-@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose requirements are checked.  [process]")
+@backend_option("Backend whose requirements are checked.  [process]")
 @json_option
-def doctor(backend: str | None, as_json: bool) -> None:
+def doctor(as_json: bool) -> None:
     """Check what is installed and reachable, and print the settings; secrets are masked.
 
     A missing requirement of the backend is marked with a cross, anything else that is absent with a dash. The exit
@@ -36,8 +36,6 @@ def doctor(backend: str | None, as_json: bool) -> None:
     digits doctor > doctor.txt      for a bug report
     """
     settings = Settings.load()
-    if backend:
-        settings = settings.with_backend(backend)
     findings = []
     for finding in run_checks(settings):
         show_finding(finding, as_json)

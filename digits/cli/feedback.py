@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from digits.cli.common import backend_option, emit, json_option, open_store_of
+from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.data import corrections
 from digits.errors import UsageError
 from digits.tasks.task import Task
@@ -14,9 +14,9 @@ from digits.tasks.task import Task
 
 @click.command()
 @click.option("--remove", multiple=True, metavar="ID", help="Remove a correction; the first letters of its id suffice.")
-@backend_option
+@backend_option("Backend to use.  [process]")
 @json_option
-def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> None:
+def feedback(remove: tuple[str, ...], as_json: bool) -> None:
     """List the corrections that the next run trains on, or remove some of them.
 
     \b
@@ -25,7 +25,7 @@ def feedback(remove: tuple[str, ...], backend: str | None, as_json: bool) -> Non
     """
     if "" in remove:  # with which every id begins
         raise UsageError("--remove: expected the first letters of an id, got an empty text", remedy="digits feedback")
-    with open_store_of(backend) as (settings, store, _):
+    with open_backend_store() as (settings, store, _):
         task = settings.declaration
         for prefix in remove:
             click.echo(f"removed {_describe(task, corrections.remove(store, prefix, task))}", err=as_json)

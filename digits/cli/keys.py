@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from digits.cli.common import backend_option, emit, json_option, open_store_of
+from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.errors import UsageError
 from digits.files import cannot_write, user_path
 
@@ -59,9 +59,9 @@ def new(name: Path, as_json: bool) -> None:
 
 @keys.command(short_help="Sign a release and the ledger with the present key.")
 @click.argument("version", default="")
-@backend_option
+@backend_option("Backend to use.  [process]")
 @json_option
-def sign(version: str, backend: str | None, as_json: bool) -> None:
+def sign(version: str, as_json: bool) -> None:
     """Sign a release and the newest ledger entry with DIGITS_SIGNING_KEY, whatever key or none signed them before.
 
     VERSION is a release's version or its first letters, by default the champion. Only digests are checked: sign only
@@ -72,7 +72,7 @@ def sign(version: str, backend: str | None, as_json: bool) -> None:
     """
     from digits.release import attachments, ledger, releases, signatures
 
-    with open_store_of(backend) as (_, store, _):
+    with open_backend_store() as (_, store, _):
         key = signatures.signing_key(store.trust)
         if key is None:
             raise UsageError("DIGITS_SIGNING_KEY is not set", remedy="digits keys new NAME")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from digits.cli.cluster_corrections import copy_corrections, fetch_corrections, report
-from digits.cli.common import LOCAL_BACKENDS, emit, json_option, open_store_of, wrap
+from digits.cli.common import LOCAL_BACKENDS, backend_option, emit, json_option, open_backend_store, wrap
 from digits.cli.open_cluster import open_command
 from digits.errors import EndpointError, MissingError
 from digits.release import ledger, releases
@@ -54,9 +54,9 @@ def up(as_json: bool) -> None:
 
 @cluster.command(short_help="Serve a release of this machine with KServe.")
 @click.argument("release", default="")
-@click.option("--backend", type=click.Choice(LOCAL_BACKENDS), help="Backend whose release is served.  [process]")
+@backend_option("Backend whose release is served.  [process]", LOCAL_BACKENDS)
 @json_option
-def deploy(release: str, backend: str | None, as_json: bool) -> None:
+def deploy(release: str, as_json: bool) -> None:
     """Copy RELEASE, by default the champion of this machine, to the cluster's store and serve it with KServe.
 
     \b
@@ -67,7 +67,7 @@ def deploy(release: str, backend: str | None, as_json: bool) -> None:
     from backends.kserve import rollout
 
     settings = Settings.load()
-    with open_store_of(backend) as (_, source, _):
+    with open_backend_store() as (_, source, _):
         version = releases.find(source, release) if release else ledger.champion(source)
         if not version:
             raise MissingError("there is no champion to deploy", remedy="digits run")

@@ -6,23 +6,23 @@ from typing import Any
 
 import click
 
-from digits.cli.common import backend_option, emit, json_option, open_store_of
+from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.errors import MissingError, printable
 from digits.release import ledger
 from digits.release.releases import list_releases
 
 
 @click.command()
-@backend_option
+@backend_option("Backend to use.  [process]")
 @json_option
-def releases(backend: str | None, as_json: bool) -> None:
+def releases(as_json: bool) -> None:
     """List the releases, oldest first. The champion, the one that a rollback restores, and damaged ones are marked.
 
     \b
     digits releases
     digits releases --backend docker --json
     """
-    with open_store_of(backend) as (_, store, _):
+    with open_backend_store() as (_, store, _):
         champion, previous = ledger.champion(store), ledger.previous(store)
         manifests, damaged = list_releases(store)
     rows: list[dict[str, Any]] = [

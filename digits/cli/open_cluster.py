@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from digits.cli.cluster_corrections import try_to_fetch_corrections
+from digits.cli.common import announce_page
 from digits.errors import EndpointError
 from digits.http import request
 from digits.settings import Settings
@@ -33,8 +34,6 @@ def open_command(open_page: bool) -> None:
     digits cluster open
     digits cluster open --no-open     only print the addresses
     """
-    import webbrowser
-
     from backends.kserve import rollout
     from backends.kserve.kube import kubeconfig_path
     from backends.kserve.port_forward import forwarded
@@ -58,10 +57,7 @@ def open_command(open_page: bool) -> None:
                     if not own_page:
                         at_exit.callback(try_to_fetch_corrections, settings)
                     click.echo(f"endpoint {endpoint}", err=True)
-                    what = "draw" if settings.declaration.drawn else "open"
-                    click.echo(f"{what} at {page}   (Ctrl-C closes the connection)", err=True)
-                    if open_page:
-                        webbrowser.open(page)
+                    announce_page(settings, page, "Ctrl-C closes the connection", opens=open_page)
                 lost = wait_for_failure(f"{page}/healthz", f"{endpoint}/v2/health/live")
             # A forwarded port belongs to one pod, which a deployment or rollback replaces.
             click.echo(f"{lost} no longer answers", err=True)

@@ -109,7 +109,7 @@ def chosen_parameters(options: dict[str, Any], settings: Settings, *, resumed: b
     return parameters
 
 
-def load_settings(data: str | None, backend: str | None) -> Settings:
+def load_settings(data: str | None = None, backend: str | None = None) -> Settings:
     """Load the settings, and replace them by the options --data and --backend if given.
 
     Raises:

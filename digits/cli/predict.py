@@ -9,14 +9,14 @@ from typing import Any
 import click
 import numpy as np
 
-from digits.cli.common import emit, json_option
+from digits.cli.common import backend_option, emit, json_option
 from digits.cli.inputs import Picture, is_number, load_test_images, read_file, read_picture
 from digits.data.dataset import Images
 from digits.data.number import decide, images_of
 from digits.errors import EndpointError
 from digits.evaluation.verdict import Verdict, class_text, is_sure, judge
 from digits.remedies import remedy
-from digits.settings import BACKENDS, Settings
+from digits.settings import Settings
 from digits.tasks.task import Task
 
 BLOCKS = " ▀▄█"
@@ -26,9 +26,9 @@ _PER_LINE = 3  # digits of a number in 80 columns
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--endpoint", help="Address of the endpoint.  [the deployed one]")
-@click.option("--backend", type=click.Choice(BACKENDS), help="Backend whose endpoint is used.  [process]")
+@backend_option("Backend whose endpoint is used.  [process]")
 @json_option
-def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None, as_json: bool) -> None:
+def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> None:
     """Recognise PICTURES with the deployed model.
 
     A picture is a PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file that shows a digit or a number, or the number of a
@@ -42,7 +42,6 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, backend: str | None
     from digits.serving import client
 
     settings = Settings.load()
-    settings = settings.with_backend(backend) if backend else settings
     contents = {name: read_file(name) for name in pictures if not is_number(name)}
     endpoint = endpoint or _find_endpoint(settings)
     metadata: dict[str, Any] = {}

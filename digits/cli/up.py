@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import webbrowser
 from typing import Any
 
 import click
 
-from digits.cli.common import LOCAL_BACKENDS, open_store_of
+from digits.cli.common import LOCAL_BACKENDS, announce_page, backend_option, open_backend_store
 from digits.cli.parameters import chosen_parameters, load_settings, parameter_options
 from digits.cli.run import execute
 from digits.cli.summary import summary
@@ -17,10 +16,10 @@ from digits.errors import EndpointError
 @click.command()
 @parameter_options
 @click.option("--data", help="Folder, URL or s3://… with MNIST's four files.")
-@click.option("--backend", type=click.Choice(LOCAL_BACKENDS), help="Where to run the pipeline.  [process]")
+@backend_option("Where to run the pipeline.  [process]", LOCAL_BACKENDS)
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.  [open]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page.  [8000]")
-def up(data: str | None, backend: str | None, open_page: bool, port: int | None, **options: Any) -> None:
+def up(data: str | None, open_page: bool, port: int | None, **options: Any) -> None:
     """Run the pipeline, serve the model and open the drawing page; Ctrl-C stops the page.
 
     Steps whose inputs are unchanged are taken from the cache.
@@ -32,7 +31,7 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
     """
     from web_app.server import listen, serve
 
-    settings = load_settings(data, backend)
+    settings = load_settings(data)
     listener = listen(settings, port=port)  # fails before the run if the port is in use
     result, _ = execute(settings, chosen_parameters(options, settings), cache=True, resume=None, quiet=False)
     answer = summary(result, settings, with_next=False)
@@ -40,10 +39,8 @@ def up(data: str | None, backend: str | None, open_page: bool, port: int | None,
         raise EndpointError(f"nothing is served: {answer['why']}", remedy="digits releases")
 
     def announce(url: str) -> None:
-        what = "draw" if settings.declaration.drawn else "the page is"
-        click.echo(f"\n{what} at {url}  (Ctrl-C stops the page; the model is still served)", err=True)
-        if open_page:
-            webbrowser.open(url)
+        click.echo("", err=True)
+        announce_page(settings, url, "Ctrl-C stops the page; the model is still served", opens=open_page)
 
-    with open_store_of(settings.backend) as (settings, _, _):  # with the backend's store, for the page's corrections
+    with open_backend_store() as (settings, _, _):  # with the backend's store, for the page's corrections
         serve(settings, [f"local={answer['endpoint']}"], listener=listener, ready=announce)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from digits.cli.common import backend_option, emit, json_option, open_store_of, wrap
+from digits.cli.common import backend_option, emit, json_option, open_backend_store, wrap
 from digits.errors import EndpointError, MissingError, ReleaseError
 from digits.http import base_url
 from digits.release import ledger, releases
@@ -27,9 +27,9 @@ _REMOTE_REMEDY = "check that the address is reachable (digits cluster open, for 
 
 @click.command()
 @click.argument("target", default="")
-@backend_option
+@backend_option("Backend to use.  [process]")
 @json_option
-def verify(target: str, backend: str | None, as_json: bool) -> None:
+def verify(target: str, as_json: bool) -> None:
     """Check the digests of TARGET from its data to the endpoint, and report what does not match.
 
     TARGET is a release's version or its first letters, or the address of an endpoint; by default the champion and its
@@ -43,7 +43,7 @@ def verify(target: str, backend: str | None, as_json: bool) -> None:
     from digits.release import verify
 
     rows = []
-    with open_store_of(backend) as (settings, store, opened):
+    with open_backend_store() as (settings, store, opened):
         version, endpoint = "", ""
         if "://" in target:
             endpoint = base_url(target)

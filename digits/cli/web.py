@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import webbrowser
-
 import click
 
 from digits import homes
-from digits.cli.common import open_store_of
+from digits.cli.common import announce_page, open_backend_store
 from digits.errors import EndpointError
 from digits.settings import Settings
 from digits.store import get_scheme
@@ -41,7 +39,7 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
     addresses = list(endpoints) or settings.endpoints.split()
     # The docker backend's runs read corrections from its own store, whose address only the backend knows.
     if not addresses or settings.backend == "docker":
-        with open_store_of(None) as (settings, _, backend):
+        with open_backend_store() as (settings, _, backend):
             addresses = addresses or [url for url in [backend.endpoint()] if url]
         if not addresses and settings.backend != "process":  # for process, `digits serve` may use the default port
             raise EndpointError(
@@ -49,9 +47,6 @@ def web(endpoints: tuple[str, ...], host: str, port: int | None, open_page: bool
             )
 
     def announce(url: str) -> None:
-        what = "draw" if settings.declaration.drawn else "the page is"
-        click.echo(f"{what} at {url}   (Ctrl-C stops the page)", err=True)
-        if open_page:
-            webbrowser.open(url)
+        announce_page(settings, url, "Ctrl-C stops the page", opens=open_page)
 
     serve_page(settings, addresses, listener=listen(settings, host, port), ready=announce)

@@ -93,7 +93,6 @@ def test_compile_only_keeps_the_chosen_parameters(digits: Digits, tmp_path: Path
         ("run", "--dataset", "sklearn-digits", "--data", "/mnist"),
         ("run", "--min-accuracy", "nan"),
         ("run", "--experiment", ""),
-        ("compile", "--backend", "nowhere"),
         ("schedule", "--every", "24h", "--learning-rate", "nan"),
         ("serve", "--http-port", "8080", "--grpc-port", "8080"),
     ],

@@ -24,10 +24,10 @@ def test_corrections_go_to_the_store_of_the_backend(
     served: list[tuple[str, list[str]]] = []
 
     @contextlib.contextmanager
-    def opened(_: object) -> Iterator[tuple[Settings, None, None]]:
+    def opened() -> Iterator[tuple[Settings, None, None]]:
         yield dataclasses.replace(docker, store="s3://digits"), None, None
 
-    monkeypatch.setattr(command, "open_store_of", opened)
+    monkeypatch.setattr(command, "open_backend_store", opened)
     monkeypatch.setattr("web_app.server.serve", lambda here, to, **_: served.append((here.store, to)))
     monkeypatch.setattr("web_app.server.listen", lambda *_: None)
     assert digits("web", "--endpoint", "http://127.0.0.1:1", on=docker).code == 0
