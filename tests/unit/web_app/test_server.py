@@ -52,7 +52,7 @@ def test_a_store_that_hangs_does_not_keep_the_program(tmp_path: Path) -> None:
             minio_secret_key="long-enough",
             web_port=free_port(),
         )
-        command = [sys.executable, "-m", "web_app"]
+        command = [sys.executable, "-m", "digits", "web", "--no-open"]
         with subprocess.Popen(command, env=child_environment(settings), cwd=tmp_path) as process:
             try:
                 url = f"http://127.0.0.1:{settings.web_port}"
