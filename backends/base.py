@@ -68,12 +68,11 @@ class Backend(Protocol):
 
     Call `check` first, then `run` any number of times, and `close` at the end:
 
-        backend = open_backend(Settings.load())
-        backend.check()
-        try:
-            result = backend.run(Request({"epochs": 1}), watch=print)
-        finally:
-            backend.close()
+    >>> backend = open_backend(settings)
+    >>> backend.check()
+    >>> backend.run(Request(parameters), watch=events.append).state
+    'SUCCEEDED'
+    >>> backend.close()
 
     Implementations do not depend on each other. They turn their engine's errors into `digits.errors`. A run that
     fails raises StepFailed, and an interrupted one raises Interrupted; by then everything that it started has ended.

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from backends import runs
-from backends.base import Request
+from backends.base import Backend, Request
 from backends.process.backend import ProcessBackend
 from backends.processes import variable
 from digits.data import fetch
@@ -28,6 +28,7 @@ from digits.tasks.task import find
 from pipeline import STEPS
 from tests.helpers.backend_world import BackendWorld, FirstRun
 from tests.helpers.engines import PARAMETERS
+from tests.helpers.examples import run_example
 from tests.helpers.homes import Home, left
 from tests.helpers.support import open_mlflow
 
@@ -37,6 +38,14 @@ CACHED = dict.fromkeys(STEPS, "cached") | {"deploy": "done"}  # the states of th
 # PARAMETERS as options of `digits run`.
 OPTIONS = [text for name, value in PARAMETERS.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 OUTPUTS = {"data", "feedback", "trained", "published", "deployed"}
+
+
+def test_the_example_of_the_contract_runs(world: BackendWorld, first: FirstRun) -> None:
+    """The example in the docstring of Backend does what it shows."""
+    if world.backend.name != "fake":
+        pytest.skip("the other backends pass the tests below")
+    values = {"settings": world.settings, "parameters": PARAMETERS, "events": [], "Request": Request}
+    run_example(Backend, values | {"open_backend": lambda _: world.backend})
 
 
 def test_the_next_run_need_not_ask_mlflow(world: BackendWorld, first: FirstRun) -> None:

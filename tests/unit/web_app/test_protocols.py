@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import doctest
 from urllib.parse import unquote
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
+from tests.helpers.examples import run_example
 from tests.helpers.gateway_requests import coloured, gateway_server, recognise
 from tests.helpers.standin import PAINTS, SURE_OF_3, StandIn, TensorFlowServing, always, by_colour
 from web_app import protocols
@@ -21,7 +21,7 @@ from web_app.gateway import GatewayConfig
 
 def test_the_example_of_a_protocol_is_correct() -> None:
     """The example in the docstring of InferenceProtocol works as shown."""
-    assert doctest.testmod(protocols).failed == 0
+    run_example(protocols.InferenceProtocol, vars(protocols))
 
 
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)

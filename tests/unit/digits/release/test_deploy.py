@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from digits.errors import EndpointError, MissingError, StoreUnreachable
 from digits.release import deploy
 from digits.tasks.task import find
+from tests.helpers.examples import run_example
 from tests.helpers.support import DRIPS, answering, dripping
 
 DIGITS = find("digits").text()
@@ -19,10 +19,7 @@ NOT_OURS = [b"<!doctype html><title>Welcome</title>", b"", b"[]", b'{"prediction
 
 def test_the_example_of_the_contract_runs() -> None:
     """The example in the docstring of Deployer does what it shows."""
-    runner = doctest.DocTestRunner()
-    for example in doctest.DocTestFinder(recurse=False).find(deploy.Deployer, globs=vars(deploy).copy()):
-        assert example.examples
-        assert runner.run(example).failed == 0
+    run_example(deploy.Deployer, vars(deploy))
 
 
 def test_a_deployer_is_found_by_name() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from typing import Any
 
@@ -15,6 +14,7 @@ from digits.serving import rest
 from digits.serving.decode import BadRequest
 from digits.serving.slot import LoadedModel
 from digits.tasks.task import find
+from tests.helpers.examples import run_example
 from tests.helpers.predict import post, v1_body
 from tests.helpers.support import Predictor
 from tests.helpers.tasks import LinearModel, task_text
@@ -28,7 +28,7 @@ DEEP = b"[" * 1000 + b"0" + b"]" * 1000
 
 def test_the_example_of_a_protocol_runs() -> None:
     """The example in the docstring of `Protocol` gives the result that it shows."""
-    assert doctest.testmod(rest).failed == 0
+    run_example(rest.Protocol, vars(rest))
 
 
 @pytest.mark.parametrize(

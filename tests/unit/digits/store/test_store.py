@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,12 @@ from digits import store
 from digits.errors import UsageError
 from digits.settings import Settings
 from digits.store import find_scheme, open_store, schemes
+from tests.helpers.examples import run_example
 
 
 def test_the_example_of_the_contract_runs(tmp_path: Path) -> None:
     """The example in the docstring of ObjectStore does what it shows."""
-    globs = {"open_store": open_store, "settings": Settings(home=tmp_path)}
-    runner = doctest.DocTestRunner()
-    for example in doctest.DocTestFinder(recurse=False).find(store.ObjectStore, globs=globs):
-        assert example.examples
-        assert runner.run(example).failed == 0
+    run_example(store.ObjectStore, {"open_store": open_store, "settings": Settings(home=tmp_path)})
 
 
 @pytest.mark.parametrize("address", ["/a/folder", "gs://bucket", "content://x", "https://u:canary@h/b", "s3://["])

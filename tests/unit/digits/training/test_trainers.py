@@ -9,12 +9,18 @@ from digits.settings import Settings
 from digits.training import trainers
 from digits.training.job import Job
 from digits.training.recipe import TrainingConfig
+from tests.helpers.examples import run_example
 
 
 @pytest.fixture
 def job(tmp_path):
     """Return a job without data sets."""
     return Job(tmp_path, TrainingConfig(shards=8), PreparedData("1", "2", "3", 0, True, "digits"), "code")
+
+
+def test_the_example_of_the_contract_runs():
+    """The example in the docstring of Trainer does what it shows."""
+    run_example(trainers.Trainer, vars(trainers))
 
 
 def test_an_unknown_trainer_is_named_with_those_that_exist():
