@@ -88,7 +88,7 @@ def nothing_of(client, settings):
 
 
 def test_a_step_container_is_labelled_and_restricted(client, settings, monkeypatch):
-    """It has our labels, the calling user, a read-only root, no capability, and only the credentials it needs."""
+    """A step's container has our labels, the calling user, a read-only root, no capability and few credentials."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary-mlflow")
     secrets = {"kfp_token": "canary-token", "kfp_cookie": "canary-cookie", "endpoint_token": "canary-endpoint"}
     backend = DockerBackend(dataclasses.replace(settings, **secrets))
@@ -279,7 +279,7 @@ def test_a_taken_port_is_replaced(client, settings):
 
 
 def test_the_predictor_image_is_small_and_minimal(client, settings):
-    """It has at most 450 MB, does not run as root, and lacks TensorFlow, kfp, mlflow, pip and a compiler."""
+    """The image has at most 450 MB, does not run as root, and lacks TensorFlow, kfp, mlflow, pip and a compiler."""
     name = images.ensure_image(client, settings, "predictor", print)
     image = client.images.get(name)
     assert image.attrs["Size"] <= 450e6

@@ -51,13 +51,13 @@ def sides(tmp_path_factory):
 
 
 def test_both_run_the_same_steps(sides):
-    """Step list and states are equal."""
+    """The runs on both backends have the same steps, in the same states."""
     lists = [{name: step.state for name, step in result.steps.items()} for result, _, _ in sides.values()]
     assert lists[0] == lists[1]
 
 
 def test_both_see_the_same_data_and_code(sides):
-    """All digests of data and of the code are equal."""
+    """The runs on both backends have the same digests of data and code."""
     (_, one, _), (_, other, _) = sides.values()
     assert one["data"] == other["data"]
     assert one["code"] == other["code"]
@@ -65,7 +65,7 @@ def test_both_see_the_same_data_and_code(sides):
 
 
 def test_both_reach_the_same_figures(sides):
-    """Accuracy and loss are equal but for float noise."""
+    """The metrics of both runs differ by float noise at most."""
     (_, one, _), (_, other, _) = sides.values()
     assert one["metrics"].keys() == other["metrics"].keys()
     for name, value in one["metrics"].items():
@@ -73,7 +73,7 @@ def test_both_reach_the_same_figures(sides):
 
 
 def test_both_endpoints_answer_the_same_on_100_images(sides):
-    """Probabilities are equal but for float noise, and so are the classes."""
+    """Both endpoints answer the same classes, and probabilities that differ by float noise at most."""
     (_, _, one), (_, _, other) = sides.values()
     assert one.shape == (100, 10)
     np.testing.assert_allclose(one, other, atol=NOISE)

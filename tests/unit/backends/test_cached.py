@@ -242,14 +242,14 @@ NAMED: dict[str, tuple[Callable[[Place], object], str, Callable[[Place], object]
 
 
 def test_an_undamaged_release_is_published(place: Place) -> None:
-    """All that `publish` left is there."""
+    """A cached step `publish` is used again if all that it left is there."""
     assert place.is_published()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_each_damage_is_seen(damage: str, place: Place) -> None:
-    """The step is not taken from the cache if anything that it left is missing or changed."""
+    """The step `publish` runs again if anything that it left is missing or changed."""
     DAMAGES[damage](place)
     assert not place.is_published()
 
@@ -257,7 +257,7 @@ def test_each_damage_is_seen(damage: str, place: Place) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("damages", [*TOGETHER, *ALONE], ids=", ".join)
 def test_publishing_again_restores_what_is_missing(damages: tuple[str, ...], place: Place) -> None:
-    """The step makes everything whole."""
+    """The step `publish` restores what is missing or damaged."""
     for damage in damages:
         DAMAGES[damage](place)
     place.publish()

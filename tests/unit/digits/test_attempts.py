@@ -46,7 +46,7 @@ def test_a_step_on_kubeflow_is_repeated_while_a_server_does_not_answer(settings:
 
 
 def test_a_step_that_failed_for_another_reason_is_not_repeated(settings: pytest.MonkeyPatch) -> None:
-    """Damaged data stays damaged."""
+    """A step is not repeated for an error that a later attempt would have too, such as damaged data."""
     assert _count_calls([DataError("damaged")]) == -1
 
 

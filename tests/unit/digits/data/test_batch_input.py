@@ -191,7 +191,7 @@ def test_large_pictures_of_a_parquet_file_make_small_shards(tmp_path: Path, monk
 
 
 def test_a_parquet_file_with_damaged_pages_is_refused(tmp_path: Path) -> None:
-    """Its schema, at the end, is intact."""
+    """A Parquet file whose schema, at its end, is intact, but not its pages, is refused."""
     path = write(tmp_path / "in", "parquet")
     content = path.read_bytes()
     path.write_bytes(content[:4] + bytes(100) + content[104:])

@@ -102,7 +102,7 @@ def test_a_photo_of_12_megapixels_is_read_quickly(kind: str) -> None:
 
 
 def test_a_jpeg_of_many_scans_is_rejected() -> None:
-    """Each scan of a few bytes costs as much as the whole picture."""
+    """A JPEG of many scans is refused, because each costs as much as the whole picture."""
     file = io.BytesIO()
     Image.new("L", (64, 64)).save(file, "JPEG", progressive=True)
     content = file.getvalue()

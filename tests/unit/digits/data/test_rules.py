@@ -30,7 +30,7 @@ def test_the_round_foot_of_a_digit_stays_where_an_underline_touches_it(left: int
 
 
 def test_an_underline_that_extends_little_on_one_side_is_doubtful() -> None:
-    """It is removed, but may be the digit's own foot."""
+    """A line that is hardly longer than the foot on one side is removed, but makes the digit doubtful."""
     assert without_underline(nought_on_a_line(84, 274)[0])[1]
 
 

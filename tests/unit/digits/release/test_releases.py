@@ -87,7 +87,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_release(name: str, store: Fil
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300])
 def test_a_name_that_no_file_can_have_is_refused(name: str, store: FileStore, tmp_path: Path) -> None:
-    """It is a ReleaseError, not an error of the system."""
+    """A manifest with a name that no file can have is a ReleaseError, not an error of the system."""
     folder = release_folder(tmp_path / "folder")
     manifest = releases.download(store, small_release(store, tmp_path), folder)
     manifest["files"][name] = manifest["files"]["model.onnx"]
@@ -156,7 +156,7 @@ def test_a_damaged_release_is_listed_separately(store: FileStore, tmp_path: Path
 
 
 def test_the_release_of_a_run_is_complete(finished: Finished, tmp_path: Path) -> None:
-    """It has all three exports, a golden image, and the data, code and parameters that determine it."""
+    """A release has all three exports, a golden image, and the data, code and parameters that determine it."""
     manifest = releases.download(finished.store, finished.version, tmp_path)
     assert {"model.onnx", "model.keras", "saved_model/saved_model.pb"} <= set(manifest["files"])
     assert {"weights", "data", "code", "libraries", "parameters", "mlflow_run", "metrics", "golden"} <= set(manifest)

@@ -83,7 +83,7 @@ def test_a_foreign_file_never_gets_into_a_manifest(
 
 
 def test_files_without_a_manifest_are_no_release(store: FileStore, tmp_path: Path) -> None:
-    """They are not listed, loaded or promoted, and writing the release again completes them."""
+    """Files without a manifest are not listed, loaded or promoted; writing the release again completes them."""
     version = small_release(store, tmp_path)
     store.delete(releases.release_prefix(store, version) + releases.MANIFEST)
     assert releases.list_releases(store)[0] == []

@@ -30,7 +30,7 @@ def test_an_invalid_choice_is_rejected(choice, message):
 
 
 def test_the_learning_rate_has_one_cycle():
-    """It rises to its peak for three tenths of the steps, then falls to 0."""
+    """The learning rate rises to its peak for three tenths of the steps, then falls to 0."""
     rates = learning_rates(TrainingConfig(learning_rate=0.5), 100, 256)
     assert len(rates) == 100
     assert rates.index(max(rates)) in (29, 30)
