@@ -29,7 +29,7 @@ _until: ContextVar[float] = ContextVar("until", default=0.0)  # of time.monotoni
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Limit the time of all requests of the block together, and not the size of an answer that is streamed in it."""
+    """Limit the time of all requests of the block together. An answer that is streamed in it may have any size."""
     token = _until.set(time.monotonic() + seconds)
     try:
         yield

@@ -1,7 +1,7 @@
 """The checks that `digits acceptance` makes in a pod, which has image, settings, credentials and network of a step.
 
-`digits doctor` makes that of MLflow on this machine. `python -m digits.pod_checks` writes one JSON object per line:
-{"probe", and the fields of a Finding}.
+`digits doctor` checks MLflow by the same function on this machine. `python -m digits.pod_checks` writes one JSON object
+per line: {"probe", and the fields of a Finding}.
 """
 
 from __future__ import annotations

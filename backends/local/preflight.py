@@ -42,7 +42,7 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
             remedy="free some space, or set DIGITS_HOME to another disk",
         )
     get_scheme(settings.store)
-    if urlsplit(settings.store).scheme in {"", "file"}:  # the stores of others check their addresses
+    if urlsplit(settings.store).scheme in {"", "file"}:  # other kinds of store check their own addresses
         _check_folder("DIGITS_STORE", folder_from_url(settings.store, "DIGITS_STORE"))
     scheme = urlsplit(settings.tracking_uri).scheme.partition("+")[0]
     if database := sqlite_file(settings.tracking_uri):

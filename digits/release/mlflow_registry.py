@@ -121,9 +121,8 @@ def registered_versions(client: MlflowClient, settings: Settings, release: str) 
 def mirror_ledger(settings: Settings, store: ObjectStore) -> bool:
     """Set the aliases `champion` and `previous` as in the ledger. Return whether one was different.
 
-    Releases that are not in this registry are skipped.
-
-    An alias that names a release of another store belongs to another installation, and stays.
+    Releases that are not in this registry are skipped. An alias that names a release of another store stays, because it
+    belongs to another installation.
     """
     with connect(settings) as client:
         model = _own_model(client, settings)

@@ -216,7 +216,8 @@ def download(store: ObjectStore, version: str, folder: Path, *, only: str = "") 
 def check_folder(folder: Path, trusted_keys: str = "") -> Manifest:
     """Check the files of a release in a local folder, and return the manifest.
 
-    Only `model.onnx` may not be missing, and the signed ones of ATTACHED. `trusted_keys` is as DIGITS_TRUSTED_KEYS.
+    `model.onnx` and the signed ones of ATTACHED must be there; other files may be missing. `trusted_keys` is as
+    DIGITS_TRUSTED_KEYS.
 
     Raises:
         ReleaseError: there is no manifest or model, a file is a link, a digest differs, or no trusted key signed it.
