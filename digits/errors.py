@@ -27,11 +27,14 @@ MASK = "<SECRET>"
 MAX_MESSAGE = 20_000  # characters; a part may be from a damaged file
 # What may hold a secret in a text, each with what is shown before the mask.
 _SECRETS = (
-    # The user information of a URL as a whole, because a token may be given as the user name. A / in it should be %2F,
-    # but some write a password as it is; a password cannot begin like a port.
-    re.compile(r"(://)(?:[^/\s:@]*:(?!\d+[/?#])\S{0,200}|[^/\s]+)(?=@)"),
-    # The value of each field in a path, a query or a fragment.
-    re.compile(r"""([?&#;][^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
+    # The user information of a URL as a whole, because a token may be given as the user name: up to the last @,
+    # whatever is before it, because some write a password as it is. urllib3 names the part after a / without the rest.
+    re.compile(r"(://|url: /)(?:(?:(?!\s\S*://)[^\n]){1,300}|[^/\s]+)(?=@(?!sha256:))"),
+    # The same without a scheme, as a word, or with spaces in quotes.
+    re.compile(r"""((?:^|[\s'"=(,]))[^\s'"=(,:/@]{0,100}:(?!/)\S{1,300}(?=@(?!sha256:))"""),
+    re.compile(r"""(['"])[^\s'"=(,:/@]{1,100}:(?!/)[^\n]{1,300}(?=@[^\s@]*\1)"""),
+    # The value of each field in a path, a query or a fragment, but for a few that are no secrets.
+    re.compile(r"""([?&#;](?!\w*timeout=|sslmode=|charset=)[^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
     # Headers with credentials, and the password of a connection string.
     re.compile(r"""(?i)\b((?:proxy-)?authorization['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
     re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"),

@@ -36,6 +36,8 @@ def check_address(variable: str, value: str) -> None:
     """Raise UsageError unless `value` can be parsed as an address."""
     try:
         urlsplit(value)
+        if "://" in value and not value.isprintable():
+            raise ValueError("it has a line break or another character that is not printable")
     except ValueError as exc:
         # The value is not shown, because its password cannot be masked if it cannot be parsed.
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None

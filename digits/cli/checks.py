@@ -27,7 +27,7 @@ VARIABLES = re.compile(
 )
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|AUTH")
 # The user and password in an address, which as a proxy may have no http://, or a / in its password.
-USER = re.compile(r"(?<=://).*(?=@)|^(?!\w+://).*(?=@)")
+USER = re.compile(r"(?s)(?<=://).*(?=@)|^(?!\w+://).*(?=@)")
 FILES = {".keras/keras.json": " (not used)", ".docker/config.json": "", ".netrc": "", ".config/pip/pip.conf": ""}
 
 

@@ -154,6 +154,13 @@ def test_an_address_that_cannot_be_parsed_is_rejected(name: str, tmp_path: Path)
     assert "canary" not in str(error.value)
 
 
+def test_an_address_with_a_line_break_is_rejected(tmp_path: Path) -> None:
+    """An address with a line break, where a password would not be recognised, is rejected without being shown."""
+    with pytest.raises(UsageError, match="DIGITS_DATA") as error:
+        Settings.load({"DIGITS_HOME": str(tmp_path), "DIGITS_DATA": "http://me:can\nary@host/x"}, dotenv=None)
+    assert "ary" not in str(error.value)
+
+
 def test_a_store_needs_only_settings_that_reach_the_steps() -> None:
     """Each variable of a kind of store is passed into a step's container or pod."""
     assert {name for scheme in schemes().values() for name in scheme.variables} <= set(STEP_VARIABLES)
@@ -182,7 +189,18 @@ def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
         ("http://me@here:can@ary@[bad/x", "http://<SECRET>@[bad/x"),
         ("redis://:canary@h", "redis://<SECRET>@h"),
         ("https://canary@h/x and https://canary:@h", "https://<SECRET>@h/x and https://<SECRET>@h"),
-        ("http://127.0.0.1:80/a@b and [::1]:9", "http://127.0.0.1:80/a@b and [::1]:9"),
+        ("http://127.0.0.1:80/a and [::1]:9", "http://127.0.0.1:80/a and [::1]:9"),
+        ("proxy http://u:80/canary@a and 9", "proxy http://<SECRET>@a and 9"),
+        ("http://u:can ary@a and 9; http://b/c", "http://<SECRET>@a and 9; http://b/c"),
+        ("http://u:can://ary@a and http://b/c", "http://<SECRET>@a and http://b/c"),
+        ("retries exceeded with url: /can%20ary@b/c (x)", "retries exceeded with url: /<SECRET>@b/c (x)"),
+        ("got 'u:can ary@h', not u:canary@h", "got '<SECRET>@h', not <SECRET>@h"),
+        (
+            "https://h/v2: no image a/b:1@sha256:12ab, a:1@sha256:12",
+            "https://h/v2: no image a/b:1@sha256:12ab, a:1@sha256:12",
+        ),
+        ("models:/digits@champion", "models:/digits@champion"),
+        ("postgresql://db/x?connect_timeout=10s&pin=canary", "postgresql://db/x?connect_timeout=10s&pin=<SECRET>"),
         ("postgresql://db/x?user=canary&password=canary", "postgresql://db/x?user=<SECRET>&password=<SECRET>"),
         ("url: /a.gz?X-Amz-Signature=canary (Caused by x)", "url: /a.gz?X-Amz-Signature=<SECRET> (Caused by x)"),
         (
@@ -207,7 +225,16 @@ def test_credentials_are_masked(given: str, shown: str, monkeypatch: pytest.Monk
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(
-    "text", ["://" + "?" * 200_000 + "=", "://" * 70_000 + "=", "://" + "?,)" * 70_000, "&a=" * 70_000]
+    "text",
+    [
+        "://" + "?" * 200_000 + "=",
+        "://" * 70_000 + "=",
+        "://" + "?,)" * 70_000,
+        "&a=" * 70_000,
+        " ://" * 50_000,
+        ",a:" * 70_000,
+        "'a: " * 50_000,
+    ],
 )
 def test_a_long_text_is_masked_in_linear_time(text: str) -> None:
     """A text of 200 KB, made to be ambiguous, does not keep a program busy for minutes."""
