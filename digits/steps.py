@@ -62,9 +62,11 @@ def fetch_mnist(dataset: str, task: str, fetched: Path) -> results.FetchedData:
 def collect_feedback(store: str, task: str, corrections: Path) -> results.CollectedFeedback:
     """Read the corrected drawings from the object store at the URI `store`; write the data set `corrections`."""
     from digits.data.corrections import collect
+    from digits.store.trial import check_writing
 
     settings = Settings.load().with_task(task)
-    collected = collect(open_store(settings, store), limit=MAX_FEEDBACK, task=settings.declaration)
+    check_writing(opened := open_store(settings, store))  # before the training, for the publication after it
+    collected = collect(opened, limit=MAX_FEEDBACK, task=settings.declaration)
     digest = collected.save(corrections)
     return results.CollectedFeedback(digest=digest, count=len(collected), rejected=sum(collected.rejected.values()))
 

@@ -20,6 +20,7 @@ from digits.errors import DigitsError
 from digits.release import deploy, ledger, releases
 from digits.settings import ENDPOINT_VARIABLE, Settings
 from digits.store import open_store
+from digits.store.trial import check_writing
 
 STEP_SECONDS = 6 * 3600
 
@@ -116,11 +117,12 @@ class LocalBackend(Backend):
         sources.check_place(task, dataset, settings.data)
         if dataset == catalog.FALLBACK and request.parameters.get("dataset") != catalog.FALLBACK:
             watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
+        check_writing(store := open_store(reachable))
         return {
             "dataset": dataset,
             "source": request.parameters.get("source") or sources.digest(task, settings.data),
             "store": self.step_settings().store,
-            "feedback": correction_log.digest(open_store(reachable)),
+            "feedback": correction_log.digest(store),
         }
 
 

@@ -7,10 +7,25 @@ import contextlib
 from digits.errors import DigitsError, StoreError, StoreUnreachable
 from digits.files import sha256_of
 from digits.findings import Finding
-from digits.store import ObjectStore
+from digits.store import ObjectStore, get_scheme
 
 KEY = "acceptance/trial"  # always the same, so that at most one remains where deletion is refused
 CONTENT = bytes(4 << 20)  # more than a small model, so that a store that is almost full refuses it
+
+
+def check_writing(store: ObjectStore) -> None:
+    """Write an empty object to a remote store and remove it, because keys may allow to read alone.
+
+    The keys of a Kubeflow profile may not delete; the object then stays. A local folder is checked by its permissions.
+
+    Raises:
+        StoreError: the store refused the object.
+        StoreUnreachable: the store did not answer.
+    """
+    if get_scheme(store.uri).remote:
+        store.put(KEY, b"")
+        with contextlib.suppress(DigitsError):
+            store.delete(KEY)
 
 
 def try_store(store: ObjectStore) -> Finding:

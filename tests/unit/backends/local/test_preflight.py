@@ -12,6 +12,7 @@ from backends.local import preflight
 from backends.process.backend import ProcessBackend
 from digits.errors import DigitsError
 from digits.settings import Settings
+from tests.helpers.kubernetes_api import Quiet, kubernetes_api
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,35 @@ def test_an_invalid_request_starts_no_run(
     with pytest.raises(DigitsError, match=named):
         ProcessBackend(Settings(home=home, **values)).run(Request(parameters), lambda event: None)
     assert not list(home.glob("runs/*"))
+
+
+class ReadOnly(Quiet):
+    """An S3 server with an empty bucket, for keys that may only read."""
+
+    def respond(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self) -> None:  # noqa: N802 # a name that the library calls
+        self.respond(200, b"<ListBucketResult><Name>digits</Name></ListBucketResult>")
+
+    def do_PUT(self) -> None:  # noqa: N802 # a name that the library calls
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.respond(403, b"<Error><Code>AccessDenied</Code></Error>")
+
+
+def test_keys_that_may_only_read_start_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that refuses to be written, as the release would be after the training, is named before the run."""
+    monkeypatch.setattr("backends.process.predictor.ensure", lambda _: None)
+    with kubernetes_api(ReadOnly) as endpoint:
+        keys = {"minio_access_key": "access", "minio_secret_key": "a-secret-key"}
+        settings = Settings(home=tmp_path, store="s3://digits", minio_endpoint=endpoint, **keys)
+        with pytest.raises(DigitsError, match=r"s3://digits.*AccessDenied"):
+            ProcessBackend(settings).run(Request({"dataset": "sklearn-digits"}), lambda event: None)
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
