@@ -225,7 +225,7 @@ class Settings:
                 check_address(field.metadata["name"], value)
             if field.name in {"secret_name", "config_map", "kfp_service_account", "pull_secret", "train_queue"}:
                 check_kubernetes_name(field.metadata["name"], value)
-        if self.port and self.port == self.grpc_port:
+        if self.port and self.port == self.grpc_port:  # 0 is any free port
             raise UsageError(f"DIGITS_PORT and DIGITS_GRPC_PORT: expected two different ports, got {self.port} twice")
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", self.namespace):
             raise UsageError(f"K8S_NAMESPACE: expected lower-case letters, digits and hyphens, got {self.namespace!r}")

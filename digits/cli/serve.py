@@ -13,8 +13,8 @@ from digits.settings import Settings
 @click.command()
 @click.option("--name", default="", help="Name of the model in the paths.  [the task's name]")
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.  [127.0.0.1]")
-@click.option("--http-port", type=click.IntRange(1, 65535), help="REST port.  [8080]")
-@click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [8081]")
+@click.option("--http-port", type=click.IntRange(0, 65535), help="REST port; 0: any free one.  [8080]")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="gRPC port; 0: any free one.  [8081]")
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Serve the release in this folder.")
 @click.option("--release", default="", help="Serve this release and no other.")
 def serve(
@@ -30,7 +30,8 @@ def serve(
     from digits.serving import start
 
     settings = Settings.load()
-    http_port, grpc_port = http_port or settings.port, grpc_port or settings.grpc_port
-    if http_port == grpc_port:
+    http_port = settings.port if http_port is None else http_port
+    grpc_port = settings.grpc_port if grpc_port is None else grpc_port
+    if http_port and http_port == grpc_port:
         raise UsageError(f"expected two different ports for REST and gRPC, got {http_port} twice")
     start.run(start.Options(name, host, http_port, grpc_port, model_dir, release), settings)

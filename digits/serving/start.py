@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from digits.serving.sockets import bind
 
 if TYPE_CHECKING:
     from digits.settings import Settings
+
+log = logging.getLogger("digits.predictor")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ def run(options: Options, settings: Settings) -> None:
         MissingError: a port is in use.
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
-    bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT").close()  # gRPC itself would not name the setting
+    with bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT") as probe:  # gRPC itself would not name the setting
+        grpc_port = probe.getsockname()[1]  # of 0, a free one
+    if 0 in (options.http_port, options.grpc_port):
+        log.warning("REST on port %d, gRPC on port %d", sock.getsockname()[1], grpc_port)
     slot = ModelSlot(settings.declaration)
     name = options.name or settings.declaration.name
     if options.model_dir:
@@ -53,4 +59,4 @@ def run(options: Options, settings: Settings) -> None:
         watcher.start()
     from digits.serving import server
 
-    server.run(slot, name, sock, options.host, options.grpc_port)
+    server.run(slot, name, sock, options.host, grpc_port)

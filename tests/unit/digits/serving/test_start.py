@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends.ports import free_port as free_port_near
 from digits.release import releases
 from digits.serving import client
 from digits.settings import Settings
 from digits.tasks.task import find
+from tests.helpers.engines import wait_until
 from tests.helpers.support import (
     Finished,
     Predictor,
@@ -72,6 +75,24 @@ def test_it_listens_on_ipv6(
     assert client.predict(predictor.url, expected[0]).release == finished.version
     with grpc.insecure_channel(predictor.grpc) as channel:
         assert stubs.GRPCInferenceServiceStub(channel).ServerReady(pb.ServerReadyRequest(), timeout=30).ready
+
+
+def test_free_ports_are_chosen_and_named(tmp_path: Path) -> None:
+    """With port 0 for both, REST and gRPC listen on two free ports, which the standard error names."""
+    folder = LinearModel(find(task_text())).release(tmp_path / "model")
+    environment = child_environment(Settings(home=tmp_path / "home")) | {"DIGITS_PORT": "0", "DIGITS_GRPC_PORT": "0"}
+    command = [sys.executable, "-m", "digits", "serve", "--model-dir", str(folder)]
+    with (log := tmp_path / "log").open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, env=environment)
+    try:
+        assert wait_until(lambda: b"\n" in log.read_bytes(), 60)
+        found = re.search(r"REST on port (\d+), gRPC on port (\d+)", log.read_text())
+        assert found
+        ports = [*map(int, found.groups())]
+        assert wait_until(lambda: all(free_port_near(port) != port for port in ports), 60)
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def test_a_port_in_use_is_reported(predictor: Predictor, finished: Finished) -> None:
