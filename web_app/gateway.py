@@ -261,7 +261,8 @@ class _Gateway:
 
         The content type must be image/png, which pages of other sites cannot send without a CORS preflight.
         """
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "image/png":
+        kinds = request.headers.get_all("content-type") if "content-type" in request.headers else []
+        if [kind.partition(";")[0].strip().lower() for kind in kinds] != ["image/png"]:
             raise RejectedRequest(415, "expected a drawing as image/png")
         return await request.body(self.config.max_body)
 

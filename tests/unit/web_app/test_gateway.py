@@ -147,6 +147,13 @@ def test_other_bodies_than_drawings_are_rejected(gateway: httpx.Client, content:
     assert answer.json()["error"]
 
 
+@pytest.mark.parametrize("kinds", [("image/png", "text/plain"), ("text/plain", "image/png"), ("image/png",) * 2, ()])
+def test_a_body_with_several_content_types_or_none_is_rejected(gateway: httpx.Client, kinds: tuple[str, ...]) -> None:
+    """A drawing has one field for its content type, because programs differ in which of two they take."""
+    answer = gateway.post("/api/recognise", content=ONE, headers=[("Content-Type", kind) for kind in kinds])
+    assert answer.status_code == 415
+
+
 @pytest.mark.parametrize("picture", ["large", "jpeg", "eps"])
 def test_pictures_of_another_kind_are_rejected(gateway: httpx.Client, picture: str) -> None:
     """A small file with too many pixels, and other formats than PNG, are rejected before they are decoded."""
