@@ -33,6 +33,8 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
     if dataset:
         sources.resolve(task, dataset, place, cache)  # raises UsageError for another task
+    for _ in fetch.files(task, place, cache):
+        pass  # so that a damaged file ends the command before the first one is written; all may not fit into memory
     store, copied, size = open_store(settings, address), [], 0
     for file, content in fetch.files(task, place, cache):
         store.put(file, content)
