@@ -41,13 +41,16 @@ def verify(target: str, as_json: bool) -> None:
     digits verify http://127.0.0.1:8080
     """
     from digits.release import verify
+    from digits.serving import client
 
     rows = []
     with open_backend_store() as (settings, store, opened):
         version, endpoint = "", ""
         if "://" in target:
             endpoint = base_url(target)
-            version = _fetch_version(endpoint, settings.declaration.name, settings.endpoint_token)
+            version = str(client.metadata(endpoint, settings).get("release", ""))
+            if not version:
+                raise EndpointError(f"{endpoint} does not report its release", remedy=_REMOTE_REMEDY)
         elif target:
             version = releases.find(store, target)
         else:
@@ -76,17 +79,3 @@ def verify(target: str, as_json: bool) -> None:
             )
             what = _REMOTE_REMEDY if "://" in target else here
         raise ReleaseError(f"release {version} failed these checks: {', '.join(failed)}", remedy=what)
-
-
-def _fetch_version(address: str, model: str, token: str) -> str:
-    """Return the version of the release that an endpoint serves.
-
-    Raises:
-        EndpointError: it does not answer, or does not report a release.
-    """
-    from digits.http import request_json
-
-    try:
-        return str(request_json(f"{address}/v2/models/{model}", token=token)["parameters"]["release"])
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise EndpointError(f"{address} does not report its release: {exc}", remedy=_REMOTE_REMEDY) from exc
