@@ -20,7 +20,7 @@ from digits.data import array_files, arrays, folders, idx, idx_place
 from digits.data.pictures import FORMATS, on_white, open_picture
 from digits.data.places import MAX_PICTURE, Files, open_files
 from digits.data.screening import MAX_LISTED, MIN_TEST, MIN_TRAIN, Findings
-from digits.errors import DataError, printable
+from digits.errors import DataError
 from digits.files import sha256_of
 from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Source
 
@@ -141,17 +141,16 @@ def _look(files: Files, name: str) -> _Look:
 
 def _problems(looks: dict[str, _Look]) -> list[str]:
     """Return at most MAX_LISTED lines each on damaged and on equal pictures."""
-    damaged = [printable(f"{name}: {look.problem}") for name, look in looks.items() if look.problem]
-    by_content = defaultdict(list)
+    damaged, equal, by_content = Findings(), Findings(), defaultdict(list)
     for name, look in looks.items():
-        if not look.problem:
+        if look.problem:
+            damaged.add(f"{name}: {look.problem}")
+        else:
             by_content[look.sha256].append(name)
-    equal = [printable(f"{' and '.join(names[:3])} are equal") for names in by_content.values() if len(names) > 1]
-    return [
-        line
-        for lines in (damaged, equal)
-        for line in [*lines[:MAX_LISTED], *([f"and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else [])]
-    ]
+    for names in by_content.values():
+        if len(names) > 1:
+            equal.add(f"{' and '.join(names[:3])} are equal")
+    return damaged.lines() + equal.lines()
 
 
 def propose_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
