@@ -138,6 +138,7 @@ DAMAGES: dict[str, Callable[[Place], object]] = {
     "manifest cut": lambda p: cut(p.release / "manifest.json"),
     "manifest a named pipe": lambda p: as_pipe(p.release / "manifest.json"),
     "manifest's weights changed": lambda p: p.change(weights="0" * 64),
+    "manifest's code changed": lambda p: p.change(code="0" * 64),
     "manifest's accuracy changed": lambda p: p.change(metrics=manifest(p)["metrics"] | {"accuracy": 1.0}),
     "manifest's digests changed": lambda p: p.change(files=manifest(p)["files"] | {"model.onnx": "0" * 64}),
     "manifest's run changed": lambda p: p.change(mlflow_run="0" * 32),

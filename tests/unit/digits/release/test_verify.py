@@ -1,4 +1,7 @@
-"""Each check fails if its link of the chain is broken, and the other checks still pass."""
+"""Each check fails if its link of the chain is broken, and the other checks still pass.
+
+tests/unit/backends/test_cached.py damages each part of a release, of the ledger and of MLflow's record.
+"""
 
 from __future__ import annotations
 
@@ -74,13 +77,10 @@ def test_a_changed_file_fails_the_check_of_files(finished: Finished, place: tupl
     assert "model.onnx is damaged" in details["files"]
 
 
-@pytest.mark.parametrize("what", ["weights", "parameters", "code"])
-def test_a_changed_manifest_fails_the_check_of_identity(
-    what: str, finished: Finished, place: tuple[Settings, FileStore]
-) -> None:
-    """A change of weights, parameters or code differs from the release's digest and from MLflow's manifest."""
+def test_a_changed_manifest_fails_the_check_of_identity(finished: Finished, place: tuple[Settings, FileStore]) -> None:
+    """Other parameters differ from the release's digest and from MLflow's manifest."""
     settings, store = place
-    change(store, finished.version, **{what: {"seed": 9} if what == "parameters" else "0" * 64})
+    change(store, finished.version, parameters={"seed": 9})
     assert list(failed(settings, store, finished.version)) == ["identity", "provenance", "run"]
 
 
@@ -101,17 +101,6 @@ def test_a_changed_run_fails_the_check_of_the_run(finished: Finished, place: tup
     open_mlflow(settings).set_tag(run, "release_digest", finished.published.digest)
     change(store, finished.version, mlflow_run="0" * 32)
     assert list(failed(settings, store, finished.version)) == ["provenance", "run"]
-
-
-def test_an_unregistered_release_fails_the_check_of_the_run(
-    finished: Finished, place: tuple[Settings, FileStore]
-) -> None:
-    """A release that is not in MLflow's registry is detected."""
-    settings, store = place
-    open_mlflow(settings).delete_registered_model("digits")
-    details = failed(settings, store, finished.version)
-    assert list(details) == ["run"]
-    assert "not registered" in details["run"]
 
 
 def test_another_logged_manifest_fails_the_check_of_the_run(
@@ -194,8 +183,6 @@ def drop_last_line(document: bytes) -> bytes:
     ("name", "change"),
     [
         ("model-card.md", drop_last_line),
-        ("model-card.md", lambda card: re.sub(rb"accuracy \| [\d.]+", b"accuracy | 1.0000", card)),
-        ("bom.cdx.json", lambda bom: json.dumps(json.loads(bom) | {"components": []}).encode()),
         ("provenance.json", lambda statement: statement.replace(b"seed", b"sead")),
     ],
 )
@@ -222,15 +209,6 @@ def test_the_documents_of_another_version_of_digits_pass_the_check_of_provenance
     store.put(key, store.get(key).replace(version, b'{"digits":"0.0.1"}'))
     store.put(prefix + releases.CARD, drop_last_line(store.get(prefix + releases.CARD)))
     assert failed(settings, store, finished.version) == {}
-
-
-def test_a_missing_file_fails_the_check_of_files(finished: Finished, place: tuple[Settings, FileStore]) -> None:
-    """A deleted file is detected and named."""
-    settings, store = place
-    store.delete(releases.release_prefix(store, finished.version) + "model.keras")
-    details = failed(settings, store, finished.version)
-    assert list(details) == ["files"]
-    assert "model.keras" in details["files"]
 
 
 def test_a_file_that_is_not_of_the_release_fails_the_check_of_files(
