@@ -14,20 +14,20 @@ Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 UNDER = 0.15  # least length of an underline on both sides of what stands on it, of its own length
 _FOOT = 0.8  # greatest length of a printed digit's foot, of its height
 _TAIL = 0.6  # least length of a 2's foot on one side of the rest, of its own length
-_STRONGER = 1.3  # least strength of ink that is seen on a line, of the line's
+_STRONGER = 1.1  # least strength of ink that is seen on a line, of the line's
 RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
 
 
-def find_rules(mask: Mask) -> Mask:
-    """Return the level and upright lines longer than a digit's strokes, tilted by up to 6 degrees."""
+def find_rules(mask: Mask) -> tuple[Mask, Mask]:
+    """Return the level and the upright lines longer than a digit's strokes, tilted by up to 6 degrees."""
     height, width = mask.shape
     found = [_level_lines(mask, RULE * width), _level_lines(np.ascontiguousarray(mask.T), RULE * height).T]
+    through = np.zeros_like(mask), np.zeros_like(mask)
     if not any(lines.any() for lines in found):
-        return np.zeros_like(mask)
+        return through
     thick = max(5, min(height, width) // 20)
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, thick), np.uint8))
     counts = [0, 0]
-    through = np.zeros_like(mask)
     for axis, lines in enumerate(found):
         lines &= ~solid
         _, numbers, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
@@ -35,11 +35,11 @@ def find_rules(mask: Mask) -> Mask:
         whole = side >= 0.8 * RULE * mask.shape[1 - axis]
         counts[axis] = int(whole.sum())
         ends = (start <= 0.06 * mask.shape[1 - axis]) & (start + side >= 0.94 * mask.shape[1 - axis])
-        through |= np.concatenate([[0], 255 * ends]).astype(np.uint8)[numbers]
+        through[axis][:] = np.concatenate([[0], 255 * ends]).astype(np.uint8)[numbers]
     # A single line within the picture may be a 1 or the bar of a 7; a box has two of each direction, rules are many.
     for axis, lines in enumerate(found):
         if counts[axis] > 2 or min(counts) > 1:
-            through |= lines
+            through[axis][:] |= lines
     return through
 
 
@@ -64,21 +64,28 @@ def _level_lines(mask: Mask, length: float) -> Mask:
     return result
 
 
-def cut(mask: Mask, lines: Mask, strength: NDArray[np.float32]) -> Mask:
-    """Remove lines from a mask, but not the strokes that cross them, nor ink on them that is clearly stronger.
+def cut(mask: Mask, rules: tuple[Mask, Mask], strength: NDArray[np.float32]) -> Mask:
+    """Remove rules from a mask, but not the strokes that cross them, nor ink on them that is clearly stronger.
 
-    `strength`, (height, width), is that of the ink.
+    `rules` are the level and the upright lines; `strength`, (height, width), is that of the ink.
     """
+    lines = rules[0] | rules[1]
     if not lines.any():
         return mask
     wide = cv2.dilate(lines, np.ones((3, 3), np.uint8))
     kept = mask & ~wide
-    ink, line = (float(np.median(strength[part > 0])) if part.any() else 0.0 for part in (kept, mask & lines))
+    # Edges of both are as faint as the camera makes them.
+    ink, line = (float(np.percentile(strength[part > 0], 80)) if part.any() else 0.0 for part in (kept, mask & lines))
     if ink > _STRONGER * line:
         kept |= np.where(strength > (ink + line) / 2, wide & mask, np.uint8(0))
     reach = min(2 * int(thickness(lines)) + 3, 21)  # the cost grows with its square
-    bridged = closed(kept, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    result: Mask = kept | (bridged & mask & wide)
+    bridged = kept.copy()
+    for axis, own in enumerate(rules):
+        if own.any():  # Along a line, a wide kernel would join the digits of a number.
+            size = (reach, reach // 3 | 1)
+            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size if axis else size[::-1])
+            bridged |= closed(kept, kernel) & cv2.dilate(own, np.ones((3, 3), np.uint8))
+    result: Mask = kept | (bridged & mask)
     return result
 
 

@@ -37,9 +37,37 @@ def test_an_underline_that_extends_little_on_one_side_is_doubtful() -> None:
 def test_a_stroke_that_lies_on_a_line_is_kept_if_it_is_stronger() -> None:
     """A 1 on a faint line of squared paper stays, and the line goes."""
     lines, one, bar = (np.zeros((200, 200), np.uint8) for _ in range(3))
+    lines[:, 38:42] = lines[:, 158:162] = 255
     lines[:, 98:102], one[50:150, 96:104], bar[120:126, 20:180] = 255, 255, 255
     strength = np.where(one | bar, 200, np.where(lines, 90, 0)).astype(np.float32)
-    assert np.array_equal(cut(lines | one | bar, lines, strength), one | bar)
+    assert np.array_equal(cut(lines | one | bar, (np.zeros_like(lines), lines), strength), one | bar)
+
+
+def test_a_stroke_on_a_line_stays_if_its_faint_edges_are_as_strong_as_the_line() -> None:
+    """The bar of a 7 on a rule is kept if the core of the pen's strokes is somewhat darker than the rule."""
+    rule, seven, core = (np.zeros((200, 200), np.uint8) for _ in range(3))
+    rule[18:22] = rule[98:102] = 255
+    for image, width in ((seven, 6), (core, 2)):
+        cv2.polylines(image, [np.array([(50, 100), (110, 100), (70, 190)])], False, (255,), width)
+    strength = np.where(core, 120, np.where(seven, 90, np.where(rule, 100, 0))).astype(np.float32)
+    found = cut(rule | seven, (rule, np.zeros_like(rule)), strength)
+    assert (found[core > 0] > 0).all()
+    assert not found[rule & ~cv2.dilate(seven, np.ones((5, 5), np.uint8)) > 0].any()
+
+
+@pytest.mark.parametrize("level", [True, False], ids=["level", "upright"])
+def test_a_rule_as_dark_as_the_pen_joins_no_digits(level: bool) -> None:
+    """Strokes that cross a rule stay whole, and two that end next to each other on it stay apart."""
+    rule, strokes = np.zeros((200, 200), np.uint8), np.zeros((200, 200), np.uint8)
+    rule[97:103] = 255
+    strokes[50:150, 60:68] = strokes[50:150, 78:86] = 255
+    if not level:
+        rule, strokes = rule.T.copy(), strokes.T.copy()
+    rules = (rule, np.zeros_like(rule))
+    found = cut(rule | strokes, rules if level else rules[::-1], np.where(rule | strokes, 120, 0).astype(np.float32))
+    core = cv2.erode(strokes, np.ones((3, 3), np.uint8))
+    assert (found[core > 0] > 0).all()
+    assert cv2.connectedComponents(found)[0] == 3
 
 
 def test_the_edge_of_a_slanted_shadow_is_no_bar() -> None:
