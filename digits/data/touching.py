@@ -15,6 +15,8 @@ _WIDEST = 1.5  # greatest length of a cut through ink, in widths of the strokes
 _TALL = 0.8  # least height of both sides, of the ink's
 _WHOLE = 0.9  # least share of a side's ink that is connected
 _LIKELY = 0.9  # least probability of the digits on both sides
+_SURE = 0.99  # least probability of a digit that may be as wide as _WIDTHS
+_NARROW = 0.8  # greatest width of others, of _WIDTHS
 # Width of each digit, of its height, that 99.5 % of MNIST's training images do not exceed.
 _WIDTHS = (1.45, 1.0, 1.7, 1.25, 1.25, 1.7, 1.25, 1.4, 1.25, 1.1)
 
@@ -60,11 +62,12 @@ def _stands_alone(mask: NDArray[np.uint8]) -> bool:
 def may_be_two(width: float, whole: ArrayLike, both: ArrayLike) -> bool:
     """Return whether ink may be two digits: it is wider than the one that it is read as, or both its sides are digits.
 
-    `width` is that of the ink, of its height, or 0; `whole` are the probabilities (10,) of the ink and `both` (2, 10)
-    those of its sides, or none. The sides of a 0 look like other digits, never like 0s.
+    Less width suffices if the answer is less likely. `width` is that of the ink, of its height, or 0; `whole` are the
+    probabilities (10,) of the ink and `both` (2, 10) those of its sides, or none. The sides of a 0 look like
+    other digits, never like 0s.
     """
     answer, read = int(np.argmax(whole)), np.asarray(both)
-    if width > 0 and width > _WIDTHS[answer]:
+    if width > 0 and width > _WIDTHS[answer] * (1 if np.max(whole) >= _SURE else _NARROW):
         return True
     if not read.size or read.max(axis=1).min() < _LIKELY:
         return False

@@ -42,8 +42,15 @@ def test_ink_whose_sides_are_digits_may_be_two() -> None:
 def test_ink_that_is_wider_than_its_digit_may_be_two() -> None:
     """A 2 may be wide and an 8 may not, also where no cut is found; other tasks' ink has no width."""
     assert may_be_two(1.5, answer(8), [])
-    assert not may_be_two(1.5, answer(2), [])
+    assert not may_be_two(1.5, answer(2, 0.995), [])
     assert not may_be_two(0, [0.0] * 25 + [1.0], [])
+
+
+def test_ink_may_be_less_wide_if_its_answer_is_less_likely() -> None:
+    """An 8 of nearly the greatest width is one digit only if it is read as such with 99 % or more."""
+    assert may_be_two(1.1, answer(8, 0.98), [])
+    assert not may_be_two(1.1, answer(8, 0.995), [])
+    assert not may_be_two(0.9, answer(8, 0.98), [])
 
 
 def test_only_the_digit_that_may_be_two_is_doubtful() -> None:
