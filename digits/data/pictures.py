@@ -22,6 +22,7 @@ DRAFT_SIDE = 700  # pixels of the shorter side that suffice for a digit in a pho
 # By Pillow's names, which find a format by content: for others, such as EPS, Pillow runs another program on the file.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 _BRIGHTNESS = np.array((0.299, 0.587, 0.114), np.float32)  # share of red, green and blue, as in Pillow's "L"
+_PLAIN = 1  # of 255; least deviation of a picture's colours
 _COLOURED = 4  # least ratio of the deviations of colour and of brightness; grey pictures have 1.7
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of a JPEG's segments, not what may be in compressed data
 _SCAN, _END, _SINGLE = 0xDA, 0xD9, (0x01, 0xD8)
@@ -63,7 +64,7 @@ def _main_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """
     few = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
     mean, axis = cv2.PCACompute(few, np.empty(0), maxComponents=1)
-    if np.std(few @ axis[0]) < _COLOURED * np.std(few @ _BRIGHTNESS):
+    if np.std(few @ axis[0]) < max(_PLAIN, _COLOURED * np.std(few @ _BRIGHTNESS)):
         return None
     return np.asarray(cv2.transform(picture, np.append(axis, 128 - axis @ mean[0])[None]), np.uint8)
 

@@ -28,6 +28,7 @@ from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars, without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
+_STRIP = 360  # the same of a strip, in which each step costs more for a pixel
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
 _REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
@@ -78,7 +79,8 @@ def read(level: NDArray[np.uint8]) -> Reading:
     plain = difference_to_border(level)
     if max(level.shape) <= 2 * FIELD * _pixel(level):
         return Reading(plain)
-    scale = min(1.0, SIDE / float(np.sqrt(level.size)))
+    side = _STRIP if max(level.shape) > 5 * min(level.shape) else SIDE
+    scale = min(1.0, side / float(np.sqrt(level.size)))
     if drawn := _find_drawn(plain, scale):
         return Reading(plain, drawn.doubtful)
     found, negative = _search(level, scale, (False, True))
@@ -91,7 +93,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
     top, left = max(0, round((y - height) / scale)), max(0, round((x - 3 * height) / scale))
     bottom, right = round((y + 2 * height) / scale), round((x + width + 3 * height) / scale)
     near = level[top:bottom, left:right]
-    detail = min(1.0, SIDE / float(np.sqrt(near.size)))
+    detail = min(1.0, side / float(np.sqrt(near.size)))
     if detail < 1.25 * scale:
         return found
     again, _ = _search(near, detail, (negative,))

@@ -53,7 +53,7 @@ def _level_lines(mask: Mask, length: float) -> Mask:
     short = np.ascontiguousarray(cv2.threshold(short, 100, 255, cv2.THRESH_BINARY)[1].T)
     reach = max(2, int(length / step))
     found = np.zeros_like(short)
-    slopes = 2 * min(12, max(1, columns // 10)) + 1  # neighbouring ones differ by at least a pixel at the sides
+    slopes = 2 * min(12, max(1, columns // 20)) + 1  # neighbouring ones differ by at least a pixel at the sides
     for slope in np.linspace(-0.1, 0.1, slopes) * step:
         shear = np.array([[1, slope, -slope * short.shape[0] / 2], [0, 1, 0]], np.float64)
         level = cv2.warpAffine(short, shear, short.shape[::-1], flags=cv2.INTER_NEAREST)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from digits.data.pictures import MAX_SIDE, read_ink
 from digits.data.preprocessing import to_mnist
+from digits.data.reading import Reading, read
 from digits.errors import DataError
 from tests.helpers.drawings import SEVEN, draw, png, similarity
 
@@ -72,6 +74,22 @@ def test_ink_as_bright_as_the_paper_is_found() -> None:
     assert paper.convert("L").getpixel((0, 0)) == pytest.approx(pen.convert("L").getpixel((0, 0)), abs=3)
     found = read_ink(png(Image.composite(pen, paper, Image.fromarray(ink))))
     assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.9
+
+
+def test_a_picture_without_colours_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even paper, or a pattern that is even from afar, has no second colour in which its ink may be found."""
+    searched = list[int]()
+
+    def counting(level: NDArray[np.uint8]) -> Reading:
+        searched.append(level.size)
+        return read(level)
+
+    monkeypatch.setattr("digits.data.pictures.read", counting)
+    stripes = np.full((640, 640), 255, np.uint8)
+    stripes[::5] = 0
+    for shown in (stripes, np.full((640, 640), 90, np.uint8)):
+        read_ink(png(Image.fromarray(shown)))
+    assert searched == [640 * 640] * 2
 
 
 def test_uneven_paper_has_no_ink() -> None:

@@ -362,6 +362,15 @@ def test_a_tall_drawing_costs_little_more_than_a_square_one() -> None:
     assert seconds[0] < 6 * seconds[1]
 
 
+def test_a_strip_is_analysed_with_fewer_pixels() -> None:
+    """A picture ten times as wide as high, in which each step costs more, is reduced further, and its digit is read."""
+    ink = np.zeros((316, 3160), np.uint8)
+    ink[20:300, 1500:1780] = draw(TWO, pen=12)
+    found = read(photo(235 - ink * 0.7)).ink
+    assert found.size < 140_000
+    assert similarity(to_mnist(found), to_mnist(ink)) > 0.85
+
+
 def test_overlapping_parts_are_not_all_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rectangles of nested rings overlap, so that each ring would cost the time for the whole picture."""
     level = np.full((1000, 1000), 255, np.uint8)
