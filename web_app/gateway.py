@@ -137,9 +137,8 @@ class _Gateway:
             message = "this server cannot do that now, and its log says why; repeat it later"
             return error_response(503, message, ("retry-after", "10"))
 
-    async def endpoints(self, _: Request, query: Mapping[str, str]) -> Response:
+    async def endpoints(self, _: Request, __: Mapping[str, str]) -> Response:
         """Return the endpoints' names, but not their addresses and Host headers, which are internal."""
-        del query
         task = items.describe_task(self.config.task)
         return _json({"endpoints": list(self.clients), "feedback": self.config.store is not None, "task": task})
 
@@ -246,14 +245,12 @@ class _Gateway:
         threading.Thread(target=run, daemon=True).start()
         return await asyncio.wrap_future(stored)
 
-    async def alive(self, _: Request, query: Mapping[str, str]) -> Response:
+    async def alive(self, _: Request, __: Mapping[str, str]) -> Response:
         """Report that the process is alive."""
-        del query
         return Response(200, [("content-type", "text/plain; charset=utf-8")], b"ok\n")
 
-    async def counters(self, _: Request, query: Mapping[str, str]) -> Response:
+    async def counters(self, _: Request, __: Mapping[str, str]) -> Response:
         """Return the counters in Prometheus' format."""
-        del query
         return Response(200, [("content-type", CONTENT_TYPE_LATEST)], generate_latest(self.metrics.registry))
 
     async def _png(self, request: Request) -> bytes:
@@ -286,8 +283,7 @@ def _load(path: Path) -> tuple[list[tuple[str, str]], bytes]:
     ], content
 
 
-async def _file(headers: list[tuple[str, str]], content: bytes, request: Request, query: Mapping[str, str]) -> Response:
-    del query
+async def _file(headers: list[tuple[str, str]], content: bytes, request: Request, _: Mapping[str, str]) -> Response:
     etag = dict(headers)["etag"]
     if "if-match" in request.headers and not _names(request, "if-match", {"*", etag}):
         raise RejectedRequest(412, f"expected the file {etag}")

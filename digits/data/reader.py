@@ -43,11 +43,9 @@ def read_images(
             )
             for digit in split(ink, doubtful=doubtful)
         ]
-    return (
-        [Digit(from_mnist(task, to_mnist(ink)), _small(Image.fromarray(crop(ink))), doubtful=doubtful)]
-        if ink.any()
-        else []
-    )
+    if not ink.any():
+        return []
+    return [Digit(from_mnist(task, to_mnist(ink)), _small(Image.fromarray(crop(ink))), doubtful=doubtful)]
 
 
 def read_image(task: Task, picture: Path | IO[bytes]) -> Ink | None:
@@ -67,9 +65,7 @@ def from_mnist(task: Task, image: Ink) -> Ink:
     if task.shape == image.shape:
         return image
     side = min(task.shape)
-    if (
-        side < FIELD // 2
-    ):  # a few pixels are needed for the strokes; MNIST's outermost two are blank in almost every image
+    if side < FIELD // 2:  # all pixels are needed for the strokes; MNIST's outermost two are almost always blank
         image = image[2:-2, 2:-2]
     scaled = Image.fromarray(image).resize(
         (side, side), Image.Resampling.LANCZOS if side < FIELD else Image.Resampling.BICUBIC

@@ -22,9 +22,8 @@ def write_serving_layout(store: ObjectStore) -> str:
     TensorFlow Serving serves the highest number, so the runtime follows the champion. Only MAX_VERSIONS are kept, and
     none with a higher number, which would be from a ledger that was lost. A damaged copy is written again.
     """
-    written = store.keys(
-        serving_prefix(store)
-    )  # before the ledger is read, so that each entry that a copy belongs to is seen
+    # Before the ledger is read, so that each entry that a copy belongs to is seen.
+    written = store.keys(serving_prefix(store))
     champion = ledger.newest(store)
     if champion is None:
         raise ReleaseError("there is no champion yet", remedy="digits run")

@@ -29,11 +29,9 @@ with without_init("kserve"):  # which imports pandas and Kubernetes' client, and
 log = logging.getLogger("digits.predictor")
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task fit, as raw bytes or as numbers
 MAX_WAITING = 32  # requests
-# Inference requests that are read or answered at a time; the others wait without taking memory.
-MAX_READING = 12
+MAX_READING = 12  # inference requests that are read or answered at a time; the others wait without taking memory
 READ_SECONDS = 15.0  # in which a request's message must arrive
-# Bytes per request outside tensor values; decoded, they can take 45 times the memory.
-MAX_OVERHEAD = 32 * 1024
+MAX_OVERHEAD = 32 * 1024  # bytes per request outside tensor values; decoded, they can take 45 times the memory
 CONNECTION_SECONDS = 300  # age at which a connection is closed gracefully; this also ends requests that never arrive
 IDLE_SECONDS = 65  # for a connection without requests
 HANDSHAKE_SECONDS = 15
