@@ -186,8 +186,7 @@ class KubeflowBackend:
             return
         if not observed.final:
             raise UsageError(
-                f"run {run.id} continues on Kubeflow: {self.api.place(run_id)}",
-                remedy=f"digits watch {run.id}",
+                f"run {run.id} continues on Kubeflow: {self.api.place(run_id)}", remedy=f"digits watch {run.id}"
             )
         if observed.state == SUCCEEDED != record["state"]:
             run.update(state=SUCCEEDED)

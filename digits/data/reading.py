@@ -40,8 +40,7 @@ _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes 
 _SMALL = 70  # height in pixels of a number in small digits
 _LOST = 0.1  # least share of a digit's ink that the higher level has lost
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
-# Greatest sum of the examined rectangles, of the picture's area: nested rings would each cost the whole picture.
-_AREAS = 3
+_AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: many nested rings would cost too much
 
 
 class Reading(NamedTuple):
