@@ -123,7 +123,10 @@ def test_the_way_to_a_served_model(shell: Shell, api: Pipelines) -> None:
 
     objects = {path: item for path, item in KubectlApi.objects.items() if not path.endswith("minio-artifact")}
     (controller,) = objects.pop(ARGO)["spec"]["template"]["spec"]["containers"]
-    assert controller["env"] == [{"name": "DEFAULT_REQUEUE_TIME", "value": "1s"}]
+    assert controller["env"] == [
+        {"name": "DEFAULT_REQUEUE_TIME", "value": "100ms"},
+        {"name": "INFORMER_WRITE_BACK", "value": "true"},
+    ]
     models = kubernetes_models()
     for path, item in objects.items():
         assert f"/namespaces/{NAMESPACE}/" in path
