@@ -45,7 +45,7 @@ def start(images: Path, output: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(child: subprocess.Popen[bytes]) -> float:
-    """Wait until the command ends. Return its seconds from now on."""
+    """Wait until the command ends, and return the seconds of waiting."""
     began = time.perf_counter()
     if child.wait(SECONDS):
         raise SystemExit(f"digits batch failed with exit code {child.returncode}")

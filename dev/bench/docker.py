@@ -26,7 +26,7 @@ RUN_SECONDS = 3600
 
 
 def main() -> int:
-    """Measure, print a table and one line of JSON; 1 if a limit is missed."""
+    """Measure, and print a table and one line of JSON. Return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("DIGITS_DATA", ""), help="folder with MNIST's files")
     parser.add_argument("--without-kfp", action="store_true", help="leave kfp.local's own way out (it takes minutes)")
@@ -69,7 +69,7 @@ def _print(found: dict[str, Any]) -> int:
 
 
 def _digits(home: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command; returns its JSON. `seconds` is the whole command's time as its user sees it."""
+    """Run a command, and return its JSON. `seconds` is the whole command's time as its user sees it."""
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     done = subprocess.run(

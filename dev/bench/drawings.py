@@ -21,7 +21,7 @@ Points = npt.NDArray[np.float64]  # (n, 2): x to the right, y down, the digit wi
 
 
 def as_mnist(picture: npt.NDArray[np.float64]) -> Images:
-    """A picture of any size, ink 0..255, as MNIST has it: cropped, fit into 20 x 20, centre of mass in the middle."""
+    """Return a picture with ink 0..255 in MNIST's form: cropped, fit into 20 x 20, centre of mass in the middle."""
     rows, columns = np.nonzero(picture > 24)
     picture = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     scale = 20 / max(picture.shape)
@@ -36,7 +36,7 @@ def as_mnist(picture: npt.NDArray[np.float64]) -> Images:
 
 
 def scans() -> Labelled:
-    """scikit-learn's 1,797 digits of 8 x 8, enlarged."""
+    """Return scikit-learn's 1,797 digits of 8 x 8, enlarged."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -48,7 +48,7 @@ def scans() -> Labelled:
 
 
 def moved(data: Labelled, seed: int = 0) -> Labelled:
-    """`data` rotated by up to 15 degrees, slanted by up to 0.3 and stretched by up to a quarter."""
+    """Return `data` rotated by up to 15 degrees, slanted by up to 0.3 and stretched by up to a quarter."""
     rng = np.random.default_rng(seed)
     out = []
     for image in data[0]:
@@ -65,7 +65,7 @@ def moved(data: Labelled, seed: int = 0) -> Labelled:
 
 
 def pen(data: Labelled, seed: int = 0) -> Labelled:
-    """`data` reduced to skeletons and drawn again with a round pen 1.2 to 3.2 pixels wide."""
+    """Return `data` reduced to skeletons and drawn again with a round pen 1.2 to 3.2 pixels wide."""
     rng = np.random.default_rng(seed)
     large = np.stack(
         [ndimage.gaussian_filter(ndimage.zoom(image.astype(float), 4, order=1), 2) > 110 for image in data[0]]
@@ -169,7 +169,7 @@ _WAYS: dict[int, list[list[str]]] = {
 
 
 def sketched(count: int, seed: int = 0) -> Labelled:
-    """`count` digits drawn from templates, each bent, slanted, stretched and drawn with a pen of its own."""
+    """Return `count` digits drawn from templates, each bent, slanted, stretched and drawn with its own pen."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 10
     images = []
@@ -201,7 +201,7 @@ def _line(points: Points) -> Points:
 
 
 def _curve(points: Points) -> Points:
-    """A Catmull-Rom curve through the points."""
+    """Return a Catmull-Rom curve through the points."""
     p = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     t = np.linspace(0, 1, 10)[:, None]
     a, b, c, d = p[:-3, None], p[1:-2, None], p[2:-1, None], p[3:, None]

@@ -27,11 +27,11 @@ INSTALL_SECONDS = 600
 
 
 class Unavailable(Exception):
-    """A peer cannot be had here; says why."""
+    """A peer is not available here; the message has the reason."""
 
 
 def python(name: str) -> Path:
-    """The interpreter of a contestant's environment, made if need be. Raises Unavailable."""
+    """Return the interpreter of a contestant's environment, which is made if missing, or raise Unavailable."""
     if name in LOCKED:
         file = ROOT / "requirements" / LOCKED[name]
         wanted, arguments = file.read_text(), ["--require-hashes", "-r", str(file)]
@@ -47,7 +47,7 @@ def python(name: str) -> Path:
 
 
 def ghz() -> Path:
-    """The gRPC client, built by Go. Raises Unavailable."""
+    """Return the gRPC client, built by Go, or raise Unavailable."""
     program = CACHE / "bin" / "ghz"
     if not program.exists():
         _call("go", "install", GHZ, env=os.environ | {"GOBIN": str(program.parent)})

@@ -93,7 +93,7 @@ def _read(kind: type[Result], path: Path) -> Result:
 
 
 def data_growth(data: Path, counts: list[int]) -> dict[str, dict[str, dict[str, float]]]:
-    """{images: {step: {"seconds", "cpu", "bytes"}}}."""
+    """Return {images: {step: {"seconds", "cpu", "bytes"}}}."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="digits-bench-") as folder:
@@ -108,7 +108,7 @@ def data_growth(data: Path, counts: list[int]) -> dict[str, dict[str, dict[str, 
 
 
 def load_growth(folder: Path, data: Path, rates: list[float]) -> dict[str, dict[str, Any]]:
-    """{contestant: {"capacity": requests a second, "runs": what became of each rate}}."""
+    """Return {contestant: {"capacity": requests a second, "runs": the outcome of each rate}}."""
     core, client = servers.cores()
     images, _ = serving.test_images(data)
     found: dict[str, dict[str, Any]] = {}
@@ -133,7 +133,7 @@ def load_growth(folder: Path, data: Path, rates: list[float]) -> dict[str, dict[
 
 
 def render_data(found: dict[str, Any]) -> str:
-    """The steps as the data grows, as Markdown."""
+    """Return the figures of the steps as the data grows, as Markdown."""
     rows = []
     for step in STEPS:
         for what, name, unit in (("seconds", "s", 1), ("cpu", "s of CPU", 1), ("bytes", "MiB at most", 2**20)):
@@ -144,7 +144,7 @@ def render_data(found: dict[str, Any]) -> str:
 
 
 def render_load(found: dict[str, Any]) -> str:
-    """Goodput as the request rate grows, as Markdown."""
+    """Return the goodput as the request rate grows, as Markdown."""
     rows = []
     for name, row in found["load"].items():
         for run in row["runs"]:

@@ -33,7 +33,7 @@ PACKAGES = {
 
 
 def run(way: str, home: Path, data: str) -> dict[str, Any]:
-    """Run the pipeline once, "venv" or "containers"; {"seconds": of all, "training_seconds", "release"}."""
+    """Run the pipeline once, in "venv" or "containers". Return {"seconds": of all, "training_seconds", "release"}."""
     wheels = home / "pipeline" / "wheels"
     subprocess.run(["uv", "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT], check=True, timeout=600)
     if way == "containers":
@@ -57,7 +57,7 @@ def run(way: str, home: Path, data: str) -> dict[str, Any]:
 
 
 def child(way: str, folder: str, data: str) -> None:
-    """Run the definition with components that install what they need; a process of its own for kfp's singleton."""
+    """Run the definition with components that install their packages, in a separate process for kfp's singleton."""
     from kfp import dsl, local
 
     from backends.process import predictor
@@ -100,7 +100,7 @@ def child(way: str, folder: str, data: str) -> None:
 
 
 def _pinned(packages: list[str]) -> list[str]:
-    """The packages at the versions of our lock."""
+    """Return the packages at the versions of our lock."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
 
 

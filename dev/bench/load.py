@@ -89,10 +89,10 @@ CONTESTANTS = (
 
 
 def check(contestant: Contestant, server: Server, images: Images, expected: list[int]) -> None:
-    """Raise Unavailable unless it recognises the images; so what is measured is answered rightly."""
+    """Raise Unavailable unless the server recognises the images, so that only correct answers are measured."""
     if contestant.path == GRPC:
         environments.ghz()
-        return  # ghz counts errors; what is answered is the unit tests' business
+        return  # ghz counts errors; the unit tests check the answers
     request = urllib.request.Request(
         f"http://127.0.0.1:{server.port}{contestant.path}", contestant.body(images), contestant.headers(images)
     )
@@ -105,7 +105,7 @@ def check(contestant: Contestant, server: Server, images: Images, expected: list
 
 
 def _probabilities(answer: Any) -> Any:
-    """The innermost rows, wherever an answer has them."""
+    """Return the innermost rows of an answer."""
     while isinstance(answer, dict):
         answer = answer.get("predictions") or answer.get("probabilities") or answer["outputs"]
     return answer[-1]["data"] if isinstance(answer[0], dict) else answer

@@ -30,7 +30,7 @@ SETTLE_SECONDS = 1.0
 
 
 class Connections:
-    """At most `most` connections to the port, and what was answered on them: (status, seconds since it was due)."""
+    """At most `most` connections to the port, and their answers: (status, seconds since the request was due)."""
 
     def __init__(self, port: int, most: int) -> None:
         self.free: list[Connection] = []
@@ -40,12 +40,12 @@ class Connections:
         self._opening: set[asyncio.Task[None]] = set()
 
     async def open(self, first: tuple[bytes, float] | None = None) -> None:
-        """One more, which begins with the request `first`."""
+        """Open one more connection, which begins with the request `first`."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: Connection(self, first), "127.0.0.1", self._port)
 
     def ask(self, request: bytes, due: float) -> bool:
-        """Send a request that was due at `due`, or give False: no connection is free."""
+        """Send a request that was due at `due`. Return False if no connection is free."""
         if self.free:
             self.free.pop().ask(request, due)
         elif self.opened + len(self._opening) < self._most:  # the server has closed some
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ready for a request."""
+        """Note that the connection is ready for a request."""
         self._transport = transport
         self._pool.opened += 1
         if self._first:
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Note the answer once it is whole; one that nothing was asked for says that the connection ends."""
+        """Note the answer once it is complete; one without a request announces the end of the connection."""
         self._text += data
         head, end, body = self._text.partition(b"\r\n\r\n")
         if end and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
             self._due, self._text = 0.0, b""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The server hung up."""
+        """Note that the server has closed the connection."""
         del exc
         self._pool.opened -= 1
         if self in self._pool.free:

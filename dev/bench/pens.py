@@ -36,13 +36,13 @@ class Model:
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """float32 (n, 10)."""
+        """Return the probabilities, float32 (n, 10)."""
         scaled = np.stack(images)[..., None].astype(np.float32) / 255
         return np.concatenate([self.session.run(None, {self.input: s})[0] for s in np.array_split(scaled, 8)])
 
 
 def of_mnist(model: Model, folder: Path, count: int) -> None:
-    """Measure and print what the pen does to MNIST's test digits."""
+    """Measure and print the effect of the pen on MNIST's test digits."""
     images, labels = mnist(folder, "t10k")
     chosen = np.random.default_rng(0).permutation(len(images))[:count]
     labels, strokes = labels[chosen], [strokes_of(images[i]) for i in chosen]

@@ -168,7 +168,7 @@ def measure_numbers(
 def sheet(
     folder: Path, kind: str, files: list[io.BytesIO], images: list[NDArray[np.uint8]], good: NDArray[Any]
 ) -> None:
-    """Write a picture of what was read: the wrong ones first."""
+    """Write a picture of all that was read, with the mistakes first."""
     tiles = []
     for i in np.argsort(good, kind="stable")[:16]:
         shown = cv2.resize(np.asarray(Image.open(files[i]).convert("RGB")), (150, 150), interpolation=cv2.INTER_AREA)

@@ -34,7 +34,7 @@ READY_SECONDS = 60
 
 
 def run(settings: Settings, *arguments: str) -> tuple[float, dict[str, Any]]:
-    """(seconds of the whole command, its object) of one `digits run --json`."""
+    """Return (seconds of the whole command, its object) of one `digits run --json`."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "digits", "run", "--json", "--quiet", *arguments],
@@ -47,7 +47,7 @@ def run(settings: Settings, *arguments: str) -> tuple[float, dict[str, Any]]:
 
 
 def plain(settings: Settings) -> tuple[float, float]:
-    """(seconds, seconds of training) of the same steps as plain function calls in a process of their own."""
+    """Return (seconds, seconds of training) of the same steps as plain function calls in a separate process."""
     code = (
         "import sys, time; began = time.perf_counter(); "
         "from dev.bench.pipeline import calls; training = calls(); "
@@ -69,13 +69,13 @@ def unwatched(_: Event) -> None:
 
 
 def calls() -> float:
-    """Run the steps by plain calls; returns the seconds of training alone."""
+    """Run the steps by plain calls, and return the seconds of training alone."""
     backend = FakeBackend(Settings.load(dotenv=None))
     return float(backend.run(Request({}), unwatched).outputs["trained"]["seconds"])
 
 
 def start(settings: Settings) -> float:
-    """Seconds from starting the predictor on a champion to its first readiness."""
+    """Return the seconds from starting the predictor on a champion to its first readiness."""
     predictor.stop_all(settings)
     began = time.perf_counter()
     state: Predictor = predictor.ensure(settings)

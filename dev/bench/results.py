@@ -18,7 +18,7 @@ KEPT = ROOT / "dev" / "bench" / "results"
 
 
 def head(command: str) -> dict[str, Any]:
-    """When, where and by which command."""
+    """Return the time, the machine and the command."""
     model = next((line.split(":")[1].strip() for line in _cpu() if line.startswith("model name")), platform.machine())
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = {"processor": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(gib)}
@@ -31,7 +31,7 @@ def _cpu() -> list[str]:
 
 
 def measured(found: dict[str, Any]) -> str:
-    """One sentence on date, machine and command."""
+    """Return a sentence with the date, the machine and the command."""
     machine = found["machine"]
     return (
         f"Measured on {found['date'][:10]} with `{found['command']}` on {machine['cores']} cores "
@@ -45,13 +45,13 @@ def keep(name: str, found: dict[str, Any]) -> None:
 
 
 def kept(name: str) -> dict[str, Any]:
-    """The figures last kept of a part. Raises FileNotFoundError."""
+    """Return the last kept figures of a part, or raise FileNotFoundError."""
     found: dict[str, Any] = json.loads((KEPT / f"{name}.json").read_text())
     return found
 
 
 def into_page(page: str, name: str, text: str) -> None:
-    """Replace what is between `<!-- NAME -->` and `<!-- /NAME -->` in docs/PAGE."""
+    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->` in docs/PAGE."""
     path = ROOT / "docs" / page
     before, _, rest = path.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
@@ -61,19 +61,19 @@ def into_page(page: str, name: str, text: str) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """Return a Markdown table with the numbers to the right."""
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def spread(values: Sequence[float], form: str = ",.0f") -> str:
-    """`median (least to most)`."""
+    """Return `median (least to most)`."""
     low, middle, high = (format(value, form) for value in (min(values), statistics.median(values), max(values)))
     return f"{middle} ({low} to {high})"
 
 
 def bars(path: Path, title: str, rows: dict[str, float]) -> None:
-    """Write a bar chart as SVG that reads on light and dark pages alike."""
+    """Write a bar chart as SVG that is readable on light and dark pages."""
     most = max(rows.values())
     box = f'viewBox="0 0 720 {40 + 26 * len(rows)}" font-family="sans-serif" font-size="13"'
     lines = [

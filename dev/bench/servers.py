@@ -44,12 +44,12 @@ class Server:
         return sum(peak(process.pid) for process in self._processes())
 
     def cpu(self) -> float:
-        """Seconds of processor time that its processes have taken so far."""
+        """Return the seconds of processor time that its processes have taken so far."""
         times = [process.cpu_times() for process in self._processes()]
         return float(sum(time.user + time.system for time in times))
 
     def settle(self) -> None:
-        """Wait until it has done with what its client gave up, lest that count against it the next time."""
+        """Wait until the requests that its client gave up have ended, which would disturb the next measurement."""
         deadline, before = time.monotonic() + SETTLE_SECONDS, self.cpu()
         while time.monotonic() < deadline:
             time.sleep(0.1)
@@ -59,12 +59,12 @@ class Server:
             before = now
 
     def suspend(self) -> None:
-        """Stop its processes where they are: idle ones too look after themselves, on the core of who is measured."""
+        """Suspend its processes, because idle servers also take time of the core that is measured."""
         for process in self._processes():
             process.suspend()
 
     def resume(self) -> None:
-        """Let its processes go on."""
+        """Continue its processes."""
         for process in self._processes():
             process.resume()
 
@@ -87,7 +87,7 @@ def alone(name: str, up: Mapping[str, Server]) -> Iterator[Server]:
 
 
 def release(data: Path) -> Path:
-    """The folder of a release to serve, made by a run of the pipeline the first time."""
+    """Return the folder of a release to serve, which the first call makes by a run of the pipeline."""
     home = environments.CACHE / "home"
     found = sorted(home.glob("store/models/digits/*/manifest.json"))
     if not found:
@@ -99,7 +99,7 @@ def release(data: Path) -> Path:
 
 
 def cores() -> tuple[str, str]:
-    """(the server's core, the client's)."""
+    """Return (the server's core, the client's)."""
     ours = sorted(os.sched_getaffinity(0))
     return str(ours[0]), str(ours[-1])
 
@@ -140,7 +140,7 @@ def running(name: str, folder: Path, core: str = "") -> Iterator[Server]:
 def _command(
     name: str, interpreter: Path, folder: Path, scratch: Path, port: int, grpc_port: int
 ) -> tuple[list[str], dict[str, str]]:
-    """(command, environment variables), each as the server's own documentation has it."""
+    """Return (command, environment variables), as in the server's own documentation."""
     python, here = str(interpreter), {"PYTHONPATH": str(ROOT), "DIGITS_HOME": str(scratch / "home")}
     if name == "digits":
         ports = ["--http-port", str(port), "--grpc-port", str(grpc_port)]
@@ -189,7 +189,7 @@ def _ready(port: int, path: str) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it and all that it started."""
+    """End a process and all that it has started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -35,7 +35,7 @@ Runs = dict[str, dict[str, list[load.Figures]]]
 
 
 def test_images(data: Path) -> tuple[Images, list[int]]:
-    """The first 32 of MNIST's test images and their labels."""
+    """Return the first 32 of MNIST's test images and their labels."""
     images = gzip.decompress((data / "t10k-images-idx3-ubyte.gz").read_bytes())[16 : 16 + 32 * 784]
     labels = gzip.decompress((data / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:40]
     return np.frombuffer(images, np.uint8).reshape(32, 28, 28), list(labels)
@@ -44,7 +44,7 @@ def test_images(data: Path) -> tuple[Images, list[int]]:
 def throughput(
     folder: Path, images: Images, labels: list[int], names: list[str], repeats: int, seconds: int
 ) -> dict[str, Any]:
-    """Every contestant in every case, in turns; {"runs", "memory" per server, "left_out" with reasons}."""
+    """Measure all contestants in all cases in turns. Return {"runs", "memory" per server, "left_out" with reasons}."""
     core, client = servers.cores()
     up: dict[str, servers.Server] = {}
     left_out: dict[str, str] = {}
@@ -89,7 +89,7 @@ def _last(runs: Runs, case: str) -> list[str]:
 
 
 def starts(folder: Path, names: list[str], repeats: int) -> dict[str, dict[str, Any]]:
-    """Per server: seconds from start to ready on all cores, bytes when ready, bytes of its packages."""
+    """Return, per server, the seconds from start to ready on all cores, and the bytes then and of its packages."""
     found: dict[str, dict[str, Any]] = {}
     for _ in range(repeats):
         for name in names:
@@ -102,7 +102,7 @@ def starts(folder: Path, names: list[str], repeats: int) -> dict[str, dict[str, 
 
 
 def goals(runs: Runs) -> list[tuple[str, str, str, bool]]:
-    """(what, goal, found, whether it is reached), from the medians of the ratios within a round."""
+    """Return (subject, goal, found, whether it is reached), from the medians of the ratios within a round."""
     one, many = _key("1 image", 1), _key("1 image", 16)
     rows = []
     for peer in (name for name in PEERS if name in runs):
@@ -122,13 +122,13 @@ def goals(runs: Runs) -> list[tuple[str, str, str, bool]]:
 
 
 def ratio(runs: Runs, name: str, other: str, key: str) -> float:
-    """How many times as many requests a second as `other` in the same round, median."""
+    """Return the median ratio of requests per second to those of `other` in the same round."""
     pairs = zip(runs[name][key], runs[other][key], strict=True)
     return statistics.median(ours["rate"] / theirs["rate"] for ours, theirs in pairs)
 
 
 def render(found: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """Return the figures as Markdown."""
     runs: Runs = found["runs"]
     parts = [f"{results.measured(found)}; median (least to most) of {found['repeats']} rounds.\n"]
     if found["note"]:

@@ -18,7 +18,7 @@ THRESHOLD = 150  # of 255: lower fills small loops, higher breaks thin strokes; 
 
 
 def mnist(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images uint8 (n, 28, 28) and labels uint8 (n,) of 'train' or 't10k'."""
+    """Return images, uint8 (n, 28, 28), and labels, uint8 (n,), of 'train' or 't10k'."""
     images = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
     return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
@@ -28,7 +28,7 @@ _SEGMENT = re.compile(r'\.SEGMENT\s+(?:CHARACTER|DIGIT)\s+([\d:,-]+)\s+\S+\s+"(\
 
 
 def unipen(path: Path) -> Iterator[tuple[int, list[Stroke]]]:
-    """(label, strokes) of each digit in a file of UNIPEN's format, as UNIPEN's own files and UCI's pendigits-orig.
+    """Yield (label, strokes) of each digit in a file in the format of UNIPEN, such as the one of UCI pendigits-orig.
 
     The files that it includes are read from the folder `include` in one of its parent folders. x goes to the right and
     y up. The strokes are scaled to 0..1 of the digit's longer side.
@@ -67,7 +67,7 @@ def _read_unipen(path: Path, components: list[tuple[bool, Stroke]], segments: li
 
 
 def _delineated(components: list[tuple[bool, Stroke]], parts: str) -> Iterator[tuple[bool, Stroke]]:
-    """The components, or parts of them, that an expression as `1:40-3,5` names; `1:40` is point 40 of component 1."""
+    """Yield the components, or parts of them, of an expression such as `1:40-3,5`; `1:40`: point 40 of component 1."""
     for part in parts.split(","):
         (first, start), (last, end) = ((*map(int, end.split(":")), None)[:2] for end in (part.split("-") * 2)[:2])
         for number in range(first, min(last + 1, len(components))):
@@ -77,7 +77,7 @@ def _delineated(components: list[tuple[bool, Stroke]], parts: str) -> Iterator[t
 
 
 def strokes_of(image: NDArray[np.uint8]) -> list[Stroke]:
-    """The strokes of a picture, uint8 (28, 28): its skeleton cut at the crossings, smoothed."""
+    """Return the strokes of a picture, uint8 (28, 28): its skeleton, cut at the crossings and smoothed."""
     side = FIELD * ENLARGED
     large = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
     ink = np.pad(large > THRESHOLD, 1)
@@ -96,7 +96,7 @@ def strokes_of(image: NDArray[np.uint8]) -> list[Stroke]:
 
 
 def _thin(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Zhang and Suen's thinning."""
+    """Return the skeleton of a shape, by Zhang and Suen's method."""
     ink = ink.copy()
     while True:
         before = ink.sum()
@@ -115,7 +115,7 @@ RING = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
 
 
 def _trace(skeleton: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
-    """Walk the skeleton from its ends and crossings; what is left are rings."""
+    """Follow the skeleton from its ends and crossings, then the remaining rings."""
     left = {(int(y), int(x)) for y, x in np.argwhere(skeleton)}
     near = {p: [(p[0] + dy, p[1] + dx) for dy, dx in RING if (p[0] + dy, p[1] + dx) in left] for p in left}
     lines = []
@@ -137,7 +137,7 @@ def _trace(skeleton: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
 
 
 def _turn(line: list[tuple[int, int]], point: tuple[int, int]) -> float:
-    """How much a line would turn by going on to `point`: -1 straight on, 1 back."""
+    """Return how much a line would turn if it continued to `point`, from -1 (straight) to 1 (back)."""
     ahead, behind = np.subtract(point, line[-1]), np.subtract(line[-1], line[max(0, len(line) - 6)])
     return float(-(behind @ ahead) / (np.linalg.norm(ahead) * (np.linalg.norm(behind) + 1e-9)))
 
@@ -145,7 +145,7 @@ def _turn(line: list[tuple[int, int]], point: tuple[int, int]) -> float:
 def painted(
     strokes: list[Stroke], *, pen: float, fill: float = 0.75, slant: float = 0.0, turn: float = 0.0, side: int = 280
 ) -> NDArray[np.uint8]:
-    """The drawing, uint8 (side, side), as the page would paint it.
+    """Return the drawing, uint8 (side, side), as the page would paint it.
 
     Args:
         strokes: in 0..1.

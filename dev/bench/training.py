@@ -35,7 +35,7 @@ _FILES = {"train": "train-images-idx3 train-labels-idx1", "test": "t10k-images-i
 
 
 def mnist(folder: Path, part: str) -> drawings.Labelled:
-    """The IDX files of a part, "train" or "test"."""
+    """Return the IDX files of a part, "train" or "test"."""
     images, labels = (
         np.frombuffer(gzip.decompress((folder / f"{name}-ubyte.gz").read_bytes()), np.uint8)
         for name in _FILES[part].split()
@@ -44,7 +44,7 @@ def mnist(folder: Path, part: str) -> drawings.Labelled:
 
 
 def write_sets(folder: Path, file: Path) -> None:
-    """Write the sets that every contestant gets: train, validation, test, and digits from elsewhere."""
+    """Write the sets that each contestant gets: train, validation, test, and digits from other sources."""
     images, labels = mnist(folder, "train")
     order = np.random.default_rng(0).permutation(len(images))
     held, kept = order[:VALIDATION], order[VALIDATION:]
@@ -62,7 +62,7 @@ def write_sets(folder: Path, file: Path) -> None:
 
 
 def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
-    """Train one contestant in this process. Gives its seconds and its accuracy on each set."""
+    """Train one contestant in this process. Return its seconds and its accuracy on each set."""
     with np.load(file) as arrays:
         sets = {name[:-2]: (arrays[name], arrays[name[:-1] + "1"]) for name in arrays if name.endswith("_0")}
     train, validation = sets.pop("train"), sets["validation"]
@@ -83,7 +83,7 @@ def run_once(contestant: str, seed: int, file: Path) -> dict[str, float]:
 
 
 def _keras_io(train: drawings.Labelled, seed: int) -> tuple[Any, float]:
-    """keras.io's "Simple MNIST convnet", as its page has it: 15 epochs, a tenth held out."""
+    """Train keras.io's "Simple MNIST convnet" as on its page: 15 epochs, a tenth held out."""
     from digits.training.tensorflow import keras
 
     keras.utils.set_random_seed(seed)
@@ -116,7 +116,7 @@ def _accuracy(model: Any, images: drawings.Images, labels: npt.NDArray[np.uint8]
 
 
 def summarise(runs: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Median, spread and mean of each contestant's figures; `ratio` is to the baseline of the same round."""
+    """Return median, spread and mean of each contestant's figures; `ratio` is to the baseline of the same round."""
     table = {}
     for name, rounds in runs.items():
         seconds = [one["seconds"] for one in rounds]

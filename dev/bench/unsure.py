@@ -2,7 +2,7 @@
 
     python dev/bench/unsure.py model.onnx ../shared/mnist
 
-Prints, per threshold, the share said to be unsure: of drawings read rightly (the cost), of those read wrongly and of
+Prints, for each threshold, the share called unsure: of correctly read drawings (the cost), of wrongly read ones and of
 scribbles (the gain). Also the share of mistakes among the sure answers; a release's threshold keeps it below 0.5 %.
 Then the share of single digits, and of two side by side, taken for more than one digit.
 """
@@ -27,7 +27,7 @@ WAYS: list[dict[str, Any]] = [
 
 
 def scribble(random: np.random.Generator) -> list[Stroke]:
-    """A smooth line to nowhere."""
+    """Return a smooth line that is no digit."""
     steps = random.normal(size=(random.integers(20, 60), 2)).cumsum(0)
     turns = np.stack([np.convolve(steps[:, i], np.ones(5) / 5, "valid") for i in range(2)], 1)
     spread = turns.max(0) - turns.min(0)
@@ -35,7 +35,7 @@ def scribble(random: np.random.Generator) -> list[Stroke]:
 
 
 def side_by_side(left: list[Stroke], right: list[Stroke], gap: float) -> list[Stroke]:
-    """Two digits side by side with `gap` of their height between."""
+    """Return two digits side by side with a gap of `gap` of their height."""
     edge = max(x for s in left for x, _ in s) - min(x for s in right for x, _ in s) + gap
     return left + [[(x + edge, y) for x, y in stroke] for stroke in right]
 

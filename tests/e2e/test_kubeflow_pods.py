@@ -162,7 +162,7 @@ def below_request(pod: Json) -> None:
 def test_a_refused_pod_ends_the_run_with_the_servers_reason(
     namespace: Namespace, steps_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the API server refuses at every attempt ends the run at once, with its reason and what to correct."""
+    """A run ends immediately if the API server refuses a pod at each attempt, with the reason and what to correct."""
     monkeypatch.setattr(kubeflow, "MESSAGE_SECONDS", 0.0)
 
     def limit_range(pod: Json) -> None:

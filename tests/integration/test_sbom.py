@@ -32,12 +32,12 @@ def client():
 
 
 def listed(made, kind):
-    """(name, version) of an SBOM's components of a kind."""
+    """Return {(name, version)} of an SBOM's components of a kind."""
     return {(c["name"], c["version"]) for c in made["components"] if c["purl"].startswith(f"pkg:{kind}/")}
 
 
 def said(client, settings, image, *command):
-    """What a container of the image prints, which may do nothing else."""
+    """Return what a container of the image prints, which has no network and cannot write."""
     labels = containers.labels(settings, "step")
     return client.containers.run(
         image, command, labels=labels, network_disabled=True, read_only=True, remove=True
