@@ -28,7 +28,6 @@ from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars, without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
-_STRIP = 360  # the same of a strip, in which each step costs more for a pixel
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
 _REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
@@ -78,7 +77,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
     plain = difference_to_border(level)
     if max(level.shape) <= 2 * FIELD * _pixel(level):
         return Reading(plain)
-    side = _STRIP if max(level.shape) > 5 * min(level.shape) else SIDE
+    side = SIDE if max(level.shape) <= 5 * min(level.shape) else 0.8 * SIDE  # a strip's pixels cost more time
     scale = min(1.0, side / float(np.sqrt(level.size)))
     if drawn := _find_drawn(plain, scale):
         return Reading(plain, drawn.doubtful)
@@ -89,8 +88,9 @@ def read(level: NDArray[np.uint8]) -> Reading:
     if scale > 0.8 or not 0 < height <= (_SMALL if width > 1.5 * height else FIELD):
         return found
     # A number in small digits is read again, in more detail.
-    top, left = max(0, round((y - height) / scale)), max(0, round((x - 3 * height) / scale))
-    bottom, right = round((y + 2 * height) / scale), round((x + width + 3 * height) / scale)
+    reach = (3 if width > 1.5 * height else 8) * height  # the first digit of a number may be all that was found
+    top, left = max(0, round((y - height) / scale)), max(0, round((x - reach) / scale))
+    bottom, right = round((y + 2 * height) / scale), round((x + width + reach) / scale)
     near = level[top:bottom, left:right]
     detail = min(1.0, side / float(np.sqrt(near.size)))
     if detail < 1.25 * scale:

@@ -141,6 +141,17 @@ def test_a_number_in_small_digits_is_read_in_detail() -> None:
     assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)
 
 
+def test_a_number_of_which_one_digit_is_seen_from_afar_is_read_whole() -> None:
+    """Digits in fainter and thinner strokes than the first one's, which a reduced picture loses, are read in detail."""
+    sheet = np.full((1000, 1000), 230.0)
+    sheet[:, :40] = 20
+    for place in range(6):
+        drawn = draw(SEVEN, side=50, pen=2 if place else 3)
+        sheet[500:550, 300 + 45 * place : 350 + 45 * place] -= drawn * (0.24 if place else 0.4)
+    noise = np.random.default_rng(0).normal(0, 1, sheet.shape)
+    assert len(split(read(np.clip(sheet + noise, 0, 255).astype(np.uint8)).ink)) == 6
+
+
 def test_a_number_whose_first_digit_is_connected_to_the_border_is_doubtful() -> None:
     """A digit that a piece of a shadow connects to the border is not read, and the others are not sure."""
     ink = number(SEVEN, ONE, FIVE)
