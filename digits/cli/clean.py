@@ -38,6 +38,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     digits clean --all      removes these too
     """
     from backends import runs
+    from backends.process import predictor
 
     settings = Settings.load()
     homes.check(settings.home)
@@ -52,11 +53,12 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
         if not click.confirm("continue?"):
             click.echo("nothing removed", err=True)
             return
-    stopped = _stop_predictor(settings)
-    containers, kept, engine_absent = _remove_containers(settings)
-    removed, failed = stopped + containers, list[str]()
-    with runs.changing(settings.home):
-        _refuse_running(settings)  # one that began meanwhile
+    runs.reap_dead_runs(settings.home)
+    with runs.changing(settings.home):  # a run that begins meanwhile waits; it would lose its containers
+        _refuse_running(settings)
+        removed, failed = [f"predictor process {pid}" for pid in predictor.stop_all(settings)], list[str]()
+        containers, kept, engine_absent = _remove_containers(settings)
+        removed += containers
         for part in parts:
             if part.name in CONTAINER_FILES and engine_absent:
                 continue
@@ -95,20 +97,6 @@ def _remove(part: Path) -> str:
     else:
         part.unlink(missing_ok=True)
     return str(part)
-
-
-def _stop_predictor(settings: Settings) -> list[str]:
-    """Stop the predictor process and the processes of killed runs. Return a description of the predictor, if any.
-
-    Raises:
-        UsageError: a run is in progress.
-    """
-    from backends import runs
-    from backends.process import predictor
-
-    runs.reap_dead_runs(settings.home)
-    _refuse_running(settings)
-    return [f"predictor process {pid}" for pid in predictor.stop_all(settings)]
 
 
 def _refuse_running(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,22 +41,26 @@ def test_clean_needs_yes_without_a_terminal(digits: Digits, settings: Settings) 
     assert (result.code, "--yes" in result.err, paths.is_dir()) == (2, True, True)
 
 
-def test_a_run_that_begins_during_a_clean_is_kept(
+def test_a_run_that_begins_during_a_clean_waits(
     digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was created after the check, while containers were removed, keeps its folder."""
+    """A run begins after the containers and folders are removed, so that it loses neither."""
     created: list[runs.Run] = []
+    begin = threading.Thread(target=lambda: created.append(runs.create(settings.home, "process", Request({}))))
 
     def remove_containers(_: Settings) -> tuple[list[str], list[str], bool]:
-        created.append(runs.create(settings.home, "process", Request({})))
+        begin.start()
+        begin.join(0.5)
+        assert not created
         return [], [], False
 
     monkeypatch.setattr(clean, "_remove_containers", remove_containers)
     homes.claim(settings.home)
     (settings.home / "runs").mkdir()
     result = digits("clean", "--yes")
-    assert (result.code, f"run {created[0].id} is in progress" in result.err) == (2, True)
-    assert created[0].is_running()
+    begin.join(60)
+    assert (result.code, created[0].is_running()) == (0, True)
+    assert digits("clean", "--yes").code == 2
 
 
 def test_clean_keeps_releases(digits: Digits, settings: Settings) -> None:
