@@ -208,8 +208,7 @@ class Settings:
             object.__setattr__(self, "task", declaration.with_place("").text())
         if declaration.data.place:
             object.__setattr__(self, "data", declaration.data.place)
-        if not self.mlflow_model:
-            object.__setattr__(self, "mlflow_model", declaration.name)
+        object.__setattr__(self, "mlflow_model", self.mlflow_model or declaration.name)
         if not self.store:
             object.__setattr__(self, "store", (self.home / "store").as_uri())
         if not self.tracking_uri and self.backend != "kubeflow":
@@ -239,6 +238,7 @@ class Settings:
             if urlsplit(value).scheme == "file":
                 files.folder_from_url(value, name)
         check_tracking_uri(self.tracking_uri, self._database)
+        variables.check_model_name("DIGITS_MLFLOW_MODEL", self.mlflow_model)
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value, _ in self.describe())})"

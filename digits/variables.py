@@ -92,6 +92,14 @@ def check_kubernetes_name(variable: str, value: str) -> None:
         raise UsageError(f"{variable}: expected the name of a Kubernetes object such as digits-1, got {value!r}")
 
 
+def check_model_name(variable: str, value: str) -> None:
+    """Raise UsageError unless `value` can name a registered model, and be part of a filter of MLflow's searches."""
+    if not re.fullmatch(r"[^/:'\"\\`]{1,250}", value) or not value.isprintable():
+        raise UsageError(
+            f"{variable}: expected a name of 1 to 250 printable characters without / : \\ and quotes, got {value!r}"
+        )
+
+
 def convert(name: str, raw: str, kind: type[Any]) -> Any:
     """Return the text of a variable as a value of a type. Raises UsageError."""
     try:

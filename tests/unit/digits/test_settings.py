@@ -73,6 +73,14 @@ def test_names_of_kubernetes_objects_are_checked(name: str, value: str) -> None:
         Settings.load({name: value}, dotenv=None)
 
 
+@pytest.mark.parametrize("value", ["a/b", "a:b", "it's", 'a"b', "a`b", "a\\b", "a\tb", "a" * 251])
+def test_a_name_that_mlflow_cannot_register_or_search_is_refused_before_a_run(value: str, tmp_path: Path) -> None:
+    """The name of the registered model is checked with the settings, not by `publish` after the training."""
+    with pytest.raises(UsageError, match="DIGITS_MLFLOW_MODEL: expected a name"):
+        Settings.load({"DIGITS_HOME": str(tmp_path), "DIGITS_MLFLOW_MODEL": value}, dotenv=None)
+    Settings.load({"DIGITS_HOME": str(tmp_path), "DIGITS_MLFLOW_MODEL": "prod.vision.Ziffern é 2"}, dotenv=None)
+
+
 def test_variables_replace_defaults(tmp_path: Path) -> None:
     """A variable replaces the default, and a port is read as a number."""
     environ = {"DIGITS_HOME": str(tmp_path), "DIGITS_STORE": "s3://bucket", "DIGITS_PORT": " 9000 "}
