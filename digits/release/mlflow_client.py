@@ -94,9 +94,10 @@ def _create_database(path: Path) -> None:
 
 
 def first_line(exc: Exception) -> str:
-    """Return the beginning of an error's message, with credentials masked; MLflow puts a server's answer into it."""
+    """Return the cause or beginning of an error's message, with credentials masked; it may hold a server's answer."""
     text = mask_url(str(exc)).strip()  # masked before it is shortened, which could cut a password in two
-    return text.splitlines()[0][:200] if text else type(exc).__name__
+    line = text.splitlines()[0] if text else type(exc).__name__
+    return line.rpartition("(Caused by ")[2][:200]  # of urllib3, at the end of a long line
 
 
 def _translate(address: str, exc: Exception) -> MissingError:

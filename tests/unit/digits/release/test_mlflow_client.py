@@ -124,6 +124,12 @@ def test_the_password_of_a_silent_server_is_not_shown(
     assert "canary" not in (tmp_path / "events.jsonl").read_text()
 
 
+def test_the_cause_of_a_failed_request_is_named() -> None:
+    """The message has what urllib3 names as the cause, at the end of a line that is too long to be shown."""
+    line = "HTTPSConnectionPool: " + "x" * 300 + " (Caused by SSLError('certificate has expired'))"
+    assert "certificate has expired" in mlflow_client.first_line(OSError(line))
+
+
 def test_the_password_of_a_server_is_not_printed(
     copied: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
