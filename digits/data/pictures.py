@@ -80,22 +80,25 @@ def open_picture(
 
     A large one is reduced by a whole number, so that its shorter side keeps at least `side` pixels.
 
-    `formats` are the accepted formats. Decoding needs up to 40 bytes of memory for each pixel.
+    `formats` are the accepted formats. Decoding needs up to 40 bytes of memory for each decoded pixel.
 
     Raises:
-        DataError: the file is no picture of these formats, or it has more than `max_pixels`, or more than MAX_SIDE on a
-            side.
+        DataError: the file is no picture of these formats, or more than `max_pixels` must be decoded, or it has more
+            than MAX_SIDE on a side.
     """
     try:
         with Image.open(picture, formats=formats) as opened:
-            if opened.width * opened.height > max_pixels or max(opened.size) > MAX_SIDE:
-                raise DataError(
-                    f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, "
-                    f"got {opened.width} x {opened.height}"
-                )
-            if opened.format == "JPEG" and opened.fp and _count_scans(opened.fp) > MAX_SCANS:
+            scans = _count_scans(opened.fp) if opened.format == "JPEG" and opened.fp else 0
+            if scans > MAX_SCANS:
                 raise DataError(f"expected at most {MAX_SCANS} scans in a JPEG")
+            width, height = opened.size
             opened.draft(None, (side, side))  # a JPEG is decoded smaller, in less time
+            # One of a single scan, as cameras write it, is decoded line by line, so only the smaller picture counts.
+            pixels = opened.width * opened.height if scans == 1 else width * height
+            if pixels > max_pixels or max(width, height) > MAX_SIDE:
+                raise DataError(
+                    f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, got {width} x {height}"
+                )
             image = _eight_bits(opened)
             mode, factor = "RGBA" if image.has_transparency_data else "RGB", min(image.size) // side
             if image.mode != mode or factor < 2:  # else `reduce` makes the copy, in a third of the time

@@ -119,6 +119,18 @@ def test_a_photo_of_12_megapixels_is_read_quickly(kind: str) -> None:
     assert similarity(to_mnist(found), to_mnist(stretched)) > 0.9
 
 
+def test_a_photo_of_48_megapixels_is_read() -> None:
+    """A JPEG of a single scan is decoded smaller, so its full size is no limit; a progressive one needs all pixels."""
+    ink, photo, progressive = draw(SEVEN), io.BytesIO(), io.BytesIO()
+    picture = Image.fromarray(235 - ink // 2).resize((8000, 6000))
+    picture.save(photo, "JPEG")
+    stretched = np.asarray(Image.fromarray(ink).resize((400, 300)))
+    assert similarity(to_mnist(read_ink(photo).ink), to_mnist(stretched)) > 0.9
+    picture.save(progressive, "JPEG", progressive=True)
+    with pytest.raises(DataError, match="at most 16,000,000 pixels"):
+        read_ink(progressive)
+
+
 def test_a_jpeg_of_many_scans_is_rejected() -> None:
     """A JPEG of many scans is refused, because each costs as much as the whole picture."""
     file = io.BytesIO()
