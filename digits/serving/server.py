@@ -30,7 +30,7 @@ async def _serve(slot: ModelSlot, name: str, sock: socket.socket, host: str, grp
     server = {
         "name": "kserve",
         "version": importlib.metadata.version("kserve"),
-        "extensions": ["model_repository_extension"],
+        "extensions": ["model_repository_extension", "binary_tensor_data"],
     }
     grpc_server = await grpc.start(grpc.Servicer(slot, name, server), host, grpc_port, GRACE_SECONDS)
     stop = asyncio.create_task(stop_signal())
