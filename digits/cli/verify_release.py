@@ -48,7 +48,11 @@ def verify(target: str, as_json: bool) -> None:
         version, endpoint = "", ""
         if "://" in target:
             endpoint = base_url(target)
-            version = str(client.metadata(endpoint, settings).get("release", ""))
+            try:
+                version = str(client.metadata(endpoint, settings).get("release", ""))
+            except EndpointError as exc:
+                exc.remedy = _REMOTE_REMEDY
+                raise
             if not version:
                 raise EndpointError(f"{endpoint} does not report its release", remedy=_REMOTE_REMEDY)
         elif target:
