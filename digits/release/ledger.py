@@ -127,11 +127,11 @@ def promote(store: ObjectStore, version: str, why: str) -> Entry:
     """Make `version` the champion; `why` is one sentence for the ledger. Promoting the champion again changes nothing.
 
     Raises:
-        ReleaseError: the release is missing or damaged; the ledger is unchanged.
+        ReleaseError: the release or the ledger is damaged, or the release is missing; the ledger is unchanged.
     """
     releases.load_whole(store, version)
     while True:
-        last = newest(store)
+        last = next(reversed(entries(store)), None)
         if last and last.version == version:
             return last
         if entry := append(store, last, version, why):

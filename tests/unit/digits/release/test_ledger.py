@@ -66,6 +66,18 @@ def test_tampering_with_the_ledger_is_detected(how: str, store: FileStore, tmp_p
         ledger.entries(store)
 
 
+def test_a_ledger_without_its_first_entry_is_not_continued(store: FileStore, tmp_path: Path) -> None:
+    """A promotion is refused, as by a run, because an entry that follows a broken chain would not repair it."""
+    versions = [small_release(store, tmp_path, seed) for seed in range(3)]
+    for version in versions[:2]:
+        ledger.promote(store, version, "good")
+    store.delete(store.keys(ledger.folder(store))[0])
+    left = store.keys(ledger.folder(store))
+    with pytest.raises(ReleaseError, match="does not follow the one before it"):
+        ledger.promote(store, versions[2], "better")
+    assert store.keys(ledger.folder(store)) == left
+
+
 @pytest.mark.parametrize("name", [".DS_Store", "notes.txt", "00000001.json~"])
 def test_a_file_that_is_not_an_entry_is_ignored(store: FileStore, tmp_path: Path, name: str) -> None:
     """The files that a file manager or an editor leaves next to the entries change nothing."""
