@@ -11,6 +11,7 @@ time nor the run, so the same content always has the same version.
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,9 @@ def _check_fields(manifest: Manifest) -> None:
     for text in (*texts, data["dataset"], data["source"], manifest["files"]["model.onnx"]):
         if not (isinstance(text, str) and text.isprintable()):
             raise ValueError(f"expected a printable text, got {text!r}")
+    for name, digest in manifest["files"].items():  # an empty one would not be compared
+        if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+            raise ValueError(f"expected the SHA-256 of {name}, got {digest!r}")
     threshold = manifest.get("calibration", {}).get("threshold")
     for number in (manifest["metrics"]["accuracy"], 0 if threshold is None else threshold):
         if type(number) not in {int, float} or not 0 <= number <= NONE_SURE:

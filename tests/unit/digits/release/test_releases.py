@@ -215,3 +215,19 @@ def test_fields_of_another_type_are_damage(path: str, value: object, store: File
     with pytest.raises(ReleaseError, match="damaged"):
         releases.check_folder(tmp_path / "got")
     assert [*releases.list_releases(store)[1]] == [version]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.keras"])
+@pytest.mark.parametrize("digest", ["", None, "A" * 64])
+def test_a_file_without_a_digest_is_damage(digest: object, name: str, store: FileStore, tmp_path: Path) -> None:
+    """A manifest that states no SHA-256 for a file is refused, because any content of that file would be accepted."""
+    version = small_release(store, tmp_path)
+    prefix = releases.release_prefix(store, version)
+    manifest = json.loads(store.get(prefix + releases.MANIFEST))
+    manifest["files"][name] = digest
+    store.put(prefix + releases.MANIFEST, json.dumps(manifest).encode())
+    store.put(prefix + name, b"other")
+    with pytest.raises(ReleaseError, match=f"expected the SHA-256 of {name}|printable"):
+        releases.load_whole(store, version)
+    with pytest.raises(ReleaseError, match="damaged"):
+        releases.download(store, version, tmp_path / "got")
