@@ -66,7 +66,9 @@ class Run:
         """Return the content of run.json; only {"state": DAMAGED} if it cannot be read, so that other runs work."""
         try:
             content = parse_json((self.folder / "run.json").read_text())
-            content["state"], content["parameters"], content["pid"]
+            content["state"], content["pid"]
+            if not (isinstance(content["parameters"], dict) and isinstance(content["backend"], str)):
+                raise TypeError("expected what `create` wrote")
         except (OSError, ValueError, KeyError, TypeError):
             return {"state": DAMAGED}
         return dict(content)
@@ -138,7 +140,7 @@ def cache_root(home: Path, run: Run, name: str, request: Request, resumes: str) 
     """
     # A run that was killed before it recorded its cache has nothing in it.
     if resumes and (recorded := find(home, resumes).record().get("cache_root")):
-        return Path(recorded)
+        return home / str(recorded)
     return home / "cache" / name if request.use_cache else run.folder / "cache"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -85,7 +86,9 @@ class LocalBackend(Backend):
             # Damaged data or an unreachable store is refused here; then there is no run that could be resumed.
             parameters = request.parameters | self._external_inputs(request, reachable, watch)
             environment = self.step_settings().environ() | {ENDPOINT_VARIABLE: self.step_endpoint()}
-            run.update(parameters=parameters, cache_root=str(runs.cache_root(home, run, "pipeline", request, resume)))
+            cache = runs.cache_root(home, run, "pipeline", request, resume)
+            # Relative, because a copy of the home must not use the cache of the original.
+            run.update(parameters=parameters, cache_root=os.path.relpath(cache, home))
         except BaseException:
             supervisor.stop(engine)
             runs.discard(run)

@@ -103,7 +103,7 @@ def _run(
         pipeline_root=str(root),
         workspace_root=str(run.folder / "workspace"),
         enable_caching=True,  # without the shared cache a run keeps its own results, so that it can be resumed
-        cache_root=record["cache_root"],
+        cache_root=str(settings.home / record["cache_root"]),
     )
     pipeline = definition.build(parts.configure)
     # All parameters are passed, because to kfp.local's cache a default (3.0 when compiled) is not 3.

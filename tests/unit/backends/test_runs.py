@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,7 +111,10 @@ def test_the_processes_of_a_killed_run_are_ended(tmp_path: Path) -> None:
     steps[1].communicate()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80", b'{"state": "RUNNING"}', b"[" * 60_000])
+OTHER_TYPES = b'{"state": "FAILED", "parameters": [], "pid": 1, "backend": "process"}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80", b'{"state": "RUNNING"}', b"[" * 60_000, OTHER_TYPES])
 def test_a_damaged_record_affects_no_other_run(content: bytes, tmp_path: Path) -> None:
     """A run with a damaged record has the state DAMAGED, is not reaped, and cannot be resumed."""
     run = create(tmp_path, "killed")
@@ -158,6 +162,14 @@ def test_a_run_that_died_before_it_recorded_its_cache_is_resumed(tmp_path: Path)
     run = create(tmp_path)
     after = runs.create(tmp_path, "process", Request({}), run.id)
     assert runs.cache_root(tmp_path, after, "pipeline", Request({}), run.id) == tmp_path / "cache" / "pipeline"
+
+
+def test_a_run_of_a_copied_home_does_not_use_the_cache_of_the_original(tmp_path: Path) -> None:
+    """The record names the cache within the home, so that a copy or a restored backup writes to its own."""
+    run = create(tmp_path / "original", "FAILED")
+    run.update(cache_root="cache/pipeline")
+    shutil.copytree(tmp_path / "original", copy := tmp_path / "copy")
+    assert runs.cache_root(copy, run, "pipeline", Request({}), run.id) == copy / "cache" / "pipeline"
 
 
 def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
