@@ -113,5 +113,5 @@ def external_inputs(settings: Settings, request: Request) -> Json:
     if get_scheme(settings.store).remote:
         with contextlib.suppress(DigitsError):
             digest = correction_log.digest(open_store(settings))
-    source = request.parameters.get("source") or sources.digest(settings.declaration, settings.data)
+    source = sources.digest(settings.declaration, settings.data, request.parameters.get("source", ""))
     return {"feedback": digest, "source": source}

@@ -123,7 +123,7 @@ class LocalBackend(Backend):
         check_writing(store := open_store(reachable))
         return {
             "dataset": dataset,
-            "source": request.parameters.get("source") or sources.digest(task, settings.data),
+            "source": sources.digest(task, settings.data, request.parameters.get("source", "")),
             "store": self.step_settings().store,
             "feedback": correction_log.digest(store),
         }

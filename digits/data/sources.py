@@ -18,6 +18,8 @@ from digits.tasks.task import BUILT_IN, Task
 if TYPE_CHECKING:
     from digits.data.places import Stored
 
+RANDOM = 8  # bytes of the value for a place on the network; shorter than a digest
+
 
 def resolve(task: Task, name: str, place: idx_place.Place | Stored, cache: Path) -> str:
     """Return the name of the data set that a run of the task will use, within 10 s.
@@ -45,17 +47,19 @@ def is_mnist(task: Task) -> bool:
     return task.name == BUILT_IN and bool(task.data.files) and task.data.format == "idx"
 
 
-def digest(task: Task, place: str) -> str:
+def digest(task: Task, place: str, recorded: str = "") -> str:
     """Return what changes when a task's own data may have changed, for the cache key of the step that fetches it.
 
     It is the digest of the files in a folder; '' if the task states the digests of its files, which the step verifies;
-    else a random value, because a place on the network cannot be examined without reading all of it.
+    else a random value, because a place on the network cannot be examined without reading all of it. A run that is
+    resumed keeps such a value, which is `recorded`.
     """
     stated = bool(task.data.files)
     if idx_place.is_folder(place) and not (stated and task.data.format == "idx"):
         path = folder_from_url(place, "DIGITS_DATA")
         return sha256_of_folder(path) if path.is_dir() else sha256_of(path) if path.is_file() else ""
-    return secrets.token_hex(8) if place and not stated else ""
+    random = recorded if len(recorded) == 2 * RANDOM else secrets.token_hex(RANDOM)
+    return random if place and not stated else ""
 
 
 def check_place(task: Task, name: str, place: str) -> None:

@@ -43,6 +43,17 @@ def test_the_digest_of_the_source_follows_its_files(tiny: Task, tmp_path: Path) 
     assert len({*remote, ""}) == 3
 
 
+def test_a_resumed_run_keeps_the_value_for_a_remote_place_only(tmp_path: Path) -> None:
+    """Pictures that were corrected after a failure are not cached under the digest of the former ones."""
+    task, folder = shapes_task(), write_shapes(tmp_path / "shapes", 2)
+    before = sources.digest(task, str(folder))
+    (folder / "circle" / "0.png").write_bytes(b"other")
+    assert sources.digest(task, str(folder), before) == sources.digest(task, str(folder)) != before
+    remote = sources.digest(task, "s3://bucket/shapes")
+    assert sources.digest(task, "s3://bucket/shapes", remote) == remote
+    assert sources.digest(task, "s3://bucket/shapes", before) != before
+
+
 def test_published_files_are_verified_without_numpy(mnist_folder: Path) -> None:
     """A command verifies MNIST's files and looks for corrections before a run without importing NumPy."""
     script = (
