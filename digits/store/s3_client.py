@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
@@ -41,6 +42,9 @@ REMEDIES = {
 def s3_client(settings: Settings) -> Minio:
     """Return a client of the server at MINIO_ENDPOINT. Raises ValueError if the address is not valid."""
     limit_urllib3()
+    scheme, address = urlsplit(endpoint := settings.minio_endpoint).scheme, endpoint.rpartition("://")[2]
+    if "://" in endpoint and scheme not in {"http", "https"}:
+        raise ValueError(f"MINIO_ENDPOINT: expected host:port, http:// or https://, got {scheme}://")
     pool = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
         retries=urllib3.Retry(
@@ -49,10 +53,10 @@ def s3_client(settings: Settings) -> Minio:
         maxsize=8,
     )
     return _Client(
-        endpoint=settings.minio_endpoint.split("://")[-1].rstrip("/"),
+        endpoint=address.rstrip("/"),
         access_key=settings.minio_access_key,
         secret_key=settings.minio_secret_key,
-        secure=settings.minio_endpoint.startswith("https://"),
+        secure=scheme == "https",
         session_token=settings.minio_session_token or None,
         region=settings.minio_region or None,
         http_client=pool,

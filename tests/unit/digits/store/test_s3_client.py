@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from digits import answers
-from digits.errors import StoreError, StoreUnreachable
+from digits.errors import StoreError, StoreUnreachable, UsageError
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store, s3, s3_client
 from tests.helpers.support import DRIPS, answering, dripping, free_port
@@ -92,3 +92,11 @@ def test_an_answer_of_any_length_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
     for status in (200, 404):
         with answering(b"x" * 5000, status) as endpoint, pytest.raises(StoreUnreachable, match="more than 1000 bytes"):
             store_at(endpoint, "us-east-1").keys("a/")
+
+
+def test_the_scheme_of_the_endpoint_is_followed_in_any_case() -> None:
+    """HTTPS:// is not reduced to unencrypted requests, and the address of another kind of server is refused."""
+    assert store_at("HTTPS://s3.example.com")._client._base_url.is_https  # type: ignore[attr-defined]
+    assert not store_at("s3.example.com:9000")._client._base_url.is_https  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"MINIO_ENDPOINT: expected .*, got ftp://"):
+        store_at("ftp://s3.example.com")
