@@ -121,6 +121,7 @@ class LocalBackend(Backend):
         if dataset == catalog.FALLBACK and request.parameters.get("dataset") != catalog.FALLBACK:
             watch({"event": "fallback", "step": "fetch-mnist", "time": time.time()})
         check_writing(store := open_store(reachable))
+        ledger.entries(store)  # `publish` cannot promote in a damaged ledger
         return {
             "dataset": dataset,
             "source": sources.digest(task, settings.data, request.parameters.get("source", "")),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backends import runs
 from digits.release import ledger, releases
 from tests.helpers.table import Fault
 from tests.helpers.world import RUN, World
@@ -93,10 +94,11 @@ def test_a_damaged_manifest_of_the_champion(world: World, fault: Fault) -> None:
     fault.saw("named and listed; another promoted, resumed")
 
 
-@pytest.mark.fault("ledger entry garbled", "runs and promotions fail with its name; after its repair the run resumes")
+@pytest.mark.fault("ledger entry garbled", "runs and promotions fail with its name, before a run is created")
 def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
-    """If a ledger entry is damaged, the run fails with its name, and resumes after its repair."""
+    """If a ledger entry is damaged, no run is created, the error has its name, and a run succeeds after its repair."""
     world.before("publish")
+    before = runs.all_runs(world.settings.home)
     holds = fault.watch(world)
     (key,) = world.store.keys(ledger.folder(world.store))
     content = world.store.get(key)
@@ -106,9 +108,10 @@ def test_a_garbled_ledger_is_named(world: World, fault: Fault) -> None:
     assert answer["remedy"]
     assert f"ledger entry {key} is damaged" in world.digits("promote", world.earlier, code=1)["error"]
     world.store.put(key, content)
-    holds.failed(answer, names="step publish failed", run=world.newest())
-    holds.recovered(world.digits("run", "--resume"))
-    fault.saw("named; resumed after its repair")
+    holds.failed(answer, names=f"ledger entry {key} is damaged")
+    assert runs.all_runs(world.settings.home) == before
+    holds.recovered(world.digits(*RUN))
+    fault.saw("named, no run created; the next one succeeded after its repair")
 
 
 @pytest.mark.parametrize("how", ["empty", "binary"])

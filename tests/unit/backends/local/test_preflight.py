@@ -10,8 +10,10 @@ import pytest
 from backends.base import Request
 from backends.local import preflight
 from backends.process.backend import ProcessBackend
-from digits.errors import DigitsError
+from digits import homes
+from digits.errors import DigitsError, ReleaseError
 from digits.settings import Settings
+from digits.store import open_store
 from tests.helpers.kubernetes_api import Quiet, kubernetes_api
 
 
@@ -84,6 +86,17 @@ def test_keys_that_may_only_read_start_no_run(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(DigitsError, match=r"s3://digits.*AccessDenied"):
             ProcessBackend(settings).run(Request({"dataset": "sklearn-digits"}), lambda event: None)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_damaged_ledger_starts_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger in which the release could not be promoted after the training is named before the run."""
+    monkeypatch.setattr("backends.process.predictor.ensure", lambda _: None)
+    settings = Settings(home=tmp_path / "home")
+    homes.claim(settings.home)
+    open_store(settings).put("promotions/digits/00000001.json", b"{")
+    with pytest.raises(ReleaseError, match=r"ledger entry .*00000001\.json is damaged"):
+        ProcessBackend(settings).run(Request({"dataset": "sklearn-digits"}), lambda event: None)
+    assert not list(settings.home.glob("runs/*"))
 
 
 def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
