@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from backends import processes
 from backends.base import FAILED, SUCCEEDED, Request
@@ -124,6 +124,17 @@ def _stamp(home: Path) -> str:
         digits = f"{int(newest.replace('-', '')) + 1:020d}"
         stamp = f"{digits[:8]}-{digits[8:14]}-{digits[14:]}"
     return stamp
+
+
+def hold(run: Run) -> Run:
+    """Return a run as running in this process, so that `digits clean` keeps it; unchanged if it runs in another."""
+    lock = FileLock(run.folder / "lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return run
+    run.update(state=RUNNING, pid=os.getpid())
+    return Run(run.folder, lock)
 
 
 def discard(run: Run) -> None:

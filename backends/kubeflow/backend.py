@@ -83,7 +83,7 @@ class KubeflowBackend:
         run_id = run.record().get("kubeflow_run")
         if not run_id:
             raise UsageError(f"run {run.id} was not submitted to Kubeflow", remedy="digits run")
-        return self._follow(run, run_id, watch, time.monotonic())
+        return self._follow(runs.hold(run), run_id, watch, time.monotonic())
 
     def _recorded(self, name: str) -> runs.Run:
         home = self.settings.home

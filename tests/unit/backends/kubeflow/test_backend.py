@@ -383,6 +383,16 @@ def test_a_run_that_continues_can_be_watched_again(settings: Settings, api: Pipe
     assert (record.record()["state"], len(api.runs)) == ("SUCCEEDED", 1)
 
 
+def test_a_watched_run_is_not_removed(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
+    """While `digits watch` follows a run, it counts as running, so that `digits clean` refuses to remove its record."""
+    record, running = unwatched(settings, api, monkeypatch), list[bool]()
+    succeeded(api)
+    KubeflowBackend(settings).watch(record.id, lambda event: running.append(record.is_running()))
+    assert running
+    assert all(running)
+    assert (record.is_running(), record.record()["state"]) == (False, "SUCCEEDED")
+
+
 def test_a_run_that_was_never_submitted_cannot_be_watched(settings: Settings, api: Pipelines) -> None:
     """A run of another backend is refused."""
     runs.create(settings.home, "process", Request({}))
