@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from digits.errors import ReleaseError
 from digits.files import parse_json, sha256_of
-from digits.release.mlflow_client import connect, first_line, if_recorded
+from digits.release.mlflow_client import MISSING, connect, first_line, if_recorded
 from digits.release.mlflow_log import CONFUSION, LOGGED, REPORT, REPORT_LOGGED, digest_of
-from digits.release.mlflow_registry import MISSING, VERSION_TAGS, registered_versions, schemas_of
+from digits.release.mlflow_registry import VERSION_TAGS, registered_versions, schemas_of
 from digits.release.releases import task_of
 from digits.settings import Settings
 

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 # Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+MISSING = "RESOURCE_DOES_NOT_EXIST"  # error code
 OWNER = "digits.owner"  # tag of our experiments and registered model; what lacks it belongs to another project
 
 
@@ -33,7 +34,7 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
 
     Raises:
         MissingError: MLflow failed within the block: the server does not answer, or the database is locked or of
-            another version, for example. DigitsError and out-of-disk errors (of artifacts) are not translated.
+            another version, for example. DigitsError and a lack of memory or disk (for artifacts) are not translated.
     """
     from digits.release.mlflow_library import configure, mlflow
 
@@ -41,14 +42,14 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
 
     try:
         if file := sqlite_file(settings.tracking_uri):
-            _create_database(file)
+            _create_database(file, artifacts_address(settings))
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.tracking_uri)  # whatever MLFLOW_REGISTRY_URI is
         yield mlflow.MlflowClient(settings.tracking_uri, settings.tracking_uri)
     except DigitsError:
         raise
     except Exception as exc:
-        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if isinstance(exc, MemoryError) or getattr(exc, "errno", 0) in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}:
             raise
         # Not chained, because MLflow's message may hold the password, and a traceback prints the cause too.
         raise _translate(settings.tracking_uri, exc) from None
@@ -70,14 +71,22 @@ def check_connection(settings: Settings) -> None:
         client.search_logged_models(["0"], max_results=1)
 
 
-def _create_database(path: Path) -> None:
-    """Create MLflow's database whole or not at all: MLflow cannot use a database whose creation was interrupted."""
+def artifacts_address(settings: Settings) -> str:
+    """Return the folder for the files of experiments, which MLflow would put into the working directory of a step."""
+    return (settings.home / "mlartifacts").as_uri()
+
+
+def _create_database(path: Path, artifacts: str) -> None:
+    """Create MLflow's database whole or not at all: MLflow cannot use a database whose creation was interrupted.
+
+    `artifacts` is the folder for MLflow's own experiment "Default".
+    """
     if path.exists():
         if not path.is_file():
             raise OSError(f"expected a file, {path} is none")
         path.open("rb").close()  # MLflow would repeat a failure for two minutes
         return
-    import mlflow
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import Engine, event
 
     def connected(connection: Any, _: object) -> None:
@@ -87,7 +96,7 @@ def _create_database(path: Path) -> None:
     # If another process creates it at the same time, the first one is used.
     with contextlib.suppress(FileExistsError), whole_file(path, replace=False) as part:
         try:
-            mlflow.MlflowClient(f"sqlite:///{part.name}").search_experiments(max_results=1)
+            SqlAlchemyStore(f"sqlite:///{part.name}", artifacts)
         finally:
             event.remove(Engine, "connect", connected)
             Path(f"{part.name}-journal").unlink(missing_ok=True)
@@ -106,6 +115,11 @@ def _translate(address: str, exc: Exception) -> MissingError:
         return MissingError(
             f"the server at {address} is not MLflow 3, or a later one",
             remedy="upgrade it, or correct MLFLOW_TRACKING_URI, then digits run --resume",
+        )
+    if getattr(exc, "error_code", "") == MISSING or "Current state is deleted" in text:
+        return MissingError(
+            f"what this run uses in MLflow at {address} was deleted meanwhile: {first_line(exc)}",
+            remedy="digits run --resume, which makes it again",
         )
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return MissingError(

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from digits.errors import UsageError, mask_url
 from digits.files import canonical_json, sha256_of
-from digits.release.mlflow_client import OWNER, connect, if_recorded
+from digits.release.mlflow_client import OWNER, artifacts_address, connect, if_recorded
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -24,22 +25,28 @@ if TYPE_CHECKING:
 CONFUSION, REPORT = "confusion_matrix.json", "report.html"  # logged files
 LOGGED, REPORT_LOGGED = "logged_digest", "report_digest"  # tags with digests of what was logged, for `mlflow_check`
 RUN_VARIABLE = "MLFLOW_RUN_ID"  # set by our backends and by Kubeflow Pipelines' own MLflow integration
+DATABASES = {"sqlite", "mysql", "mssql", "postgresql"}  # schemes of MLFLOW_TRACKING_URI without a server
 KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 
 
 def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
     """Start an MLflow run in `experiment`, which is created if needed. Return the run's id.
 
-    A deleted experiment is restored if it is one that we created, else refused by UsageError.
+    A deleted experiment is restored if it is one that we created, else refused by UsageError, as is an experiment of a
+    server's page whose files only the server can write, if MLFLOW_TRACKING_URI is its database.
     """
+    is_database = urlsplit(settings.tracking_uri).scheme.partition("+")[0] in DATABASES
     with connect(settings) as client:
         existing = client.get_experiment_by_name(experiment)
         if existing is None:
-            # Artifacts are stored next to the database, not in the working directory of a step.
-            local = settings.tracking_uri.startswith("sqlite:")
-            location = (settings.home / "mlartifacts").as_uri() if local else None
+            location = artifacts_address(settings) if is_database else None
             experiment_id = client.create_experiment(experiment, artifact_location=location, tags={OWNER: "digits"})
         else:
+            if is_database and existing.artifact_location.startswith("mlflow-artifacts:"):
+                raise UsageError(
+                    f"the files of the MLflow experiment {experiment!r} are kept by a server (mlflow ui), not here",
+                    remedy="--experiment NAME, with another name; or the server's address as MLFLOW_TRACKING_URI",
+                )
             experiment_id = existing.experiment_id
             if existing.lifecycle_stage == "deleted":
                 if OWNER not in existing.tags:

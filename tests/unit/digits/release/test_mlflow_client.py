@@ -177,3 +177,20 @@ def test_the_registry_is_that_of_the_settings(copied: Settings, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"http://127.0.0.1:{free_port()}")
     with connect(copied) as client:
         assert [model.name for model in client.search_registered_models()] == ["digits"]
+
+
+def test_a_run_that_was_deleted_meanwhile_is_named(settings: Settings) -> None:
+    """The remedy is to resume, which makes another; the database is not said to be damaged."""
+    run = mlflow_log.start_run(settings, "x", "x", {})
+    with connect(settings) as client:
+        client.delete_run(run)
+    for deleted in (run, "0" * 32):
+        with pytest.raises(MissingError, match="was deleted meanwhile") as refused:
+            mlflow_log.name_release(settings, deleted, "v", "d")
+        assert refused.value.remedy.startswith("digits run --resume")
+
+
+def test_a_lack_of_memory_is_not_blamed_on_mlflow(settings: Settings) -> None:
+    """The step reports it as what it is."""
+    with pytest.raises(MemoryError), connect(settings):
+        raise MemoryError

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from digits.errors import UsageError
 from digits.release import mlflow_log, releases
 from digits.settings import Settings
 from tests.helpers.support import Finished, open_mlflow
@@ -66,3 +67,21 @@ def test_a_run_is_ended_by_its_creator(copied: Settings, monkeypatch: pytest.Mon
     with mlflow_log.current_run(copied, "mine", "release") as current:
         assert current == existing
     assert [client.get_run(run).info.status for run in (created, failed, existing)] == ["FINISHED", "FAILED", "RUNNING"]
+
+
+@pytest.mark.parametrize(("scheme", "experiment"), [("sqlite", "Default"), ("sqlite+pysqlite", "mine")])
+def test_no_files_are_written_to_the_working_directory(
+    scheme: str, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own experiment, and those of each kind of database, have their files in the home."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=tmp_path / "home", tracking_uri=f"{scheme}:///{tmp_path}/mlflow.db")
+    run = open_mlflow(settings).get_run(mlflow_log.start_run(settings, experiment, "run", {}))
+    assert run.info.artifact_uri.startswith((settings.home / "mlartifacts").as_uri())
+
+
+def test_an_experiment_whose_files_a_server_keeps_is_refused(settings: Settings) -> None:
+    """One that was made on the page of `mlflow ui` cannot be written without that server."""
+    open_mlflow(settings).create_experiment("of the page", artifact_location="mlflow-artifacts:/7")
+    with pytest.raises(UsageError, match="'of the page' are kept by a server"):
+        mlflow_log.start_run(settings, "of the page", "run", {})
