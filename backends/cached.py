@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from digits.data import block_index
 from digits.errors import DigitsError
 from digits.files import sha256_of, sha256_of_folder, write_whole
-from digits.release import attachments, ledger, mlflow_check, mlflow_registry, releases
+from digits.release import attachments, ledger, mlflow_check, mlflow_client, mlflow_registry, releases
 from digits.release.verify import verify
 from digits.settings import Settings
 from digits.store import open_store
@@ -92,11 +93,22 @@ def record_mlflow(settings: Settings, champion: str, release: str) -> None:
     state = _mlflow_state(settings, champion)
     if state in {"", _recorded_state(settings)}:
         return
-    with contextlib.suppress(DigitsError):  # the next run then asks MLflow
+    with contextlib.suppress(DigitsError, sqlite3.Error):  # the next run then asks MLflow
         store = open_store(settings)
         mlflow_check.check_logged(settings, releases.load(store, release))
-        if not mlflow_registry.mirror_ledger(settings, store):
+        if not mlflow_registry.mirror_ledger(settings, store) and _has_its_files_here(settings, release):
             write_whole(settings.home / _RECORD, state)
+
+
+def _has_its_files_here(settings: Settings, release: str) -> bool:
+    """Return whether the files that MLflow has of a release are in the folder that `_mlflow_state` examines.
+
+    An experiment that another program made may have them elsewhere.
+    """
+    query = "SELECT artifact_uri FROM runs JOIN tags USING (run_uuid) WHERE key = 'release' AND value = ?"
+    folder = mlflow_client.artifacts_address(settings)
+    with contextlib.closing(sqlite3.connect(sqlite_file(settings.tracking_uri) or "", timeout=1)) as database:
+        return all(place.startswith(f"{folder}/") for (place,) in database.execute(query, [release]))
 
 
 def _recorded_state(settings: Settings) -> str:

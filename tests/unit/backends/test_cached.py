@@ -306,6 +306,18 @@ def test_mlflow_is_asked_again_if_its_files_changed(damage: Callable[[Place], ob
     assert not place.is_published()
 
 
+def test_mlflow_is_always_asked_about_files_elsewhere(place: Place, tmp_path: Path) -> None:
+    """The state of MLflow's files is not recorded if an experiment of another program has them in another folder."""
+    shutil.copytree(place.home / "mlartifacts", tmp_path / "elsewhere")
+    inside, outside = (folder.as_uri() for folder in (place.home / "mlartifacts", tmp_path / "elsewhere"))
+    place.sql(f"UPDATE runs SET artifact_uri = replace(artifact_uri, '{inside}', '{outside}')")
+    record_mlflow(place.settings, place.version, place.version)
+    assert place.is_published()
+    for file in (tmp_path / "elsewhere").rglob("manifest.json"):
+        file.unlink()
+    assert not place.is_published()
+
+
 def test_mlflow_is_asked_again_if_the_champion_changed(place: Place) -> None:
     """After a promotion that did not reach MLflow, the aliases are set although MLflow's files are unchanged."""
     client = open_mlflow(place.settings)
