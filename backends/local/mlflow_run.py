@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from concurrent.futures import Future
 from typing import Any
 
 from digits import events
-from digits.errors import DigitsError
+from digits.errors import DigitsError, UsageError
 from digits.imports import without
-from digits.release import mlflow_log
+from digits.release import mlflow_log, mlflow_registry
 from digits.settings import Settings
 
 WAIT_SECONDS = 120.0
@@ -56,7 +58,11 @@ class MlflowRun:
             # MLflow imports these packages to log models, as `publish` does. They take a quarter of its import time.
             with without("matplotlib", "pandas", "scipy", "sklearn"):
                 run_id = mlflow_log.start_run(self._settings, experiment, self._run_id, tags)
-            events.emit("mlflow", run_id=run_id)
+                events.emit("mlflow", run_id=run_id)
+                mlflow_registry.check_model(self._settings)
+        except UsageError as exc:  # `publish` would fail, whatever is trained until then
+            events.emit("failed", "publish", cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
+            os.kill(os.getpid(), signal.SIGTERM)
         except DigitsError as exc:
             # The step that needs MLflow reports this again; until then the training continues and is kept.
             events.emit("progress", "publish", text=str(exc))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from digits import events
 from digits.errors import UsageError
 from digits.release import ledger, releases
-from digits.release.mlflow_client import OWNER, connect, if_recorded
+from digits.release.mlflow_client import MISSING, OWNER, connect, if_recorded
 from digits.settings import Settings
 from digits.signature import image_tensor, probabilities_tensor
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from digits.store import ObjectStore
 
-MISSING = "RESOURCE_DOES_NOT_EXIST"
 ALIAS_ATTEMPTS = 3
 # Entries of a manifest that are tags of its registered version. The last one is that by which others find the version.
 VERSION_TAGS = ("digest", "code", "version")
@@ -39,6 +38,13 @@ def ensure_model(settings: Settings) -> None:
         except MlflowException as exc:
             if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+        _own_model(client, settings)
+
+
+@if_recorded
+def check_model(settings: Settings) -> None:
+    """Raise UsageError if the registered model belongs to another project."""
+    with connect(settings) as client:
         _own_model(client, settings)
 
 

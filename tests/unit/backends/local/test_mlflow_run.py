@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ import pytest
 
 from backends.local.mlflow_run import MlflowRun
 from digits import events
-from digits.errors import MissingError
-from digits.release import mlflow_log
+from digits.errors import MissingError, UsageError
+from digits.release import mlflow_log, mlflow_registry
 from digits.settings import Settings
 
 RECORD: dict[str, Any] = {"backend": "process", "parameters": {}}
@@ -21,6 +23,7 @@ RECORD: dict[str, Any] = {"backend": "process", "parameters": {}}
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowRun:
     """The MLflow run of a run whose events are in tmp_path/events."""
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
+    monkeypatch.setattr(mlflow_registry, "check_model", lambda _: None)
     return MlflowRun(Settings(home=tmp_path), "r", RECORD)
 
 
@@ -56,3 +59,23 @@ def test_an_unreachable_mlflow_is_reported_and_the_run_continues(
     (event,) = events.EventLog(tmp_path / "events").read_new()
     assert (event["event"], event["step"]) == ("progress", "publish")
     assert "MLflow does not answer" in event["text"]
+
+
+@pytest.mark.parametrize("refuses", [(mlflow_log, "start_run"), (mlflow_registry, "check_model")])
+def test_what_belongs_to_another_project_ends_the_run_before_the_training(
+    refuses: tuple[Any, str], made: MlflowRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`publish` would refuse such an experiment or registered model too, so the engine is ended with that error."""
+
+    def refuse(*_: object) -> str:
+        raise UsageError("it belongs to another project", remedy="another name")
+
+    ended = list[tuple[int, int]]()
+    monkeypatch.setattr(mlflow_log, "start_run", lambda *_: "m")
+    monkeypatch.setattr(*refuses, refuse)
+    monkeypatch.setattr(os, "kill", lambda *arguments: ended.append(arguments))
+    made.environment_of("publish")
+    assert ended == [(os.getpid(), signal.SIGTERM)]
+    event = events.EventLog(tmp_path / "events").read_new()[-1]
+    assert (event["event"], event["step"], event["exit_code"]) == ("failed", "publish", 2)
+    assert (event["cause"], event["remedy"]) == ("it belongs to another project", "another name")
