@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,10 +81,10 @@ def test_a_folder_of_pictures_is_served_on_the_cluster(namespace: Namespace, tmp
         )
         try:
             assert opened.stderr is not None
-            _, page = (opened.stderr.readline().split() for _ in range(2))
+            _, page = (re.findall(r"http://\S+", opened.stderr.readline()) for _ in range(2))
             for label in LABELS:
                 body = (pictures / label / "0.png").read_bytes()
-                answer = httpx.post(f"{page[2]}/api/recognise", content=body, headers=PNG, timeout=60).json()
+                answer = httpx.post(f"{page[0]}/api/recognise", content=body, headers=PNG, timeout=60).json()
                 assert answer["digits"][0]["label"] == label, answer
         finally:
             opened.send_signal(signal.SIGINT)
