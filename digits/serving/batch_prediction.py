@@ -67,10 +67,10 @@ def plan_batch(model: LoadedModel, batch: Batch, store: ObjectStore) -> dict[str
     return plan
 
 
-def read_plan(store: ObjectStore) -> dict[str, Any]:
-    """Return the plan in a store; {} if there is none, or a damaged one."""
+def read_plan(store: ObjectStore, key: str = PLAN) -> dict[str, Any]:
+    """Return the plan, or the manifest, in a store; {} if there is none, or a damaged one."""
     try:
-        plan = parse_json(store.get(PLAN))
+        plan = parse_json(store.get(key))
     except (ObjectMissing, ValueError):
         return {}
     return plan if isinstance(plan, dict) else {}
@@ -91,12 +91,13 @@ def predict_batch(
     of parts in work at the same time; 0: one for each processor.
 
     Raises:
-        UsageError: the store has the parts of another batch or release.
+        UsageError: the store has the plan of another batch or release, or files that the parts would replace.
         DataError: none of the pictures can be read.
         StoreError: the store refused a write, or parts were removed meanwhile.
     """
     plan, (index, shares) = plan_batch(model, batch, store), share
-    size, identity = plan["part_size"], sha256_of(canonical_json(plan))
+    size, identity, earlier = plan["part_size"], sha256_of(canonical_json(plan)), read_plan(store, MANIFEST)
+    known: Any = earlier.get("parts") if plan.items() <= earlier.items() else None
     total = sum(min(size, batch.count - start) for start in range((index - 1) * size, batch.count, shares * size))
     digests, verdicts, done = dict[str, str](), Counter[str](), 0
     pending: deque[tuple[str, Future[tuple[bytes, Counter[str]]]]] = deque()
@@ -114,7 +115,9 @@ def predict_batch(
     pool = ThreadPoolExecutor(workers)
     try:
         for n, load in islice(enumerate(batch.shards(size)), index - 1, None, shares):
-            pending.append((name := f"part-{n:05d}.parquet", pool.submit(_part, model, store, name, load, identity)))
+            name = f"part-{n:05d}.parquet"
+            digest = known.get(name, "") if isinstance(known, dict) else ""
+            pending.append((name, pool.submit(_part, model, store, name, load, identity, digest)))
             if len(pending) > workers:  # bounds the memory
                 finish_first()
         while pending:
@@ -138,34 +141,42 @@ def predict_batch(
     return manifest
 
 
-def _part(model: LoadedModel, store: ObjectStore, name: str, load: Load, identity: str) -> tuple[bytes, Counter[str]]:
+def _part(
+    model: LoadedModel, store: ObjectStore, name: str, load: Load, identity: str, digest: str
+) -> tuple[bytes, Counter[str]]:
     """Return the content of a part and its verdicts; predict and write it if it is missing, damaged or of another plan.
 
-    `identity` is the SHA-256 of the plan, which each of its parts states.
+    `identity` is the SHA-256 of the plan, which each of its parts states. `digest` is that of the part in the manifest
+    of an earlier call, '' if there was none.
+
+    Raises:
+        UsageError: there is a file of that name that no batch wrote.
     """
-    found = _existing(store, name, identity)
+    found = _existing(store, name, identity, digest)
     if found:
         return found
     content, verdicts = _encode(model, load(), identity)
     if not store.create(name, content):  # another program was first, or the part is damaged
-        found = _existing(store, name, identity)
+        found = _existing(store, name, identity, digest)
         if found:
             return found
         store.put(name, content)
     return content, verdicts
 
 
-def _existing(store: ObjectStore, name: str, identity: str) -> tuple[bytes, Counter[str]] | None:
+def _existing(store: ObjectStore, name: str, identity: str, digest: str) -> tuple[bytes, Counter[str]] | None:
     from pyarrow import ArrowException, parquet
 
     try:
         content = store.get(name)
-        metadata = parquet.read_metadata(io.BytesIO(content)).metadata
-        if metadata[b"digits.plan"] != identity.encode():
-            return None
-        return content, Counter(parse_json(metadata[b"digits.verdicts"]))
-    except (ObjectMissing, ArrowException, KeyError, ValueError, TypeError):
+        table = parquet.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
+        verdicts = Counter(table["verdict"].to_pylist()) if "verdict" in table.column_names else Counter()
+    except (ObjectMissing, ArrowException, OSError, ValueError):
         return None
+    if (plan := (table.schema.metadata or {}).get(b"digits.plan")) is None:
+        raise UsageError(f"{store.uri} has a {name} that no batch wrote", remedy="give another place as OUTPUT")
+    intact = plan == identity.encode() and digest in ("", sha256_of(content)) and verdicts.keys() <= set(VERDICTS)
+    return (content, verdicts) if intact else None
 
 
 def _as_text(name: str) -> str:
@@ -211,9 +222,7 @@ def _encode(model: LoadedModel, shard: Shard, identity: str) -> tuple[bytes, Cou
         "verdict": pyarrow.array(verdicts, pyarrow.string()),
         "release": pyarrow.array([model.version] * count, pyarrow.string()),
     }
-    counted = Counter(verdicts.tolist())
-    notes = {"digits.plan": identity, "digits.verdicts": canonical_json(counted)}
-    table = pyarrow.table(columns).replace_schema_metadata(notes)
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer, compression="zstd", use_dictionary=["label", "verdict", "release"])
-    return buffer.getvalue(), counted
+    table = pyarrow.table(columns).replace_schema_metadata({"digits.plan": identity})
+    buffer, coded = io.BytesIO(), ["label", "verdict", "release"]
+    parquet.write_table(table, buffer, compression="zstd", use_dictionary=coded, write_page_checksum=True)
+    return buffer.getvalue(), Counter(verdicts.tolist())

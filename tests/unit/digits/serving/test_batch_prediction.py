@@ -126,6 +126,21 @@ def test_parts_are_not_computed_twice(tmp_path: Path) -> None:
     assert contents(store) == before
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_changed_byte_of_a_part_is_damage(complete: bool, tmp_path: Path) -> None:
+    """The rows of a part have checksums, and a finished batch the digest of each part; the part is written again."""
+    store = FileStore(tmp_path)
+    predict_batch(MODEL, Numbers(), store)
+    before = contents(store)
+    part, manifest = before["part-00002.parquet"], before[MANIFEST]
+    at = (part.index(b"sure"), part.index(b"ARROW:schema")) if complete else (part.index(b"sure"),)
+    for place in at:
+        store.put("part-00002.parquet", part[:place] + b"?" + part[place + 1 :])
+        store.put(MANIFEST, manifest) if complete else store.delete(MANIFEST)
+        predict_batch(MODEL, Numbers(), store)
+        assert contents(store) == before
+
+
 def test_two_programs_write_the_same(tmp_path: Path) -> None:
     """Several programs may work on one output; the result is that of one."""
     predict_batch(MODEL, Numbers(), alone := FileStore(tmp_path / "alone"))
@@ -166,6 +181,15 @@ def test_a_foreign_manifest_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no batch wrote"):
         predict_batch(MODEL, Numbers(), store)
     assert contents(store) == {MANIFEST: b'{"name": "page"}'}
+
+
+def test_a_foreign_part_is_kept(tmp_path: Path) -> None:
+    """A Parquet file of a part's name that another program wrote, as Spark does, is not replaced."""
+    parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "part-00003.parquet")
+    before = (tmp_path / "part-00003.parquet").read_bytes()
+    with pytest.raises(UsageError, match=r"part-00003\.parquet that no batch wrote"):
+        predict_batch(MODEL, Numbers(), store := FileStore(tmp_path))
+    assert store.get("part-00003.parquet") == before
 
 
 def test_parts_of_another_plan_are_not_taken(tmp_path: Path) -> None:
