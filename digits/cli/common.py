@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
+import threading
 import webbrowser
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,8 +67,8 @@ def announce_page(settings: Settings, url: str, note: str, *, opens: bool) -> No
     """Print the address of a page with a note, and open it in a browser if it `opens`."""
     what = "draw" if settings.declaration.drawn else "the page is"
     click.echo(f"{what} at {url}   ({note})", err=True)
-    if opens:
-        webbrowser.open(url)
+    if opens:  # in a thread, because a browser in the terminal asks the page at once, and runs until the user leaves it
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def wrap(text: str, indent: int) -> str:
