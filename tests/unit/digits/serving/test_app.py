@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -239,3 +242,10 @@ def test_an_empty_store_is_live_but_not_ready(start_predictor: StartPredictor, s
     status, headers, answer = post(f"{predictor.url}/v1/models/digits:predict", v1_body(np.zeros((1, 28, 28))))
     assert (status, headers["retry-after"]) == (503, "1")
     assert "no release yet" in json.loads(answer)["error"]
+
+
+def test_the_metrics_are_not_written_to_another_programs_folder(tmp_path: Path) -> None:
+    """PROMETHEUS_MULTIPROC_DIR of another program neither ends the server nor gets files from it."""
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", "import digits.serving.app"], env=environment, timeout=120, check=True)
+    assert list(tmp_path.iterdir()) == []
