@@ -8,6 +8,7 @@ otherwise become the next visitor's answer.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -37,6 +38,13 @@ class EndpointStateError(EndpointError):
         self.state = state
 
 
+def _certificates() -> ssl.SSLContext:
+    """Return httpx's certificate authorities with those of the system, SSL_CERT_FILE and SSL_CERT_DIR."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
+
+
 @dataclass
 class EndpointClient:
     """The connections and the cached metadata of one endpoint.
@@ -54,7 +62,9 @@ class EndpointClient:
     # Unlike httpx's client, its transport has no cookies and follows no redirects.
     _transport: httpx.AsyncHTTPTransport = field(
         default_factory=lambda: httpx.AsyncHTTPTransport(
-            trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=0)
+            _certificates(),
+            trust_env=False,
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=0),
         )
     )
     _protocol: InferenceProtocol = PROTOCOLS[0]
@@ -199,7 +209,7 @@ class EndpointClient:
                     body += block
                     if len(body) > MAX_ANSWER:
                         raise self._wrong_model(f"its answer has more than {MAX_ANSWER} bytes")
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL) as exc:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, UnicodeError) as exc:  # the last: of IDNA
             raise EndpointStateError("unreachable", f"the endpoint {name} cannot be reached") from exc
         except httpx.HTTPError as exc:
             why = f"the endpoint {name} broke the connection off, or does not speak HTTP"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gzip
 import json
 import logging
 import re
+import socket
+import ssl
+import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +29,7 @@ from tests.helpers.impostor import ENDLESS, Impostor
 from tests.helpers.signing import signed_store
 from tests.helpers.small_releases import small_release
 from tests.helpers.standin import StandIn
-from web_app.endpoint_client import TOTAL_SECONDS
+from web_app.endpoint_client import TOTAL_SECONDS, EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig
 
@@ -226,3 +232,33 @@ def test_only_a_signed_release_is_shown_where_keys_are_trusted(standin: StandIn,
             assert recognise(client).status_code == 503
             standin.release, standin.signature = other, read(other)
             assert recognise(client).json()["model"]["release"] == other
+
+
+def test_the_certificate_authorities_of_the_system_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE counts for the page as for `digits predict`, so that an own authority can be used."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def shake_hands() -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(server.accept()[0], server_side=True) as connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=shake_hands, daemon=True).start()
+        client = EndpointClient(Endpoint("here", f"https://127.0.0.1:{server.getsockname()[1]}"))
+        with pytest.raises(EndpointStateError, match="rejected our token"):
+            asyncio.run(client.task())
+
+
+def test_a_name_that_cannot_be_resolved_is_unreachable() -> None:
+    """A host that is no international name is a state of the endpoint."""
+    with pytest.raises(EndpointStateError, match="cannot be reached"):
+        asyncio.run(EndpointClient(Endpoint("here", "http://xn--:80")).task())
