@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from digits.errors import UsageError
 
@@ -33,11 +34,12 @@ def proxy_for(url: str) -> tuple[str, dict[str, str]]:
     from urllib.request import getproxies, proxy_bypass
 
     from urllib3.exceptions import LocationParseError
-    from urllib3.util import make_headers, parse_url
+    from urllib3.util import parse_url
 
     parts = urlsplit(url)
     address = getproxies().get(parts.scheme)
-    if not address or proxy_bypass(parts.hostname or ""):
+    # NO_PROXY may name a host with its port.
+    if not address or any(map(proxy_bypass, (parts.hostname or "", parts.netloc.rpartition("@")[2]))):
         return "", {}
     try:
         proxy = parse_url(address if "://" in address else f"http://{address}")
@@ -49,5 +51,6 @@ def proxy_for(url: str) -> tuple[str, dict[str, str]]:
             f"{parts.scheme.upper()}_PROXY: expected http://host:port, got something else",
             remedy="correct it, or name the host in NO_PROXY",
         )
-    headers = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
-    return proxy._replace(auth=None).url, dict(headers)
+    # Not urllib3's make_headers, which encodes Latin-1 letters as another password, and fails for all others.
+    secret = b64encode(unquote_to_bytes(proxy.auth or "")).decode()
+    return proxy._replace(auth=None).url, {"proxy-authorization": f"Basic {secret}"} if secret else {}

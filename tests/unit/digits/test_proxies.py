@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 import pytest
 import urllib3
 
@@ -51,6 +53,24 @@ def test_the_credentials_in_a_proxys_address_are_sent(monkeypatch: pytest.Monkey
         with pytest.raises(urllib3.exceptions.HTTPError) as failed:
             get("https://kubeflow.invalid/")
         assert in_words(failed.value) == "the proxy: Tunnel connection failed: 407 Proxy Authentication Required"
+
+
+@pytest.mark.parametrize(("written", "sent"), [("anna:%E2%82%AC", "anna:€"), ("anna:p%C3%A4", "anna:pä")])
+def test_credentials_may_have_any_letters(written: str, sent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy gets the bytes that the address states, as from curl."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{written}@proxy:3128")
+    proxy, headers = proxy_for("https://example.com/")
+    assert proxy == "http://proxy:3128"
+    assert b64decode(headers["proxy-authorization"].removeprefix("Basic ")).decode() == sent
+
+
+def test_a_host_with_its_port_is_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_PROXY may name a host with a port, as for curl; other ports of the host are requested through the proxy."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", "minio.example:9000,::1")
+    assert proxy_for("http://minio.example:9000/x") == ("", {})
+    assert proxy_for("http://[::1]:9000/x") == ("", {})
+    assert proxy_for("http://minio.example:9001/x") == ("http://proxy:3128", {})
 
 
 @pytest.mark.parametrize("retries", [False, urllib3.Retry(total=1, backoff_factor=0)], ids=["once", "again"])
