@@ -14,6 +14,7 @@ import pytest
 from digits.cli.doctor import run_check
 from digits.cli.engine_checks import check_endpoint
 from digits.errors import EndpointError, UsageError
+from digits.http import Response
 from digits.serving import client
 from digits.serving.app import PredictApp
 from digits.serving.slot import LoadedModel, ModelSlot
@@ -136,3 +137,19 @@ def test_the_module_can_be_imported_whatever_the_default_home_is(tmp_path: Path)
     environment = os.environ | {"HOME": str(tmp_path / "a*b")}
     command = [sys.executable, "-c", "import digits.serving.client"]
     subprocess.run(command, env=environment, timeout=60, check=True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
+def test_numbers_that_are_no_probabilities_are_refused(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with other numbers than 0 to 1 is no prediction; NaN would not be JSON either."""
+    tensors = [("class", "INT64", np.zeros(1, "<i8")), ("probabilities", "FP32", np.full(10, value, "<f4"))]
+    outputs = [
+        {"name": name, "datatype": kind, "parameters": {"binary_data_size": values.nbytes}}
+        for name, kind, values in tensors
+    ]
+    head = json.dumps({"outputs": outputs}).encode()
+    content = head + b"".join(values.tobytes() for _, _, values in tensors)
+    answer = Response(200, {"Inference-Header-Content-Length": str(len(head))}, content)
+    monkeypatch.setattr(client, "request", lambda *_, **__: answer)
+    with pytest.raises(EndpointError, match="expected a class and 10 probabilities"):
+        client.predict("http://127.0.0.1:9", IMAGE)
