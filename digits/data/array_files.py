@@ -35,9 +35,9 @@ def find_files(source: Source, files: Files) -> list[str]:
     """Return the names of the files of a data set, that of the training part first. Raises MissingError."""
     form = source.format
     names = [name for name in files.names() if name.lower().removesuffix(".gz").endswith(f".{form}")]
-    by_part = {Path(name).name.partition(".")[0].lower(): name for name in names}
-    if "train" in by_part:
-        return [by_part[part] for part in ("train", "test") if part in by_part]
+    stems = [Path(name).name.partition(".")[0].lower() for name in names]
+    if "train" in stems and max(map(stems.count, ("train", "test"))) == 1:  # of several, the right one is not known
+        return [names[stems.index(part)] for part in ("train", "test") if part in stems]
     if len(names) != 1:
         raise MissingError(
             f"{files.where}: expected one {form.upper()} file, or train.{form} and test.{form}, "

@@ -203,10 +203,14 @@ def test_a_compressed_file_gives_the_same_data_set(tmp_path: Path) -> None:
     assert (one.train.digest(), one.test.digest()) == (other.train.digest(), other.test.digest())
 
 
-@pytest.mark.parametrize("names", [(), ("a.npz", "b.npz"), ("a.csv",)])
+@pytest.mark.parametrize(
+    "names",
+    [(), ("a.npz", "b.npz"), ("a.csv",), ("1/train.npz", "2/train.npz"), ("train.npz", "1/test.npz", "2/test.npz")],
+)
 def test_the_file_must_be_clear(names: tuple[str, ...], tmp_path: Path) -> None:
     """None or several files in a folder are refused with what is there."""
     for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(MissingError, match="expected one NPZ file"):
         fetched(GREY, tmp_path, "npz")
