@@ -24,7 +24,7 @@ import numpy as np
 
 from digits.data.correction_log import REMOVED, Entry, current, current_labels, folder, list_entries
 from digits.data.dataset import Dataset, Images
-from digits.errors import DataError, MissingError, ObjectMissing
+from digits.errors import DataError, MissingError, ObjectMissing, ObjectRefused
 from digits.files import canonical_json, parse_json, sha256_of
 from digits.store import ObjectStore
 from digits.tasks.task import BUILT_IN, Task, find
@@ -177,7 +177,7 @@ def _load(store: ObjectStore, entry: Entry) -> tuple[bytes, dict[str, Any]]:
             payload["image"] = base64.b64decode(payload["image"], validate=True)
     except ObjectMissing as exc:
         raise DataError("the record is missing") from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ObjectRefused, ValueError, KeyError, TypeError) as exc:
         raise DataError("the record cannot be read") from exc
     if entry.label != REMOVED and sha256_of(payload["image"]) != entry.image:
         raise DataError("the image does not match its name")

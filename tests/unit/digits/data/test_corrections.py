@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from digits.data import correction_log, corrections
-from digits.errors import DataError, MissingError
+from digits.errors import DataError, MissingError, ObjectRefused
 from digits.files import canonical_json, sha256_of
 from digits.store.file import FileStore
 from tests.helpers.shapes import shapes_task
@@ -197,6 +197,22 @@ def test_damaged_records_are_left_out(store: FileStore, change: dict[str, object
     collected = corrections.collect(store, limit=10)
     assert collected.labels.tolist() == [2]
     assert sum(collected.rejected.values()) == 1
+
+
+def test_a_record_that_the_store_refuses_is_left_out(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is too large for the store to be read is counted and listed, and does not end the run."""
+    large, read = record(store, 1, 7), store.get
+    record(store, 2, 2)
+
+    def get(key: str, *, sha256: str = "") -> bytes:
+        if key == large:
+            raise ObjectRefused(f"{key} has more than 67108864 bytes")
+        return read(key, sha256=sha256)
+
+    monkeypatch.setattr(store, "get", get)
+    collected = corrections.collect(store, limit=10)
+    assert (collected.labels.tolist(), collected.rejected) == ([2], {"the record cannot be read": 1})
+    assert [one.damaged for one in corrections.list_current(store) if one.damaged] == ["the record cannot be read"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"7", b'{"image": 7}', b'{"image": "AAAA"}', b"[" * 9999])
