@@ -18,7 +18,7 @@ from digits.attempts import step
 from digits.data.batch_input import Batch, open_batch
 from digits.data.places import open_stored
 from digits.errors import DataError, MissingError, UsageError
-from digits.files import user_path
+from digits.files import folder_from_url, user_path
 from digits.release import ledger, releases
 from digits.serving import slot
 from digits.serving.batch_prediction import PLAN, plan_batch, predict_batch, read_plan
@@ -64,7 +64,8 @@ def _check_output(output: str, pictures: str) -> None:
 
 
 def _plain(place: str) -> str:
-    return place.rstrip("/") if _is_store(place) else os.path.realpath(user_path(place))
+    remote = _is_store(place) and not place.lower().startswith("file:")
+    return place.rstrip("/") if remote else os.path.realpath(folder_from_url(place, "PICTURES and OUTPUT"))
 
 
 def _is_store(address: str) -> bool:

@@ -91,6 +91,10 @@ def test_a_store_is_no_output_for_its_own_pictures(tmp_path: Path) -> None:
     opened = batch_steps.opened(settings, store, "s3://b/in/", "s3://b/in/out", "")
     with pytest.raises(UsageError, match="outside of"), opened:
         pass
+    for pictures, output in ((tmp_path.as_uri(), f"{tmp_path}/out"), (str(tmp_path), f"{tmp_path.as_uri()}/out")):
+        opened = batch_steps.opened(settings, store, pictures, output, "")
+        with pytest.raises(UsageError, match="outside of"), opened:
+            pass
     opened = batch_steps.opened(settings, store, "s3://b/in", "s3://b/in-out", "")
     with pytest.raises(MissingError, match="champion"), opened:
         pass
