@@ -13,7 +13,7 @@ from digits.cli.common import backend_option, emit, json_option
 from digits.cli.inputs import Picture, is_number, load_test_images, read_file, read_picture
 from digits.data.dataset import Images
 from digits.data.number import decide, images_of
-from digits.errors import EndpointError
+from digits.errors import EndpointError, UsageError
 from digits.evaluation.verdict import Verdict, class_text, is_sure, judge
 from digits.remedies import remedy
 from digits.settings import Settings
@@ -49,7 +49,14 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
         metadata = client.metadata(endpoint, settings)
     task = client.task_of(metadata) or settings.declaration
     inputs = {name: read_picture(task, name, content) for name, content in contents.items()}
-    inputs |= load_test_images(settings, endpoint, [name for name in pictures if name not in inputs])
+    numbers, declared = [name for name in pictures if name not in inputs], settings.declaration
+    if numbers and (task.shape, task.labels) != (declared.shape, declared.labels):
+        raise UsageError(
+            f"the endpoint's release has other images or labels than the task {declared.name}, whose test images have "
+            "numbers",
+            remedy="give picture files, or run the task again: digits run",
+        )
+    inputs |= load_test_images(settings, endpoint, numbers)
     ordered = [inputs[name] for name in pictures]
     images = [image for picture in ordered for image in images_of(picture.digits)]
     pixels = np.stack(images or [np.zeros(task.shape, np.uint8)])  # for the release, if all pictures are empty

@@ -126,7 +126,7 @@ place = "pictures"
 
 
 def test_a_picture_of_another_task_is_recognised(digits: Digits, tmp_path: Path) -> None:
-    """Files and test images of a task in colour are read by the task, and answered with its labels."""
+    """Files and test images of a task in colour are answered with its labels; a changed task has other test images."""
     (tmp_path / "paints.toml").write_text(TASK)
     random = np.random.default_rng(0)
     for channel, label in enumerate(("red", "light green", "blue")):
@@ -144,6 +144,12 @@ def test_a_picture_of_another_task_is_recognised(digits: Digits, tmp_path: Path)
     with http_server(PredictApp(slot, "paints", {}).listener) as address:
         given = ("predict", "--endpoint", f"http://{address}", "photo.jpg", "0")
         shown, answer = digits(*given, on=settings), digits(*given, "--json", on=settings).json
+        (tmp_path / "paints.toml").write_text(TASK.replace('"red", "light green"', '"light green", "red"'))
+        changed = Settings(home=tmp_path / "home", task=str(tmp_path / "paints.toml"))
+        refused, read = digits("predict", *given[1:3], "0", on=changed), digits(*given[:4], "--json", on=changed)
+    assert refused.code == 2
+    assert "other images or labels than the task paints" in " ".join(refused.err.split())
+    assert read.json["predictions"][0]["label"] == "red"
     photo, test = answer["predictions"]
     assert (photo["label"], photo["class"], photo["verdict"]) == ("red", 0, "sure")
     assert len(photo["probabilities"]) == 3
