@@ -108,7 +108,7 @@ def gateways(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]
     """Run a gateway as its container does, in a process of its own, while the block runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "web_app"],
+            [sys.executable, "-m", "digits", "web", "--no-open"],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
