@@ -144,7 +144,8 @@ def _predict(endpoint: str, images: Images, settings: Settings, task: Task) -> A
             rest = rest[count:]
         n = len(images)
         classes, probabilities = tensors[CLASS].reshape(n), tensors[PROBABILITIES].reshape(n, len(task.labels))
-        if not ((probabilities >= 0) & (probabilities <= 1)).all():  # also if they are not numbers
+        # Not so if they are no numbers. Other servers' softmax may round to a little more than 1.
+        if not ((probabilities >= 0) & (probabilities < 1.001)).all():
             raise ValueError("expected probabilities from 0 to 1")
         labels = tensors.get(LABEL, classes.astype(str)).reshape(n).tolist()
         return Answer(classes, labels, probabilities, str(payload.get("model_version", "")))
