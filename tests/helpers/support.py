@@ -70,11 +70,18 @@ def child_environment(settings: Settings, **more: str) -> dict[str, str]:
     return inherited | settings.environ() | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | more
 
 
+_returned = set[int]()
+
+
 def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nothing listens on, another one at each call."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _returned:
+            _returned.add(port)
+            return port
 
 
 DRIPS = {"head": b"HTTP/1.1 200 OK\r\nX-Drip: ", "body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"}
