@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -93,22 +92,23 @@ def record_mlflow(settings: Settings, champion: str, release: str) -> None:
     state = _mlflow_state(settings, champion)
     if state in {"", _recorded_state(settings)}:
         return
-    with contextlib.suppress(DigitsError, sqlite3.Error):  # the next run then asks MLflow
+    with contextlib.suppress(DigitsError):  # the next run then asks MLflow
         store = open_store(settings)
-        mlflow_check.check_logged(settings, releases.load(store, release))
-        if not mlflow_registry.mirror_ledger(settings, store) and _has_its_files_here(settings, release):
+        manifest = releases.load(store, release)
+        mlflow_check.check_logged(settings, manifest)
+        if not mlflow_registry.mirror_ledger(settings, store) and _has_its_files_here(settings, manifest):
             write_whole(settings.home / _RECORD, state)
 
 
-def _has_its_files_here(settings: Settings, release: str) -> bool:
+def _has_its_files_here(settings: Settings, manifest: Json) -> bool:
     """Return whether the files that MLflow has of a release are in the folder that `_mlflow_state` examines.
 
     An experiment that another program made may have them elsewhere.
     """
-    query = "SELECT artifact_uri FROM runs JOIN tags USING (run_uuid) WHERE key = 'release' AND value = ?"
-    folder = mlflow_client.artifacts_address(settings)
-    with contextlib.closing(sqlite3.connect(sqlite_file(settings.tracking_uri) or "", timeout=1)) as database:
-        return all(place.startswith(f"{folder}/") for (place,) in database.execute(query, [release]))
+    with mlflow_client.connect(settings) as client:
+        versions = mlflow_registry.registered_versions(client, settings, manifest["version"])
+        places = [client.get_run(run).info.artifact_uri for run in {version.run_id for version in versions}]
+    return all(place.startswith(f"{mlflow_client.artifacts_address(settings)}/") for place in places)
 
 
 def _recorded_state(settings: Settings) -> str:
