@@ -8,7 +8,6 @@ import shutil
 import sys
 import textwrap
 import threading
-import webbrowser
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,7 +66,10 @@ def announce_page(settings: Settings, url: str, note: str, *, opens: bool) -> No
     """Print the address of a page with a note, and open it in a browser if it `opens`."""
     what = "draw" if settings.declaration.drawn else "the page is"
     click.echo(f"{what} at {url}   ({note})", err=True)
-    if opens:  # in a thread, because a browser in the terminal asks the page at once, and runs until the user leaves it
+    if opens:
+        import webbrowser  # every command imports this module
+
+        # In a thread, because a browser in the terminal runs until the user leaves it, and the page must answer it.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
