@@ -127,7 +127,10 @@ def _stamp(home: Path) -> str:
 
 
 def hold(run: Run) -> Run:
-    """Return a run as running in this process, so that `digits clean` keeps it; unchanged if it runs in another."""
+    """Record that a run is watched by this process, so that `digits clean` keeps it, unless another process has it.
+
+    Return the run; it holds the lock if this process has it.
+    """
     lock = FileLock(run.folder / "lock", thread_local=False)
     try:
         lock.acquire(timeout=0)

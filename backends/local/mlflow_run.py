@@ -62,7 +62,7 @@ class MlflowRun:
                 mlflow_registry.check_model(self._settings)
         except UsageError as exc:  # `publish` would fail, whatever is trained until then
             events.emit("failed", "publish", cause=exc.message, remedy=exc.remedy, exit_code=exc.exit_code)
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # which ends the engine and its steps
         except DigitsError as exc:
             # The step that needs MLflow reports this again; until then the training continues and is kept.
             events.emit("progress", "publish", text=str(exc))

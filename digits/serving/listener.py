@@ -136,7 +136,8 @@ class Request:
             self._listener.held += len(part)
             if self.held > max_bytes:
                 raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
-            # Beyond the limit only the longest body is read on; otherwise several large ones would all be rejected.
+            # Above the limit, only the body that has the most bytes so far is read further. Otherwise several large
+            # bodies would all be rejected.
             listener = self._listener
             if listener.held > listener.max_held and self.held < max(r.held for r in listener.reading.values()):
                 raise RejectedRequest(503, "too many bytes are waiting")

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""The functions that several commands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from digits.settings import Settings
 
 
 def test_a_browser_that_runs_in_the_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page is served while a browser such as w3m, which asks it at once, is open."""
+    """The page is served while a browser such as w3m, which runs in the terminal, is open."""
     asked, served = threading.Event(), threading.Event()
     answers: list[bool] = []
 
