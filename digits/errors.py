@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 MASK = "<SECRET>"
@@ -47,14 +48,20 @@ _URL = re.compile(r"""://[^\s#'"]*[^\s#'",)]""")
 _UNNAMED = re.compile(r"([?&])[^=&?]+(?=[&?]|$)")
 _SECRET_NAME = re.compile(r"(TOKEN|PASSWORD|SECRET_KEY|ACCESS_KEY|COOKIE)$")
 _MIN_SECRET = 8  # characters; a shorter value may be a part of other words
+_of_file: dict[str, str] = {}  # variables of the settings' file
+
+
+def mask_also(variables: Mapping[str, str]) -> None:
+    """Let `mask_url` mask the secrets of these variables as it masks those of the environment."""
+    _of_file.update(variables)
 
 
 def mask_url(text: str) -> str:
-    """Return `text` with the credentials of URLs, headers and connection strings, and of this environment, masked."""
+    """Return `text` with the credentials of URLs, headers, connection strings, environment and `.env` masked."""
     for pattern in _SECRETS:
         text = pattern.sub(rf"\1{MASK}", text)
     text = _URL.sub(lambda url: _UNNAMED.sub(rf"\1{MASK}", url[0]), text)
-    for name, value in os.environ.items():
+    for name, value in (*os.environ.items(), *_of_file.items()):
         if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
             text = text.replace(value, MASK)
     return text

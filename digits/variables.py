@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from digits.errors import UsageError
+from digits.errors import UsageError, mask_also
 from digits.files import real_path, user_path
 
 
@@ -28,7 +28,9 @@ def read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> di
             raise UsageError(
                 f"{dotenv}: expected a readable text file in UTF-8: {exc}", remedy="correct it, or remove it"
             ) from exc
-        variables = {name: value for name, value in lines.items() if value is not None} | variables
+        of_file = {name: value for name, value in lines.items() if value is not None}
+        mask_also(of_file)
+        variables = of_file | variables
     return variables
 
 

@@ -97,6 +97,13 @@ def test_the_environment_overrides_dotenv(tmp_path: Path) -> None:
     assert Settings.load({}, dotenv=tmp_path / "none").port == 8080
 
 
+def test_the_secrets_of_dotenv_are_masked_in_errors(tmp_path: Path) -> None:
+    """A secret of the file .env is masked in what a server repeats, as one of the environment is."""
+    (tmp_path / ".env").write_text("MINIO_ACCESS_KEY=key-of-the-file\n")
+    Settings.load({}, dotenv=tmp_path / ".env")
+    assert "key-of-the-file" not in str(DigitsError("no such key: key-of-the-file", remedy="not key-of-the-file"))
+
+
 def test_a_dotenv_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     """A named pipe .env is refused, not ignored or waited for; a folder, a virtual environment, is ignored."""
     os.mkfifo(pipe := tmp_path / ".env")
