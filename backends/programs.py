@@ -27,6 +27,22 @@ _HARMLESS = re.compile(
 )
 
 
+# Variables by which a program would work on something else than its arguments name. kubectl fetches a folder of
+# manifests with git, which GIT_DIR makes check it out in the user's own repository.
+_ELSEWHERE = {
+    "KUBECONFIG",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+}
+
+
 class ProgramError(DigitsError):
     """A program ended with an error, or not within its timeout."""
 
@@ -59,8 +75,7 @@ def is_passed(name: str) -> bool:
 
 def need(name: str) -> None:
     """Check that a program is on PATH, and for docker that its engine answers. Raises MissingError."""
-    if shutil.which(name) is None:
-        raise MissingError(f"{name} is not on PATH", remedy=HOW_TO_GET[name])
+    _check_path(name)
     if name == "docker":
         try:
             program("docker", "version", "--format={{.Server.Version}}", seconds=15)
@@ -68,18 +83,30 @@ def need(name: str) -> None:
             raise MissingError(f"the Docker engine does not answer: {exc.message}", remedy="start Docker") from exc
 
 
+def _check_path(name: str) -> None:
+    if shutil.which(name) is None:
+        raise MissingError(f"{name} is not on PATH", remedy=HOW_TO_GET.get(name, "install it"))
+
+
 def program(*command: str, seconds: float = 60) -> str:
     """Run a program and return its standard output.
 
     Raises:
+        MissingError: it cannot be started.
         ProgramError: it ended with an error, or not within `seconds`; the message has the end of its output.
     """
-    environ = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
+    environ = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
+    environ["KIND_EXPERIMENTAL_PROVIDER"] = "docker"  # of kind, whatever the user's other clusters run on
     try:
         process = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds,
             env=environ, check=False,
         )  # fmt: skip
+    except OSError as exc:
+        _check_path(command[0])
+        raise MissingError(
+            f"{command[0]} cannot be started: {exc.strerror}", remedy=f"{command[0]} --help, to see whether it runs"
+        ) from exc
     except subprocess.TimeoutExpired as exc:
         raise ProgramError(f"{' '.join(command[:3])} did not end within {seconds:.0f} s") from exc
     if process.returncode:

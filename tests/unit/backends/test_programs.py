@@ -51,6 +51,25 @@ def test_a_file_of_the_working_directory_replaces_no_module(tmp_path: Path) -> N
     subprocess.run([sys.executable, "-m", "digits", "--help"], cwd=tmp_path, env=plain, check=True, timeout=60)
 
 
+def test_a_program_that_is_missing_when_it_is_needed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that did not check its programs before ends with the same advice."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(MissingError, match="kubectl is not on PATH"):
+        program("kubectl", "version")
+
+
+def test_a_program_works_on_what_its_arguments_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A repository that variables of git name, as in a hook, is not changed; kind uses Docker."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "KUBECONFIG", "KIND_EXPERIMENTAL_PROVIDER"):
+        monkeypatch.setenv(name, str(tmp_path / "theirs"))
+    program("git", "init", "-q", str(tmp_path / "ours"))
+    assert (tmp_path / "ours" / ".git" / "HEAD").is_file()
+    assert not (tmp_path / "theirs").exists()
+    seen = program("env")
+    assert "KIND_EXPERIMENTAL_PROVIDER=docker" in seen
+    assert str(tmp_path) not in seen.replace(f"PWD={tmp_path}", "")
+
+
 def test_programs_end_in_time() -> None:
     """A program that hangs is ended; the error of one that fails has its output."""
     with pytest.raises(ProgramError, match="did not end within"):
