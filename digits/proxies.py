@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -27,19 +29,22 @@ def proxy_for(url: str) -> tuple[str, dict[str, str]]:
     """Return the system's proxy for `url` and its authentication headers; ("", {}) if there is none.
 
     The proxy is that of HTTP_PROXY, HTTPS_PROXY and NO_PROXY (in upper or lower case), else of the settings of macOS.
+    NO_PROXY may name hosts, a host with its port, and networks such as 10.0.0.0/8.
 
     Raises:
         UsageError: the proxy's address is not a valid http:// or https:// address.
     """
-    from urllib.request import getproxies, proxy_bypass
+    from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
     from urllib3.exceptions import LocationParseError
     from urllib3.util import parse_url
 
     parts = urlsplit(url)
     address = getproxies().get(parts.scheme)
-    # NO_PROXY may name a host with its port.
-    if not address or any(map(proxy_bypass, (parts.hostname or "", parts.netloc.rpartition("@")[2]))):
+    host, host_and_port = parts.hostname or "", parts.netloc.rpartition("@")[2]
+    if not address or proxy_bypass(host) or proxy_bypass(host_and_port):
+        return "", {}
+    if _is_in_network(host, getproxies_environment().get("no", "")):
         return "", {}
     try:
         proxy = parse_url(address if "://" in address else f"http://{address}")
@@ -54,3 +59,14 @@ def proxy_for(url: str) -> tuple[str, dict[str, str]]:
     # Not urllib3's make_headers, which encodes Latin-1 letters as another password, and fails for all others.
     secret = b64encode(unquote_to_bytes(proxy.auth or "")).decode()
     return proxy._replace(auth=None).url, {"proxy-authorization": f"Basic {secret}"} if secret else {}
+
+
+def _is_in_network(host: str, networks: str) -> bool:
+    """Return whether a host is an address in one of the networks of NO_PROXY, which urllib does not know."""
+    with contextlib.suppress(ValueError):  # a name
+        address = ipaddress.ip_address(host)
+        for text in networks.split(","):
+            with contextlib.suppress(ValueError):  # a name
+                if address in ipaddress.ip_network(text.strip(), strict=False):
+                    return True
+    return False

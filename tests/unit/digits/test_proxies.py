@@ -73,6 +73,24 @@ def test_a_host_with_its_port_is_excluded(monkeypatch: pytest.MonkeyPatch) -> No
     assert proxy_for("http://minio.example:9001/x") == ("http://proxy:3128", {})
 
 
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("http://10.96.3.4:9000/x", True),
+        ("http://172.16.0.9/x", True),
+        ("http://[fd00::7]:9000/x", True),
+        ("http://11.0.0.1/x", False),
+        ("http://[fe80::7]/x", False),
+        ("http://10.example.com/x", False),
+    ],
+)
+def test_a_network_is_excluded(url: str, direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_PROXY may name networks, as those of a cluster's pods and Services."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost, 10.0.0.0/8,172.16.0.1/12,fd00::/8,.example.org")
+    assert (proxy_for(url) == ("", {})) == direct
+
+
 @pytest.mark.parametrize("retries", [False, urllib3.Retry(total=1, backoff_factor=0)], ids=["once", "again"])
 def test_an_unreachable_proxy_is_named(retries: urllib3.Retry | bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error states that the proxy could not be reached, and why."""
