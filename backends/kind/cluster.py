@@ -12,15 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, kubectl, wait
-from backends.kind.namespace import TRAINJOB, install
-from backends.kind.node_images import load
+import yaml
+
+from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, is_temporary, kubectl, wait
+from backends.kind.namespace import TRAINJOB, install, manifests
+from backends.kind.node_images import find, load
 from backends.kserve.kube import Kube, is_ready, kubeconfig_path
 from backends.kserve.service import Service
 from backends.locks import locked
 from backends.programs import ProgramError, need, program
 from digits import homes
-from digits.errors import DigitsError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError
+from digits.release import signatures
 from digits.settings import Settings
 
 NAME = "digits"
@@ -46,8 +49,8 @@ def up(
     image}; without a web image there is no page. The kubeconfig is written to DIGITS_HOME.
 
     Raises:
-        MissingError: Docker, kind, kubectl or an image is missing.
-        UsageError: digits did not create the existing cluster `name`.
+        MissingError: Docker, kind, kubectl, an image or a file is missing.
+        UsageError: digits did not create the existing cluster `name`, or the kubeconfig is of another cluster.
         DigitsError: a step failed or took too long; the message has the program's output and the state of the pods.
     """
     for tool in ("docker", "kind", "kubectl"):
@@ -55,6 +58,8 @@ def up(
     images = dict(images or {})
     homes.claim(settings.home)
     with _lock(settings):
+        _check_kubeconfig(settings, name)
+        _check_inputs(settings, images)
         _create(settings, name, report)
         load(settings.kserve_images.split(), name, report)
         with ThreadPoolExecutor(1) as pool:  # KServe's controller becomes ready after half a minute at the earliest
@@ -72,35 +77,39 @@ def down(settings: Settings, report: Report = lambda _: None, *, name: str = NAM
 
     Raises:
         MissingError: Docker or kind is missing.
-        UsageError: digits did not create the cluster.
+        UsageError: digits did not create the cluster, or the kubeconfig is of another one.
         DigitsError: one of its containers still exists.
     """
     for tool in ("docker", "kind"):
         need(tool)
     with _lock(settings):
-        existed = name in _clusters()
-        nodes = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
-        if existed:
-            check_ours(settings, name)
+        existed, nodes = name in _clusters(), _nodes(name)
         if existed or nodes:
+            check_ours(settings, name)
             report(f"removing cluster {name}")
             program("kind", "delete", "cluster", "--name", name, f"--kubeconfig={kubeconfig_path(settings)}",
                     seconds=DELETE_SECONDS)  # fmt: skip
-        kubeconfig_path(settings).unlink(missing_ok=True)
+        if not _other_context(settings, name):
+            kubeconfig_path(settings).unlink(missing_ok=True)
         _mark(settings, name).unlink(missing_ok=True)
-        remaining = program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
-        if remaining:
+        if remaining := _nodes(name):
             raise DigitsError(
                 f"cluster {name} left containers: {' '.join(remaining)}", remedy=f"docker rm -fv {' '.join(remaining)}"
             )
         if (existed or nodes) and not _clusters():
-            with contextlib.suppress(ProgramError):  # kind does not remove its network; it stays if it is in use
-                program("docker", "network", "rm", "kind")
+            with contextlib.suppress(ProgramError):
+                # kind does not remove its network. A container of others may use it, also one that is stopped now.
+                if not program("docker", "ps", "-aq", "--filter", "network=kind"):
+                    program("docker", "network", "rm", "kind")
     return existed
 
 
 def check_ours(settings: Settings, name: str = NAME) -> None:
-    """Raise UsageError unless digits created the cluster: this home has its mark, or its nodes have our label."""
+    """Raise UsageError unless digits created the cluster: this home has its mark, or its nodes have our label.
+
+    Raises UsageError also if the kubeconfig is of another cluster.
+    """
+    _check_kubeconfig(settings, name)
     if _mark(settings, name).is_file():
         return
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ProgramError):
@@ -126,7 +135,8 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
         need(tool)
     state: dict[str, Any] = {"cluster": name, "exists": name in _clusters(), "answers": False, "kserve": "absent"}
     state |= {"namespace": settings.namespace, "pods": [], "endpoints": []}
-    if not state["exists"] or not kubeconfig_path(settings).is_file() or not answers(settings):
+    known = kubeconfig_path(settings).is_file() and not _other_context(settings, name)
+    if not state["exists"] or not known or not answers(settings):
         return state
     state["answers"] = True
     with contextlib.suppress(ProgramError):
@@ -148,17 +158,60 @@ def status(settings: Settings, *, name: str = NAME) -> dict[str, Any]:
     return state
 
 
+def _check_kubeconfig(settings: Settings, name: str) -> None:
+    """Raise UsageError if the kubeconfig is of another cluster, in which `up` would install KServe."""
+    if context := _other_context(settings, name):
+        raise UsageError(
+            f"{kubeconfig_path(settings)} is of another cluster ({context}), not of kind's cluster {name}",
+            remedy="set DIGITS_HOME to another folder for the kind cluster, or move that file away",
+        )
+
+
+def _other_context(settings: Settings, name: str) -> str:
+    """Return the context of a kubeconfig that the user put into the home for another cluster, '' if it is none."""
+    with contextlib.suppress(OSError, ValueError, AttributeError, yaml.YAMLError):  # absent or damaged
+        content = yaml.safe_load(kubeconfig_path(settings).read_text())
+        context = content.get("current-context") or "no current context"
+        if content.get("clusters") and context != f"kind-{name}":
+            return str(context)
+    return ""
+
+
+def _check_inputs(settings: Settings, images: Mapping[str, str]) -> None:
+    """Check what is needed after the cluster has been created, which takes minutes: keys, files and images.
+
+    Raises:
+        MissingError: a file, a key or an image is missing.
+        UsageError: a key is damaged.
+    """
+    manifests()
+    if settings.trusted_keys:
+        signatures.read_keys(settings.trusted_keys)
+    names = [*settings.kserve_images.split(), settings.minio_image, *images.values()]
+    files = {"DIGITS_KIND_CONFIG": settings.kind_config, "DIGITS_KSERVE_MANIFEST": settings.kserve_manifest}
+    if settings.trainer == TRAINJOB:
+        names += settings.trainer_images.split()
+        files["DIGITS_TRAINER_MANIFEST"] = settings.trainer_manifest
+    for image in filter(None, names):
+        find(image)
+    for variable, file in files.items():
+        if file and "://" not in file and not Path(file).exists():
+            raise MissingError(f"{variable}: there is no file {file}", remedy=f"correct {variable}, or unset it")
+
+
 def _create(settings: Settings, name: str, report: Report) -> None:
     """Create the kind cluster, or start the existing one."""
     path = kubeconfig_path(settings)
+    part = path.with_name(".kubeconfig.part")
+    part.unlink(missing_ok=True)
     if name in _clusters():
         check_ours(settings, name)
         complete = path.is_file()  # the kubeconfig is written last
-        if not complete:
-            with contextlib.suppress(ProgramError):  # an incomplete cluster has none
-                program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={path}")
-                path.chmod(0o600)
-        program("docker", "start", f"{name}-control-plane")
+        program("docker", "start", *_nodes(name))
+        with contextlib.suppress(ProgramError):  # an incomplete cluster has none; another home may have made it anew
+            program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={part}")
+            part.chmod(0o600)
+            part.replace(path)
         if answers(settings, within=API_SECONDS):
             report(f"cluster {name} exists")
             return
@@ -173,7 +226,6 @@ def _create(settings: Settings, name: str, report: Report) -> None:
     report(f"cluster {name}")
     image = [f"--image={settings.kind_node_image}"] if settings.kind_node_image else []
     config = [f"--config={settings.kind_config}"] if settings.kind_config else []
-    part = path.with_name(".kubeconfig.part")
     part.unlink(missing_ok=True)
     _mark(settings, name).touch()
     program("kind", "create", "cluster", "--name", name, *image, *config, f"--kubeconfig={part}", "--wait=120s",
@@ -196,10 +248,15 @@ def _install_kserve(settings: Settings, report: Report) -> None:
         for deployment in CERT_MANAGER_DEPLOYMENTS:
             wait(settings, deployment, "cert-manager", report)
     for source in (manifest,) if manifest else KSERVE_MANIFESTS:
-        # The manifest uses CRDs and webhooks that it installs itself, so the first apply may fail.
-        with contextlib.suppress(ProgramError):
+        failure = None
+        try:
             kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", source, seconds=READY_SECONDS)
-        wait(settings, "kserve-controller-manager", "kserve", report)
+        except ProgramError as exc:  # the manifest uses CRDs and webhooks that it installs itself
+            failure = None if is_temporary(exc) else exc
+        try:
+            wait(settings, "kserve-controller-manager", "kserve", report)
+        except DigitsError as exc:
+            raise failure or exc from exc
         apply(settings, "-f", source)
 
 
@@ -222,6 +279,11 @@ def _node_log(name: str) -> str:
         return program("docker", "logs", "--tail=20", f"{name}-control-plane")
     except ProgramError as exc:
         return str(exc)
+
+
+def _nodes(name: str) -> list[str]:
+    """Return the ids of the containers of a kind cluster, in any state."""
+    return program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
 
 
 def _clusters() -> list[str]:

@@ -13,6 +13,13 @@ from digits.errors import DigitsError
 from digits.settings import Settings
 
 READY_SECONDS = 300
+# In the output of kubectl while a newly installed webhook or resource type is not in effect.
+TEMPORARY = (
+    "failed calling webhook",
+    "no matches for kind",
+    "connection refused",
+    "ensure CRDs are installed first",
+)
 
 Report = Callable[[str], None]
 
@@ -27,6 +34,11 @@ def as_json(settings: Settings, *args: str) -> Any:
     return json.loads(kubectl(settings, *args, "--output=json"))
 
 
+def is_temporary(exc: ProgramError) -> bool:
+    """Return whether kubectl failed because a newly installed webhook or resource type is not in effect."""
+    return any(text in str(exc) for text in TEMPORARY)
+
+
 def apply(settings: Settings, *source: str, manager: str = "kubectl") -> None:
     """Apply `source` (`-f FILE` or `-k FOLDER`) on the server with `manager` as the owner of its fields.
 
@@ -35,19 +47,13 @@ def apply(settings: Settings, *source: str, manager: str = "kubectl") -> None:
     Raises:
         ProgramError: kubectl failed for another reason, or after READY_SECONDS.
     """
-    temporary = (
-        "failed calling webhook",
-        "no matches for kind",
-        "connection refused",
-        "ensure CRDs are installed first",
-    )
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
             options = ("--server-side", "--force-conflicts", f"--field-manager={manager}")
             kubectl(settings, "apply", *options, *source, seconds=READY_SECONDS)
         except ProgramError as exc:
-            if time.monotonic() > deadline or not any(text in str(exc) for text in temporary):
+            if time.monotonic() > deadline or not is_temporary(exc):
                 raise
             time.sleep(2)
         else:

@@ -13,6 +13,16 @@ LOAD_SECONDS = 300
 LOADED = "/var/lib/digits-images"  # in the node: an empty file for each image that was copied into it
 
 
+def find(image: str) -> str:
+    """Return the digest of an image of this machine. Raises MissingError if there is none."""
+    try:
+        return program("docker", "image", "inspect", "--format={{.Id}}", image).strip()
+    except ProgramError as exc:
+        raise MissingError(
+            f"there is no image {image} on this machine", remedy=f"docker pull {image}, or build it"
+        ) from exc
+
+
 def load(images: list[str], cluster: str, report: Report = lambda _: None) -> None:
     """Copy local images into the node of a cluster, unless they are there already.
 
@@ -23,13 +33,7 @@ def load(images: list[str], cluster: str, report: Report = lambda _: None) -> No
         MissingError: an image does not exist on this machine.
     """
     for image in filter(None, dict.fromkeys(images)):
-        try:
-            digest = program("docker", "image", "inspect", "--format={{.Id}}", image).strip()
-        except ProgramError as exc:
-            raise MissingError(
-                f"there is no image {image} on this machine", remedy=f"docker pull {image}, or build it"
-            ) from exc
-        record = f"{LOADED}/{sha256_of(f'{image} {digest}'.encode())}"
+        record = f"{LOADED}/{sha256_of(f'{image} {find(image)}'.encode())}"
         if _in_node(cluster, "test", "-e", record):
             continue
         report(f"image {image}")

@@ -1,14 +1,47 @@
-"""The kind cluster, as far as it works without Docker."""
+"""The kind cluster, as far as it works without Docker: scripts stand for docker, kind and kubectl."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from backends.kind import cluster
-from digits.errors import MissingError
+from backends.kserve.kube import kubeconfig_path
+from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
+from tests.helpers.kubernetes_api import write_kubeconfig
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Put scripts before other programs on PATH, and return the file to which they write their arguments.
+
+    `kind` has the clusters of the file `clusters`; all else succeeds, unless the file `refused` is in the arguments.
+    """
+    folder, log = tmp_path / "bin", tmp_path / "calls"
+    folder.mkdir()
+    (tmp_path / "clusters").touch()
+    script = f"""#!/bin/sh
+echo "${{0##*/}} $*" >> {log}
+case "$*" in
+    *"$(cat {tmp_path}/refused 2>/dev/null || echo nothing)"*) echo "error: no such place" >&2; exit 1;;
+    "get clusters") cat {tmp_path}/clusters;;
+    "ps -aq --filter network=kind") cat {tmp_path}/others 2>/dev/null;;
+    "ps "*) cat {tmp_path}/nodes 2>/dev/null;;
+    "delete cluster"*) rm -f {tmp_path}/nodes; : > {tmp_path}/clusters;;
+    *"rollout status"*) test ! -e {tmp_path}/unready; exit;;
+    "image inspect"*) echo sha256:1;;
+    "export kubeconfig"*) echo "current-context: kind-digits" > "${{5#*=}}";;
+esac
+exit 0
+"""
+    for name in ("docker", "kind", "kubectl"):
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return log
 
 
 def test_up_names_a_missing_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -17,3 +50,82 @@ def test_up_names_a_missing_program(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(MissingError, match="docker is not on PATH"):
         cluster.up(Settings(home=tmp_path / "home"))
     assert not (tmp_path / "home").exists()
+
+
+def test_nothing_is_installed_in_another_cluster(calls: Path, tmp_path: Path) -> None:
+    """A kubeconfig that the user put into the home stays: `up` and `down` refuse, `status` does not use it."""
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    write_kubeconfig(settings, "https://10.0.0.1")
+    theirs = kubeconfig_path(settings).read_text()
+    for clusters in ("", "digits\n"):
+        (tmp_path / "clusters").write_text(clusters)
+        with pytest.raises(UsageError, match=r"is of another cluster \(x\)"):
+            cluster.up(settings)
+        assert not cluster.status(settings)["answers"]
+    with pytest.raises(UsageError, match="is of another cluster"):
+        cluster.down(settings)
+    (tmp_path / "clusters").write_text("")
+    assert not cluster.down(settings)
+    assert kubeconfig_path(settings).read_text() == theirs
+    assert not {line for line in calls.read_text().splitlines() if line.startswith(("kubectl", "kind create"))}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("kserve_manifest", "/nonexistent/kserve.yaml", "DIGITS_KSERVE_MANIFEST: there is no file"),
+        ("kind_config", "/nonexistent/kind.yaml", "DIGITS_KIND_CONFIG: there is no file"),
+        ("trusted_keys", "/nonexistent/key.pub", "DIGITS_TRUSTED_KEYS: cannot read"),
+        ("kserve_images", "kserve/absent:1", "there is no image kserve/absent:1"),
+        ("minio_image", "absent:1", "there is no image absent:1"),
+    ],
+)
+def test_what_up_needs_is_checked_before_the_cluster_is_created(
+    variable: str, value: str, message: str, calls: Path, tmp_path: Path
+) -> None:
+    """Keys, files and images are checked first, because the creation takes minutes."""
+    (tmp_path / "refused").write_text("absent:1")
+    with pytest.raises(DigitsError, match=message):
+        cluster.up(Settings(home=tmp_path / "home", **{variable: value}))  # type: ignore[arg-type]
+    assert "kind create" not in calls.read_text()
+
+
+def test_the_reason_why_kserve_is_not_installed_is_reported(calls: Path, tmp_path: Path) -> None:
+    """A manifest that cannot be applied is the error, not the controller that is missing therefore."""
+    (tmp_path / "manifest.yaml").touch()
+    (tmp_path / "refused").write_text("manifest.yaml")
+    (tmp_path / "unready").touch()
+    settings = Settings(home=tmp_path / "home", kserve_manifest=str(tmp_path / "manifest.yaml"))
+    (tmp_path / "clusters").write_text("digits\n")
+    settings.home.mkdir()
+    (settings.home / ".digits-home").touch()
+    (settings.home / "kind-digits").touch()
+    with pytest.raises(DigitsError, match="no such place"):
+        cluster.up(settings)
+
+
+def test_all_nodes_of_an_existing_cluster_are_started(calls: Path, tmp_path: Path) -> None:
+    """Also those beside the control plane, and the kubeconfig is the present cluster's."""
+    (tmp_path / "clusters").write_text("digits\n")
+    (tmp_path / "nodes").write_text("one\ntwo\n")
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    kubeconfig_path(settings).write_text("current-context: kind-digits\nclusters: [{name: former}]\n")
+    (settings.home / "kind-digits").touch()
+    cluster._create(settings, "digits", lambda _: None)  # what follows needs a cluster
+    assert "docker start one two" in calls.read_text()
+    assert kubeconfig_path(settings).read_text() == "current-context: kind-digits\n"
+
+
+@pytest.mark.parametrize("others", ["", "registry\n"])
+def test_the_network_stays_if_a_container_of_others_uses_it(others: str, calls: Path, tmp_path: Path) -> None:
+    """Docker would remove a network of which the containers are stopped, and they could not start again."""
+    (tmp_path / "clusters").write_text("digits\n")
+    (tmp_path / "nodes").write_text("one\n")
+    (tmp_path / "others").write_text(others)
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    (settings.home / "kind-digits").touch()
+    assert cluster.down(settings)
+    assert ("docker network rm kind" in calls.read_text()) == (others == "")
