@@ -26,14 +26,14 @@ from pathlib import Path
 
 MASK = "<SECRET>"
 MAX_MESSAGE = 20_000  # characters; a part may be from a damaged file
-# What may hold a secret in a text, each with what is shown before the mask.
+# The user information of an address, in which a token may be given as the user name, begins after one of these, or with
+# a word such as user:password. urllib3 names the part after a / without the rest.
+_USER_START = re.compile(r"""://|url: /|(?:^|(?<=[\s'"=(,]))(?=[^\s'"=(,:/@]*:[^\s/])""")
+_USER_END = re.compile(rf"(?<!{MASK})@(?!sha256:)")  # an image's digest is no host
+_NEXT_ADDRESS = re.compile(r"(\s(?=\S*://)|\n)")
+_ADDRESS_USER = re.compile(r"(?s)\A((?:[^\s:/@=]+=)?[A-Za-z][A-Za-z0-9+.-]*://)?(?!/(?!/)).*@(?!sha256:)")
+# What else may hold a secret in a text, each with what is shown before the mask.
 _SECRETS = (
-    # The user information of a URL as a whole, because a token may be given as the user name: up to the last @,
-    # whatever is before it, because some write a password as it is. urllib3 names the part after a / without the rest.
-    re.compile(r"(://|url: /)(?:(?:(?!\s\S*://)[^\n]){1,300}|[^/\s]+)(?=@(?!sha256:))"),
-    # The same without a scheme, as a word, or with spaces in quotes.
-    re.compile(r"""((?:^|[\s'"=(,]))[^\s'"=(,:/@]{0,100}:(?!/)\S{1,300}(?=@(?!sha256:))"""),
-    re.compile(r"""(['"])[^\s'"=(,:/@]{1,100}:(?!/)[^\n]{1,300}(?=@[^\s@]*\1)"""),
     # The value of each field in a path, a query or a fragment, but for a few that are no secrets.
     re.compile(r"""([?&#;](?!\w*timeout=|sslmode=|charset=)[^\s=&#?/]+=)[^\s&#'"<>)\]},]+"""),
     # Headers with credentials, and the password of a connection string.
@@ -57,7 +57,12 @@ def mask_also(variables: Mapping[str, str]) -> None:
 
 
 def mask_url(text: str) -> str:
-    """Return `text` with the credentials of URLs, headers, connection strings, environment and `.env` masked."""
+    """Return `text` with the credentials of URLs, headers, connection strings, environment and `.env` masked.
+
+    The user information of an address is masked up to the last @ before the next URL or the line's end, because some
+    write a password as it is. So more than a password may be hidden.
+    """
+    text = "".join(map(_mask_user, _NEXT_ADDRESS.split(text)))
     for pattern in _SECRETS:
         text = pattern.sub(rf"\1{MASK}", text)
     text = _URL.sub(lambda url: _UNNAMED.sub(rf"\1{MASK}", url[0]), text)
@@ -65,6 +70,17 @@ def mask_url(text: str) -> str:
         if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
             text = text.replace(value, MASK)
     return text
+
+
+def mask_address(value: str) -> str:
+    """Return a value that should be an address, masked as by `mask_url`, and between its scheme and its last @."""
+    return mask_url(_ADDRESS_USER.sub(rf"\1{MASK}@", value))
+
+
+def _mask_user(part: str) -> str:
+    ends = [end.start() for end in _USER_END.finditer(part)]
+    start = _USER_START.search(part, 0, ends[-1]) if ends else None
+    return f"{part[: start.end()]}{MASK}{part[ends[-1] :]}" if start else part
 
 
 def printable(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from digits.errors import DigitsError, MissingError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError, mask_address
 
 PART = ".part"  # suffix of temporary files, .NAME.RANDOM.part
 READ_SECONDS = 30.0  # in which a pipe or device that a user named must end, or something must be read from it
@@ -52,7 +52,7 @@ def folder_from_url(address: str, name: str) -> Path:
     parts = urlsplit(address)
     if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise UsageError(
-            f"{name}: expected file:///folder, an absolute path after three slashes, got {address!r}",
+            f"{name}: expected file:///folder, an absolute path after three slashes, got {mask_address(address)!r}",
             remedy="write the whole path, such as file:///home/me/store, and %23 for # and %3F for ?",
         )
     return Path(unquote(parts.path))

@@ -19,7 +19,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from digits.errors import MASK, UsageError
+from digits.errors import MASK, UsageError, mask_address
 from digits.files import parse_json
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def base_url(text: str) -> str:
         valid = False
     if not valid or not text.isprintable() or set(text) & set(" ?#@\\"):
         raise UsageError(
-            f"expected an address http(s)://host[:port][/path], got {text!r}",
+            f"expected an address http(s)://host[:port][/path], got {mask_address(text)!r}",
             remedy="give the endpoint's address without a query; DIGITS_ENDPOINT_TOKEN is for its token",
         )
     return text.rstrip("/")

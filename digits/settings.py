@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from digits import events, files, variables
-from digits.errors import MASK, UsageError, mask_url
+from digits.errors import MASK, UsageError, mask_address
 from digits.tasks.task import BUILT_IN, Task, built_in_names, find
 from digits.variables import check_address, check_kubernetes_name, check_tracking_uri, convert, read_variables
 
@@ -284,7 +284,7 @@ class Settings:
         rows = []
         for field in dataclasses.fields(self):
             value = self.declaration.name if field.name == "task" else str(getattr(self, field.name))
-            shown = MASK if field.metadata["secret"] and value else mask_url(value)
+            shown = MASK if field.metadata["secret"] and value else mask_address(value)
             rows.append((field.metadata["name"], shown, field.metadata["doc"]))
         return rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from digits.errors import UsageError, mask_also
+from digits.errors import UsageError, mask_address, mask_also
 from digits.files import real_path, user_path
 
 
@@ -79,7 +79,9 @@ def check_tracking_uri(value: str, database: str) -> None:
     elif scheme == "sqlite" and not value.startswith("sqlite:////"):
         problem = "expected an absolute path (four slashes), because steps run in other folders"
     if problem:
-        raise UsageError(f"MLFLOW_TRACKING_URI: {problem}, got {value!r}", remedy=f"MLFLOW_TRACKING_URI={database}")
+        raise UsageError(
+            f"MLFLOW_TRACKING_URI: {problem}, got {mask_address(value)!r}", remedy=f"MLFLOW_TRACKING_URI={database}"
+        )
 
 
 def sqlite_file(address: str) -> Path | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from digits.errors import UsageError
+from digits.errors import UsageError, mask_address
 from digits.http import base_url
 from digits.tasks.task import BUILT_IN
 
@@ -30,8 +30,10 @@ class Endpoint:
     model: str = BUILT_IN
 
     @classmethod
-    def parse(cls, text: str, model: str = BUILT_IN) -> Self:
+    def parse(cls, text: str, model: str = BUILT_IN, *, shown: str = "") -> Self:
         """Parse `[name=]url[@host]`. The URL may name another model by the path `/v1/models/x` or `/v2/models/x`.
+
+        An error shows `shown` in place of `text`, if given.
 
         Raises:
             UsageError: the text has another form.
@@ -45,7 +47,7 @@ class Endpoint:
             valid = False
         if not valid:
             raise UsageError(
-                f"expected an endpoint [name=]url[@host-header], got {text!r}",
+                f"expected an endpoint [name=]url[@host-header], got {mask_address(shown or text)!r}",
                 remedy="digits web --endpoint http://127.0.0.1:8080",
             )
         authority = urlsplit(url).netloc
@@ -58,7 +60,9 @@ class Endpoint:
     @classmethod
     def parse_all(cls, texts: Sequence[str], model: str = BUILT_IN) -> tuple[Self, ...]:
         """Parse several endpoints, as `parse`. Raises UsageError if there is none, or if two have the same name."""
-        endpoints = tuple(cls.parse(text, model) for text in texts)
+        # A password with a space was cut in two, and only the last part has the @ by which it is recognised.
+        shown = " ".join(texts) if any("@" in text for text in texts) else ""
+        endpoints = tuple(cls.parse(text, model, shown=shown) for text in texts)
         names = [endpoint.name for endpoint in endpoints]
         if not endpoints or len(set(names)) != len(names):
             raise UsageError(

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from backends.docker import containers, images
-from digits.errors import MissingError, UsageError
+from digits.errors import MissingError, UsageError, mask_address
 from digits.files import parse_json, whole_file
 from digits.http import request
 from digits.settings import Settings
@@ -33,7 +33,7 @@ def check(settings: Settings) -> None:
         return
     if settings.store != Settings(home=settings.home).store:
         raise UsageError(
-            f"DIGITS_STORE: expected s3://bucket with the docker backend, got {settings.store!r}",
+            f"DIGITS_STORE: expected s3://bucket with the docker backend, got {mask_address(settings.store)!r}",
             remedy="unset it: then MinIO in a container is the store; or run with --backend process",
         )
     if settings.minio_endpoint:

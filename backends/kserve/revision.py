@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from backends.kserve.kube import Json
-from digits.errors import EndpointError
+from digits.errors import EndpointError, mask_address
 from digits.files import canonical_json, sha256_of
 from digits.release.releases import Manifest
 
@@ -40,7 +40,8 @@ class Revision:
         if scheme not in FETCHED_SCHEMES or not path.endswith("/"):
             raise EndpointError(
                 f"KServe fetches a release from a folder such as s3://bucket/folder/ "
-                f"(or {', '.join(f'{other}://' for other in FETCHED_SCHEMES if other != 's3')}), got {uri!r}",
+                f"(or {', '.join(f'{other}://' for other in FETCHED_SCHEMES if other != 's3')}), "
+                f"got {mask_address(uri)!r}",
                 remedy="set DIGITS_STORE",
             )
         data = release["data"]

@@ -18,7 +18,7 @@ import kfp_server_api
 from kfp_server_api import models
 
 from backends.kubeflow.connection import CONNECT_SECONDS, Client, Unreachable, api_call
-from digits.errors import DigitsError, UsageError, mask_url
+from digits.errors import DigitsError, UsageError, mask_address, mask_url
 from digits.files import parse_json
 from digits.settings import Settings
 
@@ -40,7 +40,7 @@ class Pipelines:
         host = settings.kfp_host.rstrip("/")
         if urlsplit(host).scheme not in {"http", "https"}:
             raise UsageError(
-                f"DIGITS_KFP_HOST: expected the address of Kubeflow Pipelines, http(s)://…, got {host!r}",
+                f"DIGITS_KFP_HOST: expected the address of Kubeflow Pipelines, http(s)://…, got {mask_address(host)!r}",
                 remedy="kubectl -n kubeflow port-forward svc/ml-pipeline 8888, then DIGITS_KFP_HOST=http://127.0.0.1:8888",
             )
         self.host, self._settings = host, settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from digits.errors import MissingError, UsageError
+from digits.errors import MissingError, UsageError, mask_address
 from digits.files import folder_from_url
 from digits.release import deploy, signatures
 from digits.settings import Settings
@@ -51,7 +51,7 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
         _check_folder("MLFLOW_TRACKING_URI", database.parent)
     elif scheme not in TRACKING | {p.name for p in importlib.metadata.entry_points(group="mlflow.tracking_store")}:
         raise UsageError(
-            f"MLFLOW_TRACKING_URI: expected an address of MLflow, got {settings.tracking_uri!r}",
+            f"MLFLOW_TRACKING_URI: expected an address of MLflow, got {mask_address(settings.tracking_uri)!r}",
             remedy="write http://host:port for a server, sqlite:////file for a file",
         )
 

@@ -10,7 +10,7 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.cli.progress import Progress
-from digits.errors import UsageError
+from digits.errors import UsageError, mask_address
 from digits.settings import Settings
 from digits.store import find_scheme
 from digits.tasks.task import BUILT_IN
@@ -83,7 +83,8 @@ def _on_kubeflow(
         scheme = find_scheme(address)
         if not scheme or not scheme.remote:
             raise UsageError(
-                f"{name}: on Kubeflow expected an address that the pods reach, s3://bucket/folder, got {address!r}",
+                f"{name}: on Kubeflow expected an address that the pods reach, s3://bucket/folder, "
+                f"got {mask_address(address)!r}",
                 remedy="upload them, or add --backend process",
             )
     task = defaults_of(settings.declaration).get("task", BUILT_IN)

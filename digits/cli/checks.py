@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from digits.data.catalog import AUTO, FALLBACK
-from digits.errors import MASK, mask_url
+from digits.errors import MASK, mask_address
 from digits.files import user_path
 from digits.findings import Finding
 from digits.settings import Settings
@@ -26,8 +26,6 @@ VARIABLES = re.compile(
     re.IGNORECASE,
 )
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|AUTH")
-# The user and password in an address, which as a proxy may have no http://, or a / in its password.
-USER = re.compile(r"(?s)(?<=://).*(?=@)|^(?!\w+://).*(?=@)")
 FILES = {".keras/keras.json": " (not used)", ".docker/config.json": "", ".netrc": "", ".config/pip/pip.conf": ""}
 
 
@@ -44,13 +42,13 @@ def find_surroundings(settings: Settings) -> Iterator[Finding]:
 
     own = {name for name, _, _ in settings.describe()}
     found = [
-        f"{name}={MASK if SECRET.search(name) else USER.sub(MASK, value)}{'' if is_passed(name) else ' (not used)'}"
+        f"{name}={MASK if SECRET.search(name) else mask_address(value)}{'' if is_passed(name) else ' (not used)'}"
         for name, value in sorted(os.environ.items())
         if VARIABLES.match(name) and name not in own
     ]
     found += [f"~/{name}{note}" for name, note in FILES.items() if user_path(f"~/{name}").exists()]
     if found:
-        yield Finding("environment", None, mask_url(", ".join(found)))
+        yield Finding("environment", None, ", ".join(found))
 
 
 def check_home(settings: Settings) -> Finding:
@@ -71,7 +69,7 @@ def check_data(settings: Settings) -> str | Finding:
 
     if settings.data:
         if urlsplit(settings.data).scheme not in {"", "file"}:
-            return Finding("data", None, f"{mask_url(settings.data)} (not checked)")
+            return Finding("data", None, f"{mask_address(settings.data)} (not checked)")
         task = settings.declaration
         name = sources.resolve(task, AUTO, settings.data, settings.home / "data")
         sources.check_place(task, name, settings.data)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from digits.errors import UsageError, mask_url
+from digits.errors import UsageError, mask_address
 from digits.files import canonical_json, sha256_of
 from digits.release.mlflow_client import OWNER, artifacts_address, connect, if_recorded
 
@@ -142,7 +142,7 @@ def log_decision(settings: Settings, run_id: str, *, promoted: bool, why: str, r
 
 def link(settings: Settings, run_id: str) -> str:
     """Return how to view a run: its address on a server, or the command `mlflow ui` for SQLite; '' without MLflow."""
-    address = mask_url(settings.tracking_uri)
+    address = mask_address(settings.tracking_uri)
     if not address:
         return ""
     if not address.startswith("http"):

@@ -15,7 +15,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from digits.errors import DigestMismatch, ObjectMissing, ObjectRefused, ReleaseError, StoreError, UsageError
+from digits.errors import (
+    DigestMismatch,
+    ObjectMissing,
+    ObjectRefused,
+    ReleaseError,
+    StoreError,
+    UsageError,
+    mask_address,
+)
 from digits.evaluation.threshold import NONE_SURE
 from digits.files import canonical_json, parse_json, real_path, sha256_of, write_whole
 from digits.release import signatures
@@ -191,7 +199,7 @@ def find(store: ObjectStore, start: str) -> str:
         return start
     if len(matches) != 1:
         problem = f"{', '.join(matches)} begin with" if matches else "no release begins with"
-        raise ReleaseError(f"{problem} {start!r} in {store.uri}", remedy="digits releases")
+        raise ReleaseError(f"{problem} {mask_address(start)!r} in {store.uri}", remedy="digits releases")
     return matches[0]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from digits.errors import UsageError
+from digits.errors import UsageError, mask_address
 from digits.remedies import remedy
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def get_scheme(uri: str) -> Scheme:
     """Return the kind of store of an address. Raises UsageError if it is not the address of a store."""
     scheme = find_scheme(uri)
     if scheme is None:
-        forms = " or ".join(scheme.form for scheme in schemes().values())
-        raise UsageError(f"expected the address of a store, {forms}, got {uri!r}", remedy="correct DIGITS_STORE")
+        shown, forms = mask_address(uri), " or ".join(scheme.form for scheme in schemes().values())
+        raise UsageError(f"expected the address of a store, {forms}, got {shown!r}", remedy="correct DIGITS_STORE")
     return scheme
 
 
@@ -147,14 +147,15 @@ def open_store(settings: Settings, uri: str = "") -> ObjectStore:
     for name in scheme.required:
         if not environ[name]:
             raise UsageError(
-                f"the store {uri} needs {name}, which is not set",
+                f"the store {mask_address(uri)} needs {name}, which is not set",
                 remedy=remedy("variable not set", settings.backend, name=name),
             )
     try:
         store = scheme.open(settings, uri)
     except ValueError as exc:
         raise UsageError(
-            f"the store {uri} cannot be opened: {exc}", remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}"
+            f"the store {mask_address(uri)} cannot be opened: {exc}",
+            remedy=f"check {', '.join(('DIGITS_STORE', *scheme.variables))}",
         ) from None
     store.trust = Trust(settings.trusted_keys, settings.signing_key, settings.home / SEEN)
     store.task = settings.declaration.name

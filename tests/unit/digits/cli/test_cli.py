@@ -308,3 +308,12 @@ def test_ctrl_c_during_the_first_imports_ends_a_command_without_a_traceback() ->
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("address", ["http://u:canary finch@h", "u:canary finch@h", "canary finch@h"])
+def test_no_command_shows_a_part_of_a_password(address: str, digits: Digits, settings: Settings) -> None:
+    """A command shows no part, whether the address is an argument or in the environment, where spaces separate two."""
+    for arguments in (["verify", address], ["web", "--no-open", "--port", "0"]):
+        result = digits(*arguments, on=dataclasses.replace(settings, endpoints=address))
+        assert result.code
+        assert not re.search("canary|finch", result.out + result.err), result.err
