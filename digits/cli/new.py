@@ -38,7 +38,7 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     digits new flowers ~/pictures/flowers
     digits run --task flowers.toml
     """
-    from digits.data.survey import survey
+    from digits.data.survey import check_arrays, survey
 
     path, source = user_path(output or f"{name}.toml"), user_path(place).absolute()
     if name in built_in_names():
@@ -53,6 +53,8 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     check_output(path)  # before the pictures are read
     found = survey(source, lambda labels: _check(name, labels, place))
     value = _declare(name, found, place, pen)
+    if found.format in {"npz", "csv"}:
+        check_arrays(find(json.dumps(value)), source)
     write_output(path, _to_toml(value, found).encode())
     if as_json:
         emit({"task": str(path.absolute()), **value, "counts": found.counts, "warnings": found.warnings})

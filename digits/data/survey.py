@@ -17,12 +17,13 @@ import numpy as np
 from PIL import Image
 
 from digits.data import array_files, arrays, folders, idx, idx_place
+from digits.data.dataset import Dataset
 from digits.data.pictures import FORMATS, on_white, open_picture
 from digits.data.places import MAX_PICTURE, Files, open_files
 from digits.data.screening import MAX_LISTED, MIN_TEST, MIN_TRAIN, Findings
 from digits.errors import DataError
 from digits.files import sha256_of
-from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Source
+from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Source, Task
 
 FEW = 20  # pictures of a class with which a model learns little
 SIDES = (28, 32, 48, 64, 96)  # preferred sides of images in pixels
@@ -84,6 +85,11 @@ def survey(place: Path, check: Check = lambda _: None) -> Survey:
         need = f"at least {least} are needed" if count < least else f"a model learns little from fewer than {FEW}"
         result.warnings.append(f"{label} has {count} picture{'s' * (count != 1)}: {need}")
     return result
+
+
+def check_arrays(task: Task, place: Path) -> None:
+    """Raise DataError if a run of the task would refuse the NPZ or CSV files at a place."""
+    array_files.read(task, open_files(task.data, str(place), Path()), Findings())
 
 
 def _find_format(names: list[str]) -> str:
@@ -178,6 +184,8 @@ def _range(sizes: list[tuple[int, int]]) -> str:
 def _survey_arrays(place: Path, form: str) -> Survey:
     """Look at the arrays of IDX, NPZ or CSV files."""
     parts = {"idx": _look_at_idx, "npz": _look_at_npz, "csv": _look_at_csv}[form](place)
+    if not parts:
+        raise DataError(f"{place}: expected images, found none", remedy=arrays.REMEDY)
     shapes = {shape for shape, _ in parts}
     if len(shapes) != 1 or not all(MIN_SIDE <= side <= MAX_SIDE for side in next(iter(shapes))[:2]):
         raise DataError(f"{place}: expected images of one size, {MIN_SIDE} to {MAX_SIDE} pixels, found {shapes}")
@@ -197,7 +205,8 @@ _Parts = list[tuple[tuple[int, int, int], list[str]]]  # the shape of the images
 
 def _look_at_idx(place: Path) -> _Parts:
     read = [idx.parse(idx_place.read_folder(Source("idx"), file, str(place)), file) for file in idx.FILES]
-    return [(_shape(x.shape), [str(label) for label in y]) for x, y in (read[:2], read[2:])]
+    parts = [Dataset(x, y) for x, y in (read[:2], read[2:])]
+    return [(_shape(part.images.shape), [str(label) for label in part.labels]) for part in parts]
 
 
 def _look_at_npz(place: Path) -> _Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +119,50 @@ def test_arrays_become_a_task(form: str, digits: Digits, tmp_path: Path) -> None
     assert task.labels == tuple("0123456789")[: len(task.labels)]
     if form != "idx":
         assert len(fetch(task, "auto", task.data.place, tmp_path / "cache").test) == 10
+
+
+GREY = np.random.default_rng(1).integers(0, 256, (30, 10, 10), np.uint8)
+CLASSES = np.arange(30) % 3
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "pen", "expected"),
+    [
+        (GREY, np.eye(3)[CLASSES], False, "expected 30 labels, found 90"),
+        (GREY, CLASSES[:-1], False, "expected 30 labels, found 29"),
+        (GREY.astype(int) - 128, CLASSES, False, "expected values 0 to 255"),
+        (np.where(GREY > 200, np.nan, GREY / 255), CLASSES, False, "expected values 0 to 255"),
+        (GREY.astype(complex), CLASSES, False, "expected numbers, found complex128"),
+        (np.stack([GREY] * 3, 3), CLASSES, True, "expected images of (10, 10)"),
+    ],
+)
+def test_arrays_that_a_run_refuses_become_no_task(
+    images: Any, labels: Any, pen: bool, expected: str, digits: Digits, tmp_path: Path
+) -> None:
+    """Arrays whose labels or values do not belong to the images are refused, as a run of the task would do."""
+    np.savez(tmp_path / "all.npz", images=images, labels=labels)
+    answer = digits("new", "three", "all.npz", *(["--pen"] if pen else []))
+    assert answer.code == 1
+    assert expected in answer.err
+    assert not (tmp_path / "three.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [("0,1,2", "expected a label and 100 numbers"), ("0" + ",1e999" * 100, "expected values"), ("", "found none")],
+)
+def test_rows_that_a_run_refuses_become_no_task(row: str, expected: str, digits: Digits, tmp_path: Path) -> None:
+    """A CSV file with a row that is no image, or without rows, is refused, as a run of the task would do."""
+    rows = [
+        ",".join(["label", *map(str, range(100))]),
+        *([f"{n % 3}{',7' * 100}" for n in range(9)] if row else []),
+        row,
+    ]
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    answer = digits("new", "three", "train.csv")
+    assert answer.code == 1
+    assert expected in answer.err
+    assert not (tmp_path / "three.toml").exists()
 
 
 def test_drawings_are_declared_as_such(digits: Digits, tmp_path: Path) -> None:
