@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from digits.results import TrainedModel
     from digits.training.job import Job
 
+IDLE_SECONDS = 3600.0  # many times the heartbeat's period, because the store's clock may differ
 OWNER = {"name": "KFP_POD_NAME", "uid": "KFP_POD_UID"}  # variables that Kubeflow sets in each step
 
 
@@ -65,7 +66,7 @@ def train(settings: Settings, job: Job) -> TrainedModel:
     finally:
         run.delete()
         with contextlib.suppress(DigitsError):  # what stays is removed after the next training of these inputs
-            _remove(store, training, run.living_pods() - {owner["uid"]})
+            _remove(store, training, owner["uid"])
     return job.result()
 
 
@@ -80,9 +81,18 @@ def _wait(run: TrainJob, store: ObjectStore, place: str, job: Job) -> str:
         raise
 
 
-def _remove(store: ObjectStore, training: str, living: set[str]) -> None:
-    """Delete the folders of a training whose names are not in `living`, also those of steps that were killed."""
-    for key in store.keys(training):
-        uid, slash, _ = key.removeprefix(training).partition("/")
-        if slash and uid not in living:
+def _remove(store: ObjectStore, training: str, uid: str) -> None:
+    """Delete the folder of the step `uid`, and those of steps that were killed: without a heartbeat for IDLE_SECONDS.
+
+    A step in another namespace may train with the same inputs in the same store.
+    """
+    keys, idle = store.keys(training), set(store.keys(training, min_age=IDLE_SECONDS))
+    used = {_folder(key, training) for key in keys if key not in idle} - {uid}
+    for key in keys:
+        if (folder := _folder(key, training)) and folder not in used:
             store.delete(key)
+
+
+def _folder(key: str, training: str) -> str:
+    """Return the name of the folder of a step in which an object is, '' if it is in none, as a checkpoint."""
+    return key.removeprefix(training).rpartition("/")[0].partition("/")[0]

@@ -21,6 +21,7 @@ from digits.settings import Settings
 from digits.training.trainers import MAX_SECONDS
 
 RUNTIME = "digits"  # the TrainingRuntime
+CONTAINER = "node"  # of the training, in each pod
 PORT = 2222  # of the workers, as in the manifests
 POLL_SECONDS = 1.0
 OUTAGE_SECONDS = 300.0  # of the API server
@@ -165,11 +166,6 @@ class TrainJob:
         ]
         return pods
 
-    def living_pods(self) -> set[str]:
-        """Return the uids of the namespace's pods that have not ended. Raises as `Kube.request`."""
-        pods = self.kube.request("GET", self._pods)["items"]
-        return {pod["metadata"]["uid"] for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}}
-
     def _ended(self, live: Json | None, permanent: bool) -> bool:
         if live is None or "deletionTimestamp" in live["metadata"]:
             raise self._failure("was deleted")
@@ -177,6 +173,10 @@ class TrainJob:
             if condition["status"] == "True" and condition["type"] == "Failed":
                 raise self._failure(f"failed: {condition.get('message', '')}")
             if condition["status"] == "True" and condition["type"] == "Complete":
+                if not self._message:
+                    raise self._failure(
+                        "has ended, but the pod of worker 0, which has the digest of its result, is gone"
+                    )
                 return True
         if permanent:
             raise self._failure("cannot start", remedy="correct what the reason names")
@@ -200,8 +200,7 @@ class TrainJob:
             if rank == "0" and status.get("phase") != "Pending":
                 self._repeat_events(name)
             if rank == "0" and status.get("phase") == "Succeeded":
-                (container,) = status["containerStatuses"]
-                self._message = container["state"]["terminated"].get("message", "")
+                self._message = _termination_message(status)
             if "deletionTimestamp" not in pod["metadata"]:
                 texts, never = diagnose_pod(self.kube, self._pods, pod)
                 reasons += [f"worker {rank}: {text}" for text in texts]
@@ -219,8 +218,16 @@ class TrainJob:
 
     def _repeat_events(self, pod: str) -> None:
         with contextlib.suppress(DigitsError):  # the log comes with the next look, or the pod was deleted
-            log = self.kube.text(f"{self._pods}/{pod}/log", container="node", tailLines=LOG_LINES)
+            log = self.kube.text(f"{self._pods}/{pod}/log", container=CONTAINER, tailLines=LOG_LINES)
             for event in events_of(log, "train"):
                 if event["event"] == "progress" and event["time"] > self._reported.get(pod, 0):
                     self._reported[pod] = event["time"]
                     events.emit("progress", "train", text=str(event.get("text", "")))
+
+
+def _termination_message(status: Json) -> str:
+    """Return what the training's container left when it ended. A webhook may have added other containers to the pod."""
+    for container in status.get("containerStatuses", []):
+        if container["name"] == CONTAINER:
+            return str(container["state"].get("terminated", {}).get("message", ""))
+    return ""

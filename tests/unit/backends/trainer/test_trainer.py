@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -51,10 +53,13 @@ def work(settings: Settings, folder: Path) -> str:
 
 
 def test_the_result_of_worker_0_is_returned(cluster: Settings, job: Job, tmp_path: Path) -> None:
-    """Inputs and result pass through the store; of a step that was killed, and of this one, nothing is left there."""
+    """Inputs and result pass through the store; of steps that have ended nothing is left, of others everything."""
     store, training = open_store(cluster), f"trainings/digits/{job.key}"
-    for key in ("killed/job.json", "train-1-node-0-0-0/job.json", "checkpoint-0001.json"):
+    hours = time.time() - 2 * trainer.IDLE_SECONDS
+    for key in ("killed/job.json", "elsewhere/job.json", "elsewhere/alive", "checkpoint-0001.json"):
         store.put(f"{training}/{key}", b"{}")
+        if not key.endswith("alive"):
+            os.utime(tmp_path / "store" / training / key, (hours, hours))
     TrainerApi.pods = [worker()]
     alive: list[bool] = []
     TrainerApi.changes += [
@@ -63,7 +68,8 @@ def test_the_result_of_worker_0_is_returned(cluster: Settings, job: Job, tmp_pat
     ]
     assert trainer.train(cluster, job) == RESULT
     assert (alive, TrainerApi.live) == ([True], None)
-    assert store.keys("trainings/") == [f"{training}/checkpoint-0001.json"]
+    kept = ["checkpoint-0001.json", "elsewhere/alive", "elsewhere/job.json"]
+    assert store.keys("trainings/") == [f"{training}/{key}" for key in kept]
 
 
 def test_another_result_than_the_pods_is_refused(cluster: Settings, job: Job, tmp_path: Path) -> None:
@@ -77,6 +83,18 @@ def test_another_result_than_the_pods_is_refused(cluster: Settings, job: Job, tm
     with pytest.raises(DigitsError, match="is damaged"):
         trainer.train(cluster, job)
     assert open_store(cluster).keys("trainings/") == []
+
+
+def test_a_result_without_a_digest_is_refused(cluster: Settings, job: Job, tmp_path: Path) -> None:
+    """If the pod that has the digest is gone, nothing is read from the store, where anyone may have written it."""
+
+    def vanish() -> None:
+        finish(work(cluster, tmp_path / "pod"))
+        TrainerApi.pods = []
+
+    TrainerApi.changes += [vanish]
+    with pytest.raises(DigitsError, match="the pod of worker 0, which has the digest of its result, is gone"):
+        trainer.train(cluster, job)
 
 
 def test_the_error_of_a_worker_is_raised(cluster: Settings, job: Job) -> None:

@@ -50,6 +50,18 @@ def test_worker_0_reports_the_epochs(job: TrainJob, tmp_path: Path) -> None:
     assert shown(tmp_path) == ["epoch 1", "epoch 2", "the workers were started again (1)", "epoch 3"]
 
 
+def test_a_container_that_a_webhook_added_does_not_matter(job: TrainJob) -> None:
+    """The digest is that of the training's container, whichever place it has in the pod."""
+
+    def end() -> None:
+        finish("the digest")
+        states = TrainerApi.pods[0]["status"]["containerStatuses"]
+        states.insert(0, container("vault-agent", terminated={"exitCode": 0}))
+
+    TrainerApi.changes += [end]
+    assert job.wait() == "the digest"
+
+
 def test_a_failure_has_the_reason_of_the_worker(job: TrainJob, tmp_path: Path) -> None:
     """If the workers failed too often, the error has the last output of one, although JobSet has deleted its pod."""
     ended = {"terminated": {"exitCode": 1, "message": "Traceback (most recent call last):\n  File x\nKeyError: 'why'"}}
