@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.kind.kubectl import Report, apply, as_json, wait
-from backends.kserve.kube import FIELD_MANAGER, TRUSTED_KEYS, kubeconfig_path, unknown_cluster
+from backends.kserve.kube import FIELD_MANAGER, SHAPE_ERRORS, TRUSTED_KEYS, kubeconfig_path, unknown_cluster
 from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError
 from digits.errors import MissingError
@@ -107,12 +107,19 @@ def manifests() -> Path:
 def credentials(settings: Settings) -> tuple[str, str] | None:
     """Return the access and secret key of the namespace's object store, or None if there are none yet."""
     try:
-        data = as_json(settings, "get", "secret", SECRET, "-n", settings.namespace)["data"]
+        data = as_json(settings, "get", "secret", SECRET, "-n", settings.namespace).get("data")
     except ProgramError as exc:
         if "NotFound" in str(exc):
             return None
         raise
-    access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
+    try:
+        access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
+    except SHAPE_ERRORS as exc:
+        raise MissingError(
+            f"Secret {SECRET} in namespace {settings.namespace} does not have the keys {' and '.join(KEYS)}",
+            remedy=f"correct it, or set K8S_NAMESPACE to another namespace; kubectl -n {settings.namespace} get secret "
+            f"{SECRET} -o yaml shows it",
+        ) from exc
     return access, secret
 
 

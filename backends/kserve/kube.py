@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +17,8 @@ from digits.settings import Settings
 
 TIMEOUTS = (5, 30)  # seconds to connect, and to wait for each read of a response
 FIELD_MANAGER = "digits"  # the owner of the fields that we apply
-CONFIG_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # raised by the library for a damaged kubeconfig
+# Raised for JSON or YAML of another shape than expected, by the library for a damaged kubeconfig.
+SHAPE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 JSON_TYPE = "application/json"
 # The ConfigMap with the trusted keys, and where pods mount it, as in the manifests.
@@ -89,7 +92,7 @@ class Kube:
                 config.load_incluster_config(client_configuration=configuration)
             else:
                 config.load_kube_config(config_file=str(path), client_configuration=configuration)
-        except (config.ConfigException, yaml.YAMLError, OSError, *CONFIG_ERRORS) as exc:
+        except (config.ConfigException, yaml.YAMLError, OSError, *SHAPE_ERRORS) as exc:
             raise unknown_cluster(settings) from exc
         return cls(configuration, inside=inside, kubeconfig=None if inside else path, backend=settings.backend)
 
@@ -108,6 +111,17 @@ class Kube:
         except ValueError as exc:
             raise MissingError(
                 f"expected JSON from the cluster at {self.server} for {method} {path}, got {text[:100]!r}",
+                remedy="check whether a proxy or another service answers there",
+            ) from exc
+
+    @contextlib.contextmanager
+    def understood(self) -> Iterator[None]:
+        """Raise MissingError if an answer is not of the form that the block expects, as that of another service."""
+        try:
+            yield
+        except SHAPE_ERRORS as exc:
+            raise MissingError(
+                f"the cluster at {self.server} sent an answer that is not one of Kubernetes' API: {repr(exc)[:200]}",
                 remedy="check whether a proxy or another service answers there",
             ) from exc
 

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from backends.kserve.kube import Kube
+from backends.kserve.kube import SHAPE_ERRORS, Kube
 from backends.kserve.revision import Revision
 from backends.kserve.service import Service, previous_revision
 from digits.errors import EndpointError
@@ -44,15 +44,17 @@ def rollback(settings: Settings) -> str:
     """
     service, remedy = _service(settings), "digits releases, for the releases that can be deployed"
     what = f"InferenceService {service.name} in {service.namespace}"
-    previous = previous_revision(service.live())
+    with service.kube.understood():
+        previous = previous_revision(service.live())
     if not previous:
         raise EndpointError(f"{what} has no previous release", remedy=remedy)
     try:
         revision = Revision(**parse_json(previous))
-    except (ValueError, TypeError) as exc:
+        version = revision.version
+    except SHAPE_ERRORS as exc:
         raise EndpointError(f"{what} has a damaged record of its previous release: {exc}", remedy=remedy) from exc
     service.serve(revision, None, time.monotonic() + READY_SECONDS)
-    return revision.version
+    return version
 
 
 @contextlib.contextmanager

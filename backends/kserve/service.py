@@ -61,6 +61,10 @@ class Service:
         Raises:
             EndpointError: also if an InferenceService of that name belongs to another project.
         """
+        with self.kube.understood():
+            return self._serve(revision, release, deadline)
+
+    def _serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
         former = self._wait_until_removed(deadline)
         if former and not LABELS.items() <= (former["metadata"].get("labels") or {}).items():
             label, value = next(iter(LABELS.items()))
@@ -122,12 +126,13 @@ class Service:
         while True:
             permanent = False
             try:
-                live = self.live()
-                deployment = self.kube.get(self._deployment)
-                self._check_current(revision, live)
-                if live and deployment and _is_complete(deployment, revision.id) and is_ready(live):
-                    return
-                reason, permanent = diagnose(self.kube, self._pods, self.name, live, deployment, revision.id)
+                with self.kube.understood():
+                    live = self.live()
+                    deployment = self.kube.get(self._deployment)
+                    self._check_current(revision, live)
+                    if live and deployment and _is_complete(deployment, revision.id) and is_ready(live):
+                        return
+                    reason, permanent = diagnose(self.kube, self._pods, self.name, live, deployment, revision.id)
             except (MissingError, RefusedError) as exc:
                 if not is_temporary(exc):
                     raise
@@ -143,12 +148,13 @@ class Service:
 
     def problem(self) -> str:
         """Return the reason why the present revision is not served by all pods; '' if it is."""
-        live, deployment = self.live(), self.kube.get(self._deployment)
-        annotations = live["metadata"].get("annotations", {}) if live else {}
-        current = annotations.get(REVISION) or (Revision.from_live(live).id if live else "")
-        if live and deployment and _is_complete(deployment, current) and is_ready(live):
-            return ""
-        return diagnose(self.kube, self._pods, self.name, live, deployment, current)[0]
+        with self.kube.understood():
+            live, deployment = self.live(), self.kube.get(self._deployment)
+            annotations = live["metadata"].get("annotations", {}) if live else {}
+            current = annotations.get(REVISION) or (Revision.from_live(live).id if live else "")
+            if live and deployment and _is_complete(deployment, current) and is_ready(live):
+                return ""
+            return diagnose(self.kube, self._pods, self.name, live, deployment, current)[0]
 
     def _check_answer(self, revision: Revision, release: Manifest | None, deadline: float) -> None:
         """Wait until the new pods answer the golden image of `release`, or report the version if there is none."""
@@ -173,10 +179,11 @@ class Service:
     def ready_pod(self, revision: str = "") -> str:
         """Return the name of a ready pod, of a given revision unless that is ''. Raises EndpointError if none is."""
         query = {"labelSelector": f"serving.kserve.io/inferenceservice={self.name}"}
-        for pod in self.kube.request("GET", self._pods, query=query)["items"]:
-            matches = not revision or pod["metadata"].get("annotations", {}).get(REVISION) == revision
-            if matches and "deletionTimestamp" not in pod["metadata"] and is_ready(pod):
-                return str(pod["metadata"]["name"])
+        with self.kube.understood():
+            for pod in self.kube.request("GET", self._pods, query=query)["items"]:
+                matches = not revision or pod["metadata"].get("annotations", {}).get(REVISION) == revision
+                if matches and "deletionTimestamp" not in pod["metadata"] and is_ready(pod):
+                    return str(pod["metadata"]["name"])
         raise EndpointError(
             f"InferenceService {self.name} in {self.namespace} has no ready pod",
             remedy=self._remedy("endpoint is not ready"),

@@ -144,12 +144,12 @@ class KubeflowBackend:
         from backends.kserve.kube import Kube, is_ready
         from backends.kserve.service import cluster_url, service_path
 
-        namespace = self.settings.namespace
+        place = self.settings.namespace, self.settings.declaration.name
         try:
-            service = Kube.connect(self.settings).get(service_path(namespace, self.settings.declaration.name)) or {}
+            with (kube := Kube.connect(self.settings)).understood():
+                return cluster_url(*place) if is_ready(kube.get(service_path(*place)) or {}) else ""
         except DigitsError:
             return ""
-        return cluster_url(namespace, self.settings.declaration.name) if is_ready(service) else ""
 
     def host_settings(self) -> Settings:
         """See Backend. This machine must reach the cluster's store and MLflow by the same addresses as the steps."""

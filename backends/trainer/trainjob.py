@@ -132,9 +132,10 @@ class TrainJob:
         answered = time.monotonic()
         while time.monotonic() < deadline:
             try:
-                live = self.kube.get(f"{self._jobs}/{self.name}")
-                if self._ended(live, self._report_pods()):
-                    return self._message
+                with self.kube.understood():
+                    live = self.kube.get(f"{self._jobs}/{self.name}")
+                    if self._ended(live, self._report_pods()):
+                        return self._message
                 answered = time.monotonic()
             except (MissingError, RefusedError) as exc:
                 if not is_temporary(exc) or time.monotonic() > answered + OUTAGE_SECONDS:
@@ -161,10 +162,9 @@ class TrainJob:
         self._report(f"pods of TrainJob {self.name} may still exist: {problem}".rstrip(": "))
 
     def _workers(self) -> list[Json]:
-        pods: list[Json] = self.kube.request("GET", self._pods, query={"labelSelector": f"{PODS_OF}={self.name}"})[
-            "items"
-        ]
-        return pods
+        with self.kube.understood():
+            answer = self.kube.request("GET", self._pods, query={"labelSelector": f"{PODS_OF}={self.name}"})
+            return list(answer["items"])
 
     def _ended(self, live: Json | None, permanent: bool) -> bool:
         if live is None or "deletionTimestamp" in live["metadata"]:

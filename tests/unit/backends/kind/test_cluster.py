@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.kind import cluster
+from backends.kind import cluster, namespace
 from backends.kserve.kube import kubeconfig_path
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
@@ -116,6 +116,16 @@ def test_all_nodes_of_an_existing_cluster_are_started(calls: Path, tmp_path: Pat
     cluster._create(settings, "digits", lambda _: None)  # what follows needs a cluster
     assert "docker start one two" in calls.read_text()
     assert kubeconfig_path(settings).read_text() == "current-context: kind-digits\n"
+
+
+def test_a_secret_of_another_project_is_reported(calls: Path, tmp_path: Path) -> None:
+    """A Secret of our name without our keys is an error that names it."""
+    kubectl = tmp_path / "bin" / "kubectl"
+    for content in ('{"data": {"password": "eA=="}}', '{"data": null}', "{}"):
+        kubectl.write_text(f"#!/bin/sh\necho '{content}'\n")
+        with pytest.raises(MissingError, match="Secret minio-kserve-secret in namespace digits does not have the keys"):
+            namespace.credentials(Settings(home=tmp_path))
+    assert not calls.exists()
 
 
 @pytest.mark.parametrize("others", ["", "registry\n"])
