@@ -157,10 +157,15 @@ def _wait(context: Context) -> Iterator[Finding]:
 
 
 def _remove_former(context: Context) -> Iterator[Finding]:
-    """Remove the pod of an acceptance run that was killed; raise MissingError if it still runs."""
+    """Remove the pod of an acceptance run that was killed; raise MissingError if it still runs, or is not ours."""
     former = context.kube.get(context.path("v1", "pods", NAME))
     if former is None:
         return
+    if not LABELS.items() <= (former["metadata"].get("labels") or {}).items():
+        raise MissingError(
+            f"pod {NAME} in {context.namespace} belongs to another project",
+            remedy="K8S_NAMESPACE=NAME, for a namespace of our own",
+        )
     if former["status"].get("phase") not in ENDED:
         raise MissingError(
             f"pod {NAME} runs in {context.namespace}: another acceptance run is active, or was killed just now",

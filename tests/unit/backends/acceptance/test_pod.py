@@ -6,6 +6,7 @@ import pytest
 
 from backends.acceptance import pod
 from backends.acceptance.probe import Context
+from backends.kserve.revision import LABELS
 from digits.errors import DigitsError, MissingError
 from digits.settings import Settings
 from tests.helpers.acceptance_cluster import POD, ClusterApi
@@ -23,11 +24,20 @@ def findings(settings: Settings) -> list[tuple[str, bool | None]]:
 def test_the_pod_of_a_killed_run_is_removed(settings: Settings) -> None:
     """A former pod that has ended is removed first; one that runs belongs to another acceptance run."""
     ClusterApi.reset()
-    ClusterApi.objects[POD] = {"status": {"phase": "Failed"}}
+    ClusterApi.objects[POD] = {"metadata": {"labels": LABELS}, "status": {"phase": "Failed"}}
     assert findings(settings) == [("former pod", None), ("predictor", True), ("removed", True)]
-    ClusterApi.objects[POD] = {"status": {"phase": "Running"}}
+    ClusterApi.objects[POD] = {"metadata": {"labels": LABELS}, "status": {"phase": "Running"}}
     with pytest.raises(MissingError, match="another acceptance run"):
         findings(settings)
+
+
+def test_a_pod_of_another_project_is_kept(settings: Settings) -> None:
+    """A pod of our name without our labels is not removed, also if it has ended."""
+    ClusterApi.reset()
+    ClusterApi.objects[POD] = {"metadata": {"labels": {"app": "theirs"}}, "status": {"phase": "Succeeded"}}
+    with pytest.raises(MissingError, match="belongs to another project"):
+        findings(settings)
+    assert (ClusterApi.removed, POD in ClusterApi.objects) == ([], True)
 
 
 def test_a_pod_that_stays_is_an_error(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
