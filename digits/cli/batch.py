@@ -20,7 +20,7 @@ from pipeline import PODS, defaults_of, shares_of
 @click.command()
 @click.argument("pictures")
 @click.argument("output")
-@click.option("--release", default="", help="Version of the release to use.  [the champion]")
+@click.option("--release", default="", help="Version of the release to use, or its first letters.  [the champion]")
 @backend_option("Backend whose releases are used; Kubeflow's pods do the work.  [process]")
 @click.option("--pods", type=click.IntRange(1, 1000), help=f"Pods on Kubeflow.  [{PODS}]")
 @json_option

@@ -16,7 +16,7 @@ from digits.settings import Settings
 @click.option("--http-port", type=click.IntRange(0, 65535), help="REST port; 0: any free one.  [8080]")
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="gRPC port; 0: any free one.  [8081]")
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Serve the release in this folder.")
-@click.option("--release", default="", help="Serve this release and no other.")
+@click.option("--release", default="", help="Serve this release, a version or its first letters, and no other.")
 def serve(
     name: str, host: str, http_port: int | None, grpc_port: int | None, model_dir: Path | None, release: str
 ) -> None:

@@ -79,7 +79,7 @@ class LoadedModel:
 def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel:
     """Check a release folder, load its ONNX model, and compare its answer to the golden image.
 
-    `trusted_keys` is as DIGITS_TRUSTED_KEYS; `release` is the expected version, '' for any.
+    `trusted_keys` is as DIGITS_TRUSTED_KEYS; `release` is the expected version or its first letters, '' for any.
 
     Raises:
         ReleaseError: a digest, a signature, the version, the model's inputs or the golden answer differs.
@@ -87,7 +87,7 @@ def load(folder: Path, trusted_keys: str = "", release: str = "") -> LoadedModel
     import onnxruntime
 
     manifest = releases.check_folder(folder, trusted_keys)
-    if release and manifest["version"] != release:
+    if not manifest["version"].startswith(release):
         raise ReleaseError(f"expected release {release} in {folder}, found {manifest['version']}", remedy=REMEDY)
     options = onnxruntime.SessionOptions()
     # One thread per request, because concurrent requests with more threads would compete for the cores.
@@ -160,7 +160,10 @@ class ModelSlot:
 
 
 class LedgerWatcher(threading.Thread):
-    """A thread that loads the store's champion, and each new one as soon as the ledger names it."""
+    """A thread that loads the store's champion, and each new one as soon as the ledger names it.
+
+    With `pinned`, a release's version or its first letters, it loads that release instead.
+    """
 
     def __init__(self, slot: ModelSlot, settings: Settings, pinned: str = "") -> None:
         super().__init__(name="ledger-watcher", daemon=True)
@@ -178,6 +181,8 @@ class LedgerWatcher(threading.Thread):
         version = ""
         try:
             store = open_store(self._settings)
+            if self._pinned and self._slot.current is None:
+                self._pinned = releases.find(store, self._pinned)
             version = self._pinned or ledger.champion(store, known=True)
             if version and (self._slot.current is None or self._slot.current.version != version):
                 version = self._pinned or ledger.champion(store)  # with a check of the whole ledger

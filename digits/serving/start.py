@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from digits.errors import Unavailable
+from digits.release import releases
 from digits.serving.slot import LedgerWatcher, ModelSlot, load
 from digits.serving.sockets import bind
+from digits.store import open_store
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -24,7 +28,8 @@ class Options:
         name: the model's name in the paths; empty: its task's.
         host: an address, or a host name, of which the first address is used. `::` includes IPv4.
         model_dir: a release's folder; None: serve from the settings' store.
-        release: the version to serve; empty: any in `model_dir`, or the store's champion, and each new one.
+        release: the version to serve or its first letters; empty: any in `model_dir`, or the store's champion, and
+            each new one.
     """
 
     name: str = ""
@@ -39,7 +44,8 @@ def run(options: Options, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered first.
 
     Raises:
-        ReleaseError: `model_dir` holds no intact release, or another one, or none that a trusted key has signed.
+        ReleaseError: `model_dir` holds no intact release, or another one, or none that a trusted key has signed; or the
+            store has no release or several that begin with `release`.
         MissingError: a port is in use.
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
@@ -54,6 +60,9 @@ def run(options: Options, settings: Settings) -> None:
         name = options.name or model.task.name
         slot.swap(model)
     else:
+        if options.release:
+            with contextlib.suppress(Unavailable):  # the watcher tries again
+                releases.find(open_store(settings), options.release)
         watcher = LedgerWatcher(slot, settings, options.release)
         watcher.poll()
         watcher.start()

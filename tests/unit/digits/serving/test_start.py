@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from backends.ports import free_port as free_port_near
+from digits.errors import ReleaseError
 from digits.release import releases
 from digits.serving import client
+from digits.serving.slot import load
+from digits.serving.start import Options, run
 from digits.settings import Settings
 from digits.tasks.task import find
 from tests.helpers.engines import wait_until
@@ -110,3 +113,24 @@ def test_a_port_in_use_is_reported(predictor: Predictor, finished: Finished) -> 
     assert f"port {port}" in done.stderr
     assert "DIGITS_PORT" in done.stderr
     assert predictor.about()["release"] == finished.version
+
+
+def test_a_release_is_served_by_its_first_letters(start_predictor: StartPredictor, finished: Finished) -> None:
+    """`--release` takes a version's first letters, as the other commands do, also of a release that is no champion."""
+    predictor = start_predictor(finished.settings, "--release", finished.version[:5])
+    assert predictor.about()["release"] == finished.version
+
+
+def test_a_release_that_is_not_in_the_store_is_an_error(finished: Finished) -> None:
+    """`--release` with another version ends with an error at the start, instead of waiting for it."""
+    options = Options(http_port=free_port(), grpc_port=free_port(), release="x")
+    with pytest.raises(ReleaseError, match="no release begins with 'x'"):
+        run(options, finished.settings)
+
+
+def test_a_folder_of_another_release_is_an_error(tmp_path: Path) -> None:
+    """`--model-dir` with another release than `--release`, a version or its first letters, ends with an error."""
+    folder = LinearModel(find(task_text())).release(tmp_path / "model")
+    assert load(folder, release="0000").version == "0" * 12
+    with pytest.raises(ReleaseError, match=f"expected release 1 in .*, found {'0' * 12}"):
+        load(folder, release="1")
