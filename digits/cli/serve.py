@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -32,6 +33,8 @@ def serve(
     settings = Settings.load()
     http_port = settings.port if http_port is None else http_port
     grpc_port = settings.grpc_port if grpc_port is None else grpc_port
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", name):
+        raise UsageError(f"--name: expected letters and digits, after the first also . _ -, got {name!r}")
     if http_port and http_port == grpc_port:
         raise UsageError(f"expected two different ports for REST and gRPC, got {http_port} twice")
     start.run(start.Options(name, host, http_port, grpc_port, model_dir, release), settings)
