@@ -224,8 +224,8 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
     _check_name(request.model_name, name)
     if len(request.inputs) != 1:
         raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
-    for tensor in (*request.inputs, *request.outputs):
-        decode.refuse_shared_memory(tensor.parameters)
+    for part in (request, *request.inputs, *request.outputs):
+        decode.refuse_shared_memory(part.parameters)
     for output in request.outputs:
         if output.name not in model.outputs:
             raise BadRequest(f"expected outputs among {', '.join(model.outputs)}, got {output.name[:100]!r}")

@@ -102,12 +102,13 @@ def test_a_malformed_message_is_rejected(case: str) -> None:
         service.read(content, "digits", MODEL)
 
 
-@pytest.mark.parametrize("part", ["inputs", "outputs"])
+@pytest.mark.parametrize("part", ["", "inputs", "outputs"])
 def test_shared_memory_is_refused(part: str) -> None:
-    """A tensor in shared memory is rejected, because a client would take what is stored there for the answer."""
+    """A request or a tensor in shared memory is rejected, because a client would take what is stored there for the answer."""
     request = pb.ModelInferRequest.FromString(COMPLETE)
     request.outputs.add(name="class")
-    getattr(request, part)[0].parameters["shared_memory_region"].string_param = "region"
+    holder = getattr(request, part)[0] if part else request
+    holder.parameters["shared_memory_region"].string_param = "region"
     with pytest.raises(decode.BadRequest, match="no shared memory"):
         service.read(request.SerializeToString(), "digits", MODEL)
 
