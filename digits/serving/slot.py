@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from digits.settings import Settings
 
 log = logging.getLogger("digits.predictor")
+MAX_REASON = 500  # letters; gRPC refuses an answer whose message is above 8 KiB once it is encoded
 POLL_SECONDS = 0.3  # between two reads of the ledger
 RETRY_SECONDS = 5.0  # after a failed download or a rejected release, which may be repaired
 # Images per call of the model, and their pixels. ONNX Runtime keeps the memory of its largest call for each thread:
@@ -195,11 +196,11 @@ class LedgerWatcher(threading.Thread):
             else:
                 self._slot.rejected = {}  # the rejected release is no longer the champion
         except DigitsError as exc:
-            self._slot.rejected = {"release": version, "why": exc.message}
+            self._slot.rejected = {"release": version, "why": exc.message[:MAX_REASON]}
             log.error("release %s rejected: %s", version or "?", exc.message)  # noqa: TRY400 # the message is complete
             return False
         except Exception as exc:  # a damaged store must not end the thread
-            self._slot.rejected = {"release": version, "why": f"{type(exc).__name__}: {exc}"}
+            self._slot.rejected = {"release": version, "why": f"{type(exc).__name__}: {exc}"[:MAX_REASON]}
             log.exception("cannot follow the ledger")
             return False
         return True

@@ -104,7 +104,7 @@ def test_a_malformed_message_is_rejected(case: str) -> None:
 
 @pytest.mark.parametrize("part", ["", "inputs", "outputs"])
 def test_shared_memory_is_refused(part: str) -> None:
-    """A request or a tensor in shared memory is rejected, because a client would take what is stored there for the answer."""
+    """Shared memory is rejected, because a client would take what is stored there for the answer."""
     request = pb.ModelInferRequest.FromString(COMPLETE)
     request.outputs.add(name="class")
     holder = getattr(request, part)[0] if part else request

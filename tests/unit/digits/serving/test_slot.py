@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from digits.errors import ReleaseError
+from digits.errors import ReleaseError, StoreError
 from digits.release import ledger, releases
 from digits.release.write import write_release
-from digits.serving.slot import LedgerWatcher, ModelSlot, load
+from digits.serving.slot import MAX_REASON, LedgerWatcher, ModelSlot, load
 from digits.settings import Settings
 from digits.store import open_store
 from digits.store.file import FileStore
@@ -152,3 +153,12 @@ def test_a_promotion_replaces_the_model_without_a_failed_request(
     assert load.count > 0
     assert load.releases <= {finished.version, second}
     assert predictor.about()["release"] == second
+
+
+def test_the_reason_of_a_rejected_release_is_short(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason that clients get has at most MAX_REASON letters, whatever an error holds."""
+    for error in (StoreError("é" * 10_000), ValueError("é" * 10_000)):
+        monkeypatch.setattr(ledger, "champion", Mock(side_effect=error))
+        slot = ModelSlot()
+        assert not LedgerWatcher(slot, settings).poll()
+        assert 0 < len(slot.rejected["why"]) <= MAX_REASON
