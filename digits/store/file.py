@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,10 +73,14 @@ class FileStore:
         """See ObjectStore. Temporary files are not objects."""
         folder, latest = self.root / check_prefix(prefix), time.time() - (min_age or 0)
         with self._errors(prefix):
-            files = (p for p in folder.rglob("*") if p.is_file() and not (p.name[0] == "." and p.name.endswith(PART)))
-            if min_age is not None:
-                files = (p for p in files if p.stat().st_mtime <= latest)
-            return sorted(p.relative_to(self.root).as_posix() for p in files)
+            found = []
+            for place, _, names in os.walk(folder, onerror=_unless_removed):
+                for path in (Path(place, name) for name in names if not (name[0] == "." and name.endswith(PART))):
+                    with contextlib.suppress(FileNotFoundError):  # removed since the listing, or a link to nothing
+                        status = path.stat()
+                        if stat.S_ISREG(status.st_mode) and (min_age is None or status.st_mtime <= latest):
+                            found.append(path.relative_to(self.root).as_posix())
+            return sorted(found)
 
     def exists(self, key: str) -> bool:
         """See ObjectStore."""
@@ -112,6 +119,12 @@ class FileStore:
                 f"{self.uri}: {key}: {exc.strerror or exc}",
                 remedy="check that there is free space and that this user may read and write there",
             ) from exc
+
+
+def _unless_removed(error: OSError) -> None:
+    """Raise the error of a folder that cannot be listed, unless it is none, or none any more."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 SCHEME = Scheme("file:///folder", lambda _, uri: FileStore(folder_from_url(uri, "the store")), remote=False)

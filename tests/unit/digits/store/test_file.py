@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -39,6 +41,34 @@ def test_a_link_to_a_place_outside_the_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a link to a place outside the store"):
         store.put("link/other", b"x")
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("min_age", [None, 0.0])
+def test_what_is_removed_during_a_listing_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, min_age: float | None
+) -> None:
+    """A file or folder that another program removes while the keys are listed is no key and no error."""
+    store = FileStore(tmp_path)
+    for key in ("a", "b/c", "d/e", "z"):
+        store.put(key, b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    original = Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if path.parent == tmp_path:  # one of the two files there
+            (tmp_path / "a").unlink(missing_ok=True)
+            shutil.rmtree(tmp_path / "b", ignore_errors=True)
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert store.keys(min_age=min_age) == ["d/e", "z"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the store that this user may not read is no empty one: its releases and ledger are not missing."""
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "x")))
+    with pytest.raises(StoreError, match="Permission denied"):
+        FileStore(tmp_path).keys("promotions/")
 
 
 def test_an_error_of_the_file_system_is_a_store_error(tmp_path: Path) -> None:
