@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import uvloop
 
 from digits.http import bracketed
+from digits.release import signatures
 from digits.serving.listener import stop_signal
 from digits.serving.sockets import bind
 from digits.settings import Settings
@@ -36,11 +37,14 @@ def serve(
         ready: called with the page's URL before the first request is answered.
 
     Raises:
-        UsageError: an endpoint or the store's URL is malformed.
+        UsageError: an endpoint, the store's URL or a trusted key is malformed.
+        MissingError: the trusted keys cannot be read.
     """
     texts = endpoints or settings.endpoints.split() or [f"http://127.0.0.1:{settings.port}"]
     with listener:
         store = open_store(settings)
+        if settings.trusted_keys:
+            signatures.read_keys(settings.trusted_keys)  # later, the first visitor would get the error
         task = settings.declaration
         addresses = Endpoint.parse_all(texts, task.name)
         config = GatewayConfig(addresses, store, settings.endpoint_token, settings.trusted_keys, task=task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,14 @@ def test_a_backend_without_an_endpoint_is_an_error(digits: Digits, settings: Set
     result = digits("web", "--no-open", "--port", "0", on=dataclasses.replace(settings, backend="kubeflow"))
     assert result.code != 0
     assert "--endpoint" in result.err or "DIGITS_KFP_HOST" in result.err
+
+
+def test_trusted_keys_that_cannot_be_read_are_an_error_at_the_start(
+    digits: Digits, settings: Settings, tmp_path: Path
+) -> None:
+    """With DIGITS_TRUSTED_KEYS that name no readable key, the page does not start, before a visitor gets an error."""
+    result = digits(
+        "web", "--no-open", "--port", "0", on=dataclasses.replace(settings, trusted_keys=str(tmp_path / "x"))
+    )
+    assert result.code == 3
+    assert "DIGITS_TRUSTED_KEYS: cannot read" in result.err
