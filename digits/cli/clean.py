@@ -53,6 +53,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
         if not click.confirm("continue?"):
             click.echo("nothing removed", err=True)
             return
+    created = [folder for folder in (settings.home, *settings.home.parents) if not folder.exists()]  # by the next lines
     runs.reap_dead_runs(settings.home)
     with runs.changing(settings.home):  # a run that begins meanwhile waits; it would lose its containers
         _refuse_running(settings)
@@ -68,6 +69,9 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
                 failed.append(f"{exc.filename or part}: {exc.strerror}")
     for name in LOCKS:  # stopping the predictor and removing containers may have created some
         (settings.home / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it has content
+        for folder in created:
+            folder.rmdir()
     if remaining := [str(path) for name in KEPT if (path := settings.home / name).exists()]:
         kept.append(f"{', '.join(remaining)} (--all removes them)")
     if (settings.home / "kubeconfig").exists():

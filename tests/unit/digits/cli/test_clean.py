@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
@@ -141,3 +142,11 @@ def test_clean_goes_on_after_a_folder_that_cannot_be_removed(
     result = digits("clean", "--yes")
     assert (result.code, f"{settings.home / 'runs'}: Device or resource busy" in result.err) == (1, True)
     assert not (settings.home / "cache").exists()
+
+
+def test_clean_without_a_home_creates_none(digits: Digits, settings: Settings, tmp_path: Path) -> None:
+    """If DIGITS_HOME does not exist, `digits clean` removes what is elsewhere, and leaves no empty folder."""
+    home = tmp_path / "not" / "there"
+    result = digits("clean", "--yes", on=dataclasses.replace(settings, home=home))
+    assert (result.code, "nothing to remove" in result.err) == (0, True)
+    assert not home.parent.exists()
