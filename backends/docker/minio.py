@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import time
 from typing import Any
@@ -113,16 +114,13 @@ def _running(client: Any, settings: Settings, name: str) -> Any | None:
 
 def _start(client: Any, settings: Settings, name: str) -> Any:
     from docker.types import EndpointConfig
-    from testcontainers.core.config import testcontainers_config
-    from testcontainers.core.container import DockerContainer
 
-    # Ryuk would end the container with this process, and its image may be unavailable. Our labels replace it.
-    testcontainers_config.ryuk_disabled = True
+    container_class = _container_class()
     network = containers.ensure_network(client, settings)
     access, secret = credentials(settings)
     with containers.errors("starting MinIO"):
         client.volumes.create(volume(settings), labels=containers.labels(settings, "store"))
-        server = DockerContainer(name).with_command(["server", "/data", "--address", f":{PORT}"])
+        server = container_class(name).with_command(["server", "/data", "--address", f":{PORT}"])
         server.with_envs(MINIO_ROOT_USER=access, MINIO_ROOT_PASSWORD=secret, MINIO_BROWSER="off", MINIO_UPDATE="off")
         server.with_volume_mapping(volume(settings), "/data", "rw").with_tmpfs_mount("/tmp")  # noqa: S108 # of the container
         server.ports[f"{PORT}/tcp"] = ("127.0.0.1", None)
@@ -139,6 +137,25 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
                 containers.remove(container)
             raise
         return client.containers.get(server.get_wrapped_container().id)
+
+
+def _container_class() -> Any:
+    """Return testcontainers' class of containers, without the settings that the user has for other projects.
+
+    They name another engine, a registry to log in to, or a prefix for images.
+    """
+    for variable in os.environ:
+        if variable.startswith(("TESTCONTAINERS_", "TC_")) or variable == "DOCKER_AUTH_CONFIG":
+            del os.environ[variable]
+    os.environ["DOCKER_HOST"] = containers.address()  # testcontainers ignores DOCKER_CONTEXT
+
+    from testcontainers.core.config import testcontainers_config
+    from testcontainers.core.container import DockerContainer
+
+    testcontainers_config.tc_properties = {}  # of ~/.testcontainers.properties
+    # Ryuk would end the container with this process, and its image may be unavailable. Our labels replace it.
+    testcontainers_config.ryuk_disabled = True
+    return DockerContainer
 
 
 def _wait(container: Any) -> None:
