@@ -40,6 +40,7 @@ class DockerBackend(LocalBackend):
     def check(self) -> None:
         """See Backend. Raises UsageError if a setting names an address or a path that a container cannot reach."""
         check_mountable(self.settings)
+        containers.check_here()
         with containers.errors("asking the engine"):
             self._client.ping()
         for name in ("minio_endpoint", "tracking_uri", "data"):

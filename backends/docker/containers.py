@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from digits.answers import limit_requests
 from digits.errors import DigitsError, MissingError
@@ -17,6 +18,7 @@ RUN_LABEL, INSTALLATION_LABEL, ROLE_LABEL = "org.digits.run", "org.digits.instal
 SECONDS = 60
 # Options of each container: its files cannot be changed, and its processes get no privileges.
 RESTRICTED: dict[str, Any] = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 REMEDY = "start Docker (systemctl start docker, or Docker Desktop), or run with --backend process"
 
 
@@ -50,6 +52,20 @@ def address() -> str:
             remedy="docker context use default, or run with --backend kubeflow",
         )
     return host or "unix:///var/run/docker.sock"
+
+
+def check_here() -> None:
+    """Raise MissingError if DOCKER_HOST is on another machine, as `address` does for a context."""
+    host = os.environ.get("DOCKER_HOST", "")
+    try:
+        parts = urlsplit(host if "://" in host else f"//{host}")
+    except ValueError:  # not an address; `connect` reports it
+        return
+    if parts.scheme in {"", "tcp", "ssh", "http", "https"} and parts.hostname not in {None, *LOCAL_HOSTS}:
+        raise MissingError(
+            f"DOCKER_HOST is on another machine ({parts.hostname}); its containers cannot see our files",
+            remedy="unset DOCKER_HOST, or run with --backend process",
+        )
 
 
 def connect() -> Any:
@@ -99,6 +115,8 @@ def translate(doing: str, exc: Exception) -> DigitsError:
         return MissingError(f"{doing}: the disk of {engine} is full", remedy="docker system prune")
     if "address already in use" in text or "port is already allocated" in text:
         return MissingError(f"{doing}: {engine}: {text}", remedy="set DIGITS_PORT and DIGITS_GRPC_PORT to free ports")
+    if "No such image" in text:
+        return MissingError(f"{doing}: {text}", remedy="run again, which builds or pulls an image that is missing")
     if "Connection refused" in text or "Connection aborted" in text or "No such file" in text:
         return MissingError(f"{doing}: {engine} no longer answers", remedy=REMEDY)
     if isinstance(exc, LookupError | TypeError | AttributeError | ValueError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from backends.docker import minio, predictor
+from backends.docker.containers import LOCAL_HOSTS
 from digits import events
 from digits.errors import UsageError
 from digits.files import folder_from_url, real_path
@@ -29,7 +30,7 @@ def local_host(address: str) -> str:
         host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
     except ValueError:  # not an address; reported where it is used
         return ""
-    return host if host in {"localhost", "127.0.0.1", "::1"} else ""
+    return host if host in LOCAL_HOSTS else ""
 
 
 def check_reachable(settings: Settings, name: str) -> None:
