@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,7 +87,17 @@ def _mask_user(part: str) -> str:
 def printable(text: str) -> str:
     """Return `text` without what a terminal would act on, at most MAX_MESSAGE characters of it."""
     text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c in "\n\t" or _is_shown(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def one_line(text: str) -> str:
+    """Return `text`, such as a file's name, as `printable` does, but also without line breaks and tabs."""
+    return printable(re.sub(r"[\n\t]", "\N{REPLACEMENT CHARACTER}", text))
+
+
+def _is_shown(character: str) -> bool:
+    """Return whether a terminal shows a character: also a narrow space, as the names of macOS' screenshots have it."""
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 class DigitsError(Exception):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from digits import homes
+from digits.data.dataset import Dataset
 from digits.data.number import Digit
 from digits.data.reader import read_images
-from digits.errors import DataError, UsageError
+from digits.errors import DataError, UsageError, one_line
 from digits.files import read_named
 from digits.settings import Settings
 from digits.tasks.task import Task
@@ -34,6 +36,12 @@ def is_number(name: str) -> bool:
     return name.isdecimal() and len(name) < 10 and not os.path.exists(name)  # noqa: PTH110 # raises no OSError
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise UsageError if none of the names is a file, or the number of a test image."""
+    if not any(is_number(name) or os.path.exists(name) for name in names):  # noqa: PTH110 # raises no OSError
+        read_file(names[0])  # raises
+
+
 def read_file(name: str) -> bytes:
     """Read a file, pipe or device. Raises UsageError if it cannot be read."""
     try:
@@ -49,33 +57,34 @@ def read_picture(task: Task, name: str, content: bytes) -> Picture:
     try:
         return Picture(name, read_images(task, io.BytesIO(content)))
     except DataError as exc:
-        raise DataError(f"{name}: {exc.message}", remedy=exc.remedy) from exc
+        raise DataError(f"{one_line(name)}: {exc.message}", remedy=exc.remedy) from exc
 
 
-def load_test_images(settings: Settings, endpoint: str, numbers: list[str]) -> dict[str, Picture]:
-    """Return {number: test image} of the data set that the endpoint's release was trained on.
+@dataclass(frozen=True)
+class NumberedImages:
+    """The test images of a data set, and its name."""
 
-    Raises:
-        UsageError: the data set has fewer test images.
-    """
+    name: str
+    test: Dataset
+
+    def picture(self, number: str) -> Picture:
+        """Return a test image. Raises UsageError if there is none of that number."""
+        index, images, labels = int(number), self.test.images, self.test.labels
+        if index >= len(labels):
+            raise UsageError(f"expected a test image of {self.name} from 0 to {len(labels) - 1}, got {number}")
+        return Picture(f"test image {number}", [Digit(images[index], images[index])], int(labels[index]))
+
+
+def load_test_images(settings: Settings, endpoint: str) -> NumberedImages:
+    """Return the test images of the data set that the endpoint's release was trained on."""
     from digits.data import fetch
 
-    if not numbers:
-        return {}
     homes.claim(settings.home)
     task = settings.declaration
     dataset = fetch.fetch(task, _find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data")
     if dataset.name not in {"mnist", task.name}:
         click.echo(f"test images of {dataset.name}, not of MNIST", err=True)
-    images, labels = dataset.test.images, dataset.test.labels
-    pictures = {}
-    for number in numbers:
-        index = int(number)
-        if index >= len(labels):
-            raise UsageError(f"expected a test image of {dataset.name} from 0 to {len(labels) - 1}, got {number}")
-        image, label = images[index], int(labels[index])
-        pictures[number] = Picture(f"test image {number}", [Digit(image, image)], label)
-    return pictures
+    return NumberedImages(dataset.name, dataset.test)
 
 
 def _find_dataset(settings: Settings, endpoint: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,10 @@ import click
 import numpy as np
 
 from digits.cli.common import backend_option, emit, json_option
-from digits.cli.inputs import Picture, is_number, load_test_images, read_file, read_picture
+from digits.cli.inputs import Picture, check_names, is_number, load_test_images, read_file, read_picture
 from digits.data.dataset import Images
 from digits.data.number import decide, images_of
-from digits.errors import EndpointError, UsageError
+from digits.errors import DataError, DigitsError, EndpointError, UsageError, one_line
 from digits.evaluation.verdict import Verdict, class_text, is_sure, judge
 from digits.remedies import remedy
 from digits.settings import Settings
@@ -35,6 +36,8 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
     test image of the data set that the model was trained on. A photo or scan may show edges, rules, shadows and a
     table, too. With another task, a picture shows one of its classes.
 
+    A picture that cannot be read is an error, and the others are answered nevertheless.
+
     \b
     digits predict photo.png scan.jpg
     digits predict 0 1 2
@@ -42,30 +45,39 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
     from digits.serving import client
 
     settings = Settings.load()
-    contents = {name: read_file(name) for name in pictures if not is_number(name)}
+    check_names(pictures)
     endpoint = endpoint or _find_endpoint(settings)
-    metadata: dict[str, Any] = {}
-    with contextlib.suppress(EndpointError):  # other servers of the model have no metadata
-        metadata = client.metadata(endpoint, settings)
+    metadata = _metadata(endpoint, settings)
     task = client.task_of(metadata) or settings.declaration
-    inputs = {name: read_picture(task, name, content) for name, content in contents.items()}
-    numbers, declared = [name for name in pictures if name not in inputs], settings.declaration
+    numbers, declared, test = any(map(is_number, pictures)), settings.declaration, None
     if numbers and (task.shape, task.labels) != (declared.shape, declared.labels):
         raise UsageError(
             f"the endpoint's release has other images or labels than the task {declared.name}, whose test images have "
             "numbers",
             remedy="give picture files, or run the task again: digits run",
         )
-    inputs |= load_test_images(settings, endpoint, numbers)
-    ordered = [inputs[name] for name in pictures]
-    images = [image for picture in ordered for image in images_of(picture.digits)]
-    pixels = np.stack(images or [np.zeros(task.shape, np.uint8)])  # for the release, if all pictures are empty
-    answer = client.predict(endpoint, pixels, settings, task=task)
-    threshold = client.sure_from(metadata) if metadata.get("release") == answer.release else None
-    rows, remaining = list[dict[str, Any]](), list(answer.probabilities)
-    for name, picture in zip(pictures, ordered, strict=True):
-        count = len(images_of(picture.digits))
-        answers, remaining = remaining[:count], remaining[count:]
+    if numbers:
+        test = load_test_images(settings, endpoint)
+    rows, releases, failed = list[dict[str, Any]](), dict[str, None](), list[DigitsError]()
+    for name in pictures:  # one after the other, because all of them may not fit into memory
+        try:
+            picture = test.picture(name) if test and is_number(name) else read_picture(task, name, read_file(name))
+        except (DataError, UsageError) as exc:
+            if len(pictures) == 1:
+                raise
+            failed.append(exc)
+            rows.append({"picture": name, "error": exc.message})
+            if not as_json:
+                click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}\n", err=True)
+            continue
+        answers, release = list[Any](), metadata.get("release")
+        if images := images_of(picture.digits):
+            answer = client.predict(endpoint, np.stack(images), settings, task=task)
+            answers, release = list(answer.probabilities), answer.release
+            releases[release] = None
+            if metadata and metadata.get("release") != release:  # another one was promoted
+                metadata = _metadata(endpoint, settings)
+        threshold = client.sure_from(metadata) if metadata.get("release") == release else None
         picture = replace(picture, digits=decide(picture.digits, answers))
         shares = answers[: len(picture.digits)]
         verdict = judge(shares, [digit.doubtful for digit in picture.digits], threshold, task)
@@ -74,7 +86,18 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
         if not as_json:
             _show(task, picture, verdict, row)
     if as_json:
-        emit({"predictions": rows, "release": answer.release})
+        emit({"predictions": rows, "release": ", ".join(releases or [metadata.get("release", "")])})
+    if failed:
+        click.echo(f"{len(failed)} of {len(pictures)} pictures have no answer", err=True)
+        sys.exit(failed[0].exit_code)
+
+
+def _metadata(endpoint: str, settings: Settings) -> dict[str, Any]:
+    from digits.serving import client
+
+    with contextlib.suppress(EndpointError):  # other servers of the model have no metadata
+        return client.metadata(endpoint, settings)
+    return {}
 
 
 def _describe(
@@ -111,7 +134,7 @@ def _describe(
 
 def _show(task: Task, picture: Picture, verdict: Verdict, row: dict[str, Any]) -> None:
     if verdict.state == "empty":
-        click.echo(f"{picture.name} is empty\n")
+        click.echo(f"{one_line(picture.name)} is empty\n")
         return
     digits = row["digits"]
     if len(digits) == 1:
@@ -132,7 +155,7 @@ def _show(task: Task, picture: Picture, verdict: Verdict, row: dict[str, Any]) -
     for start in range(0, len(drawn), _PER_LINE):
         lines = ["   ".join(parts).rstrip() for parts in zip(*drawn[start : start + _PER_LINE], strict=True)]
         click.echo("\n".join(lines).strip("\n"))
-    click.echo(f"{click.style(picture.name + result, bold=True)}{label}{shares}\n")
+    click.echo(f"{click.style(one_line(picture.name) + result, bold=True)}{label}{shares}\n")
 
 
 def _draw(image: Images, mark: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.errors import ReleaseError, UsageError
+from digits.errors import ReleaseError, UsageError, one_line, printable
 from digits.http import base_url
 from digits.release import releases
 from digits.settings import Settings
@@ -56,3 +56,10 @@ def test_no_part_of_a_password_is_in_the_error_for_an_address(refusing: str, tmp
             refused.append((address, str(exc)))
     assert len(refused) > 500
     assert not [row for row in refused if re.search("canary|finch", row[1])]
+
+
+def test_a_name_is_shown_in_one_line_without_what_a_terminal_acts_on() -> None:
+    """Control characters, line breaks, changes of the direction and broken letters are replaced, spaces are not."""
+    assert one_line("a\nb\tc\x1b[0m\u202e\u2028\udcff") == "a\ufffdb\ufffdc\ufffd[0m\ufffd\ufffd\ufffd"
+    assert one_line("Screenshot at 10.30\u202fPM é 数.png") == "Screenshot at 10.30\u202fPM é 数.png"
+    assert printable("two\nlines\x07") == "two\nlines\ufffd"

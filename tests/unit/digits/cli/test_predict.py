@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from digits.cli import predict
 from digits.data.dataset import Dataset
 from digits.evaluation.verdict import with_article
 from digits.serving.app import PredictApp
@@ -111,6 +112,50 @@ def test_a_file_that_is_not_a_picture_is_named(digits: Digits, tmp_path: Path) -
     result = digits("predict", "--endpoint", "http://127.0.0.1:9", "text.png")
     assert result.code in {1, 2}
     assert "text.png" in result.err
+
+
+def test_a_picture_that_cannot_be_read_costs_no_other_answer(
+    digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path
+) -> None:
+    """Each picture is answered before the next one is read; a missing or damaged one is an error of its own."""
+    Image.fromarray(enlarge(Dataset.load(finished.folder / "test.npz").images[0])).save(tmp_path / "photo.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    names = ("text.png", "photo.png", "none.png", "photo.png")
+    result = digits("predict", "--endpoint", predictor.url, *names)
+    assert result.code == 1
+    assert result.out.count("photo.png") == 2
+    assert "text.png: expected a picture" in result.err
+    assert "cannot read 'none.png': No such file" in result.err
+    assert "2 of 4 pictures have no answer" in result.err
+    result = digits("predict", "--endpoint", predictor.url, *names, "--json")
+    assert result.code == 1
+    assert [("error" in row, row["picture"]) for row in result.json["predictions"]] == [
+        (name != "photo.png", name) for name in names
+    ]
+    assert result.json["release"] == finished.version
+
+
+def test_only_one_picture_is_in_memory(
+    digits: Digits, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture is read when the one before it has been answered."""
+    Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
+    calls: list[str] = []
+    original = predict.read_file
+    monkeypatch.setattr(predict, "read_file", lambda name: calls.append("read") or original(name))
+    monkeypatch.setattr(predict, "_show", lambda *_: calls.append("show"))
+    assert digits("predict", "--endpoint", predictor.url, "blank.png", "blank.png").code == 0
+    assert calls == ["read", "show", "read", "show"]
+
+
+def test_a_name_cannot_control_the_terminal(digits: Digits, predictor: Predictor, tmp_path: Path) -> None:
+    """Line breaks and escape sequences in the name of a picture are replaced in answers and errors."""
+    bad, text = "a\nb\x1b[31m.png", "c\nd\x1b[2J.png"
+    Image.new("L", (280, 280), 255).save(tmp_path / bad, "png")
+    (tmp_path / text).write_text("not a picture")
+    result = digits("predict", "--endpoint", predictor.url, bad, text)
+    assert "a\ufffdb\ufffd[31m.png is empty\n" in result.out
+    assert "c\ufffdd\ufffd[2J.png: expected a picture" in result.err
 
 
 TASK = """
