@@ -87,7 +87,7 @@ def _mask_user(part: str) -> str:
 def printable(text: str) -> str:
     """Return `text` without what a terminal would act on, at most MAX_MESSAGE characters of it."""
     text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
-    return "".join(c if c in "\n\t" or _is_shown(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c in "\n\t" or is_printable(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def one_line(text: str) -> str:
@@ -95,9 +95,9 @@ def one_line(text: str) -> str:
     return printable(re.sub(r"[\n\t]", "\N{REPLACEMENT CHARACTER}", text))
 
 
-def _is_shown(character: str) -> bool:
-    """Return whether a terminal shows a character: also a narrow space, as the names of macOS' screenshots have it."""
-    return character.isprintable() or unicodedata.category(character) == "Zs"
+def is_printable(text: str) -> bool:
+    """Return whether a terminal shows all characters: also a narrow space, as names of macOS' screenshots have it."""
+    return all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
 
 
 class DigitsError(Exception):

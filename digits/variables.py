@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from digits.errors import UsageError, mask_address, mask_also
+from digits.errors import UsageError, is_printable, mask_address, mask_also
 from digits.files import real_path, user_path
 
 
@@ -59,6 +59,11 @@ def check_home(place: Path) -> Path:
             remedy="set HOME, or DIGITS_HOME to a folder",
         )
     home = real_path(expanded)
+    if not is_printable(str(home)):
+        raise UsageError(
+            f"DIGITS_HOME: expected a path of printable characters, got {str(home)!r}",
+            remedy="set DIGITS_HOME to another folder",
+        )
     if found := sorted(set(str(home)) & set("%?#*[]\\")):
         raise UsageError(
             f"DIGITS_HOME: expected a path without {' '.join(found)}, where TensorFlow or MLflow would use another, "

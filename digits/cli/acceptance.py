@@ -12,7 +12,7 @@ import click
 
 from digits import homes
 from digits.cli.common import emit, json_option, show_finding
-from digits.errors import DigitsError, MissingError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError, one_line
 from digits.files import user_path
 from digits.settings import Settings
 
@@ -82,7 +82,7 @@ def acceptance(only: str, output: Path | None, listing: bool, as_json: bool) -> 
     about = {"cluster": address, "namespace": context.namespace, "time": now.isoformat(timespec="seconds")}
     content = report(outcomes, about)
     write_results(output, outcomes, content, server)
-    click.echo(f"\nresults in {output}", err=as_json)
+    click.echo(f"\nresults in {one_line(str(output))}", err=as_json)
     if as_json:
         emit({**content, "folder": str(output)})
     if content["failed"]:

@@ -10,7 +10,7 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.cli.progress import Progress
-from digits.errors import UsageError, mask_address
+from digits.errors import UsageError, mask_address, one_line
 from digits.settings import Settings
 from digits.store import find_scheme
 from digits.tasks.task import BUILT_IN
@@ -52,7 +52,7 @@ def report(output: str, manifest: dict[str, Any], *, as_json: bool) -> None:
     from digits.serving.batch_prediction import MANIFEST
 
     if not manifest:
-        click.echo(f"finished; Kubeflow has no log of the last step, so see {output}/{MANIFEST}", err=True)
+        click.echo(f"finished; Kubeflow has no log of the last step, so see {one_line(output)}/{MANIFEST}", err=True)
     else:
         found = ", ".join(f"{count} {verdict}" for verdict, count in manifest["verdicts"].items() if count)
         click.echo(f"{manifest['pictures']} pictures by release {manifest['release']}: {found}", err=True)

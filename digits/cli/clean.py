@@ -12,7 +12,7 @@ import click
 
 from digits import homes
 from digits.cli.common import emit, json_option
-from digits.errors import DigitsError, MissingError, UsageError
+from digits.errors import DigitsError, MissingError, UsageError, one_line
 from digits.settings import Settings
 
 # Files and folders of DIGITS_HOME.
@@ -95,7 +95,7 @@ def _remove(part: Path) -> str:
     if part.is_symlink():
         target = part.readlink()
         part.unlink()
-        return f"{part} (a link; {target} is kept)"
+        return f"{part} (a link; {one_line(str(target))} is kept)"
     if part.is_dir():
         shutil.rmtree(part)
     else:

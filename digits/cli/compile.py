@@ -9,7 +9,7 @@ import click
 
 from digits.cli.common import emit, json_option, wrap
 from digits.cli.parameters import chosen_parameters, load_settings
-from digits.errors import UsageError
+from digits.errors import UsageError, one_line
 from digits.files import check_output
 from digits.settings import Settings
 
@@ -74,6 +74,6 @@ def write_pipeline(
         if batch:
             from pipeline.batch_definition import build
         compile_to(output, configure, defaults, of=build)
-    click.echo(wrap(f"wrote {output}{hint}", 0), err=True)
+    click.echo(wrap(f"wrote {one_line(str(output))}{hint}", 0), err=True)
     if as_json:
         emit({"output": str(output)})

@@ -8,6 +8,7 @@ from digits import homes
 from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
 from digits.data import catalog, fetch, sources
+from digits.errors import one_line
 from digits.files import real_path, user_path
 from digits.store import find_scheme, open_store
 
@@ -41,7 +42,7 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
         copied.append(file)
         size += len(content)
         if len(copied) <= MAX_SHOWN:
-            click.echo(f"{store.uri}/{file}  {len(content)} bytes", err=True)
+            click.echo(f"{store.uri}/{one_line(file)}  {len(content)} bytes", err=True)
     click.echo(f"{len(copied)} files, {size} bytes, in {store.uri}", err=True)
     if as_json:
         emit({"data": store.uri, "files": copied})

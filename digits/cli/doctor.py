@@ -12,7 +12,7 @@ import click
 from digits import pod_checks
 from digits.cli import checks, engine_checks
 from digits.cli.common import backend_option, emit, json_option, show_finding, wrap
-from digits.errors import MissingError
+from digits.errors import MissingError, one_line
 from digits.findings import Finding, run_check
 from digits.settings import Settings, unknown
 
@@ -44,7 +44,7 @@ def doctor(as_json: bool) -> None:
     rows = settings.describe()
     for variable, value, meaning in rows:
         if value:
-            click.echo(f"  {variable}={value}\n      {click.style(wrap(meaning, 6), dim=True)}", err=as_json)
+            click.echo(f"  {variable}={one_line(value)}\n      {click.style(wrap(meaning, 6), dim=True)}", err=as_json)
     unset = sum(not value for _, value, _ in rows)
     click.echo(f"  {unset} settings are not set, see docs/configuration.md", err=as_json)
     missing = [finding.name for finding in findings if finding.ok is False]

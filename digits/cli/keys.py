@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from digits.cli.common import backend_option, emit, json_option, open_backend_store
-from digits.errors import UsageError
+from digits.errors import UsageError, one_line
 from digits.files import cannot_write, user_path
 
 
@@ -53,8 +53,8 @@ def new(name: Path, as_json: bool) -> None:
         emit({"private": str(paths[0]), "public": str(paths[1]), "key": fingerprint})
         return
     click.echo(f"  key      {fingerprint[: signatures.SHOWN]}")
-    click.echo(f"  signs    export DIGITS_SIGNING_KEY={paths[0]}")
-    click.echo(f"  trusted  export DIGITS_TRUSTED_KEYS={paths[1]}")
+    click.echo(f"  signs    export DIGITS_SIGNING_KEY={one_line(str(paths[0]))}")
+    click.echo(f"  trusted  export DIGITS_TRUSTED_KEYS={one_line(str(paths[1]))}")
 
 
 @keys.command(short_help="Sign a release and the ledger with the present key.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.cli.common import emit, json_option
-from digits.errors import UsageError
+from digits.errors import UsageError, one_line
 from digits.files import check_output, user_path, write_output
 from digits.tasks.task import built_in_names, find
 
@@ -62,8 +62,10 @@ def new(name: str, place: str, output: str | None, pen: bool, as_json: bool) -> 
     _show(found)
     image = value["image"]
     size = f"{image['width']} x {image['height']} pixels, {'colour' if image['channels'] == 3 else 'grey'}"
-    click.echo(f"\nwrote {click.style(str(path), bold=True)}: images of {size}. Change it as you like; then\n")
-    click.echo(f"    digits run --task {shlex.quote(str(path))}")
+    click.echo(
+        f"\nwrote {click.style(one_line(str(path)), bold=True)}: images of {size}. Change it as you like; then\n"
+    )
+    click.echo(f"    digits run --task {one_line(shlex.quote(str(path)))}")
 
 
 def _check(name: str, labels: list[str], place: str) -> None:

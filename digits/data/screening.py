@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from digits.data.dataset import Dataset
-from digits.errors import DataError, printable
+from digits.errors import DataError, one_line
 from digits.files import canonical_json, sha256_of
 from digits.tasks.task import Task
 
@@ -30,7 +30,7 @@ class Findings:
     def add(self, text: str, count: int = 1) -> None:
         """Add a finding that concerns `count` images."""
         self.count += count
-        self._lines.append(printable(text))  # the names of files may have any characters
+        self._lines.append(one_line(text))  # the names of files may have any characters
 
     def lines(self) -> list[str]:
         """Return at most MAX_LISTED lines."""

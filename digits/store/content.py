@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from digits.errors import DigestMismatch, ObjectRefused, StoreError
+from digits.errors import DigestMismatch, ObjectRefused, StoreError, is_printable
 from digits.files import sha256_of, whole_file
 
 BLOCK = 1 << 20  # bytes per read or write
@@ -15,7 +15,7 @@ BLOCK = 1 << 20  # bytes per read or write
 def check_key(key: str) -> str:
     """Return `key`. Raises ObjectRefused unless it is a plain relative path: no '..', empty part, control character."""
     parts = key.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or "\\" in key or not key.isprintable():
+    if any(part in {"", ".", ".."} for part in parts) or "\\" in key or not is_printable(key):
         raise ObjectRefused(f"expected a plain relative key such as models/a/manifest.json, got {key!r}")
     return key
 

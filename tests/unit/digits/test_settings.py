@@ -44,9 +44,9 @@ def test_the_database_of_a_home_with_special_characters(tmp_path: Path) -> None:
     assert (home / "mlflow.db").is_file()
 
 
-@pytest.mark.parametrize("character", "%?#*[]\\")
+@pytest.mark.parametrize("character", "%?#*[]\\\n\x1b")
 def test_a_home_that_libraries_do_not_find_is_refused(character: str, tmp_path: Path) -> None:
-    """A home whose path TensorFlow or MLflow would take for another one is an error before anything runs."""
+    """A home whose path TensorFlow, MLflow or a terminal would take for another one is an error."""
     with pytest.raises(UsageError, match="DIGITS_HOME"):
         Settings(home=tmp_path / f"a{character}b" / "home")
 

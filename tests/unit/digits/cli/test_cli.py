@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from digits.release import ledger
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.drawings import enlarge
+from tests.helpers.shapes import write_shapes
 from tests.helpers.support import child_environment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
@@ -308,6 +310,32 @@ def test_ctrl_c_during_the_first_imports_ends_a_command_without_a_traceback() ->
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compile", "--output", "{}"],
+        ["keys", "new", "{}"],
+        ["new", "shapes", "shapes", "--output", "{}"],
+        ["data", "copy", "--data", "odd", "--task", "shapes.toml"],
+        ["doctor"],
+    ],
+)
+def test_no_name_of_a_file_controls_the_terminal(
+    arguments: list[str], digits: Digits, settings: Settings, tmp_path: Path
+) -> None:
+    """Line breaks and escape sequences in a path that a command prints are replaced."""
+    bad = "a\nforged\x1b[2J"
+    write_shapes(tmp_path / "shapes", 10)
+    assert digits("new", "shapes", "shapes").code == 0
+    odd = shutil.copytree(tmp_path / "shapes", tmp_path / "odd")
+    picture = next(odd.rglob("*.png"))
+    picture.rename(picture.with_name(f"{bad}.png"))
+    result = digits(*(part.format(bad) for part in arguments), on=dataclasses.replace(settings, kind_config=bad))
+    assert "forged" in result.out + result.err
+    assert "\nforged" not in result.out + result.err
+    assert "\x1b[2J" not in result.out + result.err
 
 
 @pytest.mark.parametrize("address", ["http://u:canary finch@h", "u:canary finch@h", "canary finch@h"])
