@@ -100,7 +100,9 @@ def train(
     from pathlib import Path
 
     from digits import results, steps
+    from digits.release import precheck
 
+    precheck.check(prepared["task"])
     trained = steps.train(
         Path(train_set.path),
         Path(validation_set.path),

@@ -96,7 +96,7 @@ def configure_task(settings: Settings, uncached: Sequence[str] = UNCACHED_STEPS)
         if task.name in uncached:
             task.set_caching_options(enable_caching=False)
         task.set_container_image(settings.steps_image or STEPS_IMAGE)
-        if task.name in {"publish", "deploy", *BATCH_STEPS}:
+        if task.name in {"train", "publish", "deploy", *BATCH_STEPS}:  # train checks them
             kubernetes.use_config_map_as_volume(task, *TRUSTED_KEYS, optional=True)
         if task.name == "publish":
             kubernetes.use_secret_as_volume(task, *SIGNING_KEY, optional=True)

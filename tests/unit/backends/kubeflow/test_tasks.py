@@ -181,11 +181,11 @@ def test_all_requests_fit_a_node_with_one_free_core_and_two_gibibytes(documents:
 
 
 def test_keys_are_mounted_where_they_are_needed(documents: Any) -> None:
-    """The private key is mounted in publish only, the public ones where releases are read; neither must exist."""
+    """The private key is mounted in publish only, the public ones where they are read; neither must exist."""
     platforms = documents[2].items()
     secrets = {step: platform["secretAsVolume"][0] for step, platform in platforms if "secretAsVolume" in platform}
     keys = {step: platform["configMapAsVolume"][0] for step, platform in platforms if "configMapAsVolume" in platform}
-    assert (set(secrets), set(keys)) == ({"exec-publish"}, {"exec-publish", "exec-deploy"})
+    assert (set(secrets), set(keys)) == ({"exec-publish"}, {"exec-train", "exec-publish", "exec-deploy"})
     assert secrets["exec-publish"]["mountPath"] == "/etc/digits/signing-key"
     assert {mount["mountPath"] for mount in keys.values()} == {"/etc/digits/trusted-keys"}
     assert all(mount["optional"] for mount in [*secrets.values(), *keys.values()])
