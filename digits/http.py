@@ -159,6 +159,22 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def tls_remedy(error: object, variable: str = "SSL_CERT_FILE") -> str:
+    """Return what to try after an error, or its text, of a TLS handshake; '' after any other error.
+
+    `variable` names the file of the certificate authorities that the client trusts.
+    """
+    text = str(error).lower().replace("_", " ")
+    if "certificate verify failed" in text:
+        return (
+            "use a host name that the server's certificate is for, or renew it; if an authority of your own signed it, "
+            f"set {variable} to a file with the authority's certificate"
+        )
+    if "wrong version number" in text or "record layer failure" in text:
+        return "write http:// if the server has no TLS, or correct the port"
+    return ""
+
+
 def in_words(error: Exception) -> str:
     """Return the reason for a failed request in words, for example "connection refused" or "timed out"."""
     from urllib3 import exceptions

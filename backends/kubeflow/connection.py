@@ -15,7 +15,7 @@ import urllib3
 from digits.answers import limit_urllib3
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json, read_named
-from digits.http import in_words
+from digits.http import in_words, tls_remedy
 from digits.proxies import proxy_for
 from digits.settings import Settings
 
@@ -154,7 +154,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc] # it ships no type
     def _unreachable(self, why: str) -> Unreachable:
         return Unreachable(
             f"Kubeflow Pipelines at {self._host} does not answer: {why}",
-            remedy="check DIGITS_KFP_HOST, the port-forward and the proxy settings",
+            remedy=tls_remedy(why, "DIGITS_KFP_CA") or "check DIGITS_KFP_HOST, the port-forward and the proxy settings",
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
 from digits.files import whole_file
+from digits.http import tls_remedy
 from digits.settings import Settings
 from digits.variables import sqlite_file
 
@@ -138,7 +139,7 @@ def _translate(address: str, exc: Exception) -> MissingError:
             remedy="free some space, or set TMPDIR to another folder",
         )
     reason = first_line(exc)
-    remedy = "check MLFLOW_TRACKING_URI"
+    remedy = tls_remedy(exc, "REQUESTS_CA_BUNDLE") or "check MLFLOW_TRACKING_URI"
     if address.startswith("sqlite:"):
         remedy += "; if the file is damaged, restore it from a backup, or move it away: digits run makes another"
     return Unavailable(f"MLflow at {address} cannot be used: {reason}", remedy=remedy)

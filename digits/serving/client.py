@@ -13,7 +13,7 @@ from digits.data.dataset import Images
 from digits.errors import EndpointError, UsageError
 from digits.evaluation.threshold import NONE_SURE
 from digits.files import parse_json
-from digits.http import base_url, bearer, excerpt, request, request_json
+from digits.http import base_url, bearer, excerpt, request, request_json, tls_remedy
 from digits.remedies import remedy
 from digits.settings import Settings
 from digits.signature import CLASS, LABEL, PROBABILITIES, max_images
@@ -85,7 +85,7 @@ def metadata(endpoint: str, settings: Settings) -> dict[str, Any]:
         answer = request_json(f"{base_url(endpoint)}/v2/models/{name}", token=settings.endpoint_token)
         return dict(answer["parameters"])
     except OSError as exc:
-        raise EndpointError(str(exc), remedy=_advice(settings, name)) from exc
+        raise EndpointError(str(exc), remedy=tls_remedy(exc) or _advice(settings, name)) from exc
     except (KeyError, TypeError, ValueError):
         return {}
 
@@ -127,7 +127,7 @@ def _predict(endpoint: str, images: Images, settings: Settings, task: Task) -> A
     try:
         answer = request(url, body, headers | bearer(token), seconds=TIMEOUT_SECONDS)
     except OSError as exc:
-        raise EndpointError(f"{url}: {exc}", remedy=_advice(settings, task.name)) from exc
+        raise EndpointError(f"{url}: {exc}", remedy=tls_remedy(exc) or _advice(settings, task.name)) from exc
     content = answer.content
     if answer.status != 200:
         raise EndpointError(

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError, ResponseError
 
 from digits.answers import limit_urllib3
 from digits.errors import ObjectMissing, StoreError, StoreUnreachable
-from digits.http import in_words
+from digits.http import in_words, tls_remedy
 
 if TYPE_CHECKING:
     from digits.settings import Settings
@@ -107,6 +107,8 @@ def translated(uri: str, key: str) -> Iterator[None]:
                 f"the object store {uri} only returns errors: {in_words(exc)}",
                 remedy="wait until it is ready, or look into its log",
             ) from exc
+        if what := tls_remedy(exc):
+            raise StoreError(f"the server of {uri} at MINIO_ENDPOINT: {in_words(exc)}", remedy=what) from exc
         raise StoreUnreachable(
             f"the object store {uri} did not answer: {in_words(exc)}", remedy="start it, or correct MINIO_ENDPOINT"
         ) from exc

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,8 +11,9 @@ import pytest
 import urllib3
 
 from digits import http
-from digits.http import in_words, request, request_json
+from digits.http import in_words, request, request_json, tls_remedy
 from tests.helpers.support import DRIPS, answering, dripping, free_port
+from tests.helpers.untrusted import hang_up, untrusted_server
 
 RETRIES = [None, False, urllib3.Retry(total=1, backoff_factor=0)]
 
@@ -42,17 +41,8 @@ def test_each_reason_has_its_words(retries: urllib3.Retry | bool | None) -> None
         assert failure(url, retries) == "timed out"
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
+        threading.Thread(target=hang_up, args=(server,), daemon=True).start()
         assert failure(url, retries).startswith("the connection broke off")
-
-
-def _hang_up(server: socket.socket) -> None:
-    while True:
-        try:
-            connection, _ = server.accept()
-        except OSError:
-            return
-        connection.close()
 
 
 @pytest.mark.parametrize("retries", [None, False], ids=["ours", "once"])
@@ -68,15 +58,20 @@ def test_an_address_of_another_scheme_is_refused() -> None:
 
 def test_an_unknown_certificate_is_refused(tmp_path: Path) -> None:
     """A certificate that no authority signed fails with the reason."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", str(key)]
-    subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True, timeout=60)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with socket.create_server(("127.0.0.1", 0)) as plain, context.wrap_socket(plain, server_side=True) as server:
-        threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
-        with pytest.raises(OSError, match=r"TLS failed: .*CERTIFICATE_VERIFY_FAILED"):
-            request(f"https://127.0.0.1:{server.getsockname()[1]}/")
+    with (
+        untrusted_server(tmp_path) as host,
+        pytest.raises(OSError, match=r"TLS failed: .*CERTIFICATE_") as error,
+    ):
+        request(f"https://{host}/")
+    assert "SSL_CERT_FILE" in tls_remedy(error.value)
+
+
+def test_https_without_tls_has_a_remedy() -> None:
+    """https:// for a server without TLS is corrected to http://; another failure has no remedy of TLS."""
+    with answering() as host, pytest.raises(OSError, match="TLS failed") as error:
+        request(f"https://{host}/")
+    assert "http://" in tls_remedy(error.value)
+    assert not tls_remedy(OSError("connection refused"))
 
 
 def test_a_response_is_returned_whatever_its_status_is() -> None:

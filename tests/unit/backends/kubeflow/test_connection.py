@@ -60,8 +60,9 @@ def test_an_own_certificate_authority_is_accepted(
     context.load_cert_chain(certificate, key)
     with serving(Pipelines(), context) as api:
         there = dataclasses.replace(settings, kfp_host=api.url)
-        with pytest.raises(MissingError, match=r"does not answer: .*(SSL|CERTIFICATE)"):
+        with pytest.raises(MissingError, match=r"does not answer: .*(SSL|CERTIFICATE)") as raised:
             KubeflowBackend(there).check()
+        assert "DIGITS_KFP_CA" in raised.value.remedy
         there = dataclasses.replace(there, kfp_ca=str(certificate))
         KubeflowBackend(there).check()
         with forward_proxy("anna:canary") as between:

@@ -24,6 +24,7 @@ from digits.tasks.task import find
 from tests.helpers.http_server import http_server
 from tests.helpers.support import DRIPS, Finished, Predictor, answering, dripping
 from tests.helpers.tasks import LinearModel, task_text
+from tests.helpers.untrusted import untrusted_server
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
 PAGE = b"<!doctype html><title>Welcome</title>"
@@ -153,3 +154,15 @@ def test_numbers_that_are_no_probabilities_are_refused(value: float, monkeypatch
     monkeypatch.setattr(client, "request", lambda *_, **__: answer)
     with pytest.raises(EndpointError, match="expected a class and 10 probabilities"):
         client.predict("http://127.0.0.1:9", IMAGE)
+
+
+def test_a_certificate_that_is_not_trusted_has_its_own_remedy(tmp_path: Path) -> None:
+    """For an endpoint with an unknown certificate, the remedy is not to start one."""
+    with untrusted_server(tmp_path) as host:
+        for call in (
+            lambda: client.metadata(f"https://{host}", Settings()),
+            lambda: client.predict(f"https://{host}", IMAGE),
+        ):
+            with pytest.raises(EndpointError, match="CERTIFICATE_VERIFY_FAILED") as error:
+                call()
+            assert "SSL_CERT_FILE" in error.value.remedy

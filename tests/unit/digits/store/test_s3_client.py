@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from digits.errors import StoreError, StoreUnreachable, UsageError
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store, s3, s3_client
 from tests.helpers.support import DRIPS, answering, dripping, free_port
+from tests.helpers.untrusted import untrusted_server
 
 REQUESTS: dict[str, Callable[[ObjectStore], object]] = {
     "put": lambda store: store.put("a", b"x"),
@@ -100,3 +102,17 @@ def test_the_scheme_of_the_endpoint_is_followed_in_any_case() -> None:
     assert not store_at("s3.example.com:9000")._client._base_url.is_https  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match=r"MINIO_ENDPOINT: expected .*, got ftp://"):
         store_at("ftp://s3.example.com")
+
+
+def test_a_certificate_that_is_not_trusted_has_its_own_remedy(tmp_path: Path) -> None:
+    """A server with an unknown certificate, or without TLS, does answer: it is not to be started, nor waited for."""
+    with (
+        untrusted_server(tmp_path) as endpoint,
+        pytest.raises(StoreError, match="CERTIFICATE_VERIFY") as refused,
+    ):
+        store_at(f"https://{endpoint}").keys("a/")
+    assert not isinstance(refused.value, StoreUnreachable)
+    assert "SSL_CERT_FILE" in refused.value.remedy
+    with answering() as endpoint, pytest.raises(StoreError, match="TLS failed") as refused:
+        store_at(f"https://{endpoint}").keys("a/")
+    assert "http://" in refused.value.remedy
