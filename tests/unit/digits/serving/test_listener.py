@@ -27,7 +27,10 @@ Connect = Callable[[], socket.socket]
 
 
 async def handle(request: Request) -> Response:
-    """Answer the number of bytes of the body; `/large` and `/medium` answer MBs, `/late` waits, `/fail` fails."""
+    """Answer the number of bytes of the body; `/large` and `/medium` answer MBs, `/fail` fails.
+
+    `/late` waits before it reads the body, and `/slow` afterwards.
+    """
     path = request.scope.path
     if path == "/late":
         await asyncio.sleep(0.3)
@@ -36,6 +39,8 @@ async def handle(request: Request) -> Response:
     if path == "/forbidden":
         raise RejectedRequest(405, "not here", ("allow", "GET"))
     body = await request.body(MAX_BODY) if path != "/deaf" else b""
+    if path == "/slow":
+        await asyncio.sleep(2)
     sizes = {"/large": RESPONSE, "/medium": MEDIUM}
     return Response(200, [JSON], bytes(sizes[path]) if path in sizes else b"%d" % len(body))
 
@@ -395,6 +400,22 @@ def test_the_fullest_body_is_read_on(served: Listener, connect: Connect) -> None
     first.sendall(large + bytes(size))
     assert answers(first, 1)[0][0] == 200
     other.sendall(bytes(size - 40_000))
+    assert answers(other, 1)[0][0] == 200
+
+
+def test_complete_bodies_count_until_they_are_answered(served: Listener, connect: Connect) -> None:
+    """Large bodies whose answers take long are not collected one after the other above the bytes that may be held."""
+    size = 100_000
+    served.max_held = size - 1
+    first, other = connect(), connect()
+    first.sendall(HEAD.replace(b"/", b"/slow", 1) + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+    deadline = time.monotonic() + 10
+    while (served.held < size or served.reading) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    other.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+    assert answers(other, 1)[0][0] == 503
+    assert answers(first, 1)[0][0] == 200
+    other.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
     assert answers(other, 1)[0][0] == 200
 
 
