@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json
 from digits.http import in_words, read_whole
+from digits.proxies import proxy_for
 from digits.remedies import remedy
 from digits.settings import Settings
 
@@ -19,6 +21,7 @@ TIMEOUTS = (5, 30)  # seconds to connect, and to wait for each read of a respons
 FIELD_MANAGER = "digits"  # the owner of the fields that we apply
 # Raised for JSON or YAML of another shape than expected, by the library for a damaged kubeconfig.
 SHAPE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 JSON_TYPE = "application/json"
 # The ConfigMap with the trusted keys, and where pods mount it, as in the manifests.
@@ -94,6 +97,9 @@ class Kube:
                 config.load_kube_config(config_file=str(path), client_configuration=configuration)
         except (config.ConfigException, yaml.YAMLError, OSError, *SHAPE_ERRORS) as exc:
             raise unknown_cluster(settings) from exc
+        server = str(configuration.host)
+        if not inside and not configuration.proxy and urlsplit(server).hostname not in LOCAL_HOSTS:  # as kubectl
+            configuration.proxy, configuration.proxy_headers = proxy_for(server)
         return cls(configuration, inside=inside, kubeconfig=None if inside else path, backend=settings.backend)
 
     def request(

@@ -11,6 +11,7 @@ from backends.kserve.kube import Kube, RefusedError, is_ready, kubeconfig_path
 from digits import answers
 from digits.errors import MissingError
 from digits.settings import Settings
+from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, kubernetes_api, write_kubeconfig
 from tests.helpers.support import answering
 
@@ -92,3 +93,17 @@ def test_objects_are_applied_on_the_server(settings: Settings, monkeypatch: pyte
 def test_only_the_condition_ready_counts(item: dict[str, Any], ready: bool) -> None:
     """An object is ready if its condition Ready is True, whatever its other conditions are."""
     assert is_ready(item) is ready
+
+
+def test_a_cluster_behind_a_proxy_is_reached_as_by_kubectl(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY and NO_PROXY count, except for a cluster on this machine."""
+    with forward_proxy() as proxy, kubernetes_api(PodApi) as url:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        for server, requests in ((url, 0), (url.replace("127.0.0.1", "0.0.0.0"), 1)):
+            write_kubeconfig(settings, server)
+            assert Kube.connect(settings).request("GET", PODS) == {"items": []}
+            assert len(proxy.requests) == requests
+        monkeypatch.setenv("no_proxy", "0.0.0.0/8")
+        Kube.connect(settings).request("GET", PODS)
+        assert len(proxy.requests) == 1
