@@ -15,6 +15,7 @@ from backends.programs import need
 from digits.errors import DigitsError
 
 FORWARD_SECONDS = 20.0
+MAX_LINES = 100  # of kubectl's output that wait to be read
 
 
 @contextlib.contextmanager
@@ -37,8 +38,9 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
     )
-    lines: queue.Queue[str | None] = queue.Queue()
+    lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
     reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
     reader.start()
     try:
@@ -56,9 +58,11 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_
 def _read(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
     assert stream is not None  # noqa: S101 - Popen was called with PIPE
     with stream:
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
+        for line in stream:  # to its end, because kubectl writes a line for each connection and must not wait
+            with contextlib.suppress(queue.Full):
+                lines.put_nowait(line)
+    with contextlib.suppress(queue.Full):
+        lines.put_nowait(None)
 
 
 def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None]) -> list[int]:
@@ -71,7 +75,10 @@ def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None]) ->
         except queue.Empty:
             line = None
         if line is None:
-            raise DigitsError(f"no port of {target} could be forwarded: {''.join(output).strip() or 'no answer'}")
+            raise DigitsError(
+                f"no port of {target} could be forwarded: {''.join(output).strip() or 'no answer'}",
+                remedy="digits cluster status; another DIGITS_PORT or DIGITS_WEB_PORT, if that port here is taken",
+            )
         output.append(line)
         if line.startswith("Forwarding from 127.0.0.1:"):
             ports.append(int(line.split(":")[1].split()[0]))
