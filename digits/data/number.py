@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from digits.data import touching
-from digits.data.parts import TALL, find_parts
+from digits.data.pieces import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
 
 MAX_DIGITS = 16  # of a number

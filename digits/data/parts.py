@@ -10,22 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.data.pieces import SEED
 from digits.data.preprocessing import Ink
-from digits.data.rules import Mask, closed, thickness
+from digits.data.rules import Mask, thickness
 
-_SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
-_GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
-_MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
-_LARGE = 500_000  # pixels of a picture in which pieces are joined; more cost too much
-_BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
-_MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
+_REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
+_NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the first one's score
 _LIKENESS = 0.15  # least likeness of a digit
-_THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
-_FAINT = 0.45  # the same of their mean strength
 _HELD = 0.95  # least share of a part's rectangle in that of a box around it
 _BOX = 1.5  # least height of a box, of the digits' in it
-TALL = 0.8  # least height of two pieces side by side, of the joined parts', that are digits
-MAX_PARTS = 48  # greatest number of parts that are examined; the largest
 
 
 @dataclass(frozen=True, eq=False)  # parts are compared thousands of times, each only with itself
@@ -103,68 +96,6 @@ class Part:
         )
 
 
-def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the connected parts of a mask: the numbers of the largest, each pixel's number, and OpenCV's stats.
-
-    A narrow gap in a stroke, as in a dashed line or at a fold of the paper, does not separate parts, unless they are
-    together as wide as digits side by side, or one of them is about as large as all together.
-    """
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    order = _largest(stats)
-    if not 2 < len(stats) <= _MANY or mask.size > _LARGE:
-        return order, numbers, stats
-    stroke = 4 * cv2.mean(cv2.distanceTransform(mask, cv2.DIST_L2, 3), mask)[0]
-    side = int(min(_GAP * stroke, _SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
-    if side < 3:
-        return order, numbers, stats
-    joined = closed(mask, np.ones((side, side), np.uint8))
-    _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
-    if len(around) == len(stats):
-        return order, numbers, stats
-    # The joined part that each of the largest pieces is in, read at the first pixel of the piece's top row.
-    owners = np.array([
-        whole[y, x + np.argmax(numbers[y, x : x + width] == number)]
-        for number, (x, y, width) in zip(order, stats[order, :3], strict=True)
-    ])  # fmt: skip
-    apart = around[:, 2] > _BROAD * around[:, 3]
-    apart[owners[stats[order, 2:4].max(axis=1) > _MOST * around[owners, 2:4].max(axis=1)]] = True
-    # Two digits are both high. If there are other pieces, too, the high ones may be strokes, as in a display's 0.
-    tall = stats[order, 3] > TALL * around[owners, 3]
-    pieces, high = (np.bincount(each, minlength=len(around)) for each in (owners, owners[tall]))
-    apart |= (pieces > 1) & (pieces == high)
-    apart[0] = False
-    # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
-    numbers = np.where(apart[whole], numbers + len(around), whole)
-    kept = order[apart[owners]]
-    left = np.zeros_like(stats)
-    left[kept] = stats[kept]
-    stats = np.concatenate([around * ~apart[:, None], left])
-    return _largest(stats), numbers, stats
-
-
-def _largest(stats: NDArray[np.int32]) -> NDArray[Any]:
-    """Return the numbers of the largest parts."""
-    sizes = np.max(stats[1:, 2:4], axis=1)
-    order: NDArray[Any] = 1 + np.argsort(-sizes, kind="stable")[: min(MAX_PARTS, np.count_nonzero(sizes))]
-    return order
-
-
-def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
-    """Remove parts much thinner or fainter than the part with most ink, such as a box's pieces or a desk's grain.
-
-    `strength`, (height, width), is that of the ink.
-    """
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    inked = mask > 0
-    edges = np.bincount(numbers[inked & (inner == 0)], minlength=len(stats))
-    widths = 2 * stats[:, 4] / np.maximum(edges, 1)
-    powers = np.bincount(numbers[inked], strength[inked], len(stats)) / stats[:, 4]
-    main = 1 + int(stats[1:, 4].argmax())
-    kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
-    return np.where(kept[numbers], mask, np.uint8(0))
-
-
 def find_neighbours(parts: list[Part], others: list[Part], reach: float = 2.0) -> NDArray[np.bool_]:
     """Return whether each two can be digits of a number, (parts, others).
 
@@ -187,6 +118,47 @@ def without_sides(row: list[Part]) -> list[Part]:
         if line.is_side(inner) and max(p.score for p in inner) > 0.6 * line.score:
             return inner
     return row
+
+
+def weight(row: list[Part]) -> float:
+    """Return the score of a row as a number: the more digits, the higher."""
+    return float(max(p.score for p in row) * np.sqrt(len(row)))
+
+
+def find_row(seed: Part, digits: list[Part], neighbours: NDArray[np.bool_], mask: Mask) -> list[Part]:
+    """Return a digit, and those that stand in a row with it, as in a number. `neighbours`: of `find_neighbours`."""
+    row = [digits.index(seed)]
+    waiting = np.array([p.inside(mask) and p.score >= _NEIGHBOUR * seed.score for p in digits])
+    waiting[row] = False
+    while (found := np.flatnonzero(neighbours[row].any(axis=0) & waiting)).size:
+        row += found.tolist()
+        waiting[found] = False
+    return without_sides([digits[n] for n in row])
+
+
+def find_between(row: list[Part], parts: list[Part], mask: Mask) -> list[Part]:
+    """Return the pieces of further digits in a row, which rules have cut."""
+    top, bottom = min(p.y for p in row), max(p.y + p.height for p in row)
+    height = max(p.height for p in row)
+    level = [p for p in parts if p.inside(mask) and p.size > 0.2 * height]
+    level = [p for p in level if p.y > top - 0.1 * height and p.y + p.height < bottom + 0.1 * height]
+    return [p for p in level if len(row) > 1 and any(p.gap(digit) < 0.8 * height for digit in row)]
+
+
+def find_nearby(digit: Part, parts: list[Part], mask: Mask) -> tuple[list[Part], tuple[int, int, int, int]]:
+    """Return the parts that belong to a digit, as the bar of a 5, and the rectangle around all."""
+    x0, y0, x1, y1 = digit.x, digit.y, digit.x + digit.width, digit.y + digit.height
+    members = list[Part]()
+    while True:
+        reach = _REACH * max(x1 - x0, y1 - y0)
+        near = [p for p in parts if p not in members and p.distance(x0, y0, x1, y1) <= reach]
+        near = [p for p in near if p.size < 1.2 * digit.size and p.area >= 0.01 * digit.area]
+        near = [p for p in near if not p.under(y0, y1) and p.inside(mask)]
+        if not near:
+            return members, (x0, y0, x1, y1)
+        members += near
+        x0, y0 = min(x0, *(p.x for p in near)), min(y0, *(p.y for p in near))
+        x1, y1 = max(x1, *(p.x + p.width for p in near)), max(y1, *(p.y + p.height for p in near))
 
 
 def without_box(parts: list[Part]) -> list[Part]:
@@ -224,7 +196,7 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     frame = rectangle and (area > 0.5 * width * height or size > thinnest * thick)
     solid = thick > 0.5 * size or frame or (area > 0.5 * inner and short > 0.35 * long and _has_four_corners(outline))
     score = 0.0
-    if size >= _SEED * np.sqrt(numbers.size) and not (flat or solid):
+    if size >= SEED * np.sqrt(numbers.size) and not (flat or solid):
         likeness = _likeness(own, x, y, thick, short < 2 * thick, light)
         score = size * likeness if likeness > _LIKENESS else 0.0
     return Part(number, x, y, width, height, area, score, flat, solid)

@@ -14,24 +14,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from digits.data import outlines
 from digits.data.parts import (
     Light,
-    Part,
     examine,
+    find_between,
+    find_nearby,
     find_neighbours,
-    find_parts,
+    find_row,
+    weight,
     without_box,
-    without_marks,
-    without_sides,
 )
+from digits.data.pieces import find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
 from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars, without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
-_REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
-_NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the first one's score
 _RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
@@ -80,7 +80,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
     side = SIDE if max(level.shape) <= 5 * min(level.shape) else 0.8 * SIDE  # a strip's pixels cost more time
     scale = min(1.0, side / float(np.sqrt(level.size)))
     if drawn := _find_drawn(plain, scale):
-        return Reading(plain, drawn.doubtful)
+        return drawn
     found, negative = _search(level, scale, (False, True))
     if not found.ink.any() and _stands_alone(plain):
         return Reading(plain)
@@ -152,11 +152,13 @@ def difference_to_border(level: NDArray[np.uint8]) -> Ink:
     return result
 
 
-def _find_drawn(plain: Ink, scale: float) -> _Candidate | None:
-    """Return the digits of a drawing that shows nothing else, on paper that is even as no camera shows it, or None."""
+def _find_drawn(plain: Ink, scale: float) -> Reading | None:
+    """Return the ink of a drawing that shows nothing else, on paper that is even as no camera shows it, or None."""
     ink = _reduced(plain, scale)
     if np.mean(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]) > 0) > 0.1:
         return None
+    inside = outlines.find_insides(cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1])
+    ink |= inside
     found = _choose(*_drawn(ink))
     if found is None or not found.alone:
         return None
@@ -170,7 +172,9 @@ def _find_drawn(plain: Ink, scale: float) -> _Candidate | None:
     # A sum over each square, whose cost does not grow with the square, as that of a dilation would.
     near = cv2.boxFilter(found.mask, cv2.CV_32S, (reach, reach), normalize=False, borderType=cv2.BORDER_CONSTANT)
     anything = cv2.threshold(plain, 0, 255, cv2.THRESH_BINARY)[1]  # also a camera's faint noise
-    return None if _reduced(anything, scale)[near == 0].any() else found
+    if _reduced(anything, scale)[near == 0].any():
+        return None
+    return Reading(outlines.filled(plain, inside), found.doubtful)
 
 
 def _drawn(ink: Ink) -> tuple[Light, Mask]:
@@ -207,8 +211,10 @@ def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
         return []
     above = strength[strength > low]
     split, _ = cv2.threshold(np.clip(above, 0, 255).astype(np.uint8).reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
+    levels = low + 0.35 * (min(split, 255) - low), max(split, low)
+    outlines.fill(dark, strength, levels[0])
     found, lines = list[_Candidate](), None
-    for at in (low + 0.35 * (min(split, 255) - low), max(split, low)):
+    for at in levels:
         mask = np.where(strength > at, np.uint8(255), np.uint8(0))
         lines = find_rules(mask) if lines is None else lines
         if candidate := _choose(Light(dark, paper, strength, side), cut(mask, lines, strength)):
@@ -241,14 +247,14 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     # A number outweighs a single part that looks somewhat more like a digit.
     seeds = digits[:1] + [p for p in digits[1:_SEEDS] if p.inside(mask)]
     neighbours = find_neighbours(digits, digits)
-    row = max((_row(p, digits, neighbours, mask) for p in seeds), key=_weight)
+    row = max((find_row(p, digits, neighbours, mask) for p in seeds), key=weight)
     seed = max(row, key=lambda p: p.score)
     members, areas = list(row), list[tuple[int, int, int, int]]()
     waiting = [p for p in parts if p not in members and not (p.solid or p.is_side(row) or p.surrounds(row))]
-    members += _between(row, waiting, mask)
+    members += find_between(row, waiting, mask)
     waiting = [p for p in waiting if p not in members]
     for digit in list(members):
-        near, area = _nearby(digit, waiting, mask)
+        near, area = find_nearby(digit, waiting, mask)
         members, waiting, areas = members + near, [p for p in waiting if p not in near], [*areas, area]
     rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
     rivals = [p for p in rivals if not p.is_side(row)]
@@ -257,44 +263,4 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255
-    return _Candidate(_weight(row), light.strength, chosen[numbers] & mask, bool(rivals) or missed, alone)
-
-
-def _weight(row: list[Part]) -> float:
-    return float(max(p.score for p in row) * np.sqrt(len(row)))
-
-
-def _row(seed: Part, digits: list[Part], neighbours: NDArray[np.bool_], mask: Mask) -> list[Part]:
-    """Return a digit, and those that stand in a row with it, as in a number. `neighbours`: of `find_neighbours`."""
-    row = [digits.index(seed)]
-    waiting = np.array([p.inside(mask) and p.score >= _NEIGHBOUR * seed.score for p in digits])
-    waiting[row] = False
-    while (found := np.flatnonzero(neighbours[row].any(axis=0) & waiting)).size:
-        row += found.tolist()
-        waiting[found] = False
-    return without_sides([digits[n] for n in row])
-
-
-def _between(row: list[Part], parts: list[Part], mask: Mask) -> list[Part]:
-    """Return the pieces of further digits in a row, which rules have cut."""
-    top, bottom = min(p.y for p in row), max(p.y + p.height for p in row)
-    height = max(p.height for p in row)
-    level = [p for p in parts if p.inside(mask) and p.size > 0.2 * height]
-    level = [p for p in level if p.y > top - 0.1 * height and p.y + p.height < bottom + 0.1 * height]
-    return [p for p in level if len(row) > 1 and any(p.gap(digit) < 0.8 * height for digit in row)]
-
-
-def _nearby(digit: Part, parts: list[Part], mask: Mask) -> tuple[list[Part], tuple[int, int, int, int]]:
-    """Return the parts that belong to a digit, as the bar of a 5, and the rectangle around all."""
-    x0, y0, x1, y1 = digit.x, digit.y, digit.x + digit.width, digit.y + digit.height
-    members = list[Part]()
-    while True:
-        reach = _REACH * max(x1 - x0, y1 - y0)
-        near = [p for p in parts if p not in members and p.distance(x0, y0, x1, y1) <= reach]
-        near = [p for p in near if p.size < 1.2 * digit.size and p.area >= 0.01 * digit.area]
-        near = [p for p in near if not p.under(y0, y1) and p.inside(mask)]
-        if not near:
-            return members, (x0, y0, x1, y1)
-        members += near
-        x0, y0 = min(x0, *(p.x for p in near)), min(y0, *(p.y for p in near))
-        x1, y1 = max(x1, *(p.x + p.width for p in near)), max(y1, *(p.y + p.height for p in near))
+    return _Candidate(weight(row), light.strength, chosen[numbers] & mask, bool(rivals) or missed, alone)

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.parts import Light, Part, examine, find_parts
+from digits.data.parts import Light, Part, examine
+from digits.data.pieces import find_parts
 from digits.data.rules import Mask
 from tests.helpers.drawings import NOUGHT, SEVEN, Line, draw
 

@@ -19,7 +19,7 @@ from digits.data.number import split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import Ink, to_mnist
 from digits.data.reading import difference_to_border, read
-from tests.helpers.drawings import ONE, SEVEN, Line, draw, similarity
+from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, similarity
 from tests.helpers.support import ROOT
 
 SIDE = 400
@@ -204,6 +204,24 @@ def test_strokes_in_a_lamps_glare_are_kept() -> None:
     found = read(scene(written(TWO), glare))
     assert similarity(to_mnist(found.ink), to_mnist(written(TWO))) > 0.9
     assert found.doubtful
+
+
+@pytest.mark.parametrize("kind", [None, bar], ids=["alone", "bar"])
+@pytest.mark.parametrize("lines", [TWO, SEVEN, FIVE, NOUGHT], ids=["two", "seven", "five", "nought"])
+def test_an_outlined_digit_is_filled(lines: list[Line], kind: Callable[[Sheet], None] | None) -> None:
+    """A digit drawn as the outline of a broad stroke is read as if the stroke were filled."""
+    broad = draw(lines, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
+    found = read(scene(broad - cv2.erode(broad, np.ones((9, 9), np.uint8)), kind or (lambda sheet: None)))
+    assert similarity(to_mnist(found.ink), to_mnist(broad)) > 0.9
+
+
+def test_a_nought_in_a_box_is_no_outline() -> None:
+    """A 0 in a box that is little larger is read alone."""
+    ink = draw(NOUGHT, side=SIDE, pen=9, at=(0.27, 0.27), size=0.46)
+    x, y, width, height = cv2.boundingRect(ink)
+    ends = (x - 24, y - 24), (x + width + 24, y + height + 24)
+    found = read(scene(ink, lambda sheet: cv2.rectangle(sheet, *ends, 60, 6)))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
 
 
 def test_a_straight_digit_is_not_taken_for_a_rule() -> None:

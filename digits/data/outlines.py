@@ -1,0 +1,109 @@
+"""Digits that are drawn as the outline of a broad stroke: the area within the outline is ink, too."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.data.preprocessing import Ink
+from digits.data.rules import Mask
+
+_LONG = 8  # least area of the inside of an outline, of its squared thickness; that of a round 0 is about 2
+_UNEVEN = 1.6  # greatest thickness of the inside anywhere, of its thickness
+_BROAD = 0.2  # greatest thickness of the inside, of its longer side
+_BOX = 0.86  # least area of a box, of the rectangle around it; an ellipse has 0.79
+_SPAN = 0.85  # least sides of the inside, of the outline's rectangle
+_ALIKE = 0.6  # least thickness of a further outline's inside, of the first one's
+_LEAST = 0.03  # least longer side of the inside, of the mean of the picture's sides
+_AREAS = 2  # greatest sum of the examined rectangles, in areas of the picture
+_MANY = 8  # greatest number of gaps that are examined
+
+
+def find_insides(mask: Mask) -> Mask:
+    """Return the area within the outlines of broad strokes in a mask, (height, width); empty if there is none.
+
+    Such an area is a long band of even thickness, thicker than the line around it, that reaches all sides of the
+    part of the ink that encloses it. The inside of a 0, 6 or 8 that is written in single strokes is no band.
+    """
+    result = np.zeros_like(mask)
+    _, gaps, stats, _ = cv2.connectedComponentsWithStats(cv2.bitwise_not(mask), connectivity=4)
+    height, width = mask.shape
+    x, y, wide, high = stats[:, :4].T
+    enclosed = (x > 0) & (y > 0) & (x + wide < width) & (y + high < height)
+    enclosed &= np.maximum(wide, high) >= _LEAST * np.sqrt(mask.size)
+    enclosed[0] = False  # the ink
+    order = np.flatnonzero(enclosed)
+    order = order[np.argsort(-stats[order, 2:4].max(axis=1))][:_MANY]
+    order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
+    if not len(order):
+        return result
+    _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    found = list[tuple[float, float, NDArray[np.uint8], tuple[slice, slice]]]()
+    for n in order:  # the largest first
+        left, top, columns, rows, area = stats[n]
+        row = gaps[top]
+        edge = left + int(np.argmax(row[left : left + columns] == n))
+        outer = around[parts[top - 1, edge]]
+        if min(columns / outer[2], rows / outer[3]) < _SPAN:
+            continue
+        place = slice(top, top + rows), slice(left, left + columns)
+        inside = np.where(gaps[place] == n, np.uint8(255), np.uint8(0))
+        distance = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+        thick = 4 * float(distance[distance > 0].mean())  # of a band; less than that of a disc
+        line = (outer[2] - columns + outer[3] - rows) / 4
+        even = 2 * distance.max() < _UNEVEN * thick and thick < _BROAD * max(columns, rows)
+        if even and thick > 1.5 * line and _holds_rings(stats[n], around, stats, line) and not _is_box(inside):
+            found.append((area / thick**2, thick, inside, place))
+    main = max(found, key=lambda each: each[0], default=None)
+    if main is None or main[0] < _LONG:
+        return result
+    for _, thick, inside, place in found:
+        # What another outline encloses is the open part of a 0, 6, 8 or 9.
+        enclosed = result[place[0].start, place[1]].any() and result[place[0].stop - 1, place[1]].any()
+        if not enclosed and thick >= _ALIKE * main[1] and _ALIKE * thick <= main[1]:
+            result[place] |= inside
+    return result
+
+
+def _holds_rings(band: NDArray[np.int32], parts: NDArray[np.int32], gaps: NDArray[np.int32], line: float) -> bool:
+    """Return whether all parts of the ink within a band are rings, as the inner outline of a 0, and not a digit.
+
+    `parts` and `gaps` are OpenCV's stats of the ink and of the paper; `line` is the width of the line.
+    """
+    within = [p for p in parts[1:] if _is_within(p, band) and p[4] > line * line]
+    return all(any(_is_within(g, p) and sum(p[2:4] - g[2:4]) < 6 * line + 4 for g in gaps[1:]) for p in within)
+
+
+def _is_box(inside: Mask) -> bool:
+    """Return whether an area has the outline of a rectangle, but not a long one, as that of a 1."""
+    outline = max(cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0], key=len)
+    _, sides, _ = cv2.minAreaRect(outline)
+    return bool(min(sides) > 0.35 * max(sides) and cv2.contourArea(outline) > _BOX * sides[0] * sides[1])
+
+
+def _is_within(inner: NDArray[np.int32], outer: NDArray[np.int32]) -> bool:
+    return bool((inner[:2] > outer[:2]).all() and (inner[:2] + inner[2:4] < outer[:2] + outer[2:4]).all())
+
+
+def fill(dark: Ink, strength: NDArray[np.float32], at: float) -> None:
+    """Write ink into the areas within outlines, in a picture with dark ink and the strength of its ink.
+
+    `at` is the strength that separates ink from paper.
+    """
+    mask = np.where(strength > at, np.uint8(255), np.uint8(0))
+    insides = find_insides(mask)
+    if not insides.any():
+        return
+    ring = (cv2.dilate(insides, np.ones((5, 5), np.uint8)) & mask) > 0
+    for image in (dark, strength):
+        image[insides > 0] = np.median(image[ring])
+
+
+def filled(ink: Ink, inside: Mask) -> Ink:
+    """Return a drawing's ink with the areas within outlines filled. `inside` may be a reduced mask of them."""
+    if not inside.any():
+        return ink
+    wide = cv2.dilate(inside, np.ones((3, 3), np.uint8))  # up to the middle of the line
+    result: Ink = np.maximum(ink, cv2.resize(wide, ink.shape[::-1], interpolation=cv2.INTER_NEAREST))
+    return result

@@ -1,0 +1,84 @@
+"""Connected parts of a mask, also across narrow gaps in strokes, and without marks that are no strokes of a pen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.data.rules import Mask, closed
+
+SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
+_GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
+_MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
+_LARGE = 500_000  # pixels of a picture in which pieces are joined; more cost too much
+_BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
+_MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
+_THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
+_FAINT = 0.45  # the same of their mean strength
+TALL = 0.8  # least height of two pieces side by side, of the joined parts', that are digits
+MAX_PARTS = 48  # greatest number of parts that are examined; the largest
+
+
+def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
+    """Return the connected parts of a mask: the numbers of the largest, each pixel's number, and OpenCV's stats.
+
+    A narrow gap in a stroke, as in a dashed line or at a fold of the paper, does not separate parts, unless they are
+    together as wide as digits side by side, or one of them is about as large as all together.
+    """
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    order = _largest(stats)
+    if not 2 < len(stats) <= _MANY or mask.size > _LARGE:
+        return order, numbers, stats
+    stroke = 4 * cv2.mean(cv2.distanceTransform(mask, cv2.DIST_L2, 3), mask)[0]
+    side = int(min(_GAP * stroke, SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
+    if side < 3:
+        return order, numbers, stats
+    joined = closed(mask, np.ones((side, side), np.uint8))
+    _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    if len(around) == len(stats):
+        return order, numbers, stats
+    # The joined part that each of the largest pieces is in, read at the first pixel of the piece's top row.
+    owners = np.array([
+        whole[y, x + np.argmax(numbers[y, x : x + width] == number)]
+        for number, (x, y, width) in zip(order, stats[order, :3], strict=True)
+    ])  # fmt: skip
+    apart = around[:, 2] > _BROAD * around[:, 3]
+    apart[owners[stats[order, 2:4].max(axis=1) > _MOST * around[owners, 2:4].max(axis=1)]] = True
+    # Two digits are both high. If there are other pieces, too, the high ones may be strokes, as in a display's 0.
+    tall = stats[order, 3] > TALL * around[owners, 3]
+    pieces, high = (np.bincount(each, minlength=len(around)) for each in (owners, owners[tall]))
+    apart |= (pieces > 1) & (pieces == high)
+    apart[0] = False
+    # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
+    numbers = np.where(apart[whole], numbers + len(around), whole)
+    kept = order[apart[owners]]
+    left = np.zeros_like(stats)
+    left[kept] = stats[kept]
+    stats = np.concatenate([around * ~apart[:, None], left])
+    return _largest(stats), numbers, stats
+
+
+def _largest(stats: NDArray[np.int32]) -> NDArray[Any]:
+    """Return the numbers of the largest parts."""
+    sizes = np.max(stats[1:, 2:4], axis=1)
+    order: NDArray[Any] = 1 + np.argsort(-sizes, kind="stable")[: min(MAX_PARTS, np.count_nonzero(sizes))]
+    return order
+
+
+def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
+    """Remove parts much thinner or fainter than the part with most ink, such as a box's pieces or a desk's grain.
+
+    `strength`, (height, width), is that of the ink.
+    """
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    inked = mask > 0
+    edges = np.bincount(numbers[inked & (inner == 0)], minlength=len(stats))
+    widths = 2 * stats[:, 4] / np.maximum(edges, 1)
+    powers = np.bincount(numbers[inked], strength[inked], len(stats)) / stats[:, 4]
+    main = 1 + int(stats[1:, 4].argmax())
+    kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
+    return np.where(kept[numbers], mask, np.uint8(0))
