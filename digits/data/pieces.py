@@ -17,6 +17,7 @@ _LARGE = 500_000  # pixels of a picture in which pieces are joined; more cost to
 _BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
 _MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
 _THIN = 0.5  # width of strokes, of the digit's, below which they are no part of it
+_THINNER = 0.7  # the same of faint strokes that touch the digit
 _FAINT = 0.45  # the same of their mean strength
 TALL = 0.8  # least height of two pieces side by side, of the joined parts', that are digits
 MAX_PARTS = 48  # greatest number of parts that are examined; the largest
@@ -69,16 +70,32 @@ def _largest(stats: NDArray[np.int32]) -> NDArray[Any]:
 
 
 def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
-    """Remove parts much thinner or fainter than the part with most ink, such as a box's pieces or a desk's grain.
+    """Remove ink much thinner or fainter than the part with most ink, such as a box's pieces or a desk's grain.
 
-    `strength`, (height, width), is that of the ink.
+    What touches a stronger stroke, such as the rim of a stain, is removed if it is both. `strength`, (height, width),
+    is that of the ink.
     """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    inked = mask > 0
-    edges = np.bincount(numbers[inked & (inner == 0)], minlength=len(stats))
-    widths = 2 * stats[:, 4] / np.maximum(edges, 1)
-    powers = np.bincount(numbers[inked], strength[inked], len(stats)) / stats[:, 4]
+    widths, powers = _pens(mask, numbers, strength)
     main = 1 + int(stats[1:, 4].argmax())
     kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
-    return np.where(kept[numbers], mask, np.uint8(0))
+    mask = np.where(kept[numbers], mask, np.uint8(0))
+    peak = float(np.percentile(strength[numbers == main], 75))
+    strong = np.where(strength >= _FAINT * peak, mask, np.uint8(0))
+    faint = mask & ~cv2.dilate(strong, np.ones((5, 5), np.uint8))  # not the edges of strokes
+    if not faint.any():
+        return mask
+    pen = _pens(strong, (strong > 0).astype(np.int32), strength)[0][1]
+    _, numbers = cv2.connectedComponents(faint, connectivity=8)
+    thin = _pens(faint, numbers, strength)[0] < _THINNER * pen
+    return np.where(thin[numbers] & (numbers > 0), np.uint8(0), mask)
+
+
+def _pens(
+    mask: Mask, numbers: NDArray[np.int32], strength: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean width of the strokes, and their mean strength, of each part of a mask."""
+    inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    inked = mask > 0
+    areas, edges = np.bincount(numbers[inked]), np.bincount(numbers[inked & (inner == 0)])
+    return 2 * areas / np.maximum(edges, 1), np.bincount(numbers[inked], strength[inked]) / np.maximum(areas, 1)

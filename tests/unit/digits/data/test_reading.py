@@ -224,6 +224,20 @@ def test_a_nought_in_a_box_is_no_outline() -> None:
     assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
 
 
+@pytest.mark.parametrize("lines", [TWO, SEVEN], ids=["two", "seven"])
+def test_the_rim_of_a_stain_that_touches_the_digit_is_removed(lines: list[Line]) -> None:
+    """The dark rim of a pale stain, thinner and fainter than the strokes, is no ink."""
+
+    def stain(sheet: Sheet) -> None:
+        drop = np.zeros_like(sheet)
+        cv2.circle(drop, (270, 130), 70, 255, -1)
+        rim = drop & ~cv2.erode(drop, np.ones((7, 7), np.uint8))
+        sheet[:] = (sheet * (1 - 0.12 * (drop / 255.0) - 0.16 * (rim / 255.0))).astype(np.uint8)
+
+    found = read(scene(written(lines), stain))
+    assert similarity(to_mnist(found.ink), to_mnist(written(lines))) > 0.85
+
+
 def test_a_straight_digit_is_not_taken_for_a_rule() -> None:
     """A 1 stays where a table's edges are removed."""
     assert similarity(to_mnist(read(scene(written(ONE), cell)).ink), to_mnist(written(ONE))) > 0.85
