@@ -15,17 +15,25 @@ UNDER = 0.15  # least length of an underline on both sides of what stands on it,
 _FOOT = 0.8  # greatest length of a printed digit's foot, of its height
 _TAIL = 0.6  # least length of a 2's foot on one side of the rest, of its own length
 _STRONGER = 1.1  # least strength of ink that is seen on a line, of the line's
+_WIDER = 2.5  # least width of what is no line, of the lines' median
+_TILT = 0.25  # steepest slope of a rule
 RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
 
 
 def find_rules(mask: Mask) -> tuple[Mask, Mask]:
-    """Return the level and the upright lines longer than a digit's strokes, tilted by up to 6 degrees."""
+    """Return the level and the upright lines longer than a digit's strokes, tilted by up to 14 degrees."""
     height, width = mask.shape
-    found = [_level_lines(mask, RULE * width), _level_lines(np.ascontiguousarray(mask.T), RULE * height).T]
+    found = [
+        _level_lines(mask, RULE * width, _TILT),
+        _level_lines(np.ascontiguousarray(mask.T), RULE * height, _TILT).T,
+    ]
     through = np.zeros_like(mask), np.zeros_like(mask)
     if not any(lines.any() for lines in found):
         return through
-    thick = max(5, min(height, width) // 20)
+    # What is much wider than most lines is a stroke or an area.
+    sizes = [cv2.connectedComponentsWithStats(lines)[2][1:] for lines in found]
+    widths = np.concatenate([each[:, 4] / each[:, 2 + axis] for axis, each in enumerate(sizes)])
+    thick = max(5, min(int(_WIDER * np.median(widths)), min(height, width) // 20))
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, thick), np.uint8))
     counts = [0, 0]
     for axis, lines in enumerate(found):
@@ -43,8 +51,8 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
     return through
 
 
-def _level_lines(mask: Mask, length: float) -> Mask:
-    """Return the straight parts of a mask that are level, tilted by up to 6 degrees, and have at least a length."""
+def _level_lines(mask: Mask, length: float, tilt: float = 0.1) -> Mask:
+    """Return the straight parts of a mask that are level and have at least a length. `tilt` is their steepest slope."""
     rows, columns = mask.shape
     step = max(1, columns // 100)  # a hundred columns suffice, and cost less
     short = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((1, 2 * step - 1), np.uint8))
@@ -53,8 +61,8 @@ def _level_lines(mask: Mask, length: float) -> Mask:
     short = np.ascontiguousarray(cv2.threshold(short, 100, 255, cv2.THRESH_BINARY)[1].T)
     reach = max(2, int(length / step))
     found = np.zeros_like(short)
-    slopes = 2 * min(12, max(1, columns // 20)) + 1  # neighbouring ones differ by at least a pixel at the sides
-    for slope in np.linspace(-0.1, 0.1, slopes) * step:
+    slopes = 2 * min(round(60 * tilt), max(1, round(0.25 * tilt * columns))) + 1  # two pixels apart at the sides
+    for slope in np.linspace(-tilt, tilt, slopes) * step:
         shear = np.array([[1, slope, -slope * short.shape[0] / 2], [0, 1, 0]], np.float64)
         level = cv2.warpAffine(short, shear, short.shape[::-1], flags=cv2.INTER_NEAREST)
         if cv2.reduce(level, 0, cv2.REDUCE_AVG).max() >= 230 * reach / short.shape[0]:

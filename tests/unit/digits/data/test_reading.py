@@ -238,6 +238,19 @@ def test_the_rim_of_a_stain_that_touches_the_digit_is_removed(lines: list[Line])
     assert similarity(to_mnist(found.ink), to_mnist(written(lines))) > 0.85
 
 
+@pytest.mark.parametrize("lines", [SEVEN, FIVE], ids=["seven", "five"])
+def test_squared_paper_may_be_seen_at_an_angle(lines: list[Line]) -> None:
+    """Lines tilted by up to twelve degrees, which meet far away, are removed."""
+
+    def squares(sheet: Sheet) -> None:
+        for n in range(-2, 10):
+            cv2.line(sheet, (0, 50 * n - 20), (SIDE, 56 * n + 60), 120, 2, cv2.LINE_AA)
+            cv2.line(sheet, (50 * n + 20, 0), (56 * n - 60, SIDE), 120, 2, cv2.LINE_AA)
+
+    found = read(scene(written(lines), squares))
+    assert similarity(to_mnist(found.ink), to_mnist(written(lines))) > 0.85
+
+
 def test_a_straight_digit_is_not_taken_for_a_rule() -> None:
     """A 1 stays where a table's edges are removed."""
     assert similarity(to_mnist(read(scene(written(ONE), cell)).ink), to_mnist(written(ONE))) > 0.85
