@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
-from digits.files import whole_file
+from digits.files import real_path, whole_file
 from digits.http import tls_remedy
 from digits.settings import Settings
 from digits.variables import sqlite_file
@@ -82,6 +82,7 @@ def _create_database(path: Path, artifacts: str) -> None:
 
     `artifacts` is the folder for MLflow's own experiment "Default".
     """
+    path = real_path(path)  # because a link whose file is missing would be in the way of the new file
     if path.exists():
         if not path.is_file():
             raise OSError(f"expected a file, {path} is none")

@@ -42,6 +42,17 @@ def test_a_database_of_another_version_is_refused(copied: Settings) -> None:
     assert database.read_bytes() == before
 
 
+def test_a_link_whose_file_is_missing_is_followed(tmp_path: Path) -> None:
+    """The database is created where the link points to, also if the folder is missing; the link stays."""
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    link, target = settings.home / "mlflow.db", tmp_path / "disk" / "of" / "mlflow.db"
+    link.symlink_to(target)
+    mlflow_client._create_database(link, mlflow_client.artifacts_address(settings))
+    assert link.is_symlink()
+    assert target.stat().st_size
+
+
 CREATE = """
 import sys
 from pathlib import Path
