@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -32,11 +33,11 @@ def new(name: Path, as_json: bool) -> None:
     from digits.release import signatures
 
     if os.path.isdir(user_path(name)):  # noqa: PTH112 # raises no OSError
-        raise UsageError(f"expected the name of a new key, {name} is a folder", remedy=f"digits keys new {name}/key")
+        raise UsageError(f"expected the name of a new key, {name} is a folder", remedy=_again(f"{name}/key"))
     paths = [user_path(name).absolute().with_name(f"{name.name}{suffix}") for suffix in (".pem", ".pub")]
     for path in paths:
         if os.path.lexists(path):
-            raise UsageError(f"{path} exists; expected a new name", remedy=f"digits keys new {name}-2")
+            raise UsageError(f"{path} exists; expected a new name", remedy=_again(f"{name}-2"))
     pair, made = signatures.new_key(), list[Path]()
     for path, content, mode in zip(paths, pair, (0o600, 0o644), strict=True):
         try:
@@ -88,3 +89,7 @@ def sign(version: str, as_json: bool) -> None:
     click.echo(f"  key      {signer[: signatures.SHOWN]}")
     click.echo(f"  release  {version or 'none'}")
     click.echo(f"  ledger   {f'entry {entry.n}, which makes {entry.version} the champion' if entry else 'no entry'}")
+
+
+def _again(name: str) -> str:
+    return f"digits keys new {shlex.quote(name)}"

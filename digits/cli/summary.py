@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import click
 
 from digits.cli.common import wrap
 from digits.cli.setting_option import TASK_VARIABLE
+from digits.errors import one_line
 from digits.remedies import remedy
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
@@ -71,9 +73,9 @@ def summary(result: Result, settings: Settings, *, with_next: bool = True) -> di
 
 
 def _next(draw: str, settings: Settings, *, served: bool) -> str:
-    """Return the next command, with --task as the user gave it, and its purpose."""
-    task = settings.declaration
-    option = f" --task {os.environ.get(TASK_VARIABLE, task.name)}" if task.name != BUILT_IN else ""
+    """Return the next command, with --task as the user gave it unless the file .env has it, and its purpose."""
+    task, chosen = settings.declaration, os.environ.get(TASK_VARIABLE)
+    option = f" --task {one_line(shlex.quote(chosen))}" if task.name != BUILT_IN and chosen else ""
     return f"{draw}{option}   to {'draw' if task.drawn else 'try it'}" if served else f"digits releases{option}"
 
 

@@ -98,3 +98,9 @@ def test_a_release_of_another_key_is_not_accepted(
     assert "is signed by key" in refused.out + refused.err
     store = open_store(settings)
     assert store.exists(releases.release_prefix(store, finished.version) + releases.SIGNATURE)
+
+
+def test_the_advice_for_a_taken_name_is_a_command_for_the_shell(digits: Digits, tmp_path: Path) -> None:
+    """A name with a space is quoted."""
+    (tmp_path / "my key.pem").touch()
+    assert "try: digits keys new 'my key-2'" in digits("keys", "new", "my key").err
