@@ -43,6 +43,7 @@ _SECRETS = (
     re.compile(r"""(?i)\b((?:set-)?cookie['"]?\s*[:=]\s*['"]?)[^'"\r\n]+"""),
     re.compile(r"""(?i)\b((?:password|passwd|pwd)['"]?\s*[:=]\s*)(?:'[^']*'|"[^"]*"|[^\s'",;&]+)"""),
 )
+_MAY_HOLD = re.compile(r"[@=:?]|(?i:bearer)")  # a text without any of these matches no pattern; most messages do not
 # A URL without what ends a sentence, and a part of its query without a name. Two patterns, each in linear time, because
 # one would try every way to divide the text.
 _URL = re.compile(r"""://[^\s#'"]*[^\s#'",)]""")
@@ -63,14 +64,20 @@ def mask_url(text: str) -> str:
     The user information of an address is masked up to the last @ before the next URL or the line's end, because some
     write a password as it is. So more than a password may be hidden.
     """
+    if _MAY_HOLD.search(text):
+        text = _mask_forms(text)
+    for variables in (os.environ, _of_file):
+        for name in filter(_SECRET_NAME.search, variables):
+            if len(value := variables[name]) >= _MIN_SECRET:
+                text = text.replace(value, MASK)
+    return text
+
+
+def _mask_forms(text: str) -> str:
     text = "".join(map(_mask_user, _NEXT_ADDRESS.split(text)))
     for pattern in _SECRETS:
         text = pattern.sub(rf"\1{MASK}", text)
-    text = _URL.sub(lambda url: _UNNAMED.sub(rf"\1{MASK}", url[0]), text)
-    for name, value in (*os.environ.items(), *_of_file.items()):
-        if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
-            text = text.replace(value, MASK)
-    return text
+    return _URL.sub(lambda url: _UNNAMED.sub(rf"\1{MASK}", url[0]), text)
 
 
 def mask_address(value: str) -> str:
@@ -87,7 +94,11 @@ def _mask_user(part: str) -> str:
 def printable(text: str) -> str:
     """Return `text` without what a terminal would act on, at most MAX_MESSAGE characters of it."""
     text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
-    return "".join(c if c in "\n\t" or is_printable(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c in "\n\t" or is_printable(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )
 
 
 def one_line(text: str) -> str:
@@ -97,7 +108,7 @@ def one_line(text: str) -> str:
 
 def is_printable(text: str) -> bool:
     """Return whether a terminal shows all characters: also a narrow space, as names of macOS' screenshots have it."""
-    return all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
+    return text.isprintable() or all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
 
 
 class DigitsError(Exception):
