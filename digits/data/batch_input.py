@@ -123,7 +123,12 @@ def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
                     raise ValueError(f"expected an array of {', '.join(ARRAY_NAMES)}")
                 with archive.open(f"{found[0]}.npy") as packed:
                     raw = _unpack(packed, temporary / "images.npy")
-        images = np.load(raw, mmap_mode="r", allow_pickle=False) if name.endswith(".npz") else _map_idx(raw)
+        load = (
+            partial(np.load, raw, mmap_mode="r", allow_pickle=False)
+            if name.endswith(".npz")
+            else partial(_map_idx, raw)
+        )
+        images = load()
         # Not any shape of that size: channels may come first, and another order is another image.
         if images.dtype != np.uint8 or images.shape[1:] not in {task.shape, task.input_shape, (math.prod(task.shape),)}:
             raise ValueError(
@@ -133,7 +138,7 @@ def _open_file(decoder: _Decoder, path: Path, temporary: Path) -> Batch:
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:  # it is unpacked
             raise cannot_write(temporary, exc) from exc
         raise DataError(f"{path}: expected images of the task {task.name}: {exc}") from exc
-    return _Arrays(images.reshape(-1, *task.shape), sha256_of(path))
+    return _Arrays(load, len(images), task.shape, sha256_of(path))
 
 
 def _unpack(packed: IO[bytes] | gzip.GzipFile, path: Path) -> Path:
@@ -159,8 +164,8 @@ class _Arrays:
 
     limit = sys.maxsize
 
-    def __init__(self, images: Images, digest: str) -> None:
-        self._images, self.count, self.digest = images, len(images), digest
+    def __init__(self, load: Callable[[], Images], count: int, shape: tuple[int, ...], digest: str) -> None:
+        self._map, self.count, self._shape, self.digest = load, count, shape, digest
 
     def shards(self, size: int) -> Iterator[Load]:
         """See Batch."""
@@ -170,7 +175,9 @@ class _Arrays:
     def _load(self, start: int, stop: int) -> Shard:
         count = stop - start
         names = [str(index) for index in range(start, stop)]
-        return Shard(names, np.array(self._images[start:stop]), [1] * count, [False] * count, {})
+        # Mapped for each shard, because what was read of a mapping stays in memory until it is closed.
+        images = np.array(self._map()[start:stop]).reshape(count, *self._shape)
+        return Shard(names, images, [1] * count, [False] * count, {})
 
 
 class _Pictures:

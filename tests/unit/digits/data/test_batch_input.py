@@ -222,3 +222,13 @@ def test_nothing_there(tmp_path: Path) -> None:
     for place in (tmp_path / "nowhere", tmp_path / "empty"):
         with pytest.raises(MissingError):
             open_batch(TASK, place, tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list mapped files")
+@pytest.mark.parametrize("form", ["idx", "idx.gz", "npz", "npz compressed"])
+def test_what_was_read_of_a_file_of_images_leaves_the_memory(form: str, tmp_path: Path) -> None:
+    """A file of millions of images is not mapped between two shards, so that the batch needs the memory of a few."""
+    batch = open_batch(TASK, write(tmp_path / "in", form), tmp_path)
+    shards = [load() for load in batch.shards(2)]
+    assert sum(len(shard.images) for shard in shards) == batch.count
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
