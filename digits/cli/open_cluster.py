@@ -12,12 +12,13 @@ import click
 
 from digits.cli.cluster_corrections import try_to_fetch_corrections
 from digits.cli.common import announce_page
-from digits.errors import EndpointError
+from digits.errors import DigitsError, EndpointError
 from digits.http import request
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
 
 POLL_SECONDS, MAX_FAILURES, ANSWER_SECONDS = 1.0, 2, 5.0
+RECONNECT_SECONDS = 300.0  # as long as a pod may take to start
 PAGE_SECONDS = 30.0  # in which the page's process must start, and end
 
 
@@ -27,8 +28,8 @@ def open_command(open_page: bool) -> None:
     """Forward the cluster's page and endpoint to ports of this machine until Ctrl-C.
 
     The cluster's page is for digits. For another task, this machine serves a page for the forwarded endpoint.
-    After a deployment or rollback it reconnects within seconds. At the end, corrections made on the cluster's page are
-    copied to this machine's store for its next run.
+    After a deployment or rollback it reconnects within seconds, and if a pod is lost, when another is ready. At the
+    end, corrections made on the cluster's page are copied to this machine's store for its next run.
 
     \b
     digits cluster open
@@ -42,24 +43,33 @@ def open_command(open_page: bool) -> None:
     settings = Settings.load()
     own_page = settings.declaration.name != BUILT_IN
     page_port, endpoint_port = free_port(settings.web_port), free_port(settings.port)
-    page, lost = f"http://127.0.0.1:{page_port}", ""
+    page, lost, until = f"http://127.0.0.1:{page_port}", "", 0.0
     with contextlib.ExitStack() as at_exit, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal end
         while True:
-            with (
-                rollout.connected(settings, local_port=endpoint_port) as endpoint,
-                _page_for(settings, endpoint, page_port)
-                if own_page
-                else forwarded(kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_port),
-            ):
-                if lost:
-                    click.echo("connected again", err=True)
-                else:
-                    if not own_page:
-                        at_exit.callback(try_to_fetch_corrections, settings)
-                    click.echo(f"endpoint {endpoint}", err=True)
-                    announce_page(settings, page, "Ctrl-C closes the connection", opens=open_page)
-                lost = wait_for_failure(f"{page}/healthz", f"{endpoint}/v2/health/live")
+            try:
+                with (
+                    rollout.connected(settings, local_port=endpoint_port) as endpoint,
+                    _page_for(settings, endpoint, page_port)
+                    if own_page
+                    else forwarded(
+                        kubeconfig_path(settings), settings.namespace, "service/web", 80, local_port=page_port
+                    ),
+                ):
+                    if lost:
+                        click.echo("connected again", err=True)
+                    else:
+                        if not own_page:
+                            at_exit.callback(try_to_fetch_corrections, settings)
+                        click.echo(f"endpoint {endpoint}", err=True)
+                        announce_page(settings, page, "Ctrl-C closes the connection", opens=open_page)
+                    lost = wait_for_failure(f"{page}/healthz", f"{endpoint}/v2/health/live")
+            except DigitsError:  # no pod is ready, or `digits cluster down` has removed the cluster
+                if not lost or time.monotonic() > until or not kubeconfig_path(settings).is_file():
+                    raise
+                time.sleep(POLL_SECONDS)
+                continue
             # A forwarded port belongs to one pod, which a deployment or rollback replaces.
+            until = time.monotonic() + RECONNECT_SECONDS
             click.echo(f"{lost} no longer answers", err=True)
 
 
