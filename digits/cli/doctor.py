@@ -13,7 +13,7 @@ from digits import pod_checks
 from digits.cli import checks, engine_checks
 from digits.cli.common import backend_option, emit, json_option, show_finding, wrap
 from digits.errors import MissingError, one_line
-from digits.findings import Finding, run_check
+from digits.findings import Finding, start_check
 from digits.settings import Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
@@ -64,7 +64,7 @@ def doctor(as_json: bool) -> None:
 
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
-    """Yield the finding of each check as soon as it is known. Each check takes at most a few seconds."""
+    """Yield the finding of each check as soon as it is known. Each has a deadline."""
     yield checks.check_python()
     yield from checks.find_surroundings(settings)
     yield checks.check_home(settings)
@@ -81,8 +81,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         "leftovers": lambda: engine_checks.check_leftovers(settings),
     }
     needed = {"data", "mlflow", *NEEDS.get(settings.backend, {"object store"})}
-    for name, check in every.items():
-        yield run_check(name, name in needed, check)
+    for wait in [start_check(name, name in needed, check) for name, check in every.items()]:  # all at the same time
+        yield wait()
     yield from engine_checks.check_cluster(settings)
     for program, use in PROGRAMS.items():
         path = shutil.which(program)

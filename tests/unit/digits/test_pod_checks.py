@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import socket
-import time
 
 import pytest
 
@@ -60,11 +59,3 @@ def test_mlflow_must_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch)
             placed = dataclasses.replace(settings, tracking_uri=f"http://{address}")
             finding = run_check("mlflow", True, functools.partial(pod_checks.check_mlflow, placed))
         assert finding.ok is (status == 200)
-
-
-def test_a_check_that_hangs_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check fails at its deadline."""
-    monkeypatch.setattr(pod_checks, "CHECK_SECONDS", 0.05)
-    began = time.monotonic()
-    finding = pod_checks._limited("x", lambda: time.sleep(5) or "")
-    assert (finding.ok, time.monotonic() - began < 3) == (False, True)
