@@ -136,12 +136,12 @@ class Request:
             self._listener.held += len(part)
             if self.held > max_bytes:
                 raise RejectedRequest(413, f"expected a body of at most {max_bytes} bytes")
-            # Above the limit, only the body that has the most bytes so far is read further, and none if the complete
-            # bodies exceed the limit. Otherwise several large bodies would all be rejected.
+            # Above the limit, only the body that has the most bytes so far is read further, because several large
+            # bodies would otherwise all be rejected; and none while a complete one waits, whose answer frees bytes.
             listener = self._listener
             if listener.held > listener.max_held:
                 reading = [request.held for request in listener.reading.values()]
-                if self.held < max(reading) or listener.held - sum(reading) > listener.max_held:
+                if self.held < max(reading) or listener.held > sum(reading):
                     raise RejectedRequest(503, "too many bytes are waiting")
             if self.held == length:
                 break
