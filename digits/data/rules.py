@@ -15,7 +15,7 @@ UNDER = 0.15  # least length of an underline on both sides of what stands on it,
 _FOOT = 0.8  # greatest length of a printed digit's foot, of its height
 _TAIL = 0.6  # least length of a 2's foot on one side of the rest, of its own length
 _STRONGER = 1.1  # least strength of ink that is seen on a line, of the line's
-_WIDER = 2.5  # least width of what is no line, of the lines' median
+_WIDER = 4.0  # least width of what is no line, of the lines' median
 _TILT = 0.25  # steepest slope of a rule
 RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
 
@@ -31,19 +31,19 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
     if not any(lines.any() for lines in found):
         return through
     # What is much wider than most lines is a stroke or an area.
-    sizes = [cv2.connectedComponentsWithStats(lines)[2][1:] for lines in found]
-    widths = np.concatenate([each[:, 4] / each[:, 2 + axis] for axis, each in enumerate(sizes)])
-    thick = max(5, min(int(_WIDER * np.median(widths)), min(height, width) // 20))
+    parts = [cv2.connectedComponentsWithStats(lines, connectivity=8)[1:3] for lines in found]
+    widths = np.concatenate([stats[1:, 4] / stats[1:, 2 + axis] for axis, (_, stats) in enumerate(parts)])
+    thick = max(8, min(int(_WIDER * np.median(widths)), min(height, width) // 20))
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, thick), np.uint8))
     counts = [0, 0]
-    for axis, lines in enumerate(found):
-        lines &= ~solid
-        _, numbers, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
-        start, side = stats[1:, axis], stats[1:, 2 + axis]
-        whole = side >= 0.8 * RULE * mask.shape[1 - axis]
-        counts[axis] = int(whole.sum())
+    for axis, (lines, (numbers, stats)) in enumerate(zip(found, parts, strict=True)):
+        wide = np.bincount(numbers[solid > 0], minlength=len(stats)) > 0.5 * stats[:, 4]
+        wide[0] = True
+        start, side = stats[:, axis], stats[:, 2 + axis]
+        counts[axis] = int((~wide & (side >= 0.8 * RULE * mask.shape[1 - axis])).sum())
         ends = (start <= 0.06 * mask.shape[1 - axis]) & (start + side >= 0.94 * mask.shape[1 - axis])
-        through[axis][:] = np.concatenate([[0], 255 * ends]).astype(np.uint8)[numbers]
+        lines &= ~solid
+        through[axis][:] = np.where((ends & ~wide)[numbers], lines, np.uint8(0))
     # A single line within the picture may be a 1 or the bar of a 7; a box has two of each direction, rules are many.
     for axis, lines in enumerate(found):
         if counts[axis] > 2 or min(counts) > 1:

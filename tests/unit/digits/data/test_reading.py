@@ -251,6 +251,18 @@ def test_squared_paper_may_be_seen_at_an_angle(lines: list[Line]) -> None:
     assert similarity(to_mnist(found.ink), to_mnist(written(lines))) > 0.85
 
 
+def test_a_margin_wider_than_the_rules_is_removed() -> None:
+    """A digit whose bar begins at the wide line of a margin, on paper with thin rules, is read without the line."""
+
+    def margin(sheet: Sheet) -> None:
+        ruled(sheet)
+        cv2.line(sheet, (x + 2, 0), (x, SIDE), 90, 5)
+
+    ink = written(SEVEN)
+    x = cv2.boundingRect(ink)[0]
+    assert similarity(to_mnist(read(scene(ink, margin)).ink), to_mnist(ink)) > 0.85
+
+
 def test_a_straight_digit_is_not_taken_for_a_rule() -> None:
     """A 1 stays where a table's edges are removed."""
     assert similarity(to_mnist(read(scene(written(ONE), cell)).ink), to_mnist(written(ONE))) > 0.85
