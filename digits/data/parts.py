@@ -52,6 +52,11 @@ class Part:
         """Return whether the part is a level stroke under a digit, which the bar of a 7 and the top of a 5 are not."""
         return self.flat and self.y + self.height / 2 > bottom - 0.1 * (bottom - top)
 
+    def is_minus(self, digit: Part) -> bool:
+        """Return whether the part is a level stroke before or after a digit, at the middle of its height."""
+        middle = (self.y + self.height / 2 - digit.y) / digit.height
+        return self.flat and self.gap(digit) > 0 and 0.25 < middle < 0.75
+
     def stands_by(self, row: list[Part]) -> bool:
         """Return whether the part may be a digit of a number that was not recognised as one."""
         return self.width < 2 * self.height and bool(find_neighbours([self], row, 1.2).any())
@@ -153,7 +158,7 @@ def find_nearby(digit: Part, parts: list[Part], mask: Mask) -> tuple[list[Part],
         reach = _REACH * max(x1 - x0, y1 - y0)
         near = [p for p in parts if p not in members and p.distance(x0, y0, x1, y1) <= reach]
         near = [p for p in near if p.size < 1.2 * digit.size and p.area >= 0.01 * digit.area]
-        near = [p for p in near if not p.under(y0, y1) and p.inside(mask)]
+        near = [p for p in near if not (p.under(y0, y1) or p.is_minus(digit)) and p.inside(mask)]
         if not near:
             return members, (x0, y0, x1, y1)
         members += near

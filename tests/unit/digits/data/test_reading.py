@@ -251,6 +251,17 @@ def test_squared_paper_may_be_seen_at_an_angle(lines: list[Line]) -> None:
     assert similarity(to_mnist(found.ink), to_mnist(written(lines))) > 0.85
 
 
+@pytest.mark.parametrize("lines", [ONE, SEVEN], ids=["one", "seven"])
+def test_a_minus_sign_is_no_part_of_the_digit(lines: list[Line]) -> None:
+    """A level stroke before the middle of a digit is left out, and the digit is not doubtful."""
+    ink = written(lines)
+    x, y, _, height = cv2.boundingRect(ink)
+    at = y + height // 2
+    found = read(scene(ink, lambda sheet: cv2.line(sheet, (x - 60, at), (x - 16, at), 70, 7)))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+    assert not found.doubtful
+
+
 def test_a_margin_wider_than_the_rules_is_removed() -> None:
     """A digit whose bar begins at the wide line of a margin, on paper with thin rules, is read without the line."""
 
