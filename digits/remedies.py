@@ -17,7 +17,7 @@ REMEDIES = {
         "docs/kubeflow.md has the versions",
     },
     "no answer of the cluster": {
-        "": "digits cluster status",
+        "": "digits cluster up, which also starts a kind cluster that was stopped",
         "kubeflow": "check the address in the kubeconfig in DIGITS_HOME: kubectl cluster-info",
     },
     "endpoint is not ready": {

@@ -111,7 +111,10 @@ def credentials(settings: Settings) -> tuple[str, str] | None:
     except ProgramError as exc:
         if "NotFound" in str(exc):
             return None
-        raise
+        raise MissingError(
+            f"namespace {settings.namespace} of the cluster cannot be read: {exc.message}",
+            remedy=remedy("no answer of the cluster", settings.backend),
+        ) from exc
     try:
         access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
     except SHAPE_ERRORS as exc:

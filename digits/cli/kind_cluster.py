@@ -124,7 +124,7 @@ def status(as_json: bool) -> None:
         return
     rows: list[tuple[str, Any]] = [
         ("cluster", state["cluster"] if state["exists"] else f"no cluster {state['cluster']} (digits cluster up)"),
-        ("answers", "yes" if state["answers"] else "no"),
+        ("answers", "yes" if state["answers"] else "no (digits cluster up)"),
         ("kserve", state["kserve"]),
         ("namespace", state["namespace"]),
     ]

@@ -118,6 +118,15 @@ def test_all_nodes_of_an_existing_cluster_are_started(calls: Path, tmp_path: Pat
     assert kubeconfig_path(settings).read_text() == "current-context: kind-digits\n"
 
 
+def test_a_cluster_that_was_stopped_is_reported_with_a_remedy(calls: Path, tmp_path: Path) -> None:
+    """If the cluster does not answer, `deploy` and `down` name the command that starts it."""
+    (tmp_path / "bin" / "kubectl").write_text("#!/bin/sh\necho 'connection refused' >&2; exit 1\n")
+    with pytest.raises(MissingError, match="connection refused") as stopped:
+        namespace.credentials(Settings(home=tmp_path))
+    assert "digits cluster up" in stopped.value.remedy
+    assert not calls.exists()
+
+
 def test_a_secret_of_another_project_is_reported(calls: Path, tmp_path: Path) -> None:
     """A Secret of our name without our keys is an error that names it."""
     kubectl = tmp_path / "bin" / "kubectl"
