@@ -67,8 +67,8 @@ def mask_url(text: str) -> str:
     if _MAY_HOLD.search(text):
         text = _mask_forms(text)
     for variables in (os.environ, _of_file):
-        for name in filter(_SECRET_NAME.search, variables):
-            if len(value := variables[name]) >= _MIN_SECRET:
+        for name in filter(_SECRET_NAME.search, list(variables)):  # another thread may change them
+            if len(value := variables.get(name, "")) >= _MIN_SECRET:
                 text = text.replace(value, MASK)
     return text
 

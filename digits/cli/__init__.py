@@ -10,7 +10,9 @@ import difflib
 import errno
 import importlib
 import io
+import itertools
 import os
+import re
 import signal
 import sys
 import traceback
@@ -21,7 +23,7 @@ import click
 from digits import __version__
 from digits.cli import streams
 from digits.cli.setting_option import add_task_option
-from digits.errors import DigitsError, mask_url
+from digits.errors import DigitsError, UsageError, mask_url
 
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
 COMMANDS = {
@@ -79,7 +81,15 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Resolve a command as click does, but suggest similar names for an unknown one."""
+        """Resolve a command as click does, but suggest similar names for an unknown one, and refuse an empty argument.
+
+        It is of a variable of the shell that is not set, and the default may not be what its user wants: to verify the
+        champion instead of a release, for example.
+        """
+        for before, argument in itertools.pairwise(args):
+            if argument == "" or re.fullmatch("--[a-z-]+=", argument):
+                name = argument[:-1] or (before if before.startswith("--") else f"the argument after {before!r}")
+                raise UsageError(f"{name}: expected a value, got an empty text", remedy="omit it for the default")
         if args[0] not in COMMANDS and (close := difflib.get_close_matches(args[0], COMMANDS, 2)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?")
         return super().resolve_command(ctx, args)

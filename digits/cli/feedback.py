@@ -8,7 +8,6 @@ import click
 
 from digits.cli.common import backend_option, emit, json_option, open_backend_store
 from digits.data import corrections
-from digits.errors import UsageError
 from digits.tasks.task import Task
 
 
@@ -23,8 +22,6 @@ def feedback(remove: tuple[str, ...], as_json: bool) -> None:
     digits feedback
     digits feedback --remove 3f2a9c81d0b4
     """
-    if "" in remove:  # with which every id begins
-        raise UsageError("--remove: expected the first letters of an id, got an empty text", remedy="digits feedback")
     with open_backend_store() as (settings, store, _):
         task = settings.declaration
         for prefix in remove:

@@ -7,19 +7,15 @@ from typing import Any
 
 import click
 
-from digits.errors import UsageError
-
 TASK_VARIABLE = "DIGITS_TASK"
 
 
 def sets(variable: str) -> dict[str, Any]:
     """Return the arguments of an option that sets the environment variable of a setting while the command runs."""
 
-    def choose(context: click.Context, option: click.Parameter, value: Any) -> None:
+    def choose(context: click.Context, _: click.Parameter, value: Any) -> None:
         if value is None:
             return
-        if value == "":  # of a variable of the shell that is not set; the default may not be what its user wants
-            raise UsageError(f"{option.opts[0]}: expected a value, got an empty text", remedy="omit it for the default")
         before = os.environ.get(variable)
         os.environ[variable] = str(value)
 
