@@ -104,9 +104,12 @@ def _remove(part: Path) -> str:
 
 
 def _refuse_running(settings: Settings) -> None:
-    """Raise UsageError if a run is in progress."""
+    """Raise UsageError if a run, or the creation or removal of the kind cluster, is in progress."""
     from backends import runs
+    from backends.locks import is_held
 
+    if is_held(settings.home / "cluster.lock"):  # another command would not wait for it any more
+        raise UsageError("digits cluster up or down is in progress", remedy="wait until it ends")
     running = [run.id for run in runs.all_runs(settings.home) if run.record()["state"] == runs.RUNNING]
     if running:
         raise UsageError(f"run {running[0]} is in progress", remedy="wait until it ends, or stop it with Ctrl-C")

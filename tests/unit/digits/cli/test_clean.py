@@ -15,6 +15,7 @@ import pytest
 
 from backends import runs
 from backends.base import Request
+from backends.locks import locked
 from digits import homes
 from digits.cli import clean
 from digits.settings import Settings
@@ -62,6 +63,17 @@ def test_a_run_that_begins_during_a_clean_waits(
     begin.join(60)
     assert (result.code, created[0].is_running()) == (0, True)
     assert digits("clean", "--yes").code == 2
+
+
+def test_clean_waits_for_no_cluster(digits: Digits, settings: Settings) -> None:
+    """While the kind cluster is created or removed its lock stays, so that a third command still waits."""
+    homes.claim(settings.home)
+    with locked(settings.home / "cluster.lock", 0, "change the cluster"):
+        result = digits("clean", "--yes")
+        assert (result.code, "digits cluster up or down is in progress" in result.err) == (2, True)
+        assert (settings.home / "cluster.lock").exists()
+    assert digits("clean", "--yes").code == 0
+    assert not (settings.home / "cluster.lock").exists()
 
 
 def test_clean_keeps_releases(digits: Digits, settings: Settings) -> None:
