@@ -196,11 +196,19 @@ class LedgerWatcher(threading.Thread):
             else:
                 self._slot.rejected = {}  # the rejected release is no longer the champion
         except DigitsError as exc:
-            self._slot.rejected = {"release": version, "why": exc.message[:MAX_REASON]}
-            log.error("release %s rejected: %s", version or "?", exc.message)  # noqa: TRY400 # the message is complete
+            if self._is_news(version, exc.message):
+                log.error("release %s rejected: %s", version or "?", exc.message)  # noqa: TRY400 # it is complete
             return False
         except Exception as exc:  # a damaged store must not end the thread
-            self._slot.rejected = {"release": version, "why": f"{type(exc).__name__}: {exc}"[:MAX_REASON]}
-            log.exception("cannot follow the ledger")
+            if self._is_news(version, f"{type(exc).__name__}: {exc}"):
+                log.exception("cannot follow the ledger")
             return False
         return True
+
+    def _is_news(self, version: str, why: str) -> bool:
+        """Record why a release cannot be served. Return whether that differs from the last time.
+
+        Otherwise a store that is away for days would fill the disk with one message.
+        """
+        before, self._slot.rejected = self._slot.rejected, {"release": version, "why": why[:MAX_REASON]}
+        return before != self._slot.rejected

@@ -162,3 +162,15 @@ def test_the_reason_of_a_rejected_release_is_short(settings: Settings, monkeypat
         slot = ModelSlot()
         assert not LedgerWatcher(slot, settings).poll()
         assert 0 < len(slot.rejected["why"]) <= MAX_REASON
+
+
+def test_a_reason_is_logged_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that stays away does not fill the log: the reason is logged when it changes."""
+    watcher = LedgerWatcher(ModelSlot(), settings)
+    for error in (StoreError("away"), ValueError("damaged"), StoreError("away")):
+        monkeypatch.setattr(ledger, "champion", Mock(side_effect=error))
+        for _ in range(3):
+            assert not watcher.poll()
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
