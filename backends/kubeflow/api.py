@@ -81,14 +81,22 @@ class Pipelines:
             try:
                 created = self._runs.run_service_create_run(run=body)
             except Unreachable:
-                # The run may exist although the response was lost. Its name is unique.
-                matches = self._runs.run_service_list_runs(experiment_id=experiment_id, filter=_by_name(name)).runs
+                matches = self._named(name, experiment_id)
                 if not matches:
                     raise
                 created = matches[0]
+            except KeyboardInterrupt:
+                with contextlib.suppress(DigitsError):  # without an answer nothing is known of a run
+                    for run in self._named(name, experiment_id):
+                        self.terminate(str(run.run_id))
+                raise
             if self._settings.kfp_mlflow:
                 self._check_plugin(created)
             return str(created.run_id)
+
+    def _named(self, name: str, experiment_id: str) -> list[Any]:
+        """Return the runs of that name, which is unique; one may exist whose creation got no response."""
+        return self._runs.run_service_list_runs(experiment_id=experiment_id, filter=_by_name(name)).runs or []
 
     def _check_plugin(self, run: Any) -> None:
         """Terminate a run that would be recorded nowhere: Kubeflow runs it without its MLflow plugin, and is silent."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp_server_api import RunServiceApi
 
 from backends import runs
 from backends.base import Request, Result
@@ -574,6 +575,22 @@ def test_a_lost_answer_makes_no_second_run(settings: Settings, api: Pipelines) -
     api.silent_create = True
     assert run(settings).state == "SUCCEEDED"
     assert len(api.runs) == 1
+
+
+def test_a_run_that_is_interrupted_while_it_is_submitted_is_stopped(
+    settings: Settings, api: Pipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C nothing trains on Kubeflow, also if the run existed already, which no record names."""
+    create = RunServiceApi.run_service_create_run
+
+    def interrupted(*args: Any, **more: Any) -> None:
+        create(*args, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunServiceApi, "run_service_create_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings)
+    assert api.terminated == list(api.runs) != []
 
 
 def test_no_secret_is_recorded(settings: Settings, api: Pipelines) -> None:
