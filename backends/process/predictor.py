@@ -108,7 +108,11 @@ def _start(settings: Settings) -> Predictor:
         port=settings.port,
         grpc_port=settings.grpc_port,
     )
-    write_json(_file(settings), asdict(state))
+    try:
+        write_json(_file(settings), asdict(state))
+    except BaseException:
+        _end(state)  # without its record, nothing would find it again
+        raise
     return state
 
 

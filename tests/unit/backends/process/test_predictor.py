@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from backends import processes
 from backends.process import predictor
+from digits.errors import DigitsError
 from digits.files import write_json
 from digits.settings import Settings
 from tests.helpers.support import free_port
@@ -70,3 +72,13 @@ def test_another_process_with_a_recorded_id_is_left_alone(settings: Settings) ->
     write_json(settings.home / "endpoint.json", {"url": "", "grpc": "", "pid": os.getpid()})
     assert predictor.running(settings) is None
     predictor.stop_all(settings)
+
+
+def test_a_predictor_without_a_record_is_ended(settings: Settings) -> None:
+    """If the record of a new predictor cannot be written, as on a full disk, the predictor does not outlive that."""
+    (settings.home / "endpoint.json").mkdir()
+    with pytest.raises(DigitsError, match=r"cannot write .*endpoint\.json"):
+        predictor.ensure(settings)
+    (settings.home / "endpoint.json").rmdir()
+    home = str(settings.home)
+    assert not [each for each in psutil.process_iter() if processes.variable(each, "DIGITS_HOME") == home]
