@@ -50,7 +50,7 @@ class Preset:
 # Strong enough for pen drawings by other people, without a loss of accuracy on MNIST (measured by dev/bench/pens.py).
 _LIKE_PENS = Augmentation(rotation=12, slant=0.1, scale=0.15, shift=1.2, stroke=0.15)
 _STRONGER = Augmentation(rotation=15, slant=0.2, scale=0.2, shift=1, stroke=0.7)  # for long training
-_GENERATED = 0.05
+_GENERATED = 0.12
 LABEL_SMOOTHING = 0.1  # share of a drawing's label that is divided among all classes
 
 PRESETS = {
