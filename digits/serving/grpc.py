@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
 from digits.serving.connections import MAX_GRPC_CONNECTIONS
 from digits.serving.decode import BadRequest
+from digits.serving.failure_log import FailureLog
 from digits.serving.rest import MAX_ID, outputs_of, raw_bytes
 from digits.serving.slot import LoadedModel, ModelSlot
 
@@ -26,7 +26,6 @@ with without_init("kserve"):  # which imports pandas and Kubernetes' client, and
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
-log = logging.getLogger("digits.predictor")
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task fit, as raw bytes or as numbers
 MAX_WAITING = 32  # requests
 MAX_READING = 12  # inference requests that are read or answered at a time; the others wait without taking memory
@@ -152,7 +151,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self) -> None:
-        self._reading = asyncio.Semaphore(MAX_READING)
+        self._reading, self._failures = asyncio.Semaphore(MAX_READING), FailureLog("digits.predictor")
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return a handler that decodes messages itself; ModelInfer gets them undecoded."""
@@ -161,7 +160,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return handler
         # As a stream of one message, because gRPC would wait without a limit for a single one before it calls our code.
         infers = handler_call_details.method == INFER
-        method = functools.partial(_answer, functools.partial(self._read, handler, infers))
+        method = functools.partial(self._answer, functools.partial(self._read, handler, infers))
         return grpc.stream_unary_rpc_method_handler(method, None, handler.response_serializer)
 
     async def _read(self, handler: Any, infers: bool, messages: Any, context: Any) -> Any:  # noqa: ARG002 # gRPC's
@@ -185,20 +184,19 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNDECODABLE)
         return await handler.unary_unary(request, context)
 
-
-async def _answer(method: Any, request: Any, context: Any) -> Any:
-    """Return a method's response; abort with a status if it raises."""
-    try:
-        return await method(request, context)
-    except grpc.aio.AbortError:
-        raise
-    except grpc.aio.InternalError:  # the client went away; gRPC does not log a cancelled request
-        raise asyncio.CancelledError from None
-    except NotFound as exc:
-        await context.abort(grpc.StatusCode.NOT_FOUND, str(exc)[:200])
-    except Exception:
-        log.exception("an internal error")
-        await context.abort(grpc.StatusCode.INTERNAL, "internal server error")
+    async def _answer(self, method: Any, request: Any, context: Any) -> Any:
+        """Return a method's response; abort with a status if it raises."""
+        try:
+            return await method(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except grpc.aio.InternalError:  # the client went away; gRPC does not log a cancelled request
+            raise asyncio.CancelledError from None
+        except NotFound as exc:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(exc)[:200])
+        except Exception as exc:  # noqa: BLE001 # logged
+            self._failures.write(exc)
+            await context.abort(grpc.StatusCode.INTERNAL, "internal server error")
 
 
 class Asked(NamedTuple):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import math
 import re
 import signal
 import socket
@@ -25,8 +23,8 @@ from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from digits.errors import DigitsError
 from digits.serving.connections import MAX_CONNECTIONS, Connections
+from digits.serving.failure_log import FailureLog
 
 JSON = ("content-type", "application/json")
 MAX_HEADER_BYTES = 64 * 1024  # hyper also limits the number of header fields, to 100
@@ -38,12 +36,9 @@ CHECK_SECONDS = 1.0  # between two checks of the bodies that are being read
 # Of a rejected request, whose client may not read its response before it has sent the body.
 DISCARD_SECONDS = 3.0
 MAX_DISCARDED = 32 * 1024 * 1024  # bytes
-LOG_SECONDS = 60.0  # between two log entries about unexpected errors
 METHODS = ("allow", "GET, HEAD, POST, OPTIONS")  # of the server as a whole; the 405 of a path names the path's own
 # A Host header (RFC 9110 7.2, RFC 3986 3.2.2): an IPv6 address in brackets, a name or an IPv4 address; and a port.
 _HOST = re.compile(r"(?:\[([^]]+)]|(?:[\w.~!$&'()*+,;=-]|%[\dA-Fa-f]{2})*)(?::\d*)?", re.ASCII)
-
-log = logging.getLogger("digits.http")
 
 
 class Response(NamedTuple):
@@ -79,11 +74,8 @@ class Request:
         self.unread = True  # whether the body has not been read to its end
 
     def log_failure(self, exc: Exception) -> None:
-        """Log why the request failed, with a traceback unless it is an error of ours; at most once in LOG_SECONDS."""
-        if time.monotonic() > self._listener.last_log + LOG_SECONDS:
-            self._listener.last_log = time.monotonic()
-            text = "a request failed: %s; further failures are not logged for %g s"
-            log.error(text, exc, LOG_SECONDS, exc_info=None if isinstance(exc, DigitsError) else exc)
+        """Log why the request failed; see FailureLog."""
+        self._listener.failures.write(exc)
 
     async def body(self, max_bytes: int) -> bytes:
         """Return the body.
@@ -185,7 +177,7 @@ class Listener:
         self.held, self.waiting = 0, 0
         self.reading: dict[asyncio.Task[Any], Request] = {}  # whose bodies are being read
         self._connections = Connections()
-        self.last_log = -math.inf
+        self.failures = FailureLog("digits.http")
 
     async def serve(self, sock: socket.socket, stop: Awaitable[object], grace_seconds: float) -> None:
         """Serve on a bound socket, which this method closes, until `stop` is done.
