@@ -12,6 +12,11 @@ from digits.data.rules import Mask, closed
 
 SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
+_DASH = 1.6  # the same, if none of the joined parts is large
+_DASHES = 25  # greatest number of dashes; more pieces are noise, unless they are alike
+_RINGS = 2  # greatest number of joined parts that are examined for a ring
+_EMPTY = 0.65  # least share of a 0's rectangle within that is empty
+_MOST_DASH = 0.7  # greatest size of a dash, of the joined parts'
 _MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
 _LARGE = 500_000  # pixels of a picture in which pieces are joined; more cost too much
 _BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
@@ -26,40 +31,70 @@ MAX_PARTS = 48  # greatest number of parts that are examined; the largest
 def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
     """Return the connected parts of a mask: the numbers of the largest, each pixel's number, and OpenCV's stats.
 
-    A narrow gap in a stroke, as in a dashed line or at a fold of the paper, does not separate parts, unless they are
-    together as wide as digits side by side, or one of them is about as large as all together.
+    A narrow gap in a stroke, as at a fold of the paper, does not separate parts, unless they are together as wide as
+    digits side by side, or one of them is about as large as all together. Nor does a gap between dashes.
     """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     order = _largest(stats)
     if not 2 < len(stats) <= _MANY or mask.size > _LARGE:
         return order, numbers, stats
     stroke = 4 * cv2.mean(cv2.distanceTransform(mask, cv2.DIST_L2, 3), mask)[0]
-    side = int(min(_GAP * stroke, SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
-    if side < 3:
-        return order, numbers, stats
-    joined = closed(mask, np.ones((side, side), np.uint8))
-    _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
-    if len(around) == len(stats):
-        return order, numbers, stats
-    # The joined part that each of the largest pieces is in, read at the first pixel of the piece's top row.
-    owners = np.array([
+    few, alike = len(stats) <= _DASHES, np.median(stats[1:, 4]) > 0.5 * stats[1:, 4].max()
+    for gap, most in ((_GAP, _MOST), (_DASH, _MOST_DASH))[: 1 + (few or alike)]:
+        side = int(min(gap * stroke, SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
+        if side < 3:
+            continue
+        joined = closed(mask, np.ones((side, side), np.uint8))
+        _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+        if len(around) == len(stats):
+            continue
+        owners = _owners(order, numbers, stats, whole)
+        apart = stats[order, 2:4].max(axis=1) > most * around[owners, 2:4].max(axis=1)
+        apart = np.bincount(owners, apart, len(around)) > 0
+        # Two digits are both high. If there are other pieces, too, the high ones may be strokes, as in a display's 0.
+        tall = stats[order, 3] > TALL * around[owners, 3]
+        pieces, high = (np.bincount(each, minlength=len(around)) for each in (owners, owners[tall]))
+        apart |= (pieces > 1) & (pieces == high)
+        for n in np.flatnonzero(apart & (pieces > 1))[: _RINGS * few]:
+            x, y, width, height = around[n, :4]
+            area = slice(y, y + height), slice(x, x + width)
+            apart[n] = not _makes_ring(whole[area] == n, mask[area])
+        if few or not alike:  # dots are no digits
+            apart |= around[:, 2] > _BROAD * around[:, 3]
+        apart[0] = False
+        # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
+        numbers = np.where(apart[whole], numbers + len(around), whole)
+        kept = order[apart[owners]]
+        left = np.zeros_like(stats)
+        left[kept] = stats[kept]
+        stats = np.concatenate([around * ~apart[:, None], left])
+        order = _largest(stats)
+    return order, numbers, stats
+
+
+def _owners(
+    order: NDArray[Any], numbers: NDArray[np.int32], stats: NDArray[np.int32], whole: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Return the joined part that each of the largest pieces is in, read at the first pixel of the piece's top row."""
+    return np.array([
         whole[y, x + np.argmax(numbers[y, x : x + width] == number)]
         for number, (x, y, width) in zip(order, stats[order, :3], strict=True)
     ])  # fmt: skip
-    apart = around[:, 2] > _BROAD * around[:, 3]
-    apart[owners[stats[order, 2:4].max(axis=1) > _MOST * around[owners, 2:4].max(axis=1)]] = True
-    # Two digits are both high. If there are other pieces, too, the high ones may be strokes, as in a display's 0.
-    tall = stats[order, 3] > TALL * around[owners, 3]
-    pieces, high = (np.bincount(each, minlength=len(around)) for each in (owners, owners[tall]))
-    apart |= (pieces > 1) & (pieces == high)
-    apart[0] = False
-    # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
-    numbers = np.where(apart[whole], numbers + len(around), whole)
-    kept = order[apart[owners]]
-    left = np.zeros_like(stats)
-    left[kept] = stats[kept]
-    stats = np.concatenate([around * ~apart[:, None], left])
-    return _largest(stats), numbers, stats
+
+
+def _makes_ring(joined: NDArray[np.bool_], mask: Mask) -> bool:
+    """Return whether pieces that are joined enclose an empty area half as high, as the two sides of a 0 do."""
+    before, after = (_high_gaps(ink) for ink in (mask, np.where(joined, np.uint8(255), mask)))
+    # What stands in a box leaves less of it empty.
+    return not before and len(after) == 1 and bool(after[0][4] > _EMPTY * after[0][2] * after[0][3])
+
+
+def _high_gaps(ink: Mask) -> list[NDArray[np.int32]]:
+    """Return OpenCV's stats of the areas that ink encloses and that are at least half as high as all of it."""
+    height, width = ink.shape
+    _, _, stats, _ = cv2.connectedComponentsWithStats(cv2.bitwise_not(ink), connectivity=4)
+    inner = [s for s in stats[1:] if s[0] > 0 and s[1] > 0 and s[0] + s[2] < width and s[1] + s[3] < height]
+    return [s for s in inner if s[3] > 0.5 * height]
 
 
 def _largest(stats: NDArray[np.int32]) -> NDArray[Any]:

@@ -40,6 +40,26 @@ def test_a_wide_gap_separates_strokes() -> None:
     assert count(mask) == 2
 
 
+@pytest.mark.parametrize("lines", [SEVEN, NOUGHT], ids=["seven", "nought"])
+def test_dashes_are_one_part(lines: list[Line]) -> None:
+    """A digit in dashes whose gaps are wider than half a stroke is one part."""
+    mask = mask_of(*lines)
+    for at in range(40, 280, 48):
+        mask[at : at + 8, :] = 0
+    assert cv2.connectedComponents(mask)[0] > 4
+    assert count(mask) == 1
+
+
+def test_a_raster_of_dots_may_be_wider_than_high() -> None:
+    """A digit that consists of dots of one size is one part, though it is wider than a digit written in strokes."""
+    places = np.where(draw([[(0.1, 0.3), (0.8, 0.3), (0.6, 0.7), (0.9, 0.7)]], side=28, pen=2) > 90)
+    mask = np.zeros((280, 280), np.uint8)
+    for y, x in zip(*places, strict=True):
+        cv2.circle(mask, (10 * int(x) + 5, 10 * int(y) + 5), 4, (255,), -1)
+    assert cv2.connectedComponents(mask)[0] > 26
+    assert count(mask) == 1
+
+
 def test_digits_side_by_side_are_separate() -> None:
     """Two digits whose gap is narrower than half a stroke are two parts, because they are wider than one digit."""
     one = mask_of(*NOUGHT)
