@@ -17,6 +17,7 @@ _SPAN = 0.85  # least sides of the inside, of the outline's rectangle
 _ALIKE = 0.6  # least thickness of a further outline's inside, of the first one's
 _LEAST = 0.03  # least longer side of the inside, of the mean of the picture's sides
 _AREAS = 2  # greatest sum of the examined rectangles, in areas of the picture
+_RINGS = 4  # greatest number of parts within an outline; an 8 has two
 _MANY = 8  # greatest number of gaps that are examined
 
 
@@ -38,23 +39,25 @@ def find_insides(mask: Mask) -> Mask:
     order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
     if not len(order):
         return result
-    _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    found = list[tuple[float, float, NDArray[np.uint8], tuple[slice, slice]]]()
-    for n in order:  # the largest first
-        left, top, columns, rows, area = stats[n]
-        row = gaps[top]
-        edge = left + int(np.argmax(row[left : left + columns] == n))
-        outer = around[parts[top - 1, edge]]
-        if min(columns / outer[2], rows / outer[3]) < _SPAN:
-            continue
+    bands = list[tuple[int, float, NDArray[np.uint8], tuple[slice, slice]]]()
+    for n in order.tolist():  # the largest first
+        left, top, columns, rows = stats[n, :4]
         place = slice(top, top + rows), slice(left, left + columns)
         inside = np.where(gaps[place] == n, np.uint8(255), np.uint8(0))
         distance = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
         thick = 4 * float(distance[distance > 0].mean())  # of a band; less than that of a disc
-        line = (outer[2] - columns + outer[3] - rows) / 4
-        even = 2 * distance.max() < _UNEVEN * thick and thick < _BROAD * max(columns, rows)
-        if even and thick > 1.5 * line and _holds_rings(stats[n], around, stats, line) and not _is_box(inside):
-            found.append((area / thick**2, thick, inside, place))
+        if 2 * distance.max() < _UNEVEN * thick and thick < _BROAD * max(columns, rows) and not _is_box(inside):
+            bands.append((n, thick, inside, place))
+    if not any(stats[n, 4] >= _LONG * thick**2 for n, thick, *_ in bands):
+        return result
+    _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    found = list[tuple[float, float, NDArray[np.uint8], tuple[slice, slice]]]()
+    for n, thick, inside, place in bands:
+        outer = around[parts[place[0].start - 1, place[1].start + int(np.argmax(inside[0]))]]
+        line = float(sum(outer[2:4] - stats[n, 2:4])) / 4
+        spans = (stats[n, 2:4] >= _SPAN * outer[2:4]).all()
+        if spans and thick > 1.5 * line and _holds_rings(stats[n], around, stats, line):
+            found.append((stats[n, 4] / thick**2, thick, inside, place))
     main = max(found, key=lambda each: each[0], default=None)
     if main is None or main[0] < _LONG:
         return result
@@ -71,8 +74,11 @@ def _holds_rings(band: NDArray[np.int32], parts: NDArray[np.int32], gaps: NDArra
 
     `parts` and `gaps` are OpenCV's stats of the ink and of the paper; `line` is the width of the line.
     """
-    within = [p for p in parts[1:] if _is_within(p, band) and p[4] > line * line]
-    return all(any(_is_within(g, p) and sum(p[2:4] - g[2:4]) < 6 * line + 4 for g in gaps[1:]) for p in within)
+    within = parts[1:][_are_within(parts[1:], band) & (parts[1:, 4] > line * line)]
+    return len(within) <= _RINGS and all(
+        (_are_within(gaps[1:], ring) & ((ring[2:4] - gaps[1:, 2:4]).sum(axis=1) < 6 * line + 4)).any()
+        for ring in within
+    )
 
 
 def _is_box(inside: Mask) -> bool:
@@ -82,8 +88,10 @@ def _is_box(inside: Mask) -> bool:
     return bool(min(sides) > 0.35 * max(sides) and cv2.contourArea(outline) > _BOX * sides[0] * sides[1])
 
 
-def _is_within(inner: NDArray[np.int32], outer: NDArray[np.int32]) -> bool:
-    return bool((inner[:2] > outer[:2]).all() and (inner[:2] + inner[2:4] < outer[:2] + outer[2:4]).all())
+def _are_within(inner: NDArray[np.int32], outer: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which rectangles of OpenCV's stats are within another one."""
+    before, after = inner[:, :2] > outer[:2], inner[:, :2] + inner[:, 2:4] < outer[:2] + outer[2:4]
+    return np.asarray(np.concatenate([before, after], axis=1).all(axis=1), np.bool_)
 
 
 def fill(dark: Ink, strength: NDArray[np.float32], at: float) -> None:

@@ -91,8 +91,10 @@ class Part:
 
     def _holds(self, other: Part) -> bool:
         columns = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        if columns <= 0:
+            return False
         rows = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
-        return min(columns, rows) > 0 and columns * rows > _HELD * other.width * other.height
+        return rows > 0 and columns * rows > _HELD * other.width * other.height
 
     def distance(self, x0: int, y0: int, x1: int, y1: int) -> float:
         """Return the distance of the rectangle from another one."""

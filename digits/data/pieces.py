@@ -25,7 +25,7 @@ _THIN = 0.5  # width of strokes, of the digit's, below which they are no part of
 _THINNER = 0.7  # the same of faint strokes that touch the digit
 _FAINT = 0.45  # the same of their mean strength
 TALL = 0.8  # least height of two pieces side by side, of the joined parts', that are digits
-MAX_PARTS = 48  # greatest number of parts that are examined; the largest
+MAX_PARTS = 40  # greatest number of parts that are examined; the largest
 
 
 def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
