@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from typing import Any, NoReturn
 
 import click
@@ -120,6 +121,9 @@ def main() -> None:
         if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:  # by nohup
             signal.signal(number, _interrupt)
     streams.prepare()
+    if "PYTHONWARNINGS" in os.environ:  # of another project; with `error`, a library's warning would end the command
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
     os.umask(os.umask(0o077) & 0o077)  # this user can always use what the command writes
     try:
         cli.main(standalone_mode=False)
@@ -155,8 +159,8 @@ def _exit_with(exc: DigitsError) -> NoReturn:
 def _describe_bug(exc: Exception) -> DigitsError:
     """Return the error for an unexpected exception.
 
-    A path that the system refuses is named. Otherwise the traceback is written to a file in DIGITS_HOME, or to standard
-    error if that fails.
+    A path that the system refuses is named, and so is a working directory that was removed. Otherwise the traceback is
+    written to a file in DIGITS_HOME, or to standard error if that fails.
     """
     from digits import homes
     from digits.files import write_whole
@@ -164,6 +168,10 @@ def _describe_bug(exc: Exception) -> DigitsError:
 
     if isinstance(exc, OSError) and exc.filename and exc.errno in REFUSED:
         return DigitsError(f"{exc.filename}: {exc.strerror}", remedy="allow this user to use it, or name another place")
+    try:
+        os.getcwd()  # noqa: PTH109 # Path.cwd does the same
+    except FileNotFoundError:
+        return UsageError("the present folder was removed", remedy="change to another folder: cd")
     text = mask_url("".join(traceback.format_exception(exc)))
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     try:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -352,3 +353,21 @@ def test_no_command_shows_a_part_of_a_password(address: str, digits: Digits, set
         result = digits(*arguments, on=dataclasses.replace(settings, endpoints=address))
         assert result.code
         assert not re.search("canary|finch", result.out + result.err), result.err
+
+
+def test_a_removed_working_directory_is_named(digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that needs the working directory says that it was removed; it is no internal error."""
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = digits("batch", "pictures", "answers")
+    assert (result.code, "the present folder was removed" in result.err) == (2, True)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_warnings_of_another_project_are_no_errors(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PYTHONWARNINGS=error, a warning within a library, such as one of MLflow's, does not end a command."""
+    warnings.simplefilter("error")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    digits("keys", "new", "key")
+    warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
