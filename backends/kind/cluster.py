@@ -110,8 +110,10 @@ def check_ours(settings: Settings, name: str = NAME) -> None:
     Raises UsageError also if the kubeconfig is of another cluster.
     """
     _check_kubeconfig(settings, name)
-    if _mark(settings, name).is_file():
-        return
+    with contextlib.suppress(OSError):
+        marked = _mark(settings, name).read_text().split()
+        if not marked or set(marked) & set(_nodes(name)):
+            return
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ProgramError):
         option = f"--kubeconfig={folder}/kubeconfig"
         program("kind", "export", "kubeconfig", "--name", name, option)
@@ -178,12 +180,7 @@ def _other_context(settings: Settings, name: str) -> str:
 
 
 def _check_inputs(settings: Settings, images: Mapping[str, str]) -> None:
-    """Check what is needed after the cluster has been created, which takes minutes: keys, files and images.
-
-    Raises:
-        MissingError: a file, a key or an image is missing.
-        UsageError: a key is damaged.
-    """
+    """Check what is needed after the creation of the cluster, which takes minutes. Raises an error of digits."""
     manifests()
     if settings.trusted_keys:
         signatures.read_keys(settings.trusted_keys)
@@ -213,6 +210,7 @@ def _create(settings: Settings, name: str, report: Report) -> None:
             part.chmod(0o600)
             part.replace(path)
         if answers(settings, within=API_SECONDS):
+            _mark(settings, name).write_text("\n".join(_nodes(name)))
             report(f"cluster {name} exists")
             return
         if complete:
@@ -227,16 +225,21 @@ def _create(settings: Settings, name: str, report: Report) -> None:
     image = [f"--image={settings.kind_node_image}"] if settings.kind_node_image else []
     config = [f"--config={settings.kind_config}"] if settings.kind_config else []
     part.unlink(missing_ok=True)
-    _mark(settings, name).touch()
+    _mark(settings, name).write_text("")
     program("kind", "create", "cluster", "--name", name, *image, *config, f"--kubeconfig={part}", "--wait=120s",
             seconds=CREATE_SECONDS)  # fmt: skip
     program("kubectl", f"--kubeconfig={part}", "label", "nodes", "--all", "--overwrite", f"{LABEL}=cluster")
+    _mark(settings, name).write_text("\n".join(_nodes(name)))
     part.chmod(0o600)
     part.replace(path)
 
 
 def _mark(settings: Settings, name: str) -> Path:
-    """Return the file in DIGITS_HOME that is written before the cluster is created."""
+    """Return the file in DIGITS_HOME that shows that digits created the cluster.
+
+    It is empty from the moment before the creation, and then has the ids of the nodes, because someone else may remove
+    the cluster and create another one of its name.
+    """
     return settings.home / f"kind-{name}"
 
 
@@ -283,7 +286,7 @@ def _node_log(name: str) -> str:
 
 def _nodes(name: str) -> list[str]:
     """Return the ids of the containers of a kind cluster, in any state."""
-    return program("docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
+    return program("docker", "ps", "-aq", "--no-trunc", "--filter", f"label=io.x-k8s.kind.cluster={name}").split()
 
 
 def _clusters() -> list[str]:

@@ -137,6 +137,21 @@ def test_a_secret_of_another_project_is_reported(calls: Path, tmp_path: Path) ->
     assert not calls.exists()
 
 
+def test_a_cluster_that_someone_else_created_later_is_kept(calls: Path, tmp_path: Path) -> None:
+    """The mark of a cluster that was removed without digits does not count for another one of the same name."""
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    (tmp_path / "clusters").write_text("digits\n")
+    (tmp_path / "nodes").write_text("one\n")
+    (settings.home / "kind-digits").touch()
+    cluster._create(settings, "digits", lambda _: None)  # what follows needs a cluster
+    cluster.check_ours(settings)
+    (tmp_path / "nodes").write_text("theirs\n")
+    with pytest.raises(UsageError, match="digits did not create the kind cluster digits"):
+        cluster.down(settings)
+    assert "kind delete" not in calls.read_text()
+
+
 @pytest.mark.parametrize("others", ["", "registry\n"])
 def test_the_network_stays_if_a_container_of_others_uses_it(others: str, calls: Path, tmp_path: Path) -> None:
     """Docker would remove a network of which the containers are stopped, and they could not start again."""
