@@ -30,6 +30,7 @@ class DockerBackend(LocalBackend):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._connected: Any = None
+        self._steps_image = ""
 
     @property
     def _client(self) -> Any:
@@ -54,8 +55,8 @@ class DockerBackend(LocalBackend):
             watch({"event": "progress", "step": "", "time": time.time(), "text": text})
 
         client = self._client
-        for image in ("steps", "predictor"):
-            images.ensure_image(client, self.settings, image, report)
+        self._steps_image = images.ensure_image(client, self.settings, "steps", report)
+        images.ensure_image(client, self.settings, "predictor", report)
         if minio.is_ours(self.settings):
             minio.ensure_image(client, self.settings, report)
         # Concurrent runs share them. Images are built outside the lock, because that may take longer.
@@ -78,9 +79,13 @@ class DockerBackend(LocalBackend):
         return minio.host_settings(self._client, self.settings)
 
     def step_settings(self) -> Settings:
-        """See LocalBackend. Containers reach the store by its name on our network; all folders keep their paths."""
+        """See LocalBackend. Containers reach the store by its name on our network; all folders keep their paths.
+
+        The image is the one of `prepare`, because the sources of a checkout may change while images are built.
+        """
         settings = minio.container_settings(self.settings)
-        return dataclasses.replace(settings, data=data_folder(settings.data) or settings.data)
+        data = data_folder(settings.data) or settings.data
+        return dataclasses.replace(settings, data=data, steps_image=self._steps_image)
 
     def step_endpoint(self) -> str:
         return predictor.container_url(self.settings)
@@ -101,7 +106,7 @@ class DockerBackend(LocalBackend):
         from kfp import local
 
         os.environ["DOCKER_HOST"] = containers.address()  # for kfp.local's own client, which ignores contexts
-        image = images.reference(self._client, self.settings, "steps")
+        image = self.settings.steps_image
         runner = StepRunner(self._client, self.settings, run, image)
         signal.signal(signal.SIGTERM, lambda *_: runner.end())
         return EngineParts(local.DockerRunner(), runner.start, lambda task: task.set_container_image(image))

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from backends.docker import minio
+from backends.docker import containers, images, minio, predictor
 from backends.docker.backend import DockerBackend
 from digits.errors import UsageError
 from digits.settings import Settings
@@ -44,3 +44,16 @@ def test_our_store_is_used_until_an_s3_store_is_named(tmp_path: Path) -> None:
     theirs = backend(tmp_path, store="s3://theirs", minio_endpoint="s3.example:9000")
     theirs.check()
     assert theirs.host_settings() == theirs.step_settings() == theirs.settings
+
+
+def test_the_steps_run_in_the_image_that_was_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sources may change while an image is built; the engine does not compute its name again."""
+    ours = backend(tmp_path, steps_image="for-kubeflow:1")
+    monkeypatch.setattr(images, "ensure_image", lambda _client, _settings, which, _report: f"digits-{which}:1")
+    monkeypatch.setattr(minio, "ensure", Mock())
+    monkeypatch.setattr(minio, "host_settings", Mock())
+    monkeypatch.setattr(predictor, "ensure", Mock())
+    monkeypatch.setattr(containers, "list_containers", lambda *_: [])
+    ours.prepare(lambda _: None)
+    steps = ours.step_settings()
+    assert (steps.steps_image, steps.environ()["DIGITS_STEPS_IMAGE"]) == ("digits-steps:1", "digits-steps:1")
