@@ -116,7 +116,9 @@ def translate(doing: str, exc: Exception) -> DigitsError:
     if "address already in use" in text or "port is already allocated" in text:
         return MissingError(f"{doing}: {engine}: {text}", remedy="set DIGITS_PORT and DIGITS_GRPC_PORT to free ports")
     if "No such image" in text:
-        return MissingError(f"{doing}: {text}", remedy="run again, which builds or pulls an image that is missing")
+        return MissingError(
+            f"{doing}: {text}", remedy="run again, with --resume if a step failed; it makes the image again"
+        )
     if "Connection refused" in text or "Connection aborted" in text or "No such file" in text:
         return MissingError(f"{doing}: {engine} no longer answers", remedy=REMEDY)
     if isinstance(exc, LookupError | TypeError | AttributeError | ValueError):
