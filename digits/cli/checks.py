@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from digits import homes
 from digits.data.catalog import AUTO, FALLBACK
 from digits.errors import MASK, mask_address
 from digits.files import user_path
@@ -52,12 +53,13 @@ def find_surroundings(settings: Settings) -> Iterator[Finding]:
 
 
 def check_home(settings: Settings) -> Finding:
-    """Check that DIGITS_HOME can be written and has free space."""
+    """Check that DIGITS_HOME is ours, or can be created, can be written, and has free space."""
+    homes.check(settings.home)
     place = settings.home
-    while not place.exists():
+    while not os.path.lexists(place):
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9
-    if not os.access(place, os.W_OK):
+    if not (place.is_dir() and os.access(place, os.W_OK)):
         return Finding("home", False, f"{settings.home} is not writable", "set DIGITS_HOME to another folder")
     remedy = "free some space, or set DIGITS_HOME to another disk"
     return Finding("home", free >= MIN_GIGABYTES, f"{settings.home}, {free:.0f} GB free", remedy)

@@ -13,7 +13,7 @@ from digits import pod_checks
 from digits.cli import checks, engine_checks
 from digits.cli.common import backend_option, emit, json_option, show_finding, wrap
 from digits.errors import MissingError, one_line
-from digits.findings import Finding, start_check
+from digits.findings import Finding, run_check, start_check
 from digits.settings import Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
@@ -67,7 +67,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     """Yield the finding of each check as soon as it is known. Each has a deadline."""
     yield checks.check_python()
     yield from checks.find_surroundings(settings)
-    yield checks.check_home(settings)
+    yield run_check("home", True, lambda: checks.check_home(settings))
     for name, suggestion in unknown().items():
         yield Finding("unknown setting", None, f"{name} is not a setting", suggestion or "see docs/configuration.md")
     every: dict[str, Callable[[], str | Finding]] = {

@@ -61,3 +61,16 @@ def test_the_libraries_own_settings_are_listed(
     for shown in ("KERAS_BACKEND=torch (not used)", "OMP_NUM_THREADS=2", "keras.json (not used)", "proxy.example"):
         assert shown in finding.found
     assert "canary" not in finding.found
+
+
+def test_a_home_that_a_run_refuses_has_failed(settings: Settings, tmp_path: Path) -> None:
+    """A file as DIGITS_HOME, a home below a file, and a folder with foreign content fail; one to create passes."""
+    (file := tmp_path / "file").write_text("x")
+    (foreign := tmp_path / "foreign").mkdir()
+    (foreign / "thesis.txt").write_text("x")
+
+    def passed(home: Path) -> bool | None:
+        placed = dataclasses.replace(settings, home=home)
+        return run_check("home", True, lambda: checks.check_home(placed)).ok
+
+    assert [passed(home) for home in (file, file / "x" / "y", foreign, tmp_path / "new" / "x")] == [*[False] * 3, True]
