@@ -15,6 +15,7 @@ _GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
 _DASH = 1.6  # the same, if none of the joined parts is large
 _DASHES = 25  # greatest number of dashes; more pieces are noise, unless they are alike
 _RINGS = 2  # greatest number of joined parts that are examined for a ring
+_SIDE = 0.97  # greatest width or height of a ring's side, of the ring's
 _EMPTY = 0.65  # least share of a 0's rectangle within that is empty
 _MOST_DASH = 0.7  # greatest size of a dash, of the joined parts'
 _MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
@@ -55,7 +56,10 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
         tall = stats[order, 3] > TALL * around[owners, 3]
         pieces, high = (np.bincount(each, minlength=len(around)) for each in (owners, owners[tall]))
         apart |= (pieces > 1) & (pieces == high)
-        for n in np.flatnonzero(apart & (pieces > 1))[: _RINGS * few]:
+        # A circle around a digit is as wide and as high as both.
+        wide = (stats[order, 2:4] > _SIDE * around[owners, 2:4]).all(axis=1)
+        sides = (pieces > 1) & (np.bincount(owners, wide, len(around)) == 0)
+        for n in np.flatnonzero(apart & sides)[: _RINGS * few]:
             x, y, width, height = around[n, :4]
             area = slice(y, y + height), slice(x, x + width)
             apart[n] = not _makes_ring(whole[area] == n, mask[area])

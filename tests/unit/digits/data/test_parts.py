@@ -60,6 +60,16 @@ def test_a_raster_of_dots_may_be_wider_than_high() -> None:
     assert count(mask) == 1
 
 
+def test_an_open_circle_close_to_a_digit_is_separate() -> None:
+    """A circle that does not close, whose line nearly touches the digit in it, is a part of its own."""
+    mask = np.zeros((280, 280), np.uint8)
+    cv2.circle(mask, (140, 140), 110, (255,), 12)
+    mask[136:144, :60] = 0
+    cv2.line(mask, (140, 70), (140, 230), (255,), 12)
+    assert cv2.connectedComponents(mask)[0] == 3
+    assert count(mask) == 2
+
+
 def test_digits_side_by_side_are_separate() -> None:
     """Two digits whose gap is narrower than half a stroke are two parts, because they are wider than one digit."""
     one = mask_of(*NOUGHT)
