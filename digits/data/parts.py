@@ -18,6 +18,7 @@ _REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer
 _NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the first one's score
 _LIKENESS = 0.15  # least likeness of a digit
 _HELD = 0.95  # least share of a part's rectangle in that of a box around it
+_FILLED = 0.85  # least ink of a disc, of the area within its outline
 _BOX = 1.5  # least height of a box, of the digits' in it
 
 
@@ -202,6 +203,9 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     thinnest = 20 if short < 0.62 * long else 6  # a display's 0 is half as wide as high
     frame = rectangle and (area > 0.5 * width * height or size > thinnest * thick)
     solid = thick > 0.5 * size or frame or (area > 0.5 * inner and short > 0.35 * long and _has_four_corners(outline))
+    # A round label with a light digit on it.
+    disc = short > 0.35 * long and area > _FILLED * inner and inner > 0.9 * cv2.contourArea(cv2.convexHull(outline))
+    solid = solid or disc
     score = 0.0
     if size >= SEED * np.sqrt(numbers.size) and not (flat or solid):
         likeness = _likeness(own, x, y, thick, short < 2 * thick, light)

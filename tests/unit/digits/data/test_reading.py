@@ -262,6 +262,15 @@ def test_a_minus_sign_is_no_part_of_the_digit(lines: list[Line]) -> None:
     assert not found.doubtful
 
 
+@pytest.mark.parametrize("lines", [TWO, SEVEN, FIVE], ids=["two", "seven", "five"])
+def test_a_light_digit_on_a_dark_disc_is_read(lines: list[Line]) -> None:
+    """The disc of a label or a button is no ink of the digit on it."""
+    ink = written(lines)
+    sheet = np.full((SIDE, SIDE), 235, np.float32)
+    cv2.circle(sheet, (200, 195), 140, 70, -1)
+    assert similarity(to_mnist(read(photo(sheet + (240 - sheet) * (ink / 255))).ink), to_mnist(ink)) > 0.85
+
+
 def test_a_margin_wider_than_the_rules_is_removed() -> None:
     """A digit whose bar begins at the wide line of a margin, on paper with thin rules, is read without the line."""
 
