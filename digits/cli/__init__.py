@@ -126,6 +126,10 @@ def main() -> None:
         warnings.simplefilter("ignore")
     os.umask(os.umask(0o077) & 0o077)  # this user can always use what the command writes
     try:
+        if sys.flags.optimize > 1:
+            raise UsageError(
+                "MLflow and other libraries need docstrings, which -OO removes", remedy="unset PYTHONOPTIMIZE"
+            )
         cli.main(standalone_mode=False)
     except DigitsError as exc:
         _exit_with(exc)

@@ -371,3 +371,16 @@ def test_warnings_of_another_project_are_no_errors(digits: Digits, monkeypatch: 
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     digits("keys", "new", "key")
     warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+
+
+def test_python_without_docstrings_is_refused(settings: Settings) -> None:
+    """With PYTHONOPTIMIZE=2 MLflow fails, which made an intact release look damaged."""
+    done = subprocess.run(
+        [sys.executable, "-m", "digits", "releases"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=child_environment(settings, PYTHONOPTIMIZE="2"),
+        check=False,
+    )
+    assert (done.returncode, "unset PYTHONOPTIMIZE" in done.stderr) == (2, True)
