@@ -23,12 +23,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-import numpy as np
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from digits.data import corrections
-from digits.data.number import Digit, decide, images_of
+from digits.data.number import Digit
 from digits.errors import DataError, DigitsError
 from digits.evaluation.verdict import judge
 from digits.files import sha256_of
@@ -163,10 +162,7 @@ class _Gateway:
         task = await client.task()
         waited = time.perf_counter() - asked
         digits, png = await self._read(task, png), b""  # not kept while the endpoint is waited for
-        shares, model = list[list[float]](), None
-        if digits:
-            answers, model = await client.recognise(np.stack(images_of(digits)), task, waited)
-            digits, shares = decide(digits, answers), answers[: len(digits)]
+        digits, shares, model = await items.recognise(client, task, digits, waited)
         threshold = model["sure_from"] if model else None
         verdict = judge(shares, [digit.doubtful for digit in digits], threshold, task)
         described = [items.describe(task, *pair, threshold) for pair in zip(digits, shares, strict=True)]
@@ -206,6 +202,8 @@ class _Gateway:
                 409, f"expected the endpoint of the task {task.name}, which is corrected here, got {served.name}"
             )
         digits = await self._read(task, png)
+        if len(digits) != len(labels) and any(digit.ways for digit in digits):
+            digits, *_ = await items.recognise(client, served or task, digits)
         for name, classes in (("label", labels), ("answer", answers)):
             if classes is not None and len(classes) != max(1, len(digits)):
                 raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {query[name]}")

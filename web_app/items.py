@@ -10,10 +10,11 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
 from digits.data import corrections
-from digits.data.number import MAX_DIGITS, Digit
+from digits.data.number import MAX_DIGITS, Digit, decide, images_of
 from digits.data.preprocessing import Ink
 from digits.data.reader import read_images
 from digits.errors import DataError
@@ -21,6 +22,7 @@ from digits.evaluation.verdict import is_sure
 from digits.serving.listener import RejectedRequest
 from digits.store import ObjectStore
 from digits.tasks.task import Task
+from web_app.endpoint_client import EndpointClient
 
 # Pixels per picture. Processing this many takes 40 MB, and a container has a few hundred; the page sends 78,400.
 MAX_PIXELS = 1_000_000
@@ -30,6 +32,19 @@ PngImagePlugin.MAX_TEXT_MEMORY = 1 << 20  # bytes of all texts in a PNG; Pillow'
 def read(task: Task, png: bytes) -> list[Digit]:
     """Return the items of a picture. Raises DataError if it cannot be read."""
     return read_images(task, io.BytesIO(png), formats=("PNG",), max_pixels=MAX_PIXELS)
+
+
+async def recognise(
+    client: EndpointClient, task: Task, digits: list[Digit], waited: float = 0.0
+) -> tuple[list[Digit], list[list[float]], dict[str, Any] | None]:
+    """Return the items, of which those that touch are divided, the model's answers to them, and its metadata.
+
+    `waited` is that of the client's method. Raises EndpointStateError.
+    """
+    if not digits:
+        return [], [], None
+    answers, model = await client.recognise(np.stack(images_of(digits)), task, waited)
+    return *decide(digits, answers), model
 
 
 def describe_task(task: Task) -> dict[str, Any]:

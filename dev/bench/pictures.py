@@ -152,8 +152,8 @@ def measure_numbers(
             chosen = random.integers(0, len(drawn), length)
             digits = read_images(find(BUILT_IN), make_number(kind, [drawn[i] for i in chosen], random))
             answers = model(images_of(digits)) if digits else np.zeros((0, 10))
-            digits, shares = decide(digits, answers), answers[: len(digits)]
-            right = shares.argmax(1).tolist() == labels[chosen].tolist()
+            digits, shares = decide(digits, list(answers))
+            right = [int(each.argmax()) for each in shares] == labels[chosen].tolist()
             sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
             rows.append((right, sure, sure and not right))
             lengths[length].append(rows[-1])

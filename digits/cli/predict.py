@@ -78,8 +78,8 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
             if metadata and metadata.get("release") != release:  # another one was promoted
                 metadata = _metadata(endpoint, settings)
         threshold = client.sure_from(metadata) if metadata.get("release") == release else None
-        picture = replace(picture, digits=decide(picture.digits, answers))
-        shares = answers[: len(picture.digits)]
+        digits, shares = decide(picture.digits, answers)
+        picture = replace(picture, digits=digits)
         verdict = judge(shares, [digit.doubtful for digit in picture.digits], threshold, task)
         row = _describe(task, name, picture, shares, verdict, threshold)
         rows.append(row)

@@ -14,6 +14,7 @@ from PIL import Image
 from digits.data import touching
 from digits.data.pieces import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
+from digits.data.touching import Counts
 
 MAX_DIGITS = 16  # of a number
 INK_SIDE = 160  # pixels
@@ -22,6 +23,7 @@ _OVERLAP = 0.5  # two high parts belong to one digit if they share more columns,
 _APART = 0.5  # greatest distance of two parts of one digit that share columns, of the highest part's height
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
+_DIVIDED = 3  # greatest number of digits that are divided
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
 
 
@@ -33,16 +35,16 @@ class Digit(NamedTuple):
         ink: the digit's ink, or the part of the photo, uint8, at most INK_SIDE on a side; for people.
         box: its left, top, right and bottom, in 0..1 of the picture.
         doubtful: whether the ink may not be the digit's, or not only.
-        sides: what the model also receives, of both sides of a cut, if the ink may be two digits that touch; or none.
-        width: that of a number's digit, of its height; otherwise 0.
+        counts: how likely the ink is one digit, or several.
+        ways: the pieces that the model also receives, for each way to divide the ink, if it may be several digits.
     """
 
     image: Ink
     ink: Ink
     box: tuple[float, float, float, float] = (0, 0, 1, 1)
     doubtful: bool = False
-    sides: tuple[Ink, ...] = ()
-    width: float = 0
+    counts: Counts = Counts()
+    ways: tuple[tuple[Digit, ...], ...] = ()
 
 
 class _Part(NamedTuple):
@@ -74,7 +76,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     """Return the digits in a picture's ink, uint8 (height, width), from left to right; none without ink.
 
     Two digits are apart if no ink connects them and they share few columns. A single digit keeps all ink. Digits that
-    touch stay one, which `decide` may find. One next to ink that belongs to no digit is doubtful, and all are if the
+    touch stay one, which `decide` may divide. One next to ink that belongs to no digit is doubtful, and all are if the
     whole ink is.
     """
     strongest = int(ink.max(initial=0))
@@ -104,7 +106,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     if not 1 < len(digits) <= MAX_DIGITS:
         x, y, width, height = cv2.boundingRect(mask)
         whole = _Part(frozenset(), x, y, x + width, y + height)
-        return [_digit(whole, ink, ink.shape, doubtful or len(digits) > 1)]
+        return _examine([(_digit(whole, ink, ink.shape, doubtful or len(digits) > 1), ink)])
     digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     small = [g for g in groups if g.height < HEIGHT * high and max(g.x1 - g.x0, g.height) >= _SPOT * high]
     lost = set[int]()
@@ -113,15 +115,15 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
             digits[near] = digits[near].join(part)
         else:
             lost.add(near)
-    result = []
+    found = []
     for place, digit in enumerate(digits):
         area = slice(max(0, digit.y0 - 1), digit.y1 + 1), slice(max(0, digit.x0 - 1), digit.x1 + 1)
         own = np.isin(numbers[area], list(digit.numbers))
         others = (mask[area] > 0) & ~own
         edge = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         own_ink = np.where(edge & ~others, ink[area], np.uint8(0))
-        result.append(_digit(digit, own_ink, ink.shape, doubtful or place in lost))
-    return result
+        found.append((_digit(digit, own_ink, ink.shape, doubtful or place in lost), own_ink))
+    return _examine(found)
 
 
 def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:
@@ -172,21 +174,51 @@ def _separate(digit: _Part, ink: Ink, numbers: NDArray[np.int32]) -> list[_Part]
 def _digit(part: _Part, own: Ink, shape: tuple[int, ...], doubtful: bool) -> Digit:
     height, width = shape
     box = (part.x0 / width, part.y0 / height, part.x1 / width, part.y1 / height)
+    return Digit(to_mnist(own), _small(own), box, doubtful)
+
+
+def _small(own: Ink) -> Ink:
     small = Image.fromarray(crop(own))
     small.thumbnail((INK_SIDE, INK_SIDE))
-    wide = (part.x1 - part.x0) / part.height
-    return Digit(to_mnist(own), np.array(small), box, doubtful, touching.sides(own), wide)
+    return np.array(small)
+
+
+def _examine(found: list[tuple[Digit, Ink]]) -> list[Digit]:
+    """Return digits, each given with its ink, with the ways to divide those that may be several."""
+    examined, divided = list[Digit](), 0
+    for (digit, own), counts in zip(found, touching.count_whole([own for _, own in found]), strict=True):
+        divided += touching.may_be_several(counts)
+        ways = touching.divide(own, counts) if divided <= _DIVIDED else []
+        pieces = tuple(tuple(_piece(piece, digit) for piece in way) for way in ways)
+        examined.append(digit._replace(counts=counts, ways=pieces))
+    return examined
+
+
+def _piece(piece: touching.Piece, digit: Digit) -> Digit:
+    """Return a piece of a digit's ink as a digit."""
+    (height, width), (left, top, right, bottom) = piece.ink.shape, digit.box
+    x, y, wide, high = cv2.boundingRect(piece.ink)
+    across, down = (right - left) / width, (bottom - top) / height
+    box = (left + x * across, top + y * down, left + (x + wide) * across, top + (y + high) * down)
+    return Digit(to_mnist(piece.ink), _small(piece.ink), box, digit.doubtful, piece.counts)
 
 
 def images_of(digits: Sequence[Digit]) -> list[Ink]:
-    """Return what the model receives of digits: their images, then those of their sides."""
-    return [digit.image for digit in digits] + [side for digit in digits for side in digit.sides]
+    """Return what the model receives of digits: their images, then those of their pieces."""
+    return [digit.image for digit in digits] + [piece.image for digit in digits for way in digit.ways for piece in way]
 
 
-def decide(digits: Sequence[Digit], probabilities: Sequence[Any]) -> list[Digit]:
-    """Return the digits, of which one that may be two is doubtful, given the answers (10,) to each of `images_of`."""
-    sides, decided = iter(probabilities[len(digits) :]), list[Digit]()
+def decide(digits: Sequence[Digit], probabilities: Sequence[Any]) -> tuple[list[Digit], list[Any]]:
+    """Return the digits that a picture shows, and the answers to them, given those (10,) to each of `images_of`.
+
+    Digits that touch are divided. What may not be one digit is doubtful.
+    """
+    waiting, decided, shares = iter(probabilities[len(digits) :]), list[Digit](), list[Any]()
     for digit, whole in zip(digits, probabilities, strict=False):
-        both = [next(sides) for _ in digit.sides]
-        decided.append(digit._replace(doubtful=True) if touching.may_be_two(digit.width, whole, both) else digit)
-    return decided
+        answers = [[next(waiting) for _ in way] for way in digit.ways]
+        pieces_of = [[piece.counts for piece in way] for way in digit.ways]
+        way, doubtful = touching.choose(digit.counts, whole, pieces_of, answers)
+        pieces = (digit,) if way is None else digit.ways[way]
+        decided += [piece._replace(doubtful=piece.doubtful or doubtful, ways=()) for piece in pieces]
+        shares += [whole] if way is None else answers[way]
+    return decided, shares

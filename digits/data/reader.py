@@ -37,12 +37,7 @@ def read_images(
         return [Digit(_scale(task, photo, box), _small(_channels(task, photo.crop(box))), shown)]
     ink, doubtful = read_ink(picture, formats=formats, max_pixels=max_pixels, digits=task.is_number)
     if task.is_number:
-        return [
-            digit._replace(
-                image=from_mnist(task, digit.image), sides=tuple(from_mnist(task, side) for side in digit.sides)
-            )
-            for digit in split(ink, doubtful=doubtful)
-        ]
+        return [_fit(task, digit) for digit in split(ink, doubtful=doubtful)]
     if not ink.any():
         return []
     return [Digit(from_mnist(task, to_mnist(ink)), _small(Image.fromarray(crop(ink))), doubtful=doubtful)]
@@ -58,6 +53,12 @@ def read_image(task: Task, picture: Path | IO[bytes]) -> Ink | None:
         return _scale(task, photo, _middle(task, photo))
     ink, _ = read_ink(picture, digits=task.is_number)
     return from_mnist(task, to_mnist(ink)) if ink.any() else None
+
+
+def _fit(task: Task, digit: Digit) -> Digit:
+    """Return a digit and its pieces with images of the task's shape."""
+    ways = tuple(tuple(_fit(task, piece) for piece in way) for way in digit.ways)
+    return digit._replace(image=from_mnist(task, digit.image), ways=ways)
 
 
 def from_mnist(task: Task, image: Ink) -> Ink:

@@ -1,74 +1,175 @@
-"""A cut through the ink of a digit that may be two which touch. The model, which reads both sides, decides."""
+"""Ink that may not be one digit: small networks tell one digit from several that touch and from other signs.
+
+The model, which answers with a digit whatever it sees, reads the ink and the pieces between cuts. The networks tell how
+many digits there are, as the length classifier of Hochuli et al. does (Handwritten digit segmentation: is it still
+necessary?, 2018). `dev/bench/counter.py` trains them, on MNIST's training digits that were drawn next to each other.
+"""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from digits.data.preprocessing import Ink, crop, to_mnist
+from digits.data.cuts import find_cuts, reduce
+from digits.data.preprocessing import Ink, crop
 
-_HIGH = 64  # pixels to which ink is reduced
-_SLANTS = (-0.15, 0.15, 0.45)  # of the straight cuts, to the right per unit up
-_PARTS = 3  # of a slant's columns; each one's best cut is tried
-_WIDEST = 1.5  # greatest length of a cut through ink, in widths of the strokes
-_TALL = 0.8  # least height of both sides, of the ink's
-_WHOLE = 0.9  # least share of a side's ink that is connected
-_LIKELY = 0.9  # least probability of the digits on both sides
-_SURE = 0.99  # least probability of a digit that may be as wide as _WIDTHS
-_NARROW = 0.8  # greatest width of others, of _WIDTHS
-# Width of each digit, of its height, that 99.5 % of MNIST's training images do not exceed.
-_WIDTHS = (1.45, 1.0, 1.7, 1.25, 1.25, 1.7, 1.25, 1.4, 1.25, 1.1)
+# What each of the two networks tells apart.
+KINDS = {
+    "whole": ("one digit", "several that touch", "another sign"),
+    "piece": ("one digit", "two that touch", "three or more", "another sign", "a piece of a digit, or of two"),
+}
+WEIGHTS = Path(__file__).with_name("touching.npz")
+ROWS, COLUMNS = 32, 48  # of the network's image
+_CUTS = 6  # of two digits
+_MANY_CUTS = 10  # of three or more
+_WIDE = 3  # greatest number of pieces that are divided again
+_SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
+_SEVERAL = 0.1  # least probability of several digits in ink that is divided
+_DIVIDED = 0.97  # least probability of several digits in ink whose pieces are shown
+_LEAST = 0.1  # least probability of one digit in a piece
+_LIKELY = 0.95  # least probability of one digit that makes pieces unsure
+_CERTAIN = 0.98  # the same, from which the whole is shown
+_PIECES = 0.8  # least score of a sure answer to pieces
+_CLEAR = 0.3  # greatest score of another answer, of the best one's
+_PLAUSIBLE = 0.05  # least score of pieces that are shown
 
 
-def sides(ink: Ink) -> tuple[Ink, ...]:
-    """Return both sides of the shortest cut through ink, uint8 (height, width), as images in MNIST's form, or ().
+class Counts(NamedTuple):
+    """How likely ink is one digit, two that touch, and three or more. The rest is that it is something else."""
 
-    There is none unless each side is about as high as the ink and almost all connected.
+    one: float = 1
+    two: float = 0
+    more: float = 0
+
+
+class Piece(NamedTuple):
+    """The ink of a piece, uint8 of the size of `reduce`, and how many digits it is."""
+
+    ink: Ink
+    counts: Counts
+
+
+def to_image(ink: Ink) -> Ink:
+    """Return ink, uint8 (height, width), as the network's image, uint8 (ROWS, COLUMNS); blank without ink."""
+    image, own = np.zeros((ROWS, COLUMNS), np.uint8), crop(ink)
+    if not own.size:
+        return image
+    height, width = own.shape
+    scale = min(ROWS / height, COLUMNS / width)
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(own, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    top, left = (ROWS - height) // 2, (COLUMNS - width) // 2
+    image[top : top + height, left : left + width] = small * (255 / max(1.0, float(small.max())))
+    return image
+
+
+def count(network: str, inks: Sequence[Ink]) -> NDArray[np.float32]:
+    """Return how likely each ink, uint8 (height, width), is of each of the network's KINDS, (n, kinds)."""
+    level = np.stack([to_image(ink) for ink in inks])[..., None].astype(np.float32) / 255
+    *layers, first, second = _weights(network)
+    for kernel, bias in layers:
+        level = np.maximum(_convolve(level, kernel) + bias, 0)
+    hidden = np.maximum(level.reshape(len(level), -1) @ first[0] + first[1], 0)
+    scores = hidden @ second[0] + second[1]
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+@functools.cache
+def _weights(network: str) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return the kernel and the bias of each layer."""
+    with np.load(WEIGHTS, allow_pickle=False) as file:
+        arrays = [file[name].astype(np.float32) for name in file.files if name.startswith(network)]
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+
+def _convolve(level: NDArray[Any], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a convolution with every second pixel, (n, height / 2, width / 2, filters), as TensorFlow pads it."""
+    side = kernel.shape[0]
+    before = (side - 2) // 2
+    padded = np.pad(level, ((0, 0), (before, side - 2 - before), (before, side - 2 - before), (0, 0)))
+    near = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (1, 2))[:, ::2, ::2]
+    flat = near.transpose(0, 1, 2, 4, 5, 3).reshape(*near.shape[:3], -1)
+    return np.asarray(flat @ kernel.reshape(-1, kernel.shape[3]), np.float32)
+
+
+def count_whole(inks: Sequence[Ink]) -> list[Counts]:
+    """Return how many digits each ink, uint8 (height, width), is, if it is not a piece of a digit."""
+    found = list[Counts]()
+    for (one, several, _), (_, two, more, *_) in zip(count("whole", inks), count("piece", inks), strict=True):
+        share = float(several / (two + more))
+        found.append(Counts(float(one), share * float(two), share * float(more)))
+    return found
+
+
+def may_be_several(counts: Counts) -> bool:
+    """Return whether ink may be several digits, so that it is divided."""
+    return counts.two + counts.more >= _SEVERAL
+
+
+def divide(ink: Ink, counts: Counts) -> list[tuple[Piece, ...]]:
+    """Return the ways to divide ink, of the given counts, into digits from left to right; none if it is one digit."""
+    if not may_be_several(counts):
+        return []
+    own = reduce(ink)
+    halves = _halves(own, _CUTS if counts.more < _SEVERAL else _MANY_CUTS)
+    ways: list[tuple[Piece, ...]] = [half for half in halves if min(piece.counts.one for piece in half) > _LEAST]
+    if counts.more < _SEVERAL:
+        return ways
+    wide = [
+        (half, n) for half in halves for n in (0, 1) if _is_wide(half[n].counts) and half[1 - n].counts.one > _LEAST
+    ]
+    for half, n in wide[:_WIDE]:
+        thirds = [third for third in _halves(half[n].ink, _CUTS) if min(piece.counts.one for piece in third) > _LEAST]
+        ways += [(*half[:n], *third, *half[n + 1 :]) for third in thirds]
+    return ways
+
+
+def _is_wide(counts: Counts) -> bool:
+    return counts.two + counts.more > 0.5
+
+
+def _halves(ink: Ink, most: int) -> list[tuple[Piece, Piece]]:
+    """Return the pieces on both sides of each cut."""
+    cuts = find_cuts(ink, most)
+    inks = [np.where(side, ink, np.uint8(0)) for cut in cuts for side in (~cut.right, cut.right)]
+    pieces = (
+        [Piece(own, Counts(*kinds[:3].tolist())) for own, kinds in zip(inks, count("piece", inks), strict=True)]
+        if inks
+        else []
+    )
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
+
+
+class Choice(NamedTuple):
+    """The chosen way to divide ink, by its place, or None for the whole; and whether that is unsure."""
+
+    way: int | None
+    doubtful: bool
+
+
+def choose(counts: Counts, whole: ArrayLike, ways: Sequence[Sequence[Counts]], answers: Sequence[ArrayLike]) -> Choice:
+    """Return how ink is read, of the given counts, that can be divided in some ways, given as their pieces' counts.
+
+    `whole`, (10,), is the model's answer to the ink, and `answers`, (pieces, 10) for each way, are those to the pieces.
+    The score of a way is the probability of its number of pieces, if the ink is several digits, that each piece is one
+    digit, and that it is the answered one. Ink that the model reads as one digit is unsure, because a few single digits
+    look like several.
     """
-    own = crop(ink)
-    scale = min(1.0, _HIGH / max(own.shape))
-    size = max(1, round(own.shape[1] * scale)), max(1, round(own.shape[0] * scale))
-    own = np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_AREA), np.uint8)
-    mask = (own >= max(1, int(own.max()) // 4)).astype(np.uint8)
-    distance = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)
-    stroke = 4 * float(distance[distance > 0].mean())
-    height, width = mask.shape
-    found = list[tuple[float, NDArray[np.bool_]]]()
-    for slant in _SLANTS:
-        column = np.arange(width) + np.round(slant * (np.arange(height)[:, None] - height / 2)).astype(int)
-        column -= column.min()
-        ink_of = cv2.blur(np.bincount(column[mask > 0]).astype(np.float32)[None], (max(1, int(stroke / 3)) | 1, 1))[0]
-        used = np.flatnonzero(ink_of)
-        middle = np.arange(*np.quantile(used[[0, -1]], (0.2, 0.8)).astype(int))
-        for part in np.array_split(middle, _PARTS):
-            if len(part) and (length := float(ink_of[part].min()) / stroke) < _WIDEST:
-                found.append((length, column >= part[ink_of[part].argmin()]))
-    for _, right in sorted(found, key=lambda each: each[0]):
-        if all(_stands_alone(mask & side) for side in (~right, right)):
-            return tuple(to_mnist(np.where(side, own, np.uint8(0))) for side in (~right, right))
-    return ()
-
-
-def _stands_alone(mask: NDArray[np.uint8]) -> bool:
-    """Return whether the largest connected part of one side is high and almost all of its ink."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if len(stats) < 2:
-        return False
-    most = stats[1 + stats[1:, 4].argmax()]
-    return bool(most[3] >= _TALL * len(mask) and most[4] >= _WHOLE * stats[1:, 4].sum())
-
-
-def may_be_two(width: float, whole: ArrayLike, both: ArrayLike) -> bool:
-    """Return whether ink may be two digits: it is wider than the one that it is read as, or both its sides are digits.
-
-    Less width suffices if the answer is less likely. `width` is that of the ink, of its height, or 0; `whole` are the
-    probabilities (10,) of the ink and `both` (2, 10) those of its sides, or none. The sides of a 0 look like
-    other digits, never like 0s.
-    """
-    answer, read = int(np.argmax(whole)), np.asarray(both)
-    if width > 0 and width > _WIDTHS[answer] * (1 if np.max(whole) >= _SURE else _NARROW):
-        return True
-    if not read.size or read.max(axis=1).min() < _LIKELY:
-        return False
-    return answer != 0 or bool((read.argmax(axis=1) == 0).any())
+    several, scores, numbers = counts.two + counts.more, list[float](), list[tuple[int, ...]]()
+    for pieces, answer in zip(ways, answers, strict=True):
+        shares = np.asarray(answer)
+        kind = (counts.two if len(pieces) == 2 else counts.more) / several
+        scores.append(float(kind * np.prod([piece.one for piece in pieces]) * shares.max(axis=1).prod()))
+        numbers.append(tuple(shares.argmax(axis=1).tolist()))
+    best, likely = int(np.argmax(scores)) if scores else None, float(np.max(whole))
+    if best is None or several < _DIVIDED or scores[best] < _PLAUSIBLE or likely >= _CERTAIN:
+        return Choice(None, counts.one < _SINGLE)
+    rival = max((score for score, each in zip(scores, numbers, strict=True) if each != numbers[best]), default=0.0)
+    return Choice(best, likely >= _LIKELY or scores[best] < _PIECES or rival > _CLEAR * scores[best])

@@ -95,13 +95,13 @@ def test_a_number_with_an_unsure_digit_is_unsure(gateway: httpx.Client, standin:
     assert [digit["verdict"] for digit in answer["digits"]] == ["sure", "unsure"]
 
 
-def test_digits_that_touch_are_unsure_if_their_sides_are_digits(gateway: httpx.Client, standin: StandIn) -> None:
-    """The model also receives both sides of a cut, in the same request; the answer has one digit, which is unsure."""
+def test_digits_that_may_touch_are_unsure(gateway: httpx.Client, standin: StandIn) -> None:
+    """The model also receives the pieces between cuts, in the same request; what may be a 4 or 11 is unsure."""
     joined = drawing([(80, 40), (80, 240)], [(200, 40), (200, 240)], [(80, 140), (200, 140)])
     answer = recognise(gateway, joined).raise_for_status().json()
-    assert len(standin.images) == 3
-    assert ([digit["verdict"] for digit in answer["digits"]], answer["verdict"]["state"]) == (["unsure"], "unsure")
-    assert answer["probabilities"] == pytest.approx(SURE_OF_3)
+    assert len(standin.images) > 3
+    assert {digit["verdict"] for digit in answer["digits"]} == {"unsure"}
+    assert answer["verdict"]["state"] == "unsure"
 
 
 def test_a_picture_that_may_show_another_digit_is_unsure(gateway: httpx.Client) -> None:
@@ -222,6 +222,26 @@ def test_a_correction_may_name_a_whole_number(gateway: httpx.Client, store: File
     images = {image.tobytes(): label for image, label in zip(collected.images, collected.labels, strict=True)}
     assert [images[image.tobytes()] for image in standin.images] == [0, 7]
     assert correct(gateway, "07", TWO).status_code == 429
+
+
+PAIR = drawing(
+    [(110 + 50 * np.cos(turn), 140 + 70 * np.sin(turn)) for turn in np.linspace(0, 6.4, 40)],
+    [(130, 80), (235, 80), (185, 210)],
+)
+
+
+def test_digits_that_touch_are_recognised_and_corrected(
+    gateway: httpx.Client, store: FileStore, standin: StandIn
+) -> None:
+    """Two digits that touch are a number of two, and a correction of both stores the image of each."""
+    answer = recognise(gateway, PAIR).raise_for_status().json()
+    assert answer["number"] == "33"
+    assert len(answer["digits"]) == 2
+    correct(gateway, "07", PAIR).raise_for_status()
+    collected = corrections.collect(store, limit=10)
+    images = {image.tobytes(): label for image, label in zip(collected.images, collected.labels, strict=True)}
+    pictures = [base64.b64decode(each["picture"]) for each in answer["digits"]]
+    assert [images[picture] for picture in pictures] == [0, 7]
 
 
 def test_a_store_that_hangs_does_not_block_recognition(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.data.number import MAX_DIGITS, decide, images_of, split
+from digits.data.number import MAX_DIGITS, split
 from digits.data.preprocessing import Ink, to_mnist
 from digits.data.reader import read_images
 from digits.data.reading import read
@@ -66,15 +66,6 @@ def test_a_point_is_no_digit() -> None:
     found = split(ink)
     assert len(found) == 2
     assert found[0].box[2] < 155 / ink.shape[1]
-
-
-def test_wide_ink_in_a_number_is_doubtful() -> None:
-    """Two digits of a number that touch are one part, which is doubtful once it is read as a narrow digit."""
-    ink = number(ONE, SEVEN, SEVEN)
-    ink[100:108, 210:330] = 255
-    one, pair = split(ink)
-    answers = np.eye(10)[[1, 7] + [0] * len(images_of([one, pair])[2:])]
-    assert [digit.doubtful for digit in decide([one, pair], answers)] == [False, True]
 
 
 def test_a_five_with_a_low_body_is_one_digit() -> None:

@@ -1,66 +1,143 @@
-"""Digits that touch."""
+"""Digits that touch, and ink that is no digit."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from digits.data.number import decide, images_of, split
-from digits.data.preprocessing import to_mnist
-from digits.data.touching import may_be_two, sides
+from digits.data.number import Digit, decide, images_of, split
+from digits.data.preprocessing import Ink, to_mnist
+from digits.data.touching import Counts, choose, count_whole, to_image
 from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, similarity, touching_pair
 
-
-@pytest.mark.parametrize(("left", "right"), [(NOUGHT, SEVEN), (SEVEN, ONE)])
-def test_both_sides_of_the_cut_are_the_digits(left: list[Line], right: list[Line]) -> None:
-    """The model receives, of two digits that touch, nearly the same images as of each alone."""
-    (digit,) = split(touching_pair(left, right))
-    assert len(images_of([digit])) == 3
-    for side, lines in zip(digit.sides, (left, right), strict=True):
-        assert similarity(side, to_mnist(draw(lines, side=160, pen=9))) > 0.85
-
-
-@pytest.mark.parametrize("lines", [SEVEN, ONE], ids=["seven", "one"])
-def test_a_digit_that_no_cut_divides_has_no_sides(lines: list[Line]) -> None:
-    """Ink that no short cut divides into two high parts is one digit, also a dot."""
-    assert sides(draw(lines)) == ()
-    assert sides(np.full((3, 3), 255, np.uint8)) == ()
+TWO: list[Line] = [[(0.25, 0.3), (0.4, 0.1), (0.65, 0.15), (0.7, 0.35), (0.2, 0.9), (0.8, 0.88)]]
+PAIR = Counts(0.01, 0.98, 0.01)
 
 
 def answer(label: int, share: float = 0.97) -> list[float]:
     return [share if each == label else (1 - share) / 9 for each in range(10)]
 
 
-def test_ink_whose_sides_are_digits_may_be_two() -> None:
-    """Both sides must be digits; if the whole is read as a 0, which can be cut, one of them must be a 0."""
-    assert may_be_two(0.8, answer(8), [answer(1), answer(8)])
-    assert may_be_two(0.8, answer(4), [answer(6), answer(5)])
-    assert not may_be_two(0.8, answer(0), [answer(1), answer(1)])
-    assert not may_be_two(0.8, answer(8), [answer(1, 0.5), answer(8)])
+def answers_to(digits: list[Digit], labels: str) -> list[list[float]]:
+    """Return answers that read the n-th piece of each way as the n-th label, and wholes as perhaps an 8."""
+    return [answer(8, 0.6) for _ in digits] + [
+        answer(int(labels[n]), 0.995) for digit in digits for way in digit.ways for n in range(len(way))
+    ]
 
 
-def test_ink_that_is_wider_than_its_digit_may_be_two() -> None:
-    """A 2 may be wide and an 8 may not, also where no cut is found; other tasks' ink has no width."""
-    assert may_be_two(1.5, answer(8), [])
-    assert not may_be_two(1.5, answer(2, 0.995), [])
-    assert not may_be_two(0, [0.0] * 25 + [1.0], [])
+@pytest.mark.parametrize(("left", "right"), [(NOUGHT, SEVEN), (SEVEN, ONE)])
+def test_a_way_to_divide_a_pair_gives_its_digits(left: list[Line], right: list[Line]) -> None:
+    """The model receives, of two digits that touch, nearly the images of each alone."""
+    (digit,) = split(touching_pair(left, right))
+    alone = [to_mnist(draw(lines, side=160, pen=9)) for lines in (left, right)]
+    assert max(min(map(similarity, [piece.image for piece in way], alone)) for way in digit.ways) > 0.85
 
 
-def test_ink_may_be_less_wide_if_its_answer_is_less_likely() -> None:
-    """An 8 of nearly the greatest width is one digit only if it is read as such with 99 % or more."""
-    assert may_be_two(1.1, answer(8, 0.98), [])
-    assert not may_be_two(1.1, answer(8, 0.995), [])
-    assert not may_be_two(0.9, answer(8, 0.98), [])
+def test_two_digits_that_touch_are_a_number() -> None:
+    """The answers to the pieces are those of a number of two, with a box for each."""
+    (digit,) = split(touching_pair(NOUGHT, SEVEN))
+    decided, shares = decide([digit], answers_to([digit], "07"))
+    assert [int(np.argmax(each)) for each in shares] == [0, 7]
+    assert [each.doubtful for each in decided] == [False, False]
+    left, right = (each.box for each in decided)
+    assert digit.box[0] <= left[0] < right[0] < right[2] <= digit.box[2] + 0.01
+    assert left[2] < right[0] + 0.1
+
+
+def test_three_digits_that_touch_are_divided() -> None:
+    """A part of three digits is divided into three."""
+    pair, third = touching_pair(NOUGHT, SEVEN), draw(NOUGHT, side=160, pen=9)
+    ink = np.zeros((200, 640), np.uint8)
+    ink[:, :320] = pair
+    left = 320
+    while not (ink[20:180, left : left + 160] & third > 150).any():
+        left -= 1
+    ink[20:180, left : left + 160] = np.maximum(ink[20:180, left : left + 160], third)
+    digits = split(ink)
+    decided, _ = decide(digits, answers_to(digits, "070"))
+    assert len(digits) == 1
+    assert len(decided) == 3
+
+
+@pytest.mark.parametrize("lines", [SEVEN, ONE, NOUGHT, TWO], ids=["seven", "one", "nought", "two"])
+@pytest.mark.parametrize("wide", [1.0, 1.4])
+def test_one_digit_is_not_divided(lines: list[Line], wide: float) -> None:
+    """A digit is one, also if it is wide, and the model receives one image of it."""
+    ink = cv2.resize(draw(lines), (round(280 * wide), 280))
+    (digit,) = split(ink)
+    assert len(images_of([digit])) == 1
+    (decided,), _ = decide([digit], [answer(0)])
+    assert not decided.doubtful
+
+
+def test_a_sign_is_doubtful() -> None:
+    """A euro sign next to digits, which the model reads as a digit, is unsure; the digits are not."""
+    ink = np.zeros((200, 480), np.uint8)
+    ink[20:180, :160], ink[20:180, 160:320] = draw(SEVEN, side=160, pen=9), draw(TWO, side=160, pen=9)
+    cv2.ellipse(ink, (410, 100), (45, 65), 0, 50, 310, (255,), 9)
+    cv2.line(ink, (340, 88), (420, 88), (255,), 8)
+    cv2.line(ink, (340, 112), (415, 112), (255,), 8)
+    decided, _ = decide(split(ink), [answer(7), answer(2), answer(6, 0.999)])
+    assert [digit.doubtful for digit in decided] == [False, False, True]
+
+
+@pytest.mark.parametrize("ink", [np.zeros((5, 5), np.uint8), np.full((3, 3), 255, np.uint8)], ids=["none", "dot"])
+def test_any_ink_is_counted(ink: Ink) -> None:
+    """Ink of any size has counts."""
+    assert 0 <= count_whole([ink])[0].one <= 1.001
+    assert to_image(ink).shape == (32, 48)
+
+
+def test_the_way_with_the_highest_score_is_chosen() -> None:
+    """Of two ways to divide a pair the one is chosen whose pieces are digits and have likely answers."""
+    good, bad = [Counts(0.99), Counts(0.99)], [Counts(0.99), Counts(0.1)]
+    ways = [bad, good]
+    assert choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(3), answer(4)]]) == (1, False)
+
+
+def test_another_likely_answer_makes_a_pair_unsure() -> None:
+    """Two ways with about the same score and different answers are unsure, with the same answer they are sure."""
+    ways = [[Counts(0.99), Counts(0.99)]] * 2
+    assert choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(7), answer(2)]]).doubtful
+    assert not choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(1), answer(2)]]).doubtful
+
+
+def test_ink_that_is_not_clearly_a_pair_is_unsure() -> None:
+    """Ink that may be one digit or two stays whole and is unsure."""
+    ways, answers = [[Counts(0.99), Counts(0.99)]], [[answer(1), answer(2)]]
+    assert choose(Counts(0.1, 0.89, 0.01), answer(8, 0.6), ways, answers) == (None, True)
+    assert choose(Counts(0.6, 0.39, 0.01), answer(8, 0.6), ways, answers) == (None, True)
+    assert choose(Counts(0.85, 0.14, 0.01), answer(8, 0.6), ways, answers) == (None, False)
+
+
+def test_ink_that_the_model_reads_as_one_digit_is_unsure() -> None:
+    """A wide open 4 may look like two digits; it is unsure, and stays a 4 if the model is certain."""
+    ways, answers = [[Counts(0.99), Counts(0.99)]], [[answer(1), answer(2)]]
+    assert choose(PAIR, answer(4, 0.96), ways, answers) == (0, True)
+    assert choose(PAIR, answer(4, 0.99), ways, answers) == (None, True)
+
+
+def test_pieces_that_are_no_digits_are_not_shown() -> None:
+    """A pair of which no way gives two digits stays whole and is unsure."""
+    assert choose(PAIR, answer(8, 0.6), [[Counts(0.9), Counts(0.02)]], [[answer(1), answer(2)]]) == (None, True)
+    assert choose(PAIR, answer(8, 0.6), [], []) == (None, True)
+
+
+def test_the_number_of_pieces_counts() -> None:
+    """Two pieces of ink that is rather three digits are unsure."""
+    ways = [[Counts(0.99), Counts(0.99)]]
+    assert choose(Counts(0.01, 0.3, 0.68), answer(8, 0.6), ways, [[answer(1), answer(2)]]).doubtful
 
 
 def test_only_the_digit_that_may_be_two_is_doubtful() -> None:
-    """In a number, the answers to the sides make their own digit doubtful, and no other."""
+    """In a number, the answers to the pieces make their own digits doubtful, and no other."""
     ink = np.zeros((200, 640), np.uint8)
     ink[:, 320:] = touching_pair(NOUGHT, SEVEN)
     ink[20:180, 100:260] = draw(SEVEN, side=160, pen=9)
     digits = split(ink)
-    assert [len(digit.sides) for digit in digits] == [0, 2]
-    decided = decide(digits, [answer(7), answer(7), answer(0), answer(7)])
-    assert [digit.doubtful for digit in decided] == [False, True]
-    decided = decide(digits, [answer(7), answer(2), answer(0), answer(7, 0.5)])
-    assert [digit.doubtful for digit in decided] == [False, False]
+    assert [bool(digit.ways) for digit in digits] == [False, True]
+    pieces = [answer(0, 0.6) for _ in images_of(digits)[2:]]
+    decided, shares = decide(digits, [answer(7), answer(8, 0.6), *pieces])
+    assert [digit.doubtful for digit in decided] == [False, True, True]
+    assert len(shares) == len(decided) == 3
