@@ -14,6 +14,7 @@ from PIL import Image
 from digits.data import touching
 from digits.data.pieces import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
+from digits.data.signs import Shape, find_signs, shape_of
 from digits.data.touching import Counts
 
 MAX_DIGITS = 16  # of a number
@@ -115,15 +116,17 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
             digits[near] = digits[near].join(part)
         else:
             lost.add(near)
-    found = []
+    found, shapes = list[tuple[Digit, Ink]](), list[Shape]()
     for place, digit in enumerate(digits):
         area = slice(max(0, digit.y0 - 1), digit.y1 + 1), slice(max(0, digit.x0 - 1), digit.x1 + 1)
         own = np.isin(numbers[area], list(digit.numbers))
+        shapes.append(shape_of(own, area[0].start))
         others = (mask[area] > 0) & ~own
         edge = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         own_ink = np.where(edge & ~others, ink[area], np.uint8(0))
         found.append((_digit(digit, own_ink, ink.shape, doubtful or place in lost), own_ink))
-    return _examine(found)
+    signs = find_signs(shapes)
+    return [digit._replace(doubtful=digit.doubtful or n in signs) for n, digit in enumerate(_examine(found))]
 
 
 def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:

@@ -1,0 +1,61 @@
+"""Slashes and brackets in a number, which the model would read as 1s."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_NARROW = 0.3  # greatest width of a sign, of its length
+_BEYOND = 0.03  # least height by which a sign extends beyond the digits next to it, of its own
+_LEANING = 0.18  # least difference of a slash's slant and the digits', to the right per unit up
+_HIGH = 0.95  # least height of such a slash, of the digits next to it
+_BENT = 0.03  # least depth of a bracket's bend, of its height
+
+
+class Shape(NamedTuple):
+    """A part of a number: its top and bottom, its slant, how deep it is bent to the right, and whether it is narrow."""
+
+    top: int
+    bottom: int
+    slant: float
+    bend: float
+    narrow: bool
+
+
+def shape_of(own: NDArray[np.bool_], top: int) -> Shape:
+    """Return the shape of a part in a rectangle, (height, width), that begins at the row `top`."""
+    rows = np.flatnonzero(own.any(axis=1))
+    own, top = own[rows[0] : rows[-1] + 1], top + int(rows[0])
+    mask = own.astype(np.uint8)
+    moments, sides = cv2.moments(mask, binaryImage=True), cv2.minAreaRect(cv2.findNonZero(mask))[1]
+    middles = [float(np.nonzero(third)[1].mean()) if third.any() else 0.0 for third in np.array_split(own, 3)]
+    bend = (middles[1] - (middles[0] + middles[2]) / 2) / len(own)
+    slant = -moments["mu11"] / max(moments["mu02"], 1e-6)
+    return Shape(top, top + len(own), slant, bend, min(sides) < _NARROW * max(sides))
+
+
+def find_signs(shapes: list[Shape]) -> set[int]:
+    """Return the places of the parts of a number, from left to right, that may be a slash or a bracket, not a digit.
+
+    Such a part is narrow, and either longer than the digits next to it at both ends, or about as high and more slanted
+    than the digits are. Brackets are bent to both sides of all that is between them.
+    """
+    digits = [place for place, shape in enumerate(shapes) if not shape.narrow]
+    if not digits:
+        return set()
+    upright, found = float(np.median([shapes[place].slant for place in digits])), set[int]()
+    for place in (n for n, shape in enumerate(shapes) if shape.narrow):
+        sign = shapes[place]
+        near = [shapes[n] for n in (*[n for n in digits if n < place][-1:], *[n for n in digits if n > place][:1])]
+        margin, high = _BEYOND * (sign.bottom - sign.top), max(d.bottom - d.top for d in near)
+        longer = all(sign.top + margin < d.top and sign.bottom - margin > d.bottom for d in near)
+        slanted = sign.slant > upright + _LEANING and sign.bottom - sign.top > _HIGH * high
+        if longer or slanted:
+            found.add(place)
+    first, last = shapes[0], shapes[-1]
+    if first.narrow and last.narrow and first.bend < -_BENT and last.bend > _BENT:
+        found |= {0, len(shapes) - 1}
+    return found

@@ -1,0 +1,43 @@
+"""Slashes and brackets in a number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from digits.data.number import split
+from digits.data.preprocessing import Ink
+from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw
+
+SLASH: list[Line] = [[(0.7, 0.1), (0.3, 0.9)]]
+TALL: list[Line] = [[(0.5, 0.0), (0.48, 1.0)]]
+OPEN: list[Line] = [[(0.6 - 0.2 * np.cos(turn), 0.5 - 0.42 * np.sin(turn)) for turn in np.linspace(-1.2, 1.2, 20)]]
+CLOSED: list[Line] = [[(0.4 + 0.2 * np.cos(turn), 0.5 - 0.42 * np.sin(turn)) for turn in np.linspace(-1.2, 1.2, 20)]]
+
+
+def row(*digits: list[Line]) -> Ink:
+    """Return the ink, uint8 (200, 140 n), of digits side by side."""
+    ink = np.zeros((200, 140 * len(digits)), np.uint8)
+    for n, lines in enumerate(digits):
+        ink[20:180, 140 * n : 140 * n + 140] = draw(lines, side=160, pen=8)[:, 10:150]
+    return ink
+
+
+@pytest.mark.parametrize(
+    ("digits", "doubtful"),
+    [
+        ((NOUGHT, SLASH, SEVEN), [1]),
+        ((NOUGHT, TALL, SEVEN), [1]),
+        ((OPEN, NOUGHT, SEVEN, CLOSED), [0, 3]),
+        ((NOUGHT, ONE, SEVEN), []),
+        ((ONE, NOUGHT, ONE), []),
+        ((ONE, ONE, ONE), []),
+        ((CLOSED, NOUGHT, OPEN), []),
+    ],
+    ids=["slash", "long line", "brackets", "a one", "ones at the ends", "ones", "bent ones"],
+)
+def test_what_may_be_a_sign_is_doubtful(digits: tuple[list[Line], ...], doubtful: list[int]) -> None:
+    """A narrow part is doubtful if it is more slanted or longer than the digits, or if it brackets them; a 1 is not."""
+    found = split(row(*digits))
+    assert len(found) == len(digits)
+    assert [n for n, digit in enumerate(found) if digit.doubtful] == doubtful
