@@ -30,11 +30,12 @@ _CUTS = 6  # of two digits
 _MANY_CUTS = 10  # of three or more
 _WIDE = 3  # greatest number of pieces that are divided again
 _SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
+_PERHAPS = 0.25  # the same, if the model is certain of a digit
 _SEVERAL = 0.1  # least probability of several digits in ink that is divided
 _DIVIDED = 0.97  # least probability of several digits in ink whose pieces are shown
 _LEAST = 0.1  # least probability of one digit in a piece
 _LIKELY = 0.95  # least probability of one digit that makes pieces unsure
-_CERTAIN = 0.98  # the same, from which the whole is shown
+_CERTAIN = 0.98  # the same, from which the model is certain and the whole is shown
 _PIECES = 0.8  # least score of a sure answer to pieces
 _CLEAR = 0.3  # greatest score of another answer, of the best one's
 _PLAUSIBLE = 0.05  # least score of pieces that are shown
@@ -170,6 +171,6 @@ def choose(counts: Counts, whole: ArrayLike, ways: Sequence[Sequence[Counts]], a
         numbers.append(tuple(shares.argmax(axis=1).tolist()))
     best, likely = int(np.argmax(scores)) if scores else None, float(np.max(whole))
     if best is None or several < _DIVIDED or scores[best] < _PLAUSIBLE or likely >= _CERTAIN:
-        return Choice(None, counts.one < _SINGLE)
+        return Choice(None, counts.one < (_SINGLE if likely < _CERTAIN else _PERHAPS))
     rival = max((score for score, each in zip(scores, numbers, strict=True) if each != numbers[best]), default=0.0)
     return Choice(best, likely >= _LIKELY or scores[best] < _PIECES or rival > _CLEAR * scores[best])

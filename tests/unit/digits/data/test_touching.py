@@ -118,6 +118,12 @@ def test_ink_that_the_model_reads_as_one_digit_is_unsure() -> None:
     assert choose(PAIR, answer(4, 0.99), ways, answers) == (None, True)
 
 
+def test_ink_that_is_perhaps_one_digit_is_sure_if_the_model_is_certain() -> None:
+    """A digit of unusual form is sure only if the model has no doubt."""
+    assert choose(Counts(0.5, 0.4), answer(0, 0.97), [], []) == (None, True)
+    assert choose(Counts(0.5, 0.4), answer(0, 0.99), [], []) == (None, False)
+
+
 def test_pieces_that_are_no_digits_are_not_shown() -> None:
     """A pair of which no way gives two digits stays whole and is unsure."""
     assert choose(PAIR, answer(8, 0.6), [[Counts(0.9), Counts(0.02)]], [[answer(1), answer(2)]]) == (None, True)
