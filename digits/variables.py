@@ -111,7 +111,6 @@ def check_model_name(variable: str, value: str) -> None:
 
 def convert(name: str, raw: str, kind: type[Any]) -> Any:
     """Return the text of a variable as a value of a type. Raises UsageError."""
-    try:
-        return kind(raw)
-    except ValueError:
-        raise UsageError(f"{name}: expected a whole number, got {raw!r}") from None
+    if kind is int and not re.fullmatch("-?[0-9]{1,18}", raw):  # int() also accepts 80_80
+        raise UsageError(f"{name}: expected a whole number, got {raw!r}")
+    return kind(raw)

@@ -338,3 +338,10 @@ def test_a_user_without_a_home_folder(tmp_path: Path) -> None:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == f"{tmp_path}\n", done.stderr
+
+
+@pytest.mark.parametrize("text", ["80_80", "8080.0", "0x50", "٨٠٨٠", "1" * 5000, "eight"])
+def test_a_port_that_is_no_plain_number_is_refused(text: str, tmp_path: Path) -> None:
+    """A number with other characters than digits is refused, although Python would read some of them."""
+    with pytest.raises(UsageError, match="DIGITS_PORT: expected a whole number"):
+        Settings.load({"DIGITS_HOME": str(tmp_path), "DIGITS_PORT": text}, dotenv=None)
