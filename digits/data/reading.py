@@ -38,6 +38,7 @@ _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this s
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
 _SMALL = 70  # height in pixels of a number in small digits
 _LOST = 0.1  # least share of a digit's ink that the higher level has lost
+_BARS = 5  # least number of thin upright strokes in a row that make a number doubtful
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 _AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: many nested rings would cost too much
 
@@ -260,7 +261,8 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     rivals = [p for p in rivals if not p.is_side(row)]
     others = [p for p in parts if p not in members and p not in rivals]
     missed = len(row) > 1 and any(p.stands_by(row) and not (p.flat or p.thin) for p in others)
+    bars = sum(p.thin for p in row) >= _BARS  # a bar code rather than as many 1s
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255
-    return _Candidate(weight(row), light.strength, chosen[numbers] & mask, bool(rivals) or missed, alone)
+    return _Candidate(weight(row), light.strength, chosen[numbers] & mask, bool(rivals) or missed or bars, alone)

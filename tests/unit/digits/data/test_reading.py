@@ -271,6 +271,16 @@ def test_a_light_digit_on_a_dark_disc_is_read(lines: list[Line]) -> None:
     assert similarity(to_mnist(read(photo(sheet + (240 - sheet) * (ink / 255))).ink), to_mnist(ink)) > 0.85
 
 
+def test_a_bar_code_is_doubtful() -> None:
+    """A row of upright bars of one height is no number of 1s that is sure."""
+
+    def bars(sheet: Sheet) -> None:
+        for n in range(9):
+            sheet[120:260, 110 + 20 * n : 114 + 20 * n + n % 3] = 40
+
+    assert read(scene(np.zeros((SIDE, SIDE), np.uint8), bars)).doubtful
+
+
 def test_a_margin_wider_than_the_rules_is_removed() -> None:
     """A digit whose bar begins at the wide line of a margin, on paper with thin rules, is read without the line."""
 
