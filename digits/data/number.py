@@ -24,7 +24,7 @@ _OVERLAP = 0.5  # two high parts belong to one digit if they share more columns,
 _APART = 0.5  # greatest distance of two parts of one digit that share columns, of the highest part's height
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
-_DIVIDED = 3  # greatest number of digits that are divided
+_DIVIDED = 2  # greatest number of digits that are divided
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _NARROW = 0.3  # greatest width of a sign, of its length
 _BEYOND = 0.03  # least height by which a sign extends beyond the digits next to it, of its own
 _LEANING = 0.18  # least difference of a slash's slant and the digits', to the right per unit up
-_HIGH = 0.95  # least height of such a slash, of the digits next to it
+_HIGH = 1.05  # least height of such a slash, of the digits next to it
 _BENT = 0.03  # least depth of a bracket's bend, of its height
 
 
@@ -40,8 +40,8 @@ def shape_of(own: NDArray[np.bool_], top: int) -> Shape:
 def find_signs(shapes: list[Shape]) -> set[int]:
     """Return the places of the parts of a number, from left to right, that may be a slash or a bracket, not a digit.
 
-    Such a part is narrow, and either longer than the digits next to it at both ends, or about as high and more slanted
-    than the digits are. Brackets are bent to both sides of all that is between them.
+    Such a part is narrow, and either longer than the digits next to it at both ends, or somewhat higher and more
+    slanted than the digits are. Brackets are bent to both sides of all that is between them.
     """
     digits = [place for place, shape in enumerate(shapes) if not shape.narrow]
     if not digits:

@@ -9,7 +9,8 @@ from digits.data.number import split
 from digits.data.preprocessing import Ink
 from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw
 
-SLASH: list[Line] = [[(0.7, 0.1), (0.3, 0.9)]]
+SLASH: list[Line] = [[(0.7, 0.09), (0.3, 0.99)]]
+LEANING: list[Line] = [[(0.65, 0.12), (0.35, 0.88)]]
 TALL: list[Line] = [[(0.5, 0.0), (0.48, 1.0)]]
 OPEN: list[Line] = [[(0.6 - 0.2 * np.cos(turn), 0.5 - 0.42 * np.sin(turn)) for turn in np.linspace(-1.2, 1.2, 20)]]
 CLOSED: list[Line] = [[(0.4 + 0.2 * np.cos(turn), 0.5 - 0.42 * np.sin(turn)) for turn in np.linspace(-1.2, 1.2, 20)]]
@@ -30,14 +31,15 @@ def row(*digits: list[Line]) -> Ink:
         ((NOUGHT, TALL, SEVEN), [1]),
         ((OPEN, NOUGHT, SEVEN, CLOSED), [0, 3]),
         ((NOUGHT, ONE, SEVEN), []),
+        ((NOUGHT, LEANING, SEVEN), []),
         ((ONE, NOUGHT, ONE), []),
         ((ONE, ONE, ONE), []),
         ((CLOSED, NOUGHT, OPEN), []),
     ],
-    ids=["slash", "long line", "brackets", "a one", "ones at the ends", "ones", "bent ones"],
+    ids=["slash", "long line", "brackets", "a one", "a slanted one", "ones at the ends", "ones", "bent ones"],
 )
 def test_what_may_be_a_sign_is_doubtful(digits: tuple[list[Line], ...], doubtful: list[int]) -> None:
-    """A narrow part is doubtful if it is more slanted or longer than the digits, or if it brackets them; a 1 is not."""
+    """A narrow part is doubtful if it is longer than the digits, or somewhat and slanted, or if it brackets them."""
     found = split(row(*digits))
     assert len(found) == len(digits)
     assert [n for n, digit in enumerate(found) if digit.doubtful] == doubtful
