@@ -78,7 +78,7 @@ def source_digest() -> str:
     hashed = hashlib.sha256()
     for path in sorted((ROOT / "digits").rglob("*")):
         name = path.relative_to(ROOT).as_posix()
-        if path.suffix in {".py", ".html", ".toml"} and not name.startswith("digits/cli/"):
+        if path.suffix in {".py", ".html", ".toml", ".npz"} and not name.startswith("digits/cli/"):
             hashed.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return hashed.hexdigest()
 
