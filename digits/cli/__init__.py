@@ -90,7 +90,10 @@ class Commands(click.Group):
         for before, argument in itertools.pairwise(args):
             if argument == "" or re.fullmatch("--[a-z-]+=", argument):
                 name = argument[:-1] or (before if before.startswith("--") else f"the argument after {before!r}")
-                raise UsageError(f"{name}: expected a value, got an empty text", remedy="omit it for the default")
+                raise UsageError(
+                    f"{name}: expected a value, got an empty text",
+                    remedy="write a value, or omit it if it has a default",
+                )
         if args[0] not in COMMANDS and (close := difflib.get_close_matches(args[0], COMMANDS, 2)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?")
         return super().resolve_command(ctx, args)
