@@ -84,15 +84,14 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Resolve a command as click does, but suggest similar names for an unknown one, and refuse an empty argument.
 
-        It is of a variable of the shell that is not set, and the default may not be what its user wants: to verify the
-        champion instead of a release, for example.
+        It mostly comes from an unset variable of the shell, and the default may be wrong: `digits verify "$VERSION"`
+        would check the champion.
         """
         for before, argument in itertools.pairwise(args):
             if argument == "" or re.fullmatch("--[a-z-]+=", argument):
-                name = argument[:-1] or (before if before.startswith("--") else f"the argument after {before!r}")
                 raise UsageError(
-                    f"{name}: expected a value, got an empty text",
-                    remedy="write a value, or omit it if it has a default",
+                    f"{argument[:-1] or f'the argument after {before}'}: expected a value, got an empty text",
+                    remedy="set the variable that it comes from, or omit what has a default",
                 )
         if args[0] not in COMMANDS and (close := difflib.get_close_matches(args[0], COMMANDS, 2)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?")

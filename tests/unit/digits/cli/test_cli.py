@@ -56,6 +56,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
         (["verify", ""], "empty"),
         (["serve", "--release", ""], "--release: expected a value, got an empty text"),
         (["serve", "--release="], "--release: expected a value, got an empty text"),
+        (["clean", "--all", ""], "the argument after --all: expected a value, got an empty text"),
         (["keys", "sign", ""], "empty"),
         (["report", ""], "empty"),
         (["predict", "--endpoint", "", "0"], "empty"),
