@@ -54,8 +54,8 @@ def new(name: Path, as_json: bool) -> None:
         emit({"private": str(paths[0]), "public": str(paths[1]), "key": fingerprint})
         return
     click.echo(f"  key      {fingerprint[: signatures.SHOWN]}")
-    click.echo(f"  signs    export DIGITS_SIGNING_KEY={one_line(str(paths[0]))}")
-    click.echo(f"  trusted  export DIGITS_TRUSTED_KEYS={one_line(str(paths[1]))}")
+    click.echo(f"  signs    export DIGITS_SIGNING_KEY={one_line(shlex.quote(str(paths[0])))}")
+    click.echo(f"  trusted  export DIGITS_TRUSTED_KEYS={one_line(shlex.quote(str(paths[1])))}")
 
 
 @keys.command(short_help="Sign a release and the ledger with the present key.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,12 @@ def test_the_advice_for_a_taken_name_is_a_command_for_the_shell(digits: Digits, 
     """A name with a space is quoted."""
     (tmp_path / "my key.pem").touch()
     assert "try: digits keys new 'my key-2'" in digits("keys", "new", "my key").err
+
+
+def test_the_variables_of_a_new_pair_are_set_by_commands_for_the_shell(digits: Digits, tmp_path: Path) -> None:
+    """A path with a space is quoted."""
+    shown = digits("keys", "new", "my key").out.splitlines()
+    assert [shlex.split(line)[1:] for line in shown[1:]] == [
+        ["export", f"DIGITS_SIGNING_KEY={tmp_path}/my key.pem"],
+        ["export", f"DIGITS_TRUSTED_KEYS={tmp_path}/my key.pub"],
+    ]
