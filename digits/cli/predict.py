@@ -86,7 +86,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
         if not as_json:
             _show(task, picture, verdict, row)
     if as_json:
-        emit({"predictions": rows, "release": ", ".join(releases or [metadata.get("release", "")])})
+        emit({"predictions": rows, "release": ", ".join(releases) or str(metadata.get("release") or "")})
     if failed:
         click.echo(f"{len(failed)} of {len(pictures)} pictures have no answer", err=True)
         sys.exit(failed[0].exit_code)

@@ -96,6 +96,16 @@ def test_a_picture_without_a_single_digit_is_reported(
     assert unsure["verdict"] == "unsure"
 
 
+@pytest.mark.parametrize(("release", "shown"), [("v1", "v1"), (5, "5"), (None, "")])
+def test_the_release_is_a_text_if_all_pictures_are_empty(
+    release: object, shown: str, digits: Digits, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a prediction the release is that of the metadata, which another server may write as a number or null."""
+    Image.new("L", (280, 280), 255).save(tmp_path / "blank.png")
+    monkeypatch.setattr("digits.serving.client.metadata", lambda *_: {"release": release})
+    assert digits("predict", "--endpoint", predictor.url, "--json", "blank.png").json["release"] == shown
+
+
 def test_a_champion_without_an_endpoint_can_be_served(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """If there is a champion but no endpoint, the remedy is to serve it."""
     Image.fromarray(enlarge(np.eye(28, dtype=np.uint8) * 255)).save(tmp_path / "drawing.png")
