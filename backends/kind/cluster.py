@@ -259,7 +259,9 @@ def _install_kserve(settings: Settings, report: Report) -> None:
         try:
             wait(settings, "kserve-controller-manager", "kserve", report)
         except DigitsError as exc:
-            raise failure or exc from exc
+            if failure:
+                raise failure from exc
+            raise
         apply(settings, "-f", source)
 
 

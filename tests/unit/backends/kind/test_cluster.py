@@ -9,6 +9,7 @@ import pytest
 
 from backends.kind import cluster, namespace
 from backends.kserve.kube import kubeconfig_path
+from backends.programs import ProgramError
 from digits.errors import DigitsError, MissingError, UsageError
 from digits.settings import Settings
 from tests.helpers.kubernetes_api import write_kubeconfig
@@ -103,6 +104,10 @@ def test_the_reason_why_kserve_is_not_installed_is_reported(calls: Path, tmp_pat
     (settings.home / "kind-digits").touch()
     with pytest.raises(DigitsError, match="no such place"):
         cluster.up(settings)
+    (tmp_path / "refused").unlink()
+    with pytest.raises(DigitsError, match="kserve-controller-manager did not become ready") as unready:
+        cluster.up(settings)
+    assert isinstance(unready.value.__cause__, ProgramError)
 
 
 def test_all_nodes_of_an_existing_cluster_are_started(calls: Path, tmp_path: Path) -> None:
