@@ -83,6 +83,7 @@ class Kube:
 
         Raises:
             MissingError: this is no pod, and the file does not exist or is damaged.
+            UsageError: the address of the proxy for the cluster is not valid.
         """
         import yaml
         from kubernetes import client, config
@@ -95,11 +96,11 @@ class Kube:
                 config.load_incluster_config(client_configuration=configuration)
             else:
                 config.load_kube_config(config_file=str(path), client_configuration=configuration)
+            server = str(configuration.host)
+            if not inside and not configuration.proxy and urlsplit(server).hostname not in LOCAL_HOSTS:  # as kubectl
+                configuration.proxy, configuration.proxy_headers = proxy_for(server)
         except (config.ConfigException, yaml.YAMLError, OSError, *SHAPE_ERRORS) as exc:
             raise unknown_cluster(settings) from exc
-        server = str(configuration.host)
-        if not inside and not configuration.proxy and urlsplit(server).hostname not in LOCAL_HOSTS:  # as kubectl
-            configuration.proxy, configuration.proxy_headers = proxy_for(server)
         return cls(configuration, inside=inside, kubeconfig=None if inside else path, backend=settings.backend)
 
     def request(

@@ -23,6 +23,9 @@ def test_an_unknown_cluster_is_reported_with_a_remedy(settings: Settings) -> Non
             Kube.connect(settings)
         assert "digits cluster up" in missing.value.remedy
         kubeconfig_path(settings).write_text("clusters: [{name: c}]")
+    write_kubeconfig(settings, "https://[::1")
+    with pytest.raises(MissingError, match="is damaged"):
+        Kube.connect(settings)
 
 
 def test_a_server_that_is_down_is_reported_with_the_reason(settings: Settings) -> None:
