@@ -1,4 +1,4 @@
-"""TCP ports of this machine."""
+"""TCP ports of this machine, and its names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import socket
 
 from digits.errors import EndpointError
+
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 def free_port(preferred: int) -> int:

@@ -12,6 +12,7 @@ from backends.acceptance.probe import Context, NotAsked
 from backends.acceptance.selectors import conditions_of, matches
 from backends.kserve.kube import Json, RefusedError, kubeconfig_path
 from backends.kubeflow.tasks import parse_labels
+from backends.ports import LOCAL_HOSTS
 from digits.errors import DigitsError, MissingError
 from digits.findings import Finding
 from digits.proxies import proxy_for
@@ -107,7 +108,7 @@ def probe_proxy(context: Context) -> Iterator[Finding]:
         if not proxy:
             continue
         used, host, parts = True, urlsplit(address).hostname or "", urlsplit(proxy)
-        if host in {"localhost", "127.0.0.1", "::1"} or host.endswith((".svc", ".cluster.local")):
+        if host in LOCAL_HOSTS or host.endswith((".svc", ".cluster.local")):
             yield Finding(name, False, f"{host} is reached through the proxy {proxy}", f"add {host} to NO_PROXY")
             continue
         try:

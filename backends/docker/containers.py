@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from backends.ports import LOCAL_HOSTS
 from digits.answers import limit_requests
 from digits.errors import DigitsError, MissingError
 from digits.settings import Settings
@@ -18,7 +19,6 @@ RUN_LABEL, INSTALLATION_LABEL, ROLE_LABEL = "org.digits.run", "org.digits.instal
 SECONDS = 60
 # Options of each container: its files cannot be changed, and its processes get no privileges.
 RESTRICTED: dict[str, Any] = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 REMEDY = "start Docker (systemctl start docker, or Docker Desktop), or run with --backend process"
 
 

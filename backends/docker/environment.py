@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from backends.docker import minio, predictor
-from backends.docker.containers import LOCAL_HOSTS
+from backends.ports import LOCAL_HOSTS
 from digits import events
 from digits.errors import UsageError
 from digits.files import folder_from_url, real_path

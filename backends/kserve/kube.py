@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from backends.ports import LOCAL_HOSTS
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json
 from digits.http import in_words, read_whole
@@ -21,7 +22,6 @@ TIMEOUTS = (5, 30)  # seconds to connect, and to wait for each read of a respons
 FIELD_MANAGER = "digits"  # the owner of the fields that we apply
 # Raised for JSON or YAML of another shape than expected, by the library for a damaged kubeconfig.
 SHAPE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 JSON_TYPE = "application/json"
 # The ConfigMap with the trusted keys, and where pods mount it, as in the manifests.
