@@ -26,9 +26,8 @@ _HARMLESS = re.compile(
     r"TF_(CPP_MIN_LOG_LEVEL|FORCE_GPU_ALLOW_GROWTH|GPU_ALLOCATOR)|MLFLOW_(TRACKING|HTTP_REQUEST|S3|GCS)_\w+"
 )
 
-
-# Variables by which a program would work on something else than its arguments name. kubectl fetches a folder of
-# manifests with git, which GIT_DIR makes check it out in the user's own repository.
+# Variables that let a program work on something else than its arguments name. With GIT_DIR, for example, kubectl's git
+# would check out a folder of manifests in the user's own repository.
 _ELSEWHERE = {
     "KUBECONFIG",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",

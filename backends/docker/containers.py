@@ -117,7 +117,7 @@ def translate(doing: str, exc: Exception) -> DigitsError:
         return MissingError(f"{doing}: {engine}: {text}", remedy="set DIGITS_PORT and DIGITS_GRPC_PORT to free ports")
     if "No such image" in text:
         return MissingError(
-            f"{doing}: {text}", remedy="run again, with --resume if a step failed; it makes the image again"
+            f"{doing}: {text}", remedy="run again, with --resume if a step failed, which restores the image"
         )
     if "Connection refused" in text or "Connection aborted" in text or "No such file" in text:
         return MissingError(f"{doing}: {engine} no longer answers", remedy=REMEDY)

@@ -123,7 +123,7 @@ class Kube:
 
     @contextlib.contextmanager
     def understood(self) -> Iterator[None]:
-        """Raise MissingError if an answer is not of the form that the block expects, as that of another service."""
+        """Raise MissingError if the block fails because an answer has another form, such as that of another service."""
         try:
             yield
         except SHAPE_ERRORS as exc:
