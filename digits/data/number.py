@@ -104,11 +104,12 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
             if HEIGHT * high <= both.height <= 1.1 * high:
                 groups = [g for g in groups if g not in (one, other)] + [both]
     digits = sorted((g for g in groups if g.height >= HEIGHT * high), key=lambda g: g.x0)
+    if 1 < len(digits) <= MAX_DIGITS:
+        digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     if not 1 < len(digits) <= MAX_DIGITS:
         x, y, width, height = cv2.boundingRect(mask)
         whole = _Part(frozenset(), x, y, x + width, y + height)
         return _examine([(_digit(whole, ink, ink.shape, doubtful or len(digits) > 1), ink)])
-    digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     small = [g for g in groups if g.height < HEIGHT * high and max(g.x1 - g.x0, g.height) >= _SPOT * high]
     lost = set[int]()
     for part, near in zip(small, _nearest(small, digits, numbers), strict=True):
@@ -189,9 +190,10 @@ def _small(own: Ink) -> Ink:
 def _examine(found: list[tuple[Digit, Ink]]) -> list[Digit]:
     """Return digits, each given with its ink, with the ways to divide those that may be several."""
     examined, divided = list[Digit](), 0
+    most = min(_DIVIDED, (MAX_DIGITS - len(found)) // 2)  # each may become three
     for (digit, own), counts in zip(found, touching.count_whole([own for _, own in found]), strict=True):
         divided += touching.may_be_several(counts)
-        ways = touching.divide(own, counts) if divided <= _DIVIDED else []
+        ways = touching.divide(own, counts) if divided <= most else []
         pieces = tuple(tuple(_piece(piece, digit) for piece in way) for way in ways)
         examined.append(digit._replace(counts=counts, ways=pieces))
     return examined

@@ -107,6 +107,15 @@ def test_more_than_the_most_digits_are_doubtful() -> None:
     assert [digit.doubtful for digit in split(ink)] == [True]
 
 
+def test_faint_ink_does_not_hide_that_there_are_more_than_the_most_digits() -> None:
+    """Strokes that only fainter ink connects are not read as a number either if they are too many."""
+    ink = np.zeros((40, 40 * (MAX_DIGITS // 2 + 1)), np.uint8)
+    ink[5:35, 4::20] = ink[5:35, 5::20] = 255
+    for left in range(4, ink.shape[1], 40):
+        ink[20, left : left + 21] = np.maximum(ink[20, left : left + 21], 120)
+    assert [digit.doubtful for digit in split(ink)] == [True]
+
+
 def test_a_number_on_a_photo_is_read() -> None:
     """A number on ruled paper gives one image for each digit."""
     ink = number(SEVEN, ONE, FIVE)

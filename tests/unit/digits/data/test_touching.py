@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.number import Digit, decide, images_of, split
+from digits.data.number import MAX_DIGITS, Digit, decide, images_of, split
 from digits.data.preprocessing import Ink, to_mnist
 from digits.data.touching import Counts, choose, count_whole, to_image
 from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, similarity, touching_pair
@@ -58,6 +58,17 @@ def test_three_digits_that_touch_are_divided() -> None:
     decided, _ = decide(digits, answers_to(digits, "070"))
     assert len(digits) == 1
     assert len(decided) == 3
+
+
+@pytest.mark.parametrize(("more", "ways"), [(MAX_DIGITS - 3, True), (MAX_DIGITS - 2, False)])
+def test_a_number_has_no_more_than_the_most_digits(more: int, ways: bool) -> None:
+    """Ink in a number is divided only if there is room for three digits."""
+    ink = np.zeros((200, 60 * more + 330), np.uint8)
+    ink[20:180, 20 : 60 * more : 60] = ink[20:180, 21 : 60 * more : 60] = ink[20:180, 22 : 60 * more : 60] = 255
+    ink[:, -320:] = touching_pair(NOUGHT, SEVEN)
+    digits = split(ink)
+    assert len(digits) == more + 1
+    assert bool(digits[-1].ways) == ways
 
 
 @pytest.mark.parametrize("lines", [SEVEN, ONE, NOUGHT, TWO], ids=["seven", "one", "nought", "two"])
