@@ -29,6 +29,7 @@ ROWS, COLUMNS = 32, 48  # of the network's image
 _CUTS = 6  # of two digits
 _MANY_CUTS = 10  # of three or more
 _WIDE = 3  # greatest number of pieces that are divided again
+_WAYS = 12  # greatest number of ways to divide ink, so that the pieces of two inks fit into a request of any task
 _SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
 _PERHAPS = 0.25  # the same, if the model is certain of a digit
 _SEVERAL = 0.1  # least probability of several digits in ink that is divided
@@ -129,7 +130,7 @@ def divide(ink: Ink, counts: Counts) -> list[tuple[Piece, ...]]:
     for half, n in wide[:_WIDE]:
         thirds = [third for third in _halves(half[n].ink, _CUTS) if min(piece.counts.one for piece in third) > _LEAST]
         ways += [(*half[:n], *third, *half[n + 1 :]) for third in thirds]
-    return ways
+    return ways[:_WAYS]
 
 
 def _is_wide(counts: Counts) -> bool:

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from digits.data import touching
 from digits.data.number import MAX_DIGITS, Digit, decide, images_of, split
 from digits.data.preprocessing import Ink, to_mnist
-from digits.data.touching import Counts, choose, count_whole, to_image
+from digits.data.touching import Counts, choose, count_whole, divide, to_image
 from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, similarity, touching_pair
 
 TWO: list[Line] = [[(0.25, 0.3), (0.4, 0.1), (0.65, 0.15), (0.7, 0.35), (0.2, 0.9), (0.8, 0.88)]]
@@ -91,6 +92,14 @@ def test_a_sign_is_doubtful() -> None:
     cv2.line(ink, (340, 112), (415, 112), (255,), 8)
     decided, _ = decide(split(ink), [answer(7), answer(2), answer(6, 0.999)])
     assert [digit.doubtful for digit in decided] == [False, False, True]
+
+
+def test_the_pieces_of_any_ink_fit_into_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if all pieces may be digits, the model receives a bounded number: 96 x 96 pixels allow 87 in a request."""
+    monkeypatch.setattr(touching, "count", lambda _, inks: np.tile([0.2, 0.3, 0.3, 0.1, 0.1], (len(inks), 1)))
+    ways = divide(touching_pair(NOUGHT, SEVEN), Counts(0, 0.1, 0.9))
+    assert len(ways) > 10
+    assert MAX_DIGITS - 4 + 2 * sum(map(len, ways)) <= 87
 
 
 @pytest.mark.parametrize("ink", [np.zeros((5, 5), np.uint8), np.full((3, 3), 255, np.uint8)], ids=["none", "dot"])
