@@ -202,8 +202,10 @@ class _Gateway:
                 409, f"expected the endpoint of the task {task.name}, which is corrected here, got {served.name}"
             )
         digits = await self._read(task, png)
-        if len(digits) != len(labels) and any(digit.ways for digit in digits):
+        if (divided := any(digit.ways for digit in digits)) and len(digits) != len(labels):
             digits, *_ = await items.recognise(client, served or task, digits)
+        elif divided and len(answers or digits) != len(digits):
+            answers = None  # they are those to the pieces of what is one digit
         for name, classes in (("label", labels), ("answer", answers)):
             if classes is not None and len(classes) != max(1, len(digits)):
                 raise RejectedRequest(400, f"expected {name} with {max(1, len(digits))} digits, got {query[name]}")

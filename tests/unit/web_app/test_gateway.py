@@ -244,6 +244,15 @@ def test_digits_that_touch_are_recognised_and_corrected(
     assert [images[picture] for picture in pictures] == [0, 7]
 
 
+def test_a_digit_that_was_divided_can_be_corrected(gateway: httpx.Client, store: FileStore) -> None:
+    """A correction of ink that was read as two digits to a single one stores it whole, without an answer."""
+    correction = {"label": "4", "answer": "33"}
+    gateway.post("/api/feedback", params=correction, content=PAIR, headers=PNG).raise_for_status()
+    assert corrections.collect(store, limit=10).labels.tolist() == [4]
+    correction = {"label": "40", "answer": "333"}
+    assert gateway.post("/api/feedback", params=correction, content=PAIR, headers=PNG).status_code == 400
+
+
 def test_a_store_that_hangs_does_not_block_recognition(
     standin: StandIn, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
