@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -27,8 +27,10 @@ import numpy as np
 from digits.data import idx
 from digits.data.arrays import ARCHIVE_ERRORS, open_zip
 from digits.data.dataset import Images
+from digits.data.number import Digit, images_of
 from digits.data.places import MAX_PICTURE, MAX_UNPACKED, Files, Folder, Stored, Zip
 from digits.data.reader import read_images
+from digits.data.touching import SINGLE
 from digits.errors import DataError, Interrupted, MissingError
 from digits.files import cannot_write, canonical_json, sha256_of
 from digits.tasks.task import Task
@@ -38,6 +40,7 @@ IMAGE_COLUMNS = ("image", "picture", "bytes")  # in a Parquet file: encoded pict
 MAX_SHARD = 256 << 20  # bytes of the encoded pictures of a shard from a Parquet file, on average
 ROWS = 16  # that are read at a time: a small file may hold a large picture once, for many rows
 FORMS = (".zip", ".npz", ".parquet", "-ubyte", "-ubyte.gz")  # endings of files that hold many pictures
+_NO_IMAGE = np.zeros((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Shard:
         counts: how many of `images` each picture has: none if it is empty or cannot be read, several for a number.
         doubtful: for each of `images`, whether it may not be what the picture shows.
         problems: {index of a picture: why it cannot be read}.
+        undecided: {index of a picture: its digits without images}, which `decide` may divide. The picture's `images`
+            are then those of `images_of`.
     """
 
     names: Sequence[str]
@@ -57,6 +62,7 @@ class Shard:
     counts: Sequence[int]
     doubtful: Sequence[bool]
     problems: dict[int, str]
+    undecided: dict[int, list[Digit]] = field(default_factory=dict)
 
 
 Load = Callable[[], Shard]
@@ -260,6 +266,7 @@ class _Decoder:
     def decode(self, names: list[str], contents: Sequence[Callable[[], bytes]]) -> Shard:
         """Decode pictures. Raises Interrupted when `stopped` is set."""
         images, counts, doubtful, problems = list[Images](), list[int](), list[bool](), dict[int, str]()
+        undecided = dict[int, list[Digit]]()
         for index, content in enumerate(contents):
             if self.stopped.is_set():
                 raise Interrupted("the batch was interrupted")
@@ -267,8 +274,17 @@ class _Decoder:
                 found = read_images(self.task, io.BytesIO(content()))
             except DataError as exc:
                 found, problems[index] = [], exc.message
-            counts.append(len(found))
-            images += [each.image for each in found]
-            doubtful += [each.doubtful for each in found]
+            own = images_of(found)
+            counts.append(len(own))
+            images += own
+            doubtful += [each.doubtful for each in found] + [True] * (len(own) - len(found))
+            if any(each.ways or each.counts.one < SINGLE for each in found):
+                undecided[index] = [_without_images(each) for each in found]
         stacked = np.array(images, np.uint8).reshape(-1, *self.task.shape)
-        return Shard(names, stacked, counts, doubtful, problems)
+        return Shard(names, stacked, counts, doubtful, problems, undecided)
+
+
+def _without_images(digit: Digit) -> Digit:
+    """Return a digit with what `decide` needs of it, which takes little memory."""
+    ways = tuple(tuple(map(_without_images, way)) for way in digit.ways)
+    return digit._replace(image=_NO_IMAGE, ink=_NO_IMAGE, ways=ways)

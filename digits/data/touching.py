@@ -30,7 +30,7 @@ _CUTS = 6  # of two digits
 _MANY_CUTS = 10  # of three or more
 _WIDE = 3  # greatest number of pieces that are divided again
 _WAYS = 12  # greatest number of ways to divide ink, so that the pieces of two inks fit into a request of any task
-_SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
+SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
 _PERHAPS = 0.25  # the same, if the model is certain of a digit
 _SEVERAL = 0.1  # least probability of several digits in ink that is divided
 _DIVIDED = 0.97  # least probability of several digits in ink whose pieces are shown
@@ -172,6 +172,6 @@ def choose(counts: Counts, whole: ArrayLike, ways: Sequence[Sequence[Counts]], a
         numbers.append(tuple(shares.argmax(axis=1).tolist()))
     best, likely = int(np.argmax(scores)) if scores else None, float(np.max(whole))
     if best is None or several < _DIVIDED or scores[best] < _PLAUSIBLE or likely >= _CERTAIN:
-        return Choice(None, counts.one < (_SINGLE if likely < _CERTAIN else _PERHAPS))
+        return Choice(None, counts.one < (SINGLE if likely < _CERTAIN else _PERHAPS))
     rival = max((score for score, each in zip(scores, numbers, strict=True) if each != numbers[best]), default=0.0)
     return Choice(best, likely >= _LIKELY or scores[best] < _PIECES or rival > _CLEAR * scores[best])

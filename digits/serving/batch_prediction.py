@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from digits.data.batch_input import Batch, Load, Shard
+from digits.data.number import decide
 from digits.data.pictures import FORMATS
 from digits.errors import DataError, MissingError, ObjectMissing, StoreError, UsageError
 from digits.evaluation.verdict import SURE, judge
@@ -195,7 +196,15 @@ def _encode(model: LoadedModel, shard: Shard, identity: str) -> tuple[bytes, Cou
         images[start : start + CHUNK].astype(np.float32) / np.float32(255) for start in range(0, len(images), CHUNK)
     )
     shares = np.concatenate([*map(model.run, chunks), np.empty((0, len(labels)), np.float32)])
-    counts = np.asarray(shard.counts, np.int64)
+    counts, doubtful = np.asarray(shard.counts, np.int64), np.asarray(shard.doubtful, bool)
+    if shard.undecided:
+        ends = np.cumsum(counts)[:-1]
+        parts, flags = np.split(shares, ends), np.split(doubtful, ends)
+        for picture, digits in shard.undecided.items():
+            decided, answers = decide(digits, list(parts[picture]))
+            parts[picture], flags[picture] = np.stack(answers), np.array([digit.doubtful for digit in decided])
+        shares, doubtful = np.concatenate(parts), np.concatenate(flags)
+        counts = np.array(list(map(len, parts)), np.int64)
     first = np.concatenate([[0], np.cumsum(counts)])[:-1]  # of each picture's images
     single = counts == 1
     own = shares[first[single]]
@@ -203,14 +212,14 @@ def _encode(model: LoadedModel, shard: Shard, identity: str) -> tuple[bytes, Cou
     classes[single] = own.argmax(axis=1)
     threshold = model.sure_from
     verdicts = np.full(count, "empty", object)
-    sure = (own.max(axis=1, initial=0) >= (threshold or SURE)) & ~np.asarray(shard.doubtful, bool)[first[single]]
+    sure = (own.max(axis=1, initial=0) >= (threshold or SURE)) & ~doubtful[first[single]]
     verdicts[single] = np.where(sure, "sure", "unsure")
     names = np.full(count, None, object)
     names[single] = np.asarray(labels, object)[classes[single]]
     for index in np.flatnonzero(counts > 1):  # a number
         part = slice(int(first[index]), int(first[index] + counts[index]))
         names[index] = "".join(labels[each] for each in shares[part].argmax(axis=1))
-        verdicts[index] = judge(shares[part], shard.doubtful[part], threshold, model.task).state
+        verdicts[index] = judge(shares[part], doubtful[part].tolist(), threshold, model.task).state
     verdicts[list(shard.problems)] = "damaged"
     ends = np.cumsum(single, dtype=np.int32) * np.int32(len(labels))
     offsets, flat = pyarrow.array(np.concatenate([np.zeros(1, np.int32), ends])), pyarrow.array(own.reshape(-1))

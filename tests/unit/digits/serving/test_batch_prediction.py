@@ -21,6 +21,7 @@ from digits.serving.batch_prediction import MANIFEST, PLAN, predict_batch
 from digits.serving.slot import LoadedModel
 from digits.store.file import FileStore
 from digits.tasks.task import find
+from tests.helpers.drawings import NOUGHT, ONE, SEVEN, draw, touching_pair
 
 COUNT = 23
 
@@ -86,6 +87,22 @@ def test_rows(tmp_path: Path) -> None:
     assert found[0]["probabilities"] is None
     assert manifest["pictures"] == sum(manifest["verdicts"].values()) == COUNT
     assert len(manifest["parts"]) == 5
+
+
+def test_digits_that_touch_are_divided(tmp_path: Path) -> None:
+    """Digits that touch are a number, between other pictures, as `digits predict` reads them."""
+    (folder := tmp_path / "pictures").mkdir()
+    for name, ink in (("a", draw(SEVEN)), ("b", touching_pair(NOUGHT, SEVEN)), ("c", draw(ONE))):
+        Image.fromarray(255 - ink).save(folder / f"{name}.png")
+
+    def answer(pixels: np.ndarray) -> np.ndarray:  # unsure of wide images only
+        wide = (np.count_nonzero(pixels.max(axis=(1, 3)), axis=1) > 18)[:, None]
+        return np.where(np.arange(10) == 3, np.where(wide, np.float32(0.6), np.float32(0.997)), np.float32(0.0003))
+
+    batch = open_batch(MODEL.task, folder, tmp_path)
+    predict_batch(LoadedModel(MODEL.manifest, answer), batch, store := FileStore(tmp_path / "out"))
+    assert [row["label"] for row in rows(store)] == ["3", "33", "3"]
+    assert [row["verdict"] for row in rows(store)] == ["sure"] * 3
 
 
 @pytest.mark.parametrize("writes", range(6))
