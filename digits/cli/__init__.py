@@ -85,10 +85,10 @@ class Commands(click.Group):
         """Resolve a command as click does, but suggest similar names for an unknown one, and refuse an empty argument.
 
         It mostly comes from an unset variable of the shell, and the default may be wrong: `digits verify "$VERSION"`
-        would check the champion.
+        would check the champion. The manifests start the predictor with `--release=` for any release.
         """
         for before, argument in itertools.pairwise(args):
-            if argument == "" or re.fullmatch("--[a-z-]+=", argument):
+            if argument == "" or (re.fullmatch("--[a-z-]+=", argument) and args[0] != "serve"):
                 raise UsageError(
                     f"{argument[:-1] or f'the argument after {before}'}: expected a value, got an empty text",
                     remedy="set the variable that it comes from, or omit what has a default",

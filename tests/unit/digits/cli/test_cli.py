@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from digits.cli import cli, main
@@ -24,7 +25,7 @@ from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.drawings import enlarge
 from tests.helpers.shapes import write_shapes
-from tests.helpers.support import child_environment
+from tests.helpers.support import ROOT, child_environment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
@@ -55,7 +56,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
         (["batch", "pictures", ""], "empty"),
         (["verify", ""], "empty"),
         (["serve", "--release", ""], "--release: expected a value, got an empty text"),
-        (["serve", "--release="], "--release: expected a value, got an empty text"),
+        (["cluster", "deploy", "--task="], "--task: expected a value, got an empty text"),
         (["clean", "--all", ""], "the argument after --all: expected a value, got an empty text"),
         (["keys", "sign", ""], "empty"),
         (["report", ""], "empty"),
@@ -76,6 +77,17 @@ def test_wrong_usage_exits_with_2(arguments: list[str], expected: str, digits: D
         answer = digits(*arguments, "--json").json
         assert expected in answer["error"]
         assert answer["exit_code"] == 2
+
+
+def test_the_arguments_of_the_manifest_serve_any_release(digits: Digits, tmp_path: Path) -> None:
+    """The runtime's arguments start the predictor if the InferenceService has no annotation for a release."""
+    runtime = yaml.safe_load((ROOT / "manifests/base/serving-runtime.yaml").read_text())
+    given = " ".join(runtime["spec"]["containers"][0]["args"])
+    given = given.replace("$(RELEASE)", "").replace("{{.Name}}", "digits").replace("/mnt/models", str(tmp_path))
+    given = given.replace("8080", "0").replace("8081", "0").replace("0.0.0.0", "127.0.0.1")
+    result = digits("serve", *given.split())
+    assert result.code == 1, result.err
+    assert str(tmp_path) in result.err  # the folder of the model is empty
 
 
 def test_an_invalid_setting_exits_with_2(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
