@@ -127,7 +127,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         own_ink = np.where(edge & ~others, ink[area], np.uint8(0))
         found.append((_digit(digit, own_ink, ink.shape, doubtful or place in lost), own_ink))
     signs = find_signs(shapes)
-    return [digit._replace(doubtful=digit.doubtful or n in signs) for n, digit in enumerate(_examine(found))]
+    return _examine([(each._replace(doubtful=each.doubtful or n in signs), own) for n, (each, own) in enumerate(found)])
 
 
 def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:

@@ -1,7 +1,7 @@
-"""Ink that may not be one digit: small networks tell one digit from several that touch and from other signs.
+"""Ink that may not be one digit: small networks distinguish one digit from several that touch and from other signs.
 
-The model, which answers with a digit whatever it sees, reads the ink and the pieces between cuts. The networks tell how
-many digits there are, as the length classifier of Hochuli et al. does (Handwritten digit segmentation: is it still
+The model, which answers with a digit whatever it sees, reads the ink and the pieces between cuts. The networks
+count the digits, as the length classifier of Hochuli et al. does (Handwritten digit segmentation: is it still
 necessary?, 2018). `dev/bench/counter.py` trains them, on MNIST's training digits that were drawn next to each other.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from digits.data.cuts import find_cuts, reduce
 from digits.data.preprocessing import Ink, crop
 
-# What each of the two networks tells apart.
+# What each of the two networks distinguishes.
 KINDS = {
     "whole": ("one digit", "several that touch", "another sign"),
     "piece": ("one digit", "two that touch", "three or more", "another sign", "a piece of a digit, or of two"),
@@ -102,11 +102,16 @@ def _convolve(level: NDArray[Any], kernel: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def count_whole(inks: Sequence[Ink]) -> list[Counts]:
-    """Return how many digits each ink, uint8 (height, width), is, if it is not a piece of a digit."""
-    found = list[Counts]()
-    for (one, several, _), (_, two, more, *_) in zip(count("whole", inks), count("piece", inks), strict=True):
-        share = float(several / (two + more))
-        found.append(Counts(float(one), share * float(two), share * float(more)))
+    """Return how many digits each ink, uint8 (height, width), is, if it is not a piece of a digit.
+
+    Three or more are told from two only in ink that may be divided, because most pictures show a single digit.
+    """
+    found = [Counts(float(one), float(several)) for one, several, _ in count("whole", inks)]
+    places = [place for place, counts in enumerate(found) if may_be_several(counts)]
+    if places:
+        for place, (_, two, more, *_) in zip(places, count("piece", [inks[n] for n in places]), strict=True):
+            one, several, _ = found[place]
+            found[place] = Counts(one, several * float(two / (two + more)), several * float(more / (two + more)))
     return found
 
 
