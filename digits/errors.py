@@ -32,6 +32,7 @@ MAX_MESSAGE = 20_000  # characters; a part may be from a damaged file
 _USER_START = re.compile(r"""://|url: /|(?:^|(?<=[\s'"=(,]))(?=[^\s'"=(,:/@]*:[^\s/])""")
 _USER_END = re.compile(rf"(?<!{MASK})@(?!sha256:)")  # an image's digest is no host
 _NEXT_ADDRESS = re.compile(r"(\s(?=\S*://)|\n)")
+# Of a value that should be [name=]scheme://user@host: what is before the last @, and before that, what is shown.
 _ADDRESS_USER = re.compile(r"(?s)\A((?:[^\s:/@=]+=)?[A-Za-z][A-Za-z0-9+.-]*://)?(?!/(?!/)).*@(?!sha256:)")
 # What else may hold a secret in a text, each with what is shown before the mask.
 _SECRETS = (

@@ -205,7 +205,7 @@ def _create(settings: Settings, name: str, report: Report) -> None:
         check_ours(settings, name)
         complete = path.is_file()  # the kubeconfig is written last
         program("docker", "start", *_nodes(name))
-        with contextlib.suppress(ProgramError):  # an incomplete cluster has none; another home may have made it anew
+        with contextlib.suppress(ProgramError):  # an incomplete cluster has none; another home may have made a new one
             program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={part}")
             part.chmod(0o600)
             part.replace(path)

@@ -77,7 +77,7 @@ def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None]) ->
         if line is None:
             raise DigitsError(
                 f"no port of {target} could be forwarded: {''.join(output).strip() or 'no answer'}",
-                remedy="look whether it is ready; or set another DIGITS_PORT or DIGITS_WEB_PORT, if that one is taken",
+                remedy="check whether it is ready; or set DIGITS_PORT or DIGITS_WEB_PORT to a free port",
             )
         output.append(line)
         if line.startswith("Forwarding from 127.0.0.1:"):

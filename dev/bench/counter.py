@@ -107,7 +107,7 @@ def whole(writer: Writer, r: Random) -> Sample:
 
 
 def other(_: Writer, r: Random) -> Sample:
-    """Return a sign or a letter, or a digit that nobody wrote."""
+    """Return a sign or a letter, or a digit of a font or a display."""
     which = r.random()
     if which < 0.66:
         ink = bent(sign(r) if which < 0.4 else printed(str(r.choice(list(LETTERS))), r), r, 0.03)
@@ -120,7 +120,7 @@ def other(_: Writer, r: Random) -> Sample:
 
 
 def pieces(group: Group) -> list[Sample]:
-    """Return the pieces between a group's cuts, with the digits that they are; without those that are hard to tell."""
+    """Return the pieces between a group's cuts, with the digits that they are; without those that are ambiguous."""
     own, samples = reduce(group.ink), list[Sample]()
     size, ink = (own.shape[1], own.shape[0]), own > 90
     layers = [ink & (cv2.resize(each, size, interpolation=cv2.INTER_AREA) > 100) for each in group.layers]

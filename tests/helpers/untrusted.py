@@ -25,7 +25,7 @@ def untrusted_server(folder: Path) -> Iterator[str]:
 
 
 def hang_up(server: socket.socket) -> None:
-    """Close each connection of a server at once, until the server is closed."""
+    """Close each connection of a server immediately, until the server is closed."""
     while server.fileno() >= 0:
         with contextlib.suppress(OSError):
             server.accept()[0].close()

@@ -111,7 +111,7 @@ def test_the_reason_why_kserve_is_not_installed_is_reported(calls: Path, tmp_pat
 
 
 def test_all_nodes_of_an_existing_cluster_are_started(calls: Path, tmp_path: Path) -> None:
-    """Also those beside the control plane, and the kubeconfig is the present cluster's."""
+    """All nodes are started, not only the control plane, and the kubeconfig is the present cluster's."""
     (tmp_path / "clusters").write_text("digits\n")
     (tmp_path / "nodes").write_text("one\ntwo\n")
     settings = Settings(home=tmp_path / "home")

@@ -26,7 +26,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_connection_that_is_open_for_days_takes_no_memory(
     kubectl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the lines that kubectl writes for each connection a limited number is kept, and all are read."""
+    """All lines that kubectl writes for its connections are read, and a limited number is kept."""
     kubectl.write_text(
         f"""#!/bin/sh
 echo 'Forwarding from 127.0.0.1:4711 -> 8080'

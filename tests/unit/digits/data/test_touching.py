@@ -110,7 +110,7 @@ def test_any_ink_is_counted(ink: Ink) -> None:
 
 
 def test_the_way_with_the_highest_score_is_chosen() -> None:
-    """Of two ways to divide a pair the one is chosen whose pieces are digits and have likely answers."""
+    """The way to divide a pair is chosen whose pieces are digits and have likely answers."""
     good, bad = [Counts(0.99), Counts(0.99)], [Counts(0.99), Counts(0.1)]
     ways = [bad, good]
     assert choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(3), answer(4)]]) == (1, False)

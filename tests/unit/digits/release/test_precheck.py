@@ -1,4 +1,4 @@
-"""What the train step on Kubeflow checks before the training."""
+"""The checks of the train step on Kubeflow before the training."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_publication_needs_is_checked(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What would fail after the training fails before it, as a failure of the train step, on Kubeflow only."""
+    """On Kubeflow, and only there, the train step fails before the training if a later step would fail."""
     task = find("digits").text()
     precheck.check(task)
     change(settings, monkeypatch)

@@ -80,7 +80,7 @@ def test_some_4s_are_one_stroke_without_a_crossing() -> None:
 
 
 def test_slashes_of_0s_end_in_the_ring_or_beyond_it() -> None:
-    """Each 0 has a slash through its middle, which rises, lies or stands, and is up to twice as long as the ring."""
+    """Each 0 has a slash through its middle, rising, level or upright, and is up to twice as long as the ring."""
     slashes = np.array([slash for _, slash in _drawn(0)])
     middle, span = slashes.mean(1), slashes[:, 0] - slashes[:, 1]
     assert np.abs(middle - 0.5).max() < 0.25
