@@ -12,6 +12,7 @@ import re
 import secrets
 import select
 import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -146,6 +147,19 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all. Raises DigitsError as `whole_file`."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def find_unwritable(folder: Path) -> Path | None:
+    """Return the path that prevents a file in `folder`: it, or its nearest parent that exists; None if there is none.
+
+    A file is created there, because os.access also allows what a network file system or the kernel refuses to root.
+    """
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError:
+        return existing
+    return None
 
 
 def check_output(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from digits.errors import MissingError, UsageError, mask_address
-from digits.files import folder_from_url
-from digits.release import deploy, signatures
+from digits.files import find_unwritable, folder_from_url
+from digits.release import deploy, mlflow_client, signatures
 from digits.settings import Settings
 from digits.store import Trust, get_scheme
 from digits.training.trainers import find_trainer
@@ -49,6 +48,8 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
         if database.is_dir():
             raise UsageError(f"MLFLOW_TRACKING_URI: expected a file, {database} is a folder")
         _check_folder("MLFLOW_TRACKING_URI", database.parent)
+        for folder in mlflow_client.artifact_folders(mlflow_client.artifacts_address(settings)):
+            _check_folder("DIGITS_HOME", folder)
     elif scheme not in TRACKING | {p.name for p in importlib.metadata.entry_points(group="mlflow.tracking_store")}:
         raise UsageError(
             f"MLFLOW_TRACKING_URI: expected an address of MLflow, got {mask_address(settings.tracking_uri)!r}",
@@ -58,6 +59,7 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
 
 def _check_folder(variable: str, folder: Path) -> None:
     """Raise MissingError unless `folder` can be written, or created."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise MissingError(f"{variable}: {existing} is not a folder that can be written", remedy=f"correct {variable}")
+    if path := find_unwritable(folder):
+        raise MissingError(
+            f"{variable}: {path} is not a folder that can be written", remedy=f"make it one, or correct {variable}"
+        )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from digits import homes
 from digits.data.catalog import AUTO, FALLBACK
 from digits.errors import MASK, mask_address
-from digits.files import user_path
+from digits.files import find_unwritable, user_path
 from digits.findings import Finding
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
@@ -59,7 +59,7 @@ def check_home(settings: Settings) -> Finding:
     while not os.path.lexists(place):
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9
-    if not (place.is_dir() and os.access(place, os.W_OK)):
+    if find_unwritable(settings.home):
         return Finding("home", False, f"{settings.home} is not writable", "set DIGITS_HOME to another folder")
     remedy = "free some space, or set DIGITS_HOME to another disk"
     return Finding("home", free >= MIN_GIGABYTES, f"{settings.home}, {free:.0f} GB free", remedy)

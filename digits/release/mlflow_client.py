@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
-from digits.files import real_path, whole_file
+from digits.files import folder_from_url, real_path, whole_file
 from digits.http import tls_remedy
 from digits.settings import Settings
 from digits.variables import sqlite_file
@@ -75,6 +76,14 @@ def check_connection(settings: Settings) -> None:
 def artifacts_address(settings: Settings) -> str:
     """Return the folder for the files of experiments, which MLflow would put into the working directory of a step."""
     return (settings.home / "mlartifacts").as_uri()
+
+
+def artifact_folders(address: str) -> tuple[Path, ...]:
+    """Return the folders of this machine in which MLflow creates those of runs and models; () for a server's."""
+    if urlsplit(address).scheme not in {"", "file"}:
+        return ()
+    folder = folder_from_url(address, "MLFLOW_TRACKING_URI")
+    return folder, folder / "models"
 
 
 def _create_database(path: Path, artifacts: str) -> None:

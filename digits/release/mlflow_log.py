@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from digits.errors import UsageError, mask_address
-from digits.files import canonical_json, sha256_of
-from digits.release.mlflow_client import OWNER, artifacts_address, connect, if_recorded
+from digits.files import canonical_json, find_unwritable, sha256_of
+from digits.release.mlflow_client import OWNER, artifact_folders, artifacts_address, connect, if_recorded
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -32,8 +32,8 @@ KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
     """Start an MLflow run in `experiment`, which is created if needed. Return the run's id.
 
-    A deleted experiment is restored if it is one that we created, else refused by UsageError, as is an experiment of a
-    server's page whose files only the server can write, if MLFLOW_TRACKING_URI is its database.
+    A deleted experiment is restored if it is one that we created, else refused by UsageError, as is an experiment whose
+    files cannot be written from here: only by a server, if MLFLOW_TRACKING_URI is its database, or in another folder.
     """
     is_database = urlsplit(settings.tracking_uri).scheme.partition("+")[0] in DATABASES
     with connect(settings) as client:
@@ -55,6 +55,13 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
                         remedy="--experiment NAME, with another name",
                     )
                 client.restore_experiment(experiment_id)
+        for folder in artifact_folders(client.get_experiment(experiment_id).artifact_location):
+            if path := find_unwritable(folder):
+                raise UsageError(
+                    f"the files of the MLflow experiment {experiment!r} would be in {path}, which is not a folder that "
+                    "can be written",
+                    remedy="make it one; or --experiment NAME, with another name",
+                )
         return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 
 

@@ -42,6 +42,7 @@ from tests.helpers.kubernetes_api import Quiet, kubernetes_api
         ({"namespace": "Team/a"}, {}, "K8S_NAMESPACE"),
         ({"store": "s3://digits"}, {}, "MINIO_ENDPOINT"),
         ({"store": "file:///dev/null/store"}, {}, "DIGITS_STORE: /dev/null"),
+        ({"store": "file:///proc/store"}, {}, "DIGITS_STORE: /proc "),  # os.access allows it for root
         ({"tracking_uri": "mlflow.example:5000"}, {}, "MLFLOW_TRACKING_URI"),
         ({"tracking_uri": "sqlite:////dev/null/mlflow.db"}, {}, "MLFLOW_TRACKING_URI: /dev/null"),
         ({"tracking_uri": "sqlite:////tmp"}, {}, "MLFLOW_TRACKING_URI: expected a file"),
@@ -103,6 +104,15 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Without the space that the smallest data set needs, the folder and its free space are named."""
     monkeypatch.setattr(preflight, "MIN_FREE", 1 << 60)
     with pytest.raises(DigitsError, match=f"DIGITS_HOME: expected at least .* of free space in {tmp_path}"):
+        preflight.check(Settings(home=tmp_path), {})
+
+
+@pytest.mark.parametrize("name", ["mlartifacts", "mlartifacts/models"])
+def test_mlflow_s_folder_that_is_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    """What would prevent MLflow's files after the training is named before it."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    with pytest.raises(DigitsError, match=f"DIGITS_HOME: {tmp_path / name} is not a folder that can be written"):
         preflight.check(Settings(home=tmp_path), {})
 
 

@@ -42,6 +42,16 @@ def test_a_deleted_experiment_is_restored(copied: Settings) -> None:
     assert client.get_run(run).info.status == "KILLED"
 
 
+def test_an_experiment_in_a_folder_that_cannot_be_written_is_refused(copied: Settings, tmp_path: Path) -> None:
+    """An experiment of another program may have its files elsewhere; no run starts that could not log them."""
+    (tmp_path / "file").write_text("")
+    client = open_mlflow(copied)
+    number = client.create_experiment("theirs", artifact_location=(tmp_path / "file").as_uri())
+    with pytest.raises(UsageError, match=f"experiment 'theirs' would be in {tmp_path / 'file'}, which is not a folder"):
+        mlflow_log.start_run(copied, "theirs", "r", {})
+    assert not client.search_runs([number])
+
+
 def test_the_link_to_a_database_is_a_command(finished: Finished) -> None:
     """For SQLite, the link in a report is the command that starts MLflow's pages."""
     assert mlflow_log.link(finished.settings, "r").startswith("mlflow ui --backend-store-uri sqlite:////")
