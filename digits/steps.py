@@ -96,6 +96,7 @@ def prepare(
         fetched / "train",
         data.train,
         Dataset.load(corrections, digest=feedback.digest),
+        test=test,
         share=VALIDATION_SHARE,
         seed=seed,
         code=provenance.step_digest("prepare"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from digits import events
 from digits.data import blocks
 from digits.data.block_index import Block, Index
-from digits.data.dataset import MAX_VALIDATION, Dataset, Indices, join, repeat_feedback, split_validation
+from digits.data.dataset import MAX_VALIDATION, Dataset, Images, Indices, join, repeat_feedback, split_validation
 from digits.data.stored_blocks import StoredBlocks
 from digits.errors import DataError
 from digits.files import canonical_json, sha256_of
@@ -33,6 +34,7 @@ def prepare(
     digest: str,
     corrected: Dataset,
     *,
+    test: Dataset,
     share: int,
     seed: int,
     code: str,
@@ -42,12 +44,14 @@ def prepare(
     """Divide the fetched images into training and validation images, and add the corrections to the former.
 
     Each block is prepared without the others. If there are several, they are written to the object store, and those
-    whose inputs have not changed since an earlier run are not prepared again.
+    whose inputs have not changed since an earlier run are not prepared again. Validation images that are equal to a
+    correction are left out.
 
     Args:
         fetched: folder of the fetched set.
         digest: digest of the fetched set.
-        corrected: the corrections.
+        corrected: the corrections. Those that are equal to test images are left out.
+        test: the test images.
         share: one in `share` images is for validation.
         seed: chooses these images.
         code: digest of the code that prepares.
@@ -60,6 +64,9 @@ def prepare(
     """
     source = blocks.read(fetched, digest)
     count = len(source.blocks)
+    # A page shows a test image as it is. A model that was trained on it would pass the gate by knowing the answer.
+    if left_out := len(corrected) - len(corrected := _without(corrected, test)):
+        events.emit("progress", "prepare", text=f"left out: {left_out} corrections that are equal to test images")
 
     def divide(number: int) -> tuple[Indices, Indices]:
         if count == 1:
@@ -78,7 +85,7 @@ def prepare(
 
     if count == 1:
         train, validation = make(0)
-        return Prepared(blocks.write(folder, [train]), validation, len(np.unique(added)))
+        return Prepared(blocks.write(folder, [train]), _without(validation, corrected), len(np.unique(added)))
     stored, written, validations, names, unchanged = StoredBlocks(store), list[Block](), list[Dataset](), list[str](), 0
     for number, block in enumerate(source.blocks):
         key = sha256_of(canonical_json([block.digest, corrections[number].digest(), share, seed, count, code]))
@@ -102,4 +109,16 @@ def prepare(
     shutil.rmtree(folder, ignore_errors=True)
     index = Index(source.shape, tuple(written), tuple(names))
     index.write(folder)
-    return Prepared(index.digest(), join(*validations), len(np.unique(added)))
+    return Prepared(index.digest(), _without(join(*validations), corrected), len(np.unique(added)))
+
+
+def _without(dataset: Dataset, others: Dataset) -> Dataset:
+    """Return the images of a data set that are equal to none of `others`."""
+    if not (len(dataset) and len(others)):
+        return dataset
+    left_out = set(map(_digest, others.images))
+    return dataset[[number for number, image in enumerate(dataset.images) if _digest(image) not in left_out]]
+
+
+def _digest(image: Images) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()

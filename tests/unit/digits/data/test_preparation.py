@@ -41,12 +41,12 @@ class World:
         self.store = open_store(Settings(home=folder / "home"))
         self.stored = StoredBlocks(self.store)
 
-    def prepare(self, dataset: Dataset, corrected: Dataset, seed: int = 0) -> Prepared:
+    def prepare(self, dataset: Dataset, corrected: Dataset, seed: int = 0, test: Dataset | None = None) -> Prepared:
         """Fetch and prepare a data set."""
         digest = blocks.write(self.folder / "fetched", blocks.cut(dataset))
         return preparation.prepare(
-            self.folder / "fetched", digest, corrected, share=12, seed=seed, code="1", store=self.store,
-            folder=self.folder / "train",
+            self.folder / "fetched", digest, corrected, test=test or empty(SHAPE), share=12, seed=seed, code="1",
+            store=self.store, folder=self.folder / "train",
         )  # fmt: skip
 
     def read(self, prepared: Prepared) -> blocks.Blocks:
@@ -123,6 +123,21 @@ def test_corrections_are_in_all_blocks(world: World) -> None:
     assert (sum(added), prepared.feedback_used) == (40, 40)
     assert Counter(added).keys() == {1, 2}
     assert not (prepared.validation.images[:, 0, 0] == 255).any()
+
+
+@pytest.mark.parametrize("count", [60, 1000])
+def test_no_correction_is_a_test_or_a_validation_image(world: World, count: int) -> None:
+    """A correction of a test image is not trained on, and the copy of a correction does not validate."""
+    images, test = numbered(count), numbered(2000)[np.arange(1500, 1520)]
+    held = world.prepare(images, empty(SHAPE)).validation[:2]
+    prepared = world.prepare(images, join(test[:3], held), test=test)
+    train = world.read(prepared)
+    trained = {number for place in range(len(train.blocks)) for number in numbers(train.load(place))}
+    assert prepared.feedback_used == 2
+    assert trained >= set(numbers(held))
+    assert not trained & {*numbers(test), *numbers(prepared.validation)}
+    texts = [json.loads(line)["text"] for line in (world.folder / "events").read_text().splitlines()]
+    assert "left out: 3 corrections that are equal to test images" in texts
 
 
 def test_the_validation_set_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
