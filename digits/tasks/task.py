@@ -62,10 +62,12 @@ MAX_EPOCHS = 1000
 AUGMENTATIONS = ("pen", "photo", "none")
 OF_RUN = ("preset", "model", "epochs", "min_accuracy")  # which are also parameters of a run
 # Part of Kubernetes names, to which KServe appends up to 20 characters, and of keys in the store.
-# `models/detect-NAME/` in the store and the Service NAME-predictor in a namespace belong to the task NAME.
-_NAME = re.compile(r"(?!detect-|.*-predictor$|(minio|web)$)[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+# `models/detect-NAME/` in the store and the Service NAME-predictor in a namespace belong to the task NAME. Its data set
+# has its name, and mnist and sklearn-digits are data sets of the task digits.
+_NAME = re.compile(r"(?!detect-|.*-predictor$|(minio|web|mnist|sklearn-digits)$)[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 NAME_FORM = (
-    "lower-case letters, digits and hyphens, at most 40, a letter first; not detect-…, …-predictor, minio or web"
+    "lower-case letters, digits and hyphens, at most 40, a letter first; not detect-…, …-predictor, minio, web, mnist "
+    "or sklearn-digits"
 )
 _FILE = re.compile(r"\w[-\w.+ ]{0,99}")
 

@@ -88,6 +88,8 @@ def test_text_has_no_default_values() -> None:
         ('name = "flowers"', 'name = "digits"', "name"),
         ('name = "flowers"', 'name = "detect-digits"', "name"),
         ('name = "flowers"', 'name = "digits-predictor"', "name"),
+        ('name = "flowers"', 'name = "mnist"', "name"),
+        ('name = "flowers"', 'name = "sklearn-digits"', "name"),  # of which the run would get scikit-learn's digits
         ('"daisy", "rose"', '"caf\u00e9", "cafe\u0301"', "labels"),
         ("height = 32", "height = 1000", "image.height"),
         ("height = 32", "height = 32.0", "image.height"),
