@@ -113,9 +113,10 @@ class TrainingConfig:
     def check_workers(self, workers: int) -> None:
         """Raise UsageError unless that number of workers can share the shards equally."""
         if workers > 1 and (not self.shards or self.shards % workers):
+            fitting = 1 << (workers.bit_length() - 1)
             raise UsageError(
                 f"workers: expected a number that divides the {self.shards} shards of a batch, got {workers}",
-                remedy=f"--workers 1, 2 or {SHARDS}, or --shards {1 << (workers - 1).bit_length()}",
+                remedy=f"--workers {fitting} --shards {max(fitting, SHARDS)}",
             )
 
     @property

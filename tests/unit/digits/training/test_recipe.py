@@ -92,8 +92,10 @@ def test_shards_that_do_not_divide_a_batch_are_refused(choice):
         TrainingConfig(**choice)
 
 
-@pytest.mark.parametrize(("shards", "workers"), [(8, 3), (2, 4), (0, 2)])
+@pytest.mark.parametrize(("shards", "workers"), [(8, 3), (2, 4), (0, 2), (4, 40), (32, 64)])
 def test_workers_that_cannot_share_the_shards_are_refused(shards, workers):
-    """Each worker has equally many shards."""
-    with pytest.raises(UsageError, match="workers"):
+    """Each worker has equally many shards. The error states options that are accepted."""
+    with pytest.raises(UsageError, match="workers") as caught:
         TrainingConfig(shards=shards).check_workers(workers)
+    options = caught.value.remedy.split()
+    TrainingConfig(shards=int(options[3])).check_workers(int(options[1]))
