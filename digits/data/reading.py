@@ -193,7 +193,7 @@ def _stands_alone(ink: Ink) -> bool:
     order, numbers, stats = find_parts(mask)
     if len(order) != 1 or any(side.any() for side in (ink[0], ink[-1], ink[:, 0], ink[:, -1])):
         return False
-    part = examine(1, stats[1], numbers, light)
+    part = examine(int(order[0]), stats[order[0]], numbers, light)
     return not (part.flat or part.solid)
 
 

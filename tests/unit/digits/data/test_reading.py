@@ -405,6 +405,16 @@ def test_a_clean_drawing_is_not_changed(size: int, negative: bool) -> None:
         assert np.array_equal(read(level).ink, difference_to_border(level))
 
 
+def test_thick_bars_with_narrow_gaps_alone_on_even_paper_are_no_error() -> None:
+    """A display's 0 is one part of six pieces here, which is not numbered 1."""
+    sheet = np.full((280, 280), 255, np.uint8)
+    sheet[50:230, 85:195] = 0
+    sheet[74:206, 109:171] = 255
+    for y in (74, 140, 206):
+        sheet[y : y + 3] = 255
+    assert read(sheet).ink.shape == sheet.shape
+
+
 def test_a_digit_of_thick_blurred_strokes_alone_on_even_paper_is_read() -> None:
     """Scikit-learn's digits, enlarged from 8 x 8 pixels, are recognised as one digit each."""
     images = fallback.load()[2].images[:20]
