@@ -7,7 +7,7 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from digits.data.reader import read_image
 from digits.data.screening import Findings, Part
 from digits.errors import DataError
 from digits.files import canonical_json, sha256_of
-from digits.tasks.task import Task
+from digits.tasks.task import MAX_LABEL, Task
 
 # The names of parts in lower case; True: the test part.
 TRAIN = ("train", "training")
@@ -99,9 +99,10 @@ def find_labels(names: list[str]) -> list[str]:
     return natural({path[0] for path in paths})
 
 
-def natural(labels: Iterable[str]) -> list[str]:
-    """Return labels sorted, numbers by their value."""
-    return sorted(labels, key=lambda label: (0, int(label), "") if label.isdecimal() else (1, 0, label))
+def natural(labels: Collection[str]) -> list[str]:
+    """Return labels sorted, numbers by their value, and those of one value by their text."""
+    numbers = {label: int(label) for label in labels if label.isdecimal() and len(label) <= MAX_LABEL}
+    return sorted(labels, key=lambda label: (label not in numbers, numbers.get(label, 0), label))
 
 
 def sort(task_labels: Sequence[str], names: list[str], findings: Findings) -> list[Picture]:
@@ -114,7 +115,12 @@ def sort(task_labels: Sequence[str], names: list[str], findings: Findings) -> li
     if len(tops) == 1 and not tops & labels.keys() and inside:  # flowers/ in flowers.zip
         paths = [(name, path[1:]) for name, path in paths]
         tops = second
-    divided = any(top.lower() in TRAIN and top not in labels for top in tops)
+    # A class may have the name of a part: in train/bus, train/train and test/train, the first folder is the part.
+    nested = {path[1] for _, path in paths if path[0].lower() in TRAIN and len(path) > 2}
+    only_parts = not any(top in labels and top.lower() not in PARTS for top in tops)
+    divided = any(
+        top.lower() in TRAIN and (top not in labels or (nested & labels.keys() and only_parts)) for top in tops
+    )
     found, unknown = [], Counter[str]()
     for name, path in paths:
         part = PARTS.get(path[0].lower()) if divided else None

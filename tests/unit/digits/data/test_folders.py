@@ -122,6 +122,25 @@ def test_a_class_may_be_named_like_a_part() -> None:
     assert findings.count == 0
 
 
+@pytest.mark.parametrize("top", ["", "download/"])
+def test_a_class_named_like_a_part_may_be_in_the_parts(top: str) -> None:
+    """In `train/train` and `test/train` the first folder is the part, and the second is the class."""
+    labels = ("bus", "test", "train")
+    names = [f"{top}{part}/{label}/{number}.png" for part in ("train", "test") for label in labels for number in "12"]
+    found = folders.sort(labels, names, findings := Findings())
+    assert [(p.tested, labels[p.label]) for p in found] == [
+        (n.split("/")[-3] == "test", n.split("/")[-2]) for n in names
+    ]
+    assert findings.count == 0
+
+
+def test_a_class_named_like_a_part_may_have_folders() -> None:
+    """A folder `train` next to another class is a class, even if a folder in it has the name of a class."""
+    names = ["bus/1.png", "train/bus/2.png", "train/3.png"]
+    found = folders.sort(("bus", "train"), names, Findings())
+    assert [(picture.tested, picture.label) for picture in found] == [(False, 0), (False, 1), (False, 1)]
+
+
 def test_a_pen_picture_without_ink_is_left_out(tmp_path: Path) -> None:
     """A blank page among drawings is listed."""
     task = dataclasses.replace(shapes_task(), reading="pen", channels=1)

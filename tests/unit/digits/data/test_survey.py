@@ -43,6 +43,8 @@ def test_a_size_is_proposed(sizes: list[tuple[int, int]], expected: tuple[int, i
         (["all/a/1.png", "all/b/more/1.png"], ["a", "b"]),
         (["10/1.png", "9/1.png", "x/1.png"], ["9", "10", "x"]),
         (["train/1.png", "car/1.png"], ["car", "train"]),
+        (["1/1.png", "02/1.png", "01/1.png", "001/1.png", "\u0661/1.png"], ["001", "01", "1", "\u0661", "02"]),
+        (["9" * 5000 + "/1.png", "x/1.png"], ["9" * 5000, "x"]),
         ([], []),
     ],
 )
