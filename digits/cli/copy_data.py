@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import click
 
 from digits import homes
 from digits.cli.common import emit, json_option
 from digits.cli.parameters import load_settings
 from digits.data import catalog, fetch, sources
-from digits.errors import one_line
-from digits.files import real_path, user_path
+from digits.data.idx_place import is_folder
+from digits.errors import UsageError, one_line
+from digits.files import folder_from_url, real_path, user_path
 from digits.store import find_scheme, open_store
+from digits.store.content import check_key
 
 MAX_SHOWN = 20  # files that are listed
 
@@ -34,8 +38,10 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
     if dataset:
         sources.resolve(task, dataset, place, cache)  # raises UsageError for another task
-    for _ in fetch.files(task, place, cache):
-        pass  # so that a damaged file ends the command before the first one is written; all may not fit into memory
+    _check_destination(address, place)
+    # First, so that a damaged file ends the command before the first one is written; all may not fit into memory.
+    for file, _ in fetch.files(task, place, cache):
+        check_key(file)
     store, copied, size = open_store(settings, address), [], 0
     for file, content in fetch.files(task, place, cache):
         store.put(file, content)
@@ -46,3 +52,11 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     click.echo(f"{len(copied)} files, {size} bytes, in {store.uri}", err=True)
     if as_json:
         emit({"data": store.uri, "files": copied})
+
+
+def _check_destination(address: str, place: object) -> None:
+    """Raise UsageError if DESTINATION is in the folder that is copied, whose content it would change."""
+    if isinstance(place, str) and is_folder(place) and urlsplit(address).scheme == "file":
+        source, copy = (real_path(folder_from_url(each, "DESTINATION and --data")) for each in (place, address))
+        if copy.is_relative_to(source):
+            raise UsageError(f"expected a DESTINATION outside of {source}, got {copy}", remedy="give another folder")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from digits.settings import Settings
 from tests.helpers.command import Digits
 from tests.helpers.mnist_files import tiny_files, tiny_task
@@ -37,3 +39,29 @@ def test_pictures_are_copied_in_their_folders(digits: Digits, settings: Settings
     assert digits("data", str(tmp_path / "none"), "--data", str(folder), "--dataset", "mnist", on=on).code == 2
     for name in answer["files"]:
         assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_name_that_no_store_has_is_refused_before_the_copy(
+    digits: Digits, settings: Settings, tmp_path: Path
+) -> None:
+    """A file whose name is no key of a store ends the command before the first file is written."""
+    folder = write_shapes(tmp_path / "shapes", 3)
+    (folder / "triangle" / "2.png").rename(folder / "triangle" / "a\\b.png")
+    on = settings.with_task(shapes_task().text())
+    refused = digits("data", str(tmp_path / "copy"), "--data", str(folder), on=on)
+    assert (refused.code, "a\\\\b.png" in refused.err) == (1, True)
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("destination", ["shapes", "shapes/copy", "shapes/circle/../copy", "link/copy"])
+def test_the_copy_is_not_part_of_the_data_set(
+    digits: Digits, settings: Settings, tmp_path: Path, destination: str
+) -> None:
+    """A destination in the folder of the pictures is refused, because the next run would find the copies there."""
+    folder = write_shapes(tmp_path / "shapes", 3)
+    (tmp_path / "link").symlink_to(folder)
+    on = settings.with_task(shapes_task().text())
+    refused = digits("data", str(tmp_path / destination), "--data", str(folder), on=on)
+    assert (refused.code, "DESTINATION outside of" in refused.err) == (2, True)
+    assert len([*folder.rglob("*.png")]) == 9
+    assert not (folder / "copy").exists()
