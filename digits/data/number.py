@@ -23,6 +23,8 @@ HEIGHT = 0.55  # least height of a digit, of the highest part's
 _OVERLAP = 0.5  # two high parts belong to one digit if they share more columns, of the narrower one's
 _APART = 0.5  # greatest distance of two parts of one digit that share columns, of the highest part's height
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
+_CLOSE = 0.25  # greatest distance of two strokes of one digit side by side, of the highest part's height
+_PERHAPS_ONE = 0.1  # least probability of one digit that makes two digits unsure
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
 _DIVIDED = 2  # greatest number of digits that are divided
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
@@ -58,6 +60,10 @@ class _Part(NamedTuple):
     @property
     def height(self) -> int:
         return self.y1 - self.y0
+
+    @property
+    def area(self) -> tuple[slice, slice]:
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def join(self, other: _Part) -> _Part:
         low = min(self.x0, other.x0), min(self.y0, other.y0)
@@ -106,12 +112,14 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     digits = sorted((g for g in groups if g.height >= HEIGHT * high), key=lambda g: g.x0)
     if 1 < len(digits) <= MAX_DIGITS:
         digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
+    if 1 < len(digits) <= MAX_DIGITS:
+        digits, unclear = _unite(digits, ink, numbers)
     if not 1 < len(digits) <= MAX_DIGITS:
         x, y, width, height = cv2.boundingRect(mask)
         whole = _Part(frozenset(), x, y, x + width, y + height)
         return _examine([(_digit(whole, ink, ink.shape, doubtful or len(digits) > 1), ink)])
     small = [g for g in groups if g.height < HEIGHT * high and max(g.x1 - g.x0, g.height) >= _SPOT * high]
-    lost = set[int]()
+    lost = unclear
     for part, near in zip(small, _nearest(small, digits, numbers), strict=True):
         if digits[near].distance(part) <= _NEAR * high:
             digits[near] = digits[near].join(part)
@@ -128,6 +136,32 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         found.append((_digit(digit, own_ink, ink.shape, doubtful or place in lost), own_ink))
     signs = find_signs(shapes)
     return _examine([(each._replace(doubtful=each.doubtful or n in signs), own) for n, (each, own) in enumerate(found)])
+
+
+def _unite(digits: list[_Part], ink: Ink, numbers: NDArray[np.int32]) -> tuple[list[_Part], set[int]]:
+    """Return the digits of a number, of which two that are close may be strokes of one, and which may still be.
+
+    An open 4 has two such strokes, and the bar of a 5 may be as high as its body.
+    """
+    high = max(digit.height for digit in digits)
+    pairs = [n for n in range(len(digits) - 1) if digits[n].distance(digits[n + 1]) <= _CLOSE * high]
+    joined = [digits[n].join(digits[n + 1]) for n in pairs]
+    ones = {}
+    if pairs:
+        inks = [np.where(np.isin(numbers[p.area], list(p.numbers)), ink[p.area], np.uint8(0)) for p in joined]
+        ones = dict(zip(pairs, (counts.one for counts in touching.count_whole(inks)), strict=True))
+    united, unclear, n = list[_Part](), set[int](), 0
+    while n < len(digits):
+        one = ones.get(n, 0.0)
+        if one > touching.SINGLE and one >= ones.get(n + 1, 0.0):
+            united.append(digits[n].join(digits[n + 1]))
+            n += 2
+            continue
+        if one > _PERHAPS_ONE:
+            unclear |= {len(united), len(united) + 1}
+        united.append(digits[n])
+        n += 1
+    return united, unclear
 
 
 def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:

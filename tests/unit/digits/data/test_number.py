@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from digits.data import touching
 from digits.data.number import MAX_DIGITS, split
 from digits.data.preprocessing import Ink, to_mnist
 from digits.data.reader import read_images
 from digits.data.reading import read
+from digits.data.touching import Counts
 from digits.tasks.task import find
 from tests.helpers.drawings import ONE, SEVEN, Line, draw, png, similarity
 
@@ -21,6 +23,10 @@ FIVE: list[Line] = [
     [(0.35, 0.08), (0.7, 0.06)],
 ]
 FOUR: list[Line] = [[(0.3, 0.1), (0.2, 0.6), (0.8, 0.6)], [(0.62, 0.2), (0.62, 0.5)], [(0.6, 0.7), (0.58, 0.95)]]
+
+
+OPEN_FOUR: list[Line] = [[(0.35, 0.1), (0.15, 0.55), (0.6, 0.52)], [(0.8, 0.1), (0.68, 0.95)]]
+HIGH_BAR: list[Line] = [[(0.3, 0.4), (0.45, 0.65), (0.4, 0.85), (0.1, 0.85)], [(0.42, 0.3), (0.9, 0.02)]]
 
 
 def number(*digits: list[Line], slant: float = 0.0) -> Ink:
@@ -52,6 +58,32 @@ def test_a_single_digit_keeps_all_ink(lines: list[Line]) -> None:
     ink = draw(lines)
     (digit,) = split(ink)
     assert np.array_equal(digit.image, to_mnist(ink))
+
+
+@pytest.mark.parametrize("lines", [OPEN_FOUR, HIGH_BAR], ids=["open 4", "5 with a high bar"])
+def test_two_high_strokes_that_make_one_digit_are_one(lines: list[Line]) -> None:
+    """A digit whose strokes stand side by side is one, and gives the image of the whole drawing."""
+    (digit,) = split(draw(lines))
+    assert np.array_equal(digit.image, to_mnist(draw(lines)))
+    assert not digit.doubtful
+
+
+def test_two_strokes_of_a_digit_of_a_number_are_one() -> None:
+    """An open 4 in a number is one digit, and two 1s that are as close to each other are two."""
+    found = split(number(SEVEN, OPEN_FOUR, SEVEN))
+    assert len(found) == 3
+    assert similarity(found[1].image, split(draw(OPEN_FOUR))[0].image) > 0.9
+    ones = cv2.resize(number(ONE, ONE)[:, 60:220], (240, 400))
+    assert len(split(ones)) == 2
+
+
+def test_strokes_that_may_be_one_digit_or_two_are_doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two parts that the network perhaps takes for one digit are both unsure."""
+    ink = number(SEVEN, ONE)
+    assert [digit.doubtful for digit in split(ink)] == [False, False]
+    monkeypatch.setattr("digits.data.number._CLOSE", 1.0)
+    monkeypatch.setattr(touching, "count_whole", lambda inks: [Counts(0.4, 0.6)] * len(inks))
+    assert [digit.doubtful for digit in split(ink)] == [True, True]
 
 
 def test_no_ink_is_no_digit() -> None:
