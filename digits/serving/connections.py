@@ -19,6 +19,7 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 # Both together fit into the 1,024 file descriptors that a process usually may open; gRPC counts its own connections.
 MAX_CONNECTIONS = 512
@@ -65,6 +66,14 @@ class Connections:
             for client, connection in _connections(port) if surplus else ():
                 if client in surplus and self._answered.get(client, 0) < math.inf:
                     _reset(connection)
+
+
+def reset_peer(port: int, peer: str) -> None:
+    """Close the connection of a peer to our port. `peer` is as gRPC writes it: `ipv6:%5B::1%5D:50000`, or ipv4."""
+    address = unquote(peer).partition(":")[2]
+    for client, connection in _connections(port):
+        if address in (client, client.replace("[::ffff:", "").replace("]:", ":")):  # gRPC shows no mapped addresses
+            _reset(connection)
 
 
 def _connections(port: int) -> Iterator[tuple[str, socket.socket]]:

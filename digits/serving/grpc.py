@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -16,9 +16,10 @@ from digits.http import bracketed
 from digits.imports import without_init
 from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
-from digits.serving.connections import MAX_GRPC_CONNECTIONS
+from digits.serving.connections import MAX_GRPC_CONNECTIONS, RESPONSE_SECONDS, reset_peer
 from digits.serving.decode import BadRequest
 from digits.serving.failure_log import FailureLog
+from digits.serving.message import UNDECODABLE, check_overhead
 from digits.serving.rest import MAX_ID, outputs_of, raw_bytes
 from digits.serving.slot import LoadedModel, ModelSlot
 
@@ -30,21 +31,16 @@ MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task 
 MAX_WAITING = 32  # requests
 MAX_READING = 12  # inference requests that are read or answered at a time; the others wait without taking memory
 READ_SECONDS = 15.0  # in which a request's message must arrive
-MAX_OVERHEAD = 32 * 1024  # bytes per request outside tensor values; decoded, they can take 45 times the memory
 CONNECTION_SECONDS = 300  # age at which a connection is closed gracefully; this also ends requests that never arrive
 IDLE_SECONDS = 65  # for a connection without requests
 HANDSHAKE_SECONDS = 15
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-UNDECODABLE = "the message cannot be decoded"
-# The fields of a ModelInferRequest that hold tensor values (None), as nested field numbers: raw_input_contents, and the
-# contents of type uint32 and float of the inputs, which every client sends packed.
-_VALUE_FIELDS: dict[int, Any] = {7: None, 5: {5: {4: None, 6: None}}}
 
 
 async def start(servicer: Servicer, host: str, port: int, grace_seconds: float) -> Any:
     """Start a server for `servicer` on a host and port, and return it (a grpc.aio.Server)."""
     server = grpc.aio.server(
-        interceptors=[ErrorInterceptor()],
+        interceptors=[ErrorInterceptor(port)],
         maximum_concurrent_rpcs=MAX_WAITING,
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -150,8 +146,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     gRPC itself answers INTERNAL to bytes that it cannot decode.
     """
 
-    def __init__(self) -> None:
-        self._reading, self._failures = asyncio.Semaphore(MAX_READING), FailureLog("digits.predictor")
+    def __init__(self, port: int) -> None:
+        self._port, self._reading = port, asyncio.Semaphore(MAX_READING)
+        self._failures = FailureLog("digits.predictor")
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return a handler that decodes messages itself; ModelInfer gets them undecoded."""
@@ -165,6 +162,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     async def _read(self, handler: Any, infers: bool, messages: Any, context: Any) -> Any:  # noqa: ARG002 # gRPC's
         async with self._reading if infers else contextlib.nullcontext():
+            # gRPC would wait until the connection's age ends it for a client that does not accept its response.
+            seconds, loop = READ_SECONDS + RESPONSE_SECONDS, asyncio.get_running_loop()
+            timer = loop.call_later(seconds, reset_peer, self._port, context.peer())
+            context.add_done_callback(lambda _: timer.cancel())
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     # In a list, so that the bytes can be freed early: an aborted call forms a reference cycle, which
@@ -214,7 +215,7 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
         NotFound: the request is for another model.
         BadRequest: the message is malformed.
     """
-    _check_overhead(memoryview(content), _VALUE_FIELDS, MAX_OVERHEAD)
+    check_overhead(memoryview(content))
     try:
         request = pb.ModelInferRequest.FromString(content)
     except DecodeError:
@@ -252,46 +253,3 @@ def _pixels(decoder: decode.Decoder, tensor: Any, raw: Any) -> decode.Pixels:
     values = tensor.contents.fp32_contents if tensor.datatype == "FP32" else tensor.contents.uint_contents
     # Without a list of the values, which would take eight times the memory.
     return decoder.from_numbers(np.fromiter(values, np.float32, len(values)), tensor.datatype, count)
-
-
-def _check_overhead(content: memoryview, value_fields: dict[int, Any], remaining: int) -> int:
-    """Subtract the bytes outside tensor values from `remaining`, and return it. Raises BadRequest if it is negative."""
-    for number, field_start, start, end in _fields(content):
-        inner = value_fields.get(number, {})
-        remaining -= (start if inner is None or inner else end) - field_start
-        if inner:
-            remaining = _check_overhead(content[start:end], inner, remaining)
-        if remaining < 0:
-            raise BadRequest(f"expected at most {MAX_OVERHEAD} bytes outside the tensor's values")
-    return remaining
-
-
-def _fields(content: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (number, start, start of the content, end) of each field of a protobuf message. Raises BadRequest."""
-    at = 0
-    try:
-        while at < len(content):
-            field_start = at
-            tag, start = _varint(content, at)
-            size = {1: 8, 5: 4}.get(tag & 7, 0)
-            if tag & 7 == 2:
-                size, start = _varint(content, start)
-            elif tag & 7 == 0:
-                _, end = _varint(content, start)
-                size = end - start
-            at = start + size
-            yield tag >> 3, field_start, start, at
-    except IndexError:
-        raise BadRequest(UNDECODABLE) from None
-
-
-def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """Return (value, end) of the varint at `at`. Raises IndexError if it does not end."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = content[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise IndexError

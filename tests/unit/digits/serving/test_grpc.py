@@ -21,7 +21,7 @@ from digits.serving import decode
 from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
 from digits.tasks.task import find
-from tests.helpers.support import Finished, Predictor, free_port, get_json
+from tests.helpers.support import Finished, Predictor, free_port, get_json, has_ipv6
 from tests.helpers.tasks import LinearModel, task_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
@@ -263,14 +263,59 @@ def test_a_task_in_colour_over_grpc(binary: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def channel_to_a_server(model: LoadedModel = MODEL, name: str = "digits") -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a server of this process."""
+async def server_at(host: str, model: LoadedModel = MODEL, name: str = "digits") -> AsyncIterator[int]:
+    """The port of a server of this process."""
     slot, port = ModelSlot(), free_port()
     slot.swap(model)
-    server = await service.start(service.Servicer(slot, name, {}), "127.0.0.1", port, 1)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
+    server = await service.start(service.Servicer(slot, name, {}), host, port, 1)
+    yield port
     await server.stop(1)
+
+
+@contextlib.asynccontextmanager
+async def channel_to_a_server(model: LoadedModel = MODEL, name: str = "digits") -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server of this process."""
+    async with (
+        server_at("127.0.0.1", model, name) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        yield channel
+
+
+def http2(path: str, message: bytes, settings: bytes = b"", **fields: str) -> bytes:
+    """Return what a client sends: HTTP/2's preface, settings, and one request with its message."""
+    headers = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"} | fields
+    coded = b"".join(
+        b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in headers.items()
+    )
+    body = b"\0" + len(message).to_bytes(4) + message
+    frames = [(b"\4\0\0\0\0\0", settings), (b"\1\4\0\0\0\1", coded), (b"\0\1\0\0\0\1", body)]
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(len(part).to_bytes(3) + head + part for head, part in frames)
+
+
+NO_WINDOW = b"\0\4\0\0\0\0"  # SETTINGS_INITIAL_WINDOW_SIZE 0: the server may not send a message
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", *(["::1"] if has_ipv6() else [])])
+def test_a_response_that_is_not_accepted_ends_its_connection(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that leaves no room for its response keeps its place for a limited time; others are answered then."""
+    monkeypatch.setattr(service, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(service, "RESPONSE_SECONDS", 0.3)
+    monkeypatch.setattr(service, "MAX_WAITING", 1)
+
+    async def ask() -> bytes:
+        async with server_at("::" if has_ipv6() else "0.0.0.0") as port:
+            reader, writer = await asyncio.open_connection(address, port)
+            writer.write(http2(service.INFER, COMPLETE, NO_WINDOW, **{"content-type": "application/grpc"}))
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()  # until the connection ends
+            writer.close()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                answer: bytes = await channel.unary_unary(service.INFER)(COMPLETE, timeout=30)
+                return answer
+
+    assert pb.ModelInferResponse.FromString(asyncio.run(ask())).id == "7"
 
 
 def test_a_slow_message_ends_and_delays_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,12 +405,9 @@ def test_errors_over_grpc_are_not_logged(predictor: Predictor) -> None:
             with pytest.raises(grpc.RpcError) as rejected:
                 channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(message, timeout=30)
             assert rejected.value.code().name == code
-    fields = {":method": "POST", ":scheme": "http", ":path": "/", "te": "trailers", "grpc-timeout": "x"}
-    coded = b"".join(b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items())
     host, port = predictor.grpc.split(":")
     with socket.create_connection((host, int(port)), 10) as client:
-        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")  # with empty settings
-        client.sendall(len(coded).to_bytes(3) + b"\1\5\0\0\0\1" + coded)  # the headers of a whole request
+        client.sendall(http2("/", b"", **{"grpc-timeout": "x"}))
         with client.makefile("rb") as answers:
             while answers.read(1) and b"grpc-timeout" not in answers.peek():
                 pass
