@@ -44,8 +44,10 @@ async def start(servicer: Servicer, host: str, port: int, grace_seconds: float) 
         maximum_concurrent_rpcs=MAX_WAITING,
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE),
-            # Further requests of one client wait at the client instead of being rejected.
+            # Further requests of one client wait at the client instead of being rejected. The protection would also
+            # count those that were just answered, and reject up to three quarters of a client's concurrent requests.
             ("grpc.max_concurrent_streams", MAX_WAITING),
+            ("grpc.http.overload_protection", 0),
             # Off, because each stream could send as much as the network takes before its request is accepted.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_allowed_incoming_connections", MAX_GRPC_CONNECTIONS),

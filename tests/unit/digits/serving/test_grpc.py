@@ -318,6 +318,17 @@ def test_a_response_that_is_not_accepted_ends_its_connection(address: str, monke
     assert pb.ModelInferResponse.FromString(asyncio.run(ask())).id == "7"
 
 
+def test_no_request_of_one_client_is_refused() -> None:
+    """Hundreds of concurrent requests of one client are all answered, as many as the server takes at a time."""
+
+    async def ask() -> set[str]:
+        async with channel_to_a_server() as channel:
+            calls = [channel.unary_unary(service.INFER)(COMPLETE, timeout=60) for _ in range(400)]
+            return {(await call.code()).name for call in calls}
+
+    assert asyncio.run(ask()) == {"OK"}
+
+
 def test_a_slow_message_ends_and_delays_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests whose message does not come end with DEADLINE_EXCEEDED, and the request after them is answered."""
     monkeypatch.setattr(service, "READ_SECONDS", 0.5)
