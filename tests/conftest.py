@@ -28,6 +28,7 @@ from tests.helpers.support import (
     StartPredictor,
     cleaned_environment,
     free_port,
+    open_mlflow,
     predictors,
 )
 
@@ -115,7 +116,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def _finish(folder: Path) -> Finished:
     """Call the steps as plain functions, with their results in `folder`."""
     from digits import steps
-    from digits.release import mlflow_client
     from digits.results import Lineage
 
     folder.mkdir()
@@ -128,7 +128,7 @@ def _finish(folder: Path) -> Finished:
         for name, value in settings.environ().items():
             patch.setenv(name, value)
         sets = {f"{name}_set": folder / f"{name}.npz" for name in ("train", "validation", "test")}
-        mlflow_client.check_connection(settings)  # creates the database
+        open_mlflow(settings)  # creates the database
         shutil.copyfile(settings.home / "mlflow.db", folder / "empty.db")
         model, history, test_set = folder / "model", folder / "history.json", sets["test_set"]
         parameters = {"epochs": 1, "batch_size": 64}

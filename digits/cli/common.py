@@ -51,7 +51,6 @@ def open_backend_store() -> Iterator[tuple[Settings, ObjectStore, Backend]]:
 
     settings = Settings.load()
     homes.check(settings.home)
-    homes.claim_if_possible(settings.home)
     with contextlib.closing(open_backend(settings)) as opened:
         settings = opened.host_settings()
         yield settings, open_store(settings), opened

@@ -30,11 +30,16 @@ MISSING = "RESOURCE_DOES_NOT_EXIST"  # error code
 OWNER = "digits.owner"  # tag of our experiments and registered model; what lacks it belongs to another project
 
 
+class NoDatabase(MissingError):
+    """MLFLOW_TRACKING_URI names a SQLite database that does not exist. Only what logs creates it."""
+
+
 @contextlib.contextmanager
-def connect(settings: Settings) -> Iterator[MlflowClient]:
-    """Yield a client of the MLflow that the settings name. Create the SQLite database if there is none.
+def connect(settings: Settings, *, create: bool = False) -> Iterator[MlflowClient]:
+    """Yield a client of the MLflow that the settings name. With `create`, create the SQLite database if there is none.
 
     Raises:
+        NoDatabase: there is no SQLite database, and not `create`.
         MissingError: MLflow failed within the block: the server does not answer, or the database is locked or of
             another version, for example. DigitsError and a lack of memory or disk (for artifacts) are not translated.
     """
@@ -44,6 +49,10 @@ def connect(settings: Settings) -> Iterator[MlflowClient]:
 
     try:
         if file := sqlite_file(settings.tracking_uri):
+            if not (create or file.exists()):
+                raise NoDatabase(
+                    f"there is no MLflow database {file}", remedy="correct MLFLOW_TRACKING_URI; digits run creates it"
+                )
             _create_database(file, artifacts_address(settings))
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.tracking_uri)  # whatever MLFLOW_REGISTRY_URI is

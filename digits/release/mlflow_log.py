@@ -36,7 +36,7 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
     files cannot be written from here: only by a server, if MLFLOW_TRACKING_URI is its database, or in another folder.
     """
     is_database = urlsplit(settings.tracking_uri).scheme.partition("+")[0] in DATABASES
-    with connect(settings) as client:
+    with connect(settings, create=True) as client:
         existing = client.get_experiment_by_name(experiment)
         if existing is None:
             location = artifacts_address(settings) if is_database else None

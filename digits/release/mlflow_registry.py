@@ -5,13 +5,14 @@ All functions raise MissingError as `mlflow_client.connect`.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits import events
 from digits.errors import UsageError
 from digits.release import ledger, releases
-from digits.release.mlflow_client import MISSING, OWNER, connect, if_recorded
+from digits.release.mlflow_client import MISSING, OWNER, NoDatabase, connect, if_recorded
 from digits.settings import Settings
 from digits.signature import image_tensor, probabilities_tensor
 
@@ -32,7 +33,7 @@ def ensure_model(settings: Settings) -> None:
     """Create the registered model if there is none. Raises UsageError if that name belongs to another project."""
     from mlflow.exceptions import MlflowException
 
-    with connect(settings) as client:
+    with connect(settings, create=True) as client:
         try:
             client.create_registered_model(settings.mlflow_model, tags={OWNER: "digits"})
         except MlflowException as exc:
@@ -113,8 +114,9 @@ def schemas_of(manifest: dict[str, Any]) -> dict[str, Schema]:
 
 def find_registered(settings: Settings, release: str) -> str:
     """Return the number under which a release is registered, '' if it is not."""
-    with connect(settings) as client:
+    with contextlib.suppress(NoDatabase), connect(settings) as client:
         return next((str(version.version) for version in registered_versions(client, settings, release)), "")
+    return ""
 
 
 def registered_versions(client: MlflowClient, settings: Settings, release: str) -> list[ModelVersion]:
@@ -127,10 +129,10 @@ def registered_versions(client: MlflowClient, settings: Settings, release: str) 
 def mirror_ledger(settings: Settings, store: ObjectStore) -> bool:
     """Set the aliases `champion` and `previous` as in the ledger. Return whether one was different.
 
-    Releases that are not in this registry are skipped. An alias that names a release of another store stays, because it
-    belongs to another installation.
+    Releases that are not in this registry are skipped; without a database all are. An alias that names a release of
+    another store stays, because it belongs to another installation.
     """
-    with connect(settings) as client:
+    with contextlib.suppress(NoDatabase), connect(settings) as client:
         model = _own_model(client, settings)
         if model is None:
             return False
@@ -147,6 +149,7 @@ def mirror_ledger(settings: Settings, store: ObjectStore) -> bool:
                 client.delete_registered_model_alias(model.name, alias)
                 changed = True
         return changed
+    return False
 
 
 def _is_in(store: ObjectStore, client: MlflowClient, model: str, number: str) -> bool:

@@ -113,8 +113,8 @@ def answering(body: bytes = b"", status: int = 200) -> Iterator[str]:
 
 
 def open_mlflow(settings: Settings) -> MlflowClient:
-    """Return a client of the MLflow that the settings name."""
-    with connect(settings) as client:
+    """Return a client of the MLflow that the settings name. Its database is created if there is none."""
+    with connect(settings, create=True) as client:
         return client
 
 

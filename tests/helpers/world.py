@@ -22,13 +22,13 @@ from backends import runs
 from backends.process import predictor
 from digits import homes
 from digits.files import sha256_of
-from digits.release import ledger, mlflow_client, releases
+from digits.release import ledger, releases
 from digits.settings import Settings
 from digits.store import ObjectStore, open_store
 from pipeline import STEPS
 from tests.helpers.faulty_proxy import FaultyProxy
 from tests.helpers.homes import BASIC, Home
-from tests.helpers.support import another_release, free_port
+from tests.helpers.support import another_release, free_port, open_mlflow
 
 RUN = ("run", *BASIC)
 
@@ -79,7 +79,7 @@ class World(Home):
         homes.claim(home)
         self.temporary.mkdir(parents=True)
         self.environment["TMPDIR"] = str(self.temporary)
-        mlflow_client.check_connection(self.settings)  # creates the database
+        open_mlflow(self.settings)  # creates the database
         shutil.copy2(home / "mlflow.db", self.kept / "earlier.db")
         answer = self._timed(STEPS)
         shutil.copytree(home / "cache", self.kept / "cache")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from digits.errors import DigitsError, UsageError, mask_url
-from digits.release.mlflow_client import check_connection
 from digits.settings import STEP_VARIABLES, Settings, unknown
 from digits.store import open_store, schemes
 from digits.variables import sqlite_file
+from tests.helpers.support import open_mlflow
 
 SECRETS = {
     "MINIO_ACCESS_KEY": "canary-access",
@@ -39,7 +39,7 @@ def test_the_database_of_a_home_with_special_characters(tmp_path: Path) -> None:
     settings = Settings(home=home)
     assert sqlite_file(settings.tracking_uri) == home / "mlflow.db"
     home.mkdir()
-    check_connection(settings)
+    open_mlflow(settings)
     assert [*tmp_path.iterdir()] == [home]
     assert (home / "mlflow.db").is_file()
 

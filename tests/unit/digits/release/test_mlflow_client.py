@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import subprocess
@@ -19,11 +20,11 @@ from sqlalchemy import create_engine
 
 from digits import events
 from digits.errors import MissingError
-from digits.release import mlflow_check, mlflow_client, mlflow_log, releases
+from digits.release import mlflow_check, mlflow_client, mlflow_log, mlflow_registry, releases
 from digits.release.mlflow_client import connect
 from digits.settings import Settings
 from digits.store import open_store
-from tests.helpers.support import ROOT, Finished, child_environment, free_port
+from tests.helpers.support import ROOT, Finished, child_environment, free_port, open_mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its libraries
 
@@ -58,7 +59,8 @@ import sys
 from pathlib import Path
 from digits.release import mlflow_client
 from digits.settings import Settings
-mlflow_client.check_connection(Settings(home=Path(sys.argv[1])))
+with mlflow_client.connect(Settings(home=Path(sys.argv[1])), create=True):
+    pass
 """
 
 
@@ -75,13 +77,32 @@ def test_a_process_killed_while_it_creates_the_database_leaves_none(tmp_path: Pa
     program.kill()
     program.wait()
     assert not (settings.home / "mlflow.db").exists()
-    mlflow_client.check_connection(settings)
+    open_mlflow(settings)
     assert (settings.home / "mlflow.db").is_file()
+
+
+def test_only_what_logs_creates_the_database(finished: Finished, tmp_path: Path) -> None:
+    """A mistyped address is named by what reads, and no database is created there; there is no alias to set."""
+    address = f"sqlite:///{tmp_path / 'typo' / 'mlflow.db'}"
+    settings = dataclasses.replace(finished.settings, tracking_uri=address)
+    manifest = releases.load(finished.store, finished.version)
+    reads: list[Callable[[], object]] = [
+        lambda: mlflow_client.check_connection(settings),
+        lambda: mlflow_check.check_logged(settings, manifest),
+        lambda: mlflow_check.logged_manifest(settings, finished.version, manifest["mlflow_run"]),
+        lambda: mlflow_registry.check_model(settings),
+    ]
+    for read in reads:
+        with pytest.raises(MissingError, match=f"there is no MLflow database {tmp_path / 'typo' / 'mlflow.db'}"):
+            read()
+    assert mlflow_registry.find_registered(settings, finished.version) == ""
+    assert not mlflow_registry.mirror_ledger(settings, finished.store)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_new_database_is_then_written_safely(settings: Settings) -> None:
     """Only the creation does not wait for the disk after each statement; what is recorded later does."""
-    mlflow_client.check_connection(settings)
+    open_mlflow(settings)
     with create_engine(f"sqlite:///{settings.home}/mlflow.db").connect() as connection:
         full = 2
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == full
@@ -203,5 +224,5 @@ def test_a_run_that_was_deleted_meanwhile_is_named(settings: Settings) -> None:
 
 def test_a_lack_of_memory_is_not_blamed_on_mlflow(settings: Settings) -> None:
     """The step reports it as what it is."""
-    with pytest.raises(MemoryError), connect(settings):
+    with pytest.raises(MemoryError), connect(settings, create=True):
         raise MemoryError
