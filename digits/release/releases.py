@@ -35,7 +35,9 @@ SIGNATURE = "model.sig"
 PROVENANCE, BOM, CARD = ATTACHED = ("provenance.json", "bom.cdx.json", "model-card.md")
 IDENTITY = ("weights", "data", "code", "parameters")  # what a release's digest covers
 COPY_AGAIN = "copy the release's whole folder from the store again"
-RESTORE = "digits run with the options that made it restores it; or digits promote another: digits releases lists them"
+# A run cannot repeat a training with corrections or code that are no longer the same; then it makes another release.
+AGAIN = "digits run with the options that made it restores it, or makes another if corrections or digits changed since"
+RESTORE = f"{AGAIN}; or digits promote another: digits releases lists them"
 
 Manifest = dict[str, Any]
 

@@ -13,7 +13,7 @@ from digits.settings import Settings
 from digits.store.file import FileStore
 from tests.helpers.asgi_server import asgi_server
 from tests.helpers.command import Digits
-from tests.helpers.support import Finished
+from tests.helpers.support import Finished, open_mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
 
@@ -38,6 +38,15 @@ def test_each_failed_check_has_a_remedy(
     assert result.code == 1
     assert "failed these checks" in result.err
     assert f"try: {remedy}" in result.err
+
+
+def test_the_remedy_for_a_lost_mlflow_record_leads_out(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """A run with other corrections makes another release, so it is not said to restore this one in any case."""
+    settings = finished.copy(tmp_path / "home")
+    open_mlflow(settings).delete_registered_model("digits")
+    result = digits("verify", finished.version, on=settings)
+    assert "failed these checks: run" in result.err
+    assert "or makes another if corrections or digits changed since, which digits promote makes" in result.err
 
 
 def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
