@@ -117,13 +117,15 @@ class DigitsError(Exception):
 
     `message` states what failed and why. `remedy` is what to try next, as a sentence or a command, or ''. The
     credentials of URLs in them are masked, and characters that a terminal would act on are replaced, because a part may
-    come from a server. `exit_code` is the exit code of the command.
+    come from a server. `exit_code` is the exit code of the command. `partial` is what its --json prints of the answers
+    before the error.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.message, self.remedy = (mask_url(printable(text)) for text in (message, remedy))
+        self.partial: dict[str, object] = {}
         super().__init__(self.message)
 
     def __str__(self) -> str:

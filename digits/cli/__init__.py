@@ -159,7 +159,7 @@ def _interrupt(*_: object) -> None:
 
 def _exit_with(exc: DigitsError) -> NoReturn:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
-    _fail(exc.message, exc.remedy, exc.exit_code)
+    _fail(exc.message, exc.remedy, exc.exit_code, **exc.partial)
 
 
 def _describe_bug(exc: Exception) -> DigitsError:
@@ -196,10 +196,10 @@ def _describe_bug(exc: Exception) -> DigitsError:
     )
 
 
-def _fail(message: str, remedy: str, code: int) -> NoReturn:
+def _fail(message: str, remedy: str, code: int, **partial: object) -> NoReturn:
     """Exit with `code`. With --json, first print the error as the JSON object."""
     if "--json" in sys.argv:
         from digits.cli.common import emit
 
-        emit({"error": message, "remedy": remedy, "exit_code": code})
+        emit({**partial, "error": message, "remedy": remedy, "exit_code": code})
     sys.exit(code)

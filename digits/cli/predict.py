@@ -59,6 +59,10 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
     if numbers:
         test = load_test_images(settings, endpoint)
     rows, releases, failed = list[dict[str, Any]](), dict[str, None](), list[DigitsError]()
+
+    def answered() -> dict[str, Any]:
+        return {"predictions": rows, "release": ", ".join(releases) or str(metadata.get("release") or "")}
+
     for name in pictures:  # one after the other, because all of them may not fit into memory
         try:
             picture = test.picture(name) if test and is_number(name) else read_picture(task, name, read_file(name))
@@ -72,7 +76,11 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
             continue
         answers, release = list[Any](), metadata.get("release")
         if images := images_of(picture.digits):
-            answer = client.predict(endpoint, np.stack(images), settings, task=task)
+            try:
+                answer = client.predict(endpoint, np.stack(images), settings, task=task)
+            except DigitsError as exc:  # the answers until then are printed with it
+                exc.partial = answered() if rows else {}
+                raise
             answers, release = list(answer.probabilities), answer.release
             releases[release] = None
             if metadata and metadata.get("release") != release:  # another one was promoted
@@ -86,7 +94,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
         if not as_json:
             _show(task, picture, verdict, row)
     if as_json:
-        emit({"predictions": rows, "release": ", ".join(releases) or str(metadata.get("release") or "")})
+        emit(answered())
     if failed:
         click.echo(f"{len(failed)} of {len(pictures)} pictures have no answer", err=True)
         sys.exit(failed[0].exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 
 from digits.cli import predict
 from digits.data.dataset import Dataset
+from digits.errors import EndpointError
 from digits.evaluation.verdict import with_article
+from digits.serving import client
 from digits.serving.app import PredictApp
 from digits.serving.slot import LoadedModel, ModelSlot
 from digits.settings import Settings
@@ -143,6 +146,27 @@ def test_a_picture_that_cannot_be_read_costs_no_other_answer(
         (name != "photo.png", name) for name in names
     ]
     assert result.json["release"] == finished.version
+
+
+def test_an_endpoint_that_ends_meanwhile_costs_no_earlier_answer(
+    digits: Digits, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --json, the one object has the answers before the error, and the error; the exit code is the error's."""
+    Image.fromarray(draw(SEVEN)).save(tmp_path / "seven.png")
+    names, original, calls = ("seven.png", "seven.png"), client.predict, list[int]()
+
+    def fail_at_the_second(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise EndpointError("the endpoint does not answer", remedy="digits up")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(client, "predict", fail_at_the_second)
+    result = digits("predict", "--endpoint", predictor.url, *names, "--json")
+    assert (result.code, result.json["exit_code"]) == (EndpointError.exit_code, EndpointError.exit_code)
+    assert (result.json["error"], result.json["remedy"]) == ("the endpoint does not answer", "digits up")
+    assert [row["picture"] for row in result.json["predictions"]] == ["seven.png"]
+    assert result.json["release"]
 
 
 def test_only_one_picture_is_in_memory(
