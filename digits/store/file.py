@@ -29,7 +29,7 @@ class FileStore:
     task = BUILT_IN
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = real_path(root)  # a link to a folder that does not exist yet could not be created
         self.uri = root.as_uri()
 
     def put(self, key: str, content: bytes | Path) -> None:

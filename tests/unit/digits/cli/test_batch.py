@@ -37,6 +37,15 @@ def test_the_output_is_no_input(digits: Digits, finished: Finished, tmp_path: Pa
     assert ([path.name for path in (tmp_path / "in").iterdir()], (tmp_path / "file").read_text()) == (["1.png"], "mine")
 
 
+def test_an_output_that_is_a_link_to_nothing_yet(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """The answers are written where the link points to, as into a folder that does not exist yet."""
+    (tmp_path / "in").mkdir()
+    Image.new("L", (28, 28), 255).save(tmp_path / "in" / "1.png")
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "answers")
+    assert digits("batch", "in", "out", on=finished.settings).code == 0
+    assert (tmp_path / "disk" / "answers" / "manifest.json").is_file()
+
+
 def test_a_name_that_is_no_text(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """The bytes of a file's name that are no UTF-8 are written as escapes."""
     (tmp_path / "in").mkdir()
