@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -21,7 +22,7 @@ from digits.data.dataset import Dataset
 from digits.data.pictures import FORMATS, on_white, open_picture
 from digits.data.places import MAX_PICTURE, Files, open_files
 from digits.data.screening import MAX_LISTED, MIN_TEST, MIN_TRAIN, Findings
-from digits.errors import DataError
+from digits.errors import DataError, MissingError
 from digits.files import sha256_of
 from digits.tasks.task import MAX_LABELS, MAX_SIDE, MIN_SIDE, Source, Task
 
@@ -72,6 +73,11 @@ def survey(place: Path, check: Check = lambda _: None) -> Survey:
             raise DataError(f"{place}: expected 2 to {MAX_LABELS} classes, found {len(labels)}", remedy=folders.REMEDY)
         check(labels)
 
+    if not (os.path.isdir(place) or os.path.isfile(place)):  # noqa: PTH112, PTH113 # Path's raise OSError
+        raise MissingError(
+            f"{place} is neither a folder nor a file",
+            remedy="give a folder with a folder of pictures for each class, or a ZIP, IDX, NPZ or CSV file",
+        )
     opened = open_files(Source("folder"), str(place), Path())
     found = _find_format(opened.names())
     if found == "folder":

@@ -30,6 +30,15 @@ def test_a_folder_of_pictures_becomes_a_task(digits: Digits, tmp_path: Path) -> 
     assert (len(read.train) + len(read.test), read.findings) == (75, ())
 
 
+@pytest.mark.parametrize("place", ["/dev/null", "nowhere", "link"])
+def test_a_place_without_a_data_set_is_named(digits: Digits, tmp_path: Path, place: str) -> None:
+    """The remedy is what to give as FOLDER; there is no task file yet that could be corrected."""
+    (tmp_path / "link").symlink_to("nothing")
+    answer = digits("new", "shapes", place)
+    assert (answer.code, "is neither a folder nor a file" in answer.err, "task file" in answer.err) == (3, True, False)
+    assert not (tmp_path / "shapes.toml").exists()
+
+
 @pytest.mark.parametrize("name", ["a:b", "~c", "d e", "f\x7fg", "h'i\"j\\k", "née", "#l?m%20"])
 def test_any_name_of_a_folder_is_written_as_its_place(digits: Digits, tmp_path: Path, name: str) -> None:
     """The task file names the folder of the pictures, whatever TOML and addresses make of its letters."""
