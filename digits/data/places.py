@@ -6,8 +6,10 @@ Nothing is unpacked to the disk, so no name in an archive can reach a file outsi
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -91,11 +93,15 @@ class Zip:
             self._archive = open_zip(file)
         except ARCHIVE_ERRORS as exc:
             raise DataError(f"{where}: expected a ZIP file: {exc}") from exc
-        self._members = {part.filename: part for part in self._archive.infolist() if not part.is_dir()}
-        _check_count(len(self._members), where)
-        for name in self._members:
+        self._members = dict[str, zipfile.ZipInfo]()
+        for part in self._archive.infolist():
+            name = part.filename
             if name.startswith("/") or "\\" in name or ".." in name.split("/"):
                 raise DataError(f"{where}: expected relative names without .., found {name!r}")
+            name = posixpath.normpath(name)  # ./a/1.png and a//1.png are a/1.png in a folder, too
+            if not part.is_dir() and self._members.setdefault(name, part) is not part:
+                raise DataError(f"{where}: expected a ZIP file: it has two files named {name!r}")
+        _check_count(len(self._members), where)
         if (size := sum(part.file_size for part in self._members.values())) > MAX_UNPACKED:
             raise DataError(f"{where}: expected at most {MAX_UNPACKED} bytes unpacked, found {size}")
 
@@ -191,7 +197,7 @@ def _check_count(count: int, where: str) -> None:
 
 def _shown(names: list[str]) -> list[str]:
     """Return the names without those that file managers add and without task files, sorted."""
-    shown = [name for name in names if not any(part.startswith(HIDDEN) for part in name.split("/"))]
+    shown = [name for name in names if not any(part.startswith(HIDDEN) and part != "." for part in name.split("/"))]
     return sorted(name for name in shown if not name.endswith(".toml"))
 
 

@@ -142,6 +142,29 @@ def test_two_files_of_one_name_are_refused(second: str) -> None:
     assert Zip(archive(("a/", b""), ("a/", b""), ("a/1.png", b"x")), "here").names() == ["a/1.png"]
 
 
+def test_names_that_a_folder_would_write_otherwise() -> None:
+    """Some programs write ./ before each name; the files are those of the folder. Two spellings are two files."""
+    opened = Zip(archive(("./", b""), ("./a/1.png", b"x"), ("a//./2.png", b"y"), ("./.DS_Store", b"")), "here")
+    assert opened.names() == ["a/1.png", "a/2.png"]
+    assert (opened.read("a/1.png", 9), opened.read("a/2.png", 9)) == (b"x", b"y")
+    with pytest.raises(DataError, match=r"two files named 'a/1\.png'"):
+        Zip(archive(("a/1.png", b"x"), ("./a/1.png", b"y")), "here")
+
+
+def test_an_object_whose_key_a_folder_would_write_otherwise_is_named(tmp_path: Path) -> None:
+    """S3 allows ./a/1.png as a key; it is not left out without a word."""
+
+    class Odd(FileStore):
+        def keys(self, prefix: str = "", *, min_age: float | None = None) -> list[str]:
+            del prefix, min_age
+            return ["./a/1.png"]
+
+    opened = Stored(Odd(tmp_path))
+    assert opened.names() == ["./a/1.png"]
+    with pytest.raises(DataError, match=r"expected a plain relative key .*got './a/1.png'"):
+        opened.read("./a/1.png", 9)
+
+
 def test_a_bomb_is_not_unpacked() -> None:
     """A member that unpacks to more than it states or than is allowed is refused after that many bytes."""
     bomb = archive(("a/1.png", bytes(50_000_000)))
