@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NARROW = 0.3  # greatest width of a sign, of its length
-_BEYOND = 0.03  # least height by which a sign extends beyond the digits next to it, of its own
-_LEANING = 0.18  # least difference of a slash's slant and the digits', to the right per unit up
-_HIGH = 1.05  # least height of such a slash, of the digits next to it
+_BEYOND = 0.03  # least height by which a sign extends beyond the parts next to it, of its own
+_LEANING = 0.05  # least difference of a slash's slant and that of a part next to it, to the right per unit up
+_HIGH = 1.03  # least height of such a slash, of the parts next to it
 _BENT = 0.03  # least depth of a bracket's bend, of its height
 
 
@@ -40,20 +40,20 @@ def shape_of(own: NDArray[np.bool_], top: int) -> Shape:
 def find_signs(shapes: list[Shape]) -> set[int]:
     """Return the places of the parts of a number, from left to right, that may be a slash or a bracket, not a digit.
 
-    Such a part is narrow, and either longer than the digits next to it at both ends, or somewhat higher and more
-    slanted than the digits are. Brackets are bent to both sides of all that is between them.
+    Such a part is narrow and longer than its neighbours at both ends; or it stands between two, is somewhat higher, and
+    more slanted than one of them. Brackets are bent to both sides of all that is between them.
     """
-    digits = [place for place, shape in enumerate(shapes) if not shape.narrow]
-    if not digits:
-        return set()
-    upright, found = float(np.median([shapes[place].slant for place in digits])), set[int]()
-    for place in (n for n, shape in enumerate(shapes) if shape.narrow):
-        sign = shapes[place]
-        near = [shapes[n] for n in (*[n for n in digits if n < place][-1:], *[n for n in digits if n > place][:1])]
-        margin, high = _BEYOND * (sign.bottom - sign.top), max(d.bottom - d.top for d in near)
-        longer = all(sign.top + margin < d.top and sign.bottom - margin > d.bottom for d in near)
-        slanted = sign.slant > upright + _LEANING and sign.bottom - sign.top > _HIGH * high
-        if longer or slanted:
+    found = set[int]()
+    for place, sign in enumerate(shapes):
+        near = shapes[max(0, place - 1) : place] + shapes[place + 1 : place + 2]
+        if not sign.narrow or not near:
+            continue
+        high = sign.bottom - sign.top
+        margin = _BEYOND * high
+        longer = all(sign.top + margin < other.top and sign.bottom - margin > other.bottom for other in near)
+        slanted = sign.slant > min(other.slant for other in near) + _LEANING
+        higher = high > _HIGH * max(other.bottom - other.top for other in near)
+        if longer or (slanted and higher and len(near) == 2):
             found.add(place)
     first, last = shapes[0], shapes[-1]
     if first.narrow and last.narrow and first.bend < -_BENT and last.bend > _BENT:

@@ -28,6 +28,7 @@ def row(*digits: list[Line]) -> Ink:
     ("digits", "doubtful"),
     [
         ((NOUGHT, SLASH, SEVEN), [1]),
+        ((ONE, SLASH, ONE), [1]),
         ((NOUGHT, TALL, SEVEN), [1]),
         ((OPEN, NOUGHT, SEVEN, CLOSED), [0, 3]),
         ((NOUGHT, ONE, SEVEN), []),
@@ -36,7 +37,17 @@ def row(*digits: list[Line]) -> Ink:
         ((ONE, ONE, ONE), []),
         ((CLOSED, NOUGHT, OPEN), []),
     ],
-    ids=["slash", "long line", "brackets", "a one", "a slanted one", "ones at the ends", "ones", "bent ones"],
+    ids=[
+        "slash",
+        "slash between ones",
+        "long line",
+        "brackets",
+        "a one",
+        "a slanted one",
+        "ones at the ends",
+        "ones",
+        "bent ones",
+    ],
 )
 def test_what_may_be_a_sign_is_doubtful(digits: tuple[list[Line], ...], doubtful: list[int]) -> None:
     """A narrow part is doubtful if it is longer than the digits, or somewhat and slanted, or if it brackets them."""
