@@ -39,6 +39,7 @@ _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes 
 _SMALL = 70  # height in pixels of a number in small digits
 _LOST = 0.1  # least share of a digit's ink that the higher level has lost
 _BARS = 5  # least number of thin upright strokes in a row that make a number doubtful
+_NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 _AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: many nested rings would cost too much
 
@@ -248,7 +249,8 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     # A number outweighs a single part that looks somewhat more like a digit.
     seeds = digits[:1] + [p for p in digits[1:_SEEDS] if p.inside(mask)]
     neighbours = find_neighbours(digits, digits)
-    row = max((find_row(p, digits, neighbours, mask) for p in seeds), key=weight)
+    rows = [find_row(p, digits, neighbours, mask) for p in seeds]
+    row = max(rows, key=weight)
     seed = max(row, key=lambda p: p.score)
     members, areas = list(row), list[tuple[int, int, int, int]]()
     waiting = [p for p in parts if p not in members and not (p.solid or p.is_side(row) or p.surrounds(row))]
@@ -262,6 +264,10 @@ def _choose(light: Light, mask: Mask) -> _Candidate | None:
     others = [p for p in parts if p not in members and p not in rivals]
     missed = len(row) > 1 and any(p.stands_by(row) and not (p.flat or p.thin) for p in others)
     bars = sum(p.thin for p in row) >= _BARS  # a bar code rather than as many 1s
+    # A line may be one side of a frame around a number rather than a 1.
+    missed |= len(row) == 1 and any(
+        len(each) > 1 and seed.is_side(each) and weight(each) > _NUMBER * weight(row) for each in rows
+    )
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255

@@ -240,6 +240,15 @@ def test_the_sides_of_a_box_are_no_digits() -> None:
     assert similarity(digit.image, split(number(FIVE))[0].image) > 0.9
 
 
+def test_the_side_of_a_frame_around_a_number_is_no_one() -> None:
+    """A slanted line that is much longer than the digits next to it may be all that is read, but is unsure."""
+    ink = np.array(Image.fromarray(number(SEVEN, FIVE)).reduce(3))
+    sheet = photo_of(ink, side=400)
+    assert [digit.doubtful for digit in split(read(sheet).ink)] == [False, False]
+    cv2.line(sheet, (52, 60), (60, 260), (40,), 5)
+    assert read(sheet).doubtful
+
+
 def photo_of(ink: Ink, *, side: int) -> Ink:
     sheet = np.full((side, side), 230.0)
     sheet[100 : 100 + ink.shape[0], 100 : 100 + ink.shape[1]] -= ink * 0.7
