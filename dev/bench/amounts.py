@@ -22,7 +22,7 @@ import numpy as np
 import scenes
 from counter import SIGNS as DRAWN
 from counter import arc
-from everyday import ENDS, SEGMENTS
+from everyday import ENDS, SEGMENTS, framed
 from pens import Model
 from PIL import Image
 from scenes import Scene
@@ -149,7 +149,7 @@ def form_lines(s: Scene) -> None:
 
 def display(s: Scene, labels: str, colon: bool) -> None:
     """Show a display with four digits, and perhaps a clock's colon."""
-    r, high = s.random, s.side * s.random.uniform(0.14, 0.18)
+    r, high = s.random, s.side * s.random.uniform(0.1, 0.14)  # six times as wide
     lit, gap, thick = bool(r.random() < 0.5), r.uniform(0.06, 0.1), high * r.uniform(0.14, 0.2)
     x, y, layer = (
         s.side * 0.5 - high * 3.1,
@@ -210,6 +210,14 @@ KINDS: dict[str, Kind] = {
     "fraction": Kind(2, pattern("0/0")),
     "house number, far apart": Kind(2, pattern("0 0")),
     "squared": Kind(4, pattern("0000"), lambda s: scenes.ruled(s, (0, 1))),
+    "ruled": Kind(4, pattern("0000"), lambda s: scenes.ruled(s, (0,))),
+    "slope on ruled paper": Kind(4, sloped, lambda s: scenes.ruled(s, (0,))),
+    "two lines on squared paper": Kind(6, lines, lambda s: scenes.ruled(s, (0, 1))),
+    "shadow": Kind(4, pattern("0000"), lambda s: scenes.shadow(s, 0.003)),
+    "frame": Kind(4, pattern("0000"), framed),
+    "thousands point": Kind(4, pattern("0.000")),
+    "euro and cents": Kind(4, pattern("00,00 €")),
+    "telephone number with +": Kind(8, pattern("+00 000 000")),
 }  # fmt: skip
 
 
