@@ -165,11 +165,27 @@ def remove(container: Any, *, grace_seconds: int = 0) -> None:
 
 def ensure_network(client: Any, settings: Settings) -> str:
     """Return the name of our network; create it if it does not exist."""
-    name = f"digits-{installation(settings)}"
+    name = _network_name(settings)
     with errors("creating a network"):
         if not client.networks.list(names=[name]):
             client.networks.create(name, driver="bridge", labels=labels(settings, "network"), check_duplicate=True)
     return name
+
+
+def is_attached(client: Any, settings: Settings, container: Any, alias: str) -> bool:
+    """Return whether a container is on our network by the name `alias`, by which the steps find it.
+
+    It is not if someone has disconnected it or removed the network, and then its ports are not published either.
+    """
+    name = _network_name(settings)
+    with errors("looking for a network"):
+        networks = [network.id for network in client.networks.list(names=[name])]
+        entry = container.attrs["NetworkSettings"]["Networks"].get(name, {})
+        return entry.get("NetworkID") in networks and alias in (entry.get("Aliases") or [])
+
+
+def _network_name(settings: Settings) -> str:
+    return f"digits-{installation(settings)}"
 
 
 def published(container: Any, port: int) -> int:

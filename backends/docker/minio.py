@@ -1,6 +1,7 @@
 """The MinIO container: the object store of the docker backend. Like the predictor, it keeps running between runs.
 
-Its objects are in a named volume. Its credentials, random for each installation, are in a private file.
+Its objects are in a named volume. Its credentials, random for each installation, are in a private file. If that is
+lost, new ones are made, and MinIO starts again with them and with the same objects.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def host_settings(client: Any, settings: Settings) -> Settings:
     if not is_ours(settings) and settings.minio_endpoint != f"{ALIAS}:{PORT}":
         return settings
     for container in containers.list_containers(client, settings, "minio"):
-        if port := containers.published(container, PORT):
+        if container.status == "running" and (port := containers.published(container, PORT)):
             return settings.with_minio(f"127.0.0.1:{port}", *credentials(settings))
     raise MissingError("the docker backend's MinIO is not running", remedy="digits run --backend docker")
 
@@ -93,7 +94,7 @@ def credentials(settings: Settings) -> tuple[str, str]:
     except (OSError, ValueError, LookupError, TypeError) as exc:
         raise MissingError(
             f"{path} is damaged; expected the keys of MinIO: {exc}",
-            remedy="restore it from a backup; or digits clean --all, which also removes the releases in MinIO",
+            remedy=f"remove {path}, then digits run --backend docker makes new keys and keeps the releases",
         ) from exc
 
 
@@ -102,12 +103,21 @@ def volume(settings: Settings) -> str:
     return f"digits-{containers.installation(settings)}"
 
 
+def _root(settings: Settings) -> dict[str, str]:
+    """Return the variables that give MinIO its credentials."""
+    access, secret = credentials(settings)
+    return {"MINIO_ROOT_USER": access, "MINIO_ROOT_PASSWORD": secret}
+
+
 def _running(client: Any, settings: Settings, name: str) -> Any | None:
-    """Return our running container of the image `name`, and remove all other MinIO containers of ours."""
+    """Return our running container of the image `name` that steps reach; remove all other MinIO containers of ours."""
+    expected = {f"{variable}={value}" for variable, value in _root(settings).items()}
     for container in containers.list_containers(client, settings, "minio"):
         with containers.errors("looking for MinIO"):
-            if container.status == "running" and container.attrs["Config"]["Image"] == name:
-                return container
+            config = container.attrs["Config"]
+            current = container.status == "running" and config["Image"] == name and expected <= set(config["Env"])
+        if current and containers.is_attached(client, settings, container, ALIAS):
+            return container
         containers.remove(container, grace_seconds=5)
     return None
 
@@ -117,11 +127,10 @@ def _start(client: Any, settings: Settings, name: str) -> Any:
 
     container_class = _container_class()
     network = containers.ensure_network(client, settings)
-    access, secret = credentials(settings)
     with containers.errors("starting MinIO"):
         client.volumes.create(volume(settings), labels=containers.labels(settings, "store"))
         server = container_class(name).with_command(["server", "/data", "--address", f":{PORT}"])
-        server.with_envs(MINIO_ROOT_USER=access, MINIO_ROOT_PASSWORD=secret, MINIO_BROWSER="off", MINIO_UPDATE="off")
+        server.with_envs(**_root(settings), MINIO_BROWSER="off", MINIO_UPDATE="off")
         server.with_volume_mapping(volume(settings), "/data", "rw").with_tmpfs_mount("/tmp")  # noqa: S108 # of the container
         server.ports[f"{PORT}/tcp"] = ("127.0.0.1", None)
         server.with_kwargs(

@@ -52,7 +52,8 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
     ports = (settings.port, settings.grpc_port)
     fingerprint = sha256_of(canonical_json([image, environment, ports, settings.trusted_keys]))[:12]
     for container in containers.list_containers(client, settings, role(settings)):
-        if container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint:
+        current = container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint
+        if current and containers.is_attached(client, settings, container, role(settings)):
             return container
         containers.remove(container, grace_seconds=STOP_SECONDS if container.status == "running" else 0)
     return _start(client, settings, image, environment, fingerprint)

@@ -18,7 +18,7 @@ from digits.settings import Settings
 # Files and folders of DIGITS_HOME.
 LOCKS = ("runs.lock", "endpoint.lock", "docker.lock", "cluster.lock")
 CREATED = ("runs", "cache", "pipeline", "logs", "seen", *LOCKS)
-CONTAINER_FILES = ("minio.json",)  # MinIO's credentials; without them its objects are lost
+CONTAINER_FILES = ("minio.json",)  # MinIO's credentials, which remain as long as its container may
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 
 

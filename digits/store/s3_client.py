@@ -30,7 +30,12 @@ ASSUMED_REGION = "us-east-1"
 WRONG_REGION = {"AuthorizationHeaderMalformed", "BadRequest"}  # the second for HEAD, whose answer has no body
 FULL = "free space in the object store, or raise the quota of the bucket"
 WRONG_CLOCK = "correct the clock of this machine or of the server: they differ too much"
+OTHER_KEYS = (
+    "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and MINIO_REGION; the docker backend's own MinIO gets the keys in "
+    "DIGITS_HOME by digits run --backend docker"
+)
 REMEDIES = {
+    **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch"), OTHER_KEYS),
     "RequestTimeTooSkewed": WRONG_CLOCK,
     "RequestExpired": WRONG_CLOCK,
     **dict.fromkeys(("XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"), FULL),

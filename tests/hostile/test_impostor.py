@@ -324,7 +324,13 @@ def engine(_: str, path: str) -> tuple[list[bytes], bytes]:
     """Return the answers of a Docker engine with one container of ours."""
     ports = {"9000/tcp": [{"HostPort": "1"}], "8080/tcp": [{"HostPort": "1"}]}
     state = {"Status": "running", "OOMKilled": False}
-    container = {"Id": "c1", "Name": "/c1", "Config": {"Image": "i", "Labels": {}}, "State": state, "Image": "sha256:1"}
+    container = {
+        "Id": "c1",
+        "Name": "/c1",
+        "Config": {"Image": "i", "Labels": {}, "Env": []},
+        "State": state,
+        "Image": "sha256:1",
+    }
     answers: dict[str, Any] = {
         "/_ping": "OK",
         "/version": {"ApiVersion": "1.44", "Version": "27"},
@@ -332,7 +338,7 @@ def engine(_: str, path: str) -> tuple[list[bytes], bytes]:
         "/containers/json": [{"Id": "c1"}],
         "/containers/create": {"Id": "c1"},
         "/wait": {"StatusCode": 0},
-        "/containers": container | {"NetworkSettings": {"Ports": ports}},
+        "/containers": container | {"NetworkSettings": {"Ports": ports, "Networks": {}}},
         "/images/json": [{"Id": "sha256:1"}],
         "/images": {"Id": "sha256:1", "RepoTags": ["i:1"]},
         "/networks/create": {"Id": "n1"},

@@ -179,6 +179,46 @@ def test_no_secret_leaks(client, tmp_path):
             assert not canary.stream_holds(image.save(chunk_size=1 << 24), [stem])
 
 
+@pytest.mark.parametrize(
+    "loss", ["disconnected", "network removed", "alias lost", "paused", "keys lost", "keys changed"]
+)
+def test_what_the_containers_lost_between_two_runs_is_restored(client, settings, backend, loss):
+    """MinIO and predictor without their network or with other keys are started again, with the same objects."""
+    backend.prepare(lambda event: None)
+    open_store(backend.host_settings()).put("kept", b"1")
+    (network,) = client.networks.list(names=[containers.ensure_network(client, settings)])
+    file, found = settings.home / "minio.json", containers.list_containers(client, settings)
+    if loss in {"disconnected", "network removed", "alias lost"}:
+        for container in found:
+            network.disconnect(container, force=True)
+        if loss == "network removed":
+            network.remove()
+        for container in found * (loss == "alias lost"):
+            network.connect(container)
+    elif loss == "paused":
+        for container in found:
+            container.pause()
+    elif loss == "keys lost":
+        file.unlink()
+    else:
+        file.write_text(json.dumps({"access_key": "other-access", "secret_key": "other-secret"}))
+    if loss == "paused":
+        with pytest.raises(MissingError, match="MinIO is not running"):
+            backend.host_settings()
+    backend.prepare(lambda event: None)
+    assert open_store(backend.host_settings()).get("kept") == b"1"
+    for role in ("minio", "predictor"):
+        (container,) = containers.list_containers(client, settings, role)
+        assert containers.is_attached(client, settings, container, role)
+    code = "import urllib.request; urllib.request.urlopen('http://minio:9000/minio/health/live')"
+    client.containers.run(
+        images.ensure_image(client, settings, "steps", print),
+        ["python", "-c", code],
+        network=containers.ensure_network(client, settings),
+        remove=True,
+    )
+
+
 def test_only_the_user_can_read_the_credentials(settings, backend):
     """The file with MinIO's credentials has mode 0600, and another home has other credentials."""
     backend.prepare(lambda event: None)

@@ -16,7 +16,7 @@ from digits.settings import Settings
 
 @pytest.mark.parametrize("content", ["", "[]", '{"access_key": "a"}', "[" * 60_000])
 def test_damaged_keys_are_reported(content: str, tmp_path: Path) -> None:
-    """The error names the file, which is not replaced: the store in MinIO has the keys that it held."""
+    """The error names the file, which is not replaced: MinIO still has the keys that it held."""
     settings = Settings(home=tmp_path)
     assert minio.credentials(settings) == minio.credentials(settings)
     (tmp_path / "minio.json").write_text(content)
