@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from backends.kind.kubectl import READY_SECONDS, Report, answers, apply, as_json, is_temporary, kubectl, wait
+from backends.kind.controllers import install_kserve, install_trainer
+from backends.kind.kubectl import READY_SECONDS, Report, answers, as_json
 from backends.kind.namespace import TRAINJOB, install, manifests
 from backends.kind.node_images import find, load
 from backends.kserve.kube import Kube, is_ready, kubeconfig_path
@@ -28,12 +29,6 @@ from digits.settings import Settings
 
 NAME = "digits"
 LABEL = "org.digits.role"  # of the nodes
-KSERVE_VERSION = "v0.20.0"
-_KSERVE = f"https://github.com/kserve/kserve/releases/download/{KSERVE_VERSION}"
-KSERVE_MANIFESTS = (f"{_KSERVE}/kserve.yaml", f"{_KSERVE}/kserve-cluster-resources.yaml")
-TRAINER = "https://github.com/kubeflow/trainer.git/manifests/overlays/manager?ref=v2.3.0"  # with JobSet
-CERT_MANAGER = "https://github.com/cert-manager/cert-manager/releases/download/v1.17.0/cert-manager.yaml"
-CERT_MANAGER_DEPLOYMENTS = ("cert-manager", "cert-manager-cainjector", "cert-manager-webhook")
 
 CREATE_SECONDS = 300
 API_SECONDS = 60
@@ -53,23 +48,32 @@ def up(
         UsageError: digits did not create the existing cluster `name`, or the kubeconfig is of another cluster.
         DigitsError: a step failed or took too long; the message has the program's output and the state of the pods.
     """
-    for tool in ("docker", "kind", "kubectl"):
-        need(tool)
     images = dict(images or {})
+    check(settings, name=name, images=images)
     homes.claim(settings.home)
     with _lock(settings):
         _check_kubeconfig(settings, name)
-        _check_inputs(settings, images)
         _create(settings, name, report)
         load(settings.kserve_images.split(), name, report)
         with ThreadPoolExecutor(1) as pool:  # KServe's controller becomes ready after half a minute at the earliest
             loaded = pool.submit(load, [settings.minio_image, *images.values()], name, report)
-            _install_kserve(settings, report)
+            install_kserve(settings, report)
             loaded.result()
         if settings.trainer == TRAINJOB:
             install_trainer(settings, name, report)
         install(settings, images, report)
     report(f"ready: cluster {name}, namespace {settings.namespace}, kubeconfig {kubeconfig_path(settings)}")
+
+
+def check(settings: Settings, *, name: str = NAME, images: Mapping[str, str] | None = None) -> None:
+    """Check what `up` needs, before images are built and a cluster is created. Raises MissingError and UsageError."""
+    for tool in ("docker", "kind", "kubectl"):
+        need(tool)
+    homes.check(settings.home)
+    _check_kubeconfig(settings, name)
+    _check_inputs(settings, images or {})
+    if name in _clusters():
+        check_ours(settings, name)
 
 
 def down(settings: Settings, report: Report = lambda _: None, *, name: str = NAME) -> bool:
@@ -241,42 +245,6 @@ def _mark(settings: Settings, name: str) -> Path:
     the cluster and create another one of its name.
     """
     return settings.home / f"kind-{name}"
-
-
-def _install_kserve(settings: Settings, report: Report) -> None:
-    manifest = settings.kserve_manifest
-    report(f"KServe from {manifest or KSERVE_VERSION}")
-    if not manifest:
-        apply(settings, "-f", CERT_MANAGER)
-        for deployment in CERT_MANAGER_DEPLOYMENTS:
-            wait(settings, deployment, "cert-manager", report)
-    for source in (manifest,) if manifest else KSERVE_MANIFESTS:
-        failure = None
-        try:
-            kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", source, seconds=READY_SECONDS)
-        except ProgramError as exc:  # the manifest uses CRDs and webhooks that it installs itself
-            failure = None if is_temporary(exc) else exc
-        try:
-            wait(settings, "kserve-controller-manager", "kserve", report)
-        except DigitsError as exc:
-            if failure:
-                raise failure from exc
-            raise
-        apply(settings, "-f", source)
-
-
-def install_trainer(settings: Settings, name: str, report: Report) -> None:
-    """Install Kubeflow Trainer and JobSet in the cluster `name`, and wait until they are ready.
-
-    Raises:
-        MissingError: an image is missing on this machine.
-        DigitsError: a step failed or took too long.
-    """
-    load(settings.trainer_images.split(), name, report)
-    report(f"Kubeflow Trainer from {settings.trainer_manifest or TRAINER}")
-    apply(settings, *(("-f", settings.trainer_manifest) if settings.trainer_manifest else ("-k", TRAINER)))
-    wait(settings, "jobset-controller-manager", "jobset-system", report)
-    wait(settings, "kubeflow-trainer-controller-manager", "kubeflow-system", report)
 
 
 def _node_log(name: str) -> str:

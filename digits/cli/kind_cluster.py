@@ -40,6 +40,7 @@ def up(as_json: bool) -> None:
     def report_time(text: str) -> None:
         report(f"{time.monotonic() - start:4.0f} s  {text}")
 
+    cluster.check(settings)  # the images take minutes
     with contextlib.closing(containers.connect()) as client:
         built = {
             PREDICTOR_IMAGE: images.ensure_image(client, settings, "predictor", report_time),

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from backends.kind import cluster
+from backends.kind.controllers import KSERVE_VERSION
 from backends.kind.namespace import credentials, install
 from backends.kind.node_images import load
 from backends.kserve import rollout
@@ -57,7 +58,7 @@ def test_status(cluster_settings: Settings) -> None:
     status = cluster.status(cluster_settings, name=NAME)
     assert status["exists"]
     assert status["answers"]
-    assert status["kserve"] == cluster.KSERVE_VERSION
+    assert status["kserve"] == KSERVE_VERSION
     assert {pod["name"].rsplit("-", 2)[0] for pod in status["pods"]} == {"minio", "digits-web"}
     assert all(pod["ready"] for pod in status["pods"])
     assert not cluster.status(cluster_settings, name="digits-none")["exists"]

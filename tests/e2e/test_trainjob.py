@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backends.kind.cluster import install_trainer
+from backends.kind.controllers import install_trainer
 from backends.kind.namespace import PREDICTOR_IMAGE, install
 from backends.kubeflow.submit import compiled
 from backends.kubeflow.watch import events_of

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
 
+from backends.docker import containers, images
 from digits.settings import Settings
 from tests.helpers.command import Digits
+from tests.helpers.kubernetes_api import write_kubeconfig
 from tests.helpers.support import Finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of kfp and MLflow
@@ -27,6 +31,25 @@ def test_a_damaged_kubeconfig_exits_with_3(content: bytes, digits: Digits, setti
     answer = digits("cluster", "rollback", "--json").json
     assert (answer["exit_code"], answer["error"].endswith("kubeconfig is damaged")) == (3, True)
     assert "digits cluster up" in answer["remedy"]
+
+
+@pytest.mark.parametrize("clusters", ["", "digits"])
+def test_no_image_is_built_for_a_cluster_that_is_refused(
+    digits: Digits, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clusters: str
+) -> None:
+    """`up` refuses a kubeconfig of the user's own cluster, or a kind cluster of that name, before it builds images."""
+    for name in ("docker", "kind", "kubectl"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntest \"$*\" != 'get clusters' || echo {clusters}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(images, "ensure_image", lambda *_: pytest.fail("an image is built"))
+    monkeypatch.setattr(containers, "connect", lambda: contextlib.closing(None))
+    settings.home.mkdir()
+    if not clusters:
+        write_kubeconfig(settings, "https://10.0.0.1")
+    result = digits("cluster", "up", ours=False)
+    expected = "digits did not create the kind cluster" if clusters else "is of another cluster (x)"
+    assert (result.code, expected in result.err) == (2, True)
 
 
 @pytest.mark.parametrize("answers", [True, False])
