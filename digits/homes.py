@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 from digits.errors import DigitsError, UsageError
@@ -34,7 +35,8 @@ def claim(home: Path) -> None:
             )
     try:
         home.mkdir(parents=True, exist_ok=True)
-        (home / MARK).write_text(TEXT)
+        with contextlib.suppress(FileExistsError), (home / MARK).open("x") as file:  # else another program's id stays
+            file.write(f"{TEXT}{secrets.token_hex(8)}\n")
     except OSError as exc:
         raise cannot_write(home / MARK, exc) from exc
 
@@ -64,6 +66,17 @@ def check(home: Path) -> None:
             f"DIGITS_HOME: {home} is not a folder that digits created: it holds {', '.join(foreign[:3])}",
             remedy=f"set DIGITS_HOME to a new or empty folder, such as {home / 'digits-home'}",
         )
+
+
+def identity(home: Path) -> str:
+    """Return what tells this home from all others of one Docker engine: its path, and the random id in its mark.
+
+    The path alone is the same in two containers, the id in two copies of a home. A mark of an earlier version has none.
+    """
+    mark = ""
+    with contextlib.suppress(OSError):
+        mark = (home / MARK).read_text(errors="replace").removeprefix(TEXT).strip()
+    return f"{home}{mark}"
 
 
 def is_ours(home: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from backends.ports import LOCAL_HOSTS
+from digits import homes
 from digits.answers import limit_requests
 from digits.errors import DigitsError, MissingError
 from digits.settings import Settings
@@ -128,7 +129,7 @@ def translate(doing: str, exc: Exception) -> DigitsError:
 
 def installation(settings: Settings) -> str:
     """Return the label of this DIGITS_HOME, which keeps the containers of several installations apart."""
-    return hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+    return hashlib.sha256(homes.identity(settings.home).encode()).hexdigest()[:12]
 
 
 def labels(settings: Settings, role: str, **more: str) -> dict[str, str]:

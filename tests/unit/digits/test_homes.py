@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,21 @@ def test_a_new_or_empty_folder_becomes_a_home(before: list[str] | None, tmp_path
     homes.claim(home)
     homes.check(home)
     assert homes.is_ours(home)
+
+
+def test_two_homes_of_one_path_have_different_identities(tmp_path: Path) -> None:
+    """Two containers with one Docker engine may have homes of one path, and a copy of a home has another path."""
+    homes.claim(home := tmp_path / "home")
+    first = homes.identity(home)
+    homes.claim(home)
+    assert homes.identity(home) == first
+    shutil.copytree(home, tmp_path / "copy")
+    assert homes.identity(tmp_path / "copy") != first
+    home.rename(tmp_path / "elsewhere")
+    homes.claim(home)
+    assert homes.identity(home) != first
+    (home / homes.MARK).write_text(homes.TEXT)  # as an earlier version wrote it
+    assert homes.identity(home) == str(home)
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from docker.errors import ImageNotFound
 
 from backends.docker import containers
+from digits import homes
 from digits.errors import MissingError
+from digits.settings import Settings
 
 
 @pytest.mark.parametrize("where", ["DOCKER_CONTEXT", "config.json"])
@@ -48,6 +50,17 @@ def test_an_engine_on_another_machine_is_refused(address: str, here: bool, monke
     monkeypatch.setenv("DOCKER_HOST", address)
     with contextlib.nullcontext() if here else pytest.raises(MissingError, match="on another machine"):
         containers.check_here()
+
+
+def test_two_installations_with_homes_of_one_path_have_different_labels(tmp_path: Path) -> None:
+    """`digits clean` in one of two containers that share an engine leaves the other's containers alone."""
+    labels = set()
+    for name in ("first", "second"):
+        settings = Settings(home=tmp_path / "home")
+        homes.claim(settings.home)
+        labels.add(containers.installation(settings))
+        settings.home.rename(tmp_path / name)
+    assert len(labels) == 2
 
 
 def test_an_image_that_was_removed_meanwhile_is_made_again() -> None:
