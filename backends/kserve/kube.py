@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from backends.kserve.credential_plugin import PluginError, limit_plugins
 from backends.ports import LOCAL_HOSTS
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json
@@ -82,12 +83,13 @@ class Kube:
         """Return a client of the cluster of this pod, if it has a ServiceAccount token, or of our kubeconfig file.
 
         Raises:
-            MissingError: this is no pod, and the file does not exist or is damaged.
+            MissingError: this is no pod, and the file does not exist or is damaged, or its credential plugin failed.
             UsageError: the address of the proxy for the cluster is not valid.
         """
         import yaml
         from kubernetes import client, config
 
+        limit_plugins()
         configuration = client.Configuration()
         path = kubeconfig_path(settings)
         inside = "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.is_file()
@@ -101,6 +103,8 @@ class Kube:
                 configuration.proxy, configuration.proxy_headers = proxy_for(server)
         except (config.ConfigException, yaml.YAMLError, OSError, *SHAPE_ERRORS) as exc:
             raise unknown_cluster(settings) from exc
+        except PluginError as exc:
+            raise exc.error(path) from exc
         return cls(configuration, inside=inside, kubeconfig=None if inside else path, backend=settings.backend)
 
     def request(
@@ -181,6 +185,8 @@ class Kube:
                 exc.status,
                 remedy=permission if exc.status in {401, 403} else "",
             ) from exc
+        except PluginError as exc:  # it is run again when the token expires
+            raise exc.error(self.kubeconfig) from exc
         except (HTTPError, OSError) as exc:
             raise MissingError(
                 f"the cluster at {self.server} did not answer: {in_words(exc)}",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from backends.processes import kill_children
 from backends.programs import need
 from digits.errors import DigitsError
 
@@ -46,6 +47,7 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_
     try:
         yield _forwarded_ports(target, len(ports), lines)
     finally:
+        kill_children(child.pid)  # a credential plugin that has not ended
         child.terminate()
         try:
             child.wait(5)

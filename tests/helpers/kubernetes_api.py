@@ -22,13 +22,13 @@ URI = "s3://b/models/digits/0123456789ab/"
 FAILURE = {"lastFailureInfo": {"message": "No runtime named digits"}, "transitionStatus": "InvalidSpec"}  # modelStatus
 
 
-def write_kubeconfig(settings: Settings, server: str) -> None:
-    """Write our kubeconfig file for an API server, with the token `sesame`."""
+def write_kubeconfig(settings: Settings, server: str, user: Json | None = None) -> None:
+    """Write our kubeconfig file for an API server, with the token `sesame` or another `user`."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": "sesame"}}],
+        "users": [{"name": "u", "user": user or {"token": "sesame"}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }

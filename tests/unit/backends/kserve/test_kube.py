@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from backends.kserve import credential_plugin
 from backends.kserve.kube import Kube, RefusedError, is_ready, kubeconfig_path
 from digits import answers
 from digits.errors import MissingError
@@ -96,6 +99,38 @@ def test_objects_are_applied_on_the_server(settings: Settings, monkeypatch: pyte
 def test_only_the_condition_ready_counts(item: dict[str, Any], ready: bool) -> None:
     """An object is ready if its condition Ready is True, whatever its other conditions are."""
     assert is_ready(item) is ready
+
+
+PLUGIN = """#!/bin/sh
+echo $$ >> {folder}/pids
+read state < {folder}/state
+test $state != hang || sleep 300
+test $state != fail || {{ echo 'log in first' >&2; exit 3; }}
+echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+  "status": {{"token": "sesame", "expirationTimestamp": "2020-01-01T00:00:00Z"}}}}'
+"""
+
+
+def test_a_credential_plugin_that_fails_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin that fails or does not end is the error, also when a token expires, and no process of it remains."""
+    monkeypatch.setattr(credential_plugin, "PLUGIN_SECONDS", 0.5)
+    (plugin := tmp_path / "login").write_text(PLUGIN.format(folder=tmp_path))
+    plugin.chmod(0o755)
+    user = {"exec": {"command": str(plugin), "apiVersion": "client.authentication.k8s.io/v1"}}
+    (tmp_path / "state").write_text("work\n")
+    with kubernetes_api(PodApi) as url:
+        write_kubeconfig(settings, url, user)
+        kube = Kube.connect(settings)
+        assert kube.request("GET", PODS) == {"items": []}
+        for state, reason in (("hang", "did not end within 0.5 s"), ("fail", "process returned 3. log in first")):
+            (tmp_path / "state").write_text(f"{state}\n")
+            for call in (lambda: Kube.connect(settings), lambda: kube.request("GET", PODS)):
+                with pytest.raises(MissingError, match=f"credential plugin {plugin} failed: {reason}") as failed:
+                    call()
+                assert f"kubectl --kubeconfig={kubeconfig_path(settings)} get pods" in failed.value.remedy
+    assert not any(psutil.pid_exists(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 
 def test_a_cluster_behind_a_proxy_is_reached_as_by_kubectl(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
