@@ -167,7 +167,8 @@ def accuracy(probabilities: Probabilities, labels: Labels) -> float:
 
 def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
     """Return the mean cross-entropy, in nats."""
-    return float(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1)).mean())
+    logarithms = np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1))
+    return 0.0 - float(logarithms.mean())  # not -0.0 for a perfect model
 
 
 def wilson(correct: int, count: int) -> tuple[float, float]:

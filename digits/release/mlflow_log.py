@@ -133,7 +133,8 @@ def log_training(
 
 def digest_of(points: Iterable[Metric], confusion: bytes) -> str:
     """Return a digest of metrics and of the file of the confusion matrix, which a release's manifest does not have."""
-    values = sorted({(point.key, point.step, repr(float(point.value))) for point in points})
+    # A database returns 0.0 for -0.0.
+    values = sorted({(point.key, point.step, repr(float(point.value) + 0.0)) for point in points})
     return sha256_of(canonical_json([values, sha256_of(confusion)]))
 
 

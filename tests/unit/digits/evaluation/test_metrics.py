@@ -49,6 +49,14 @@ def test_metrics_agree_with_scikit_learn(ties: bool) -> None:
     assert result.recall == pytest.approx(expected[1])
 
 
+def test_a_perfect_model_has_the_loss_zero() -> None:
+    """If the model is certain and right each time, the loss is 0, not -0, which the report would show as -0.0000."""
+    test, _, _ = evaluated(30)
+    result = metrics.evaluate(np.eye(10, dtype=np.float32)[test.labels], test, DIGITS)
+    assert str(result.metrics["loss"]) == "0.0"
+    assert (result.accuracy, result.mistakes, result.interval[1]) == (1.0, [], 1.0)
+
+
 def test_the_interval_is_wilsons() -> None:
     """The interval equals SciPy's, and stays within 0 and 1 for extreme proportions."""
     from scipy.stats import binomtest

@@ -95,3 +95,11 @@ def test_an_experiment_whose_files_a_server_keeps_is_refused(settings: Settings)
     open_mlflow(settings).create_experiment("of the page", artifact_location="mlflow-artifacts:/7")
     with pytest.raises(UsageError, match="'of the page' are kept by a server"):
         mlflow_log.start_run(settings, "of the page", "run", {})
+
+
+def test_the_digest_is_the_same_after_a_database() -> None:
+    """A database returns 0.0 for a metric of -0.0; the digest of what was logged is that of what is read."""
+    from mlflow.entities import Metric
+
+    logged, read = ([Metric("test_loss", value, 0, 0), Metric("loss", 0.25, 0, 1)] for value in (-0.0, 0.0))
+    assert mlflow_log.digest_of(logged, b"[]") == mlflow_log.digest_of(read, b"[]")
