@@ -22,6 +22,7 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 MAX_HEADER = 4 + 4 * 4  # bytes before the data
 MAX_CONTENT = 512 << 20  # bytes of a file whose size the task does not state; MNIST's largest has 47 million
 _REMEDY = "delete it and download it again; DIGITS_DATA is the folder"
+LIMITS = "docs/your-images.md states the limits of data sets, and how a larger file is accepted"
 
 
 def unpack(source: Source, file: str, raw: bytes, origin: str) -> bytes:
@@ -45,7 +46,7 @@ def unpack(source: Source, file: str, raw: bytes, origin: str) -> bytes:
         more = "more than " if len(content) > size else ""
         raise DataError(
             f"{origin}: expected {size} bytes, found {more}{min(len(content), size)}; it is truncated or another file",
-            remedy=_REMEDY,
+            remedy=_REMEDY if file in source.files else LIMITS,
         )
     if file in source.files and (actual := sha256_of(content)) != (digest := source.files[file].sha256):
         raise DataError(f"{origin}: expected SHA-256 {digest}, found {actual}", remedy=_REMEDY)

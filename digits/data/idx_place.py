@@ -66,7 +66,7 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
                 if (size := path.stat().st_size) > (limit := idx.max_bytes(source, file) + SPARE_BYTES):
                     raise DataError(
                         f"{path}: expected at most {limit} bytes, found {size}; it is another file",
-                        remedy="replace it by the data set's file",
+                        remedy="replace it by the data set's file" if file in source.files else idx.LIMITS,
                     )
                 return idx.unpack(source, file, read_named(path, limit), str(path))
         for path in (folder, folder / KERAS):

@@ -5,6 +5,7 @@ Nothing is unpacked to the disk, so no name in an archive can reach a file outsi
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from digits.data.arrays import ARCHIVE_ERRORS, open_zip
+from digits.data.idx import LIMITS
 from digits.data.idx_place import Place, is_folder, read_file
 from digits.errors import DataError, MissingError, ObjectMissing, ObjectRefused, UsageError
 from digits.files import folder_from_url, read_named, real_path, sha256_of
@@ -81,7 +83,8 @@ class Folder:
                 raise DataError(f"{path}: expected a file, found a pipe or device")
             return read_named(path, max_bytes)
         except OSError as exc:
-            raise DataError(f"{path} cannot be read: {exc.strerror}") from exc
+            remedy = LIMITS if exc.errno == errno.EFBIG else "allow this program to read it"
+            raise DataError(f"{path} cannot be read: {exc.strerror}", remedy=remedy) from exc
 
 
 class Zip:
@@ -203,5 +206,5 @@ def _shown(names: list[str]) -> list[str]:
 
 def _limited(content: bytes, max_bytes: int, origin: str) -> bytes:
     if len(content) > max_bytes:
-        raise DataError(f"{origin}: expected at most {max_bytes} bytes, found more")
+        raise DataError(f"{origin}: expected at most {max_bytes} bytes, found more", remedy=LIMITS)
     return content

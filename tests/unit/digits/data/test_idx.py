@@ -44,8 +44,9 @@ def test_content_without_a_digest_is_limited(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("digits.data.idx.MAX_CONTENT", 1000)
     assert unpack(Source("idx"), FILE, gzip.compress(bytes(1000)), "here") == bytes(1000)
     for raw in (bytes(1001), gzip.compress(bytes(1001))):
-        with pytest.raises(DataError, match="found more than 1000"):
+        with pytest.raises(DataError, match="found more than 1000") as caught:
             unpack(Source("idx"), FILE, raw, "here")
+        assert "how a larger file is accepted" in caught.value.remedy
 
 
 def test_a_file_may_be_compressed_or_not(tiny: Task) -> None:
