@@ -131,6 +131,29 @@ def test_by_keyboard_alone(visit: Open, site: Site) -> None:
     assert corrections.collect(site.store, limit=10).labels.tolist() == [7]
 
 
+def test_a_key_that_is_held_down_moves_the_pen_once(visit: Open) -> None:
+    """Space that repeats puts the pen down once, and does not scroll the page."""
+    page = visit(viewport={"width": 600, "height": 400}).page
+    page.focus("#pad")
+    before = page.evaluate("scrollY")
+    for _ in range(4):
+        page.keyboard.down(" ")
+    assert page.locator(".marker.down").count() == 1
+    assert page.evaluate("scrollY") == before
+
+
+def test_a_release_outside_the_page_ends_the_stroke(visit: Open) -> None:
+    """If the mouse is released where the page gets no event, a movement without a button lifts the pen."""
+    view = visit()
+    box = view.page.locator("#pad").bounding_box()
+    view.page.mouse.move(box["x"] + 150, box["y"] + 60)
+    view.page.mouse.down()
+    view.page.mouse.move(box["x"] + 150, box["y"] + 330, steps=8)
+    moved = "new PointerEvent('pointermove', {pointerId: 1, buttons: 0, clientX: 0, clientY: 0})"
+    view.page.evaluate(f"document.getElementById('pad').dispatchEvent({moved})")
+    assert view.digit() == "1"
+
+
 def test_undo_and_clear(visit: Open) -> None:
     """Undo removes the last stroke and requests a new answer; Clear empties the page."""
     view = visit()

@@ -133,6 +133,7 @@ export class Pad extends EventTarget {
 
   #moved(event) {
     if (event.pointerId !== this.#pointer) return;
+    if (event.buttons === 0) return this.#lifted(event); // released where the page was not told, as in a system dialog
     const events = event.getCoalescedEvents?.() ?? [];
     for (const each of events.length ? events : [event]) this.#extend(this.#at(each));
     this.#emit("move");
@@ -157,16 +158,20 @@ export class Pad extends EventTarget {
       this.#mark();
       if (this.#down) this.#emit("move");
     } else if (event.key === " ") {
-      this.#cursor ??= [0.5, 0.5];
-      this.#down = !this.#down;
-      if (this.#down) this.#begin(this.#cursor);
-      else this.#end();
-      this.#mark();
+      if (!event.repeat) this.#toggle(); // a key that is held down repeats
     } else if (event.key === "Enter") this.#emit("detect");
     else if (event.key === "Backspace") this.undo();
     else if (event.key === "Escape") this.clear();
     else return;
     event.preventDefault();
+  }
+
+  #toggle() {
+    this.#cursor ??= [0.5, 0.5];
+    this.#down = !this.#down;
+    if (this.#down) this.#begin(this.#cursor);
+    else this.#end();
+    this.#mark();
   }
 
   #leave() {
