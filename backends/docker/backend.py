@@ -7,12 +7,13 @@ import dataclasses
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from backends import runs
 from backends.base import Request, Result, Watch
 from backends.docker import containers, images, minio, predictor
-from backends.docker.environment import check_mountable, check_reachable, data_folder
+from backends.docker.environment import check_mountable, check_reachable, data_folder, step_folders
 from backends.docker.step_runner import StepRunner
 from backends.local.backend import EngineParts, LocalBackend
 from backends.locks import locked
@@ -86,6 +87,9 @@ class DockerBackend(LocalBackend):
         settings = minio.container_settings(self.settings)
         data = data_folder(settings.data) or settings.data
         return dataclasses.replace(settings, data=data, steps_image=self._steps_image)
+
+    def step_folders(self) -> list[Path] | None:
+        return step_folders(self.settings)
 
     def step_endpoint(self) -> str:
         return predictor.container_url(self.settings)

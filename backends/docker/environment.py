@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from backends.docker import minio, predictor
@@ -21,6 +22,7 @@ from digits.variables import sqlite_file
 
 # Variables that are passed from the environment of the engine's process.
 PASSED = (events.VARIABLE, *mlflow_client.CREDENTIALS, ENDPOINT_VARIABLE, "TF_CPP_MIN_LOG_LEVEL", "PYTHONUNBUFFERED")
+LINKED = ("cache", "data", "mlartifacts", "mlflow.db", "pipeline", "runs")  # in DIGITS_HOME; steps use them
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
@@ -53,7 +55,8 @@ def check_mountable(settings: Settings) -> None:
         "DIGITS_TRUSTED_KEYS": settings.trusted_keys,
         "DIGITS_SIGNING_KEY": settings.signing_key,
     }
-    for variable, path in paths.items():
+    linked = [("a link in DIGITS_HOME", folder) for folder in step_folders(settings)]
+    for variable, path in [*paths.items(), *linked]:
         if ":" in str(path):
             raise UsageError(
                 f"{variable}: {path} has a colon, so a container cannot mount it",
@@ -68,6 +71,18 @@ def data_folder(data: str) -> str:
     """
     is_folder = data and urlsplit(data).scheme in {"", "file"}
     return str(real_path(folder_from_url(data, "DIGITS_DATA"))) if is_folder else ""
+
+
+def step_folders(settings: Settings) -> list[Path]:
+    """Return the folders that steps write in, which their containers mount: the home, and others that it refers to.
+
+    Folders in the home may be links to another disk, and MLflow's database may be elsewhere.
+    """
+    database = sqlite_file(settings.tracking_uri)
+    places = [settings.home / name for name in LINKED] + ([database] if database else [])
+    real = [place if place.is_dir() else place.parent for place in map(real_path, places)]
+    outside = {place for place in real if place.is_dir() and not place.is_relative_to(settings.home)}
+    return [settings.home, *sorted(outside)]
 
 
 def step_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,13 +12,12 @@ from typing import Any
 
 from backends import runs
 from backends.docker import containers
-from backends.docker.environment import data_folder, step_environment
+from backends.docker.environment import data_folder, step_environment, step_folders
 from backends.local.backend import STEP_SECONDS
 from digits import events
 from digits.answers import within
 from digits.errors import DigitsError
 from digits.settings import IMAGE_VARIABLE, Settings
-from digits.variables import sqlite_file
 
 KILLED_CODE = 137  # SIGKILL
 OOM_SECONDS = 1.0  # until Docker has noted that a container was killed at its memory limit
@@ -79,9 +78,9 @@ class StepRunner:
 
     def _create(self, step: str, command: list[str], environment: dict[str, str]) -> Any:
         # DIGITS_HOME holds the data, the cache, MLflow's database and the run's folder. It has the same path inside.
-        home = str(self._settings.home)
-        volumes = {home: {"bind": home, "mode": f"rw{self._mode}"}}
-        for path, mode in self._other_places(step):
+        folders = [(str(folder), "rw") for folder in step_folders(self._settings)]
+        volumes: dict[str, dict[str, str]] = {}
+        for path, mode in folders + self._other_places(step):
             volumes.setdefault(path, {"bind": path, "mode": mode + self._mode})
         labels = {containers.RUN_LABEL: self._run.id, "org.digits.step": step}
         return self._client.containers.create(
@@ -104,13 +103,10 @@ class StepRunner:
         return f"{name}@{self._client.images.get(self._image).id}"
 
     def _other_places(self, step: str) -> list[tuple[str, str]]:
-        """Return the folders and files outside DIGITS_HOME that a step needs: (path, mode)."""
+        """Return the folders and files that a step reads outside of those that it writes in: (path, mode)."""
         folders = []
-        database = sqlite_file(self._settings.tracking_uri)
         if data := data_folder(self._settings.data):
             folders.append((data, "ro"))
-        if database and not database.is_relative_to(self._settings.home):
-            folders.append((str(database.parent), "rw"))
         keys = [self._settings.trusted_keys, self._settings.signing_key] if step == "publish" else []
         keys += [self._settings.trusted_keys] if step == "deploy" else []
         return folders + [(key, "ro") for key in keys if key]

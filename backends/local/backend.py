@@ -56,6 +56,10 @@ class LocalBackend(Backend):
     def step_endpoint(self) -> str:
         """Return the address of the endpoint as the steps reach it."""
 
+    def step_folders(self) -> list[Path] | None:
+        """Return the folders that steps can write in; None if these are all of this machine."""
+        return None
+
     @abstractmethod
     def engine_parts(self, run: runs.Run) -> EngineParts:
         """Return the parts for the engine of `run`. Called in the engine's process, with the steps' settings."""

@@ -95,6 +95,7 @@ def _run(
     parts = backend.engine_parts(run)
     root = settings.home / "pipeline"
     root.mkdir(parents=True, exist_ok=True)
+    mlflow.folders = backend.step_folders()
     guard_steps(parts.start_step, run, mlflow)
     reachable = backend.host_settings()
     check_cache(reachable)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from digits import events
@@ -24,6 +25,7 @@ class MlflowRun:
     def __init__(self, settings: Settings, run_id: str, record: dict[str, Any]) -> None:
         self._settings, self._run_id, self._record = settings, run_id, record
         self._future: Future[str] | None = None
+        self.folders: list[Path] | None = None  # that steps can write in; None if these are all
 
     def environment_of(self, step: str) -> dict[str, str]:
         """Return the variables for a step that is about to start: MLflow's run for `publish`, which logs to it."""
@@ -57,7 +59,7 @@ class MlflowRun:
         try:
             # MLflow imports these packages to log models, as `publish` does. They take a quarter of its import time.
             with without("matplotlib", "pandas", "scipy", "sklearn"):
-                run_id = mlflow_log.start_run(self._settings, experiment, self._run_id, tags)
+                run_id = mlflow_log.start_run(self._settings, experiment, self._run_id, tags, folders=self.folders)
                 events.emit("mlflow", run_id=run_id)
                 mlflow_registry.check_model(self._settings)
         except UsageError as exc:  # `publish` would fail, whatever is trained until then

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from digits.errors import UsageError, mask_address
-from digits.files import canonical_json, find_unwritable, sha256_of
+from digits.files import canonical_json, find_unwritable, real_path, sha256_of
 from digits.release.mlflow_client import OWNER, artifact_folders, artifacts_address, connect, if_recorded
 
 if TYPE_CHECKING:
@@ -29,11 +29,14 @@ DATABASES = {"sqlite", "mysql", "mssql", "postgresql"}  # schemes of MLFLOW_TRAC
 KILLED, FAILED, FINISHED = "KILLED", "FAILED", "FINISHED"
 
 
-def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, str]) -> str:
+def start_run(
+    settings: Settings, experiment: str, name: str, tags: dict[str, str], *, folders: list[Path] | None = None
+) -> str:
     """Start an MLflow run in `experiment`, which is created if needed. Return the run's id.
 
     A deleted experiment is restored if it is one that we created, else refused by UsageError, as is an experiment whose
     files cannot be written from here: only by a server, if MLFLOW_TRACKING_URI is its database, or in another folder.
+    `folders` are those in which the steps can write, None for all; a container would lose what it writes elsewhere.
     """
     is_database = urlsplit(settings.tracking_uri).scheme.partition("+")[0] in DATABASES
     with connect(settings, create=True) as client:
@@ -61,6 +64,12 @@ def start_run(settings: Settings, experiment: str, name: str, tags: dict[str, st
                     f"the files of the MLflow experiment {experiment!r} would be in {path}, which is not a folder that "
                     "can be written",
                     remedy="make it one; or --experiment NAME, with another name",
+                )
+            if folders is not None and not any(real_path(folder).is_relative_to(real_path(each)) for each in folders):
+                raise UsageError(
+                    f"the files of the MLflow experiment {experiment!r} would be in {folder}, which the containers of "
+                    "steps do not see",
+                    remedy="--experiment NAME, with another name; or --backend process",
                 )
         return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 

@@ -29,6 +29,7 @@ from digits.answers import within
 from digits.data import corrections
 from digits.errors import MissingError, StepFailed, UsageError
 from digits.release import releases
+from digits.release.verify import verify
 from digits.store import open_store
 from digits.store.s3_client import s3_client
 from tests.helpers import canary
@@ -177,6 +178,23 @@ def test_no_secret_leaks(client, tmp_path):
         assert b"KEY=" not in made.replace(b"GPG_KEY=", b"")
         with within(600):  # an image has gigabytes
             assert not canary.stream_holds(image.save(chunk_size=1 << 24), [stem])
+
+
+def test_a_home_whose_folders_are_on_another_disk(client, tmp_path):
+    """Folders of the home that are links work as others do, and MLflow has what the steps logged there."""
+    settings = settings_for(tmp_path / "home", backend="docker")
+    homes.claim(settings.home)
+    for name in ("cache", "data", "mlartifacts", "pipeline"):
+        (tmp_path / "disk" / name).mkdir(parents=True)
+        (settings.home / name).symlink_to(tmp_path / "disk" / name)
+    (settings.home / "mlflow.db").symlink_to(tmp_path / "disk" / "mlflow.db")
+    with cleaned(settings), contextlib.closing(DockerBackend(settings)) as backend:
+        result = backend.run(Request(PARAMETERS), lambda event: None)
+        store = open_store(backend.host_settings())
+        checks = verify(settings, store, result.outputs["published"]["version"])
+        assert [check for check in checks if not check.passed] == []
+        again = backend.run(Request(PARAMETERS), lambda event: None)
+    assert [name for name, step in again.steps.items() if step.state == "done"] == ["deploy"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.docker.environment import check_mountable, step_environment
+from backends.docker.environment import check_mountable, step_environment, step_folders
 from backends.kubeflow.tasks import MLFLOW_SECRET
 from digits.errors import UsageError
 from digits.release import mlflow_client
@@ -59,4 +59,22 @@ def test_a_path_with_a_colon_is_refused(variable: str, tmp_path: Path) -> None:
         values[variable] = f"sqlite:///{place}/mlflow.db"
     settings = Settings.load(values, dotenv=None)
     with pytest.raises(UsageError, match=variable) if variable != "none" else contextlib.nullcontext():
+        check_mountable(settings)
+
+
+def test_a_step_sees_where_the_links_in_the_home_lead(tmp_path: Path) -> None:
+    """Folders that are links to another disk, and MLflow's database there, are mounted, too; a colon is refused."""
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    for folder in (home / "runs", disk / "cache", disk / "other", disk / "a:b"):
+        folder.mkdir(parents=True)
+    settings = Settings(home=home)
+    assert step_folders(settings) == [home]
+    (home / "cache").symlink_to(disk / "cache")
+    (home / "mlflow.db").symlink_to(disk / "other" / "new.db")
+    (home / "pipeline").symlink_to(disk / "missing" / "folder")
+    assert step_folders(settings) == [home, disk / "cache", disk / "other"]
+    elsewhere = Settings(home=home, tracking_uri=f"sqlite:///{disk}/mlflow.db")
+    assert step_folders(elsewhere) == [home, disk, disk / "cache", disk / "other"]
+    (home / "data").symlink_to(disk / "a:b")
+    with pytest.raises(UsageError, match=f"a link in DIGITS_HOME: {disk}/a:b has a colon"):
         check_mountable(settings)

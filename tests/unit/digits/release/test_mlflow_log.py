@@ -42,6 +42,20 @@ def test_a_deleted_experiment_is_restored(copied: Settings) -> None:
     assert client.get_run(run).info.status == "KILLED"
 
 
+def test_an_experiment_in_a_folder_that_no_container_has_is_refused(copied: Settings, tmp_path: Path) -> None:
+    """A step in a container would lose the files of an experiment that another program made elsewhere."""
+    client, link = open_mlflow(copied), tmp_path / "link"
+    number = client.create_experiment("theirs", artifact_location=(tmp_path / "theirs").as_uri())
+    link.symlink_to(tmp_path)
+    with pytest.raises(
+        UsageError, match=f"experiment 'theirs' would be in {tmp_path / 'theirs'}, which the containers"
+    ):
+        mlflow_log.start_run(copied, "theirs", "run", {}, folders=[copied.home])
+    assert client.search_runs([number]) == []
+    for folders in ([copied.home, link], None):
+        assert mlflow_log.start_run(copied, "theirs", "run", {}, folders=folders)
+
+
 def test_an_experiment_in_a_folder_that_cannot_be_written_is_refused(copied: Settings, tmp_path: Path) -> None:
     """An experiment of another program may have its files elsewhere; no run starts that could not log them."""
     (tmp_path / "file").write_text("")
