@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from digits.errors import mask_address
 from digits.events import Event
 from digits.settings import Settings
 
 SUCCEEDED, FAILED, CANCELED = "SUCCEEDED", "FAILED", "CANCELED"
 
 Watch = Callable[[Event], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Result:
     outputs: dict[str, Any] = field(default_factory=dict)
     mlflow_run: str = ""
     seconds: float = 0.0
+
+
+def report_replaced(report: Report, settings: Settings, former: str) -> None:
+    """Report that the predictor of a home that served the store `former`, if it did, now serves another one."""
+    if former and former != (store := mask_address(settings.store)):
+        report(f"the predictor of {former} ends: this DIGITS_HOME has one for each task, which now serves {store}")
 
 
 def with_champion(outputs: dict[str, Any], *, cached: bool = False) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 from backends import runs
-from backends.base import Request, Result, Watch
+from backends.base import Report, Request, Result, Watch
 from backends.docker import containers, images, minio, predictor
 from backends.docker.environment import check_mountable, check_reachable, data_folder, step_folders
 from backends.docker.step_runner import StepRunner
@@ -49,12 +48,8 @@ class DockerBackend(LocalBackend):
             check_reachable(self.settings, name)
         minio.check(self.settings)
 
-    def prepare(self, watch: Watch) -> Settings:
+    def prepare(self, report: Report) -> Settings:
         """See LocalBackend. Builds the images that are missing, and starts MinIO and the predictor."""
-
-        def report(text: str) -> None:
-            watch({"event": "progress", "step": "", "time": time.time(), "text": text})
-
         client = self._client
         self._steps_image = images.ensure_image(client, self.settings, "steps", report)
         images.ensure_image(client, self.settings, "predictor", report)

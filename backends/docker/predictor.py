@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from backends.base import report_replaced
 from backends.docker import containers, images, minio
 from backends.ports import free_port
+from digits.errors import mask_address
 from digits.files import canonical_json, sha256_of
 from digits.settings import Settings
 from digits.store import SEEN, get_scheme
@@ -16,7 +18,7 @@ ALIAS, HTTP, GRPC = "predictor", 8080, 8081
 HOME, KEYS = "/tmp/digits", "/etc/digits/trusted-keys"  # noqa: S108 # of the container
 STOP_SECONDS = 35  # a little more than the predictor takes to answer the requests in flight
 MAX_ATTEMPTS = 3
-_FINGERPRINT_LABEL = "org.digits.fingerprint"
+_FINGERPRINT_LABEL, _STORE_LABEL = "org.digits.fingerprint", "org.digits.store"
 
 
 def role(settings: Settings) -> str:
@@ -52,6 +54,8 @@ def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
     ports = (settings.port, settings.grpc_port)
     fingerprint = sha256_of(canonical_json([image, environment, ports, settings.trusted_keys]))[:12]
     for container in containers.list_containers(client, settings, role(settings)):
+        if container.status == "running":
+            report_replaced(report, settings, container.labels.get(_STORE_LABEL, ""))
         current = container.status == "running" and container.labels.get(_FINGERPRINT_LABEL) == fingerprint
         if current and containers.is_attached(client, settings, container, role(settings)):
             return container
@@ -91,7 +95,11 @@ def _start(client: Any, settings: Settings, image: str, environment: dict[str, s
             container = client.containers.create(
                 image,
                 environment=environment,
-                labels=containers.labels(settings, role(settings), **{_FINGERPRINT_LABEL: fingerprint}),
+                labels=containers.labels(
+                    settings,
+                    role(settings),
+                    **{_FINGERPRINT_LABEL: fingerprint, _STORE_LABEL: mask_address(settings.store)},
+                ),
                 ports=ports,
                 network=network,
                 volumes=_volumes(client, settings),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backends import runs
-from backends.base import FAILED, SUCCEEDED, Backend, Request, Result, Watch, with_champion
+from backends.base import FAILED, SUCCEEDED, Backend, Report, Request, Result, Watch, with_champion
 from backends.local import preflight, supervisor
 from backends.local.failures import step_failed
 from digits import events, homes
@@ -45,8 +45,11 @@ class LocalBackend(Backend):
         self.settings = settings
 
     @abstractmethod
-    def prepare(self, watch: Watch) -> Settings:
-        """Start the object store and endpoint of a run. Returns the settings by which this machine reaches them."""
+    def prepare(self, report: Report) -> Settings:
+        """Start the object store and endpoint of a run. Returns the settings by which this machine reaches them.
+
+        `report` is called with a sentence about what takes long or changes what was there.
+        """
 
     @abstractmethod
     def step_settings(self) -> Settings:
@@ -86,7 +89,9 @@ class LocalBackend(Backend):
         run = runs.create(home, self.name, request, resume)
         engine = supervisor.start(run)
         try:
-            reachable = self.prepare(watch)
+            reachable = self.prepare(
+                lambda text: watch({"event": "progress", "step": "", "time": time.time(), "text": text})
+            )
             # Damaged data or an unreachable store is refused here; then there is no run that could be resumed.
             parameters = request.parameters | self._external_inputs(request, reachable, watch)
             environment = self.step_settings().environ() | {ENDPOINT_VARIABLE: self.step_endpoint()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backends import runs
-from backends.base import Watch
+from backends.base import Report
 from backends.local.backend import EngineParts, LocalBackend
 from backends.process import predictor
 from backends.process.step_processes import StepProcesses
@@ -18,10 +18,9 @@ class ProcessBackend(LocalBackend):
     def check(self) -> None:
         """See Backend. Nothing is needed."""
 
-    def prepare(self, watch: Watch) -> Settings:
+    def prepare(self, report: Report) -> Settings:
         """Start the predictor if there is none, so that it imports its libraries while the steps run."""
-        del watch
-        predictor.ensure(self.settings)
+        predictor.ensure(self.settings, report)
         return self.settings
 
     def host_settings(self) -> Settings:

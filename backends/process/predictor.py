@@ -11,10 +11,12 @@ from pathlib import Path
 import psutil
 
 from backends import processes
+from backends.base import Report, report_replaced
 from backends.locks import locked
 from backends.ports import free_port
 from backends.programs import python, python_environment
 from digits import provenance
+from digits.errors import mask_address
 from digits.files import canonical_json, parse_json, sha256_of, write_json
 from digits.settings import Settings
 from digits.store import get_scheme
@@ -37,6 +39,7 @@ class Predictor:
         fingerprint: digest of the store, credentials, trusted keys' place and code that it was started with.
         port: requested REST port. If it was taken, the predictor listens on another one, see `url`.
         grpc_port: requested gRPC port.
+        store: address of the store that it serves.
     """
 
     url: str
@@ -45,6 +48,7 @@ class Predictor:
     fingerprint: str = ""
     port: int = 0
     grpc_port: int = 0
+    store: str = ""
 
 
 def running(settings: Settings) -> Predictor | None:
@@ -63,12 +67,16 @@ def _running(settings: Settings, file: Path) -> Predictor | None:
     return state if ours else None
 
 
-def ensure(settings: Settings) -> Predictor:
-    """Return the predictor for the settings' store and ports; start it if there is none. It may not be ready yet."""
+def ensure(settings: Settings, report: Report = lambda _: None) -> Predictor:
+    """Return the predictor for the settings' store and ports; start it if there is none. It may not be ready yet.
+
+    `report` is called if it replaces the one that serves another store.
+    """
     expected = (_fingerprint(settings), settings.port, settings.grpc_port)
     with _lock(settings):
         state = running(settings)
         if state and (state.fingerprint, state.port, state.grpc_port) != expected:
+            report_replaced(report, settings, state.store)
             _end(state)
             state = None
         return state or _start(settings)
@@ -107,6 +115,7 @@ def _start(settings: Settings) -> Predictor:
         fingerprint=_fingerprint(settings),
         port=settings.port,
         grpc_port=settings.grpc_port,
+        store=mask_address(settings.store),
     )
     try:
         write_json(_file(settings), asdict(state))

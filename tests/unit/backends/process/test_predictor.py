@@ -40,6 +40,18 @@ def test_a_predictor_is_kept_while_its_store_is_the_same(changed: str, settings:
     assert "canary" not in (settings.home / "endpoint.json").read_text()
 
 
+def test_a_predictor_that_served_another_store_is_named(settings: Settings) -> None:
+    """A run with another DIGITS_STORE says that it ends the predictor of the first; one with other keys does not."""
+    said: list[str] = []
+    predictor.ensure(settings, said.append)
+    predictor.ensure(dataclasses.replace(settings, minio_access_key="rotated"), said.append)
+    assert said == []
+    predictor.ensure(dataclasses.replace(settings, store="s3://other"), said.append)
+    assert said == [
+        "the predictor of s3://digits ends: this DIGITS_HOME has one for each task, which now serves s3://other"
+    ]
+
+
 @pytest.mark.parametrize("changed", ["port", "grpc_port"])
 def test_a_changed_port_moves_the_predictor(changed: str, settings: Settings) -> None:
     """A changed port starts another predictor, which listens there."""
