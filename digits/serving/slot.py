@@ -25,6 +25,7 @@ from digits.tasks.task import BUILT_IN, Task, find
 if TYPE_CHECKING:
     from digits.serving.decode import Decoder
     from digits.settings import Settings
+    from digits.store import ObjectStore
 
 log = logging.getLogger("digits.predictor")
 MAX_REASON = 500  # letters; gRPC refuses an answer whose message is above 8 KiB once it is encoded
@@ -168,7 +169,12 @@ class LedgerWatcher(threading.Thread):
 
     def __init__(self, slot: ModelSlot, settings: Settings, pinned: str = "") -> None:
         super().__init__(name="ledger-watcher", daemon=True)
-        self._slot, self._settings, self._pinned = slot, settings, pinned
+        self._slot, self._settings, self._pinned, self._sought = slot, settings, pinned, pinned
+
+    def find_pinned(self, store: ObjectStore) -> None:
+        """Find the version of the pinned release once. Raises ReleaseError if there is none, or several."""
+        if self._sought:
+            self._pinned, self._sought = releases.find(store, self._sought), ""
 
     def run(self) -> None:
         """Poll until the process ends."""
@@ -182,8 +188,7 @@ class LedgerWatcher(threading.Thread):
         version = ""
         try:
             store = open_store(self._settings)
-            if self._pinned and self._slot.current is None:
-                self._pinned = releases.find(store, self._pinned)
+            self.find_pinned(store)
             version = self._pinned or ledger.champion(store, known=True)
             if version and (self._slot.current is None or self._slot.current.version != version):
                 version = self._pinned or ledger.champion(store)  # with a check of the whole ledger

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digits.errors import Unavailable
-from digits.release import releases
 from digits.serving.slot import LedgerWatcher, ModelSlot, load
 from digits.serving.sockets import bind
 from digits.store import open_store
@@ -60,10 +59,9 @@ def run(options: Options, settings: Settings) -> None:
         name = options.name or model.task.name
         slot.swap(model)
     else:
-        if options.release:
-            with contextlib.suppress(Unavailable):  # the watcher tries again
-                releases.find(open_store(settings), options.release)
         watcher = LedgerWatcher(slot, settings, options.release)
+        with contextlib.suppress(Unavailable):  # it tries again
+            watcher.find_pinned(open_store(settings))
         watcher.poll()
         watcher.start()
     from digits.serving import server

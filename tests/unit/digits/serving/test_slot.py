@@ -155,6 +155,20 @@ def test_a_promotion_replaces_the_model_without_a_failed_request(
     assert predictor.about()["release"] == second
 
 
+def test_a_pinned_release_is_found_once(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The start, which refuses an unknown release, and the thread after it use one answer; an outage is tried again."""
+    find = Mock(side_effect=[StoreError("away"), finished.version])
+    monkeypatch.setattr(releases, "find", find)
+    monkeypatch.setattr(releases, "download", Mock(side_effect=StoreError("away")))
+    watcher = LedgerWatcher(slot := ModelSlot(), settings, finished.version[:4])
+    for _ in range(4):
+        assert not watcher.poll()
+    assert find.call_count == 2
+    assert slot.rejected["release"] == finished.version
+
+
 def test_the_reason_of_a_rejected_release_is_short(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason that clients get has at most MAX_REASON letters, whatever an error holds."""
     for error in (StoreError("é" * 10_000), ValueError("é" * 10_000)):
