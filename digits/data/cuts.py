@@ -6,7 +6,7 @@ line. It may bend around strokes, as the path of a falling drop does (Congedo et
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,30 +35,26 @@ def reduce(ink: Ink) -> Ink:
     return np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-class Cut(NamedTuple):
-    """The mask of what is on a cut's right side, (height, width), and its length through ink, in widths of strokes."""
+def find_cuts(ink: Ink, most: int) -> list[NDArray[np.bool_]]:
+    """Return the shortest cuts through ink of `reduce`, at most `most`, the shortest first.
 
-    right: NDArray[np.bool_]
-    length: float
-
-
-def find_cuts(ink: Ink, most: int) -> list[Cut]:
-    """Return the shortest cuts through ink of `reduce`, at most `most`, the shortest first."""
+    Each is the mask of what is on its right side, (height, width).
+    """
     strongest = max(1, int(ink.max()))
     mask = (ink >= max(1, strongest // 4)).astype(np.uint8)
     distance = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)
     stroke = max(1.0, 4 * float(distance[distance > 0].mean()))
     cost, starts = _seams(ink.astype(np.float32) / strongest)
-    chosen = list[Cut]()
+    chosen = list[NDArray[np.bool_]]()
     for n in np.argsort(cost, kind="stable"):
         if cost[n] > _LONGEST * stroke or len(chosen) == most:
             break
         right = np.arange(ink.shape[1]) >= starts[n][:, None]
         least = _DIFFERENT * cv2.countNonZero(mask)
-        if any(cv2.countNonZero(mask * (right != other.right)) < least for other in chosen):
+        if any(cv2.countNonZero(mask * (right != other)) < least for other in chosen):
             continue
         if all(_stands_alone(mask * side) for side in (~right, right)):
-            chosen.append(Cut(right, float(cost[n]) / stroke))
+            chosen.append(right)
     return chosen
 
 

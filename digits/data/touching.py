@@ -145,7 +145,7 @@ def _is_wide(counts: Counts) -> bool:
 def _halves(ink: Ink, most: int) -> list[tuple[Piece, Piece]]:
     """Return the pieces on both sides of each cut."""
     cuts = find_cuts(ink, most)
-    inks = [np.where(side, ink, np.uint8(0)) for cut in cuts for side in (~cut.right, cut.right)]
+    inks = [np.where(side, ink, np.uint8(0)) for right in cuts for side in (~right, right)]
     pieces = (
         [Piece(own, Counts(*kinds[:3].tolist())) for own, kinds in zip(inks, count("piece", inks), strict=True)]
         if inks
