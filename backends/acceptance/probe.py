@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from backends.kserve.kube import SHAPE_ERRORS, Json, Kube, RefusedError
+from backends.kserve.kube import SHAPE_ERRORS, Json, Kube, RefusedError, is_odd_answer
 from digits.errors import DigitsError
 from digits.findings import Finding
 from digits.settings import Settings
@@ -146,7 +146,8 @@ def _run(probe: Probe, context: Context) -> tuple[str, list[Finding]]:
             results.put(None)
         except SHAPE_ERRORS as exc:
             why = f"a server sent an answer that this probe does not understand: {repr(exc)[:200]}"
-            results.put(DigitsError(why, remedy="check whether a proxy or another service answers at its address"))
+            remedy = "check whether a proxy or another service answers at its address"
+            results.put(DigitsError(why, remedy=remedy) if is_odd_answer(exc) else exc)
         except BaseException as exc:  # noqa: BLE001 # raised or reported in the caller's thread
             results.put(exc)
 

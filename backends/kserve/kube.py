@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,8 @@ class Kube:
         try:
             yield
         except SHAPE_ERRORS as exc:
+            if not is_odd_answer(exc):
+                raise
             raise MissingError(
                 f"the cluster at {self.server} sent an answer that is not one of Kubernetes' API: {repr(exc)[:200]}",
                 remedy="check whether a proxy or another service answers there",
@@ -192,6 +195,16 @@ class Kube:
                 f"the cluster at {self.server} did not answer: {in_words(exc)}",
                 remedy=remedy("no answer of the cluster", self.backend),
             ) from exc
+
+
+def is_odd_answer(exc: Exception) -> bool:
+    """Return whether one of SHAPE_ERRORS may come from the form of an answer, and not only from a fault in our code.
+
+    A missing attribute of what is no value of JSON, or a wrong call, is a fault in our code.
+    """
+    if isinstance(exc, AttributeError):
+        return isinstance(exc.obj, str | int | float | list | dict | None)
+    return not (isinstance(exc, TypeError) and re.search(r"\(\) (missing|got|takes)|not callable", str(exc)))
 
 
 def is_ready(item: Json) -> bool:

@@ -59,6 +59,27 @@ def test_an_answer_without_an_end_is_given_up(settings: Settings, monkeypatch: p
                 Kube.connect(settings).get("/api")
 
 
+def test_a_fault_in_our_code_is_not_blamed_on_the_cluster(api: Kube) -> None:
+    """A wrong call or a misspelt attribute stays what it is; a value of another type is an odd answer."""
+
+    def name(pod: Any) -> Any:
+        return pod["metadata"].get("name")
+
+    faults: list[tuple[type[Exception], Any]] = [
+        (AttributeError, lambda: api.misspelt),  # type: ignore[attr-defined]
+        (TypeError, lambda: name()),  # type: ignore[call-arg]
+        (TypeError, lambda: name({}, {})),  # type: ignore[call-arg]
+        (TypeError, lambda: name(pods={})),  # type: ignore[call-arg]
+        (TypeError, lambda: api.server()),  # type: ignore[operator]
+    ]
+    for expected, fault in faults:
+        with pytest.raises(expected), api.understood():
+            fault()
+    for answer in ({}, [], None, 1, "pod", {"metadata": None}, {"metadata": [1]}, {"metadata": "x"}):
+        with pytest.raises(MissingError, match="not one of Kubernetes' API"), api.understood():
+            name(answer)
+
+
 def test_a_refusal_has_the_servers_reason(api: Kube) -> None:
     """A refusal has the request, the reason and a remedy; an object that does not exist is None."""
     with pytest.raises(RefusedError, match="refused GET /api/v1/secrets: pods is forbidden") as refused:
