@@ -36,9 +36,6 @@ def proxy_for(url: str) -> tuple[str, dict[str, str]]:
     """
     from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
-    from urllib3.exceptions import LocationParseError
-    from urllib3.util import parse_url
-
     parts = urlsplit(url)
     address = getproxies().get(parts.scheme)
     host, host_and_port = parts.hostname or "", parts.netloc.rpartition("@")[2]
@@ -46,16 +43,29 @@ def proxy_for(url: str) -> tuple[str, dict[str, str]]:
         return "", {}
     if _is_in_network(host, getproxies_environment().get("no", "")):
         return "", {}
+    return parse_proxy(f"{parts.scheme.upper()}_PROXY", address, "correct it, or name the host in NO_PROXY")
+
+
+def parse_proxy(name: str, address: str, remedy: str) -> tuple[str, dict[str, str]]:
+    """Return a proxy's address and its authentication headers. `name` and `remedy` are for the error.
+
+    Raises:
+        UsageError: it is not a valid http:// or https:// address.
+    """
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
     try:
         proxy = parse_url(address if "://" in address else f"http://{address}")
     except LocationParseError:
         proxy = parse_url("")
     if proxy.scheme not in {"http", "https"} or not proxy.host:
         # The value is not shown: it may hold a password.
-        raise UsageError(
-            f"{parts.scheme.upper()}_PROXY: expected http://host:port, got something else",
-            remedy="correct it, or name the host in NO_PROXY",
-        )
+        found = "something else"
+        if (proxy.scheme or "").startswith("socks"):
+            found = "a SOCKS proxy, which is not supported"
+            remedy = "name an HTTP proxy, or forward a port to the host (ssh -L) and use the address of that port"
+        raise UsageError(f"{name}: expected http://host:port, got {found}", remedy=remedy)
     # Not urllib3's make_headers, which encodes Latin-1 letters as another password, and fails for all others.
     secret = b64encode(unquote_to_bytes(proxy.auth or "")).decode()
     return proxy._replace(auth=None).url, {"proxy-authorization": f"Basic {secret}"} if secret else {}

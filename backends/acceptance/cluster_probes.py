@@ -102,13 +102,19 @@ def probe_gpu(context: Context) -> Iterator[Finding]:
 def probe_proxy(context: Context) -> Iterator[Finding]:
     """Yield findings on the proxies that this machine's variables name for the services that it calls."""
     addresses = {"DIGITS_KFP_HOST": context.settings.kfp_host, "MLFLOW_TRACKING_URI": context.settings.tracking_uri}
+    called = {
+        name: (address, proxy_for(address)[0])
+        for name, address in addresses.items()
+        if urlsplit(address).scheme in {"http", "https"}
+    }
+    with contextlib.suppress(MissingError):  # which the probe of the cluster reports
+        called["kubeconfig"] = context.kube.server, context.kube.proxy
     used = False
-    for name, address in addresses.items():
-        proxy, _ = proxy_for(address) if urlsplit(address).scheme in {"http", "https"} else ("", {})
+    for name, (address, proxy) in called.items():
         if not proxy:
             continue
         used, host, parts = True, urlsplit(address).hostname or "", urlsplit(proxy)
-        if host in LOCAL_HOSTS or host.endswith((".svc", ".cluster.local")):
+        if name != "kubeconfig" and (host in LOCAL_HOSTS or host.endswith((".svc", ".cluster.local"))):
             yield Finding(name, False, f"{host} is reached through the proxy {proxy}", f"add {host} to NO_PROXY")
             continue
         try:
@@ -116,7 +122,7 @@ def probe_proxy(context: Context) -> Iterator[Finding]:
             yield Finding(name, True, f"{host} through {proxy}, which answers")
         except OSError as exc:
             yield Finding(name, False, f"{host}: the proxy {proxy} does not answer: {exc}",
-                          "correct HTTP_PROXY and HTTPS_PROXY")  # fmt: skip
+                          "correct HTTP_PROXY and HTTPS_PROXY, or proxy-url in the kubeconfig")  # fmt: skip
     if not used:
         raise NotAsked("no proxy is set on this machine for what it calls")
 

@@ -16,7 +16,7 @@ from backends.ports import LOCAL_HOSTS
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json
 from digits.http import in_words, read_whole
-from digits.proxies import proxy_for
+from digits.proxies import parse_proxy, proxy_for
 from digits.remedies import remedy
 from digits.settings import Settings
 
@@ -61,6 +61,7 @@ class Kube:
         inside: whether this process runs in a pod of that cluster.
         kubeconfig: the kubeconfig file, None inside the cluster.
         server: the server's address.
+        proxy: the address of the proxy through which it is reached, '' for none.
         backend: the backend of the settings, on which remedies depend.
     """
 
@@ -77,6 +78,7 @@ class Kube:
         self.inside = inside
         self.kubeconfig = kubeconfig
         self.server = str(configuration.host)
+        self.proxy = str(configuration.proxy or "")
         self.backend = backend
 
     @classmethod
@@ -99,9 +101,7 @@ class Kube:
                 config.load_incluster_config(client_configuration=configuration)
             else:
                 config.load_kube_config(config_file=str(path), client_configuration=configuration)
-            server = str(configuration.host)
-            if not inside and not configuration.proxy and urlsplit(server).hostname not in LOCAL_HOSTS:  # as kubectl
-                configuration.proxy, configuration.proxy_headers = proxy_for(server)
+                configuration.proxy, configuration.proxy_headers = _proxy(path, str(configuration.host))
         except (config.ConfigException, yaml.YAMLError, OSError, *SHAPE_ERRORS) as exc:
             raise unknown_cluster(settings) from exc
         except PluginError as exc:
@@ -205,6 +205,22 @@ def is_odd_answer(exc: Exception) -> bool:
     if isinstance(exc, AttributeError):
         return isinstance(exc.obj, str | int | float | list | dict | None)
     return not (isinstance(exc, TypeError) and re.search(r"\(\) (missing|got|takes)|not callable", str(exc)))
+
+
+def _proxy(kubeconfig: Path, server: str) -> tuple[str, dict[str, str]]:
+    """Return the proxy for a cluster and its headers as kubectl chooses it; ("", {}) for none.
+
+    The library itself uses none. It is the one in the kubeconfig, else the system's, which does not count for a cluster
+    on this machine.
+    """
+    import yaml
+
+    content = yaml.safe_load(kubeconfig.read_text())
+    contexts, clusters = ({each["name"]: each for each in content[kind]} for kind in ("contexts", "clusters"))
+    cluster = clusters[contexts[content["current-context"]]["context"]["cluster"]]["cluster"]
+    if address := cluster.get("proxy-url"):
+        return parse_proxy(f"proxy-url in {kubeconfig}", str(address), "correct it")
+    return ("", {}) if urlsplit(server).hostname in LOCAL_HOSTS else proxy_for(server)
 
 
 def is_ready(item: Json) -> bool:

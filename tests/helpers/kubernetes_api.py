@@ -22,12 +22,12 @@ URI = "s3://b/models/digits/0123456789ab/"
 FAILURE = {"lastFailureInfo": {"message": "No runtime named digits"}, "transitionStatus": "InvalidSpec"}  # modelStatus
 
 
-def write_kubeconfig(settings: Settings, server: str, user: Json | None = None) -> None:
-    """Write our kubeconfig file for an API server, with the token `sesame` or another `user`."""
+def write_kubeconfig(settings: Settings, server: str, user: Json | None = None, proxy: str = "") -> None:
+    """Write our kubeconfig file for an API server, with the token `sesame` or another `user`, and a proxy-url."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "clusters": [{"name": "c", "cluster": {"server": server} | ({"proxy-url": proxy} if proxy else {})}],
         "users": [{"name": "u", "user": user or {"token": "sesame"}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",

@@ -107,3 +107,4 @@ def test_an_address_that_is_no_http_proxy_is_refused(value: str, monkeypatch: py
     with pytest.raises(UsageError, match="HTTPS_PROXY: expected http://host:port") as refused:
         proxy_for("https://example.com/")
     assert "canary" not in str(refused.value)
+    assert ("a SOCKS proxy, which is not supported" in refused.value.message) == value.startswith("socks")

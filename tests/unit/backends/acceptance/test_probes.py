@@ -20,6 +20,7 @@ from tests.helpers.acceptance_cluster import (
     ClusterApi,
     deny_all,
 )
+from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.kubernetes_api import container, kubernetes_api, write_kubeconfig
 
 PODS = f"POST {NAMESPACE}/pods"
@@ -111,6 +112,18 @@ def test_a_healthy_cluster_passes(settings: Settings) -> None:
     assert {name for name, state in states.items() if state != PASSED} == unasked
     assert ClusterApi.removed == [f"{NAMESPACE}/pods/digits-acceptance"]
     assert f"{NAMESPACE}/pods/digits-acceptance" not in ClusterApi.objects
+
+
+def test_the_proxy_of_the_cluster_is_tried(settings: Settings) -> None:
+    """The probe of proxies names the API server that is reached through one, and a proxy that does not answer."""
+    found = {}
+    with kubernetes_api(ClusterApi) as server, forward_proxy() as proxy:
+        settings.home.mkdir(exist_ok=True)
+        for name, url in (("answers", proxy.url), ("silent", "http://127.0.0.1:9")):
+            write_kubeconfig(settings, server, proxy=url)
+            (outcome,) = run_probes(chosen(PROBES, frozenset({"proxy"})), Context(settings, frozenset({"proxy"})))
+            found[name] = [(finding.name, finding.ok) for finding in outcome.findings]
+    assert found == {"answers": [("kubeconfig", True)], "silent": [("kubeconfig", False)]}
 
 
 def test_only_the_port_of_the_store_must_be_allowed(settings: Settings) -> None:

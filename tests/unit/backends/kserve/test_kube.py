@@ -12,7 +12,7 @@ import pytest
 from backends.kserve import credential_plugin
 from backends.kserve.kube import Kube, RefusedError, is_ready, kubeconfig_path
 from digits import answers
-from digits.errors import MissingError
+from digits.errors import MissingError, UsageError
 from digits.settings import Settings
 from tests.helpers.forward_proxy import forward_proxy
 from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, kubernetes_api, write_kubeconfig
@@ -166,3 +166,19 @@ def test_a_cluster_behind_a_proxy_is_reached_as_by_kubectl(settings: Settings, m
         monkeypatch.setenv("no_proxy", "0.0.0.0/8")
         Kube.connect(settings).request("GET", PODS)
         assert len(proxy.requests) == 1
+
+
+def test_the_proxy_of_the_kubeconfig_is_used(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its proxy-url counts instead of the variables, also for a cluster on this machine; a SOCKS proxy is refused."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with forward_proxy("anna:secret") as proxy, kubernetes_api(PodApi) as url:
+        write_kubeconfig(settings, url, proxy=proxy.url.replace("//", "//anna:secret@"))
+        assert Kube.connect(settings).request("GET", PODS) == {"items": []}
+        assert len(proxy.requests) == 1
+    write_kubeconfig(settings, url, proxy="socks5://anna:secret@127.0.0.1:1080")
+    with pytest.raises(
+        UsageError, match=r"proxy-url in .*kubeconfig: expected http://host:port, got a SOCKS"
+    ) as refused:
+        Kube.connect(settings)
+    assert "ssh -L" in refused.value.remedy
+    assert "secret" not in str(refused.value)
