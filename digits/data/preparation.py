@@ -44,8 +44,8 @@ def prepare(
     """Divide the fetched images into training and validation images, and add the corrections to the former.
 
     Each block is prepared without the others. If there are several, they are written to the object store, and those
-    whose inputs have not changed since an earlier run are not prepared again. Validation images that are equal to a
-    correction are left out.
+    whose inputs have not changed since an earlier run are not prepared again. No validation image is equal to a
+    training image or a correction.
 
     Args:
         fetched: folder of the fetched set.
@@ -68,27 +68,29 @@ def prepare(
     if left_out := len(corrected) - len(corrected := _without(corrected, test)):
         events.emit("progress", "prepare", text=f"left out: {left_out} corrections that are equal to test images")
 
-    def divide(number: int) -> tuple[Indices, Indices]:
-        if count == 1:
-            return split_validation(blocks.read_labels(fetched, 0), share, seed)
-        # A block has hundreds of images at least, and all of them so many that each class needs no care.
-        images = source.blocks[number].count
-        order, held = np.random.default_rng(seed).permutation(images), min(images // share, MAX_VALIDATION // count)
-        return order[held:], order[:held]
-
-    added = repeat_feedback(len(corrected), sum(len(divide(number)[0]) for number in range(count)))
+    if count == 1:
+        whole = source.load(0)
+        rest, chosen = _split(whole, share, seed)
+        added = repeat_feedback(len(corrected), len(rest))
+        digest = blocks.write(folder, [join(whole[rest], corrected[added])])
+        return Prepared(digest, _without(whole[chosen], corrected), len(np.unique(added)))
+    # Rounded, because the blocks are prepared anew when it changes.
+    held_share = float(f"{min(1 / share, MAX_VALIDATION / len(source)):.2g}")
+    labels = np.bincount(np.concatenate([blocks.read_labels(fetched, number) for number in range(count)]))
+    rare = np.flatnonzero(labels < 2 * share)  # classes of which all images might be held out
+    added = repeat_feedback(len(corrected), round((1 - held_share) * len(source)))
     corrections = [corrected[added[number::count]] for number in range(count)]
 
     def make(number: int) -> tuple[Dataset, Dataset]:
-        block, (rest, held) = source.load(number), divide(number)
-        return join(block[rest], corrections[number]), block[held]
+        block = source.load(number)
+        held = np.array([_rank(image, seed) < held_share for image in block.images]) & ~np.isin(block.labels, rare)
+        return join(block[~held], corrections[number]), block[held]
 
-    if count == 1:
-        train, validation = make(0)
-        return Prepared(blocks.write(folder, [train]), _without(validation, corrected), len(np.unique(added)))
     stored, written, validations, names, unchanged = StoredBlocks(store), list[Block](), list[Dataset](), list[str](), 0
     for number, block in enumerate(source.blocks):
-        key = sha256_of(canonical_json([block.digest, corrections[number].digest(), share, seed, count, code]))
+        key = sha256_of(
+            canonical_json([block.digest, corrections[number].digest(), held_share, rare.tolist(), seed, code])
+        )
         train_object, validation_object = stored.objects(key)
         held = None
         if found := stored.find(key):
@@ -109,7 +111,22 @@ def prepare(
     shutil.rmtree(folder, ignore_errors=True)
     index = Index(source.shape, tuple(written), tuple(names))
     index.write(folder)
-    return Prepared(index.digest(), _without(join(*validations), corrected), len(np.unique(added)))
+    return Prepared(index.digest(), _without(join(*validations)[:MAX_VALIDATION], corrected), len(np.unique(added)))
+
+
+def _split(dataset: Dataset, share: int, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices for training and for validation, as `split_validation` does; equal images count as one."""
+    first = dict[bytes, int]()
+    firsts = np.array([first.setdefault(_digest(image), number) for number, image in enumerate(dataset.images)])
+    different = np.unique(firsts)
+    rest, held = (different[part] for part in split_validation(dataset.labels[different], share, seed))
+    copies = np.flatnonzero((firsts != np.arange(len(firsts))) & np.isin(firsts, rest))
+    return np.concatenate([rest, copies]), held
+
+
+def _rank(image: Images, seed: int) -> float:
+    """Return a number in 0..1 that the image and the seed determine, the same in each block."""
+    return int.from_bytes(hashlib.sha256(seed.to_bytes(8, "big") + image.tobytes()).digest()[:8], "big") / 2**64
 
 
 def _without(dataset: Dataset, others: Dataset) -> Dataset:

@@ -67,7 +67,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path)
 
 
-@pytest.mark.parametrize(("count", "held"), [(60, 10), (1000, 67)])
+@pytest.mark.parametrize(("count", "held"), [(60, 10), (1000, 94)])
 def test_each_image_is_for_training_or_for_validation(world: World, count: int, held: int) -> None:
     """About one in twelve images is for validation and the others for training, from one block or from several."""
     prepared = world.prepare(numbered(count), empty(SHAPE))
@@ -78,6 +78,26 @@ def test_each_image_is_for_training_or_for_validation(world: World, count: int, 
     assert np.array_equal(images.labels, numbered(count).labels[numbers(images)])
     assert world.prepare(numbered(count), empty(SHAPE)).train == prepared.train
     assert world.prepare(numbered(count), empty(SHAPE), seed=1).train != prepared.train
+
+
+@pytest.mark.parametrize("count", [24, 1000])
+def test_no_validation_image_is_trained_on(world: World, count: int) -> None:
+    """Copies of an image are all for training, or it is for validation, also if they are in several blocks."""
+    images = numbered(count)
+    prepared = world.prepare(join(images, images, images[: count // 2]), empty(SHAPE))
+    train = world.read(prepared)
+    trained = Counter(number for place in range(len(train.blocks)) for number in numbers(train.load(place)))
+    held = set(numbers(prepared.validation))
+    assert held
+    assert trained == Counter({n: 2 + (n < count // 2) for n in range(count) if n not in held})
+
+
+def test_each_class_is_trained_on(world: World) -> None:
+    """Of several blocks, no class of two images loses both to validation."""
+    images = Dataset(numbered(1000).images, np.array([*np.arange(200).repeat(2), *[0] * 600], np.uint8))
+    train = world.read(world.prepare(images, empty(SHAPE), seed=1))
+    labels = np.concatenate([train.load(number).labels for number in range(len(train.blocks))])
+    assert set(labels.tolist()) == set(range(200))
 
 
 def test_only_changed_blocks_are_prepared_anew(world: World) -> None:
