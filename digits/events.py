@@ -78,7 +78,13 @@ def _print_masked(_: type[BaseException], exc: BaseException, __: TracebackType 
 def _is_out_of_memory(exc: Exception) -> bool:
     """Return whether `exc` is one of the errors that a lack of memory causes."""
     loader = isinstance(exc, ImportError) and "failed to map segment" in str(exc)  # from the dynamic loader
-    return loader or isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
+    of_tensorflow = type(exc).__name__ == "ResourceExhaustedError"  # also of a GPU's memory
+    return (
+        loader
+        or of_tensorflow
+        or isinstance(exc, MemoryError)
+        or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
+    )
 
 
 class EventLog:

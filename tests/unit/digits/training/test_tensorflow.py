@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from digits import events
+
 IMPORT = """
 import os, sys
 from digits.training.tensorflow import keras, quiet
@@ -39,3 +43,14 @@ def test_the_import_is_quiet_and_has_our_settings(tmp_path):
     )
     assert (done.stdout, done.stderr) == ("tensorflow float32 channels_last None\n", "before shown after")
     assert json.loads(file.read_text()) == other
+
+
+def test_a_lack_of_memory_in_tensorflow_has_a_remedy(tmp_path, monkeypatch):
+    """TensorFlow's error for a tensor that does not fit has exit code 3 and a remedy, as Python's has."""
+    from digits.training.tensorflow import tf
+
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
+    with pytest.raises(tf.errors.ResourceExhaustedError), events.reported("train"):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[60000,28,28]")
+    event = events.EventLog(tmp_path / "events").read_new()[-1]
+    assert (event["exit_code"], "more memory" in event["remedy"]) == (3, True)
