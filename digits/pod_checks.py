@@ -1,7 +1,7 @@
 """The checks that `digits acceptance` makes in a pod, which has image, settings, credentials and network of a step.
 
-`digits doctor` checks MLflow by the same function on this machine. `python -m digits.pod_checks` writes one JSON object
-per line: {"probe", and the fields of a Finding}.
+`digits doctor` checks MLflow and the keys by the same functions on this machine. `python -m digits.pod_checks` writes
+one JSON object per line: {"probe", and the fields of a Finding}.
 """
 
 from __future__ import annotations
@@ -91,6 +91,25 @@ def check_mlflow(settings: Settings) -> str | Finding:
     return f"{settings.tracking_uri} answers; credentials are not checked, because this image has no MLflow"
 
 
+def check_signatures(settings: Settings) -> str | Finding:
+    """Check the keys that sign and that are trusted. Return them, or that releases are unsigned."""
+    from digits.release import signatures
+    from digits.store import Trust
+
+    if not settings.signing_key and not settings.trusted_keys:
+        return Finding("signatures", None, "releases are unsigned", "digits keys new NAME")
+    if settings.signing_key:
+        own = signatures.signing_key(Trust(settings.trusted_keys, settings.signing_key))
+        assert own is not None  # noqa: S101 # DIGITS_SIGNING_KEY is set
+        signer = f"signed by key {signatures.fingerprint(own.public_key())[: signatures.SHOWN]}"
+    else:
+        signer = "nothing is signed here (DIGITS_SIGNING_KEY)"
+    if not settings.trusted_keys:
+        return f"{signer}; accepted: all, also unsigned (DIGITS_TRUSTED_KEYS)"
+    accepted = [key[: signatures.SHOWN] for key in signatures.read_keys(settings.trusted_keys)]
+    return f"{signer}; accepted: {', '.join(accepted)}"
+
+
 def main() -> None:
     """Make all checks, each with a deadline, and write their findings."""
     settings = Settings.load(dotenv=None)
@@ -100,6 +119,7 @@ def main() -> None:
         *(("policy", "connection", lambda address=address: check_connection(address)) for address in connections),
         ("s3", "store", lambda: check_store(settings)),
         ("mlflow", "mlflow", lambda: check_mlflow(settings)),
+        ("signatures", "signatures", lambda: check_signatures(settings)),
     ]
     for probe, name, check in checks:
         click.echo(json.dumps({"probe": probe, **dataclasses.asdict(start_check(name, True, check)())}))

@@ -9,9 +9,9 @@ from backends.acceptance.kserve_probe import NAME
 from backends.acceptance.probe import Context, NotAsked
 from backends.acceptance.selectors import conditions_of
 from backends.kserve.diagnosis import diagnose_pod
-from backends.kserve.kube import Json, RefusedError
+from backends.kserve.kube import TRUSTED_KEYS, Json, RefusedError
 from backends.kserve.revision import LABELS, RUNTIME
-from backends.kubeflow.tasks import HOME, SECRET_KEYS, STEPS_IMAGE, USER
+from backends.kubeflow.tasks import HOME, SECRET_KEYS, SIGNING_KEY, STEPS_IMAGE, USER
 from digits.errors import DigitsError, MissingError
 from digits.files import parse_json
 from digits.findings import Finding
@@ -53,14 +53,18 @@ def probe_lines(name: str) -> Callable[[Context], Iterator[Finding]]:
     return probe
 
 
-def probe_mlflow(context: Context) -> Iterator[Finding]:
-    """Yield what the pod wrote about MLflow. Without MLflow this fails only if the user named this probe."""
-    for finding in probe_lines("mlflow")(context):
-        if finding.ok is None and "mlflow" in context.named:
-            raise MissingError(finding.found, remedy=f"set it in the ConfigMap {context.settings.config_map}")
-        if finding.ok is None:
-            raise NotAsked(finding.found)
-        yield finding
+def probe_optional(name: str, what: str) -> Callable[[Context], Iterator[Finding]]:
+    """Return the function of a probe of `what` the steps may lack. Then it fails only if the user named the probe."""
+
+    def probe(context: Context) -> Iterator[Finding]:
+        for finding in probe_lines(name)(context):
+            if finding.ok is None and name in context.named:
+                raise MissingError(finding.found, remedy=f"set {what} in the ConfigMap {context.settings.config_map}")
+            if finding.ok is None:
+                raise NotAsked(finding.found)
+            yield finding
+
+    return probe
 
 
 def step_pod(context: Context, images: Sequence[tuple[str, str]]) -> Json:
@@ -81,6 +85,8 @@ def step_pod(context: Context, images: Sequence[tuple[str, str]]) -> Json:
         "requests": {"cpu": settings.train_cpu_request, "memory": settings.train_memory_request},
         "limits": {"cpu": settings.train_cpu, "memory": settings.train_memory},
     }
+    keys = [("secret", "secretName", *SIGNING_KEY), ("configMap", "name", *TRUSTED_KEYS)]
+    mounts = [{"name": name, "mountPath": path, "readOnly": True} for _, _, name, path in keys]
     containers = [
         {
             "name": name,
@@ -91,6 +97,7 @@ def step_pod(context: Context, images: Sequence[tuple[str, str]]) -> Json:
             "resources": largest if name == "steps" else small,
             "securityContext": restricted,
             "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts if number == 0 else [],
         }
         for number, (name, image) in enumerate(images)
     ]
@@ -110,6 +117,7 @@ def step_pod(context: Context, images: Sequence[tuple[str, str]]) -> Json:
             "imagePullSecrets": [{"name": settings.pull_secret}] if settings.pull_secret else [],
             "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER},
             "containers": containers,
+            "volumes": [{"name": name, kind: {key: name, "optional": True}} for kind, key, name, _ in keys],
         },
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backends.acceptance.admission import probe_security
 from backends.acceptance.cluster_probes import probe_cluster, probe_gpu, probe_kfp, probe_proxy
 from backends.acceptance.kserve_probe import probe_kserve
-from backends.acceptance.pod import POD_SECONDS, REMOVE_SECONDS, probe_lines, probe_mlflow, probe_pods
+from backends.acceptance.pod import POD_SECONDS, REMOVE_SECONDS, probe_lines, probe_optional, probe_pods
 from backends.acceptance.policy_probe import probe_policy
 from backends.acceptance.probe import Probe
 from backends.acceptance.real_run import RUN_SECONDS, probe_run
@@ -31,7 +31,13 @@ PROBES = (
         ("pods", "policy"),
         creates=True,
     ),
-    Probe("mlflow", "a step reaches MLflow", probe_mlflow, ("pods", "policy")),
+    Probe("mlflow", "a step reaches MLflow", probe_optional("mlflow", "MLFLOW_TRACKING_URI"), ("pods", "policy")),
+    Probe(
+        "signatures",
+        "the keys that sign and that are trusted are intact",
+        probe_optional("signatures", "DIGITS_SIGNING_KEY"),
+        ("pods",),
+    ),
     Probe("kfp", "the Pipelines API answers and accepts our credentials", probe_kfp),
     Probe("trainer", "Kubeflow Trainer's types and controllers", probe_trainer, ("cluster",)),
     Probe("gpu", "nodes have the GPUs that training requests", probe_gpu, ("cluster",)),

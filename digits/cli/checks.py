@@ -93,22 +93,3 @@ def check_store(settings: Settings) -> str:
         store = open_store(backend.host_settings())
         store.keys("promotions/digits/none/")  # a listing, because another kind of server may answer a single get
         return store.uri
-
-
-def check_signatures(settings: Settings) -> str | Finding:
-    """Check the keys that sign and that are trusted. Return them, or that releases are unsigned."""
-    from digits.release import signatures
-    from digits.store import Trust
-
-    if not settings.signing_key and not settings.trusted_keys:
-        return Finding("signatures", None, "releases are unsigned", "digits keys new NAME")
-    if settings.signing_key:
-        own = signatures.signing_key(Trust(settings.trusted_keys, settings.signing_key))
-        assert own is not None  # noqa: S101 # DIGITS_SIGNING_KEY is set
-        signer = f"signed by key {signatures.fingerprint(own.public_key())[: signatures.SHOWN]}"
-    else:
-        signer = "nothing is signed here (DIGITS_SIGNING_KEY)"
-    if not settings.trusted_keys:
-        return f"{signer}; accepted: all, also unsigned (DIGITS_TRUSTED_KEYS)"
-    accepted = [key[: signatures.SHOWN] for key in signatures.read_keys(settings.trusted_keys)]
-    return f"{signer}; accepted: {', '.join(accepted)}"

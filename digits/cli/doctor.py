@@ -74,7 +74,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         "data": lambda: checks.check_data(settings),
         "docker engine": engine_checks.check_docker,
         "images": lambda: engine_checks.check_images(settings),
-        "signatures": lambda: checks.check_signatures(settings),
+        "signatures": lambda: pod_checks.check_signatures(settings),
         "object store": lambda: checks.check_store(settings),
         "mlflow": lambda: pod_checks.check_mlflow(settings),
         "endpoint": lambda: engine_checks.check_endpoint(settings),

@@ -105,7 +105,7 @@ def test_each_sabotage_fails_exactly_one_probe(namespace: Namespace) -> None:
     before = namespace.store.keys()
     report = run(namespace)
     states = {probe["name"]: probe["state"] for probe in report["probes"]}
-    unused = {"mlflow", "kfp", "trainer", "gpu", "proxy", "run"}
+    unused = {"mlflow", "signatures", "kfp", "trainer", "gpu", "proxy", "run"}
     assert states == {name: SKIPPED if name in unused else PASSED for name in states}
     assert {version["name"] for version in report["versions"]} == {"Kubernetes", "KServe"}
     for name, (sabotage, expected) in SABOTAGES.items():

@@ -15,7 +15,7 @@ RUNTIME = f"{RUNTIMES}/namespaces/digits/servingruntimes/digits"
 POLICIES = "/apis/networking.k8s.io/v1/namespaces/digits/networkpolicies"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 MODE = "/api/v1/namespaces/kserve/configmaps/inferenceservice-config"
-PROBES = {"policy": "dns", "s3": "store", "mlflow": "mlflow"}
+PROBES = {"policy": "dns", "s3": "store", "mlflow": "mlflow", "signatures": "signatures"}
 LINES = [{"probe": probe, "name": name, "ok": True, "found": "fine"} for probe, name in PROBES.items()]
 
 

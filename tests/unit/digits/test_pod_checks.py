@@ -22,7 +22,7 @@ def lines(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         monkeypatch.setenv(name, value)
     pod_checks.main()
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {item["probe"] for item in found} == {"policy", "s3", "mlflow"}
+    assert {item["probe"] for item in found} == {"policy", "s3", "mlflow", "signatures"}
     return {item["name"]: item["ok"] for item in found}
 
 
@@ -31,7 +31,12 @@ def test_each_check_writes_one_line(
 ) -> None:
     """A folder as store is no store for pods; outside of a cluster its DNS does not answer; no MLflow is no failure."""
     kubeflow = settings.with_backend("kubeflow")
-    assert lines(kubeflow, monkeypatch, capsys) == {"dns": False, "store": False, "mlflow": None}
+    absent = {"dns": False, "store": False, "mlflow": None, "signatures": None}
+    assert lines(kubeflow, monkeypatch, capsys) == absent
+    settings.home.mkdir(exist_ok=True)
+    (key := settings.home / "key.pem").write_text("no key")
+    signing = dataclasses.replace(kubeflow, signing_key=str(key))
+    assert lines(signing, monkeypatch, capsys) == absent | {"signatures": False}
 
 
 def test_a_refused_connection_is_an_answer() -> None:

@@ -97,6 +97,7 @@ SABOTAGES = {
     "packets are dropped": (line("policy", "minio:9000 does not answer within 5 s"), "policy"),
     "S3 403": (line("s3", "AccessDenied"), "s3"),
     "MLflow down": (line("mlflow", "connection refused"), "mlflow"),
+    "damaged key": (line("signatures", "DIGITS_SIGNING_KEY: expected an unencrypted private key"), "signatures"),
 }
 
 
