@@ -15,11 +15,11 @@ Random = np.random.Generator
 
 
 def _zero(rng: Random) -> list[Points]:
-    """Draw a 0 with a slash, mostly a rising one, within the ring or far beyond it."""
+    """Draw a 0 with a rising or upright slash, within the ring or far beyond it."""
     between = rng.uniform
     wide, start = between(0.2, 0.5), between(0, 360)
     ring = _arc(0.5, 0.5, wide, 0.5, start, start - between(335, 390))
-    angle = np.radians(between(*((35, 80), (35, 80), (35, 80), (80, 100), (-10, 15))[rng.integers(5)]))
+    angle = np.radians(between(*((35, 80) if rng.random() < 0.8 else (80, 100))))  # a level one would make an 8
     across, up = np.cos(angle), np.sin(angle)
     radius = 1 / np.hypot(across / wide, up / 0.5)
     length = radius * between(0.7, 1.1) if rng.random() < 0.4 else radius * between(1.1, 1.4) + between(0, 0.5)
@@ -37,7 +37,7 @@ def _one(rng: Random) -> list[Points]:
     top, foot = (between(0.5, 0.8), 0.0), (between(0.3, 0.6), 1.0)
     low = between(0.15, 0.65)
     flag = (top[0] - 0.05 - low * between(0.5, 1.5), low)  # a flatter long flag would be the top of a 7
-    if rng.random() < 0.3:  # a short flag, as in print
+    if rng.random() < 0.55:  # a short flag, as in print
         foot = (top[0] - between(-0.05, 0.15), 1.0)
         flag = (top[0] - between(0.12, 0.35), between(0.05, 0.22))
     bent = ((flag[0] + top[0]) / 2 + between(-0.05, 0.05), flag[1] / 2 + between(-0.06, 0.06))
@@ -150,8 +150,13 @@ def _five(rng: Random) -> list[Points]:
 
 
 def _six(rng: Random) -> list[Points]:
-    """Draw a 6 with a small bowl."""
+    """Draw a 6 with a small bowl, or one of level and upright strokes, as on a display."""
     between = rng.uniform
+    if rng.random() < 0.4:
+        wide, y = between(0.4, 0.8), between(0.38, 0.6)
+        corners = [(wide * between(0.4, 1.1), 0), (0, 0), (0, 1), (wide, 1), (wide, y), (0, y)]
+        stroke = np.array(corners) + between(-0.04, 0.04, (6, 2))
+        return [_curve(*stroke) if rng.random() < 0.4 else stroke]
     wide, high = between(0.1, 0.28), between(0.1, 0.22)
     x, y = between(0.35, 0.5), 1 - high
     stem = _curve(

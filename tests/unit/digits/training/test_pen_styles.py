@@ -80,14 +80,23 @@ def test_some_4s_are_one_stroke_without_a_crossing() -> None:
 
 
 def test_slashes_of_0s_end_in_the_ring_or_beyond_it() -> None:
-    """Each 0 has a slash through its middle, rising, level or upright, and is up to twice as long as the ring."""
+    """Each 0 has a slash through its middle, rising or upright and up to twice as long as the ring; none is level."""
     slashes = np.array([slash for _, slash in _drawn(0)])
     middle, span = slashes.mean(1), slashes[:, 0] - slashes[:, 1]
     assert np.abs(middle - 0.5).max() < 0.25
     assert (span[:, 1] < 0).mean() > 0.8  # upwards
+    assert np.degrees(np.arctan2(*np.abs(span.T[::-1]))).min() > 30
     length = np.hypot(*span.T)
     assert length.min() < 0.7
     assert length.max() > 1.5
+
+
+def test_some_6s_have_a_level_top_and_a_bowl_as_wide() -> None:
+    """A part of the 6s has the strokes of a display, which with a narrow bowl alone would be more similar to a 5."""
+    strokes = [stroke for (stroke,) in _drawn(6)]
+    level = [stroke for stroke in strokes if np.ptp(stroke[:2, 1]) < 0.1 and np.ptp(stroke[:2, 0]) > 0.15]
+    assert 0.1 < len(level) / 500 < 0.5
+    assert all(np.ptp(stroke[stroke[:, 1] > 0.7, 0]) > 0.3 for stroke in level)
 
 
 def test_8s_are_one_stroke_with_open_or_narrow_loops() -> None:
