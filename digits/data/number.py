@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from digits.data import touching
-from digits.data.pieces import TALL, find_parts
+from digits.data.pieces import TALL, find_parts, makes_ring
 from digits.data.preprocessing import Ink, crop, to_mnist
+from digits.data.rules import closed
 from digits.data.signs import Shape, find_signs, shape_of
 from digits.data.touching import Counts
 
@@ -26,6 +27,7 @@ _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest
 _CLOSE = 0.25  # greatest distance of two strokes of one digit side by side, of the highest part's height
 _PERHAPS_ONE = 0.1  # least probability of one digit that makes two digits unsure
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
+_HALVES = 0.24  # greatest gap between the halves of a 0, of its height
 _DIVIDED = 2  # greatest number of digits that are divided
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
 
@@ -95,12 +97,15 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     tallest = max(part.height for part in parts)
     groups: list[_Part] = []
     for part in parts:  # the largest first
-        over = [g for g in groups if g.shared(part) > _OVERLAP and g.distance(part) <= _APART * tallest]
+        over = [g for g in groups if _are_one(g, part, tallest)]
         if over:
             best = max(over, key=lambda g: g.shared(part))
             groups[groups.index(best)] = best.join(part)
         else:
             groups.append(part)
+    # A piece may be all that links two others.
+    while linked := next((p for p in itertools.combinations(groups, 2) if _are_one(*p, tallest)), None):
+        groups = [g for g in groups if g not in linked] + [linked[0].join(linked[1])]
     high = max(group.height for group in groups)
     pairs = itertools.combinations([g for g in groups if g.height < HEIGHT * high], 2)
     for one, other in sorted(pairs, key=lambda pair: pair[0].distance(pair[1])):
@@ -110,6 +115,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
             if HEIGHT * high <= both.height <= 1.1 * high:
                 groups = [g for g in groups if g not in (one, other)] + [both]
     digits = sorted((g for g in groups if g.height >= HEIGHT * high), key=lambda g: g.x0)
+    digits = _join_halves(digits, numbers)
     if 1 < len(digits) <= MAX_DIGITS:
         digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     if 1 < len(digits) <= MAX_DIGITS:
@@ -162,6 +168,25 @@ def _unite(digits: list[_Part], ink: Ink, numbers: NDArray[np.int32]) -> tuple[l
         united.append(digits[n])
         n += 1
     return united, unclear
+
+
+def _are_one(one: _Part, other: _Part, tallest: int) -> bool:
+    return one.shared(other) > _OVERLAP and one.distance(other) <= _APART * tallest
+
+
+def _join_halves(digits: list[_Part], numbers: NDArray[np.int32]) -> list[_Part]:
+    """Join each two neighbours that make a ring together, as the left and the right half of a 0 do."""
+    result = digits[:1]
+    for digit in digits[1:]:
+        both = result[-1].join(digit)
+        own = np.isin(numbers[both.area], list(both.numbers))
+        mask = np.where(own, np.uint8(255), np.uint8(0))
+        side = int(_HALVES * both.height) | 1
+        if result[-1].distance(digit) < side and makes_ring(closed(mask, np.ones((side, side), np.uint8)) > 0, mask):
+            result[-1] = both
+        else:
+            result.append(digit)
+    return result
 
 
 def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:

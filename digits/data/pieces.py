@@ -16,9 +16,12 @@ _DASH = 1.6  # the same, if none of the joined parts is large
 _DASHES = 25  # greatest number of dashes; more pieces are noise, unless they are alike
 _RINGS = 2  # greatest number of joined parts that are examined for a ring
 _SIDE = 0.97  # greatest width or height of a ring's side, of the ring's
-_EMPTY = 0.65  # least share of a 0's rectangle within that is empty
+_EMPTY = 0.85  # least share of the hull of the area within a 0 that is empty
+_INNER = 0.3  # least area within a 0, of the rectangle around it
 _MOST_DASH = 0.7  # greatest size of a dash, of the joined parts'
 _MANY = 150  # pieces of strokes; more are noise, text or paper, and cost too much
+_MOST_DOTS = 600  # the same, if all are alike
+_ALIKE = 0.4  # least median of the areas of pieces that are alike, of the largest: some dots touch another one
 _LARGE = 500_000  # pixels of a picture in which pieces are joined; more cost too much
 _BROAD = 1.2  # greatest width of parts that are joined, of their height: more are digits side by side
 _MOST = 0.97  # greatest size of a piece, of the joined parts': a larger one is a box or a line next to a digit
@@ -37,10 +40,11 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     order = _largest(stats)
-    if not 2 < len(stats) <= _MANY or mask.size > _LARGE:
+    alike = len(stats) > 2 and np.median(stats[1:, 4]) > _ALIKE * stats[1:, 4].max()
+    if not 2 < len(stats) <= (_MOST_DOTS if alike else _MANY) or mask.size > _LARGE:
         return order, numbers, stats
     stroke = 4 * cv2.mean(cv2.distanceTransform(mask, cv2.DIST_L2, 3), mask)[0]
-    few, alike = len(stats) <= _DASHES, np.median(stats[1:, 4]) > 0.5 * stats[1:, 4].max()
+    few = len(stats) <= _DASHES
     for gap, most in ((_GAP, _MOST), (_DASH, _MOST_DASH))[: 1 + (few or alike)]:
         side = int(min(gap * stroke, SEED * np.sqrt(mask.size))) | 1  # an even one would move the parts
         if side < 3:
@@ -62,7 +66,7 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
         for n in np.flatnonzero(apart & sides)[: _RINGS * few]:
             x, y, width, height = around[n, :4]
             area = slice(y, y + height), slice(x, x + width)
-            apart[n] = not _makes_ring(whole[area] == n, mask[area])
+            apart[n] = not makes_ring(whole[area] == n, mask[area])
         if few or not alike:  # dots are no digits
             apart |= around[:, 2] > _BROAD * around[:, 3]
         apart[0] = False
@@ -86,19 +90,30 @@ def _owners(
     ])  # fmt: skip
 
 
-def _makes_ring(joined: NDArray[np.bool_], mask: Mask) -> bool:
+def makes_ring(joined: NDArray[np.bool_], mask: Mask) -> bool:
     """Return whether pieces that are joined enclose an empty area half as high, as the two sides of a 0 do."""
-    before, after = (_high_gaps(ink) for ink in (mask, np.where(joined, np.uint8(255), mask)))
-    # What stands in a box leaves less of it empty.
-    return not before and len(after) == 1 and bool(after[0][4] > _EMPTY * after[0][2] * after[0][3])
+    if _high_gaps(mask):
+        return False
+    after = _high_gaps(np.where(joined, np.uint8(255), mask))
+    if len(after) != 1:
+        return False
+    area = cv2.countNonZero(after[0])
+    # What stands in a box leaves less of it empty, and two digits enclose less.
+    return area > _EMPTY * cv2.contourArea(_hull(after[0])) and area > _INNER * mask.size
 
 
-def _high_gaps(ink: Mask) -> list[NDArray[np.int32]]:
-    """Return OpenCV's stats of the areas that ink encloses and that are at least half as high as all of it."""
+def _hull(mask: Mask) -> NDArray[np.int32]:
+    outline = max(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0], key=len)
+    return np.asarray(cv2.convexHull(outline), np.int32)
+
+
+def _high_gaps(ink: Mask) -> list[Mask]:
+    """Return the areas that ink encloses and that are at least half as high as all of it."""
     height, width = ink.shape
-    _, _, stats, _ = cv2.connectedComponentsWithStats(cv2.bitwise_not(ink), connectivity=4)
-    inner = [s for s in stats[1:] if s[0] > 0 and s[1] > 0 and s[0] + s[2] < width and s[1] + s[3] < height]
-    return [s for s in inner if s[3] > 0.5 * height]
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(cv2.bitwise_not(ink), connectivity=4)
+    x, y, wide, high = stats[:, :4].T
+    inner = (x > 0) & (y > 0) & (x + wide < width) & (y + high < height) & (high > 0.5 * height)
+    return [np.where(numbers == n, np.uint8(255), np.uint8(0)) for n in np.flatnonzero(inner[1:]) + 1]
 
 
 def _largest(stats: NDArray[np.int32]) -> NDArray[Any]:

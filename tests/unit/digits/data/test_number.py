@@ -16,7 +16,7 @@ from digits.data.reader import read_images
 from digits.data.reading import read
 from digits.data.touching import Counts
 from digits.tasks.task import find
-from tests.helpers.drawings import ONE, SEVEN, Line, draw, png, similarity
+from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, png, similarity
 
 FIVE: list[Line] = [
     [(0.3, 0.2), (0.28, 0.45), (0.6, 0.42), (0.75, 0.65), (0.55, 0.88), (0.25, 0.85)],
@@ -84,6 +84,33 @@ def test_strokes_that_may_be_one_digit_or_two_are_doubtful(monkeypatch: pytest.M
     monkeypatch.setattr("digits.data.number._CLOSE", 1.0)
     monkeypatch.setattr(touching, "count_whole", lambda inks: [Counts(0.4, 0.6)] * len(inks))
     assert [digit.doubtful for digit in split(ink)] == [True, True]
+
+
+def test_the_halves_of_a_nought_are_one_digit() -> None:
+    """Two halves that make a ring together are no two digits."""
+    ink = draw(NOUGHT).copy()
+    ink[:, 125:150] = 0
+    (digit,) = split(ink)
+    assert np.array_equal(digit.image, to_mnist(ink))
+
+
+def test_two_digits_that_enclose_paper_are_no_nought() -> None:
+    """A 4 and a 3 that reach each other at two heights are two digits, because the paper between them is little."""
+    four: list[Line] = [[(0.3, 0.3), (0.15, 0.6), (0.5, 0.65)], [(0.7, 0.25), (0.5, 0.95)]]
+    ink = np.zeros((200, 330), np.uint8)
+    ink[:, :200] = draw(four, side=200, pen=9)
+    three: list[Line] = [[(0.1, 0.2), (0.6, 0.2), (0.35, 0.5), (0.6, 0.7), (0.4, 0.9), (0.1, 0.85)]]
+    ink[:, 165:] = np.maximum(ink[:, 165:], draw(three, side=200, pen=9)[:, :165])
+    assert len(split(ink)) == 2
+
+
+def test_a_small_piece_may_link_two_others() -> None:
+    """The lower end of a stroke in three pieces belongs to the digit, although it is far from the largest piece."""
+    ink = draw([[(0.05, 0.2), (0.9, 0.15), (0.55, 0.85)]]).copy()
+    for row in (120, 175):
+        ink[row : row + 12] = 0
+    (digit,) = split(ink)
+    assert np.array_equal(digit.image, to_mnist(ink))
 
 
 def test_no_ink_is_no_digit() -> None:

@@ -215,6 +215,16 @@ def test_an_outlined_digit_is_filled(lines: list[Line], kind: Callable[[Sheet], 
     assert similarity(to_mnist(found.ink), to_mnist(broad)) > 0.9
 
 
+def test_a_display_of_many_dots_is_one_digit() -> None:
+    """Dots that are alike are joined, also if they are many and some touch."""
+    ink = draw(FIVE, side=SIDE, pen=44, at=(0.1, 0.1), size=0.8)
+    dots = np.zeros_like(ink)
+    for y, x in np.argwhere(ink[::10, ::10] > 100) * 10:
+        cv2.circle(dots, (int(x), int(y)), 4, 255, -1)
+    (digit,) = split(read(photo(235 - dots * 0.7)).ink)
+    assert similarity(digit.image, to_mnist(ink)) > 0.9
+
+
 def test_a_nought_in_a_box_is_no_outline() -> None:
     """A 0 in a box that is little larger is read alone."""
     ink = draw(NOUGHT, side=SIDE, pen=9, at=(0.27, 0.27), size=0.46)
