@@ -27,7 +27,8 @@ from digits.data.parts import (
 )
 from digits.data.pieces import find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
-from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars, without_underline
+from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars
+from digits.data.underlines import without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper

@@ -1,4 +1,4 @@
-"""Straight lines that are not a digit's: ruled and squared paper, tables, boxes, underlines, a scan's bars.
+"""Straight lines that are not a digit's: ruled and squared paper, tables, boxes, a scan's bars.
 
 A line is what an opening with a long thin rectangle leaves of the ink's mask, sheared by each slope.
 """
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 
-UNDER = 0.15  # least length of an underline on both sides of what stands on it, of its own length
-_FOOT = 0.8  # greatest length of a printed digit's foot, of its height
-_TAIL = 0.6  # least length of a 2's foot on one side of the rest, of its own length
 _STRONGER = 1.1  # least strength of ink that is seen on a line, of the line's
 _WIDER = 4.0  # least width of what is no line, of the lines' median
 _TILT = 0.25  # steepest slope of a rule
@@ -24,8 +21,8 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
     """Return the level and the upright lines longer than a digit's strokes, tilted by up to 14 degrees."""
     height, width = mask.shape
     found = [
-        _level_lines(mask, RULE * width, _TILT),
-        _level_lines(np.ascontiguousarray(mask.T), RULE * height, _TILT).T,
+        level_lines(mask, RULE * width, _TILT),
+        level_lines(np.ascontiguousarray(mask.T), RULE * height, _TILT).T,
     ]
     through = np.zeros_like(mask), np.zeros_like(mask)
     if not any(lines.any() for lines in found):
@@ -51,7 +48,7 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
     return through
 
 
-def _level_lines(mask: Mask, length: float, tilt: float = 0.1) -> Mask:
+def level_lines(mask: Mask, length: float, tilt: float = 0.1) -> Mask:
     """Return the straight parts of a mask that are level and have at least a length. `tilt` is their steepest slope."""
     rows, columns = mask.shape
     step = max(1, columns // 100)  # a hundred columns suffice, and cost less
@@ -104,47 +101,6 @@ def closed(image: NDArray[np.uint8], kernel: NDArray[np.uint8]) -> NDArray[np.ui
     # OpenCV filters few long rows up to ten times as fast as many short ones.
     turned = cv2.morphologyEx(np.ascontiguousarray(image.T), cv2.MORPH_CLOSE, kernel)
     return np.ascontiguousarray(turned.T)
-
-
-def without_underline(mask: Mask) -> tuple[Mask, bool]:
-    """Remove a level line at the foot of a digit that touches it, and return whether it may be the digit's own foot.
-
-    The line is an underline if it is longer than what stands on it, on both sides: the foot of a 2 is not.
-    """
-    x, y, width, height = cv2.boundingRect(mask)
-    own = mask[y : y + height, x : x + width]
-    foot, lines = int(0.7 * height), np.zeros_like(own)
-    top = max(0, foot - width // 10 - 2)  # the tilt of a line
-    lines[top:] = _level_lines(own[top:], 0.5 * width)
-    lines[:foot] = 0
-    if not lines.any():
-        return mask, False
-    rows, columns = np.nonzero(lines)
-    left, right = columns.min(), columns.max()
-    if left == right:
-        return mask, False
-    slope, offset = np.polyfit(columns, rows, 1)
-    below = np.arange(height)[:, None] - (slope * np.arange(width) + offset)  # distance of each pixel from the line
-    half = 0.5 * len(rows) / (right - left + 1) + 1.5
-    standing = own & np.where((below < -half) & (below > -half - 4), np.uint8(255), np.uint8(0))
-    touching = np.flatnonzero(standing.any(axis=0))
-    if not len(touching):
-        return mask, False
-    free, most = sorted(np.array([touching[0] - left, right - touching[-1]]) / (right - left))
-    if free < UNDER / 3:
-        return mask, False
-    body = np.nonzero(own & np.where(below < -half, np.uint8(255), np.uint8(0)))[1]
-    if right - left < _FOOT * height:  # a printed 1 or 2; an underlined 7 may look like this 2
-        return mask, int(np.ptp(body)) > 0.45 * height
-    if np.count_nonzero(own[below > half + 0.1 * height]):
-        return mask, False  # the bar of a printed 4
-    if free < UNDER and most > _TAIL:
-        return mask, True
-    removed = abs(below) <= half
-    removed[:, touching[0] : touching[-1] + 1] = False  # a round foot is within the line
-    result = mask.copy()
-    result[y : y + height, x : x + width][removed] = 0
-    return result, free < 1.5 * UNDER
 
 
 def without_bars(level: Mask) -> Mask:

@@ -349,6 +349,15 @@ def test_an_underline_may_touch_the_digit(lines: list[Line]) -> None:
     assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
 
 
+def test_a_short_underline_of_a_broad_digit_is_removed() -> None:
+    """A line shorter than the foot of a printed 1 is removed under a 7, which stays doubtful."""
+    ink = draw(SEVEN, side=SIDE, pen=9, at=(0.27, 0.27), size=0.46)
+    foot = int(np.flatnonzero(ink.any(axis=1))[-1])
+    found = read(scene(ink, lambda sheet: cv2.line(sheet, (130, foot), (225, foot), 70, 7)))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+    assert found.doubtful
+
+
 def test_the_foot_of_a_two_is_kept() -> None:
     """A level stroke that the digit does not stand on, but ends with, belongs to it and is not doubtful."""
     ink = written(TWO)

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.rules import Mask, cut, without_bars, without_underline
+from digits.data.rules import Mask, cut, without_bars
+from digits.data.underlines import without_underline
 from tests.helpers.drawings import NOUGHT, draw
 
 
