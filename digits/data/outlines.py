@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.preprocessing import Ink
-from digits.data.rules import Mask
+from digits.data.rules import Mask, thickness
 
 _LONG = 8  # least area of the inside of an outline, of its squared thickness; that of a round 0 is about 2
 _UNEVEN = 1.6  # greatest thickness of the inside anywhere, of its thickness
@@ -18,6 +18,8 @@ _ALIKE = 0.6  # least thickness of a further outline's inside, of the first one'
 _LEAST = 0.03  # least longer side of the inside, of the mean of the picture's sides
 _AREAS = 2  # greatest sum of the examined rectangles, in areas of the picture
 _RINGS = 4  # greatest number of parts within an outline; an 8 has two
+_BROADEST = 0.35  # greatest thickness of a hatched stroke, of the digit's longer side
+_HATCHES = 6  # least number of gaps between the lines that hatch a stroke
 _MANY = 8  # greatest number of gaps that are examined
 
 
@@ -34,6 +36,7 @@ def find_insides(mask: Mask) -> Mask:
     enclosed = (x > 0) & (y > 0) & (x + wide < width) & (y + high < height)
     enclosed &= np.maximum(wide, high) >= _LEAST * np.sqrt(mask.size)
     enclosed[0] = False  # the ink
+    result |= _find_hatched(mask, gaps, stats, np.flatnonzero(enclosed))
     order = np.flatnonzero(enclosed)
     order = order[np.argsort(-stats[order, 2:4].max(axis=1))][:_MANY]
     order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
@@ -69,6 +72,30 @@ def find_insides(mask: Mask) -> Mask:
     return result
 
 
+def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32], enclosed: NDArray[np.intp]) -> Mask:
+    """Return the gaps between the lines that hatch a broad stroke: many of one part of the ink, and alike."""
+    result = np.zeros_like(mask)
+    if len(enclosed) < _HATCHES:
+        return result
+    _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    distance = cv2.distanceTransform(cv2.bitwise_not(mask), cv2.DIST_L2, 3)
+    thick = 4 * np.bincount(gaps.ravel(), distance.ravel(), len(stats)) / np.maximum(stats[:, 4], 1)
+    owners = np.array([
+        parts[y - 1, x + int(np.argmax(gaps[y, x : x + width] == n))]
+        for n, (x, y, width) in zip(enclosed, stats[enclosed, :3], strict=True)
+    ])  # fmt: skip
+    for n in np.flatnonzero(np.bincount(owners) >= _HATCHES):
+        x, y, width, height = around[n, :4]
+        place = slice(y, y + height), slice(x, x + width)
+        own = enclosed[owners == n]
+        alike = own[thick[own] < _UNEVEN * np.median(thick[own])]
+        inner = np.where(np.isin(gaps[place], alike), np.uint8(255), np.uint8(0))
+        whole = np.where(parts[place] == n, np.uint8(255), inner)
+        if thickness(whole) < _BROADEST * max(width, height):  # the lines of squared paper enclose areas, too
+            result[place] |= inner
+    return result
+
+
 def _holds_rings(band: NDArray[np.int32], parts: NDArray[np.int32], gaps: NDArray[np.int32], line: float) -> bool:
     """Return whether all parts of the ink within a band are rings, as the inner outline of a 0, and not a digit.
 
@@ -94,18 +121,19 @@ def _are_within(inner: NDArray[np.int32], outer: NDArray[np.int32]) -> NDArray[n
     return np.asarray(np.concatenate([before, after], axis=1).all(axis=1), np.bool_)
 
 
-def fill(dark: Ink, strength: NDArray[np.float32], at: float) -> None:
-    """Write ink into the areas within outlines, in a picture with dark ink and the strength of its ink.
+def fill(dark: Ink, strength: NDArray[np.float32], at: float) -> bool:
+    """Write ink into the areas within outlines, in a picture with dark ink and the strength of its ink, if any.
 
     `at` is the strength that separates ink from paper.
     """
     mask = np.where(strength > at, np.uint8(255), np.uint8(0))
     insides = find_insides(mask)
     if not insides.any():
-        return
+        return False
     ring = (cv2.dilate(insides, np.ones((5, 5), np.uint8)) & mask) > 0
     for image in (dark, strength):
         image[insides > 0] = np.median(image[ring])
+    return True
 
 
 def filled(ink: Ink, inside: Mask) -> Ink:

@@ -215,6 +215,16 @@ def test_an_outlined_digit_is_filled(lines: list[Line], kind: Callable[[Sheet], 
     assert similarity(to_mnist(found.ink), to_mnist(broad)) > 0.9
 
 
+@pytest.mark.parametrize("lines", [SEVEN, FIVE, NOUGHT], ids=["seven", "five", "nought"])
+def test_a_hatched_digit_is_filled(lines: list[Line]) -> None:
+    """A broad stroke between the lines that hatch it is ink, and the inside of a 0 is not."""
+    broad = draw(lines, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
+    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    paper = cv2.erode(broad, np.ones((5, 5), np.uint8)) * ((x + y) % 18 > 5)
+    found = read(scene(broad - paper.astype(np.uint8), lambda sheet: None))
+    assert similarity(to_mnist(found.ink), to_mnist(broad)) > 0.95
+
+
 def test_a_display_of_many_dots_is_one_digit() -> None:
     """Dots that are alike are joined, also if they are many and some touch."""
     ink = draw(FIVE, side=SIDE, pen=44, at=(0.1, 0.1), size=0.8)
