@@ -91,6 +91,12 @@ class Part:
         return bool(sizes) and (sizes[0] > 0.3 or sum(sizes[1:]) > 0.1)
 
     def _holds(self, other: Part) -> bool:
+        # What reaches a side is a piece of the same stroke, as of a broken 0, and does not stand within it.
+        near = 0.02 * self.size
+        if other.x - self.x < near or self.x + self.width - other.x - other.width < near:
+            return False
+        if other.y - self.y < near or self.y + self.height - other.y - other.height < near:
+            return False
         columns = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
         if columns <= 0:
             return False

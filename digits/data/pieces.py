@@ -14,6 +14,8 @@ SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
 _DASH = 1.6  # the same, if none of the joined parts is large
 _DASHES = 25  # greatest number of dashes; more pieces are noise, unless they are alike
+_LEAST_DASHES = 3  # of a dashed digit
+_WIDER_GAP = 1.2  # greatest gap before a further dash, of the widest in the digit
 _RINGS = 2  # greatest number of joined parts that are examined for a ring
 _SIDE = 0.97  # greatest width or height of a ring's side, of the ring's
 _EMPTY = 0.85  # least share of the hull of the area within a 0 that is empty
@@ -78,6 +80,26 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
         stats = np.concatenate([around * ~apart[:, None], left])
         order = _largest(stats)
     return order, numbers, stats
+
+
+def find_dashes(numbers: NDArray[np.int32], digit: list[int], mask: Mask) -> set[int]:
+    """Return the numbers of the parts that are no farther from a digit of dashes than its dashes are from each other.
+
+    `numbers`, (height, width), are those of the parts, and `digit` the digit's. One that has few pieces has no dashes.
+    """
+    own = np.where(np.isin(numbers, digit), mask, np.uint8(0))
+    kind = cv2.DIST_LABEL_CCOMP
+    away, nearest = cv2.distanceTransformWithLabels(cv2.bitwise_not(own), cv2.DIST_L2, 3, labelType=kind)
+    if nearest.max() < _LEAST_DASHES:
+        return set()
+    gaps = np.full(int(nearest.max()) + 1, np.inf)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        edge = nearest[one] != nearest[other]
+        between = (away[one] + away[other])[edge]
+        np.minimum.at(gaps, nearest[one][edge], between)
+        np.minimum.at(gaps, nearest[other][edge], between)
+    near = (away <= _WIDER_GAP * gaps[1:].max()) & (own == 0) & (mask > 0)
+    return set(numbers[near].tolist())
 
 
 def _owners(

@@ -1,9 +1,6 @@
 """The ink of one digit in a picture that shows other things too: edges, rules, boxes, shadows, holes, other strokes.
 
-A morphological closing of the picture with a square that no stroke can hold gives the paper around each stroke, also in
-a shadow and next to a dark table (black-hat transform: Serra, Image Analysis and Mathematical Morphology, 1982). What
-differs from it are strokes, dark on light, or light on dark for the negative. They are binarised at two levels, long
-straight lines are removed, and the connected part that looks most like a digit is kept with the parts near it.
+The digit is dark on light, or light on dark for the negative (`candidates.py`).
 """
 
 from __future__ import annotations
@@ -15,34 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data import outlines
-from digits.data.parts import (
-    Light,
-    examine,
-    find_between,
-    find_nearby,
-    find_neighbours,
-    find_row,
-    weight,
-    without_box,
-)
+from digits.data.candidates import MIN_CONTRAST, choose, find_candidates, is_cut
+from digits.data.parts import Light, examine
 from digits.data.pieces import find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
-from digits.data.rules import Mask, closed, cut, find_rules, thickness, without_bars
+from digits.data.rules import Mask, without_bars
 from digits.data.underlines import without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
-MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
-_KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
-_RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
 _SMALL = 70  # height in pixels of a number in small digits
-_LOST = 0.1  # least share of a digit's ink that the higher level has lost
-_BARS = 5  # least number of thin upright strokes in a row that make a number doubtful
-_NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's
-_SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
-_AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: many nested rings would cost too much
 
 
 class Reading(NamedTuple):
@@ -50,24 +31,6 @@ class Reading(NamedTuple):
 
     ink: Ink
     doubtful: bool = False
-
-
-class _Candidate(NamedTuple):
-    """A digit that may be the picture's.
-
-    Attributes:
-        score: the higher, the more likely.
-        strength: the picture's ink in 0..255.
-        mask: the digit, and the others if it is doubtful.
-        doubtful: whether other parts are about as likely.
-        alone: whether all parts are digits.
-    """
-
-    score: float
-    strength: NDArray[np.float32]
-    mask: Mask
-    doubtful: bool
-    alone: bool
 
 
 def read(level: NDArray[np.uint8]) -> Reading:
@@ -111,7 +74,7 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
     `polarities` are the ones that are tried: False for dark ink, True for light ink.
     """
     small = without_bars(_reduced(level, scale))
-    found = {n: max(_candidates(small, n), key=lambda c: c.score, default=None) for n in polarities}
+    found = {n: max(find_candidates(small, n), key=lambda c: c.score, default=None) for n in polarities}
     dark, light = found.get(False), found.get(True)
     # Most ink is dark, and a shadow's edge next to a stroke encloses a light part that looks like one.
     scores = [dark.score if dark else 0.0, _NEGATIVE * light.score if light else 0.0]
@@ -162,7 +125,7 @@ def _find_drawn(plain: Ink, scale: float) -> Reading | None:
         return None
     inside = outlines.find_insides(cv2.threshold(ink, 100, 255, cv2.THRESH_BINARY)[1])
     ink |= inside
-    found = _choose(*_drawn(ink))
+    found = choose(*_drawn(ink))
     if found is None or not found.alone:
         return None
     mask, underlined = without_underline(found.mask)
@@ -177,7 +140,8 @@ def _find_drawn(plain: Ink, scale: float) -> Reading | None:
     anything = cv2.threshold(plain, 0, 255, cv2.THRESH_BINARY)[1]  # also a camera's faint noise
     if _reduced(anything, scale)[near == 0].any():
         return None
-    return Reading(outlines.filled(plain, inside), found.doubtful)
+    # An outline that the border cuts is not closed.
+    return Reading(outlines.filled(plain, inside), found.doubtful or bool(inside.any() and is_cut(found.mask)))
 
 
 def _drawn(ink: Ink) -> tuple[Light, Mask]:
@@ -197,79 +161,3 @@ def _stands_alone(ink: Ink) -> bool:
         return False
     part = examine(int(order[0]), stats[order[0]], numbers, light)
     return not (part.flat or part.solid)
-
-
-def _candidates(level: NDArray[np.uint8], negative: bool) -> list[_Candidate]:
-    """Return the digits found in one polarity at the levels that separate ink from paper, and dark ink from faint."""
-    dark = 255 - level if negative else level
-    if min(level.shape) > 100:
-        dark = cv2.medianBlur(dark, 3)
-    side = max(3, int(_KERNEL * float(np.sqrt(level.size)))) | 1
-    paper = closed(dark, np.ones((side, side), np.uint8))
-    hat = (paper - dark).astype(np.float32)
-    # Ink takes away a share of the light, so that it is as strong in a shadow; in the dark, noise would be, too.
-    strength: NDArray[np.float32] = np.multiply(hat, 255 / np.maximum(paper.astype(np.float32), 60))
-    low = max(MIN_CONTRAST, 3 * float(np.percentile(strength[::3, ::3], 25)))  # noise is below the closing, too
-    if strength.max() < low:
-        return []
-    above = strength[strength > low]
-    split, _ = cv2.threshold(np.clip(above, 0, 255).astype(np.uint8).reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
-    levels = low + 0.35 * (min(split, 255) - low), max(split, low)
-    outlines.fill(dark, strength, levels[0])
-    found, lines = list[_Candidate](), None
-    for at in levels:
-        mask = np.where(strength > at, np.uint8(255), np.uint8(0))
-        lines = find_rules(mask) if lines is None else lines
-        if candidate := _choose(Light(dark, paper, strength, side), cut(mask, lines, strength)):
-            found.append(candidate)
-    return _complete(*found) if len(found) == 2 and found[1].score > found[0].score else found
-
-
-def _complete(lower: _Candidate, higher: _Candidate) -> list[_Candidate]:
-    """Leave out the digit of the higher level if it has lost strokes of the lower one's, as in a lamp's glare."""
-    kept = without_marks(lower.mask, lower.strength)
-    x, y, width, height = cv2.boundingRect(kept)
-    low, high = (mask[y : y + height, x : x + width] for mask in (kept, higher.mask))
-    if cv2.countNonZero(higher.mask) > cv2.countNonZero(high) or max(low.shape) > 2 * max(cv2.boundingRect(high)[2:]):
-        return [lower, higher]
-    reach = 2 * min(int(thickness(high)), 10) + 1
-    lost = cv2.countNonZero(low & ~cv2.dilate(high, np.ones((reach, reach), np.uint8)))
-    return [lower._replace(doubtful=True)] if lost > _LOST * cv2.countNonZero(low) else [lower, higher]
-
-
-def _choose(light: Light, mask: Mask) -> _Candidate | None:
-    """Return the digit among the connected parts of a mask, with the parts that belong to it."""
-    order, numbers, stats = find_parts(mask)
-    order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
-    parts = [examine(int(n), stats[n], numbers, light) for n in order]
-    likely = [p for p in parts if p.score > 0]
-    digits = without_box([p for p in likely if not p.surrounds(likely)])
-    digits.sort(key=lambda p: -p.score)
-    if not digits:
-        return None
-    # A number outweighs a single part that looks somewhat more like a digit.
-    seeds = digits[:1] + [p for p in digits[1:_SEEDS] if p.inside(mask)]
-    neighbours = find_neighbours(digits, digits)
-    rows = [find_row(p, digits, neighbours, mask) for p in seeds]
-    row = max(rows, key=weight)
-    seed = max(row, key=lambda p: p.score)
-    members, areas = list(row), list[tuple[int, int, int, int]]()
-    waiting = [p for p in parts if p not in members and not (p.solid or p.is_side(row) or p.surrounds(row))]
-    members += find_between(row, waiting, mask)
-    waiting = [p for p in waiting if p not in members]
-    for digit in list(members):
-        near, area = find_nearby(digit, waiting, mask)
-        members, waiting, areas = members + near, [p for p in waiting if p not in near], [*areas, area]
-    rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
-    rivals = [p for p in rivals if not p.is_side(row)]
-    others = [p for p in parts if p not in members and p not in rivals]
-    missed = len(row) > 1 and any(p.stands_by(row) and not (p.flat or p.thin) for p in others)
-    bars = sum(p.thin for p in row) >= _BARS  # a bar code rather than as many 1s
-    # A line may be one side of a frame around a number rather than a 1.
-    missed |= len(row) == 1 and any(
-        len(each) > 1 and seed.is_side(each) and weight(each) > _NUMBER * weight(row) for each in rows
-    )
-    alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
-    chosen = np.zeros(len(stats), np.uint8)
-    chosen[[p.number for p in members + rivals]] = 255
-    return _Candidate(weight(row), light.strength, chosen[numbers] & mask, bool(rivals) or missed or bars, alone)

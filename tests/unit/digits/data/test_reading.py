@@ -225,6 +225,55 @@ def test_a_hatched_digit_is_filled(lines: list[Line]) -> None:
     assert similarity(to_mnist(found.ink), to_mnist(broad)) > 0.95
 
 
+def test_an_outline_that_the_border_cuts_is_doubtful() -> None:
+    """What is within an outline is only filled where it is closed, so that a cut one is not sure."""
+    broad = draw(SEVEN, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
+    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    paper = cv2.erode(broad, np.ones((5, 5), np.uint8)) * ((x + y) % 18 > 5)
+    sheet = scene(broad - paper.astype(np.uint8), lambda sheet: None)
+    assert not read(sheet).doubtful
+    assert read(sheet[:, 160:]).doubtful
+
+
+@pytest.mark.parametrize("lines", [TWO, SEVEN, FIVE], ids=["two", "seven", "five"])
+def test_thin_ink_is_read_between_the_shadows_of_bars(lines: list[Line]) -> None:
+    """Ink is found that is darker than the shadows of a window's bars, which are most of what is dark."""
+
+    def window(sheet: Sheet) -> None:
+        for at in (40, 150, 260, 370):
+            sheet[at : at + 22] = 0.5 * sheet[at : at + 22]
+            sheet[:, at : at + 22] = np.minimum(sheet[:, at : at + 22], 0.5 * 235)
+
+    ink = draw(lines, side=SIDE, pen=5, at=(0.27, 0.27), size=0.46)
+    assert similarity(to_mnist(read(scene(ink, window)).ink), to_mnist(ink)) > 0.8
+
+
+def test_a_piece_of_a_nought_does_not_stand_within_it() -> None:
+    """A 0 that is broken in two is no box around a digit."""
+    ink = written(NOUGHT).copy()
+    ink[140:160, 205:] = ink[240:262, 205:] = 0
+    assert similarity(to_mnist(read(photo(235 - ink * 0.7)).ink), to_mnist(ink)) > 0.95
+
+
+@pytest.mark.parametrize("lines", [TWO, FIVE], ids=["two", "five"])
+def test_the_last_dash_of_a_digit_belongs_to_it(lines: list[Line]) -> None:
+    """A level dash under the others is no underline if it is as near as they are to each other."""
+    ink = draw(lines, side=SIDE, pen=12, at=(0.2, 0.2), size=0.6).copy()
+    for row in (120, 165, 210, 262):
+        ink[row : row + 9] = 0
+    assert similarity(to_mnist(read(photo(235 - ink * 0.7)).ink), to_mnist(ink)) > 0.95
+
+
+def test_strokes_of_which_only_the_core_is_dark_are_whole() -> None:
+    """A digit is not read at a level at which it falls into pieces."""
+    ink = draw(FIVE, side=SIDE, pen=16, at=(0.27, 0.27), size=0.4)
+    core = draw(FIVE, side=SIDE, pen=7, at=(0.27, 0.27), size=0.4).copy()
+    for row in range(150, 270, 30):
+        core[row : row + 14] = 0
+    found = read(photo(250 - 0.3 * ink - 0.6 * core))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.9
+
+
 def test_a_display_of_many_dots_is_one_digit() -> None:
     """Dots that are alike are joined, also if they are many and some touch."""
     ink = draw(FIVE, side=SIDE, pen=44, at=(0.1, 0.1), size=0.8)
@@ -515,7 +564,7 @@ def examined(level: Sheet, monkeypatch: pytest.MonkeyPatch) -> float:
         areas.append(int(np.prod(box[2:4])))
         return parts.examine(number, box, *arguments)
 
-    monkeypatch.setattr("digits.data.reading.examine", counting)
+    monkeypatch.setattr("digits.data.candidates.examine", counting)
     read(level)
     return sum(areas) / level.size
 
