@@ -88,7 +88,7 @@ class S3Store:
         until = time.monotonic() + LISTING_SECONDS
         too_many = StoreError(
             f"{self.uri}/{prefix}: a listing of more than {MAX_KEYS} objects or {LISTING_SECONDS:g} s",
-            remedy="give the address of a folder with fewer objects",
+            remedy="move old ones out of there (docs/troubleshooting.md), or give an address with fewer objects",
         )
         with self._errors(prefix):
             try:

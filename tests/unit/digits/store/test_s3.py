@@ -193,6 +193,7 @@ def test_a_listing_ends(server: Server, monkeypatch: pytest.MonkeyPatch, keys: l
     server.lists = keys
     with pytest.raises(StoreError, match=r"s3://digits/a/: a listing of more than 25 objects") as error:
         server.store().keys("a/")
+    assert "move old ones out of there" in error.value.remedy
     assert "fewer objects" in error.value.remedy
 
 
