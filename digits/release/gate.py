@@ -76,18 +76,22 @@ def decide(
     rivals: list[Rival],
     *,
     min_accuracy: float,
+    guess: float = 0.0,
     slices: Mapping[str, Mask] | None = None,
     corrupted: Mapping[str, Mask] | None = None,
 ) -> Decision:
     """Decide whether a candidate becomes the champion.
 
     `correct`, bool (n,), marks the test images that the candidate recognises. `rivals` starts with the champion; it is
-    empty if there is none. `min_accuracy` is in 0..1. `slices` are masks (n,) of the test images by name. `corrupted`
-    marks, for each corruption, the images that the candidate recognises.
+    empty if there is none. `min_accuracy` is in 0..1, and so is `guess`, the share of the test images that one answer
+    to all of them would recognise. `slices` are masks (n,) of the test images by name. `corrupted` marks, for each
+    corruption, the images that the candidate recognises.
     """
     accuracy = float(correct.mean())
     if accuracy < min_accuracy:
         return Decision(False, f"accuracy {accuracy:.2%} is below the required {min_accuracy:.2%}")
+    if accuracy <= guess:
+        return Decision(False, f"accuracy {accuracy:.2%} is not above {guess:.2%}, that of one answer to all images")
     if not rivals:
         return Decision(True, f"accuracy {accuracy:.2%}; the first release to pass")
     for rival in rivals:

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from digits import provenance
 from digits.data import catalog
 from digits.data.dataset import Dataset
@@ -149,9 +151,10 @@ def _gate(store: ObjectStore, candidate: Candidate) -> gate.Decision:
 
 def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidate) -> gate.Decision:
     """Decide on the candidate, given the entries of the ledger."""
-    correct, version = candidate.evaluation.correct(), candidate.version
+    correct, version, labels = candidate.evaluation.correct(), candidate.version, candidate.test.labels
+    guess = float(np.bincount(labels).max() / len(labels))
     if not entries:
-        return gate.decide(correct, [], min_accuracy=candidate.min_accuracy)
+        return gate.decide(correct, [], min_accuracy=candidate.min_accuracy, guess=guess)
     champion = entries[-1].version
     if earlier := [entry.n for entry in entries if entry.version == version]:
         # The release was replaced or rolled back; another run with the same data and settings must not undo that.
@@ -176,6 +179,7 @@ def _decide(store: ObjectStore, entries: list[ledger.Entry], candidate: Candidat
         correct,
         rivals,
         min_accuracy=candidate.min_accuracy,
+        guess=guess,
         slices=slices(candidate.test, find(candidate.about["task"])),
         corrupted=candidate.evaluation.corrupted(),
     )

@@ -49,6 +49,15 @@ def test_a_release_below_the_least_accuracy_is_rejected() -> None:
         assert "95.00%" in decision.why
 
 
+def test_a_release_that_is_no_better_than_one_answer_is_rejected() -> None:
+    """A release must recognise more test images than one answer to all would, whatever the champion."""
+    for rivals in ([], [gate.Rival("old", answers(500))]):
+        decision = gate.decide(answers(500), rivals, min_accuracy=0.5, guess=0.5)
+        assert not decision.promote
+        assert "is not above 50.00%" in decision.why
+        assert gate.decide(answers(501), rivals, min_accuracy=0.5, guess=0.5).promote
+
+
 def test_a_significantly_worse_release_is_rejected() -> None:
     """Five images lost and none won is significantly worse at the five percent level."""
     decision = gate.decide(answers(985), [gate.Rival("abc", answers(990))], min_accuracy=0.95)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from digits.data.dataset import Dataset
+from digits.evaluation import metrics
 from digits.release import gate, ledger, mlflow_registry, publish, verify
 from digits.release.publish import publish_candidate
 from digits.release.write import write_release
@@ -127,3 +129,14 @@ def test_a_release_that_is_worse_on_one_corruption_is_rejected(finished: Finishe
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_release_that_always_gives_one_answer_is_not_promoted(finished: Finished, tmp_path: Path) -> None:
+    """Nine of ten test images have one class, and a model that answers it always reaches the least accuracy."""
+    store = open_store(finished.empty(tmp_path / "home"))
+    labels = np.array([7] * 9 + [1], np.uint8)
+    test = Dataset(np.zeros((10, 28, 28), np.uint8), labels)
+    evaluation = metrics.evaluate(np.eye(10, dtype=np.float32)[[7] * 10], test, find("digits"))
+    candidate = dataclasses.replace(finished.candidate(), test=test, evaluation=evaluation, min_accuracy=0.9)
+    decision = publish._decide(store, [], candidate)
+    assert (decision.promote, "not above 90.00%" in decision.why) == (False, True)
