@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 
 from digits.errors import DigitsError, UsageError
-from digits.files import cannot_write
+from digits.files import PART, cannot_write, whole_file
 
 MARK = ".digits-home"
 TEXT = (
@@ -34,9 +34,9 @@ def claim(home: Path) -> None:
                 f"DIGITS_HOME: {home} is inside another home, {parent}", remedy="set DIGITS_HOME to another folder"
             )
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), (home / MARK).open("x") as file:  # else another program's id stays
-            file.write(f"{TEXT}{secrets.token_hex(8)}\n")
+        # Whole and at most once, because another program that starts at the same time reads the id.
+        with contextlib.suppress(FileExistsError), whole_file(home / MARK, replace=False) as file:
+            file.write(f"{TEXT}{secrets.token_hex(8)}\n".encode())
     except OSError as exc:
         raise cannot_write(home / MARK, exc) from exc
 
@@ -53,7 +53,8 @@ def check(home: Path) -> None:
     Raises DigitsError if it cannot be read.
     """
     try:
-        foreign = sorted({path.name for path in home.iterdir()} - IGNORED)
+        found = {path.name for path in home.iterdir()} - IGNORED
+        foreign = sorted(name for name in found if not (name.startswith(f".{MARK}.") and name.endswith(PART)))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as exc:

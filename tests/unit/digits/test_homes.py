@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_two_homes_of_one_path_have_different_identities(tmp_path: Path) -> None
     assert homes.identity(home) != first
     (home / homes.MARK).write_text(homes.TEXT)  # as an earlier version wrote it
     assert homes.identity(home) == str(home)
+
+
+def test_programs_that_start_together_have_one_identity(tmp_path: Path) -> None:
+    """A mark is there whole or not at all, so that no program reads it without the id."""
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(30):
+            home = tmp_path / str(number)
+            found = [threads.submit(lambda at: (homes.claim(at), homes.identity(at))[1], home) for _ in range(8)]
+            assert len({each.result(10) for each in found}) == 1
+            assert os.listdir(home) == [homes.MARK]  # noqa: PTH208
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
