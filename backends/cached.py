@@ -70,7 +70,7 @@ def is_published(settings: Settings, published: Json) -> bool:
         champions = [entry.version for entry in ledger.entries(store)]
         promoted = {published["champion"], published["version"] if published["promoted"] else ""} - {""}
         # Importing MLflow takes longer than the rest of a cached run.
-        state = _mlflow_state(settings, champions[-1]) if champions else ""
+        state = _mlflow_state(settings, champions[-1], published["version"]) if champions else ""
         unchanged = state != "" and state == _recorded_state(settings)
         checks = verify(settings, store, published["version"], mlflow=not unchanged)
         if not promoted <= set(champions) or not all(check.passed for check in checks):
@@ -89,7 +89,7 @@ def record_mlflow(settings: Settings, champion: str, release: str) -> None:
 
     MLflow is checked after its state was read, because something may have been lost since the run's own checks.
     """
-    state = _mlflow_state(settings, champion)
+    state = _mlflow_state(settings, champion, release)
     if state in {"", _recorded_state(settings)}:
         return
     with contextlib.suppress(DigitsError):  # the next run then asks MLflow
@@ -118,17 +118,19 @@ def _recorded_state(settings: Settings) -> str:
         return ""
 
 
-def _mlflow_state(settings: Settings, champion: str) -> str:
-    """Return a digest that any change to MLflow's local files changes; '' for a server.
+def _mlflow_state(settings: Settings, champion: str, release: str) -> str:
+    """Return a digest that any change to MLflow's local files, or to what is compared with them, changes.
 
-    It is over names, sizes and the times of the last change of each inode, which programs cannot set.
+    It is over names, sizes and the times of the last change of each inode, which programs cannot set, and over
+    champion, release, store and the name of the registered model. It is '' for a server.
     """
     database = sqlite_file(settings.tracking_uri)
     if not database:
         return ""
     files = [database, *sorted((settings.home / "mlartifacts").rglob("*"))]
     stats = [(str(file), stat.st_ino, stat.st_size, stat.st_ctime_ns) for file in files if (stat := _lstat(file))]
-    return sha256_of(json.dumps([champion, stats]).encode())
+    compared = [champion, release, settings.mlflow_model, settings.store, settings.minio_endpoint]
+    return sha256_of(json.dumps([compared, stats]).encode())
 
 
 def _lstat(file: Path) -> os.stat_result | None:

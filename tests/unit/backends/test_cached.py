@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -306,6 +307,24 @@ def test_mlflow_is_asked_again_if_its_files_changed(damage: Callable[[Place], ob
     assert not place.is_published()
 
 
+def test_mlflow_is_asked_again_for_another_registered_model(place: Place) -> None:
+    """A release that is not registered under the name of DIGITS_MLFLOW_MODEL is published again."""
+    record_mlflow(place.settings, place.version, place.version)
+    assert not is_published(dataclasses.replace(place.settings, mlflow_model="other"), place.published)
+    assert place.is_published()
+
+
+def test_mlflow_is_asked_again_for_another_release(place: Place) -> None:
+    """The record of a run of another release, or of another store, does not stand for this one."""
+    state = cached._mlflow_state(place.settings, place.version, place.version)
+    elsewhere = dataclasses.replace(place.settings, store="s3://digits", minio_endpoint="127.0.0.1:1")
+    assert cached._mlflow_state(elsewhere, place.version, place.version) != state
+    other = another_release(place.store, place.version, seed=77)["version"]
+    open_mlflow(place.settings).delete_run(manifest(place)["mlflow_run"])
+    write_whole(place.home / "cache" / "mlflow", cached._mlflow_state(place.settings, place.version, other))
+    assert not place.is_published()
+
+
 def test_mlflow_is_always_asked_about_files_elsewhere(place: Place, tmp_path: Path) -> None:
     """The state of MLflow's files is not recorded if an experiment of another program has them in another folder."""
     shutil.copytree(place.home / "mlartifacts", tmp_path / "elsewhere")
@@ -322,7 +341,9 @@ def test_mlflow_is_asked_again_if_the_champion_changed(place: Place) -> None:
     """After a promotion that did not reach MLflow, the aliases are set although MLflow's files are unchanged."""
     client = open_mlflow(place.settings)
     client.delete_registered_model_alias("digits", "champion")
-    write_whole(place.home / "cache" / "mlflow", cached._mlflow_state(place.settings, "an earlier champion"))
+    write_whole(
+        place.home / "cache" / "mlflow", cached._mlflow_state(place.settings, "an earlier champion", place.version)
+    )
     assert place.is_published()
     assert client.get_model_version_by_alias("digits", "champion").tags["version"] == place.version
 
