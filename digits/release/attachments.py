@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 import uuid
 from typing import Any
 
@@ -32,6 +33,7 @@ from digits.store import ObjectStore
 OF_A_RUN = {"created", "mlflow_run", "libraries", "build"}
 BUILD_TYPE = "urn:digits:pipeline:v1"  # the seven steps of docs/architecture.md
 BUILDER = "urn:digits:publish"
+_MARKUP = re.compile(r"[\\`*_\[\]<&|]")  # of Markdown, in a label
 
 
 def attach(store: ObjectStore, known: Manifest) -> None:
@@ -189,6 +191,7 @@ def bill_of_materials(manifest: Manifest, digests: dict[str, str]) -> dict[str, 
 def model_card(manifest: Manifest) -> str:
     """Return the model card in Markdown."""
     data, metrics, task = manifest["data"], manifest["metrics"], task_of(manifest)
+    labels = ", ".join(_MARKUP.sub(r"\\\g<0>", label) for label in task.labels)
     rows = {
         "version": manifest["version"],
         "created": manifest["created"],
@@ -206,7 +209,7 @@ def model_card(manifest: Manifest) -> str:
             f"A classifier of the task {task.name}: images of {task.height} x {task.width} pixels with {task.channels}",
             f"values from 0 to 1 each -> the probabilities of {len(task.labels)} classes.",
             "",
-            f"Classes: {', '.join(task.labels)}.",
+            f"Classes: {labels}.",
             "",
             *_table("property", "value", rows),
             "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,12 +14,20 @@ from digits.release import attachments, releases, signatures
 from digits.release.write import copy_release, write_release
 from digits.store import Trust
 from digits.store.file import FileStore
+from digits.tasks.task import find
 from tests.helpers.signing import new_keys, signed_store
 from tests.helpers.small_releases import manifest, release_folder, small_release
 
 
 def contents(store: FileStore) -> dict[str, bytes]:
     return {key: store.get(key) for key in store.keys("")}
+
+
+def test_a_label_is_no_markup_in_the_model_card() -> None:
+    """Labels may be the names of somebody else's folders, and some viewers of Markdown run the HTML in it."""
+    task = dataclasses.replace(find("fashion"), name="odd", labels=("<script>alert(1)</script>", "T-shirt", "a_b"))
+    card = attachments.model_card(manifest(0) | {"created": "now", "task": task.text()})
+    assert r"Classes: \<script>alert(1)\</script>, T-shirt, a\_b." in card
 
 
 def test_the_documents_are_about_the_release(tmp_path: Path) -> None:
