@@ -152,10 +152,10 @@ def _unite(digits: list[_Part], ink: Ink, numbers: NDArray[np.int32]) -> tuple[l
     high = max(digit.height for digit in digits)
     pairs = [n for n in range(len(digits) - 1) if digits[n].distance(digits[n + 1]) <= _CLOSE * high]
     joined = [digits[n].join(digits[n + 1]) for n in pairs]
-    ones = {}
+    ones = dict[int, float]()
     if pairs:
         inks = [np.where(np.isin(numbers[p.area], list(p.numbers)), ink[p.area], np.uint8(0)) for p in joined]
-        ones = dict(zip(pairs, (counts.one for counts in touching.count_whole(inks)), strict=True))
+        ones = dict(zip(pairs, touching.count("whole", inks)[:, 0].tolist(), strict=True))
     united, unclear, n = list[_Part](), set[int](), 0
     while n < len(digits):
         one = ones.get(n, 0.0)
