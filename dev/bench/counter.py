@@ -2,28 +2,36 @@
 
     python dev/bench/counter.py ../shared/mnist digits/data/touching.npz
 
-It learns from MNIST's training images and strokes: single digits, groups that touch, and the pieces between cuts;
-from the letters and signs of OpenCV's fonts and the signs of `SIGNS`, bent at random; and from digits of those fonts
-and of displays. The one for pieces continues with the weights of the one for whole ink, which
-learns from no pieces. Takes half an hour of CPU time.
+It learns from MNIST's training images and strokes, and from the forms of `digits/training/glyphs.py`: single digits,
+also broken ones, groups that touch or nearly do, and the pieces between cuts; from the letters and signs of OpenCV's
+fonts and the signs of `SIGNS`, bent at random; and from digits of those fonts and of displays. The network for pieces
+continues with the weights of the one for whole ink, which learns from no pieces. Takes 20 minutes of CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from everyday import ENDS, SEGMENTS
-from groups import Group, Ink, Random, Writer, cropped
+from groups import WAYS, Group, Ink, Random, Writer, cropped
+from strokes import Stroke
 
 from digits.data.cuts import find_cuts, reduce
 from digits.data.touching import KINDS, to_image
+from digits.training.glyphs import FORMS
 
 FONTS = (0, 2, 3, 4, 6, 7, 16)  # Hershey: simplex, duplex, complex, triplex, two scripts, simplex in italics
 LETTERS = "AEFHKMNRWXekmnwxh?&#@%$*+="  # those that look like no digit
+PARTS = 8  # of MNIST's images, which are used one after the other or at once
+TWO, SIGN = 10, 12  # the places in KINDS["piece"] of two digits, followed by three, and of another sign
 Sample = tuple[Ink, int]
 
 
@@ -48,6 +56,11 @@ SIGNS = {
     "#": [[(0.2, -0.5), (0.1, 0.5)], [(0.5, -0.5), (0.4, 0.5)], [(0, -0.18), (0.6, -0.2)], [(0, 0.2), (0.55, 0.18)]],
     "+": [[(0.0, 0.0), (0.44, 0.0)], [(0.22, -0.22), (0.22, 0.22)]],
     "@": [arc(0.5, 0, 0.45, 0.5, 0.1, 0.98), arc(0.5, 0, 0.2, 0.2, 0, 1.1)],
+    "☺": [
+        arc(0.5, 0, 0.5, 0.5, 0, 1.03),
+        arc(0.5, 0.02, 0.27, 0.28, 0.07, 0.43),
+        *([(x, -0.2), (x, -0.1)] for x in (0.32, 0.68)),
+    ],
 }
 
 
@@ -78,7 +91,7 @@ def printed(text: str, r: Random) -> Ink:
 def sign(r: Random) -> Ink:
     """Return a sign as people write it."""
     sheet, width = np.zeros((220, 280), np.uint8), int(r.integers(4, 16))
-    for stroke in SIGNS[str(r.choice(list(SIGNS), p=(0.3, 0.18, 0.25, 0.12, 0.05, 0.05, 0.05)))]:
+    for stroke in SIGNS[str(r.choice(list(SIGNS), p=(0.27, 0.17, 0.23, 0.11, 0.05, 0.05, 0.05, 0.07)))]:
         points = np.round((np.array(stroke) * (100, 110) + (80, 110)) * 16).astype(np.int32).reshape(-1, 1, 2)
         cv2.polylines(sheet, [points], False, (255,), width, cv2.LINE_AA, 4)
     return cropped(sheet)
@@ -94,51 +107,83 @@ def shown(label: int, r: Random) -> Ink:
     return cropped(sheet)
 
 
+def formed(r: Random) -> tuple[list[Stroke], str]:
+    """Return the strokes of a digit of a generated form, of which a second stroke may be apart."""
+    label, draw = FORMS[r.integers(len(FORMS))]
+    first, *others = draw(r)
+    move = r.normal(0, 0.04, 2) * (r.random() < 0.4)
+    shape = np.array([[r.uniform(0.5, 0.85), r.uniform(-0.3, 0.1)], [0, 1]])
+    return [(stroke @ shape.T).tolist() for stroke in (first, *(other + move for other in others))], str(label)
+
+
+def broken(ink: Ink, r: Random) -> Ink:
+    """Return ink with one to three narrow gaps."""
+    ink, side = ink.copy(), max(ink.shape)
+    for _ in range(int(r.integers(1, 4))):
+        (x, y), turn = r.uniform(0, 1, 2) * ink.shape[::-1], r.uniform(0, np.pi)
+        along = 0.15 * side * np.array([np.cos(turn), np.sin(turn)])
+        ends = ((int(x + k * along[0]), int(y + k * along[1])) for k in (-1, 1))
+        cv2.line(ink, *ends, (0,), max(1, int(side * r.uniform(0.02, 0.06))))
+    return ink
+
+
 def whole(writer: Writer, r: Random) -> Sample:
-    """Return a single digit or a group, sometimes blurred or without grey."""
-    kind = int(r.choice(3, p=(0.5, 0.36, 0.14)))
-    ink = (writer.single(r, wide=bool(r.random() < 0.4)) if kind == 0 else writer.group(r, kind + 1)).ink
+    """Return a single digit or a group, sometimes broken, blurred or without grey."""
+    count = int(r.choice((1, 2, 3), p=(0.5, 0.36, 0.14)))
+    wide, ways = bool(r.random() < 0.4), (*WAYS, "near")
+    group = writer.single(r, wide=wide) if count == 1 else writer.group(r, count, ways)
+    ink = broken(group.ink, r) if r.random() < 0.12 else group.ink
     if r.random() < 0.3:
         ink = cv2.GaussianBlur(ink, (0, 0), r.uniform(0.5, 0.04 * max(ink.shape)))
         ink = np.where(ink > 25, ink, np.uint8(0))
     if r.random() < 0.2:
         ink = np.where(ink >= min(r.integers(40, 160), int(ink.max())), np.uint8(255), np.uint8(0))
-    return to_image(ink), kind
+    return to_image(ink), int(group.label) if count == 1 else TWO + count - 2
 
 
-def other(_: Writer, r: Random) -> Sample:
+def other(r: Random) -> Sample:
     """Return a sign or a letter, or a digit of a font or a display."""
-    which = r.random()
+    which, label = r.random(), int(r.integers(10))
     if which < 0.66:
         ink = bent(sign(r) if which < 0.4 else printed(str(r.choice(list(LETTERS))), r), r, 0.03)
     else:
-        label = int(r.integers(10))
         ink = bent(printed(str(label), r), r, 0.015) if which < 0.86 else bent(shown(label, r), r, 0.005)
     if r.random() < 0.2:
         ink = cv2.GaussianBlur(np.pad(ink, 5), (0, 0), r.uniform(0.5, 4))
-    return to_image(ink), 3 if which < 0.66 else 0
+    return to_image(ink), SIGN if which < 0.66 else label
 
 
 def pieces(group: Group) -> list[Sample]:
-    """Return the pieces between a group's cuts, with the digits that they are; without those that are ambiguous."""
+    """Return the pieces between a group's cuts, with what they are; without those that are ambiguous."""
     own, samples = reduce(group.ink), list[Sample]()
     size, ink = (own.shape[1], own.shape[0]), own > 90
     layers = [ink & (cv2.resize(each, size, interpolation=cv2.INTER_AREA) > 100) for each in group.layers]
-    for cut in find_cuts(own, 6):
-        for side in (~cut.right, cut.right):
+    for right in find_cuts(own, 6):
+        for side in (~right, right):
             piece = ink & side
-            likeness = max((piece & each).sum() / max(1, (piece | each).sum()) for each in layers)
-            shares = np.array([(piece & each).sum() / max(1, each.sum()) for each in layers])
+            likenesses = [(piece & each).sum() / max(1, (piece | each).sum()) for each in layers]
+            likeness, shares = max(likenesses), np.array([(piece & each).sum() / max(1, each.sum()) for each in layers])
             if likeness > 0.88:
-                kind = 0
+                kind = int(group.label[int(np.argmax(likenesses))])
             elif (shares > 0.85).sum() >= 2 and ((shares > 0.85) | (shares < 0.12)).all():
-                kind = int((shares > 0.85).sum()) - 1
+                kind = TWO + int((shares > 0.85).sum()) - 2
             elif likeness < (0.7 if (shares > 0.85).any() else 0.78):
-                kind = 4
+                kind = SIGN + 1
             else:
                 continue
             samples.append((to_image(np.where(side, own, np.uint8(0))), kind))
     return samples
+
+
+def make(mnist: Path, count: int, part: int) -> tuple[list[Sample], list[Sample]]:
+    """Return whole ink, and pieces, from one of PARTS parts of the images."""
+    cv2.setNumThreads(1)
+    size = 55_000 // PARTS
+    r, writer = np.random.default_rng([1, part]), Writer(mnist, "train", part * size, (part + 1) * size, 4500 // PARTS)
+    writer.strokes += [formed(r) for _ in range(1500 // PARTS)]
+    samples = [whole(writer, r) for _ in range(count)] + [other(r) for _ in range(count // 9)]
+    cut = [piece for _ in range(count // 10) for piece in pieces(writer.group(r, 3 if r.random() < 0.2 else 2))]
+    return samples, cut
 
 
 def main() -> None:
@@ -146,16 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("mnist", type=Path)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--count", type=int, default=144_000, help="digits and groups")
+    parser.add_argument("--count", type=int, default=120_000, help="digits and groups")
     given = parser.parse_args()
-    cv2.setNumThreads(1)
-    r, writer = np.random.default_rng(1), Writer(given.mnist, "train", 0, 55_000, 4500)
-    samples = [whole(writer, r) for _ in range(given.count)] + [other(writer, r) for _ in range(given.count // 9)]
-    few = [(image, (0, 1, 1, 2)[kind]) for image, kind in samples]
-    for _ in range(given.count // 20):
-        samples += pieces(writer.group(r, 3 if r.random() < 0.2 else 2))
-    first = train(few, len(KINDS["whole"]), 9)
-    second = train(samples, len(KINDS["piece"]), 5, first[:-2])
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(functools.partial(make, given.mnist, given.count // PARTS), range(PARTS)))
+    samples, cut = (list(itertools.chain(*each)) for each in zip(*parts, strict=True))
+    few = [(image, 0 if kind < TWO else 1 if kind < SIGN else 2) for image, kind in samples]
+    first = train(few, len(KINDS["whole"]), 8)
+    second = train(samples + cut, len(KINDS["piece"]), 6, first[:-2])
     arrays = {f"{name}{n}": each for name, new in (("whole", first), ("piece", second)) for n, each in enumerate(new)}
     np.savez(given.weights, allow_pickle=False, **{name: each.astype(np.float16) for name, each in arrays.items()})
 
@@ -172,7 +215,7 @@ def train(samples: list[Sample], kinds: int, epochs: int, start: list[Any] | Non
         *(layers.Conv2D(n, side, 2, "same", activation="relu") for n, side in ((12, 5), (24, 3), (32, 3))),
         layers.Flatten(),
         layers.Dropout(0.2),
-        layers.Dense(24, activation="relu"),
+        layers.Dense(32, activation="relu"),
         layers.Dense(kinds),
     ])  # fmt: skip
     if start:

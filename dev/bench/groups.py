@@ -71,15 +71,15 @@ class Writer:
         ink, label = self.digit(r, style)
         return Group(ink, label, "single", [ink])
 
-    def group(self, r: Random, count: int) -> Group:
-        """Return digits of one style that touch."""
+    def group(self, r: Random, count: int, ways: tuple[str, ...] = WAYS) -> Group:
+        """Return digits of one style that touch, or nearly touch if one of the ways is "near"."""
         while True:
-            style, way = self.style(r), str(r.choice(WAYS))
+            style, way = self.style(r), str(r.choice(ways))
             digits = [self.digit(r, style) for _ in range(count)]
             layers = _joined(r, [ink for ink, _ in digits], style, way)
             ink = np.max(layers, axis=0)
             areas = cv2.connectedComponentsWithStats((ink > 64).astype(np.uint8), connectivity=8)[2][1:, 4]
-            if areas.max() >= 0.93 * areas.sum():
+            if way == "near" or areas.max() >= 0.93 * areas.sum():
                 (top, bottom), (left, right) = (np.flatnonzero(ink.any(axis=axis))[[0, -1]] for axis in (1, 0))
                 area = slice(top, bottom + 1), slice(left, right + 1)
                 label = "".join(label for _, label in digits)
@@ -134,6 +134,7 @@ def _joined(r: Random, digits: list[Ink], style: Style, way: str) -> list[Ink]:
                 "kiss": -int(r.integers(0, 2)),
                 "overlap": -max(1, int(r.uniform(0.01, 0.08) * high)),
                 "stroke": max(2, int(r.uniform(0.04, 0.3) * high)),
+                "near": max(2, int(r.uniform(0.02, 0.25) * high)),
             }[way]
         layer = np.zeros_like(sheet)
         layer[top : top + len(digit), max(left, 0) : max(left, 0) + digit.shape[1]] = digit

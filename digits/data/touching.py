@@ -22,8 +22,9 @@ from digits.data.preprocessing import Ink, crop
 # What each of the two networks distinguishes.
 KINDS = {
     "whole": ("one digit", "several that touch", "another sign"),
-    "piece": ("one digit", "two that touch", "three or more", "another sign", "a piece of a digit, or of two"),
+    "piece": (*"0123456789", "two that touch", "three or more", "another sign", "a piece of a digit, or of two"),
 }
+_TWO = KINDS["piece"].index("two that touch")
 WEIGHTS = Path(__file__).with_name("touching.npz")
 ROWS, COLUMNS = 32, 48  # of the network's image
 _CUTS = 6  # of two digits
@@ -34,20 +35,25 @@ SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
 _PERHAPS = 0.25  # the same, if the model is certain of a digit
 _SEVERAL = 0.1  # least probability of several digits in ink that is divided
 _DIVIDED = 0.97  # least probability of several digits in ink whose pieces are shown
+_SAME = 0.5  # the same of the model's digit, by the network for pieces, in ink that may be several digits
 _LEAST = 0.1  # least probability of one digit in a piece
 _LIKELY = 0.95  # least probability of one digit that makes pieces unsure
 _CERTAIN = 0.98  # the same, from which the model is certain and the whole is shown
 _PIECES = 0.8  # least score of a sure answer to pieces
-_CLEAR = 0.3  # greatest score of another answer, of the best one's
-_PLAUSIBLE = 0.05  # least score of pieces that are shown
+_CLEAR = 0.12  # greatest score of another answer, of the best one's
+_PLAUSIBLE = 0.02  # least score of pieces that are shown
 
 
 class Counts(NamedTuple):
-    """How likely ink is one digit, two that touch, and three or more. The rest is that it is something else."""
+    """How likely ink is one digit, two that touch, and three or more. The rest is that it is something else.
+
+    `digits` states how likely a piece, or ink that may be several digits, is each digit.
+    """
 
     one: float = 1
     two: float = 0
     more: float = 0
+    digits: tuple[float, ...] = ()
 
 
 class Piece(NamedTuple):
@@ -109,9 +115,10 @@ def count_whole(inks: Sequence[Ink]) -> list[Counts]:
     found = [Counts(float(one), float(several)) for one, several, _ in count("whole", inks)]
     places = [place for place, counts in enumerate(found) if may_be_several(counts)]
     if places:
-        for place, (_, two, more, *_) in zip(places, count("piece", [inks[n] for n in places]), strict=True):
-            one, several, _ = found[place]
-            found[place] = Counts(one, several * float(two / (two + more)), several * float(more / (two + more)))
+        for place, kinds in zip(places, count("piece", [inks[n] for n in places]), strict=True):
+            (one, several, *_), (two, more) = found[place], kinds[_TWO : _TWO + 2]
+            shares = float(two / (two + more)), float(more / (two + more))
+            found[place] = Counts(one, several * shares[0], several * shares[1], tuple(kinds[:_TWO].tolist()))
     return found
 
 
@@ -146,11 +153,9 @@ def _halves(ink: Ink, most: int) -> list[tuple[Piece, Piece]]:
     """Return the pieces on both sides of each cut."""
     cuts = find_cuts(ink, most)
     inks = [np.where(side, ink, np.uint8(0)) for right in cuts for side in (~right, right)]
-    pieces = (
-        [Piece(own, Counts(*kinds[:3].tolist())) for own, kinds in zip(inks, count("piece", inks), strict=True)]
-        if inks
-        else []
-    )
+    kinds = count("piece", inks).tolist() if inks else []
+    counts = [Counts(sum(each[:_TWO]), each[_TWO], each[_TWO + 1], tuple(each[:_TWO])) for each in kinds]
+    pieces = list(map(Piece, inks, counts))
     return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
@@ -165,18 +170,20 @@ def choose(counts: Counts, whole: ArrayLike, ways: Sequence[Sequence[Counts]], a
     """Return how ink is read, of the given counts, that can be divided in some ways, given as their pieces' counts.
 
     `whole`, (10,), is the model's answer to the ink, and `answers`, (pieces, 10) for each way, are those to the pieces.
-    The score of a way is the probability of its number of pieces, if the ink is several digits, that each piece is one
-    digit, and that it is the answered one. Ink that the model reads as one digit is unsure, because a few single digits
-    look like several.
+    The score of a way is the probability of its number of pieces, if the ink is several digits, that each piece is the
+    answered digit by the network, and that it is by the model. Ink that the model reads as one digit is unsure, because
+    a few single digits look like several.
     """
     several, scores, numbers = counts.two + counts.more, list[float](), list[tuple[int, ...]]()
     for pieces, answer in zip(ways, answers, strict=True):
         shares = np.asarray(answer)
         kind = (counts.two if len(pieces) == 2 else counts.more) / several
-        scores.append(float(kind * np.prod([piece.one for piece in pieces]) * shares.max(axis=1).prod()))
         numbers.append(tuple(shares.argmax(axis=1).tolist()))
+        both = [piece.digits[n] if piece.digits else piece.one for piece, n in zip(pieces, numbers[-1], strict=True)]
+        scores.append(float(kind * np.prod(both) * shares.max(axis=1).prod()))
     best, likely = int(np.argmax(scores)) if scores else None, float(np.max(whole))
     if best is None or several < _DIVIDED or scores[best] < _PLAUSIBLE or likely >= _CERTAIN:
-        return Choice(None, counts.one < (SINGLE if likely < _CERTAIN else _PERHAPS))
+        other = bool(counts.digits) and counts.digits[int(np.argmax(whole))] < _SAME
+        return Choice(None, other or counts.one < (SINGLE if likely < _CERTAIN else _PERHAPS))
     rival = max((score for score, each in zip(scores, numbers, strict=True) if each != numbers[best]), default=0.0)
     return Choice(best, likely >= _LIKELY or scores[best] < _PIECES or rival > _CLEAR * scores[best])
