@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from backends.processes import kill_children
 from digits.errors import DigitsError, MissingError
 
 HOW_TO_GET = {
@@ -97,18 +98,25 @@ def program(*command: str, seconds: float = 60) -> str:
     environ = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
     environ["KIND_EXPERIMENTAL_PROVIDER"] = "docker"  # of kind, whatever the user's other clusters run on
     try:
-        process = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds,
-            env=environ, check=False,
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace", env=environ,
         )  # fmt: skip
     except OSError as exc:
         _check_path(command[0])
         raise MissingError(
             f"{command[0]} cannot be started: {exc.strerror}", remedy=f"{command[0]} --help, to see whether it runs"
         ) from exc
-    except subprocess.TimeoutExpired as exc:
-        raise ProgramError(f"{' '.join(command[:3])} did not end within {seconds:.0f} s") from exc
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=seconds)
+        except BaseException as exc:
+            kill_children(process.pid)  # such as the credential plugin of kubectl
+            process.kill()
+            if not isinstance(exc, subprocess.TimeoutExpired):
+                raise
+            raise ProgramError(f"{' '.join(command[:3])} did not end within {seconds:.0f} s") from exc
     if process.returncode:
-        output = (process.stderr.strip() or process.stdout.strip())[-3000:]
+        output = (stderr.strip() or stdout.strip())[-3000:]
         raise ProgramError(f"{' '.join(command[:3])} ended with {process.returncode}: {output}")
-    return process.stdout
+    return stdout

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from backends.programs import ProgramError, need, program, python, python_environment
@@ -76,3 +77,10 @@ def test_programs_end_in_time() -> None:
         program("sleep", "30", seconds=0.2)
     with pytest.raises(ProgramError, match="ended with 3: no luck"):
         program("sh", "-c", "echo no luck >&2; exit 3")
+
+
+def test_the_programs_of_a_program_end_with_it(tmp_path: Path) -> None:
+    """The deadline also ends a credential plugin for which kubectl waits."""
+    with pytest.raises(ProgramError, match="did not end within"):
+        program("sh", "-c", f"sh -c 'echo $$ > {tmp_path}/plugin; sleep 300; true'; true", seconds=1)
+    assert not psutil.pid_exists(int((tmp_path / "plugin").read_text()))
