@@ -30,7 +30,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowRun:
 def test_publish_gets_the_run_and_other_steps_do_not_wait(made: MlflowRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step starts without the id, which `publish` waits for; the last status is set."""
     ready, ended = threading.Event(), []
-    monkeypatch.setattr(mlflow_log, "start_run", lambda *_: ready.wait(10) and "m")
+    monkeypatch.setattr(mlflow_log, "start_run", lambda *_, **__: ready.wait(10) and "m")
     monkeypatch.setattr(mlflow_log, "end_run", lambda settings, run_id, status: ended.append((run_id, status)))
     assert made.environment_of("train") == {}
     ready.set()
@@ -51,7 +51,7 @@ def test_an_unreachable_mlflow_is_reported_and_the_run_continues(
 ) -> None:
     """The error is an event of `publish`, which then starts without an MLflow run and reports it itself."""
 
-    def refuse(*_: object) -> str:
+    def refuse(*_: object, **__: object) -> str:
         raise MissingError("MLflow does not answer")
 
     monkeypatch.setattr(mlflow_log, "start_run", refuse)
@@ -67,11 +67,11 @@ def test_what_belongs_to_another_project_ends_the_run_before_the_training(
 ) -> None:
     """`publish` would refuse such an experiment or registered model too, so the engine is ended with that error."""
 
-    def refuse(*_: object) -> str:
+    def refuse(*_: object, **__: object) -> str:
         raise UsageError("it belongs to another project", remedy="another name")
 
     ended = list[tuple[int, int]]()
-    monkeypatch.setattr(mlflow_log, "start_run", lambda *_: "m")
+    monkeypatch.setattr(mlflow_log, "start_run", lambda *_, **__: "m")
     monkeypatch.setattr(*refuses, refuse)
     monkeypatch.setattr(os, "kill", lambda *arguments: ended.append(arguments))
     made.environment_of("publish")

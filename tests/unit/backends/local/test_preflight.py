@@ -54,7 +54,7 @@ def test_an_invalid_request_starts_no_run(
 ) -> None:
     """The error names the parameter or setting, and no run is created."""
     home = tmp_path / "home"
-    monkeypatch.setattr("backends.process.predictor.ensure", lambda _: None)
+    monkeypatch.setattr("backends.process.predictor.ensure", lambda *_: None)
     with pytest.raises(DigitsError, match=named):
         ProcessBackend(Settings(home=home, **values)).run(Request(parameters), lambda event: None)
     assert not list(home.glob("runs/*"))
@@ -80,7 +80,7 @@ class ReadOnly(Quiet):
 
 def test_keys_that_may_only_read_start_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that refuses to be written, as the release would be after the training, is named before the run."""
-    monkeypatch.setattr("backends.process.predictor.ensure", lambda _: None)
+    monkeypatch.setattr("backends.process.predictor.ensure", lambda *_: None)
     with kubernetes_api(ReadOnly) as endpoint:
         keys = {"minio_access_key": "access", "minio_secret_key": "a-secret-key"}
         settings = Settings(home=tmp_path, store="s3://digits", minio_endpoint=endpoint, **keys)
@@ -91,7 +91,7 @@ def test_keys_that_may_only_read_start_no_run(tmp_path: Path, monkeypatch: pytes
 
 def test_a_damaged_ledger_starts_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger in which the release could not be promoted after the training is named before the run."""
-    monkeypatch.setattr("backends.process.predictor.ensure", lambda _: None)
+    monkeypatch.setattr("backends.process.predictor.ensure", lambda *_: None)
     settings = Settings(home=tmp_path / "home")
     homes.claim(settings.home)
     open_store(settings).put("promotions/digits/00000001.json", b"{")
