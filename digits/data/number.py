@@ -26,6 +26,7 @@ _APART = 0.5  # greatest distance of two parts of one digit that share columns, 
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _CLOSE = 0.25  # greatest distance of two strokes of one digit side by side, of the highest part's height
 _PERHAPS_ONE = 0.1  # least probability of one digit that makes two digits unsure
+_MIDDLE = 0.2  # share of a part's width and height at each side that is not its middle
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
 _HALVES = 0.24  # greatest gap between the halves of a 0, of its height
 _DIVIDED = 2  # greatest number of digits that are divided
@@ -139,7 +140,8 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         others = (mask[area] > 0) & ~own
         edge = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         own_ink = np.where(edge & ~others, ink[area], np.uint8(0))
-        found.append((_digit(digit, own_ink, ink.shape, doubtful or place in lost), own_ink))
+        unsure = doubtful or place in lost or _holds_others([part for part in parts if part.numbers <= digit.numbers])
+        found.append((_digit(digit, own_ink, ink.shape, unsure), own_ink))
     signs = find_signs(shapes)
     return _examine([(each._replace(doubtful=each.doubtful or n in signs), own) for n, (each, own) in enumerate(found)])
 
@@ -187,6 +189,14 @@ def _join_halves(digits: list[_Part], numbers: NDArray[np.int32]) -> list[_Part]
         else:
             result.append(digit)
     return result
+
+
+def _holds_others(parts: list[_Part]) -> bool:
+    """Return whether two parts stand in the middle of a larger one, as in a face. No digit has such strokes."""
+    outer = max(parts, key=lambda part: part.height, default=_Part(frozenset(), 0, 0, 0, 0))
+    x, y = _MIDDLE * (outer.x1 - outer.x0), _MIDDLE * outer.height
+    inner = [part for part in parts if outer.x0 + x < part.x0 and part.x1 < outer.x1 - x]
+    return sum(outer.y0 + y < part.y0 and part.y1 < outer.y1 - y for part in inner) >= 2
 
 
 def _nearest(parts: list[_Part], digits: list[_Part], numbers: NDArray[np.int32]) -> list[int]:

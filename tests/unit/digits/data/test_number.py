@@ -160,6 +160,18 @@ def test_ink_that_belongs_to_no_digit_is_doubtful() -> None:
     assert [digit.doubtful for digit in split(ink)] == [False, True]
 
 
+def test_a_face_is_no_digit() -> None:
+    """A face next to a digit, which the model would read as a 0, is doubtful; a 0 is not, nor one with a dot in it."""
+    ink = np.pad(number(SEVEN), ((0, 0), (0, 160)))
+    cv2.circle(ink, (250, 120), 60, (255,), 9)
+    assert [digit.doubtful for digit in split(ink)] == [False, False]
+    cv2.line(ink, (232, 95), (232, 108), (255,), 9)
+    assert [digit.doubtful for digit in split(ink)] == [False, False]
+    cv2.line(ink, (268, 95), (268, 108), (255,), 9)
+    cv2.ellipse(ink, (250, 122), (32, 32), 0, 25, 155, (255,), 9)
+    assert [digit.doubtful for digit in split(ink)] == [False, True]
+
+
 def test_more_than_the_most_digits_are_doubtful() -> None:
     """A picture with very many parts side by side is not read as a number."""
     ink = np.zeros((40, 20 * (MAX_DIGITS + 1)), np.uint8)
