@@ -37,7 +37,7 @@ from digits.tasks.task import BUILT_IN, Task, find
 from web_app import items
 from web_app.endpoint_client import EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
-from web_app.guard import RESPONSE_HEADERS, Metrics, RateLimit
+from web_app.guard import RESPONSE_HEADERS, Metrics, RateLimit, identify
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -192,7 +192,7 @@ class _Gateway:
         )
         if not release.isprintable():
             raise RejectedRequest(400, "expected a printable release")
-        if not all(self.rate.allows(request.scope.client.rpartition(":")[0]) for _ in labels):
+        if not all(self.rate.allows(identify(request.scope.client)) for _ in labels):
             raise RejectedRequest(429, f"expected at most {self.config.feedback_per_minute} corrections a minute")
         png, served = await self._png(request), client.known
         with contextlib.suppress(EndpointStateError):  # a correction does not need the endpoint

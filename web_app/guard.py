@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -36,6 +37,20 @@ class Metrics:
         self.feedback = Counter(
             "digits_web_feedback", "Corrections stored, by label", ["label"], registry=self.registry
         )
+
+
+def identify(client: str) -> str:
+    """Return who has a client's address, as Granian writes it: an IPv4 address, or a network of 64 bits of IPv6.
+
+    A host can take any address of such a network.
+
+    >>> identify("[::ffff:127.0.0.1]:50000"), identify("[2001:db8::1:2]:50000")
+    ('127.0.0.1', '2001:db8::/64')
+    """
+    address = ip_address(client.rpartition(":")[0].strip("[]").partition("%")[0])
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
+    return str(address)
 
 
 class RateLimit:

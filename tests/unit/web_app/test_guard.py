@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.helpers.gateway_requests import PNG, correct, recognise
-from web_app.guard import RateLimit
+from web_app.guard import RateLimit, identify
 
 
 @pytest.mark.parametrize("path", ["/api/recognise", "/api/feedback?label=1"])
@@ -30,6 +30,23 @@ def test_an_allowance_recovers_with_time() -> None:
     assert limit.allows("b", 0)
     assert limit.allows("c", 0)
     assert len(limit._buckets) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("[2001:db8::1]:1", "[2001:db8::ffff:1:2]:2", True),
+        ("[fe80::1%2]:1", "[fe80::2%2]:2", True),
+        ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", False),
+        ("[::ffff:192.0.2.1]:1", "192.0.2.1:2", True),
+        ("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:1", False),
+        ("192.0.2.1:1", "192.0.2.2:1", False),
+    ],
+)
+def test_the_addresses_of_one_network_are_one_caller(one: str, other: str, same: bool) -> None:
+    """A host that changes its IPv6 address within its network has one allowance; each IPv4 address has its own."""
+    limit = RateLimit(1)
+    assert [limit.allows(identify(client), 0) for client in (one, other)] == [True, not same]
 
 
 def test_every_response_has_the_security_headers(gateway: httpx.Client) -> None:
