@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from digits.errors import UsageError, is_printable, mask_address, mask_also
 from digits.files import real_path, user_path
@@ -35,14 +35,24 @@ def read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> di
 
 
 def check_address(variable: str, value: str) -> None:
-    """Raise UsageError unless `value` can be parsed as an address."""
+    """Raise UsageError unless `value` can be parsed as an address. That of a web server needs a host."""
     try:
-        urlsplit(value)
+        parts = urlsplit(value)
+        if parts.scheme in {"http", "https"} and not (parts.hostname and _has_port(parts)):
+            raise ValueError("expected http://host:port, with a port from 1 to 65535 if there is one")
         if "://" in value and not value.isprintable():
             raise ValueError("it has a line break or another character that is not printable")
     except ValueError as exc:
         # The value is not shown, because its password cannot be masked if it cannot be parsed.
         raise UsageError(f"{variable}: expected an address, got one that cannot be parsed: {exc}") from None
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Return whether the port of an address is one, or is missing. Its error would show a password before a `/`."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def check_home(place: Path) -> Path:
@@ -103,9 +113,11 @@ def check_kubernetes_name(variable: str, value: str) -> None:
 
 def check_model_name(variable: str, value: str) -> None:
     """Raise UsageError unless `value` can name a registered model, and be part of a filter of MLflow's searches."""
-    if not re.fullmatch(r"[^/:'\"\\`]{1,250}", value) or not value.isprintable():
+    # MLflow refuses what could be the name of a folder above.
+    if not re.fullmatch(r"(?!\.$|\.\.)[^/:'\"\\`]{1,250}", value) or not value.isprintable():
         raise UsageError(
-            f"{variable}: expected a name of 1 to 250 printable characters without / : \\ and quotes, got {value!r}"
+            f"{variable}: expected a name of 1 to 250 printable characters without / : \\ and quotes, and other than . "
+            f"or ..NAME, got {value!r}"
         )
 
 

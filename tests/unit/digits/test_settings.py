@@ -73,7 +73,7 @@ def test_names_of_kubernetes_objects_are_checked(name: str, value: str) -> None:
         Settings.load({name: value}, dotenv=None)
 
 
-@pytest.mark.parametrize("value", ["a/b", "a:b", "it's", 'a"b', "a`b", "a\\b", "a\tb", "a" * 251])
+@pytest.mark.parametrize("value", ["a/b", "a:b", "it's", 'a"b', "a`b", "a\\b", "a\tb", "a" * 251, ".", "..", "..a"])
 def test_a_name_that_mlflow_cannot_register_or_search_is_refused_before_a_run(value: str, tmp_path: Path) -> None:
     """The name of the registered model is checked with the settings, not by `publish` after the training."""
     with pytest.raises(UsageError, match="DIGITS_MLFLOW_MODEL: expected a name"):
@@ -167,6 +167,18 @@ def test_an_address_that_cannot_be_parsed_is_rejected(name: str, tmp_path: Path)
     with pytest.raises(UsageError, match=name) as error:
         Settings.load({"DIGITS_HOME": str(tmp_path), name: "http://me:canary@[::1"}, dotenv=None)
     assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "https://?canary", "http://:5000", "http://h:0", "http://h:70000", "http://me:canary/x@h"]
+)
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MINIO_ENDPOINT", "DIGITS_DATA", "DIGITS_KFP_HOST"])
+def test_an_address_without_a_host_or_with_a_wrong_port_is_rejected(name: str, address: str, tmp_path: Path) -> None:
+    """A web address that no server can have is refused before the training, which would end without its records."""
+    with pytest.raises(UsageError, match=rf"{name}: .*expected http://host:port") as error:
+        Settings.load({"DIGITS_HOME": str(tmp_path), name: address}, dotenv=None)
+    assert "canary" not in str(error.value)
+    Settings.load({"DIGITS_HOME": str(tmp_path), name: "http://[::1]:5000/x"}, dotenv=None)
 
 
 def test_an_address_with_a_line_break_is_rejected(tmp_path: Path) -> None:
