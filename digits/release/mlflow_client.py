@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from digits.errors import DigitsError, MissingError, Unavailable, mask_url
-from digits.files import folder_from_url, real_path, whole_file
+from digits.files import real_path, whole_file
 from digits.http import tls_remedy
 from digits.settings import Settings
 from digits.variables import sqlite_file
@@ -89,10 +89,8 @@ def artifacts_address(settings: Settings) -> str:
 
 def artifact_folders(address: str) -> tuple[Path, ...]:
     """Return the folders of this machine in which MLflow creates those of runs and models; () for a server's."""
-    if urlsplit(address).scheme not in {"", "file"}:
-        return ()
-    folder = folder_from_url(address, "MLFLOW_TRACKING_URI")
-    return folder, folder / "models"
+    path = unquote(urlsplit(address).path) if address.startswith("file:") else address
+    return (Path(path), Path(path, "models")) if path.startswith("/") else ()
 
 
 def _create_database(path: Path, artifacts: str) -> None:

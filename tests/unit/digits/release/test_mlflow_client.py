@@ -81,6 +81,22 @@ def test_a_process_killed_while_it_creates_the_database_leaves_none(tmp_path: Pa
     assert (settings.home / "mlflow.db").is_file()
 
 
+@pytest.mark.parametrize(
+    ("address", "folder"),
+    [
+        ("file:///a%20b", "/a b"),
+        ("/a%20b", "/a%20b"),
+        ("mlflow-artifacts:/7", ""),
+        ("s3://bucket/a", ""),
+        ("", ""),  # of another server than MLflow
+        ("~", ""),
+    ],
+)
+def test_the_folders_of_an_experiment_are_those_of_this_machine(address: str, folder: str) -> None:
+    """A server may answer with any text; only an absolute path is a folder that MLflow's client writes into."""
+    assert mlflow_client.artifact_folders(address) == ((Path(folder), Path(folder, "models")) if folder else ())
+
+
 def test_only_what_logs_creates_the_database(finished: Finished, tmp_path: Path) -> None:
     """A mistyped address is named by what reads, and no database is created there; there is no alias to set."""
     address = f"sqlite:///{tmp_path / 'typo' / 'mlflow.db'}"
