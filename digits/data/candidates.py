@@ -30,7 +30,7 @@ from digits.data.pieces import find_dashes, find_parts, without_marks
 from digits.data.rules import Mask, closed, cut, find_rules, thickness
 
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
-_RIVAL = 0.6  # a second digit has at least this share of the first one's score
+_RIVAL = 0.4  # a second digit has at least this share of the first one's score
 _LOST = 0.1  # least share of a digit's ink that the higher level has lost
 _BARS = 5  # least number of thin upright strokes in a row that make a number doubtful
 _NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's

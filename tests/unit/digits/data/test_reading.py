@@ -469,6 +469,19 @@ def test_dark_and_light_ink_are_doubtful() -> None:
     assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
 
 
+def test_a_digit_in_relief_is_doubtful() -> None:
+    """A stroke in sand or metal has a dark and a light side, which are no strokes of a pen."""
+    groove = cv2.GaussianBlur(draw(FIVE, side=SIDE, pen=22, at=(0.27, 0.27), size=0.46).astype(np.float32), (0, 0), 2)
+    relief = np.roll(groove, (5, 5), (0, 1)) - groove
+    assert read(photo(150 + relief * np.where(relief > 0, 0.2, 0.35))).doubtful
+
+
+def test_a_pen_beside_a_thin_digit_is_doubtful() -> None:
+    """A straight stroke that is larger and stronger than a digit beside it is not surely a 1."""
+    ink = draw(NOUGHT, side=SIDE, pen=6, at=(0.05, 0.55), size=0.4) * 0.6
+    assert read(scene(ink.astype(np.uint8), lambda sheet: cv2.line(sheet, (300, 40), (307, 215), 60, 12))).doubtful
+
+
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_clean_drawing_is_not_changed(size: int, negative: bool) -> None:
