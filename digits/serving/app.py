@@ -154,10 +154,13 @@ class PredictApp:
 
 
 def unknown_version(model: LoadedModel | None, version: str) -> str:
-    """Return an error message if a request's version is given and is not the model's, else an empty string."""
-    if not version or (model and version == model.version):
+    """Return an error message if a request's version is given and is not the model's, else an empty string.
+
+    Before a model is loaded, any version may be the one that will be served.
+    """
+    if not version or model is None or version == model.version:
         return ""
-    return f"expected version {model.version if model else 'none'} or none, got {version[:100]!r}"
+    return f"expected version {model.version} or none, got {version[:100]!r}"
 
 
 def _check_method(method: str, *allowed: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -234,11 +235,16 @@ def test_metrics_answer_any_accept(accept: str, predictor: Predictor) -> None:
 
 
 def test_an_empty_store_is_live_but_not_ready(start_predictor: StartPredictor, settings: Settings) -> None:
-    """Without a champion the server is live but not ready, and predictions get 503 with Retry-After."""
+    """Without a champion the server is live but not ready, in any version; predictions get 503 with Retry-After."""
     predictor = start_predictor(settings, ready=False)
     predictor.wait_for(lambda p: bool(get_json(f"{p.url}/v2/health/live")), "liveness")
-    with pytest.raises(OSError, match="503"):
-        get_json(f"{predictor.url}/v2/models/digits/ready")
+    for path in ("/v2/models/digits/ready", "/v2/models/digits/versions/1/ready", "/v1/models/digits/versions/1"):
+        with pytest.raises(OSError, match="503"):
+            get_json(predictor.url + path)
+    with grpc.insecure_channel(predictor.grpc) as channel:
+        ready = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+        for version in (b"", b"\x12\x011"):
+            assert not ready(b"\x0a\x06digits" + version, timeout=30)  # a message without fields: not ready
     status, headers, answer = post(f"{predictor.url}/v1/models/digits:predict", v1_body(np.zeros((1, 28, 28))))
     assert (status, headers["retry-after"]) == (503, "1")
     assert "no release yet" in json.loads(answer)["error"]
