@@ -21,7 +21,7 @@ from digits.data.underlines import without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
-_CLOSE = 0.45  # the ink may be dark or light if the lower score is above this share of the higher one
+_CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
 _SMALL = 70  # height in pixels of a number in small digits
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from digits.data import fallback, parts
+from digits.data import fallback, outlines, parts
 from digits.data.number import split
 from digits.data.pictures import read_ink
 from digits.data.preprocessing import Ink, to_mnist
@@ -469,13 +469,6 @@ def test_dark_and_light_ink_are_doubtful() -> None:
     assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
 
 
-def test_a_digit_in_relief_is_doubtful() -> None:
-    """A stroke in sand or metal has a dark and a light side, which are no strokes of a pen."""
-    groove = cv2.GaussianBlur(draw(FIVE, side=SIDE, pen=22, at=(0.27, 0.27), size=0.46).astype(np.float32), (0, 0), 2)
-    relief = np.roll(groove, (5, 5), (0, 1)) - groove
-    assert read(photo(150 + relief * np.where(relief > 0, 0.2, 0.35))).doubtful
-
-
 def test_a_pen_beside_a_thin_digit_is_doubtful() -> None:
     """A straight stroke that is larger and stronger than a digit beside it is not surely a 1."""
     ink = draw(NOUGHT, side=SIDE, pen=6, at=(0.05, 0.55), size=0.4) * 0.6
@@ -559,6 +552,17 @@ def test_a_strip_is_analysed_with_fewer_pixels() -> None:
     found = read(photo(sheet)).ink
     assert found.size < 140_000
     assert similarity(to_mnist(found), to_mnist(ink)) > 0.85
+
+
+def test_many_hatched_bars_are_not_all_filled() -> None:
+    """Hatches are filled in few digits only, because each filled part is examined like a digit."""
+    sheet = np.full((600, 600), 255, np.uint8)
+    for left in range(20, 560, 60):
+        cv2.rectangle(sheet, (left, 150), (left + 40, 450), 0, 3)
+        sheet[150:450:14, left : left + 40] = 0
+    mask = np.where(sheet > 100, np.uint8(0), np.uint8(255))
+    assert not outlines.find_insides(mask).any()
+    assert outlines.find_insides(mask[:, :130]).any()
 
 
 def test_overlapping_parts_are_not_all_examined(monkeypatch: pytest.MonkeyPatch) -> None:
