@@ -29,6 +29,7 @@ _PERHAPS_ONE = 0.1  # least probability of one digit that makes two digits unsur
 _MIDDLE = 0.2  # share of a part's width and height at each side that is not its middle
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
 _HALVES = 0.24  # greatest gap between the halves of a 0, of its height
+_NARROW, _WIDE = 0.35, 1.5  # least and greatest width of a 0, of its height
 _DIVIDED = 2  # greatest number of digits that are divided
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
 
@@ -181,13 +182,13 @@ def _join_halves(digits: list[_Part], numbers: NDArray[np.int32]) -> list[_Part]
     result = digits[:1]
     for digit in digits[1:]:
         both = result[-1].join(digit)
-        own = np.isin(numbers[both.area], list(both.numbers))
-        mask = np.where(own, np.uint8(255), np.uint8(0))
-        side = int(_HALVES * both.height) | 1
-        if result[-1].distance(digit) < side and makes_ring(closed(mask, np.ones((side, side), np.uint8)) > 0, mask):
-            result[-1] = both
-        else:
-            result.append(digit)
+        side, shape = int(_HALVES * both.height) | 1, (both.x1 - both.x0) / both.height
+        if result[-1].distance(digit) < side and _NARROW < shape < _WIDE:
+            mask = np.where(np.isin(numbers[both.area], list(both.numbers)), np.uint8(255), np.uint8(0))
+            if makes_ring(closed(mask, np.ones((side, side), np.uint8)) > 0, mask):
+                result[-1] = both
+                continue
+        result.append(digit)
     return result
 
 

@@ -20,6 +20,8 @@ _AREAS = 2  # greatest sum of the examined rectangles, in areas of the picture
 _RINGS = 4  # greatest number of parts within an outline; an 8 has two
 _BROADEST = 0.35  # greatest thickness of a hatched stroke, of the digit's longer side
 _HATCHES = 6  # least number of gaps between the lines that hatch a stroke
+_MOST_GAPS = 400  # greatest number of gaps that are examined for hatches; more cost too much
+_MOST_HATCHED = 4  # greatest number of hatched digits; more cost too much
 _MANY = 8  # greatest number of gaps that are examined
 
 
@@ -75,7 +77,7 @@ def find_insides(mask: Mask) -> Mask:
 def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32], enclosed: NDArray[np.intp]) -> Mask:
     """Return the gaps between the lines that hatch a broad stroke: many of one part of the ink, and alike."""
     result = np.zeros_like(mask)
-    if len(enclosed) < _HATCHES:
+    if not _HATCHES <= len(enclosed) <= _MOST_GAPS:
         return result
     _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     distance = cv2.distanceTransform(cv2.bitwise_not(mask), cv2.DIST_L2, 3)
@@ -84,7 +86,10 @@ def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32],
         parts[y - 1, x + int(np.argmax(gaps[y, x : x + width] == n))]
         for n, (x, y, width) in zip(enclosed, stats[enclosed, :3], strict=True)
     ])  # fmt: skip
-    for n in np.flatnonzero(np.bincount(owners) >= _HATCHES):
+    hatched = np.flatnonzero(np.bincount(owners) >= _HATCHES)
+    if len(hatched) > _MOST_HATCHED:
+        return result
+    for n in hatched:
         x, y, width, height = around[n, :4]
         place = slice(y, y + height), slice(x, x + width)
         own = enclosed[owners == n]
