@@ -23,6 +23,7 @@ SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
+_KEPT = 0.9  # least width of a number that is read in more detail, of the same before
 _SMALL = 70  # height in pixels of a number in small digits
 
 
@@ -65,7 +66,8 @@ def read(level: NDArray[np.uint8]) -> Reading:
     ink = np.zeros((round(level.shape[0] * detail), round(level.shape[1] * detail)), np.uint8)
     area = ink[round(top * detail) :, round(left * detail) :][: again.ink.shape[0], : again.ink.shape[1]]
     area[:] = again.ink[: area.shape[0], : area.shape[1]]
-    return Reading(ink, again.doubtful) if ink.any() else found
+    lost = cv2.boundingRect(ink)[2] / detail < _KEPT * width / scale  # some of the number's digits
+    return found if lost else Reading(ink, again.doubtful)
 
 
 def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]) -> tuple[Reading, bool]:

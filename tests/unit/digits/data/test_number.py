@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.data import touching
+from digits.data import reading, touching
 from digits.data.number import MAX_DIGITS, split
 from digits.data.preprocessing import Ink, to_mnist
 from digits.data.reader import read_images
-from digits.data.reading import read
+from digits.data.reading import Reading, read
 from digits.data.touching import Counts
 from digits.tasks.task import find
 from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw, png, similarity
@@ -211,6 +211,24 @@ def test_a_number_in_small_digits_is_read_in_detail() -> None:
     for digit, alone in zip(found, split(ink), strict=True):
         assert similarity(digit.image, alone.image) > 0.93
     assert found[0].box[0] == pytest.approx((700 + 50) / 2000, abs=0.02)
+
+
+def test_a_number_that_loses_digits_in_more_detail_is_read_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found in the whole picture counts if the second look finds only a part of it."""
+    sheet = photo_of(np.array(Image.fromarray(number(SEVEN, ONE, FIVE)).reduce(4)), side=900)
+    assert len(split(read(sheet).ink)) == 3
+    looks, search = list[float](), reading._search
+
+    def lose(level: Ink, scale: float, polarities: tuple[bool, ...]) -> tuple[Reading, bool]:
+        found, negative = search(level, scale, polarities)
+        looks.append(scale)
+        if len(looks) > 1:
+            found.ink[:, : found.ink.shape[1] // 2] = 0
+        return found, negative
+
+    monkeypatch.setattr(reading, "_search", lose)
+    assert len(split(read(sheet).ink)) == 3
+    assert len(looks) == 2
 
 
 def test_a_number_of_which_one_digit_is_seen_from_afar_is_read_whole() -> None:
