@@ -28,6 +28,7 @@ from digits.data.parts import (
 )
 from digits.data.pieces import find_dashes, find_parts, without_marks
 from digits.data.rules import Mask, closed, cut, find_rules, thickness
+from digits.data.underlines import UNDER
 
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
 _RIVAL = 0.4  # a second digit has at least this share of the first one's score
@@ -39,6 +40,7 @@ _AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: 
 _TINY = 0.01  # greatest area of a speck, of the ink's
 _ROUNDS = 3  # greatest number of searches for further dashes
 _STACKED = 1.5  # least height of the dashes of a digit together, of the highest one's
+_STROKE = 0.3  # least size of a stroke that makes a digit doubtful if it is left out, of the digit's
 _NEAR = 0.1  # greatest distance of a dash, of the digit's longer side
 MIN_CONTRAST = 24  # of 255; a picture with less is empty paper
 
@@ -157,6 +159,7 @@ def choose(light: Light, mask: Mask) -> Candidate | None:
     missed |= len(row) == 1 and any(
         len(each) > 1 and seed.is_side(each) and weight(each) > _NUMBER * weight(row) for each in rows
     )
+    missed |= len(row) == 1 and _leaves_stroke(members, others, mask, numbers)
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
     doubtful = bool(rivals) or missed or bars
     chosen = np.zeros(len(stats), np.uint8)
@@ -183,6 +186,28 @@ def _find_dashes(
         dashes = find_dashes(numbers[top:bottom, left:right], digit, mask[top:bottom, left:right])
         found += [p for p in near if p.number in dashes]
     return found
+
+
+def _leaves_stroke(members: list[Part], others: list[Part], mask: Mask, numbers: NDArray[np.int32]) -> bool:
+    """Return whether a stroke that was left out is no farther from the digit than the digit's strokes are wide."""
+    area = _around(members)
+    size = max(area[2] - area[0], area[3] - area[1])
+    near = [p for p in others if _STROKE * size < p.size < 1.2 * size and p.distance(*area) < _NEAR * size]
+    near = [p for p in near if p.inside(mask) and not p.solid and not p.surrounds(members)]
+    near = [p for p in near if not any(p.is_minus(digit) for digit in members)]
+    if not near:
+        return False
+    left, top, right, bottom = _around(members + near)
+    place = numbers[top:bottom, left:right]
+    own = np.where(np.isin(place, [p.number for p in members]), mask[top:bottom, left:right], np.uint8(0))
+    width = 4 * cv2.mean(cv2.distanceTransform(own, cv2.DIST_L2, 3), own)[0]
+    away = cv2.distanceTransform(cv2.bitwise_not(own), cv2.DIST_L2, 3)
+    for part in near:
+        columns = np.flatnonzero(((away <= width) & (place == part.number)).any(axis=0)) + left - part.x
+        # An underline is longer on both sides of what stands over it.
+        if len(columns) and not (part.flat and min(columns[0], part.width - columns[-1]) > UNDER * part.width):
+            return True
+    return False
 
 
 def _around(parts: list[Part]) -> tuple[int, int, int, int]:

@@ -469,6 +469,14 @@ def test_dark_and_light_ink_are_doubtful() -> None:
     assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
 
 
+def test_a_stroke_left_out_next_to_the_digit_is_doubtful() -> None:
+    """A level stroke that a gap no wider than the pen separates from the digit's end may be its foot."""
+    ink = draw(TWO, side=SIDE, pen=12, at=(0.2, 0.2), size=0.6).copy()
+    ink[256:266] = 0
+    found = read(photo(235 - ink * 0.7))
+    assert found.doubtful or similarity(to_mnist(found.ink), to_mnist(ink)) > 0.95
+
+
 def test_a_pen_beside_a_thin_digit_is_doubtful() -> None:
     """A straight stroke that is larger and stronger than a digit beside it is not surely a 1."""
     ink = draw(NOUGHT, side=SIDE, pen=6, at=(0.05, 0.55), size=0.4) * 0.6
