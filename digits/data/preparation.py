@@ -19,6 +19,8 @@ from digits.errors import DataError
 from digits.files import canonical_json, sha256_of
 from digits.store import ObjectStore
 
+_FEW = 8  # images of a class, all of which might be held out by chance
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -45,7 +47,7 @@ def prepare(
 
     Each block is prepared without the others. If there are several, they are written to the object store, and those
     whose inputs have not changed since an earlier run are not prepared again. No validation image is equal to a
-    training image or a correction.
+    training image or a correction, unless each is equal to a correction.
 
     Args:
         fetched: folder of the fetched set.
@@ -73,11 +75,11 @@ def prepare(
         rest, chosen = _split(whole, share, seed)
         added = repeat_feedback(len(corrected), len(rest))
         digest = blocks.write(folder, [join(whole[rest], corrected[added])])
-        return Prepared(digest, _without(whole[chosen], corrected), len(np.unique(added)))
+        return Prepared(digest, _validation(whole[chosen], corrected), len(np.unique(added)))
     # Rounded, because the blocks are prepared anew when it changes.
     held_share = float(f"{min(1 / share, MAX_VALIDATION / len(source)):.2g}")
     labels = np.bincount(np.concatenate([blocks.read_labels(fetched, number) for number in range(count)]))
-    rare = np.flatnonzero(labels < 2 * share)  # classes of which all images might be held out
+    rare = np.flatnonzero(labels < _FEW)
     added = repeat_feedback(len(corrected), round((1 - held_share) * len(source)))
     corrections = [corrected[added[number::count]] for number in range(count)]
 
@@ -111,7 +113,7 @@ def prepare(
     shutil.rmtree(folder, ignore_errors=True)
     index = Index(source.shape, tuple(written), tuple(names))
     index.write(folder)
-    return Prepared(index.digest(), _without(join(*validations)[:MAX_VALIDATION], corrected), len(np.unique(added)))
+    return Prepared(index.digest(), _validation(join(*validations)[:MAX_VALIDATION], corrected), len(np.unique(added)))
 
 
 def _split(dataset: Dataset, share: int, seed: int) -> tuple[Indices, Indices]:
@@ -127,6 +129,11 @@ def _split(dataset: Dataset, share: int, seed: int) -> tuple[Indices, Indices]:
 def _rank(image: Images, seed: int) -> float:
     """Return a number in 0..1 that the image and the seed determine, the same in each block."""
     return int.from_bytes(hashlib.sha256(seed.to_bytes(8, "big") + image.tobytes()).digest()[:8], "big") / 2**64
+
+
+def _validation(held: Dataset, corrected: Dataset) -> Dataset:
+    """Return the held images that are equal to no correction, or all of them if none is left, because some must be."""
+    return _without(held, corrected) or held
 
 
 def _without(dataset: Dataset, others: Dataset) -> Dataset:

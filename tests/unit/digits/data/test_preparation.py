@@ -145,6 +145,24 @@ def test_corrections_are_in_all_blocks(world: World) -> None:
     assert not (prepared.validation.images[:, 0, 0] == 255).any()
 
 
+def test_many_small_classes_are_validated(world: World) -> None:
+    """A set of several blocks in which each class has twenty images has validation images."""
+    images = Dataset(numbered(1000).images, (np.arange(1000) // 20).astype(np.uint8))
+    prepared = world.prepare(images, empty(SHAPE))
+    assert len(world.read(prepared).blocks) > 1
+    assert len(prepared.validation) > 50
+
+
+@pytest.mark.parametrize("count", [60, 1000])
+def test_validation_images_are_kept_if_all_are_corrected(world: World, count: int) -> None:
+    """A training needs validation images, also if each was confirmed on the page."""
+    images = numbered(count)
+    held = world.prepare(images, empty(SHAPE)).validation
+    prepared = world.prepare(images, held)
+    assert prepared.feedback_used
+    assert numbers(prepared.validation) == numbers(held)
+
+
 @pytest.mark.parametrize("count", [60, 1000])
 def test_no_correction_is_a_test_or_a_validation_image(world: World, count: int) -> None:
     """A correction of a test image is not trained on, and the copy of a correction does not validate."""
