@@ -29,12 +29,13 @@ class _Program(subprocess.Popen[str]):
     def communicate(self, *_: object, **__: object) -> tuple[str, str]:
         """See Popen. After PLUGIN_SECONDS the program and its children are killed."""
         try:
-            return super().communicate(timeout=PLUGIN_SECONDS)
+            stdout, stderr = super().communicate(timeout=PLUGIN_SECONDS)
         except subprocess.TimeoutExpired:
             kill_children(self.pid)
             self.kill()
             self.wait()
             raise PluginError(f"did not end within {PLUGIN_SECONDS:g} s") from None
+        return stdout, stderr or ""  # None on a terminal, which shows it; the library expects a text
 
 
 @functools.cache
@@ -46,7 +47,7 @@ def limit_plugins() -> None:
         def run(self, previous_response: Any = None) -> Any:
             try:
                 return super().run(previous_response)
-            except (ConfigException, OSError, PluginError) as exc:
+            except (ConfigException, OSError, TypeError, PluginError) as exc:  # TypeError: not a JSON object
                 reason = str(exc).removeprefix("exec: ")
                 raise PluginError(f"the kubeconfig's credential plugin {self.args[0]} failed: {reason}") from exc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +128,20 @@ echo $$ >> {folder}/pids
 read state < {folder}/state
 test $state != hang || sleep 300
 test $state != fail || {{ echo 'log in first' >&2; exit 3; }}
+test $state != null || {{ echo null; exit; }}
 echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
   "status": {{"token": "sesame", "expirationTimestamp": "2020-01-01T00:00:00Z"}}}}'
 """
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 def test_a_credential_plugin_that_fails_is_named(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     """A plugin that fails or does not end is the error, also when a token expires, and no process of it remains."""
     monkeypatch.setattr(credential_plugin, "PLUGIN_SECONDS", 0.5)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)  # then the plugin writes its errors to the terminal
+    monkeypatch.setattr(sys, "stdin", None)
     (plugin := tmp_path / "login").write_text(PLUGIN.format(folder=tmp_path))
     plugin.chmod(0o755)
     user = {"exec": {"command": str(plugin), "apiVersion": "client.authentication.k8s.io/v1"}}
@@ -145,7 +150,8 @@ def test_a_credential_plugin_that_fails_is_named(
         write_kubeconfig(settings, url, user)
         kube = Kube.connect(settings)
         assert kube.request("GET", PODS) == {"items": []}
-        for state, reason in (("hang", "did not end within 0.5 s"), ("fail", "process returned 3. log in first")):
+        failed_why = "process returned 3" if terminal else "process returned 3. log in first"
+        for state, reason in (("hang", "did not end within 0.5 s"), ("fail", failed_why), ("null", ".*NoneType")):
             (tmp_path / "state").write_text(f"{state}\n")
             for call in (lambda: Kube.connect(settings), lambda: kube.request("GET", PODS)):
                 with pytest.raises(MissingError, match=f"credential plugin {plugin} failed: {reason}") as failed:
