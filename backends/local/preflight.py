@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from digits.errors import MissingError, UsageError, mask_address
-from digits.files import find_unwritable, folder_from_url
+from digits.files import find_unwritable, folder_from_url, real_path
 from digits.release import deploy, mlflow_client, signatures
 from digits.settings import Settings
 from digits.store import Trust, get_scheme
@@ -42,12 +42,12 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
         )
     get_scheme(settings.store)
     if urlsplit(settings.store).scheme in {"", "file"}:  # other kinds of store check their own addresses
-        _check_folder("DIGITS_STORE", folder_from_url(settings.store, "DIGITS_STORE"))
+        _check_folder("DIGITS_STORE", real_path(folder_from_url(settings.store, "DIGITS_STORE")))
     scheme = urlsplit(settings.tracking_uri).scheme.partition("+")[0]
     if database := sqlite_file(settings.tracking_uri):
         if database.is_dir():
             raise UsageError(f"MLFLOW_TRACKING_URI: expected a file, {database} is a folder")
-        _check_folder("MLFLOW_TRACKING_URI", database.parent)
+        _check_folder("MLFLOW_TRACKING_URI", real_path(database).parent)
         for folder in mlflow_client.artifact_folders(mlflow_client.artifacts_address(settings)):
             _check_folder("DIGITS_HOME", folder)
     elif scheme not in TRACKING | {p.name for p in importlib.metadata.entry_points(group="mlflow.tracking_store")}:

@@ -116,6 +116,16 @@ def test_mlflow_s_folder_that_is_a_file_is_refused(tmp_path: Path, name: str) ->
         preflight.check(Settings(home=tmp_path), {})
 
 
+def test_links_to_folders_that_do_not_exist_yet_are_followed(tmp_path: Path) -> None:
+    """Store and database are created where a link leads to; MLflow cannot create its files' folder there."""
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "new")
+    address = f"sqlite:///{tmp_path}/link/mlflow.db"
+    preflight.check(Settings(home=tmp_path, store=(tmp_path / "link").as_uri(), tracking_uri=address), {})
+    (tmp_path / "mlartifacts").symlink_to(tmp_path / "disk" / "new")
+    with pytest.raises(DigitsError, match=f"DIGITS_HOME: {tmp_path}/mlartifacts is not a folder"):
+        preflight.check(Settings(home=tmp_path), {})
+
+
 def test_a_database_is_found_in_a_home_with_a_space(tmp_path: Path) -> None:
     """The address of MLflow's database, which escapes the space, is checked as the path that MLflow will use."""
     home = tmp_path / "my home"
