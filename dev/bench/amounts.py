@@ -29,10 +29,8 @@ from scenes import Scene
 from strokes import Stroke, mnist, painted, strokes_of
 from surfaces import circled
 
-from digits.data.number import decide, images_of
 from digits.data.preprocessing import to_mnist
 from digits.data.reader import read_images
-from digits.evaluation.verdict import judge
 from digits.tasks.task import BUILT_IN, find
 
 Random = np.random.Generator
@@ -266,10 +264,7 @@ def main() -> None:
             random = np.random.default_rng([zlib.crc32(name.encode()), given.first, seed])
             strokes, signs = zip(*(drawn[i] for i in random.integers(0, len(drawn), KINDS[name].count)), strict=True)
             file, label = make(name, list(strokes), "".join(signs), random)
-            digits = read_images(task, file)
-            digits, shares = decide(digits, list(model(images_of(digits))) if digits else [])
-            answer = "".join(str(each.argmax()) for each in shares)
-            sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
+            answer, sure = model.read(read_images(task, file), threshold)
             rows.append((answer == label, sure, sure and answer != label))
             wrong += [f"{label}>{answer}"] * rows[-1][2]
         means.append(np.mean(rows, 0))

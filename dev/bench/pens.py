@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from strokes import mnist, painted, strokes_of, unipen
 
+from digits.data.number import Digit, decide, images_of
 from digits.data.preprocessing import to_mnist
+from digits.evaluation.verdict import judge
 
 PENS = (0.01, 0.02, 0.035, 0.055, 0.08)
 WAYS = [{"pen": pen, "fill": fill} for fill in (0.75, 0.35) for pen in PENS]
@@ -39,6 +42,12 @@ class Model:
         """Return the probabilities, float32 (n, 10)."""
         scaled = np.stack(images)[..., None].astype(np.float32) / 255
         return np.concatenate([self.session.run(None, {self.input: s})[0] for s in np.array_split(scaled, 8)])
+
+    def read(self, digits: Sequence[Digit], threshold: float | None) -> tuple[str, bool]:
+        """Return the answer to the digits of a picture, '' if there are none, and whether it is sure, as the page's."""
+        digits, shares = decide(digits, list(self(images_of(digits))) if digits else [])
+        sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
+        return "".join(str(each.argmax()) for each in shares), sure
 
 
 def of_mnist(model: Model, folder: Path, count: int) -> None:

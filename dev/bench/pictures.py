@@ -4,8 +4,8 @@
     python dev/bench/pictures.py model.onnx ../shared/mnist --count 10 --numbers
 
 Prints, per kind, the share read correctly from the difference to the picture's border alone, the share read correctly
-by `read_ink`, the share called sure, and the share called sure that is wrong. The threshold is that of the release's
-manifest, if the model's folder has one. With --sheets it draws what was read.
+as the page reads it, the share called sure, and the share called sure that is wrong. The threshold is that of the
+release's manifest, if the model's folder has one. With --sheets it draws what was read.
 
 With --numbers the pictures show numbers of 2 to 8 digits, `--count` of each length and kind. Prints, per kind and per
 length, the shares of whole numbers that are read correctly, called sure, and called sure and wrong.
@@ -33,12 +33,9 @@ from PIL import Image
 from scenes import Scene
 from strokes import Stroke, mnist, painted, strokes_of
 
-from digits.data.number import decide, images_of, split
-from digits.data.pictures import read_ink
 from digits.data.preprocessing import to_mnist
 from digits.data.reader import read_images
 from digits.data.reading import difference_to_border
-from digits.evaluation.verdict import is_sure, judge
 from digits.tasks.task import BUILT_IN, find
 
 KINDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
@@ -150,11 +147,9 @@ def measure_numbers(
         for length, seed in itertools.product(lengths, range(count)):
             random = np.random.default_rng([zlib.crc32(kind.encode()), first, length, seed])
             chosen = random.integers(0, len(drawn), length)
-            digits = read_images(find(BUILT_IN), make_number(kind, [drawn[i] for i in chosen], random))
-            answers = model(images_of(digits)) if digits else np.zeros((0, 10))
-            digits, shares = decide(digits, list(answers))
-            right = [int(each.argmax()) for each in shares] == labels[chosen].tolist()
-            sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
+            file = make_number(kind, [drawn[i] for i in chosen], random)
+            answer, sure = model.read(read_images(find(BUILT_IN), file), threshold)
+            right = answer == "".join(map(str, labels[chosen]))
             rows.append((right, sure, sure and not right))
             lengths[length].append(rows[-1])
         print(f"{kind:26} " + " ".join(f"{share:6.1%}" for share in np.mean(rows, 0)), flush=True)
@@ -214,18 +209,14 @@ def main() -> None:
         files = [make(kind, drawn[i], images[i], int(labels[i]), given.first + n) for n, i in enumerate(chosen)]
         levels = [np.asarray(Image.open(file).convert("L")) for file in files]
         before = model([to_mnist(difference_to_border(level)) for level in levels]).argmax(1) == truth
-        read = [read_ink(file) for file in files]
-        read_images = [to_mnist(r.ink) for r in read]
-        probabilities = model(read_images)
-        now = probabilities.argmax(1) == truth
-        several = np.array([len(split(r.ink)) > 1 for r in read])
-        now &= ~several
-        doubtful = several | np.array([r.doubtful or not r.ink.any() for r in read])
-        sure = np.array([is_sure(*answer, threshold) for answer in zip(probabilities, doubtful, strict=True)])
+        read = [read_images(find(BUILT_IN), file) for file in files]
+        results, sure = map(np.array, zip(*(model.read(digits, threshold) for digits in read), strict=True))
+        now = results == truth.astype(str)
         shares.append((before.mean(), now.mean(), sure.mean(), (sure & ~now).mean()))
         print(f"{kind:26} " + " ".join(f"{share:6.1%}" for share in shares[-1]), flush=True)
         if given.sheets:
-            sheet(given.sheets, kind, files, read_images, now)
+            blank = np.zeros((28, 28), np.uint8)
+            sheet(given.sheets, kind, files, [digits[0].image if digits else blank for digits in read], now)
     print(f"{'mean':26} " + " ".join(f"{share:6.1%}" for share in np.mean(shares, 0)))
 
 

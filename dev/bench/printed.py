@@ -21,7 +21,6 @@ from pens import Model
 from PIL import Image, ImageDraw, ImageFont
 
 from digits.data.reader import read_images
-from digits.evaluation.verdict import judge
 from digits.tasks.task import BUILT_IN, find
 
 SIDE = 280
@@ -53,10 +52,8 @@ def main() -> None:
             sheet, file = Image.new("L", (SIDE, SIDE), 255), io.BytesIO()
             ImageDraw.Draw(sheet).text((SIDE // 2, SIDE // 2), str(digit), fill=0, font=font, anchor="mm")
             sheet.save(file, "PNG")
-            read = read_images(find(BUILT_IN), file)
-            shares = model([each.image for each in read]) if read else np.zeros((0, 10))
-            right = shares.argmax(1).tolist() == [digit]
-            sure = judge(shares, [each.doubtful for each in read], threshold).state == "sure"
+            answer, sure = model.read(read_images(find(BUILT_IN), file), threshold)
+            right = answer == str(digit)
             rows[style.strip()].append((right, sure, sure and not right))
     rows["all"] = [row for each in list(rows.values()) for row in each]
     print(f"{'style':14} fonts  right   sure  sure and wrong")

@@ -20,19 +20,17 @@ import numpy as np
 from groups import WAYS, Group, Writer
 from pens import Model
 
-from digits.data.number import decide, images_of, split
-from digits.evaluation.verdict import judge
+from digits.data.number import images_of, split
 
 
 def read(model: Model, group: Group, threshold: float | None) -> tuple[Any, ...]:
     """Return whether a drawing is right, sure, and sure and wrong, how many images were read, and milliseconds."""
     started = time.process_time()
     digits = split(np.pad(group.ink, max(group.ink.shape) // 3))
-    seconds, images = time.process_time() - started, images_of(digits)
-    digits, shares = decide(digits, list(model(images)))
-    right = "".join(str(each.argmax()) for each in shares) == group.label
-    sure = judge(shares, [digit.doubtful for digit in digits], threshold).state == "sure"
-    return right, sure, sure and not right, len(images), 1000 * seconds
+    seconds = time.process_time() - started
+    answer, sure = model.read(digits, threshold)
+    right = answer == group.label
+    return right, sure, sure and not right, len(images_of(digits)), 1000 * seconds
 
 
 def main() -> None:
