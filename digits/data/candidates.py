@@ -102,7 +102,7 @@ def _split(strength: NDArray[np.float32], low: float) -> float:
 
 
 def _complete(lower: Candidate, higher: Candidate) -> list[Candidate]:
-    """Leave out the digit of the higher level if it has lost strokes of the lower one's, as in a lamp's glare."""
+    """Leave out the digit of the higher level if it has lost strokes, as in a lamp's glare, or is in pieces there."""
     kept = without_marks(lower.mask, lower.strength)
     x, y, width, height = cv2.boundingRect(kept)
     low, high = (mask[y : y + height, x : x + width] for mask in (kept, higher.mask))

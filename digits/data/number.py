@@ -148,7 +148,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
 
 
 def _unite(digits: list[_Part], ink: Ink, numbers: NDArray[np.int32]) -> tuple[list[_Part], set[int]]:
-    """Return the digits of a number, of which two that are close may be strokes of one, and which may still be.
+    """Join close digits of a number that are strokes of one. Return the digits and the places of those that may be.
 
     An open 4 has two such strokes, and the bar of a 5 may be as high as its body.
     """

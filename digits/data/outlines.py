@@ -127,9 +127,9 @@ def _are_within(inner: NDArray[np.int32], outer: NDArray[np.int32]) -> NDArray[n
 
 
 def fill(dark: Ink, strength: NDArray[np.float32], at: float) -> bool:
-    """Write ink into the areas within outlines, in a picture with dark ink and the strength of its ink, if any.
+    """Write ink into the areas within outlines, and return whether there are any.
 
-    `at` is the strength that separates ink from paper.
+    `dark` is a picture with dark ink, `strength` that of its ink, and `at` the strength that separates ink from paper.
     """
     mask = np.where(strength > at, np.uint8(255), np.uint8(0))
     insides = find_insides(mask)
