@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 
 from digits.errors import DigitsError, UsageError
-from digits.files import PART, cannot_write, whole_file
+from digits.files import PART, whole_file, write_whole
 
 MARK = ".digits-home"
 TEXT = (
@@ -33,12 +33,13 @@ def claim(home: Path) -> None:
             raise UsageError(
                 f"DIGITS_HOME: {home} is inside another home, {parent}", remedy="set DIGITS_HOME to another folder"
             )
+    content = f"{TEXT}{secrets.token_hex(8)}\n"
     try:
         # Whole and at most once, because another program that starts at the same time reads the id.
         with contextlib.suppress(FileExistsError), whole_file(home / MARK, replace=False) as file:
-            file.write(f"{TEXT}{secrets.token_hex(8)}\n".encode())
-    except OSError as exc:
-        raise cannot_write(home / MARK, exc) from exc
+            file.write(content.encode())
+    except OSError:  # a file system without hard links, where the last of several writers succeeds
+        write_whole(home / MARK, content)
 
 
 def claim_if_possible(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,18 @@ def test_a_home_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DigitsError, match=f"DIGITS_HOME: cannot read {tmp_path / 'home'}: Too many levels") as refused:
         homes.check(tmp_path / "home")
     assert "space" not in refused.value.remedy
+
+
+def test_a_home_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home may be on a file system without them, if store and MLflow are elsewhere."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    homes.claim(tmp_path / "home")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [homes.MARK]
+    assert homes.identity(tmp_path / "home") != str(tmp_path / "home")
 
 
 def test_concurrent_first_uses_agree(tmp_path: Path) -> None:
