@@ -38,7 +38,8 @@ def data(destination: str, data: str | None, dataset: str | None, as_json: bool)
     task, place, cache = settings.declaration, fetch.open_place(settings), settings.home / "data"
     if dataset:
         sources.resolve(task, dataset, place, cache)  # raises UsageError for another task
-    _check_destination(address, place)
+    if task.data.format != "idx":  # of the others, all that is in the folder may be part of the data set
+        _check_destination(address, place)
     # First, so that a damaged file ends the command before the first one is written; all may not fit into memory.
     for file, _ in fetch.files(task, place, cache):
         check_key(file)

@@ -22,6 +22,7 @@ def test_a_data_set_is_copied_for_digits_data(digits: Digits, settings: Settings
         (source / name).write_bytes(data)
     assert digits("data", str(copy), "--data", str(source), "--dataset", "mnist", on=on).code == 0
     assert digits("data", again.as_uri(), "--data", str(copy), on=on).code == 0
+    assert digits("data", str(copy / "inside"), "--data", str(copy), on=on).code == 0  # no file there is read
     assert {path.name: path.read_bytes() for path in again.iterdir()} == content
     last = [*content][-1]
     (source / last).write_bytes(b"x" + content[last][1:])
