@@ -13,7 +13,7 @@ from digits.http import base_url
 from digits.release import ledger, releases
 from digits.remedies import remedy
 
-_AGAIN = f"{releases.AGAIN}, which digits promote makes the champion whatever the gate decides"
+_AGAIN = f"{releases.AGAIN}; digits promote makes that the champion whatever the gate decides"
 # The remedy for each failed check.
 _REMEDIES = {
     "release": f"digits releases lists the intact releases; digits promote one of them; or {_AGAIN}",

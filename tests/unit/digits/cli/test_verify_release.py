@@ -46,7 +46,7 @@ def test_the_remedy_for_a_lost_mlflow_record_leads_out(digits: Digits, finished:
     open_mlflow(settings).delete_registered_model("digits")
     result = digits("verify", finished.version, on=settings)
     assert "failed these checks: run" in result.err
-    assert "or makes another if corrections or digits changed since, which digits promote makes" in result.err
+    assert "or makes another if corrections or digits changed since; digits promote makes" in result.err
 
 
 def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
