@@ -234,8 +234,10 @@ def test_digits_that_touch_are_recognised_and_corrected(
     gateway: httpx.Client, store: FileStore, standin: StandIn
 ) -> None:
     """Two digits that touch are a number of two, and a correction of both stores the image of each."""
+    # The pieces are shown only if model and network agree. A 7 has no ink at the lower left.
+    standin.answer = lambda image: np.roll(SURE_OF_3, -3 if image[18:, :10].any() else 4).astype(np.float32)
     answer = recognise(gateway, PAIR).raise_for_status().json()
-    assert answer["number"] == "33"
+    assert answer["number"] == "07"
     assert len(answer["digits"]) == 2
     correct(gateway, "07", PAIR).raise_for_status()
     collected = corrections.collect(store, limit=10)
