@@ -11,7 +11,7 @@ from typing import Any
 
 from digits.data import block_index
 from digits.errors import DigitsError
-from digits.files import sha256_of, sha256_of_folder, write_whole
+from digits.files import real_path, sha256_of, sha256_of_folder, write_whole
 from digits.release import attachments, ledger, mlflow_check, mlflow_client, mlflow_registry, releases
 from digits.release.verify import verify
 from digits.settings import Settings
@@ -127,7 +127,7 @@ def _mlflow_state(settings: Settings, champion: str, release: str) -> str:
     database = sqlite_file(settings.tracking_uri)
     if not database:
         return ""
-    files = [database, *sorted((settings.home / "mlartifacts").rglob("*"))]
+    files = [real_path(database), *sorted((settings.home / "mlartifacts").rglob("*"))]
     stats = [(str(file), stat.st_ino, stat.st_size, stat.st_ctime_ns) for file in files if (stat := _lstat(file))]
     compared = [champion, release, settings.mlflow_model, settings.store, settings.minio_endpoint]
     return sha256_of(json.dumps([compared, stats]).encode())

@@ -307,6 +307,16 @@ def test_mlflow_is_asked_again_if_its_files_changed(damage: Callable[[Place], ob
     assert not place.is_published()
 
 
+def test_mlflow_is_asked_again_if_a_database_behind_a_link_changed(place: Place, tmp_path: Path) -> None:
+    """A database on another disk, to which the home has a link, is compared itself."""
+    shutil.move(place.home / "mlflow.db", tmp_path / "disk.db")
+    (place.home / "mlflow.db").symlink_to(tmp_path / "disk.db")
+    record_mlflow(place.settings, place.version, place.version)
+    assert (place.home / "cache" / "mlflow").exists()
+    place.sql("DELETE FROM model_versions")
+    assert not place.is_published()
+
+
 def test_mlflow_is_asked_again_for_another_registered_model(place: Place) -> None:
     """A release that is not registered under the name of DIGITS_MLFLOW_MODEL is published again."""
     record_mlflow(place.settings, place.version, place.version)
