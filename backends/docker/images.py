@@ -11,11 +11,11 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.base import Report
 from backends.docker import containers
 from digits.answers import within
 from digits.errors import MissingError
@@ -26,8 +26,6 @@ FOLDER = ROOT / "dev" / "images"
 PROJECT = ("pyproject.toml", "LICENSE", "requirements/build.txt", "dev/images/slim.sh", "dev/images/strip.py")
 BUILD_SECONDS = 3600
 _DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import secrets
 import time
 from typing import Any
 
+from backends.base import Report
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError, mask_address
 from digits.files import parse_json, whole_file
@@ -45,7 +46,7 @@ def check(settings: Settings) -> None:
         )
 
 
-def ensure_image(client: Any, settings: Settings, report: images.Report) -> str:
+def ensure_image(client: Any, settings: Settings, report: Report) -> str:
     """Return MinIO's image, from the settings or our own; pull or build it if the engine lacks it."""
     if not settings.minio_image:
         return images.ensure_image(client, settings, "minio", report)
@@ -53,7 +54,7 @@ def ensure_image(client: Any, settings: Settings, report: images.Report) -> str:
     return settings.minio_image
 
 
-def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
+def ensure(client: Any, settings: Settings, report: Report) -> Any:
     """Return the running MinIO container; start it if there is none, and wait until it answers."""
     image = ensure_image(client, settings, report)
     container = _running(client, settings, image) or _start(client, settings, image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from backends.base import report_replaced
+from backends.base import Report, report_replaced
 from backends.docker import containers, images, minio
 from backends.ports import free_port
 from digits.errors import mask_address
@@ -44,7 +44,7 @@ def url(container: Any) -> str:
     return f"http://127.0.0.1:{containers.published(container, HTTP)}"
 
 
-def ensure(client: Any, settings: Settings, report: images.Report) -> Any:
+def ensure(client: Any, settings: Settings, report: Report) -> Any:
     """Return the predictor container; start it if there is none for the current image, store and ports.
 
     It may not be ready yet. If a requested port is in use at the start, another one is used until the settings change.

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from backends.base import Report
 from backends.kind.controllers import install_kserve, install_trainer
-from backends.kind.kubectl import READY_SECONDS, Report, answers, as_json
+from backends.kind.kubectl import READY_SECONDS, answers, as_json
 from backends.kind.namespace import TRAINJOB, install, manifests
 from backends.kind.node_images import find, load
 from backends.kserve.kube import Kube, is_ready, kubeconfig_path

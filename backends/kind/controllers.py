@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from backends.kind.kubectl import READY_SECONDS, Report, apply, is_temporary, kubectl, wait
+from backends.base import Report
+from backends.kind.kubectl import READY_SECONDS, apply, is_temporary, kubectl, wait
 from backends.kind.node_images import load
 from backends.programs import ProgramError
 from digits.errors import DigitsError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
+from backends.base import Report
 from backends.kserve.kube import kubeconfig_path
 from backends.programs import ProgramError, program
 from digits.errors import DigitsError
@@ -20,8 +20,6 @@ TEMPORARY = (
     "connection refused",
     "ensure CRDs are installed first",
 )
-
-Report = Callable[[str], None]
 
 
 def kubectl(settings: Settings, *args: str, seconds: float = 60) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.kind.kubectl import Report, apply, as_json, wait
+from backends.base import Report
+from backends.kind.kubectl import apply, as_json, wait
 from backends.kserve.kube import FIELD_MANAGER, SHAPE_ERRORS, TRUSTED_KEYS, kubeconfig_path, unknown_cluster
 from backends.kserve.port_forward import forwarded
 from backends.programs import ProgramError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 
-from backends.kind.kubectl import Report
+from backends.base import Report
 from backends.programs import ProgramError, program
 from digits.errors import MissingError
 from digits.files import sha256_of
