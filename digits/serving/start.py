@@ -45,6 +45,7 @@ def run(options: Options, settings: Settings) -> None:
     Raises:
         ReleaseError: `model_dir` holds no intact release, or another one, or none that a trusted key has signed; or the
             store has no release or several that begin with `release`.
+        UsageError: without `model_dir`, a setting of the store is missing or not valid.
         MissingError: a port is in use.
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
