@@ -14,7 +14,7 @@ from typing import Any
 from backends.processes import kill_children
 from digits.errors import MissingError
 
-PLUGIN_SECONDS = 60.0  # as for other programs; a person may have to log in
+PLUGIN_SECONDS = 200.0  # a person may have to log in, for which kubelogin waits 180 s
 
 
 class PluginError(BaseException):
