@@ -31,12 +31,14 @@ from digits.data.rules import Mask, closed, cut, find_rules, thickness
 from digits.data.underlines import UNDER
 
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
-_RIVAL = 0.4  # a second digit has at least this share of the first one's score
+_RIVAL = 0.6  # a second digit has at least this share of the first one's score
+_PERHAPS = 0.4  # the same of a part that makes the digit doubtful, such as a pen on the paper
 _LOST = 0.1  # least share of a digit's ink that the higher level has lost
 _BARS = 5  # least number of thin upright strokes in a row that make a number doubtful
 _NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 _AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: many nested rings would cost too much
+_BROAD = 1.2  # greatest width of a single digit, of its height
 _TINY = 0.01  # greatest area of a speck, of the ink's
 _ROUNDS = 3  # greatest number of searches for further dashes
 _STACKED = 1.5  # least height of the dashes of a digit together, of the highest one's
@@ -112,7 +114,9 @@ def _complete(lower: Candidate, higher: Candidate) -> list[Candidate]:
     lost = cv2.countNonZero(low & ~cv2.dilate(high, np.ones((reach, reach), np.uint8)))
     if lost > _LOST * cv2.countNonZero(low):
         return [lower._replace(doubtful=True)]
-    return [lower] if _count_pieces(high) > _count_pieces(low) + 1 else [lower, higher]
+    # On squared paper, the digits of a number are pieces of what is connected at the lower level.
+    broken = width <= _BROAD * height and _count_pieces(high) > _count_pieces(low) + 1
+    return [lower] if broken else [lower, higher]
 
 
 def is_cut(mask: Mask) -> bool:
@@ -149,8 +153,9 @@ def choose(light: Light, mask: Mask) -> Candidate | None:
     for digit in list(members):
         near, area = find_nearby(digit, waiting, mask)
         members, waiting, areas = members + near, [p for p in waiting if p not in near], [*areas, area]
-    rivals = [p for p in digits if p not in members and p.inside(mask) and p.score >= _RIVAL * seed.score]
-    rivals = [p for p in rivals if not p.is_side(row)]
+    perhaps = [p for p in digits if p not in members and p.inside(mask) and p.score >= _PERHAPS * seed.score]
+    perhaps = [p for p in perhaps if not p.is_side(row)]
+    rivals = [p for p in perhaps if p.score >= _RIVAL * seed.score]
     members += _find_dashes(row, members, parts, mask, numbers)
     others = [p for p in parts if p not in members and p not in rivals]
     missed = len(row) > 1 and any(p.stands_by(row) and not (p.flat or p.thin) for p in others)
@@ -161,7 +166,7 @@ def choose(light: Light, mask: Mask) -> Candidate | None:
     )
     missed |= len(row) == 1 and _leaves_stroke(members, others, mask, numbers)
     alone = all(p.area < 0.05 * seed.area and not min(p.distance(*area) for area in areas) for p in others)
-    doubtful = bool(rivals) or missed or bars
+    doubtful = bool(perhaps) or missed or bars
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255
     return Candidate(weight(row), light.strength, chosen[numbers] & mask, doubtful, alone)

@@ -19,6 +19,7 @@ _LEAST = 0.03  # least longer side of the inside, of the mean of the picture's s
 _AREAS = 2  # greatest sum of the examined rectangles, in areas of the picture
 _RINGS = 4  # greatest number of parts within an outline; an 8 has two
 _BROADEST = 0.35  # greatest thickness of a hatched stroke, of the digit's longer side
+_ROW = 1.5  # greatest thickness of a hatched stroke, of the longer side of the gaps in it
 _HATCHES = 6  # least number of gaps between the lines that hatch a stroke
 _MOST_GAPS = 400  # greatest number of gaps that are examined for hatches; more cost too much
 _MOST_HATCHED = 4  # greatest number of hatched digits; more cost too much
@@ -96,7 +97,10 @@ def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32],
         alike = own[thick[own] < _UNEVEN * np.median(thick[own])]
         inner = np.where(np.isin(gaps[place], alike), np.uint8(255), np.uint8(0))
         whole = np.where(parts[place] == n, np.uint8(255), inner)
-        if thickness(whole) < _BROADEST * max(width, height):  # the lines of squared paper enclose areas, too
+        # The lines of squared paper enclose areas, too, but not in one row, and they cross the picture.
+        long = float(np.median(stats[own, 2:4].max(axis=1)))
+        crosses = width == mask.shape[1] or height == mask.shape[0]
+        if not crosses and thickness(whole) < min(_BROADEST * max(width, height), _ROW * long):
             result[place] |= inner
     return result
 

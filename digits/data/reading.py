@@ -23,7 +23,7 @@ SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
-_KEPT = 0.9  # least width of a number that is read in more detail, of the same before
+_HIGH = 0.5  # least height of a part of a number that is counted, of the highest part's
 _SMALL = 70  # height in pixels of a number in small digits
 
 
@@ -66,8 +66,15 @@ def read(level: NDArray[np.uint8]) -> Reading:
     ink = np.zeros((round(level.shape[0] * detail), round(level.shape[1] * detail)), np.uint8)
     area = ink[round(top * detail) :, round(left * detail) :][: again.ink.shape[0], : again.ink.shape[1]]
     area[:] = again.ink[: area.shape[0], : area.shape[1]]
-    lost = cv2.boundingRect(ink)[2] / detail < _KEPT * width / scale  # some of the number's digits
+    lost = _count_high(ink) < _count_high(found.ink)  # some of the number's digits
     return found if lost else Reading(ink, again.doubtful)
+
+
+def _count_high(ink: Ink) -> int:
+    """Return how many connected parts of ink are about as high as the highest."""
+    mask = cv2.threshold(ink, 64, 255, cv2.THRESH_BINARY)[1]
+    heights = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, 3]
+    return int(np.count_nonzero(heights >= _HIGH * heights.max(initial=0)))
 
 
 def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]) -> tuple[Reading, bool]:

@@ -231,6 +231,33 @@ def test_a_number_that_loses_digits_in_more_detail_is_read_as_before(monkeypatch
     assert len(looks) == 2
 
 
+def test_what_else_a_first_look_kept_is_no_lost_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look counts if it shows as many digits, even if the edge of a sheet made the first one wider."""
+    sheet = photo_of(np.array(Image.fromarray(number(SEVEN, ONE, FIVE)).reduce(4)), side=900)
+    looks, search = list[float](), reading._search
+
+    def keep(level: Ink, scale: float, polarities: tuple[bool, ...]) -> tuple[Reading, bool]:
+        found, negative = search(level, scale, polarities)
+        looks.append(scale)
+        if len(looks) == 1:
+            x, y, width, height = cv2.boundingRect(found.ink)
+            found.ink[y + height - 2 : y + height, x - width // 3 : x + width] = 255
+        return found, negative
+
+    monkeypatch.setattr(reading, "_search", keep)
+    assert [digit.doubtful for digit in split(read(sheet).ink)] == [False] * 3
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize(("side", "first", "size"), [(740, 20, 250), (660, 60, 230)])
+def test_squares_that_a_number_crosses_are_not_hatched(side: int, first: int, size: int) -> None:
+    """Squared paper as dark as the digits encloses areas that are alike, and none of them is ink."""
+    sheet = photo_of(number(SEVEN, FIVE, SEVEN, FIVE), side=side)
+    for at in range(first, side, size):
+        sheet[at : at + 3] = sheet[:, at : at + 3] = 60
+    assert len(split(read(sheet).ink)) == 4
+
+
 def test_a_number_of_which_one_digit_is_seen_from_afar_is_read_whole() -> None:
     """Digits in fainter and thinner strokes than the first one's, which a reduced picture loses, are read in detail."""
     sheet = np.full((1000, 1000), 230.0)
