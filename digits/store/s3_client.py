@@ -116,8 +116,7 @@ def translated(uri: str, key: str) -> Iterator[None]:
             raise StoreError(f"the server of {uri} at MINIO_ENDPOINT: {in_words(exc)}", remedy=what) from exc
         raise StoreUnreachable(
             f"the object store {uri} did not answer: {in_words(exc)}",
-            remedy="start it, or correct MINIO_ENDPOINT; digits run, with --resume if a step failed, starts the docker "
-            "backend's own",
+            remedy="start it, or correct MINIO_ENDPOINT; if digits started it, digits run --resume starts it again",
         ) from exc
     except (MinioException, SyntaxError, ValueError, AttributeError, TypeError) as exc:  # not S3's XML, or none
         raise _not_s3(uri, exc) from exc

@@ -75,7 +75,7 @@ def test_an_error_says_why_a_server_does_not_answer(
     """An unknown name and a closed port have different messages."""
     with pytest.raises(StoreUnreachable, match=f"did not answer: {reason}") as refused:
         request_(store_at(endpoint or f"127.0.0.1:{free_port()}"))
-    for advised in ("MINIO_ENDPOINT", "digits run, with --resume"):  # for a server of the user, and for our container
+    for advised in ("MINIO_ENDPOINT", "digits run --resume"):  # for a server of the user, and for our container
         assert advised in refused.value.remedy
 
 
