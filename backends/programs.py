@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from backends.processes import kill_children
 from digits.errors import DigitsError, MissingError
 
 HOW_TO_GET = {
@@ -111,6 +110,8 @@ def program(*command: str, seconds: float = 60) -> str:
         try:
             stdout, stderr = process.communicate(timeout=seconds)
         except BaseException as exc:
+            from backends.processes import kill_children  # needs psutil, which steps lack; they run no such program
+
             kill_children(process.pid)  # such as the credential plugin of kubectl
             process.kill()
             if not isinstance(exc, subprocess.TimeoutExpired):

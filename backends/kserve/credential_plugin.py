@@ -11,7 +11,6 @@ import types
 from pathlib import Path
 from typing import Any
 
-from backends.processes import kill_children
 from digits.errors import MissingError
 
 PLUGIN_SECONDS = 200.0  # a person may have to log in, for which kubelogin waits 180 s
@@ -31,6 +30,8 @@ class _Program(subprocess.Popen[str]):
         try:
             stdout, stderr = super().communicate(timeout=PLUGIN_SECONDS)
         except subprocess.TimeoutExpired:
+            from backends.processes import kill_children  # needs psutil, which steps lack; they have no plugin
+
             kill_children(self.pid)
             self.kill()
             self.wait()

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from backends.processes import kill_children
 from backends.programs import need
 from digits.errors import DigitsError
 
@@ -47,6 +46,8 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_
     try:
         yield _forwarded_ports(target, len(ports), lines)
     finally:
+        from backends.processes import kill_children  # needs psutil, which steps lack; they forward no port
+
         kill_children(child.pid)  # a credential plugin that has not ended
         child.terminate()
         try:

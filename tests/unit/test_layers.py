@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,6 +156,24 @@ def test_every_command_of_the_menu_is_there() -> None:
         command = Commands().get_command(None, name)  # type: ignore[arg-type] # the context is not used
         assert command is not None
         assert command.help
+
+
+@pytest.mark.parametrize(
+    "module", ["backends.kserve.rollout", "backends.trainer.trainer", "backends.trainer.worker_main"]
+)
+def test_a_step_needs_only_the_packages_of_its_image(module: str) -> None:
+    """What pods of steps import works without the packages that requirements/train.txt does not name."""
+    lines = (ROOT / "requirements" / "train.txt").read_text().splitlines()
+    installed = {line.partition("==")[0].replace("-", "_") for line in lines if "==" in line}
+    lacking = sorted(
+        package
+        for package, names in importlib.metadata.packages_distributions().items()
+        if not {name.lower().replace("-", "_") for name in names} & {*installed, "digits"}
+    )
+    assert "psutil" in lacking
+    program = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import {module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_predictors_command_needs_no_engine() -> None:
