@@ -121,13 +121,12 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
     if 1 < len(digits) <= MAX_DIGITS:
         digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     if 1 < len(digits) <= MAX_DIGITS:
-        digits, unclear = _unite(digits, ink, numbers)
+        digits, lost = _unite(digits, ink, numbers)
     if not 1 < len(digits) <= MAX_DIGITS:
         x, y, width, height = cv2.boundingRect(mask)
         whole = _Part(frozenset(), x, y, x + width, y + height)
         return _examine([(_digit(whole, ink, ink.shape, doubtful or len(digits) > 1), ink)])
     small = [g for g in groups if g.height < HEIGHT * high and max(g.x1 - g.x0, g.height) >= _SPOT * high]
-    lost = unclear
     for part, near in zip(small, _nearest(small, digits, numbers), strict=True):
         if digits[near].distance(part) <= _NEAR * high:
             digits[near] = digits[near].join(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ def prepare(
         added = repeat_feedback(len(corrected), len(rest))
         digest = blocks.write(folder, [join(whole[rest], corrected[added])])
         return Prepared(digest, _validation(whole[chosen], corrected), len(np.unique(added)))
-    # Rounded, because the blocks are prepared anew when it changes.
+    # Rounded, because all blocks are prepared again if it changes.
     held_share = float(f"{min(1 / share, MAX_VALIDATION / len(source)):.2g}")
     labels = np.bincount(np.concatenate([blocks.read_labels(fetched, number) for number in range(count)]))
     rare = np.flatnonzero(labels < _FEW)
@@ -118,7 +117,7 @@ def prepare(
 
 def _split(dataset: Dataset, share: int, seed: int) -> tuple[Indices, Indices]:
     """Return the indices for training and for validation, as `split_validation` does; equal images count as one."""
-    first = dict[bytes, int]()
+    first = dict[str, int]()
     firsts = np.array([first.setdefault(_digest(image), number) for number, image in enumerate(dataset.images)])
     different = np.unique(firsts)
     rest, held = (different[part] for part in split_validation(dataset.labels[different], share, seed))
@@ -128,7 +127,7 @@ def _split(dataset: Dataset, share: int, seed: int) -> tuple[Indices, Indices]:
 
 def _rank(image: Images, seed: int) -> float:
     """Return a number in 0..1 that the image and the seed determine, the same in each block."""
-    return int.from_bytes(hashlib.sha256(seed.to_bytes(8, "big") + image.tobytes()).digest()[:8], "big") / 2**64
+    return int(sha256_of(seed.to_bytes(8, "big") + image.tobytes())[:16], 16) / 2**64
 
 
 def _validation(held: Dataset, corrected: Dataset) -> Dataset:
@@ -144,5 +143,5 @@ def _without(dataset: Dataset, others: Dataset) -> Dataset:
     return dataset[[number for number, image in enumerate(dataset.images) if _digest(image) not in left_out]]
 
 
-def _digest(image: Images) -> bytes:
-    return hashlib.sha256(image.tobytes()).digest()
+def _digest(image: Images) -> str:
+    return sha256_of(image.tobytes())

@@ -167,7 +167,7 @@ def _stands_alone(ink: Ink) -> bool:
     """
     light, mask = _drawn(ink)
     order, numbers, stats = find_parts(mask)
-    if len(order) != 1 or any(side.any() for side in (ink[0], ink[-1], ink[:, 0], ink[:, -1])):
+    if len(order) != 1 or is_cut(ink):
         return False
     part = examine(int(order[0]), stats[order[0]], numbers, light)
     return not (part.flat or part.solid)
