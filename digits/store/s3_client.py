@@ -31,8 +31,8 @@ WRONG_REGION = {"AuthorizationHeaderMalformed", "BadRequest"}  # the second for 
 FULL = "free space in the object store, or raise the quota of the bucket"
 WRONG_CLOCK = "correct the clock of this machine or of the server: they differ too much"
 OTHER_KEYS = (
-    "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and MINIO_REGION; the docker backend's own MinIO gets the keys in "
-    "DIGITS_HOME by digits run --backend docker"
+    "check MINIO_ACCESS_KEY, MINIO_SECRET_KEY and MINIO_REGION; if digits started the server, digits run starts it "
+    "again with the keys in DIGITS_HOME"
 )
 REMEDIES = {
     **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch"), OTHER_KEYS),
