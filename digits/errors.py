@@ -117,8 +117,8 @@ class DigitsError(Exception):
 
     `message` states what failed and why. `remedy` is what to try next, as a sentence or a command, or ''. The
     credentials of URLs in them are masked, and characters that a terminal would act on are replaced, because a part may
-    come from a server. `exit_code` is the exit code of the command. `partial` is what its --json prints of the answers
-    before the error.
+    come from a server. `exit_code` is the exit code of the command. `partial` has the answers before the error, which
+    --json prints with it.
     """
 
     exit_code = 1

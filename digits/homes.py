@@ -71,7 +71,7 @@ def check(home: Path) -> None:
 
 
 def identity(home: Path) -> str:
-    """Return what tells this home from all others of one Docker engine: its path, and the random id in its mark.
+    """Return what distinguishes this home from all others of one Docker engine: its path and the id in its mark.
 
     The path alone is the same in two containers, the id in two copies of a home. A mark of an earlier version has none.
     """

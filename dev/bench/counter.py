@@ -30,7 +30,7 @@ from digits.training.glyphs import FORMS
 
 FONTS = (0, 2, 3, 4, 6, 7, 16)  # Hershey: simplex, duplex, complex, triplex, two scripts, simplex in italics
 LETTERS = "AEFHKMNRWXekmnwxh?&#@%$*+="  # those that look like no digit
-PARTS = 8  # of MNIST's images, which are used one after the other or at once
+PARTS = 8  # of MNIST's images, which are used one after the other or concurrently
 TWO, SIGN = 10, 12  # the places in KINDS["piece"] of two digits, followed by three, and of another sign
 Sample = tuple[Ink, int]
 

@@ -110,7 +110,7 @@ def _convolve(level: NDArray[Any], kernel: NDArray[np.float32]) -> NDArray[np.fl
 def count_whole(inks: Sequence[Ink]) -> list[Counts]:
     """Return how many digits each ink, uint8 (height, width), is, if it is not a piece of a digit.
 
-    Three or more are told from two only in ink that may be divided, because most pictures show a single digit.
+    Two and more are distinguished only in ink that may be divided, because most pictures show a single digit.
     """
     found = [Counts(float(one), float(several)) for one, several, _ in count("whole", inks)]
     places = [place for place, counts in enumerate(found) if may_be_several(counts)]

@@ -133,7 +133,7 @@ export class Pad extends EventTarget {
 
   #moved(event) {
     if (event.pointerId !== this.#pointer) return;
-    if (event.buttons === 0) return this.#lifted(event); // released where the page was not told, as in a system dialog
+    if (event.buttons === 0) return this.#lifted(event); // released where the page gets no event, as in a system dialog
     const events = event.getCoalescedEvents?.() ?? [];
     for (const each of events.length ? events : [event]) this.#extend(this.#at(each));
     this.#emit("move");

@@ -152,7 +152,7 @@ def test_names_that_a_folder_would_write_otherwise() -> None:
 
 
 def test_an_object_whose_key_a_folder_would_write_otherwise_is_named(tmp_path: Path) -> None:
-    """S3 allows ./a/1.png as a key; it is not left out without a word."""
+    """S3 allows ./a/1.png as a key; it is not left out silently."""
 
     class Odd(FileStore):
         def keys(self, prefix: str = "", *, min_age: float | None = None) -> list[str]:

@@ -478,7 +478,7 @@ def test_a_stroke_left_out_next_to_the_digit_is_doubtful() -> None:
 
 
 def test_a_pen_beside_a_thin_digit_is_doubtful() -> None:
-    """A straight stroke that is larger and stronger than a digit beside it is not surely a 1."""
+    """A straight stroke that is larger and stronger than the digit next to it is not surely a 1."""
     ink = draw(NOUGHT, side=SIDE, pen=6, at=(0.05, 0.55), size=0.4) * 0.6
     assert read(scene(ink.astype(np.uint8), lambda sheet: cv2.line(sheet, (300, 40), (307, 215), 60, 12))).doubtful
 

@@ -24,7 +24,7 @@ def contents(store: FileStore) -> dict[str, bytes]:
 
 
 def test_a_label_is_no_markup_in_the_model_card() -> None:
-    """Labels may be the names of somebody else's folders, and some viewers of Markdown run the HTML in it."""
+    """Labels may be the names of another user's folders, and some viewers of Markdown run the HTML in it."""
     task = dataclasses.replace(find("fashion"), name="odd", labels=("<script>alert(1)</script>", "T-shirt", "a_b"))
     card = attachments.model_card(manifest(0) | {"created": "now", "task": task.text()})
     assert r"Classes: \<script>alert(1)\</script>, T-shirt, a\_b." in card
