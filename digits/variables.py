@@ -116,8 +116,8 @@ def check_model_name(variable: str, value: str) -> None:
     # MLflow refuses what could be the name of a folder above.
     if not re.fullmatch(r"(?!\.$|\.\.)[^/:'\"\\`]{1,250}", value) or not value.isprintable():
         raise UsageError(
-            f"{variable}: expected a name of 1 to 250 printable characters without / : \\ and quotes, and other than . "
-            f"or ..NAME, got {value!r}"
+            f"{variable}: expected a name of 1 to 250 printable characters without / : \\ and quotes that is not . and "
+            f"does not begin with .., got {value!r}"
         )
 
 
