@@ -22,11 +22,11 @@ from digits.http import bearer
 from digits.tasks.task import BUILT_IN, Task, find
 from web_app.endpoints import Endpoint
 from web_app.protocols import MALFORMED, MODEL_FIELDS, PROTOCOLS, Images, InferenceProtocol, OtherModel, Probabilities
+from web_app.transport import create_transport, load_certificates
 
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 10.0  # for all requests of one call; less than the page waits
 METADATA_SECONDS = 5.0  # how long the model's metadata is cached; the page shows a promotion within this time
-CONNECTIONS = 32  # per endpoint
 MAX_ANSWER = 64 * 1024  # bytes of an answer's body: a task with many long labels, or a hundred times the usual size
 
 
@@ -38,13 +38,6 @@ class EndpointStateError(EndpointError):
         self.state = state
 
 
-def _certificates() -> ssl.SSLContext:
-    """Return httpx's certificate authorities with those of the system, SSL_CERT_FILE and SSL_CERT_DIR."""
-    context = httpx.create_ssl_context(trust_env=False)
-    context.load_default_certs()
-    return context
-
-
 @dataclass
 class EndpointClient:
     """The connections and the cached metadata of one endpoint.
@@ -52,6 +45,7 @@ class EndpointClient:
     Attributes:
         default: the task of an endpoint that does not state its own.
         known: the task of the endpoint's last metadata; None before the first.
+        certificates: the authorities that are trusted; clients can share them.
     """
 
     endpoint: Endpoint
@@ -59,20 +53,16 @@ class EndpointClient:
     trusted_keys: str = ""  # as DIGITS_TRUSTED_KEYS
     default: Task = field(default_factory=lambda: find(BUILT_IN))
     known: Task | None = None
-    # Unlike httpx's client, its transport has no cookies and follows no redirects.
-    _transport: httpx.AsyncHTTPTransport = field(
-        default_factory=lambda: httpx.AsyncHTTPTransport(
-            _certificates(),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=0),
-        )
-    )
+    certificates: ssl.SSLContext = field(default_factory=load_certificates)
     _protocol: InferenceProtocol = PROTOCOLS[0]
     _metadata: dict[str, Any] = field(default_factory=dict)
     _metadata_expires: float = 0.0  # in time.monotonic()
     _failed: float = 0.0  # when the metadata could last not be fetched, in time.monotonic()
     _failure: EndpointStateError | None = None
     _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)  # concurrent calls share one request for metadata
+
+    def __post_init__(self) -> None:
+        self._transport = create_transport(self.certificates)
 
     async def task(self) -> Task:
         """Return the task of the model, at most METADATA_SECONDS old. Raises EndpointStateError."""

@@ -32,6 +32,7 @@ from tests.helpers.standin import StandIn
 from web_app.endpoint_client import TOTAL_SECONDS, EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig
+from web_app.transport import MAX_RECEIVED
 
 
 def test_sends_the_host_and_the_token(gateway: httpx.Client, standin: StandIn) -> None:
@@ -234,14 +235,20 @@ def test_only_a_signed_release_is_shown_where_keys_are_trusted(standin: StandIn,
             assert recognise(client).json()["model"]["release"] == other
 
 
+def own_certificate(folder: Path) -> tuple[Path, Path]:
+    """Return the files of a key and of its certificate for 127.0.0.1, which is its own authority."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return key, certificate
+
+
 def test_the_certificate_authorities_of_the_system_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SSL_CERT_FILE counts for the page as for `digits predict`, so that an own authority can be used."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    key, certificate = own_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -256,6 +263,38 @@ def test_the_certificate_authorities_of_the_system_are_accepted(
         client = EndpointClient(Endpoint("here", f"https://127.0.0.1:{server.getsockname()[1]}"))
         with pytest.raises(EndpointStateError, match="rejected our token"):
             asyncio.run(client.task())
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_interim_answers_without_end_are_not_read(secure: bool, tmp_path: Path) -> None:
+    """An endpoint that only sends answers with a status 1xx is unreachable after MAX_RECEIVED bytes."""
+    context, sent = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), 0
+    authorities = ssl.create_default_context()
+    if secure:
+        key, certificate = own_certificate(tmp_path)
+        context.load_cert_chain(certificate, key)
+        authorities.load_verify_locations(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def repeat() -> None:
+            nonlocal sent
+            connection = server.accept()[0]
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                connection = stack.enter_context(
+                    context.wrap_socket(connection, server_side=True) if secure else connection
+                )
+                connection.recv(1 << 16)
+                while sent < 64 * MAX_RECEIVED:
+                    sent += connection.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+        sender = threading.Thread(target=repeat, daemon=True)
+        sender.start()
+        address = f"http{'s' * secure}://127.0.0.1:{server.getsockname()[1]}"
+        client = EndpointClient(Endpoint("here", address), certificates=authorities)
+        with pytest.raises(EndpointStateError, match="broke the connection off"):
+            asyncio.run(client.task())
+        sender.join(10)
+    assert sent < 64 * MAX_RECEIVED  # the sockets' buffers hold some
 
 
 def test_a_name_that_cannot_be_resolved_is_unreachable() -> None:
