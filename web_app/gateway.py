@@ -38,6 +38,7 @@ from web_app import items
 from web_app.endpoint_client import EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
 from web_app.guard import RESPONSE_HEADERS, Metrics, RateLimit, identify
+from web_app.transport import load_certificates
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -82,10 +83,8 @@ class _Gateway:
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config, self.metrics = config, Metrics()
-        self.clients = {
-            endpoint.name: EndpointClient(endpoint, config.token, config.trusted_keys, config.task)
-            for endpoint in config.endpoints
-        }
+        create = functools.partial(EndpointClient, certificates=load_certificates(), default=config.task)
+        self.clients = {each.name: create(each, config.token, config.trusted_keys) for each in config.endpoints}
         self.rate = RateLimit(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
         self.storing = asyncio.Semaphore(MAX_CONCURRENT)

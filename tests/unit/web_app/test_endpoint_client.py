@@ -31,7 +31,7 @@ from tests.helpers.small_releases import small_release
 from tests.helpers.standin import StandIn
 from web_app.endpoint_client import TOTAL_SECONDS, EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
-from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig
+from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig, create_listener
 from web_app.transport import MAX_RECEIVED
 
 
@@ -263,6 +263,15 @@ def test_the_certificate_authorities_of_the_system_are_accepted(
         client = EndpointClient(Endpoint("here", f"https://127.0.0.1:{server.getsockname()[1]}"))
         with pytest.raises(EndpointStateError, match="rejected our token"):
             asyncio.run(client.task())
+
+
+def test_the_endpoints_share_the_certificate_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate authorities are loaded once, however many endpoints the page has."""
+    loaded: list[None] = []
+    load = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda **options: (loaded.append(None), load(**options))[1])
+    create_listener(GatewayConfig(tuple(Endpoint(str(n), f"http://127.0.0.1:{n}") for n in range(1, 9))))
+    assert len(loaded) == 1
 
 
 @pytest.mark.parametrize("secure", [False, True])
