@@ -37,7 +37,7 @@ from digits.tasks.task import BUILT_IN, Task, find
 from web_app import items
 from web_app.endpoint_client import EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
-from web_app.guard import RESPONSE_HEADERS, Metrics, RateLimit, identify
+from web_app.guard import RESPONSE_HEADERS, FeedbackLimits, Metrics, identify
 from web_app.transport import load_certificates
 
 STATIC = Path(__file__).parent / "static"
@@ -85,7 +85,7 @@ class _Gateway:
         self.config, self.metrics = config, Metrics()
         create = functools.partial(EndpointClient, certificates=load_certificates(), default=config.task)
         self.clients = {each.name: create(each, config.token, config.trusted_keys) for each in config.endpoints}
-        self.rate = RateLimit(config.feedback_per_minute)
+        self.limits = FeedbackLimits(config.feedback_per_minute)
         self.decoding = anyio.CapacityLimiter(MAX_CONCURRENT)
         self.storing = asyncio.Semaphore(MAX_CONCURRENT)
         self.routes: dict[str, tuple[str, Handler]] = {
@@ -191,8 +191,8 @@ class _Gateway:
         )
         if not release.isprintable():
             raise RejectedRequest(400, "expected a printable release")
-        if not all(self.rate.allows(identify(request.scope.client)) for _ in labels):
-            raise RejectedRequest(429, f"expected at most {self.config.feedback_per_minute} corrections a minute")
+        if limit := self.limits.exceeded(identify(request.scope.client), len(labels)):
+            raise RejectedRequest(429, f"expected at most {limit}")
         png, served = await self._png(request), client.known
         with contextlib.suppress(EndpointStateError):  # a correction does not need the endpoint
             served = served or await client.task()

@@ -1,4 +1,4 @@
-"""The gateway's rate limit, the security headers of its responses, and its counters."""
+"""The gateway's limits for corrections, the security headers of its responses, and its counters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+FEEDBACK_PER_DAY = 1000  # corrections of a caller
+ALL_FEEDBACK_PER_DAY = 3000  # corrections of all callers; as many as a run trains on
 RESPONSE_HEADERS = {
     # No inline code, nothing from other hosts; the page may send requests to this gateway only.
     "content-security-policy": (
@@ -54,19 +56,45 @@ def identify(client: str) -> str:
 
 
 class RateLimit:
-    """A token bucket per caller; the least recently seen callers are evicted."""
+    """A token bucket per caller, of `count` actions in `seconds`; the least recently seen callers are evicted."""
 
-    def __init__(self, per_minute: int, *, callers: int = 1000) -> None:
-        self.per_minute, self.callers = per_minute, callers
+    def __init__(self, count: int, seconds: float, *, callers: int = 1000) -> None:
+        self.count, self.seconds, self.callers = count, seconds, callers
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller: (allowance, update time)
 
     def allows(self, caller: str, now: float | None = None) -> bool:
         """Return whether `caller` may act now, and count the action if so. `now` is in seconds of time.monotonic()."""
         now = time.monotonic() if now is None else now
-        allowance, last = self._buckets.pop(caller, (float(self.per_minute), now))
-        allowance = min(self.per_minute, allowance + (now - last) * self.per_minute / 60)
+        allowance, last = self._buckets.pop(caller, (float(self.count), now))
+        allowance = min(self.count, allowance + (now - last) * self.count / self.seconds)
         allowed = allowance >= 1
         self._buckets[caller] = (allowance - allowed, now)
         if len(self._buckets) > self.callers:
             self._buckets.popitem(last=False)
         return allowed
+
+
+class FeedbackLimits:
+    """The corrections that are accepted: of each caller in a minute and in a day, and of all callers in a day."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limits = [
+            (RateLimit(per_minute, 60), True, f"{per_minute} corrections a minute"),
+            (RateLimit(FEEDBACK_PER_DAY, 86_400), True, f"{FEEDBACK_PER_DAY} corrections a day"),
+            (
+                RateLimit(ALL_FEEDBACK_PER_DAY, 86_400),
+                False,
+                f"{ALL_FEEDBACK_PER_DAY} corrections a day from all visitors",
+            ),
+        ]
+
+    def exceeded(self, caller: str, count: int) -> str:
+        """Return the limit that `count` corrections of a caller exceed, in words, and '' if they are accepted."""
+        return next(
+            (
+                text
+                for limit, each, text in self._limits
+                if not all(limit.allows(caller if each else "") for _ in range(count))
+            ),
+            "",
+        )

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.helpers.gateway_requests import PNG, correct, recognise
-from web_app.guard import RateLimit, identify
+from web_app.guard import FeedbackLimits, RateLimit, identify
 
 
 @pytest.mark.parametrize("path", ["/api/recognise", "/api/feedback?label=1"])
@@ -23,9 +23,26 @@ def test_the_rate_of_corrections_is_limited(gateway: httpx.Client) -> None:
     assert codes == [200, 200, 200, 429]
 
 
+def test_the_corrections_of_a_day_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller, and all callers together, can make a number of corrections a day, however slowly they make them."""
+    monkeypatch.setattr("web_app.guard.FEEDBACK_PER_DAY", 5)
+    monkeypatch.setattr("web_app.guard.ALL_FEEDBACK_PER_DAY", 8)
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    limits, exceeded = FeedbackLimits(per_minute=2), []
+    for caller in ["a", "a", "a", "b", "b", "c"]:
+        exceeded.append(limits.exceeded(caller, 2))
+        now += 60
+    day, all_day = "5 corrections a day", "8 corrections a day from all visitors"
+    assert exceeded == ["", "", day, "", "", all_day]
+    assert limits.exceeded("a", 3) == "2 corrections a minute"
+    now += 86_400
+    assert limits.exceeded("a", 2) == ""
+
+
 def test_an_allowance_recovers_with_time() -> None:
     """A caller's allowance recovers with time, separately for each caller; the number of known callers is bounded."""
-    limit = RateLimit(2, callers=2)
+    limit = RateLimit(2, 60, callers=2)
     assert [limit.allows("a", now) for now in (0, 0, 0, 31)] == [True, True, False, True]
     assert limit.allows("b", 0)
     assert limit.allows("c", 0)
@@ -45,7 +62,7 @@ def test_an_allowance_recovers_with_time() -> None:
 )
 def test_the_addresses_of_one_network_are_one_caller(one: str, other: str, same: bool) -> None:
     """A host that changes its IPv6 address within its network has one allowance; each IPv4 address has its own."""
-    limit = RateLimit(1)
+    limit = RateLimit(1, 60)
     assert [limit.allows(identify(client), 0) for client in (one, other)] == [True, not same]
 
 
