@@ -322,6 +322,25 @@ def test_the_page_follows_the_task_of_the_chosen_endpoint(
         assert view.digit() == "3"
 
 
+def test_the_page_follows_a_gateway_that_restarts_with_other_endpoints(visit_at: Open, tmp_path: Path) -> None:
+    """The new endpoints are offered, and if the chosen one is gone, the drawing is recognised by the first."""
+    nine = [float(n == 9) for n in range(10)]
+    with asgi_server(StandIn(always(SURE_OF_3)).app) as three, asgi_server(StandIn(always(nine)).app) as other:
+        store = FileStore(tmp_path)
+        with gateway_server(GatewayConfig((Endpoint("a", three),), store)) as url:
+            view = visit_at(url)
+            view.draw(*DIGITS[3])
+            assert view.digit() == "3"
+            assert view.page.locator("#choice").is_hidden()
+        endpoints = Endpoint.parse_all([f"b={other}", f"c={three}"])
+        with gateway_server(GatewayConfig(endpoints, store), int(url.rsplit(":", 1)[1])):
+            view.page.wait_for_selector("#digit[data-class='9']", timeout=30_000)
+            assert view.page.locator("#endpoint option").all_inner_texts() == ["b", "c"]
+            view.state("")
+            view.page.select_option("#endpoint", "c")
+            view.page.wait_for_selector("#digit[data-class='3']")
+
+
 def number(text: str) -> list[Stroke]:
     """Return the strokes of digits side by side."""
     wide = 1 / len(text)

@@ -16,9 +16,9 @@ PNG = {"Content-Type": "image/png"}
 
 
 @contextlib.contextmanager
-def gateway_server(config: GatewayConfig) -> Iterator[str]:
-    """Serve a gateway while the block runs. Yields its address."""
-    with http_server(create_listener(config)) as host:
+def gateway_server(config: GatewayConfig, port: int = 0) -> Iterator[str]:
+    """Serve a gateway while the block runs (port 0: any free one). Yields its address."""
+    with http_server(create_listener(config), port=port) as host:
         yield f"http://{host}"
 
 

@@ -16,9 +16,9 @@ from digits.serving.sockets import bind
 
 
 @contextlib.contextmanager
-def http_server(listener: Listener, grace_seconds: float = 5.0) -> Iterator[str]:
-    """Serve on a free port of 127.0.0.1 while the block runs. Yields the address as host:port."""
-    sock = bind("127.0.0.1", 0, "")
+def http_server(listener: Listener, grace_seconds: float = 5.0, *, port: int = 0) -> Iterator[str]:
+    """Serve on 127.0.0.1 while the block runs (port 0: any free one). Yields the address as host:port."""
+    sock = bind("127.0.0.1", port, "")
     address = f"127.0.0.1:{sock.getsockname()[1]}"
     loop, stop = uvloop.new_event_loop(), asyncio.Event()
     thread = threading.Thread(

@@ -56,14 +56,22 @@ const recogniser = new Recogniser({
 async function check() {
   clearTimeout(checkTimer);
   if (document.hidden) return;
-  const name = endpoint;
-  const result = await gateway.model(name).catch((error) => ({ state: error.state, message: error.message }));
+  const before = endpoint;
+  let name = endpoint;
+  let result;
+  try {
+    await list();
+    name = endpoint;
+    result = await gateway.model(name);
+  } catch ({ state, message }) {
+    result = { state, message };
+  }
   if (name !== endpoint) return;
   const hadProblem = view.hasProblem();
   if (result.state === "ready") {
     if ($("state").dataset.state !== "waiting") view.showState("");
     corrections = result.feedback;
-    const another = follow(result.task);
+    const another = follow(result.task) || name !== before;
     view.showModel(result.model);
     if ((hadProblem || another) && !pad.empty) recogniser.now();
   } else {
@@ -71,6 +79,18 @@ async function check() {
   }
   clearTimeout(checkTimer); // two checks may have run concurrently
   checkTimer = setTimeout(check, result.state === "ready" ? REFRESH : RETRY);
+}
+
+/** Take over the gateway's endpoints, which are others after it was started again with others. */
+async function list() {
+  const { endpoints, feedback, task: own } = await gateway.endpoints();
+  const choice = $("endpoint");
+  if (JSON.stringify(endpoints) === JSON.stringify(Array.from(choice.options, ({ value }) => value))) return;
+  corrections = feedback;
+  follow(own);
+  if (!endpoints.includes(endpoint)) endpoint = endpoints[0];
+  choice.replaceChildren(...endpoints.map((name) => new Option(name, name, false, name === endpoint)));
+  $("choice").hidden = endpoints.length < 2;
 }
 
 /** Adapt the page to the task that is recognised. Return whether it is another one than before. */
@@ -169,22 +189,6 @@ view.onCorrection(async (label) => {
   if (answered === current) view.showCorrection(true, ...result);
 });
 
-async function start() {
-  try {
-    const available = await gateway.endpoints();
-    corrections = available.feedback;
-    follow(available.task);
-    if (!available.endpoints.includes(endpoint)) endpoint = available.endpoints[0];
-    $("endpoint").replaceChildren(...available.endpoints.map((name) => new Option(name, name, false, name === endpoint)));
-    $("choice").hidden = available.endpoints.length < 2;
-  } catch (error) {
-    view.showState(error.state, error.message);
-    setTimeout(start, RETRY);
-    return;
-  }
-  check();
-}
-
 view.showTask();
 refresh();
-start();
+check();
