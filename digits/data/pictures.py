@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -26,7 +28,8 @@ _PLAIN = 1  # of 255; least deviation of a picture's colours
 _COLOURED = 4  # least ratio of the deviations of colour and of brightness; grey pictures have 1.7
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of a JPEG's segments, not what may be in compressed data
 _SCAN, _END, _SINGLE = 0xDA, 0xD9, (0x01, 0xD8)
-MAX_SEGMENTS = 20_000  # of a JPEG
+_PNG = b"\x89PNG\r\n\x1a\n"  # how each begins
+MAX_SEGMENTS = 20_000  # of a JPEG, and chunks of a PNG
 MAX_SCANS = 50  # of a progressive JPEG, each of which costs as much as the whole picture; encoders write about ten
 # A picture's own data are in the texts of Pillow's warnings. Python keeps each text, and writes it to the page's log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -87,8 +90,15 @@ def open_picture(
             than MAX_SIDE on a side.
     """
     try:
-        with Image.open(picture, formats=formats) as opened:
-            scans = _count_scans(opened.fp) if opened.format == "JPEG" and opened.fp else 0
+        if isinstance(picture, Path):
+            content = picture.read_bytes()
+        else:
+            picture.seek(0)
+            content = picture.read()
+        if content.startswith(_PNG):
+            _check_chunks(content)
+        with Image.open(io.BytesIO(content), formats=formats) as opened:
+            scans = _count_scans(content) if opened.format == "JPEG" else 0
             if scans > MAX_SCANS:
                 raise DataError(f"expected at most {MAX_SCANS} scans in a JPEG")
             width, height = opened.size
@@ -115,12 +125,29 @@ def open_picture(
         ) from exc
 
 
-def _count_scans(file: IO[bytes]) -> int:
+def _check_chunks(content: bytes) -> None:
+    """Raise ValueError or struct.error if a PNG is damaged, has too many chunks or several colour profiles.
+
+    Pillow does not compare the checksums of the pixels, and it unpacks each profile.
+    """
+    data, profiles, at = memoryview(content), 0, len(_PNG)
+    for _ in range(MAX_SEGMENTS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError("a checksum differs")
+        profiles += kind == b"iCCP"
+        if profiles > 1:
+            raise ValueError("several colour profiles")
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise ValueError("too many chunks")
+
+
+def _count_scans(content: bytes) -> int:
     """Return how many scans a JPEG has, without those of pictures in its segments and of a video after its end."""
-    position = file.tell()
-    file.seek(0)
-    content, count, at = file.read(), 0, 2
-    file.seek(position)
+    count, at = 0, 2
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(content, at)
         if not found or (marker := content[found.end() - 1]) == _END:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,30 @@ def test_a_jpeg_of_many_scans_is_rejected() -> None:
         assert read_ink(io.BytesIO(intact)).ink.shape == (64, 64)
     with pytest.raises(DataError, match="scans"):
         read_ink(io.BytesIO(content[:-2] + 100 * scan + b"\xff\xd9"))
+
+
+def test_a_damaged_png_is_rejected() -> None:
+    """A PNG in which any bit differs, or that is cut off anywhere, is refused, and never read as another picture."""
+    content = png(Image.fromarray(draw(SEVEN)).resize((40, 40))).getvalue()
+    flipped = [content[:n] + bytes([content[n] ^ 1 << n % 8]) + content[n + 1 :] for n in range(len(content))]
+    for damaged in (*flipped, *(content[:n] for n in range(len(content)))):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_ink(io.BytesIO(damaged))
+    assert read_ink(io.BytesIO(content + b"more")).ink.shape == (40, 40)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "most"),
+    [(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_000)), 1), (b"IDAT", b"", 19_000), (b"abCd", b"", 19_000)],
+)
+def test_a_png_of_many_chunks_is_rejected(kind: bytes, content: bytes, most: int) -> None:
+    """Chunks cost time whatever the size of the picture: a PNG has one colour profile, and at most 20,000 chunks."""
+    whole, body = png(Image.new("L", (64, 64))).getvalue(), kind + content
+    chunk = len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    at = whole.index(b"IDAT") - 4
+    assert read_ink(io.BytesIO(whole[:at] + most * chunk + whole[at:])).ink.shape == (64, 64)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_ink(io.BytesIO(whole[:at] + 2 * most * chunk + whole[at:]))
 
 
 def test_a_picture_writes_nothing_into_a_log() -> None:
