@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data import outlines
-from digits.data.candidates import MIN_CONTRAST, choose, find_candidates, is_cut
+from digits.data.candidates import MIN_CONTRAST, find_candidates, is_cut
+from digits.data.choice import choose
 from digits.data.parts import Light, examine
 from digits.data.pieces import find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink

@@ -589,7 +589,7 @@ def examined(level: Sheet, monkeypatch: pytest.MonkeyPatch) -> float:
         areas.append(int(np.prod(box[2:4])))
         return parts.examine(number, box, *arguments)
 
-    monkeypatch.setattr("digits.data.candidates.examine", counting)
+    monkeypatch.setattr("digits.data.choice.examine", counting)
     read(level)
     return sum(areas) / level.size
 

@@ -1,0 +1,54 @@
+"""Signs that the digit of a picture may be another one, or not complete: parts of the ink that were left out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.data.parts import Part, weight
+from digits.data.rules import Mask
+from digits.data.underlines import UNDER
+
+_NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's
+_STROKE = 0.3  # least size of a stroke that makes a digit doubtful if it is left out, of the digit's
+_NEAR = 0.1  # greatest distance of such a stroke, of the digit's longer side
+
+
+def misses_digit(row: list[Part], rows: list[list[Part]], others: list[Part]) -> bool:
+    """Return whether a row of digits may lack one, or may be one side of a frame around another row.
+
+    `others` are the parts that were left out.
+    """
+    if len(row) > 1:
+        return any(p.stands_by(row) and not (p.flat or p.thin) for p in others)
+    numbers = [each for each in rows if len(each) > 1 and row[0].is_side(each)]
+    return any(weight(each) > _NUMBER * weight(row) for each in numbers)
+
+
+def leaves_stroke(members: list[Part], others: list[Part], mask: Mask, numbers: NDArray[np.int32]) -> bool:
+    """Return whether a stroke that was left out is no farther from the digit than the digit's strokes are wide."""
+    area = around(members)
+    size = max(area[2] - area[0], area[3] - area[1])
+    near = [p for p in others if _STROKE * size < p.size < 1.2 * size and p.distance(*area) < _NEAR * size]
+    near = [p for p in near if p.inside(mask) and not p.solid and not p.surrounds(members)]
+    near = [p for p in near if not any(p.is_minus(digit) for digit in members)]
+    if not near:
+        return False
+    left, top, right, bottom = around(members + near)
+    place = numbers[top:bottom, left:right]
+    own = np.where(np.isin(place, [p.number for p in members]), mask[top:bottom, left:right], np.uint8(0))
+    width = 4 * cv2.mean(cv2.distanceTransform(own, cv2.DIST_L2, 3), own)[0]
+    away = cv2.distanceTransform(cv2.bitwise_not(own), cv2.DIST_L2, 3)
+    for part in near:
+        columns = np.flatnonzero(((away <= width) & (place == part.number)).any(axis=0)) + left - part.x
+        # An underline is longer on both sides of what stands over it.
+        if len(columns) and not (part.flat and min(columns[0], part.width - columns[-1]) > UNDER * part.width):
+            return True
+    return False
+
+
+def around(parts: list[Part]) -> tuple[int, int, int, int]:
+    """Return the rectangle around parts."""
+    right, bottom = max(p.x + p.width for p in parts), max(p.y + p.height for p in parts)
+    return min(p.x for p in parts), min(p.y for p in parts), right, bottom
