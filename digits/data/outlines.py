@@ -21,7 +21,7 @@ _RINGS = 4  # greatest number of parts within an outline; an 8 has two
 _BROADEST = 0.35  # greatest thickness of a hatched stroke, of the digit's longer side
 _ROW = 1.5  # greatest thickness of a hatched stroke, of the longer side of the gaps in it
 _HATCHES = 6  # least number of gaps between the lines that hatch a stroke
-_MOST_GAPS = 400  # greatest number of gaps that are examined for hatches; more cost too much
+_MOST_GAPS = 150  # greatest number of gaps that are examined for hatches; more cost too much
 _MOST_HATCHED = 4  # greatest number of hatched digits; more cost too much
 _MANY = 8  # greatest number of gaps that are examined
 

@@ -65,12 +65,15 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
         # A circle around a digit is as wide and as high as both.
         wide = (stats[order, 2:4] > _SIDE * around[owners, 2:4]).all(axis=1)
         sides = (pieces > 1) & (np.bincount(owners, wide, len(around)) == 0)
+        broad = around[:, 2] > _BROAD * around[:, 3]
         for n in np.flatnonzero(apart & sides)[: _RINGS * few]:
+            if broad[n]:
+                continue
             x, y, width, height = around[n, :4]
             area = slice(y, y + height), slice(x, x + width)
             apart[n] = not makes_ring(whole[area] == n, mask[area])
         if few or not alike:  # dots are no digits
-            apart |= around[:, 2] > _BROAD * around[:, 3]
+            apart |= broad
         apart[0] = False
         # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
         numbers = np.where(apart[whole], numbers + len(around), whole)

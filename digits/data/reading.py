@@ -45,7 +45,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
     plain = difference_to_border(level)
     if max(level.shape) <= 2 * FIELD * _pixel(level):
         return Reading(plain)
-    strip = level.shape[0] > 3 * level.shape[1] or level.shape[1] > 5 * level.shape[0]  # no number is so high
+    strip = max(level.shape) > 3 * min(level.shape)
     side = 0.8 * SIDE if strip else SIDE  # a strip's pixels cost more time
     scale = min(1.0, side / float(np.sqrt(level.size)))
     if drawn := _find_drawn(plain, scale):

@@ -551,10 +551,11 @@ def test_a_tall_drawing_costs_little_more_than_a_square_one() -> None:
     assert seconds[0] < 6 * seconds[1]
 
 
-def test_a_strip_is_analysed_with_fewer_pixels() -> None:
-    """A picture ten times as wide as high, in which each step costs more, is reduced further, and its digit is read."""
-    ink = np.zeros((316, 3160), np.uint8)
-    ink[20:300, 1500:1780] = draw(TWO, pen=12)
+@pytest.mark.parametrize("shape", [(316, 3160), (500, 2000), (1600, 400)])
+def test_a_strip_is_analysed_with_fewer_pixels(shape: tuple[int, int]) -> None:
+    """A picture more than three times as long as wide, in which each step costs more, is reduced further, and read."""
+    ink, (top, left) = np.zeros(shape, np.uint8), (shape[0] // 2 - 140, shape[1] // 2 - 140)
+    ink[top : top + 280, left : left + 280] = draw(TWO, pen=12)
     sheet = 235 - ink * 0.7
     sheet[:, :60] = 20
     found = read(photo(sheet)).ink
@@ -568,6 +569,17 @@ def test_many_hatched_bars_are_not_all_filled() -> None:
     for left in range(20, 560, 60):
         cv2.rectangle(sheet, (left, 150), (left + 40, 450), 0, 3)
         sheet[150:450:14, left : left + 40] = 0
+    mask = np.where(sheet > 100, np.uint8(0), np.uint8(255))
+    assert not outlines.find_insides(mask).any()
+    assert outlines.find_insides(mask[:, :130]).any()
+
+
+def test_fine_hatches_are_not_filled() -> None:
+    """Hatches are filled only if they are few, because each gap between them costs time."""
+    sheet = np.full((400, 400), 255, np.uint8)
+    for left in (20, 150, 280):
+        cv2.rectangle(sheet, (left, 20), (left + 80, 380), 0, 2)
+        sheet[20:380:6, left : left + 80] = 0
     mask = np.where(sheet > 100, np.uint8(0), np.uint8(255))
     assert not outlines.find_insides(mask).any()
     assert outlines.find_insides(mask[:, :130]).any()
