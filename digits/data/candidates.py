@@ -19,6 +19,7 @@ from digits.data.pieces import without_marks
 from digits.data.rules import Mask, closed, cut, find_rules, thickness
 
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
+_SHARED = 0.9  # least share of a digit's ink that the lower level has, too, if it is the same digit
 _LOST = 0.1  # least share of a digit's ink that the higher level has lost
 _BROAD = 1.2  # greatest width of a single digit, of its height
 _TINY = 0.01  # greatest area of a speck, of the ink's
@@ -68,7 +69,8 @@ def _complete(lower: Candidate, higher: Candidate) -> list[Candidate]:
     kept = without_marks(lower.mask, lower.strength)
     x, y, width, height = cv2.boundingRect(kept)
     low, high = (mask[y : y + height, x : x + width] for mask in (kept, higher.mask))
-    if cv2.countNonZero(higher.mask) > cv2.countNonZero(high) or max(low.shape) > 2 * max(cv2.boundingRect(high)[2:]):
+    apart = cv2.countNonZero(low & high) < _SHARED * cv2.countNonZero(higher.mask)
+    if apart or max(low.shape) > 2 * max(cv2.boundingRect(high)[2:]):
         return [lower, higher]
     reach = 2 * min(int(thickness(high)), 10) + 1
     lost = cv2.countNonZero(low & ~cv2.dilate(high, np.ones((reach, reach), np.uint8)))

@@ -193,6 +193,19 @@ def test_an_empty_sheet_has_no_ink(kind: Callable[[Sheet], None]) -> None:
     assert not read(scene(np.zeros((SIDE, SIDE), np.uint8), kind)).ink.any()
 
 
+def test_small_print_under_a_digit_is_left_out() -> None:
+    """Specks of print at the lower level, which look a little like a row of digits, do not replace a digit."""
+    random, sheet = np.random.default_rng(2), np.full((SIDE, SIDE), 213, np.uint8)
+    for y in range(0, SIDE + 20, 11):
+        line = " ".join(random.choice(["the", "of", "market", "report", "price", "with", "week", "over", "said"], 30))
+        cv2.putText(sheet, line, (16, y), cv2.FONT_HERSHEY_TRIPLEX, 0.32, (111,), 1, cv2.LINE_AA)
+    ink = draw(TWO, side=SIDE, pen=16, at=(0.2, 0.2), size=0.58)
+    seen = cv2.GaussianBlur(sheet * (1 - ink / 255) + 30 * (ink / 255), (0, 0), 0.45)
+    found = read(np.clip(seen + random.normal(0, 1.5, seen.shape), 0, 255).astype(np.uint8))
+    assert similarity(to_mnist(found.ink), to_mnist(ink)) > 0.85
+    assert not found.doubtful
+
+
 def test_strokes_in_a_lamps_glare_are_kept() -> None:
     """Strokes that a lamp's glare fades are read with the others, and the digit is doubtful."""
 
