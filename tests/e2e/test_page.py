@@ -387,6 +387,18 @@ def test_reads_a_number_in_a_photo(visit: Open) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_long_number_covers_no_other_text(visit: Open, width: int) -> None:
+    """A number of 16 digits stands above its verdict, within the screen."""
+    page = visit(viewport={"width": width, "height": 900}).page
+    give(page, "drop", photo(*number("3141592653589793"), size=(3000, 2250), pen=12))
+    page.locator("#parts button").nth(15).wait_for()
+    digit, verdict = (page.locator(f"#{name}").bounding_box() for name in ("digit", "verdict"))
+    assert digit["y"] + digit["height"] <= verdict["y"]
+    assert page.evaluate("document.getElementById('digit').scrollWidth") <= digit["width"] + 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("state", ["starting", "busy", "wrong model"])
 def test_names_the_state(visit: Open, site: Site, state: str) -> None:
     """The page names the problem of its endpoint, and answers by itself after it has passed."""

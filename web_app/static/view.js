@@ -4,6 +4,7 @@ import { inWords, task, texts } from "./task.js";
 
 const $ = (id) => document.getElementById(id);
 const MANY = 10; // labels that are shown without scrolling
+const SHORT = 4; // digits of a number that is shown next to its verdict
 const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)}%`;
 
 const STATES = {
@@ -88,6 +89,7 @@ export function showAnswer(answer, settled) {
   $("digit").dataset.state = state;
   $("digit").dataset.class = answer.number;
   $("digit").style.setProperty("--letters", answer.number.length);
+  document.querySelector(".read").classList.toggle("long", !task.number || answer.number.length > SHORT);
   $("verdict").textContent = settled ? text : "Recognising …";
   if (settled) $("announced").textContent = text; // only then, so that a screen reader is quiet while drawing
   $("time").textContent = answer.number ? `${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms` : "";
