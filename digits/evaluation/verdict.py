@@ -14,6 +14,7 @@ _DEFAULT = find(BUILT_IN)
 SURE = 0.7  # least probability of an answer with the state "sure"
 SURE_NUMBER = 0.85  # least product of the digits' probabilities of a number with the state "sure"
 SECOND = 0.15  # least probability of a second class in the text
+_ENDINGS = {0: "st", 1: "nd", 2: "rd"}  # of the ordinals of a digit's index
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def judge(
             return Verdict("sure", f"This is {number}.")
         if len(unclear) == len(doubtful):
             return Verdict("unsure", f"Not sure: perhaps {number}.")
-        *others, last = (str(n + 1) for n in unclear)
-        which = f"digits {', '.join(others)} and {last} are" if others else f"digit {last} is"
+        *others, last = (str(n + 1) + _ENDINGS.get(n, "th") for n in unclear)
+        which = f"the {', '.join(others)} and {last} digits are" if others else f"the {last} digit is"
         return Verdict("unsure", f"Not sure: perhaps {number}, where {which} unclear.")
     values = shares[0]
     best, second = (int(i) for i in np.argsort(-values, kind="stable")[:2])

@@ -91,7 +91,7 @@ def test_a_number_with_an_unsure_digit_is_unsure(gateway: httpx.Client, standin:
     flat = [0.4, 0.35] + [0.03125] * 8
     standin.answer = lambda image: np.array(flat if np.ptp(np.nonzero(image)[1]) > 4 else SURE_OF_3, np.float32)
     answer = recognise(gateway, TWO).json()
-    assert answer["verdict"] == {"state": "unsure", "text": "Not sure: perhaps 30, where digit 2 is unclear."}
+    assert answer["verdict"] == {"state": "unsure", "text": "Not sure: perhaps 30, where the 2nd digit is unclear."}
     assert [digit["verdict"] for digit in answer["digits"]] == ["sure", "unsure"]
 
 

@@ -46,8 +46,11 @@ def test_the_unclear_digits_of_a_number_are_named() -> None:
     """The text of an unsure number has the number, and which digits are unclear."""
     likely = [0.001] * 7 + [0.99, 0.001, 0.002]
     assert judge([likely] * 3, [False] * 3).text == "This is 777."
-    assert judge([likely] * 3, [False, True, False]).text == "Not sure: perhaps 777, where digit 2 is unclear."
-    assert judge([likely] * 3, [True, False, True]).text == "Not sure: perhaps 777, where digits 1 and 3 are unclear."
+    assert judge([likely] * 3, [False, True, False]).text == "Not sure: perhaps 777, where the 2nd digit is unclear."
+    assert (
+        judge([likely] * 3, [True, False, True]).text
+        == "Not sure: perhaps 777, where the 1st and 3rd digits are unclear."
+    )
 
 
 def test_digits_have_an_article() -> None:
