@@ -30,7 +30,7 @@ from digits.data.dataset import Images
 from digits.data.number import Digit, images_of
 from digits.data.places import MAX_PICTURE, MAX_UNPACKED, Files, Folder, Stored, Zip
 from digits.data.reader import read_images
-from digits.data.touching import SINGLE
+from digits.data.touching import is_clear
 from digits.errors import DataError, Interrupted, MissingError
 from digits.files import cannot_write, canonical_json, sha256_of
 from digits.tasks.task import Task
@@ -278,7 +278,7 @@ class _Decoder:
             counts.append(len(own))
             images += own
             doubtful += [each.doubtful for each in found] + [True] * (len(own) - len(found))
-            if any(each.ways or each.counts.one < SINGLE for each in found):
+            if not all(is_clear(each.counts) for each in found):
                 undecided[index] = [_without_images(each) for each in found]
         stacked = np.array(images, np.uint8).reshape(-1, *self.task.shape)
         return Shard(names, stacked, counts, doubtful, problems, undecided)

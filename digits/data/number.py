@@ -25,6 +25,7 @@ _OVERLAP = 0.5  # two high parts belong to one digit if they share more columns,
 _APART = 0.5  # greatest distance of two parts of one digit that share columns, of the highest part's height
 _NEAR = 0.15  # greatest distance of a small part from its digit, of the highest part's height
 _CLOSE = 0.25  # greatest distance of two strokes of one digit side by side, of the highest part's height
+_ONE = 0.8  # least probability of one digit that joins two
 _PERHAPS_ONE = 0.1  # least probability of one digit that makes two digits unsure
 _MIDDLE = 0.2  # share of a part's width and height at each side that is not its middle
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
@@ -161,7 +162,7 @@ def _unite(digits: list[_Part], ink: Ink, numbers: NDArray[np.int32]) -> tuple[l
     united, unclear, n = list[_Part](), set[int](), 0
     while n < len(digits):
         one = ones.get(n, 0.0)
-        if one > touching.SINGLE and one >= ones.get(n + 1, 0.0):
+        if one > _ONE and one >= ones.get(n + 1, 0.0):
             united.append(digits[n].join(digits[n + 1]))
             n += 2
             continue

@@ -31,16 +31,10 @@ _CUTS = 6  # of two digits
 _MANY_CUTS = 10  # of three or more
 _WIDE = 3  # greatest number of pieces that are divided again
 _WAYS = 12  # greatest number of ways to divide ink, so that the pieces of two inks fit into a request of any task
-SINGLE = 0.8  # least probability of one digit; below it an answer is unsure
-_PERHAPS = 0.25  # the same, if the model is certain of a digit
 _SEVERAL = 0.1  # least probability of several digits in ink that is divided
 _DIVIDED = 0.97  # least probability of several digits in ink whose pieces are shown
-_SAME = 0.5  # the same of the model's digit, by the network for pieces, in ink that may be several digits
 _LEAST = 0.1  # least probability of one digit in a piece
-_LIKELY = 0.95  # least probability of one digit that makes pieces unsure
-_CERTAIN = 0.98  # the same, from which the model is certain and the whole is shown
-_PIECES = 0.8  # least score of a sure answer to pieces
-_CLEAR = 0.12  # greatest score of another answer, of the best one's
+_WHOLE = 0.1  # least score of a sure answer to the whole ink
 _PLAUSIBLE = 0.02  # least score of pieces that are shown
 
 
@@ -127,6 +121,11 @@ def may_be_several(counts: Counts) -> bool:
     return counts.two + counts.more >= _SEVERAL
 
 
+def is_clear(counts: Counts) -> bool:
+    """Return whether ink is shown whole, and is sure if the model's answer is, whatever that is."""
+    return not may_be_several(counts) and counts.one >= _WHOLE
+
+
 def divide(ink: Ink, counts: Counts) -> list[tuple[Piece, ...]]:
     """Return the ways to divide ink, of the given counts, into digits from left to right; none if it is one digit."""
     if not may_be_several(counts):
@@ -170,20 +169,20 @@ def choose(counts: Counts, whole: ArrayLike, ways: Sequence[Sequence[Counts]], a
     """Return how ink is read, of the given counts, that can be divided in some ways, given as their pieces' counts.
 
     `whole`, (10,), is the model's answer to the ink, and `answers`, (pieces, 10) for each way, are those to the pieces.
-    The score of a way is the probability of its number of pieces, if the ink is several digits, that each piece is the
-    answered digit by the network, and that it is by the model. Ink that the model reads as one digit is unsure, because
-    a few single digits look like several.
+    The score of a way is the probability that the ink is as many digits as it has pieces, that each piece is the
+    answered digit by the network, and that it is by the model. Pieces are never sure, because a stroke between two
+    digits may make one of them another, as a 1 a 7. The whole is unsure if it is not likely enough that it is one digit
+    and, if the network for pieces has read it, the answered one.
     """
-    several, scores, numbers = counts.two + counts.more, list[float](), list[tuple[int, ...]]()
+    scores = [0.0]
     for pieces, answer in zip(ways, answers, strict=True):
         shares = np.asarray(answer)
-        kind = (counts.two if len(pieces) == 2 else counts.more) / several
-        numbers.append(tuple(shares.argmax(axis=1).tolist()))
-        both = [piece.digits[n] if piece.digits else piece.one for piece, n in zip(pieces, numbers[-1], strict=True)]
+        labels = shares.argmax(axis=1)
+        both = [piece.digits[n] if piece.digits else piece.one for piece, n in zip(pieces, labels, strict=True)]
+        kind = counts.two if len(pieces) == 2 else counts.more
         scores.append(float(kind * np.prod(both) * shares.max(axis=1).prod()))
-    best, likely = int(np.argmax(scores)) if scores else None, float(np.max(whole))
-    if best is None or several < _DIVIDED or scores[best] < _PLAUSIBLE or likely >= _CERTAIN:
-        other = bool(counts.digits) and counts.digits[int(np.argmax(whole))] < _SAME
-        return Choice(None, other or counts.one < (SINGLE if likely < _CERTAIN else _PERHAPS))
-    rival = max((score for score, each in zip(scores, numbers, strict=True) if each != numbers[best]), default=0.0)
-    return Choice(best, likely >= _LIKELY or scores[best] < _PIECES or rival > _CLEAR * scores[best])
+    best = int(np.argmax(scores))
+    if counts.two + counts.more >= _DIVIDED and scores[best] >= _PLAUSIBLE:
+        return Choice(best - 1, True)
+    same = counts.digits[int(np.argmax(whole))] if counts.digits else 1.0
+    return Choice(None, counts.one * same < _WHOLE)

@@ -35,12 +35,12 @@ def test_a_way_to_divide_a_pair_gives_its_digits(left: list[Line], right: list[L
     assert max(min(map(similarity, [piece.image for piece in way], alone)) for way in digit.ways) > 0.85
 
 
-def test_two_digits_that_touch_are_a_number() -> None:
-    """The answers to the pieces are those of a number of two, with a box for each."""
+def test_two_digits_that_touch_are_an_unsure_number() -> None:
+    """The answers to the pieces are those of a number of two, with a box for each, and unsure."""
     (digit,) = split(touching_pair(NOUGHT, SEVEN))
     decided, shares = decide([digit], answers_to([digit], "07"))
     assert [int(np.argmax(each)) for each in shares] == [0, 7]
-    assert [each.doubtful for each in decided] == [False, False]
+    assert [each.doubtful for each in decided] == [True, True]
     left, right = (each.box for each in decided)
     assert digit.box[0] <= left[0] < right[0] < right[2] <= digit.box[2] + 0.01
     assert left[2] < right[0] + 0.1
@@ -112,44 +112,30 @@ def test_any_ink_is_counted(ink: Ink) -> None:
 def test_the_way_with_the_highest_score_is_chosen() -> None:
     """The way to divide a pair is chosen whose pieces are digits and have likely answers."""
     good, bad = [Counts(0.99), Counts(0.99)], [Counts(0.99), Counts(0.1)]
-    ways = [bad, good]
-    assert choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(3), answer(4)]]) == (1, False)
+    answers = [[answer(1), answer(2)], [answer(3), answer(4)]]
+    assert choose(PAIR, answer(8, 0.6), [bad, good], answers) == (1, True)
+    assert choose(PAIR, answer(8, 0.6), [good, good], [answers[0], [answer(3), answer(4, 0.6)]]) == (0, True)
 
 
-def test_another_likely_answer_makes_a_pair_unsure() -> None:
-    """Two ways with about the same score and different answers are unsure, with the same answer they are sure."""
-    ways = [[Counts(0.99), Counts(0.99)]] * 2
-    assert choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(7), answer(2)]]).doubtful
-    assert not choose(PAIR, answer(8, 0.6), ways, [[answer(1), answer(2)], [answer(1), answer(2)]]).doubtful
-
-
-def test_pieces_are_sure_only_if_the_network_reads_the_same_digits() -> None:
-    """A piece that the model takes for a 2 is unsure if the network takes it for a 7."""
-    answers = [[answer(1), answer(2)]]
+def test_pieces_that_the_network_reads_as_the_same_digits_are_chosen() -> None:
+    """Of two ways, the one is chosen whose pieces the network and the model take for the same digits."""
     one, two, seven = (Counts(0.97, digits=tuple(answer(label))) for label in (1, 2, 7))
-    assert choose(PAIR, answer(8, 0.6), [[one, two]], answers) == (0, False)
-    assert choose(PAIR, answer(8, 0.6), [[one, seven]], answers).doubtful
+    answers = [[answer(1), answer(2)]] * 2
+    assert choose(PAIR, answer(8, 0.6), [[one, seven], [one, two]], answers) == (1, True)
 
 
-def test_ink_that_is_not_clearly_a_pair_is_unsure() -> None:
-    """Ink that may be one digit or two stays whole and is unsure."""
+def test_pieces_are_never_sure() -> None:
+    """Digits that touch are shown and unsure, however certain each is, also if the model takes them for one digit."""
+    ways, answers = [[Counts(0.999), Counts(0.999)]], [[answer(1, 0.999), answer(2, 0.999)]]
+    assert choose(Counts(0, 0.999, 0.001), answer(8, 0.6), ways, answers) == (0, True)
+    assert choose(Counts(0, 0.999, 0.001), answer(4, 0.999), ways, answers) == (0, True)
+
+
+def test_ink_that_is_not_clearly_several_digits_is_shown_whole() -> None:
+    """Ink that may be one digit or two stays whole, and is unsure if it is much more likely two."""
     ways, answers = [[Counts(0.99), Counts(0.99)]], [[answer(1), answer(2)]]
-    assert choose(Counts(0.1, 0.89, 0.01), answer(8, 0.6), ways, answers) == (None, True)
-    assert choose(Counts(0.6, 0.39, 0.01), answer(8, 0.6), ways, answers) == (None, True)
-    assert choose(Counts(0.85, 0.14, 0.01), answer(8, 0.6), ways, answers) == (None, False)
-
-
-def test_ink_that_the_model_reads_as_one_digit_is_unsure() -> None:
-    """A wide open 4 may look like two digits; it is unsure, and stays a 4 if the model is certain."""
-    ways, answers = [[Counts(0.99), Counts(0.99)]], [[answer(1), answer(2)]]
-    assert choose(PAIR, answer(4, 0.96), ways, answers) == (0, True)
-    assert choose(PAIR, answer(4, 0.99), ways, answers) == (None, True)
-
-
-def test_ink_that_is_perhaps_one_digit_is_sure_if_the_model_is_certain() -> None:
-    """A digit of unusual form is sure only if the model has no doubt."""
-    assert choose(Counts(0.5, 0.4), answer(0, 0.97), [], []) == (None, True)
-    assert choose(Counts(0.5, 0.4), answer(0, 0.99), [], []) == (None, False)
+    assert choose(Counts(0.05, 0.94, 0.01), answer(8), ways, answers) == (None, True)
+    assert choose(Counts(0.5, 0.49, 0.01), answer(8), ways, answers) == (None, False)
 
 
 def test_ink_that_may_be_several_digits_is_sure_only_if_the_network_reads_the_same_digit() -> None:
@@ -159,6 +145,13 @@ def test_ink_that_may_be_several_digits_is_sure_only_if_the_network_reads_the_sa
     assert choose(two, answer(9, 0.99), [], []) == (None, True)
 
 
+@pytest.mark.parametrize("counts", [Counts(0.89, 0.11), Counts(0.09, 0.01)], ids=["perhaps two", "a sign"])
+def test_what_may_be_unsure_whatever_the_model_answers_is_not_clear(counts: Counts) -> None:
+    """Ink is clear only if no answer of the model makes it unsure or several digits."""
+    assert touching.is_clear(Counts(0.91, 0.09))
+    assert not touching.is_clear(counts)
+
+
 def test_pieces_that_are_no_digits_are_not_shown() -> None:
     """A pair of which no way gives two digits stays whole and is unsure."""
     assert choose(PAIR, answer(8, 0.6), [[Counts(0.9), Counts(0.02)]], [[answer(1), answer(2)]]) == (None, True)
@@ -166,9 +159,11 @@ def test_pieces_that_are_no_digits_are_not_shown() -> None:
 
 
 def test_the_number_of_pieces_counts() -> None:
-    """Two pieces of ink that is rather three digits are unsure."""
-    ways = [[Counts(0.99), Counts(0.99)]]
-    assert choose(Counts(0.01, 0.3, 0.68), answer(8, 0.6), ways, [[answer(1), answer(2)]]).doubtful
+    """Ink that is rather three digits is divided into three."""
+    pieces, answers = [Counts(0.99)] * 3, [answer(label) for label in (1, 2, 3)]
+    ways, shares = [pieces[:2], pieces], [answers[:2], answers]
+    assert choose(Counts(0.01, 0.3, 0.68), answer(8, 0.6), ways, shares) == (1, True)
+    assert choose(Counts(0.01, 0.68, 0.3), answer(8, 0.6), ways, shares) == (0, True)
 
 
 def test_only_the_digit_that_may_be_two_is_doubtful() -> None:

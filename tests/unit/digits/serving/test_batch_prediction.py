@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from digits.data import touching
 from digits.data.batch_input import Load, Shard, open_batch
+from digits.data.touching import Counts
 from digits.errors import DataError, MissingError, StoreError, UsageError
 from digits.serving import batch_prediction
 from digits.serving.batch_prediction import MANIFEST, PLAN, predict_batch
@@ -103,7 +105,19 @@ def test_digits_that_touch_are_divided(tmp_path: Path) -> None:
     batch = open_batch(MODEL.task, folder, tmp_path)
     predict_batch(LoadedModel(MODEL.manifest, answer), batch, store := FileStore(tmp_path / "out"))
     assert [row["label"] for row in rows(store)] == ["7", "07", "7"]
-    assert [row["verdict"] for row in rows(store)] == ["sure"] * 3
+    assert [row["verdict"] for row in rows(store)] == ["sure", "unsure", "sure"]
+
+
+def test_ink_that_cannot_be_divided_may_be_unsure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A digit that is perhaps two is unsure as in `digits predict`, also if no cut goes through it."""
+    (folder := tmp_path / "pictures").mkdir()
+    Image.fromarray(255 - draw(SEVEN)).save(folder / "a.png")
+    counts = Counts(0.85, 0.15, digits=(0.1,) * 10)
+    monkeypatch.setattr(touching, "count_whole", lambda inks: [counts] * len(inks))
+    monkeypatch.setattr(touching, "divide", lambda *_: [])
+    model = LoadedModel(MODEL.manifest, lambda pixels: np.tile(np.float32([0.001] * 9 + [0.991]), (len(pixels), 1)))
+    predict_batch(model, open_batch(MODEL.task, folder, tmp_path), store := FileStore(tmp_path / "out"))
+    assert [row["verdict"] for row in rows(store)] == ["unsure"]
 
 
 @pytest.mark.parametrize("writes", range(6))
