@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from digits.data import touching
-from digits.data.pieces import TALL, find_parts, makes_ring
+from digits.data.pieces import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
-from digits.data.rules import closed
 from digits.data.signs import Shape, find_signs, shape_of
 from digits.data.touching import Counts
 
@@ -29,8 +28,6 @@ _ONE = 0.8  # least probability of one digit that joins two
 _PERHAPS_ONE = 0.1  # least probability of one digit that makes two digits unsure
 _MIDDLE = 0.2  # share of a part's width and height at each side that is not its middle
 _SPOT = 0.2  # least size of a small part that is not above or below its digit; a point or comma is smaller
-_HALVES = 0.24  # greatest gap between the halves of a 0, of its height
-_NARROW, _WIDE = 0.35, 1.5  # least and greatest width of a 0, of its height
 _DIVIDED = 2  # greatest number of digits that are divided
 _STRONG = 0.7  # share of the strongest ink above which digits that are close together are apart
 
@@ -118,7 +115,6 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
             if HEIGHT * high <= both.height <= 1.1 * high:
                 groups = [g for g in groups if g not in (one, other)] + [both]
     digits = sorted((g for g in groups if g.height >= HEIGHT * high), key=lambda g: g.x0)
-    digits = _join_halves(digits, numbers)
     if 1 < len(digits) <= MAX_DIGITS:
         digits = [each for digit in digits for each in _separate(digit, ink, numbers)]
     if 1 < len(digits) <= MAX_DIGITS:
@@ -175,21 +171,6 @@ def _unite(digits: list[_Part], ink: Ink, numbers: NDArray[np.int32]) -> tuple[l
 
 def _are_one(one: _Part, other: _Part, tallest: int) -> bool:
     return one.shared(other) > _OVERLAP and one.distance(other) <= _APART * tallest
-
-
-def _join_halves(digits: list[_Part], numbers: NDArray[np.int32]) -> list[_Part]:
-    """Join each two neighbours that make a ring together, as the left and the right half of a 0 do."""
-    result = digits[:1]
-    for digit in digits[1:]:
-        both = result[-1].join(digit)
-        side, shape = int(_HALVES * both.height) | 1, (both.x1 - both.x0) / both.height
-        if result[-1].distance(digit) < side and _NARROW < shape < _WIDE:
-            mask = np.where(np.isin(numbers[both.area], list(both.numbers)), np.uint8(255), np.uint8(0))
-            if makes_ring(closed(mask, np.ones((side, side), np.uint8)) > 0, mask):
-                result[-1] = both
-                continue
-        result.append(digit)
-    return result
 
 
 def _holds_others(parts: list[_Part]) -> bool:

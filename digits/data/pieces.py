@@ -71,7 +71,7 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
                 continue
             x, y, width, height = around[n, :4]
             area = slice(y, y + height), slice(x, x + width)
-            apart[n] = not makes_ring(whole[area] == n, mask[area])
+            apart[n] = not _makes_ring(whole[area] == n, mask[area])
         if few or not alike:  # dots are no digits
             apart |= broad
         apart[0] = False
@@ -115,7 +115,7 @@ def _owners(
     ])  # fmt: skip
 
 
-def makes_ring(joined: NDArray[np.bool_], mask: Mask) -> bool:
+def _makes_ring(joined: NDArray[np.bool_], mask: Mask) -> bool:
     """Return whether pieces that are joined enclose an empty area half as high, as the two sides of a 0 do."""
     if _high_gaps(mask):
         return False
