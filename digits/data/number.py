@@ -75,6 +75,11 @@ class _Part(NamedTuple):
         """Return how many columns both have, of the narrower one's; negative for a gap."""
         return (min(self.x1, other.x1) - max(self.x0, other.x0)) / min(self.x1 - self.x0, other.x1 - other.x0)
 
+    def is_minus(self, digit: _Part) -> bool:
+        """Return whether the part is a level stroke beside a digit, at the middle of its height."""
+        level = self.x1 - self.x0 > 3 * self.height and self.shared(digit) <= 0
+        return level and 0.25 < ((self.y0 + self.y1) / 2 - digit.y0) / digit.height < 0.75
+
     def distance(self, other: _Part) -> float:
         columns = max(0, max(self.x0, other.x0) - min(self.x1, other.x1))
         rows = max(0, max(self.y0, other.y0) - min(self.y1, other.y1))
@@ -125,7 +130,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         return _examine([(_digit(whole, ink, ink.shape, doubtful or len(digits) > 1), ink)])
     small = [g for g in groups if g.height < HEIGHT * high and max(g.x1 - g.x0, g.height) >= _SPOT * high]
     for part, near in zip(small, _nearest(small, digits, numbers), strict=True):
-        if digits[near].distance(part) <= _NEAR * high:
+        if digits[near].distance(part) <= _NEAR * high and not part.is_minus(digits[near]):
             digits[near] = digits[near].join(part)
         else:
             lost.add(near)

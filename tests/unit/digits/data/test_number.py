@@ -160,6 +160,18 @@ def test_ink_that_belongs_to_no_digit_is_doubtful() -> None:
     assert [digit.doubtful for digit in split(ink)] == [False, True]
 
 
+@pytest.mark.parametrize(("row", "doubtful"), [(120, [True, False]), (40, [False, False])], ids=["middle", "top"])
+def test_a_minus_sign_close_to_a_digit_is_no_stroke_of_it(row: int, doubtful: list[bool]) -> None:
+    """A 1 after a minus sign, which would look like a 4, is a 1 and doubtful; a level stroke at its top is its own."""
+    ink = number(ONE, SEVEN)
+    left = int(np.flatnonzero(ink.any(axis=0))[0])
+    signed = np.pad(ink, ((0, 0), (60, 0)))
+    signed[row : row + 9, left + 10 : left + 52] = 255
+    digits = split(signed)
+    assert [digit.doubtful for digit in digits] == doubtful
+    assert np.array_equal(digits[0].image, split(ink)[0].image) == doubtful[0]
+
+
 def test_a_face_is_no_digit() -> None:
     """A face next to a digit, which the model would read as a 0, is doubtful; a 0 is not, nor one with a dot in it."""
     ink = np.pad(number(SEVEN), ((0, 0), (0, 160)))
