@@ -68,6 +68,10 @@ class NotFound(Exception):
     """A request for a model or a version that is not served. The text is for the client."""
 
 
+class NotReady(Exception):
+    """A request for a prediction while no model is loaded. The text is for the client."""
+
+
 class Servicer(stubs.GRPCInferenceServiceServicer):
     """The gRPC service of one model. `server` is the metadata of the server: name, version, extensions."""
 
@@ -88,15 +92,13 @@ class Servicer(stubs.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, body_ref: Any, context: Any) -> Any:  # noqa: N802 # gRPC's names
         """Predict. `body_ref` is a list with the message's bytes, which is emptied; see `ErrorInterceptor`."""
-        model = self._slot.current
-        if model is None:
-            body_ref.clear()
-            return await context.abort(grpc.StatusCode.UNAVAILABLE, self._slot.rejected.get("why", "no release yet"))
         error: tuple[Any, str] | None = None
         try:
-            asked, probabilities = await offload_if_large(len(body_ref[0]), self._predict, model, body_ref)
+            model, asked, probabilities = await offload_if_large(len(body_ref[0]), self._predict, body_ref)
         except NotFound as exc:
             error = grpc.StatusCode.NOT_FOUND, str(exc)
+        except NotReady as exc:
+            error = grpc.StatusCode.UNAVAILABLE, str(exc)
         except BadRequest as exc:
             error = grpc.StatusCode.INVALID_ARGUMENT, str(exc)
         if error:  # not in the `except` blocks, because their exceptions keep the decoded tensors while abort() waits
@@ -112,10 +114,13 @@ class Servicer(stubs.GRPCInferenceServiceServicer):
             raw_output_contents=[raw_bytes(values[name][2]) for name in asked.outputs],
         )
 
-    def _predict(self, model: LoadedModel, body_ref: list[bytes]) -> tuple[Asked, decode.Pixels]:
+    def _predict(self, body_ref: list[bytes]) -> tuple[LoadedModel, Asked, decode.Pixels]:
+        if (model := self._slot.current) is None:
+            _check_name(_parse(body_ref.pop()).model_name, self._name)
+            raise NotReady(self._slot.rejected.get("why", "no release yet"))
         asked, pixels = read(body_ref.pop(), self._name, model)
         self._check_version(model, asked.version)
-        return asked, model.run(pixels)
+        return model, asked, model.run(pixels)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 # gRPC's signature
         """Return whether the model is ready, in the requested version if one is given."""
@@ -217,11 +222,7 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
         NotFound: the request is for another model.
         BadRequest: the message is malformed.
     """
-    check_overhead(memoryview(content))
-    try:
-        request = pb.ModelInferRequest.FromString(content)
-    except DecodeError:
-        raise BadRequest(UNDECODABLE) from None
+    request = _parse(content)
     _check_name(request.model_name, name)
     if len(request.inputs) != 1:
         raise BadRequest(f"expected exactly one input, got {len(request.inputs)}")
@@ -235,6 +236,15 @@ def read(content: bytes, name: str, model: LoadedModel) -> tuple[Asked, decode.P
     selected = list(dict.fromkeys(output.name for output in request.outputs)) or [*model.outputs]
     asked = Asked(request.id, request.model_version, selected)
     return asked, _pixels(model.decoder, request.inputs[0], request.raw_input_contents)
+
+
+def _parse(content: bytes) -> Any:
+    """Return a ModelInferRequest. Raises BadRequest."""
+    check_overhead(memoryview(content))
+    try:
+        return pb.ModelInferRequest.FromString(content)
+    except DecodeError:
+        raise BadRequest(UNDECODABLE) from None
 
 
 def _check_name(asked: str, name: str) -> None:

@@ -263,23 +263,38 @@ def test_a_task_in_colour_over_grpc(binary: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def server_at(host: str, model: LoadedModel = MODEL, name: str = "digits") -> AsyncIterator[int]:
+async def server_at(host: str, model: LoadedModel | None = MODEL, name: str = "digits") -> AsyncIterator[int]:
     """The port of a server of this process."""
     slot, port = ModelSlot(), free_port()
-    slot.swap(model)
+    if model:
+        slot.swap(model)
     server = await service.start(service.Servicer(slot, name, {}), host, port, 1)
     yield port
     await server.stop(1)
 
 
 @contextlib.asynccontextmanager
-async def channel_to_a_server(model: LoadedModel = MODEL, name: str = "digits") -> AsyncIterator[grpc.aio.Channel]:
+async def channel_to_a_server(
+    model: LoadedModel | None = MODEL, name: str = "digits"
+) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server of this process."""
     async with (
         server_at("127.0.0.1", model, name) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         yield channel
+
+
+def test_another_model_is_not_found_before_the_first_release() -> None:
+    """As over REST, another model's name is unknown before the first release, too; ours is not available yet."""
+
+    async def code(name: str) -> str:
+        async with channel_to_a_server(None) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await channel.unary_unary(service.INFER)(encode("UINT8", IMAGES.tobytes(), name=name), timeout=30)
+        return str(refused.value.code().name)
+
+    assert [asyncio.run(code(name)) for name in ("digits", "other")] == ["UNAVAILABLE", "NOT_FOUND"]
 
 
 def http2(path: str, message: bytes, settings: bytes = b"", **fields: str) -> bytes:
