@@ -219,12 +219,21 @@ def test_deploy_creates_the_object_of_the_manifest(rendered: dict[str, list[Json
     assert uri.endswith("/")
 
 
-@pytest.mark.parametrize("overlay", ["kind", "kubeflow"])
-def test_a_drain_evicts_one_replica_at_a_time(rendered: dict[str, list[Json]], overlay: str) -> None:
-    """The disruption budget selects the predictor's pods, protects all but one, and never blocks a drain."""
-    (budget,) = of_kind(rendered[f"overlays/{overlay}"], "PodDisruptionBudget")
-    ((_, metadata),) = workloads(rendered["endpoint"])
-    assert budget["spec"]["selector"]["matchLabels"].items() <= metadata["labels"].items()
+@pytest.mark.parametrize(
+    ("endpoint", "folder"),
+    [
+        ("endpoint", "overlays/kind"),
+        ("endpoint", "overlays/kubeflow"),
+        ("endpoint-tensorflow", "endpoint-tensorflow"),
+    ],
+)
+def test_a_drain_evicts_one_replica_at_a_time(rendered: dict[str, list[Json]], endpoint: str, folder: str) -> None:
+    """A disruption budget selects each endpoint's pods, protects all but one, and never blocks a drain."""
+    (budget,) = of_kind(rendered[folder], "PodDisruptionBudget")
+    (service,) = of_kind(rendered[endpoint], "InferenceService")
+    assert budget["spec"]["selector"]["matchLabels"] == {
+        "serving.kserve.io/inferenceservice": service["metadata"]["name"]
+    }
     assert budget["spec"]["maxUnavailable"] == 1
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
