@@ -70,7 +70,10 @@ def survey(place: Path, check: Check = lambda _: None) -> Survey:
 
     def check_labels(labels: list[str]) -> None:
         if not 2 <= len(labels) <= MAX_LABELS:
-            raise DataError(f"{place}: expected 2 to {MAX_LABELS} classes, found {len(labels)}", remedy=folders.REMEDY)
+            raise DataError(
+                f"{place}: expected 2 to {MAX_LABELS} classes, found {len(labels)}",
+                remedy=folders.REMEDY if found == "folder" else f"write other labels into the file; {arrays.REMEDY}",
+            )
         check(labels)
 
     if not (os.path.isdir(place) or os.path.isfile(place)):  # noqa: PTH112, PTH113 # Path's raise OSError

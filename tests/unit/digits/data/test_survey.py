@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
@@ -86,6 +87,19 @@ def test_of_many_pictures_a_part_is_looked_at(tmp_path: Path, monkeypatch: pytes
     assert len(found.warnings) == 20 + 1  # the last of the damaged ones counts the others; the equal ones
     monkeypatch.setattr(survey, "MAX_LOOKED", 10)
     assert "only 10 of 120 pictures" in survey.survey(folder).warnings[-1]
+
+
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_one_class_in_a_file_is_no_data_set(form: str, tmp_path: Path) -> None:
+    """A file whose images have one label is refused, with a remedy for files, which have no folder for each label."""
+    place = tmp_path / f"data.{form}"
+    if form == "csv":
+        place.write_text("label," + ",".join(f"p{n}" for n in range(64)) + "\n" + ("7" + ",0" * 64 + "\n") * 9)
+    else:
+        np.savez(place, x_train=np.zeros((9, 8, 8), np.uint8), y_train=np.full(9, 7))
+    with pytest.raises(DataError, match="2 to 200 classes, found 1") as caught:
+        survey.survey(place)
+    assert "folder" not in caught.value.remedy
 
 
 def test_one_class_is_no_data_set(tmp_path: Path) -> None:
