@@ -19,18 +19,23 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("version")
 @click.option("--why", default="promoted manually", help="Reason to record in the ledger.")
+@click.option("--new-ledger", is_flag=True, help="Set the ledger aside, which may be damaged, and begin a new one.")
 @backend_option("Backend to use.  [process]")
 @json_option
-def promote(version: str, why: str, as_json: bool) -> None:
+def promote(version: str, why: str, new_ledger: bool, as_json: bool) -> None:
     """Make a release the champion, whatever the gate decided.
 
     VERSION is the release's version or its first letters.
 
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
+    digits promote fb8e47d9ae35 --new-ledger     after a damage; rollbacks end at this release
     """
     with open_backend_store() as (settings, store, opened):
         version = releases.find(store, version)
+        if new_ledger:
+            releases.load_whole(store, version)  # before the ledger is touched
+            click.echo(f"the former ledger is in {ledger.set_aside(store)} of {store.uri}", err=True)
         ledger.promote(store, version, why)
         _apply(version, settings, store, opened, as_json)
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from digits.cli.common import backend_option, emit, json_option, open_backend_store
-from digits.errors import MissingError, printable
+from digits.errors import MissingError, ReleaseError, printable
 from digits.release import ledger
 from digits.release.releases import list_releases
 
@@ -23,8 +23,15 @@ def releases(as_json: bool) -> None:
     digits releases --backend docker --json
     """
     with open_backend_store() as (_, store, _):
-        champion, previous = ledger.champion(store), ledger.previous(store)
         manifests, damaged = list_releases(store)
+        champion = previous = ""
+        unreadable: ReleaseError | None = None
+        try:
+            champion, previous = ledger.champion(store), ledger.previous(store)
+        except ReleaseError as exc:
+            if as_json:
+                raise
+            unreadable = exc  # its remedy needs a version of those listed
     rows: list[dict[str, Any]] = [
         {
             "version": m["version"],
@@ -48,3 +55,5 @@ def releases(as_json: bool) -> None:
         click.echo(f"{row['version']}  {created}  {row['accuracy']:.2%}  {row['dataset']}  {role}".rstrip())
     for version, why in damaged.items():
         click.echo(printable(f"{version}  damaged: {why}"))
+    if unreadable:
+        raise unreadable

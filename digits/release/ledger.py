@@ -50,7 +50,7 @@ def folder(store: ObjectStore) -> str:
 
 def restore_remedy(store: ObjectStore) -> str:
     """Return the remedy for a damaged ledger."""
-    return f"restore {folder(store)} from a backup; or move it away in the store, and digits run begins a new ledger"
+    return f"restore {folder(store)} from a backup; or begin a new ledger: digits promote VERSION --new-ledger"
 
 
 def entries(store: ObjectStore) -> list[Entry]:
@@ -136,6 +136,20 @@ def promote(store: ObjectStore, version: str, why: str) -> Entry:
             return last
         if entry := append(store, last, version, why):
             return entry
+
+
+def set_aside(store: ObjectStore) -> str:
+    """Move all entries, damaged ones too, to a folder below the ledger's, so that a new one begins. Return its prefix.
+
+    What this installation has seen of the ledger is forgotten.
+    """
+    prefix, aside = folder(store), f"{folder(store)}replaced-{time.time_ns()}/"
+    for name in reversed([key.removeprefix(prefix) for key in store.keys(prefix)]):
+        if "/" not in name:  # else it was set aside before
+            store.put(aside + name, store.get(prefix + name))
+            store.delete(prefix + name)
+    seen.forget(store)
+    return aside
 
 
 def rollback(store: ObjectStore) -> Entry:

@@ -47,6 +47,14 @@ def check(store: ObjectStore, digests: Sequence[str]) -> None:
             write_json(store.trust.seen, recorded | {_address(store): end})
 
 
+def forget(store: ObjectStore) -> None:
+    """Forget what was seen of a ledger, because this user replaces it."""
+    _memory.pop(_address(store), None)
+    recorded = _read(store)
+    if store.trust.seen and recorded.pop(_address(store), None):
+        write_json(store.trust.seen, recorded)
+
+
 def _address(store: ObjectStore) -> str:
     return f"{store.uri}/promotions/{store.task}"
 

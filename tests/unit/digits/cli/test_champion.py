@@ -42,6 +42,27 @@ def test_a_new_home_whose_store_is_elsewhere_is_not_created(digits: Digits, fini
         assert not on.home.exists()
 
 
+def test_a_damaged_ledger_is_left_by_a_promotion(digits: Digits, finished: Finished, tmp_path: Path) -> None:
+    """`promote --new-ledger` leads out of a damaged ledger on every store; a damaged release does not touch it."""
+    on = finished.copy(tmp_path / "home")
+    store = FileStore(on.home / "store")
+    (key,) = store.keys(ledger.folder(store))
+    store.put(key, b"damaged")
+    refused = digits("promote", finished.version, on=on)
+    assert (refused.code, "--new-ledger" in refused.err) == (1, True)
+    listed = digits("releases", on=on)
+    assert (listed.code, finished.version in listed.out, "--new-ledger" in listed.err) == (1, True, True)
+    shutil.copytree(on.home / "store", tmp_path / "copy")
+    (tmp_path / "copy" / "models" / "digits" / finished.version / "model.onnx").write_bytes(b"x")
+    other = Settings(home=tmp_path / "other", store=(tmp_path / "copy").as_uri())
+    assert digits("promote", finished.version, "--new-ledger", on=other, ours=False).code == 1
+    assert FileStore(tmp_path / "copy").get(key) == b"damaged"
+    answer = digits("promote", finished.version[:5], "--new-ledger", "--json", on=on)
+    assert answer.json["champion"] == finished.version
+    assert "the former ledger is in promotions/digits/replaced-" in answer.err
+    assert digits("verify", finished.version, on=on).code == 0
+
+
 def test_a_partial_rollback_names_the_remaining_step(
     digits: Digits, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,27 @@ def test_a_damaged_newest_entry_is_an_error(change: str | dict[str, object], sto
         ledger.champion(store)
 
 
+def test_a_damaged_ledger_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+    """Its entries and signatures are kept aside, also twice, and the new ledger is one of this user's choice."""
+    store, _ = signed_store(tmp_path)
+    version = small_release(store, tmp_path / "made")
+    prefix = ledger.folder(store)
+    for promoted in (2, 1):
+        for _ in range(promoted):  # the second one changes nothing
+            ledger.promote(store, version, "good")
+        former = {key.removeprefix(prefix): store.get(key) for key in store.keys(prefix) if key.count("/") == 2}
+        former["00000001.json"] = b"damaged"
+        store.put(f"{prefix}00000001.json", b"damaged")
+        with pytest.raises(ReleaseError, match="damaged") as caught:
+            ledger.promote(store, version, "again")
+        assert "digits promote VERSION --new-ledger" in caught.value.remedy
+        aside = ledger.set_aside(store)
+        assert {key.removeprefix(aside): store.get(key) for key in store.keys(aside)} == former
+        assert ledger.entries(store) == []
+    assert ledger.promote(store, version, "anew").n == 1
+    assert ledger.champion(store) == version
+
+
 @pytest.mark.parametrize("what", ["folder", "link"])
 def test_an_occupied_key_ends_the_promotion(
     store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
