@@ -56,11 +56,11 @@ def shares_of(pods: int) -> list[str]:
     return [f"{index}/{pods}" for index in range(1, pods + 1)]
 
 
-def check_parameters(parameters: Mapping[str, Any]) -> "TrainingConfig":
+def check_parameters(parameters: Mapping[str, Any], workers: int = 0) -> "TrainingConfig":
     """Return the training that these parameters describe; those that a user did not set may be absent.
 
     Raises:
-        UsageError: no run accepts the parameters.
+        UsageError: no run accepts the parameters, or that many workers cannot share the training.
     """
     from digits.training.recipe import TrainingConfig
 
@@ -76,6 +76,12 @@ def check_parameters(parameters: Mapping[str, Any]) -> "TrainingConfig":
             raise UsageError(f"min_accuracy: expected a number from 0 to 1, got {share}")
         if not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
             raise UsageError(f"experiment: expected a name of 1 to {MAX_NAME} printable characters, got {name!r}")
+        if workers > 1 and config.model == "baseline":
+            raise UsageError(
+                f"workers: expected 1 for the model baseline, which one process trains, got {workers}",
+                remedy="--workers 1, or --model default",
+            )
+        config.check_workers(workers)
     except (TypeError, AttributeError) as exc:
         raise UsageError(f"expected parameters of the types of their defaults, got another: {exc}") from exc
     return config

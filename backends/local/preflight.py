@@ -31,7 +31,7 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
         UsageError: a parameter or setting is invalid.
         MissingError: the trainer or the deployer does not exist, a folder cannot be written, or the disk is full.
     """
-    check_parameters(parameters).check_workers(settings.workers)
+    check_parameters(parameters, settings.workers)
     find_trainer(settings.trainer)
     deploy.find_deployer(settings.deployer or deploy.FOLLOW)
     signatures.signing_key(Trust(settings.trusted_keys, settings.signing_key))

@@ -101,11 +101,10 @@ def chosen_parameters(options: dict[str, Any], settings: Settings, *, resumed: b
     parameters = chosen if resumed else defaults_of(task) | chosen
     if "preset" in chosen:
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
-    if settings.workers and not resumed:
+    workers = 0 if resumed else settings.workers
+    if workers and chosen.get("model") != "baseline":
         parameters = {"shards": SHARDS} | parameters
-    config = check_parameters(parameters)
-    if not resumed:
-        config.check_workers(settings.workers)
+    check_parameters(parameters, workers)
     return parameters
 
 

@@ -37,6 +37,7 @@ from tests.helpers.kubernetes_api import Quiet, kubernetes_api
         ({"trainer": "nowhere"}, {}, "DIGITS_TRAINER"),
         ({"workers": 2}, {}, "workers"),
         ({"workers": 2}, {"shards": 3}, "shards"),
+        ({"workers": 2}, {"model": "baseline"}, "workers: expected 1 for the model baseline"),
         ({"port": 8080, "grpc_port": 8080}, {}, "two different ports"),
         ({"endpoint_token": "a\nb"}, {}, "DIGITS_ENDPOINT_TOKEN"),
         ({"namespace": "Team/a"}, {}, "K8S_NAMESPACE"),

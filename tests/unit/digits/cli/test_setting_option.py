@@ -85,3 +85,7 @@ def test_workers_divide_a_batch_into_shards(digits: Digits, tmp_path: Path) -> N
     refused = digits("run", "--workers", "3")
     assert refused.code == 2
     assert "workers" in refused.err
+    baseline = ("--model", "baseline")
+    refused = digits("run", *baseline, "--workers", "2")
+    assert (refused.code, "--workers 1" in refused.err, "--shards" in refused.err) == (2, True, False)
+    assert shards(*baseline, "--workers", "1") == 0
