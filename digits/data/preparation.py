@@ -78,33 +78,40 @@ def prepare(
     # Rounded, because all blocks are prepared again if it changes.
     held_share = float(f"{min(1 / share, MAX_VALIDATION / len(source)):.2g}")
     labels = np.bincount(np.concatenate([blocks.read_labels(fetched, number) for number in range(count)]))
-    rare = np.flatnonzero(labels < _FEW)
+    kept = np.flatnonzero(labels < _FEW)  # classes of which no image is held out
     added = repeat_feedback(len(corrected), round((1 - held_share) * len(source)))
     corrections = [corrected[added[number::count]] for number in range(count)]
+    stored = StoredBlocks(store)
 
     def make(number: int) -> tuple[Dataset, Dataset]:
         block = source.load(number)
-        held = np.array([_rank(image, seed) < held_share for image in block.images]) & ~np.isin(block.labels, rare)
+        held = np.array([_rank(image, seed) < held_share for image in block.images]) & ~np.isin(block.labels, kept)
         return join(block[~held], corrections[number]), block[held]
 
-    stored, written, validations, names, unchanged = StoredBlocks(store), list[Block](), list[Dataset](), list[str](), 0
-    for number, block in enumerate(source.blocks):
-        key = sha256_of(
-            canonical_json([block.digest, corrections[number].digest(), held_share, rare.tolist(), seed, code])
-        )
-        train_object, validation_object = stored.objects(key)
-        held = None
-        if found := stored.find(key):
-            of_train, of_validation = found
-            with contextlib.suppress(DataError):  # a damaged part is made again
-                held = stored.load(validation_object, of_validation.digest)
-        unchanged += held is not None
-        if held is None:
-            train, held = make(number)
-            of_train, _ = stored.add(key, train, held)
-        written.append(of_train)
-        names.append(train_object)
-        validations.append(held)
+    while True:
+        written, validations, names, unchanged = list[Block](), list[Dataset](), list[str](), 0
+        for number, block in enumerate(source.blocks):
+            key = sha256_of(
+                canonical_json([block.digest, corrections[number].digest(), held_share, kept.tolist(), seed, code])
+            )
+            train_object, validation_object = stored.objects(key)
+            held = None
+            if found := stored.find(key):
+                of_train, of_validation = found
+                with contextlib.suppress(DataError):  # a damaged part is made again
+                    held = stored.load(validation_object, of_validation.digest)
+            unchanged += held is not None
+            if held is None:
+                train, held = make(number)
+                of_train, _ = stored.add(key, train, held)
+            written.append(of_train)
+            names.append(train_object)
+            validations.append(held)
+        held_labels = np.bincount(np.concatenate([held.labels for held in validations]), minlength=len(labels))
+        lost = np.flatnonzero((labels > 0) & (held_labels == labels))
+        if not len(lost):
+            break
+        kept = np.union1d(kept, lost)  # its images are copies of so few that all of these were chosen
     events.emit(
         "progress", "prepare", text=f"prepared {count - unchanged} of {count} blocks, {unchanged} are unchanged"
     )

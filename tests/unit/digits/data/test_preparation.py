@@ -100,6 +100,23 @@ def test_each_class_is_trained_on(world: World) -> None:
     assert set(labels.tolist()) == set(range(200))
 
 
+def test_a_class_of_copies_is_trained_on(world: World) -> None:
+    """Of several blocks, no class of which all images are copies of one picture loses them all to validation."""
+    different = numbered(1000)
+    images = Dataset(
+        different.images[[*np.arange(40).repeat(20), *range(40, 240)]],
+        np.array([*np.arange(40).repeat(20), *[40] * 200], np.uint8),
+    )
+    prepared = world.prepare(images, empty(SHAPE), seed=1)
+    train = world.read(prepared)
+    trained = join(*map(train.load, range(len(train.blocks))))
+    assert set(trained.labels.tolist()) == set(range(41))
+    assert len(prepared.validation)
+    assert not {*numbers(trained)} & {*numbers(prepared.validation)}
+    world.prepare(images, empty(SHAPE), seed=1)
+    assert world.made() == 0
+
+
 def test_only_changed_blocks_are_prepared_anew(world: World) -> None:
     """A changed image makes two blocks at most be prepared again; all others keep their objects."""
     images = numbered(1000)
