@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from digits.data.rules import Mask
 
 _RIVAL = 0.6  # a second digit has at least this share of the first one's score
 _PERHAPS = 0.4  # the same of a part that makes the digit doubtful, such as a pen on the paper
+_GAP = 0.04  # least gap between a digit and a ring around it, of the digit's longer side
 _BARS = 5  # least number of thin upright strokes in a row that make a number doubtful
 _SEEDS = 4  # greatest number of parts that are tried as the first digit of a number
 _AREAS = 3  # greatest sum of the examined rectangles, in areas of the picture: many nested rings would cost too much
@@ -48,6 +50,16 @@ class Candidate(NamedTuple):
     mask: Mask
     doubtful: bool
     alone: bool
+
+    def lies_in(self, other: Candidate) -> bool:
+        """Return whether the rectangle around another one, of the other polarity, holds all ink of this one."""
+        x, y, width, height = cv2.boundingRect(other.mask)
+        return cv2.countNonZero(self.mask[y : y + height, x : x + width]) == cv2.countNonZero(self.mask)
+
+    def touches(self, other: Candidate) -> bool:
+        """Return whether there is no gap between the ink of both."""
+        reach = 2 * int(_GAP * max(cv2.boundingRect(self.mask)[2:])) + 3
+        return bool((cv2.dilate(self.mask, np.ones((reach, reach), np.uint8)) & other.mask).any())
 
 
 def choose(light: Light, mask: Mask) -> Candidate | None:

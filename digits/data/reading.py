@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from digits.data import outlines
 from digits.data.candidates import MIN_CONTRAST, find_candidates, is_cut
-from digits.data.choice import choose
+from digits.data.choice import Candidate, choose
 from digits.data.parts import Light, examine
 from digits.data.pieces import find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
@@ -23,6 +23,7 @@ from digits.data.underlines import without_underline
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
 _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
+_INNER = 0.25  # least score of a digit within ink of the other polarity that may be a ring around it, of the ring's
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
 _HIGH = 0.5  # least height of a part of a number that is counted, of the highest part's
 _SMALL = 70  # height in pixels of a number in small digits
@@ -86,18 +87,29 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
     """
     small = without_bars(_reduced(level, scale))
     found = {n: max(find_candidates(small, n), key=lambda c: c.score, default=None) for n in polarities}
-    dark, light = found.get(False), found.get(True)
-    # Most ink is dark, and a shadow's edge next to a stroke encloses a light part that looks like one.
-    scores = [dark.score if dark else 0.0, _NEGATIVE * light.score if light else 0.0]
-    best = light if scores[1] > scores[0] else dark
+    best, unclear = _likelier(found.get(False), found.get(True))
     if best is None:
         return Reading(np.zeros_like(small)), False
     mask, underlined = without_underline(without_marks(best.mask, best.strength))
-    doubtful = best.doubtful or underlined or min(scores) > _CLOSE * max(scores)
+    doubtful = best.doubtful or underlined or unclear
     peak = float(np.percentile(best.strength[mask > 0], 75))
     soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3), 0).astype(np.float32) / 255
     ink = np.clip((best.strength / peak - 0.2) / 0.7, 0, 1) * soft
-    return Reading((ink * 255).round().astype(np.uint8), doubtful), best is light
+    return Reading((ink * 255).round().astype(np.uint8), doubtful), best is found.get(True)
+
+
+def _likelier(dark: Candidate | None, light: Candidate | None) -> tuple[Candidate | None, bool]:
+    """Return which of dark and light ink is likelier to be the picture's digit, and whether it may be the other."""
+    if not (dark and light):
+        return dark or light, False
+    # Most ink is dark, and a shadow's edge next to a stroke encloses a light part that looks like one.
+    scores = dark.score, _NEGATIVE * light.score
+    best, other = (light, dark) if scores[1] > scores[0] else (dark, light)
+    if other.score > _INNER * best.score and other.lies_in(best):
+        # It may be a digit on a sign with a ring. If it touches the ring, it may also be the paper within a thick 0.
+        touching = other.touches(best)
+        return best if touching else other, touching
+    return best, min(scores) > _CLOSE * max(scores)
 
 
 def _reduced(level: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -482,6 +482,17 @@ def test_dark_and_light_ink_are_doubtful() -> None:
     assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
 
 
+@pytest.mark.parametrize("lines", [TWO, SEVEN])
+def test_a_digit_on_a_sign_with_a_ring_is_read(lines: list[Line]) -> None:
+    """A light ring that stands free around a dark digit is not the digit."""
+    ink = draw(lines, side=SIDE, pen=11, at=(0.37, 0.37), size=0.26)
+    sheet = np.full((SIDE, SIDE), 150, np.float32)
+    for radius, level in ((150, 250), (146, 80), (112, 250)):
+        cv2.circle(sheet, (SIDE // 2, SIDE // 2), radius, level, -1)
+    found = read(photo(sheet * (1 - ink / 255) + 20 * (ink / 255))).ink
+    assert similarity(to_mnist(found), to_mnist(ink)) > 0.85
+
+
 def test_a_stroke_left_out_next_to_the_digit_is_doubtful() -> None:
     """A level stroke that a gap no wider than the pen separates from the digit's end may be its foot."""
     ink = draw(TWO, side=SIDE, pen=12, at=(0.2, 0.2), size=0.6).copy()
