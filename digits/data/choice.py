@@ -78,7 +78,7 @@ def choose(light: Light, mask: Mask) -> Candidate | None:
     others = [p for p in parts if p not in members and p not in rivals]
     doubtful = bool(perhaps) or sum(p.thin for p in row) >= _BARS  # a bar code rather than as many 1s
     doubtful = doubtful or misses_digit(row, rows, others)
-    doubtful = doubtful or (len(row) == 1 and leaves_stroke(members, others, mask, numbers))
+    doubtful = doubtful or (len(row) == 1 and leaves_stroke(members, others, mask, numbers, light.strength))
     area = max(row, key=lambda p: p.score).area
     alone = all(p.area < 0.05 * area and not min(p.distance(*place) for place in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)

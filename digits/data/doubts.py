@@ -7,12 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.parts import Part, weight
+from digits.data.pieces import measure_pens
 from digits.data.rules import Mask
 from digits.data.underlines import UNDER
 
 _NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's
 _STROKE = 0.3  # least size of a stroke that makes a digit doubtful if it is left out, of the digit's
-_NEAR = 0.1  # greatest distance of such a stroke, of the digit's longer side
+_NEAR = 0.1  # greatest distance of a stroke of any pen, of the digit's longer side
+_LONG = 2.2  # greatest size of a stroke of the same pen, of the digit's
+_SAME_PEN = 1.4, 1.25  # greatest ratio of the widths and of the strengths of strokes of one pen
 
 
 def misses_digit(row: list[Part], rows: list[list[Part]], others: list[Part]) -> bool:
@@ -26,13 +29,26 @@ def misses_digit(row: list[Part], rows: list[list[Part]], others: list[Part]) ->
     return any(weight(each) > _NUMBER * weight(row) for each in numbers)
 
 
-def leaves_stroke(members: list[Part], others: list[Part], mask: Mask, numbers: NDArray[np.int32]) -> bool:
-    """Return whether a stroke that was left out is no farther from the digit than the digit's strokes are wide."""
-    area = around(members)
-    size = max(area[2] - area[0], area[3] - area[1])
-    near = [p for p in others if _STROKE * size < p.size < 1.2 * size and p.distance(*area) < _NEAR * size]
-    near = [p for p in near if p.inside(mask) and not p.solid and not p.surrounds(members)]
-    near = [p for p in near if not any(p.is_minus(digit) for digit in members)]
+def leaves_stroke(
+    members: list[Part], others: list[Part], mask: Mask, numbers: NDArray[np.int32], strength: NDArray[np.float32]
+) -> bool:
+    """Return whether a stroke was left out that may belong to the digit.
+
+    It is no farther from the digit than the digit's strokes are wide; or no farther than the digit is large, and as
+    wide and as strong as its strokes. `members` and `others` are the digit's parts and the rest; `strength`, (height,
+    width), is that of the ink.
+    """
+    area = left, top, right, bottom = around(members)
+    size = max(right - left, bottom - top)
+    strokes = [p for p in others if p.size > _STROKE * size and p.inside(mask)]
+    strokes = [p for p in strokes if not (p.solid or p.surrounds(members) or any(p.is_minus(m) for m in members))]
+    near = [p for p in strokes if p.size < 1.2 * size and p.distance(*area) < _NEAR * size]
+    far = [p for p in strokes if p.size < _LONG * size and p.distance(*area) < size and not p.under(top, bottom)]
+    return _are_close(members, near, mask, numbers) or _are_alike(members, far, mask, numbers, strength)
+
+
+def _are_close(members: list[Part], near: list[Part], mask: Mask, numbers: NDArray[np.int32]) -> bool:
+    """Return whether a stroke is as close to the digit as the digit's strokes are wide, and is no underline."""
     if not near:
         return False
     left, top, right, bottom = around(members + near)
@@ -46,6 +62,18 @@ def leaves_stroke(members: list[Part], others: list[Part], mask: Mask, numbers: 
         if len(columns) and not (part.flat and min(columns[0], part.width - columns[-1]) > UNDER * part.width):
             return True
     return False
+
+
+def _are_alike(
+    members: list[Part], far: list[Part], mask: Mask, numbers: NDArray[np.int32], strength: NDArray[np.float32]
+) -> bool:
+    """Return whether a stroke is about as wide and as strong as the digit's strokes."""
+    if not far:
+        return False
+    pens = np.array(measure_pens(mask, numbers, strength))
+    own = np.average(pens[:, [p.number for p in members]], axis=1, weights=[p.area for p in members])
+    ratios = np.abs(np.log(pens[:, [p.number for p in far]] / own[:, None]))
+    return bool((ratios < np.log(_SAME_PEN)[:, None]).all(axis=0).any())
 
 
 def around(parts: list[Part]) -> tuple[int, int, int, int]:

@@ -19,6 +19,8 @@ _NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the fi
 _LIKENESS = 0.15  # least likeness of a digit
 _HELD = 0.95  # least share of a part's rectangle in that of a box around it
 _FILLED = 0.85  # least ink of a disc, of the area within its outline
+_BENT = 3  # greatest width of the rectangle around a straight line, of the line's
+_TILT = 0.25  # steepest slope of an underline
 _BOX = 1.5  # least height of a box, of the digits' in it
 
 
@@ -26,7 +28,7 @@ _BOX = 1.5  # least height of a box, of the digits' in it
 class Part:
     """A connected part of the ink: its number, rectangle, area and score as a digit, 0 if it cannot be one.
 
-    `flat`: a level stroke. `solid`: a spot, an area or a frame.
+    `flat`: a level stroke. `line`: a straight one. `solid`: a spot, an area or a frame.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Part:
     score: float
     flat: bool
     solid: bool
+    line: bool = True
 
     @cached_property
     def size(self) -> int:
@@ -50,8 +53,8 @@ class Part:
         return self.x > 1 and self.y > 1 and self.x + self.width < width - 1 and self.y + self.height < height - 1
 
     def under(self, top: int, bottom: int) -> bool:
-        """Return whether the part is a level stroke under a digit, which the bar of a 7 and the top of a 5 are not."""
-        return self.flat and self.y + self.height / 2 > bottom - 0.1 * (bottom - top)
+        """Return whether the part is a line under a digit, which the bar of a 7 and an arc are not."""
+        return self.flat and self.line and self.y + self.height / 2 > bottom - 0.1 * (bottom - top)
 
     def is_minus(self, digit: Part) -> bool:
         """Return whether the part is a level stroke before or after a digit, at the middle of its height."""
@@ -216,7 +219,8 @@ def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], l
     if size >= SEED * np.sqrt(numbers.size) and not (flat or solid):
         likeness = _likeness(own, x, y, thick, short < 2 * thick, light)
         score = size * likeness if likeness > _LIKENESS else 0.0
-    return Part(number, x, y, width, height, area, score, flat, solid)
+    line = short <= _BENT * thick and height - thick <= _TILT * width
+    return Part(number, x, y, width, height, area, score, flat, solid, line)
 
 
 def _has_four_corners(outline: NDArray[np.int32]) -> bool:

@@ -155,7 +155,7 @@ def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
     is that of the ink.
     """
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    widths, powers = _pens(mask, numbers, strength)
+    widths, powers = measure_pens(mask, numbers, strength)
     main = 1 + int(stats[1:, 4].argmax())
     kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
     mask = np.where(kept[numbers], mask, np.uint8(0))
@@ -164,13 +164,13 @@ def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
     faint = mask & ~cv2.dilate(strong, np.ones((5, 5), np.uint8))  # not the edges of strokes
     if not faint.any():
         return mask
-    pen = _pens(strong, (strong > 0).astype(np.int32), strength)[0][1]
+    pen = measure_pens(strong, (strong > 0).astype(np.int32), strength)[0][1]
     _, numbers = cv2.connectedComponents(faint, connectivity=8)
-    thin = _pens(faint, numbers, strength)[0] < _THINNER * pen
+    thin = measure_pens(faint, numbers, strength)[0] < _THINNER * pen
     return np.where(thin[numbers] & (numbers > 0), np.uint8(0), mask)
 
 
-def _pens(
+def measure_pens(
     mask: Mask, numbers: NDArray[np.int32], strength: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean width of the strokes, and their mean strength, of each part of a mask."""

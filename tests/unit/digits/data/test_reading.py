@@ -482,6 +482,25 @@ def test_dark_and_light_ink_are_doubtful() -> None:
     assert read(photo(128 - dark * 0.45 + light * 0.45)).doubtful
 
 
+def test_a_stroke_of_the_same_pen_that_was_left_out_is_doubtful() -> None:
+    """A 2 whose lower stroke stands far from its upper one is not surely a 7."""
+    upper: list[Line] = [[(0.5, 0.1), (0.75, 0.1), (0.8, 0.3)]]
+    lower: list[Line] = [[(0.1, 0.9), (0.6, 0.65)]]
+    both, one = (draw(lines, side=SIDE, pen=9, at=(0.2, 0.2), size=0.6) for lines in (upper + lower, upper))
+    assert read(scene(both, squared)).doubtful
+    assert not read(scene(one, squared)).doubtful
+
+
+def test_an_arc_under_a_digit_is_its_lower_stroke() -> None:
+    """The lower stroke of a 3 that touches nothing is no underline, because it is bent."""
+    three: list[Line] = [
+        [(0.3, 0.12), (0.6, 0.1), (0.65, 0.25), (0.45, 0.42), (0.7, 0.55), (0.75, 0.68)],
+        [(0.72, 0.77), (0.55, 0.9), (0.4, 0.9), (0.2, 0.78)],
+    ]
+    ink = written(three)
+    assert similarity(to_mnist(read(scene(ink, box)).ink), to_mnist(ink)) > 0.85
+
+
 @pytest.mark.parametrize("lines", [TWO, SEVEN])
 def test_a_digit_on_a_sign_with_a_ring_is_read(lines: list[Line]) -> None:
     """A light ring that stands free around a dark digit is not the digit."""
