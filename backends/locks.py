@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,3 +50,9 @@ def is_held(path: Path) -> bool:
     except OSError:  # there is no such file
         return False
     return False
+
+
+def remove(path: Path) -> None:
+    """Remove a lock file, unless a process holds the lock: another one would make a second file and not wait."""
+    with contextlib.suppress(Timeout, OSError), FileLock(path).acquire(timeout=0):
+        path.unlink()

@@ -17,7 +17,7 @@ from digits.settings import Settings
 
 # Files and folders of DIGITS_HOME.
 LOCKS = ("runs.lock", "endpoint.lock", "docker.lock", "cluster.lock")
-CREATED = ("runs", "cache", "pipeline", "logs", "seen", *LOCKS)
+CREATED = ("runs", "cache", "pipeline", "logs", "seen")
 CONTAINER_FILES = ("minio.json",)  # MinIO's credentials, which remain as long as its container may
 KEPT = ("store", "mlflow.db", "mlartifacts", "data")  # removed by --all only
 
@@ -37,7 +37,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
     digits clean            asks first; keeps releases, MLflow's runs and data
     digits clean --all      removes these too
     """
-    from backends import runs
+    from backends import locks, runs
     from backends.process import predictor
 
     settings = Settings.load()
@@ -67,8 +67,8 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
                 removed.append(_remove(part))
             except OSError as exc:
                 failed.append(f"{exc.filename or part}: {exc.strerror}")
-    for name in LOCKS:  # stopping the predictor and removing containers may have created some
-        (settings.home / name).unlink(missing_ok=True)
+    for name in LOCKS:  # last, because a command that waits begins as soon as the file of its lock is removed
+        locks.remove(settings.home / name)
     with contextlib.suppress(OSError):  # it has content
         for folder in created:
             folder.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -46,23 +47,47 @@ def test_clean_needs_yes_without_a_terminal(digits: Digits, settings: Settings) 
 def test_a_run_that_begins_during_a_clean_waits(
     digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run begins after the containers and folders are removed, so that it loses neither."""
+    """A run begins after the containers, the folders and the store are removed, so that it loses none of them."""
     created: list[runs.Run] = []
     begin = threading.Thread(target=lambda: created.append(runs.create(settings.home, "process", Request({}))))
+    remove, removed = clean._remove, list[str]()
 
     def remove_containers(_: Settings) -> tuple[list[str], list[str], bool]:
         begin.start()
-        begin.join(0.5)
-        assert not created
         return [], [], False
 
+    def remove_slowly(part: Path) -> str:
+        begin.join(0.3)
+        assert not created
+        removed.append(part.name)
+        return remove(part)
+
     monkeypatch.setattr(clean, "_remove_containers", remove_containers)
+    monkeypatch.setattr(clean, "_remove", remove_slowly)
     homes.claim(settings.home)
-    (settings.home / "runs").mkdir()
-    result = digits("clean", "--yes")
+    for name in ("runs", "cache", "store"):
+        (settings.home / name).mkdir()
+    result = digits("clean", "--all", "--yes")
     begin.join(60)
     assert (result.code, created[0].is_running()) == (0, True)
+    assert removed == ["runs", "cache", "store"]
     assert digits("clean", "--yes").code == 2
+
+
+def test_a_lock_that_is_taken_during_a_clean_stays(
+    digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the creation of the kind cluster begins meanwhile, a second one still waits for it."""
+    with contextlib.ExitStack() as stack:
+
+        def remove_containers(_: Settings) -> tuple[list[str], list[str], bool]:
+            stack.enter_context(locked(settings.home / "cluster.lock", 0, "change the cluster"))
+            return [], [], False
+
+        monkeypatch.setattr(clean, "_remove_containers", remove_containers)
+        homes.claim(settings.home)
+        assert digits("clean", "--yes").code == 0
+        assert (settings.home / "cluster.lock").exists()
 
 
 def test_clean_waits_for_no_cluster(digits: Digits, settings: Settings) -> None:
