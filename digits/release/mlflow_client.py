@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,13 @@ T = TypeVar("T")
 # Variables of the credentials that MLflow's client sends to the server.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 MISSING = "RESOURCE_DOES_NOT_EXIST"  # error code
+# The columns of MLflow's database with addresses of files, which begin with that of the folder `artifacts_address`.
+ADDRESSES = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
 OWNER = "digits.owner"  # tag of our experiments and registered model; what lacks it belongs to another project
 
 
@@ -56,7 +64,10 @@ def connect(settings: Settings, *, create: bool = False) -> Iterator[MlflowClien
             _create_database(file, artifacts_address(settings))
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.tracking_uri)  # whatever MLFLOW_REGISTRY_URI is
-        yield mlflow.MlflowClient(settings.tracking_uri, settings.tracking_uri)
+        client = mlflow.MlflowClient(settings.tracking_uri, settings.tracking_uri)
+        if file and os.access(file, os.W_OK) and real_path(file) == real_path(settings.home / "mlflow.db"):
+            _follow_home(client, file, artifacts_address(settings))
+        yield client
     except DigitsError:
         raise
     except Exception as exc:
@@ -118,6 +129,31 @@ def _create_database(path: Path, artifacts: str) -> None:
         finally:
             event.remove(Engine, "connect", connected)
             Path(f"{part.name}-journal").unlink(missing_ok=True)
+
+
+def _follow_home(client: MlflowClient, database: Path, artifacts: str) -> None:
+    """Correct the addresses of files in a home's database if the home was moved or copied: MLflow's are absolute.
+
+    The files would not be found, and new ones would be written into the former folder, or the home that was copied.
+    """
+    # As `_create_database` set it. The request fails for a damaged database, or that of another version.
+    former = client.get_experiment("0").artifact_location.removesuffix("/0")
+    here, there = artifact_folders(artifacts), artifact_folders(former)
+    if former == artifacts or not there or there[0].name != here[0].name or _is_same(there[0], here[0]):
+        return
+    with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        for table, column in ADDRESSES.items():
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?",  # noqa: S608
+                (artifacts, len(former) + 1, len(former) + 1, f"{former}/"),
+            )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def first_line(exc: Exception) -> str:

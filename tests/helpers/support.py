@@ -184,6 +184,7 @@ class Finished:
         """Copy this home. Return the copy's settings; a test may change it."""
         homes.claim(home)
         shutil.copytree(self.settings.home / "store", home / "store")
+        shutil.copytree(self.settings.home / "mlartifacts", home / "mlartifacts")
         shutil.copyfile(self.settings.home / "mlflow.db", home / "mlflow.db")
         return Settings(home=home, port=free_port(), grpc_port=free_port())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from digits.errors import UsageError
-from digits.release import mlflow_log, releases
+from digits.release import mlflow_check, mlflow_log, releases
 from digits.settings import Settings
 from tests.helpers.support import Finished, open_mlflow
 
@@ -64,6 +64,22 @@ def test_an_experiment_in_a_folder_that_cannot_be_written_is_refused(copied: Set
     with pytest.raises(UsageError, match=f"experiment 'theirs' would be in {tmp_path / 'file'}, which is not a folder"):
         mlflow_log.start_run(copied, "theirs", "r", {})
     assert not client.search_runs([number])
+
+
+def test_a_home_that_was_copied_or_moved_has_its_files_in_mlflow(finished: Finished, tmp_path: Path) -> None:
+    """MLflow keeps absolute addresses; a copy of a home must find its files and must not write into the other home."""
+    before = sorted((finished.settings.home / "mlartifacts").rglob("*"))
+    settings = finished.copy(tmp_path / "copy")
+    run = mlflow_log.start_run(settings, "digits-tests", "again", {})
+    mlflow_log.log_decision(settings, run, promoted=False, why="", report="<p>")
+    assert (settings.home / "mlartifacts" / run / "artifacts" / "report.html").exists()
+    assert sorted((finished.settings.home / "mlartifacts").rglob("*")) == before
+
+    moved = Settings(home=tmp_path / "a_folder")  # _ is a pattern in SQL
+    settings.home.rename(moved.home)
+    assert "MLflow run" in mlflow_check.check_logged(moved, releases.load(finished.store, finished.version))
+    mlflow_log.start_run(moved, "digits-tests", "moved", {})
+    assert not settings.home.exists()
 
 
 def test_the_link_to_a_database_is_a_command(finished: Finished) -> None:
