@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,20 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from digits.errors import DigitsError, MissingError
+from digits.variables import is_passed
 
 HOW_TO_GET = {
     "docker": "https://docs.docker.com/engine/install/",
     "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
     "kubectl": "https://kubernetes.io/docs/tasks/tools/",
 }
-
-# Variables that change what Python, TensorFlow, Keras or MLflow do (PYTHONINSPECT, KERAS_BACKEND, TF_XLA_FLAGS,
-# MLFLOW_REGISTRY_URI, …), and those of the same names that only state where something is.
-_CHANGES_RESULTS = re.compile(r"PYTHON|KERAS_|TF_|XLA_|NVIDIA_TF32|MLFLOW_")
-_HARMLESS = re.compile(
-    r"PYTHON(PATH|HOME|USERBASE|NOUSERSITE|DONTWRITEBYTECODE|PYCACHEPREFIX|UNBUFFERED)|"
-    r"TF_(CPP_MIN_LOG_LEVEL|FORCE_GPU_ALLOW_GROWTH|GPU_ALLOCATOR)|MLFLOW_(TRACKING|HTTP_REQUEST|S3|GCS)_\w+"
-)
 
 # Variables that let a program work on something else than its arguments name. With GIT_DIR, for example, kubectl's git
 # would check out a folder of manifests in the user's own repository.
@@ -65,11 +57,6 @@ def python_environment(environment: Mapping[str, str]) -> dict[str, str]:
     if root not in [*paths, *installed]:
         paths.insert(0, root)
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
-
-
-def is_passed(name: str) -> bool:
-    """Return whether a variable is passed on to our programs in Python."""
-    return not _CHANGES_RESULTS.match(name) or bool(_HARMLESS.fullmatch(name))
 
 
 def need(name: str) -> None:

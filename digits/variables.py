@@ -12,6 +12,25 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from digits.errors import UsageError, is_printable, mask_address, mask_also
 from digits.files import real_path, user_path
 
+# Variables of other projects that change what Python and our libraries do (PYTHONINSPECT, KERAS_BACKEND, TF_XLA_FLAGS,
+# MLFLOW_REGISTRY_URI, …), and those of the same names that only state where something is.
+_CHANGES_RESULTS = re.compile(r"PYTHON|KERAS_|TF_|XLA_|NVIDIA_TF32|MLFLOW_|OTEL_|PROTOCOL_BUFFERS_")
+_HARMLESS = re.compile(
+    r"PYTHON(PATH|HOME|USERBASE|NOUSERSITE|DONTWRITEBYTECODE|PYCACHEPREFIX|UNBUFFERED)|"
+    r"TF_(CPP_MIN_LOG_LEVEL|FORCE_GPU_ALLOW_GROWTH|GPU_ALLOCATOR)|MLFLOW_(TRACKING|HTTP_REQUEST|S3|GCS)_\w+"
+)
+removed: dict[str, str] = {}  # by `remove_unused`
+
+
+def is_passed(name: str) -> bool:
+    """Return whether a variable is passed on to our programs in Python, and to the libraries of a command."""
+    return not _CHANGES_RESULTS.match(name) or bool(_HARMLESS.fullmatch(name))
+
+
+def remove_unused() -> None:
+    """Remove the variables from this process that are not passed on, before a library reads them."""
+    removed.update({name: os.environ.pop(name) for name in list(os.environ) if not is_passed(name)})
+
 
 def read_variables(environ: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, str]:
     """Return the variables of the file, overridden by those of the environment."""

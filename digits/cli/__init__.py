@@ -25,6 +25,7 @@ from digits import __version__
 from digits.cli import streams
 from digits.cli.setting_option import add_task_option
 from digits.errors import DigitsError, UsageError, mask_url
+from digits.variables import remove_unused
 
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
 COMMANDS = {
@@ -126,6 +127,7 @@ def main() -> None:
     if "PYTHONWARNINGS" in os.environ:  # of another project; with `error`, a library's warning would end the command
         warnings.resetwarnings()
         warnings.simplefilter("ignore")
+    remove_unused()
     os.umask(os.umask(0o077) & 0o077)  # this user can always use what the command writes
     try:
         if sys.flags.optimize > 1:

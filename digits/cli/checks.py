@@ -17,12 +17,13 @@ from digits.files import find_unwritable, user_path
 from digits.findings import Finding
 from digits.settings import Settings
 from digits.tasks.task import BUILT_IN
+from digits.variables import is_passed, removed
 
 PYTHONS = ((3, 11), (3, 12))
 MIN_GIGABYTES = 2
 # Variables that the libraries read and that are not settings, and the libraries' files in the user's home.
 VARIABLES = re.compile(
-    r"(PYTHON|KERAS_|TF_|XLA_|NVIDIA_|CUDA_|OMP_|MKL_|OPENBLAS_|ORT_|MLFLOW_|KFP_|KF_|DOCKER_|TESTCONTAINERS_|AWS_|"
+    r"(PYTHON|KERAS_|TF_|XLA_|NVIDIA_|CUDA_|OMP_|MKL_|OPENBLAS_|ORT_|MLFLOW_|OTEL_|PROTOCOL_BUFFERS_|KFP_|KF_|DOCKER_|TESTCONTAINERS_|AWS_|"
     r"KUBECONFIG|KIND_|SSL_CERT_|REQUESTS_CA_|CURL_CA_|(HTTPS?|ALL|NO)_PROXY)",
     re.IGNORECASE,
 )
@@ -39,12 +40,10 @@ def check_python() -> Finding:
 
 def find_surroundings(settings: Settings) -> Iterator[Finding]:
     """Yield a finding with the variables and files of the libraries that are set; those without effect are marked."""
-    from backends.programs import is_passed
-
     own = {name for name, _, _ in settings.describe()}
     found = [
         f"{name}={MASK if SECRET.search(name) else mask_address(value)}{'' if is_passed(name) else ' (not used)'}"
-        for name, value in sorted(os.environ.items())
+        for name, value in sorted((os.environ | removed).items())
         if VARIABLES.match(name) and name not in own
     ]
     found += [f"~/{name}{note}" for name, note in FILES.items() if user_path(f"~/{name}").exists()]

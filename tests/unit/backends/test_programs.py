@@ -31,7 +31,13 @@ def test_a_python_process_finds_our_packages(monkeypatch: pytest.MonkeyPatch) ->
     assert python_environment({})["PYTHONPATH"] == str(ROOT)
 
 
-@pytest.mark.parametrize("name", ["KERAS_BACKEND", "TF_XLA_FLAGS", "PYTHONINSPECT", "PYTHONWARNINGS", "MLFLOW_RUN_ID"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KERAS_BACKEND", "TF_XLA_FLAGS", "PYTHONINSPECT", "PYTHONWARNINGS", "MLFLOW_RUN_ID", "OTEL_PYTHON_CONTEXT",
+        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
+    ],
+)  # fmt: skip
 def test_variables_that_change_results_are_not_passed_on(name: str) -> None:
     """Settings of the user's other projects do not reach our programs; addresses and credentials do."""
     kept = {"MLFLOW_TRACKING_TOKEN": "x", "MLFLOW_S3_ENDPOINT_URL": "x", "OMP_NUM_THREADS": "2"}

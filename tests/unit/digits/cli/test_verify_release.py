@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,24 @@ def test_the_remedy_for_a_lost_mlflow_record_leads_out(digits: Digits, finished:
     result = digits("verify", finished.version, on=settings)
     assert "failed these checks: run" in result.err
     assert "or makes another if corrections or digits changed since; digits promote makes" in result.err
+
+
+def test_variables_of_other_projects_do_not_reach_the_libraries_of_a_command(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """A release is not said to be damaged because a variable makes MLflow, OpenTelemetry or protobuf fail."""
+    theirs = {
+        "MLFLOW_ENABLE_WORKSPACES": "true",
+        "MLFLOW_LOGGING_LEVEL": "loud",
+        "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "x",
+        "OTEL_PYTHON_CONTEXT": "x",
+        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "cpp",
+    }
+    command = [sys.executable, "-m", "digits", "verify", finished.version, "--json"]
+    environment = os.environ | finished.copy(tmp_path / "home").environ() | theirs
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    (check,) = [check for check in json.loads(done.stdout)["hops"] if check["hop"] == "run"]
+    assert check["holds"], check
 
 
 def test_an_endpoint_is_verified_with_its_token(digits: Digits, settings: Settings) -> None:
