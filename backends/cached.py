@@ -11,7 +11,7 @@ from typing import Any
 
 from digits.data import block_index
 from digits.errors import DigitsError
-from digits.files import real_path, sha256_of, sha256_of_folder, write_whole
+from digits.files import read_own, real_path, sha256_of, sha256_of_folder, write_whole
 from digits.release import attachments, ledger, mlflow_check, mlflow_client, mlflow_registry, releases
 from digits.release.verify import verify
 from digits.settings import Settings
@@ -113,7 +113,7 @@ def _has_its_files_here(settings: Settings, manifest: Json) -> bool:
 
 def _recorded_state(settings: Settings) -> str:
     try:
-        return (settings.home / _RECORD).read_text()
+        return read_own(settings.home / _RECORD)
     except (OSError, ValueError):
         return ""
 

@@ -27,7 +27,7 @@ from backends.base import FAILED, SUCCEEDED, Request
 from backends.locks import is_held, locked
 from digits import events
 from digits.errors import DigitsError, MissingError, UsageError
-from digits.files import PARTS, cannot_write, parse_json, remove_abandoned, write_json
+from digits.files import PARTS, cannot_write, parse_json, read_own, remove_abandoned, write_json
 
 RUNNING = "RUNNING"
 DAMAGED = "DAMAGED"  # its record cannot be read
@@ -65,7 +65,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Return the content of run.json; only {"state": DAMAGED} if it cannot be read, so that other runs work."""
         try:
-            content = parse_json((self.folder / "run.json").read_text())
+            content = parse_json(read_own(self.folder / "run.json"))
             content["state"], content["pid"]
             if not (isinstance(content["parameters"], dict) and isinstance(content["backend"], str)):
                 raise TypeError("expected what `create` wrote")
@@ -210,7 +210,8 @@ def reap_dead_runs(home: Path) -> list[Run]:
     dead = []
     with changing(home):
         for folder in (home / "runs").glob(_ID):
-            if not (folder / "run.json").exists():  # its program was killed in `create`
+            # Its program was killed in `create`. What is no folder is not ours; rmtree would wait for a pipe's writer.
+            if folder.is_dir() and not (folder / "run.json").exists():
                 shutil.rmtree(folder, ignore_errors=True)
         for run in all_runs(home):
             if run.record()["state"] != RUNNING or run.is_running():

@@ -233,6 +233,13 @@ def _write_stream(path: Path, content: bytes) -> None:
         os.close(file)
 
 
+def read_own(path: Path) -> str:
+    """Return the text of a file that digits wrote. Raises OSError, also for a pipe, whose writer it would wait for."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "expected a file", str(path))
+    return path.read_text()
+
+
 def read_named(path: Path, max_bytes: int) -> bytes:
     """Return the content of a file, pipe or device that a user named.
 

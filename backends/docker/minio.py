@@ -16,7 +16,7 @@ from typing import Any
 from backends.base import Report
 from backends.docker import containers, images
 from digits.errors import MissingError, UsageError, mask_address
-from digits.files import parse_json, whole_file
+from digits.files import parse_json, read_own, whole_file
 from digits.http import request
 from digits.settings import Settings
 from digits.store import get_scheme
@@ -90,7 +90,7 @@ def credentials(settings: Settings) -> tuple[str, str]:
         with contextlib.suppress(FileExistsError), whole_file(path, replace=False, mode=0o600) as file:
             file.write(json.dumps(created).encode())
     try:
-        content = parse_json(path.read_text())
+        content = parse_json(read_own(path))
         return str(content["access_key"]), str(content["secret_key"])
     except (OSError, ValueError, LookupError, TypeError) as exc:
         raise MissingError(

@@ -17,7 +17,7 @@ from backends.ports import free_port
 from backends.programs import python, python_environment
 from digits import provenance
 from digits.errors import mask_address
-from digits.files import canonical_json, parse_json, sha256_of, write_json
+from digits.files import canonical_json, parse_json, read_own, sha256_of, write_json
 from digits.settings import Settings
 from digits.store import get_scheme
 from digits.tasks.task import BUILT_IN
@@ -58,7 +58,7 @@ def running(settings: Settings) -> Predictor | None:
 
 def _running(settings: Settings, file: Path) -> Predictor | None:
     try:
-        state = Predictor(**parse_json(file.read_text()))
+        state = Predictor(**parse_json(read_own(file)))
         process = psutil.Process(state.pid)
         # The process id may belong to another process by now.
         ours = processes.variable(process, "DIGITS_HOME") == str(settings.home) and "serve" in process.cmdline()
@@ -90,7 +90,8 @@ def stop_all(settings: Settings) -> list[int]:
             if state := _running(settings, file):
                 _end(state)
                 ended.append(state.pid)
-            file.unlink(missing_ok=True)
+            if not file.is_dir():  # a folder is left for `digits clean`
+                file.unlink(missing_ok=True)
     return ended
 
 

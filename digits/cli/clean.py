@@ -60,7 +60,7 @@ def clean(yes: bool, everything: bool, as_json: bool) -> None:
         removed, failed = [f"predictor process {pid}" for pid in predictor.stop_all(settings)], list[str]()
         containers, kept, engine_absent = _remove_containers(settings)
         removed += containers
-        for part in parts:
+        for part in [*parts, *settings.home.glob(predictor.FILES)]:  # of the latter only what is no file is left
             if part.name in CONTAINER_FILES and engine_absent:
                 continue
             try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from digits import homes
 from digits.errors import DigitsError, ReleaseError
-from digits.files import parse_json, write_json
+from digits.files import parse_json, read_own, write_json
 from digits.store import ObjectStore
 
 Position = tuple[int, str]  # the number of an entry and its SHA-256
@@ -63,5 +63,5 @@ def _read(store: ObjectStore) -> dict[str, Position]:
     """Return the recorded positions by address. A damaged record is as none: its writer could also have removed it."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         if store.trust.seen:
-            return {uri: (int(n), str(digest)) for uri, (n, digest) in parse_json(store.trust.seen.read_text()).items()}
+            return {uri: (int(n), str(digest)) for uri, (n, digest) in parse_json(read_own(store.trust.seen)).items()}
     return {}

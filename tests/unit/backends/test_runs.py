@@ -126,6 +126,16 @@ def test_a_damaged_record_affects_no_other_run(content: bytes, tmp_path: Path) -
             runs.to_resume(tmp_path, run_id)
 
 
+def test_a_pipe_in_the_place_of_a_run_or_its_record_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening a named pipe waits for a writer; its run is as damaged as one with any other content."""
+    run = create(tmp_path, runs.FAILED)
+    (run.folder / "run.json").unlink()
+    os.mkfifo(run.folder / "run.json")
+    os.mkfifo(run.folder.parent / "20260101-000000-000000-abcd")
+    assert run.record() == {"state": runs.DAMAGED}
+    assert runs.reap_dead_runs(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("states", "expected"),
     [

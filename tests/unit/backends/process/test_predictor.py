@@ -79,6 +79,14 @@ def test_a_damaged_record_is_that_of_no_predictor(content: str, settings: Settin
     assert predictor.running(settings) is None
 
 
+def test_a_pipe_in_the_place_of_the_record_is_not_waited_for(settings: Settings) -> None:
+    """Opening a named pipe waits for a writer, so it is that of no predictor, and is removed with it."""
+    os.mkfifo(settings.home / "endpoint.json")
+    assert predictor.running(settings) is None
+    assert predictor.stop_all(settings) == []
+    assert not (settings.home / "endpoint.json").exists()
+
+
 def test_another_process_with_a_recorded_id_is_left_alone(settings: Settings) -> None:
     """After a predictor has died, its process id may belong to another process. That one is not taken for it."""
     write_json(settings.home / "endpoint.json", {"url": "", "grpc": "", "pid": os.getpid()})

@@ -162,6 +162,14 @@ def test_clean_removes_a_link_and_keeps_its_target(digits: Digits, settings: Set
     assert (target / "file").is_file()
 
 
+def test_clean_removes_a_folder_in_the_place_of_a_file(digits: Digits, settings: Settings) -> None:
+    """A folder in the place of a predictor's record ended the command, and every later one, with an internal error."""
+    for name in ("endpoint.json", "endpoint-mine.json"):
+        (settings.home / name / "folder").mkdir(parents=True)
+    assert digits("clean", "--yes").code == 0
+    assert [path.name for path in settings.home.iterdir()] == [homes.MARK]
+
+
 def test_clean_goes_on_after_a_folder_that_cannot_be_removed(
     digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
