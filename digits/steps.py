@@ -177,7 +177,7 @@ def evaluate(
     test = Dataset.load(test_set, digest=lineage.prepared.test)
     task = find(lineage.data.task)
     pictures = vary(validation[:MAX_PICTURES], task)
-    sets = {"validation images": validation, "pictures made from them": pictures, "test images": test}
+    sets = {"validation images": validation, "pictures made from validation images": pictures, "test images": test}
     answers = [(metrics.predict(model / "model.onnx", each.images), each.labels) for each in sets.values()]
     threshold = choose_threshold(*answers[1])
     measured = [calibration.measure(*each, lineage.trained.temperature, threshold) for each in answers]
