@@ -75,12 +75,22 @@ class NumberedImages:
         return Picture(f"test image {number}", [Digit(images[index], images[index])], int(labels[index]))
 
 
-def load_test_images(settings: Settings, endpoint: str) -> NumberedImages:
-    """Return the test images of the data set that the endpoint's release was trained on."""
+def load_test_images(settings: Settings, endpoint: str, served: Task) -> NumberedImages:
+    """Return the test images of the data set that the endpoint's release was trained on, which is of the task `served`.
+
+    Raises:
+        UsageError: the declared task has other images or labels.
+    """
     from digits.data import fetch
 
-    homes.claim(settings.home)
     task = settings.declaration
+    if (served.shape, served.labels) != (task.shape, task.labels):
+        raise UsageError(
+            f"the endpoint's release has other images or labels than the task {task.name}, whose test images have "
+            "numbers",
+            remedy="give picture files, or run the task again: digits run",
+        )
+    homes.claim(settings.home)
     dataset = fetch.fetch(task, _find_dataset(settings, endpoint), fetch.open_place(settings), settings.home / "data")
     if dataset.name not in {"mnist", task.name}:
         click.echo(f"test images of {dataset.name}, not of MNIST", err=True)

@@ -49,15 +49,7 @@ def predict(pictures: tuple[str, ...], endpoint: str | None, as_json: bool) -> N
     endpoint = endpoint or _find_endpoint(settings)
     metadata = _metadata(endpoint, settings)
     task = client.task_of(metadata) or settings.declaration
-    numbers, declared, test = any(map(is_number, pictures)), settings.declaration, None
-    if numbers and (task.shape, task.labels) != (declared.shape, declared.labels):
-        raise UsageError(
-            f"the endpoint's release has other images or labels than the task {declared.name}, whose test images have "
-            "numbers",
-            remedy="give picture files, or run the task again: digits run",
-        )
-    if numbers:
-        test = load_test_images(settings, endpoint)
+    test = load_test_images(settings, endpoint, task) if any(map(is_number, pictures)) else None
     rows, releases, failed = list[dict[str, Any]](), dict[str, None](), list[DigitsError]()
 
     def answered() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from digits.data.batch_input import Batch, Load, Shard
 from digits.data.number import decide
@@ -185,26 +186,31 @@ def _as_text(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
+def _answer(model: LoadedModel, shard: Shard) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return the probabilities of a shard's digits, whether each is doubtful, and how many digits each picture has."""
+    images = shard.images.reshape(-1, *model.task.input_shape)
+    chunks = (
+        images[start : start + CHUNK].astype(np.float32) / np.float32(255) for start in range(0, len(images), CHUNK)
+    )
+    shares = np.concatenate([*map(model.run, chunks), np.empty((0, len(model.task.labels)), np.float32)])
+    counts, doubtful = np.asarray(shard.counts, np.int64), np.asarray(shard.doubtful, bool)
+    if not shard.undecided:
+        return shares, doubtful, counts
+    ends = np.cumsum(counts)[:-1]
+    parts, flags = np.split(shares, ends), np.split(doubtful, ends)
+    for picture, digits in shard.undecided.items():
+        decided, answers = decide(digits, list(parts[picture]))
+        parts[picture], flags[picture] = np.stack(answers), np.array([digit.doubtful for digit in decided])
+    return np.concatenate(parts), np.concatenate(flags), np.array(list(map(len, parts)), np.int64)
+
+
 def _encode(model: LoadedModel, shard: Shard, identity: str) -> tuple[bytes, Counter[str]]:
     """Return the predictions for a shard as a Parquet file, and its verdicts."""
     import pyarrow
     from pyarrow import parquet
 
     labels, count = model.task.labels, len(shard.names)
-    images = shard.images.reshape(-1, *model.task.input_shape)
-    chunks = (
-        images[start : start + CHUNK].astype(np.float32) / np.float32(255) for start in range(0, len(images), CHUNK)
-    )
-    shares = np.concatenate([*map(model.run, chunks), np.empty((0, len(labels)), np.float32)])
-    counts, doubtful = np.asarray(shard.counts, np.int64), np.asarray(shard.doubtful, bool)
-    if shard.undecided:
-        ends = np.cumsum(counts)[:-1]
-        parts, flags = np.split(shares, ends), np.split(doubtful, ends)
-        for picture, digits in shard.undecided.items():
-            decided, answers = decide(digits, list(parts[picture]))
-            parts[picture], flags[picture] = np.stack(answers), np.array([digit.doubtful for digit in decided])
-        shares, doubtful = np.concatenate(parts), np.concatenate(flags)
-        counts = np.array(list(map(len, parts)), np.int64)
+    shares, doubtful, counts = _answer(model, shard)
     first = np.concatenate([[0], np.cumsum(counts)])[:-1]  # of each picture's images
     single = counts == 1
     own = shares[first[single]]
