@@ -1,4 +1,4 @@
-"""The README's pictures, from the real page: docs/pictures/page.png, page-dark.png and drawing.gif.
+"""The documents' pictures, from the real page: docs/pictures/page.png and drawing.gif.
 
     digits up --no-open &
     python dev/screenshots.py http://127.0.0.1:8000
@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 CHROMIUM = "/usr/bin/chromium"
-WIDTH, HEIGHT = 960, 700
+WIDTH, HEIGHT = 960, 740
 LARGEST_GIF = 500_000
 
 # A 2 with a loop and a flat foot, as a hand would draw it; 0..1 of the pad.
@@ -46,15 +46,14 @@ def draw(page: Page, points: list[tuple[float, float]], after: Any = None) -> No
     page.wait_for_timeout(250)
 
 
-def stills(browser: Any, address: str) -> None:
-    """The page with a digit read, by day and by night."""
-    for scheme, name in (("light", "page.png"), ("dark", "page-dark.png")):
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, device_scale_factor=2)
-        page.goto(address)
-        draw(page, TWO)
-        picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-        picture.convert("RGB").quantize(128, method=Image.Quantize.MEDIANCUT).save(PICTURES / name, optimize=True)
-        page.close()
+def still(browser: Any, address: str) -> None:
+    """The page with a digit read."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=2)
+    page.goto(address)
+    draw(page, TWO)
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    picture.convert("RGB").quantize(128, method=Image.Quantize.MEDIANCUT).save(PICTURES / "page.png", optimize=True)
+    page.close()
 
 
 def animation(browser: Any, address: str) -> None:
@@ -129,7 +128,7 @@ def main() -> None:
         if given.states:
             states(browser, given.address, given.states)
         else:
-            stills(browser, given.address)
+            still(browser, given.address)
             animation(browser, given.address)
         browser.close()
 
