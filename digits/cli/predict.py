@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from digits.settings import Settings
 from digits.tasks.task import Task
 
 BLOCKS = " ▀▄█"
-_PER_LINE = 3  # digits of a number in 80 columns
+_COLUMNS = 23  # of a digit and the gap after it
 
 
 @click.command()
@@ -152,8 +153,9 @@ def _show(task: Task, picture: Picture, verdict: Verdict, row: dict[str, Any]) -
     label = "" if picture.label is None else f" (label {task.labels[picture.label]})"
     drawings = picture.digits if task.reading == "pen" else []
     drawn = [_draw(digit.image, mark) for digit, mark in zip(drawings, marks, strict=False)]
-    for start in range(0, len(drawn), _PER_LINE):
-        lines = ["   ".join(parts).rstrip() for parts in zip(*drawn[start : start + _PER_LINE], strict=True)]
+    per_line = max(1, (shutil.get_terminal_size().columns + 3) // _COLUMNS)
+    for start in range(0, len(drawn), per_line):
+        lines = ["   ".join(parts).rstrip() for parts in zip(*drawn[start : start + per_line], strict=True)]
         click.echo("\n".join(lines).strip("\n"))
     click.echo(f"{click.style(one_line(picture.name) + result, bold=True)}{label}{shares}\n")
 

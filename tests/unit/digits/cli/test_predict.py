@@ -99,6 +99,20 @@ def test_a_picture_without_a_single_digit_is_reported(
     assert unsure["verdict"] == "unsure"
 
 
+def test_a_number_is_drawn_within_the_terminals_width(
+    digits: Digits, finished: Finished, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a narrow terminal the digits of a number are drawn one below the other."""
+    test = Dataset.load(finished.folder / "test.npz")
+    Image.fromarray(enlarge(np.hstack([test.images[0], test.images[1]]))).save(tmp_path / "two.png")
+    drawn = {}
+    for columns in (20, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        drawn[columns] = digits("predict", "--endpoint", predictor.url, "two.png").out.split("two.png")[0].splitlines()
+    assert max(map(len, drawn[20])) <= 20 < max(map(len, drawn[80]))
+    assert len(drawn[20]) > len(drawn[80])
+
+
 @pytest.mark.parametrize(("release", "shown"), [("v1", "v1"), (5, "5"), (None, "")])
 def test_the_release_is_a_text_if_all_pictures_are_empty(
     release: object, shown: str, digits: Digits, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
