@@ -152,9 +152,12 @@ class Decoder:
             )
         if size is not None:
             return self.from_raw(raw, datatype, count, size), request
-        values = tensor["data"]
-        numbers = self._array(values, "data").reshape(-1) if isinstance(values, list) else np.empty(0, np.float32)
-        return self.from_numbers(numbers, datatype, count), request
+        values = tensor["data"] if isinstance(tensor["data"], list) else []
+        # UINT8 in double precision, in which 254.99999999 is no whole number.
+        numbers = self._array(values, "data", np.float32 if datatype == "FP32" else np.float64)
+        if numbers.ndim > 1 and [*numbers.shape] not in [[count, *shape] for shape in self._shapes]:
+            raise BadRequest(f"data: expected a flat list or lists of the input's shape, got shape {numbers.shape}")
+        return self.from_numbers(numbers.reshape(-1), datatype, count), request
 
     def from_raw(self, raw: bytes, datatype: str, count: int, size: Any = None) -> Pixels:
         """Return the images of a raw little-endian tensor of type FP32 or UINT8. Raises BadRequest.
@@ -169,7 +172,7 @@ class Decoder:
             return self._scaled(np.frombuffer(raw, np.uint8), count)
         return self._in_range(np.frombuffer(raw, "<f4").reshape(count, *self._input_shape))
 
-    def from_numbers(self, array: Pixels, datatype: str, count: int) -> Pixels:
+    def from_numbers(self, array: NDArray[Any], datatype: str, count: int) -> Pixels:
         """Return the images of a flat array of numbers of type FP32 or UINT8. Raises BadRequest."""
         if array.size != count * self._size:
             raise BadRequest(f"expected {count * self._size} numbers for {count} images, got {array.size}")
@@ -189,7 +192,7 @@ class Decoder:
             )
         return int(shape[0])
 
-    def _array(self, values: list[Any], name: str) -> Pixels:
+    def _array(self, values: list[Any], name: str, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
         """Return nested lists of numbers as an array, flattened level by level, far faster than by recursion."""
         shape = [len(values)]
         with contextlib.suppress(ValueError, TypeError, OverflowError):
@@ -198,7 +201,7 @@ class Decoder:
                 shape.append(length)
                 values = list(itertools.chain.from_iterable(values))
             if types <= {int, float}:  # NumPy would convert true to 1 and "0.5" to 0.5
-                return _floats(values).reshape(shape)
+                return _floats(values, dtype).reshape(shape)
         raise BadRequest(f"{name}: expected {self._images}, got something else or rows of different lengths")
 
     def _in_range(self, pixels: Pixels) -> Pixels:
@@ -264,9 +267,9 @@ def _listed(shapes: list[list[int]], form: str) -> str:
     return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
-def _floats(values: Any) -> Pixels:
+def _floats(values: Any, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
     with np.errstate(over="ignore"):  # a number that is too large becomes infinite, which `_in_range` rejects
-        return np.asarray(values, np.float32)
+        return np.asarray(values, dtype)
 
 
 def _kind(value: Any) -> str:

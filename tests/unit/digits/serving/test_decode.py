@@ -456,6 +456,8 @@ def test_v2_decodes_colour(shape: list[int], binary: bool) -> None:
         ("UINT8", 256),
         ("UINT8", -1),
         ("UINT8", 0.5),
+        ("UINT8", 254.99999999),
+        ("UINT8", 1e-9),
         ("UINT8", 10**30),
         ("FP32", 1.5),
         ("FP32", -0.1),
@@ -470,6 +472,13 @@ def test_v2_values_out_of_range_are_rejected(datatype: str, value: Any) -> None:
     tensor = {"name": "image", "datatype": datatype, "shape": [1, 784], "data": [*values, value]}
     with pytest.raises(BadRequest):
         DIGITS.v2(json.dumps({"inputs": [tensor]}).encode(), None)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 2), (1, 56, 28), (2, 28, 28, 1, 1), (56, 28), (1, 1568), (784, 2)])
+def test_v2_data_nested_in_another_way_are_rejected(shape: tuple[int, ...]) -> None:
+    """Lists that are nested unlike images, such as channels first, are a BadRequest; their order would be another."""
+    with pytest.raises(BadRequest, match="data: expected"):
+        DIGITS.v2(v2_body("UINT8", [2, 28, 28], np.zeros(shape, np.uint8).tolist()), None)
 
 
 @pytest.mark.parametrize("tensor", [{"data": [0] * 784, "parameters": {"binary_data_size": 784}}, {"data": [0] * 784}])
