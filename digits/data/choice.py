@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.doubts import around, leaves_stroke, misses_digit
+from digits.data.doubts import around, frame_holds_stroke, leaves_stroke, misses_digit
 from digits.data.parts import (
     Light,
     Part,
@@ -79,6 +79,7 @@ def choose(light: Light, mask: Mask) -> Candidate | None:
     doubtful = bool(perhaps) or sum(p.thin for p in row) >= _BARS  # a bar code rather than as many 1s
     doubtful = doubtful or misses_digit(row, rows, others)
     doubtful = doubtful or (len(row) == 1 and leaves_stroke(members, others, mask, numbers, light.strength))
+    doubtful = doubtful or frame_holds_stroke(row, others, numbers)
     area = max(row, key=lambda p: p.score).area
     alone = all(p.area < 0.05 * area and not min(p.distance(*place) for place in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from digits.data.parts import Part, weight
 from digits.data.pieces import measure_pens
-from digits.data.rules import Mask
+from digits.data.rules import Mask, thickness
 from digits.data.underlines import UNDER
 
 _NUMBER = 0.25  # least score of a number next to an upright line that may be the side of a frame, of the line's
@@ -16,6 +16,10 @@ _STROKE = 0.3  # least size of a stroke that makes a digit doubtful if it is lef
 _NEAR = 0.1  # greatest distance of a stroke of any pen, of the digit's longer side
 _LONG = 2.2  # greatest size of a stroke of the same pen, of the digit's
 _SAME_PEN = 1.4, 1.25  # greatest ratio of the widths and of the strengths of strokes of one pen
+_INSIDE = 0.25  # least ink within a frame that makes what it surrounds doubtful, of the digit's
+_WOBBLE = 0.1  # greatest distance of a frame's line from a convex one, of the digit's longer side
+_THIN = 2  # greatest width of a frame's line, of the digit's strokes
+_COARSE = 120  # least pixels of a frame's side that are examined
 
 
 def misses_digit(row: list[Part], rows: list[list[Part]], others: list[Part]) -> bool:
@@ -74,6 +78,39 @@ def _are_alike(
     own = np.average(pens[:, [p.number for p in members]], axis=1, weights=[p.area for p in members])
     ratios = np.abs(np.log(pens[:, [p.number for p in far]] / own[:, None]))
     return bool((ratios < np.log(_SAME_PEN)[:, None]).all(axis=0).any())
+
+
+def frame_holds_stroke(row: list[Part], others: list[Part], numbers: NDArray[np.int32]) -> bool:
+    """Return whether a line around a row of digits has a stroke within, as a box or circle that another digit touches.
+
+    `others` are the parts that were left out. The area within a line alone is about convex, also if the line is open.
+    """
+    x0, y0, x1, y1 = around(row)
+    outer = [p for p in others if p.x <= x0 and p.y <= y0 and p.x + p.width >= x1 and p.y + p.height >= y1]
+    if not outer:
+        return False
+    frame, digit = min(outer, key=lambda p: p.size), max(row, key=lambda p: p.score)
+    step = 1 + frame.size // _COARSE  # a line with gaps is as good
+    line, stroke = (_mask_of(part, numbers, step) for part in (frame, digit))
+    if not (line.any() and stroke.any()) or thickness(line) > _THIN * thickness(stroke):
+        return False
+    _, areas = cv2.connectedComponents(cv2.bitwise_not(line), connectivity=4)
+    y, x = np.argwhere(stroke)[0] + ((digit.y - frame.y) // step, (digit.x - frame.x) // step)
+    within = _fill_hull(line) & _fill_hull(np.where(areas == areas[y, x], np.uint8(255), np.uint8(0)))
+    side = 2 * int(_WOBBLE * digit.size / step) + 1
+    inner = cv2.erode(within, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+    return step**2 * cv2.countNonZero(line & inner) > _INSIDE * digit.area
+
+
+def _mask_of(part: Part, numbers: NDArray[np.int32], step: int) -> Mask:
+    """Return every `step`-th pixel of a part."""
+    own = numbers[part.y : part.y + part.height : step, part.x : part.x + part.width : step] == part.number
+    return np.where(own, np.uint8(255), np.uint8(0))
+
+
+def _fill_hull(mask: Mask) -> Mask:
+    hull = cv2.convexHull(cv2.findNonZero(mask))
+    return np.asarray(cv2.fillConvexPoly(np.zeros_like(mask), hull, (255,)), np.uint8)
 
 
 def around(parts: list[Part]) -> tuple[int, int, int, int]:
