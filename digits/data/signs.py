@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 _NARROW = 0.3  # greatest width of a sign, of its length
 _BEYOND = 0.03  # least height by which a sign extends beyond the parts next to it, of its own
-_LEANING = 0.05  # least difference of a slash's slant and that of a part next to it, to the right per unit up
-_HIGH = 1.03  # least height of such a slash, of the parts next to it
+_HIGH = 1.03  # least height of a slash, of the parts next to it
 _BENT = 0.03  # least depth of a bracket's bend, of its height
 
 
@@ -51,7 +50,7 @@ def find_signs(shapes: list[Shape]) -> set[int]:
         high = sign.bottom - sign.top
         margin = _BEYOND * high
         longer = all(sign.top + margin < other.top and sign.bottom - margin > other.bottom for other in near)
-        slanted = sign.slant > min(other.slant for other in near) + _LEANING
+        slanted = sign.slant > min(other.slant for other in near)
         higher = high > _HIGH * max(other.bottom - other.top for other in near)
         if longer or (slanted and higher and len(near) == 2):
             found.add(place)

@@ -7,6 +7,7 @@ import pytest
 
 from digits.data.number import split
 from digits.data.preprocessing import Ink
+from digits.data.signs import Shape, find_signs
 from tests.helpers.drawings import NOUGHT, ONE, SEVEN, Line, draw
 
 SLASH: list[Line] = [[(0.7, 0.09), (0.3, 0.99)]]
@@ -54,3 +55,10 @@ def test_what_may_be_a_sign_is_doubtful(digits: tuple[list[Line], ...], doubtful
     found = split(row(*digits))
     assert len(found) == len(digits)
     assert [n for n, digit in enumerate(found) if digit.doubtful] == doubtful
+
+
+@pytest.mark.parametrize(("slant", "signs"), [(0.3, {1}), (0.25, set())], ids=["slash", "digit"])
+def test_a_slash_may_be_hardly_more_slanted_than_a_digit(slant: float, signs: set[int]) -> None:
+    """The slash of 7/3 in italics is higher than both digits and more slanted than the 7."""
+    shapes = [Shape(233, 333, 0.26, 0.14, False), Shape(219, 346, slant, 0.0, True), Shape(216, 331, 0.3, -0.06, False)]
+    assert find_signs(shapes) == signs
