@@ -67,6 +67,7 @@ def test_a_run_that_begins_during_a_clean_waits(
     homes.claim(settings.home)
     for name in ("runs", "cache", "store"):
         (settings.home / name).mkdir()
+    (settings.home / "runs.lock").touch()
     result = digits("clean", "--all", "--yes")
     begin.join(60)
     assert (result.code, created[0].is_running()) == (0, True)
