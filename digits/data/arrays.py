@@ -58,7 +58,7 @@ def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
     names = sorted(part.filename for part in archive.infolist() if not part.is_dir())
     for name, following in itertools.pairwise(names):
         if name == following:
-            raise zipfile.BadZipFile(f"it has two files named {name!r}")
+            raise zipfile.BadZipFile(f"it has two files named {name!r}; pack it again with one of them")
     return archive
 
 

@@ -103,7 +103,9 @@ class Zip:
                 raise DataError(f"{where}: expected relative names without .., found {name!r}")
             name = posixpath.normpath(name)  # ./a/1.png and a//1.png are a/1.png in a folder, too
             if not part.is_dir() and self._members.setdefault(name, part) is not part:
-                raise DataError(f"{where}: expected a ZIP file: it has two files named {name!r}")
+                raise DataError(
+                    f"{where}: expected a ZIP file: it has two files named {name!r}; pack it again with one of them"
+                )
         _check_count(len(self._members), where)
         if (size := sum(part.file_size for part in self._members.values())) > MAX_UNPACKED:
             raise DataError(f"{where}: expected at most {MAX_UNPACKED} bytes unpacked, found {size}")

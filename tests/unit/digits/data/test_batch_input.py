@@ -151,7 +151,7 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
         (name,) = archive.namelist()
         archive.writestr(name, archive.read(name))
     for read in (lambda: open_batch(TASK, path, tmp_path), lambda: load_npz(path, "x.npz")):
-        with pytest.raises(DataError, match=f"two files named '{name}'"):
+        with pytest.raises(DataError, match=f"two files named '{name}'; pack it again"):
             read()
 
 
