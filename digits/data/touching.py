@@ -111,7 +111,8 @@ def count_whole(inks: Sequence[Ink]) -> list[Counts]:
     if places:
         for place, kinds in zip(places, count("piece", [inks[n] for n in places]), strict=True):
             (one, several, *_), (two, more) = found[place], kinds[_TWO : _TWO + 2]
-            shares = float(two / (two + more)), float(more / (two + more))
+            # Of neither, if the network is so certain of another kind that both are 0 in float32.
+            shares = (float(two / (two + more)), float(more / (two + more))) if two + more else (0.5, 0.5)
             found[place] = Counts(one, several * shares[0], several * shares[1], tuple(kinds[:_TWO].tolist()))
     return found
 

@@ -27,6 +27,14 @@ def answers_to(digits: list[Digit], labels: str) -> list[list[float]]:
     ]
 
 
+def test_ink_that_one_network_counts_as_several_and_the_other_as_a_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if two and more have no probability at all in the second network, the counts of the first one are kept."""
+    wholes, pieces = np.float32([[0.1, 0.8, 0.1]]), np.float32([[1.0] + [0.0] * 13])
+    monkeypatch.setattr(touching, "count", lambda network, _: wholes if network == "whole" else pieces)
+    (counts,) = count_whole([draw(NOUGHT, side=160, pen=9)])
+    assert counts.two + counts.more == pytest.approx(0.8)
+
+
 @pytest.mark.parametrize(("left", "right"), [(NOUGHT, SEVEN), (SEVEN, ONE)])
 def test_a_way_to_divide_a_pair_gives_its_digits(left: list[Line], right: list[Line]) -> None:
     """The model receives, of two digits that touch, nearly the images of each alone."""
