@@ -38,34 +38,36 @@ def leaves_stroke(
 ) -> bool:
     """Return whether a stroke was left out that may belong to the digit.
 
-    It is no farther from the digit than the digit's strokes are wide; or no farther than the digit is large, and as
-    wide and as strong as its strokes. `members` and `others` are the digit's parts and the rest; `strength`, (height,
-    width), is that of the ink.
+    It is no farther from the digit than the digit's strokes are wide; or it is as wide and strong as they are, and no
+    farther than the digit is large. If the border cuts it, it must be both near and alike. `members` and `others` are
+    the digit's parts and the rest; `strength`, (height, width), is that of the ink.
     """
     area = left, top, right, bottom = around(members)
     size = max(right - left, bottom - top)
-    strokes = [p for p in others if p.size > _STROKE * size and p.inside(mask)]
+    strokes = [p for p in others if _STROKE * size < p.size < _LONG * size and p.distance(*area) < size]
     strokes = [p for p in strokes if not (p.solid or p.surrounds(members) or any(p.is_minus(m) for m in members))]
-    near = [p for p in strokes if p.size < 1.2 * size and p.distance(*area) < _NEAR * size]
-    far = [p for p in strokes if p.size < _LONG * size and p.distance(*area) < size and not p.under(top, bottom)]
-    return _are_close(members, near, mask, numbers) or _are_alike(members, far, mask, numbers, strength)
+    near = [p for p in strokes if p.distance(*area) < _NEAR * size and (p.size < 1.2 * size or not p.inside(mask))]
+    near = _find_close(members, near, mask, numbers)
+    alike = [p for p in strokes if (p.inside(mask) or p in near) and not p.under(top, bottom)]
+    return any(p.inside(mask) for p in near) or _are_alike(members, alike, mask, numbers, strength)
 
 
-def _are_close(members: list[Part], near: list[Part], mask: Mask, numbers: NDArray[np.int32]) -> bool:
-    """Return whether a stroke is as close to the digit as the digit's strokes are wide, and is no underline."""
-    if not near:
-        return False
-    left, top, right, bottom = around(members + near)
+def _find_close(members: list[Part], parts: list[Part], mask: Mask, numbers: NDArray[np.int32]) -> list[Part]:
+    """Return the strokes that are as close to the digit as the digit's strokes are wide, and are no underlines."""
+    if not parts:
+        return []
+    left, top, right, bottom = around(members + parts)
     place = numbers[top:bottom, left:right]
     own = np.where(np.isin(place, [p.number for p in members]), mask[top:bottom, left:right], np.uint8(0))
     width = 4 * cv2.mean(cv2.distanceTransform(own, cv2.DIST_L2, 3), own)[0]
     away = cv2.distanceTransform(cv2.bitwise_not(own), cv2.DIST_L2, 3)
-    for part in near:
+    found = []
+    for part in parts:
         columns = np.flatnonzero(((away <= width) & (place == part.number)).any(axis=0)) + left - part.x
         # An underline is longer on both sides of what stands over it.
         if len(columns) and not (part.flat and min(columns[0], part.width - columns[-1]) > UNDER * part.width):
-            return True
-    return False
+            found.append(part)
+    return found
 
 
 def _are_alike(

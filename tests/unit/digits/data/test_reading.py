@@ -491,6 +491,15 @@ def test_a_stroke_of_the_same_pen_that_was_left_out_is_doubtful() -> None:
     assert not read(scene(one, squared)).doubtful
 
 
+def test_a_stroke_of_the_same_pen_that_the_border_cuts_is_doubtful() -> None:
+    """The upper stroke of a 0 whose other half touches it nearly, and leaves the picture, is not surely a 7."""
+    upper: list[Line] = [[(0.2, 0.2), (0.5, 0.2), (0.6, 0.45)]]
+    lower: list[Line] = [[(-0.1, 0.4), (0.1, 0.6), (0.3, 0.65), (0.585, 0.485)]]
+    both, one = (draw(lines, side=SIDE, pen=12) for lines in (upper + lower, upper))
+    assert read(scene(both, ruled)).doubtful
+    assert not read(scene(one, ruled)).doubtful
+
+
 def test_an_arc_under_a_digit_is_its_lower_stroke() -> None:
     """The lower stroke of a 3 that touches nothing is no underline, because it is bent."""
     three: list[Line] = [
