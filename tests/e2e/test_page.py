@@ -236,9 +236,14 @@ def test_takes_pictures(visit: Open, site: Site, way: str) -> None:
 
 
 def test_refuses_what_is_no_picture(visit: Open) -> None:
-    """A file that is no picture is named as such, a picture without a digit as well; then drawing works."""
+    """What is no file, no picture, or a picture without a digit is named as such; then drawing works."""
     view = visit()
     page = view.page
+    page.evaluate(
+        "document.getElementById('pad').dispatchEvent("
+        "new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: new DataTransfer()}))"
+    )
+    page.locator("#announced", has_text="That is no file.").wait_for()
     give(page, "drop", b"no picture", "notes.txt")
     page.locator("#announced", has_text="notes.txt is not a picture").wait_for()
     give(page, "drop", photo())

@@ -165,7 +165,10 @@ for (const type of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
     event.preventDefault(); // otherwise the browser opens the file instead of the page
     $("pad").classList.toggle("target", type === "dragover");
-    if (type === "drop") take(event.dataTransfer.files[0]);
+    if (type !== "drop") return;
+    const [file] = event.dataTransfer.files;
+    if (file) take(file);
+    else if (pad.empty) showNothing("That is no file. Save the picture, and drop the file.");
   });
 }
 $("pad").addEventListener("click", () => !task.drawn && $("file").click());
