@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from digits.errors import DigitsError, MissingError
 from digits.variables import is_passed
@@ -97,10 +98,7 @@ def program(*command: str, seconds: float = 60) -> str:
         try:
             stdout, stderr = process.communicate(timeout=seconds)
         except BaseException as exc:
-            from backends.processes import kill_children  # needs psutil, which steps lack; they run no such program
-
-            kill_children(process.pid)  # such as the credential plugin of kubectl
-            process.kill()
+            kill_whole(process)
             if not isinstance(exc, subprocess.TimeoutExpired):
                 raise
             raise ProgramError(f"{' '.join(command[:3])} did not end within {seconds:.0f} s") from exc
@@ -108,3 +106,12 @@ def program(*command: str, seconds: float = 60) -> str:
         output = (stderr.strip() or stdout.strip())[-3000:]
         raise ProgramError(f"{' '.join(command[:3])} ended with {process.returncode}: {output}")
     return stdout
+
+
+def kill_whole(process: subprocess.Popen[Any]) -> None:
+    """Kill a program with its descendants, such as the credential plugin of kubectl, and wait until it has ended."""
+    from backends.processes import kill_children  # needs psutil, which steps lack; they run no such program
+
+    kill_children(process.pid)
+    process.kill()
+    process.wait()

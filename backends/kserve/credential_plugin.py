@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+from backends.programs import kill_whole
 from digits.errors import MissingError
 
 PLUGIN_SECONDS = 200.0  # a person may have to log in, for which kubelogin waits 180 s
@@ -30,11 +31,7 @@ class _Program(subprocess.Popen[str]):
         try:
             stdout, stderr = super().communicate(timeout=PLUGIN_SECONDS)
         except subprocess.TimeoutExpired:
-            from backends.processes import kill_children  # needs psutil, which steps lack; they have no plugin
-
-            kill_children(self.pid)
-            self.kill()
-            self.wait()
+            kill_whole(self)
             raise PluginError(f"did not end within {PLUGIN_SECONDS:g} s") from None
         return stdout, stderr or ""  # None on a terminal, which shows it; the library expects a text
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from backends.programs import need
+from backends.programs import kill_whole, need
 from digits.errors import DigitsError
 
 FORWARD_SECONDS = 20.0
@@ -46,15 +46,7 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_
     try:
         yield _forwarded_ports(target, len(ports), lines)
     finally:
-        from backends.processes import kill_children  # needs psutil, which steps lack; they forward no port
-
-        kill_children(child.pid)  # a credential plugin that has not ended
-        child.terminate()
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        kill_whole(child)
         reader.join(5)
 
 

@@ -8,9 +8,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from backends import processes
 from backends.local.backend import STEP_SECONDS
-from backends.programs import python
+from backends.programs import kill_whole, python
 
 # {step: the steps whose processes are started with its own}. TensorFlow is imported while the data is prepared. MLflow
 # is imported while TensorFlow builds its graph, which takes one core.
@@ -60,6 +59,4 @@ class StepProcesses:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        processes.kill_children(process.pid)
-        process.kill()
-        process.wait()
+        kill_whole(process)
