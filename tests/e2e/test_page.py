@@ -552,6 +552,7 @@ def test_chooses_among_endpoints(visit: Open) -> None:
     """The endpoints are listed by name; requests go to the selected one."""
     view = visit()
     page = view.page
+    page.wait_for_selector("#choice:not([hidden])")
     assert page.locator("#endpoint option").all_inner_texts() == ["local", "nowhere"]
     page.select_option("#endpoint", "nowhere")
     view.state("unreachable")
