@@ -177,11 +177,11 @@ class ReleaseError(DigitsError):
 
 
 class StepFailed(DigitsError):
-    """A pipeline step failed."""
+    """A pipeline step failed, or the engine outside of the steps (''), for example after the last one."""
 
     def __init__(self, step: str, cause: str, *, log: Path | None = None, remedy: str = "") -> None:
         where = f" (log: {log})" if log else ""
-        super().__init__(f"step {step} failed: {cause}{where}", remedy=remedy)
+        super().__init__(f"{f'step {step}' if step else 'the run'} failed: {cause}{where}", remedy=remedy)
         self.step, self.cause, self.log = step, cause, log
 
 

@@ -17,14 +17,17 @@ def step_failed(run: runs.Run, outcome: Outcome) -> StepFailed:
     """Return the error for a run whose engine ended before all steps were done."""
     event: dict[str, Any] = outcome.failure
     running = [name for name, step in outcome.steps.items() if step.state == "running"]
-    step = event.get("step") or [*running, *outcome.unfinished, *outcome.steps][0]
+    # The engine itself can fail, too: a step that has not begun, or is done, is not the cause.
+    next_steps = [] if event.get("event") == "failed" else outcome.unfinished
+    step = event.get("step") or [*running, *next_steps, ""][0]
     log = run.logs / f"{step if event.get('step') else 'engine'}.log"
     if event.get("event") == "failed":
         cause = event["cause"]
     elif event.get("event") == "exited":
         cause = describe_exit(event["code"]) + last_lines(log)
     else:
-        cause = f"the engine ended with {describe_exit(outcome.code)} before the step was done"
+        when = "before the step was done" if step else "after the last step"
+        cause = f"the engine ended with {describe_exit(outcome.code)} {when}"
         if shutil.disk_usage(run.folder).free < MIN_FREE:
             cause += f"; no space is left in {run.folder}"
             event = {"remedy": "free some space, or set DIGITS_HOME to another disk", "exit_code": 3}

@@ -68,6 +68,17 @@ def test_a_step_that_exited(code: int, expected: str, run: Run) -> None:
     assert error.remedy == "digits run --resume"
 
 
+@pytest.mark.parametrize("failure", [{"event": "failed", "step": "", "cause": "no space for the report"}, {}])
+def test_a_failure_after_the_last_step_is_that_of_no_step(failure: dict[str, Any], run: Run) -> None:
+    """The engine copies the report when all steps are done; its failure is not attributed to the first step."""
+    done = outcome(1, **failure)
+    for step in done.steps.values():
+        step.state = "done"
+    error = failures.step_failed(run, done)
+    assert (error.step, error.message.startswith("the run failed: ")) == ("", True)
+    assert failure.get("cause", "the engine ended with exit code 1 after the last step") in error.message
+
+
 @pytest.mark.parametrize(("free", "exit_code"), [(1 << 30, 1), (0, 3)])
 def test_an_engine_that_died(free: int, exit_code: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The running step is named, with the engine's log; a full disk is reported, because the step could not."""
