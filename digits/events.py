@@ -63,7 +63,7 @@ def reported(step: str) -> Iterator[None]:
         remedy, exit_code = "", 1
         if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             remedy, exit_code = "free some space, or set DIGITS_HOME to another disk", 3
-        elif _is_out_of_memory(exc):
+        elif is_out_of_memory(exc):
             remedy, exit_code = "give it more memory, then digits run --resume", 3
         cause = f"{type(exc).__name__}: {exc}".removesuffix(": ")  # Python's own MemoryError has no message
         emit("failed", step, cause=cause, remedy=remedy, exit_code=exit_code)
@@ -75,7 +75,7 @@ def _print_masked(_: type[BaseException], exc: BaseException, __: TracebackType 
     sys.stderr.write(mask_url("".join(traceback.format_exception(exc))))
 
 
-def _is_out_of_memory(exc: Exception) -> bool:
+def is_out_of_memory(exc: Exception) -> bool:
     """Return whether `exc` is one of the errors that a lack of memory causes."""
     loader = isinstance(exc, ImportError) and "failed to map segment" in str(exc)  # from the dynamic loader
     of_tensorflow = type(exc).__name__ == "ResourceExhaustedError"  # also of a GPU's memory

@@ -24,7 +24,7 @@ import click
 from digits import __version__
 from digits.cli import streams
 from digits.cli.setting_option import add_task_option
-from digits.errors import DigitsError, UsageError, mask_url
+from digits.errors import DigitsError, MissingError, UsageError, mask_url
 from digits.variables import remove_unused
 
 # {command: (module of digits.cli, with ":function" if that is not named like the command; one line of help)}
@@ -167,10 +167,10 @@ def _exit_with(exc: DigitsError) -> NoReturn:
 def _describe_bug(exc: Exception) -> DigitsError:
     """Return the error for an unexpected exception.
 
-    A path that the system refuses is named, and so is a working directory that was removed. Otherwise the traceback is
-    written to a file in DIGITS_HOME, or to standard error if that fails.
+    A path that the system refuses is named, and so are a lack of memory and a working directory that was removed.
+    Otherwise the traceback is written to a file in DIGITS_HOME, or to standard error if that fails.
     """
-    from digits import homes
+    from digits import events, homes
     from digits.files import write_whole
     from digits.settings import Settings
 
@@ -180,6 +180,9 @@ def _describe_bug(exc: Exception) -> DigitsError:
         os.getcwd()  # noqa: PTH109 # Path.cwd does the same
     except FileNotFoundError:
         return UsageError("the present folder was removed", remedy="change to another folder: cd")
+    cause = f"{type(exc).__name__}: {' '.join(mask_url(str(exc)).split())[:300]}".removesuffix(": ")
+    if events.is_out_of_memory(exc):
+        return MissingError(f"no memory is left: {cause}", remedy="end other programs, or raise the limit (ulimit -v)")
     text = mask_url("".join(traceback.format_exception(exc)))
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     try:
@@ -190,7 +193,6 @@ def _describe_bug(exc: Exception) -> DigitsError:
     except Exception:  # noqa: BLE001 # whatever prevents the file, the traceback must not be lost
         click.echo(text, err=True)
         where = "the traceback above"
-    cause = f"{type(exc).__name__}: {' '.join(mask_url(str(exc)).split())[:300]}".removesuffix(": ")
     frame = traceback.extract_tb(exc.__traceback__)[-1]
     return DigitsError(
         f"internal error in digits: {cause} ({frame.filename}:{frame.lineno})",

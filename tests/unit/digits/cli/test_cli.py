@@ -129,6 +129,21 @@ def test_a_path_that_the_system_refuses_is_no_fault_of_digits(
     assert "internal error" not in result.err
 
 
+@pytest.mark.parametrize("error", [MemoryError("1 GB"), ImportError("x.so: failed to map segment from shared object")])
+def test_a_lack_of_memory_is_no_fault_of_digits(
+    error: Exception, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a library that cannot be loaded for want of memory (ulimit -v) is reported with a remedy."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ledger, "champion", fail)
+    result = digits("releases")
+    assert (result.code, "internal error" in result.err) == (3, False)
+    assert f"no memory is left: {type(error).__name__}" in result.err
+
+
 @pytest.mark.parametrize("writable", [True, False])
 def test_a_bug_is_reported_with_its_traceback(
     writable: bool, digits: Digits, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
