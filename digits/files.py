@@ -149,17 +149,17 @@ def write_whole(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def find_unwritable(folder: Path) -> Path | None:
-    """Return the path that prevents a file in `folder`: it, or its nearest parent that exists; None if there is none.
+def find_unwritable(folder: Path) -> str:
+    """Return what prevents a file in `folder`: it, or its nearest parent that exists, and why; '' if nothing does.
 
     A file is created there, because os.access also allows what a network file system or the kernel refuses to root.
     """
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
         tempfile.TemporaryFile(dir=existing).close()
-    except OSError:
-        return existing
-    return None
+    except OSError as exc:
+        return f"{existing} " + (f"cannot be written: {exc.strerror}" if os.path.isdir(existing) else "is not a folder")  # noqa: PTH112
+    return ""
 
 
 def check_output(path: Path) -> None:

@@ -59,7 +59,5 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
 
 def _check_folder(variable: str, folder: Path) -> None:
     """Raise MissingError unless `folder` can be written, or created."""
-    if path := find_unwritable(folder):
-        raise MissingError(
-            f"{variable}: {path} is not a folder that can be written", remedy=f"make it one, or correct {variable}"
-        )
+    if problem := find_unwritable(folder):
+        raise MissingError(f"{variable}: {problem}", remedy=f"correct that, or set {variable} to another")

@@ -58,8 +58,8 @@ def check_home(settings: Settings) -> Finding:
     while not os.path.lexists(place):
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9
-    if find_unwritable(settings.home):
-        return Finding("home", False, f"{settings.home} is not writable", "set DIGITS_HOME to another folder")
+    if problem := find_unwritable(settings.home):
+        return Finding("home", False, problem, "correct that, or set DIGITS_HOME to another folder")
     remedy = "free some space, or set DIGITS_HOME to another disk"
     return Finding("home", free >= MIN_GIGABYTES, f"{settings.home}, {free:.0f} GB free", remedy)
 

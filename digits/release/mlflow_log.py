@@ -59,11 +59,10 @@ def start_run(
                     )
                 client.restore_experiment(experiment_id)
         for folder in artifact_folders(client.get_experiment(experiment_id).artifact_location):
-            if path := find_unwritable(folder):
+            if problem := find_unwritable(folder):
                 raise UsageError(
-                    f"the files of the MLflow experiment {experiment!r} would be in {path}, which is not a folder that "
-                    "can be written",
-                    remedy="make it one; or --experiment NAME, with another name",
+                    f"the files of the MLflow experiment {experiment!r} would be in {folder}, but {problem}",
+                    remedy="correct that; or --experiment NAME, with another name",
                 )
             if folders is not None and not any(real_path(folder).is_relative_to(real_path(each)) for each in folders):
                 raise UsageError(

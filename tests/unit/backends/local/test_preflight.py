@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from backends.base import Request
 from backends.local import preflight
 from backends.process.backend import ProcessBackend
 from digits import homes
-from digits.errors import DigitsError, ReleaseError
+from digits.errors import DigitsError, MissingError, ReleaseError
 from digits.settings import Settings
 from digits.store import open_store
 from tests.helpers.kubernetes_api import Quiet, kubernetes_api
@@ -108,12 +111,23 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         preflight.check(Settings(home=tmp_path), {})
 
 
+def test_the_reason_why_a_folder_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without free inodes is not said to have a folder that is none, or a wrong setting."""
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(MissingError, match=f"DIGITS_STORE: {tmp_path} cannot be written: No space left on device"):
+        preflight.check(Settings(home=tmp_path), {})
+
+
 @pytest.mark.parametrize("name", ["mlartifacts", "mlartifacts/models"])
 def test_mlflow_s_folder_that_is_a_file_is_refused(tmp_path: Path, name: str) -> None:
     """What would prevent MLflow's files after the training is named before it."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
-    with pytest.raises(DigitsError, match=f"DIGITS_HOME: {tmp_path / name} is not a folder that can be written"):
+    with pytest.raises(DigitsError, match=f"DIGITS_HOME: {tmp_path / name} is not a folder"):
         preflight.check(Settings(home=tmp_path), {})
 
 
