@@ -56,6 +56,11 @@ class Place:
     def publish(self) -> dict[str, Any]:
         return asdict(publish_candidate(self.settings, self.store, self.finished.candidate(), "digits-tests")[0])
 
+    def begin_ledger(self) -> None:
+        """Do what `digits promote VERSION --new-ledger` does with the ledger."""
+        ledger.set_aside(self.store)
+        ledger.promote(self.store, self.version, "after a damage")
+
     def is_published(self) -> bool:
         return is_published(self.settings, self.published)
 
@@ -217,18 +222,18 @@ ALONE = [(name,) for name in DAMAGES if not any(name in names for names in TOGET
 NAMED: dict[str, tuple[Callable[[Place], object], str, Callable[[Place], object]]] = {
     "first entry deleted": (
         lambda p: (p.ledger / "digits" / "00000001.json").unlink(),
-        "move it away",
-        lambda p: shutil.rmtree(p.ledger),
+        "digits promote VERSION --new-ledger",
+        lambda p: p.begin_ledger(),
     ),
     "newest entry cut": (
         lambda p: cut(p.ledger / "digits" / "00000002.json"),
-        "move it away",
-        lambda p: shutil.rmtree(p.ledger),
+        "digits promote VERSION --new-ledger",
+        lambda p: p.begin_ledger(),
     ),
     "first entry changed": (
         lambda p: flip(p.ledger / "digits" / "00000001.json"),
-        "move it away",
-        lambda p: shutil.rmtree(p.ledger),
+        "digits promote VERSION --new-ledger",
+        lambda p: p.begin_ledger(),
     ),
     "a file that is not of the release": (
         lambda p: (p.release / "notes.txt").write_text("mine"),
