@@ -102,7 +102,7 @@ def chosen_parameters(options: dict[str, Any], settings: Settings, *, resumed: b
     if "preset" in chosen:
         parameters.setdefault("epochs", 0)  # the preset's number, which the definition's default would override
     workers = 0 if resumed else settings.workers
-    if workers and chosen.get("model") != "baseline":
+    if workers and parameters.get("model") != "baseline":
         parameters = {"shards": SHARDS} | parameters
     check_parameters(parameters, workers)
     return parameters

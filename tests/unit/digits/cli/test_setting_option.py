@@ -89,3 +89,5 @@ def test_workers_divide_a_batch_into_shards(digits: Digits, tmp_path: Path) -> N
     refused = digits("run", *baseline, "--workers", "2")
     assert (refused.code, "--workers 1" in refused.err, "--shards" in refused.err) == (2, True, False)
     assert shards(*baseline, "--workers", "1") == 0
+    (task := tmp_path / "other.toml").write_text(OTHER + '[training]\nmodel = "baseline"\n')
+    assert shards("--task", str(task), "--workers", "1") == 0
