@@ -29,7 +29,7 @@ def promote(version: str, why: str, new_ledger: bool, as_json: bool) -> None:
 
     \b
     digits promote fb8e47d9ae35 --why "better on our scans"
-    digits promote fb8e47d9ae35 --new-ledger     after a damage; rollbacks end at this release
+    digits promote fb8e47d9ae35 --new-ledger     after damage to the ledger
     """
     with open_backend_store() as (settings, store, opened):
         version = releases.find(store, version)
