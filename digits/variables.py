@@ -14,7 +14,9 @@ from digits.files import real_path, user_path
 
 # Variables of other projects that change what Python and our libraries do (PYTHONINSPECT, KERAS_BACKEND, TF_XLA_FLAGS,
 # MLFLOW_REGISTRY_URI, …), and those of the same names that only state where something is.
-_CHANGES_RESULTS = re.compile(r"PYTHON|KERAS_|TF_|XLA_|NVIDIA_TF32|MLFLOW_|OTEL_|PROTOCOL_BUFFERS_")
+_CHANGES_RESULTS = re.compile(
+    r"PYTHON|KERAS_|TF_|XLA_|NVIDIA_TF32|MLFLOW_|OTEL_|PROTOCOL_BUFFERS_|_?KFP_|CLUSTER_SPEC|VERTEX_AI_"
+)
 _HARMLESS = re.compile(
     r"PYTHON(PATH|HOME|USERBASE|NOUSERSITE|DONTWRITEBYTECODE|PYCACHEPREFIX|UNBUFFERED)|"
     r"TF_(CPP_MIN_LOG_LEVEL|FORCE_GPU_ALLOW_GROWTH|GPU_ALLOCATOR)|MLFLOW_(TRACKING|HTTP_REQUEST|S3|GCS)_\w+"

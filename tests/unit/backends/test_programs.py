@@ -35,7 +35,8 @@ def test_a_python_process_finds_our_packages(monkeypatch: pytest.MonkeyPatch) ->
     "name",
     [
         "KERAS_BACKEND", "TF_XLA_FLAGS", "PYTHONINSPECT", "PYTHONWARNINGS", "MLFLOW_RUN_ID", "OTEL_PYTHON_CONTEXT",
-        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
+        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "_KFP_RUNTIME", "CLUSTER_SPEC",
+        "KFP_DISABLE_EXECUTION_CACHING_BY_DEFAULT",
     ],
 )  # fmt: skip
 def test_variables_that_change_results_are_not_passed_on(name: str) -> None:
