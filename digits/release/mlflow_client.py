@@ -137,7 +137,8 @@ def _follow_home(client: MlflowClient, database: Path, artifacts: str) -> None:
     The files would not be found, and new ones would be written into the former folder, or the home that was copied.
     """
     # As `_create_database` set it. The request fails for a damaged database, or that of another version.
-    former = client.get_experiment("0").artifact_location.removesuffix("/0")
+    default = client.get_experiment_by_name("Default")  # None if the user has deleted it for good
+    former = default.artifact_location.removesuffix("/0") if default else artifacts
     here, there = artifact_folders(artifacts), artifact_folders(former)
     if former == artifacts or not there or there[0].name != here[0].name or _is_same(there[0], here[0]):
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,15 @@ def test_a_home_that_was_copied_or_moved_has_its_files_in_mlflow(finished: Finis
     assert "MLflow run" in mlflow_check.check_logged(moved, releases.load(finished.store, finished.version))
     mlflow_log.start_run(moved, "digits-tests", "moved", {})
     assert not settings.home.exists()
+
+
+def test_a_database_without_the_experiment_default_is_used(tmp_path: Path) -> None:
+    """MLflow's own experiment, which digits does not use, may have been deleted for good (`mlflow gc`)."""
+    settings = Settings(home=tmp_path)
+    assert mlflow_log.start_run(settings, "digits-tests", "first", {})
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM experiments WHERE experiment_id = 0")
+    assert mlflow_log.start_run(settings, "digits-tests", "second", {})
 
 
 def test_the_link_to_a_database_is_a_command(finished: Finished) -> None:
