@@ -142,7 +142,11 @@ def set_aside(store: ObjectStore) -> str:
     """Move all entries, damaged ones too, to a folder below the ledger's, so that a new one begins. Return its prefix.
 
     What this installation has seen of the ledger is forgotten.
+
+    Raises:
+        UsageError, MissingError: a new entry could not be signed as needed; the ledger is unchanged.
     """
+    signatures.signing_key(store.trust)
     prefix, aside = folder(store), f"{folder(store)}replaced-{time.time_ns()}/"
     for name in reversed([key.removeprefix(prefix) for key in store.keys(prefix)]):
         if "/" not in name:  # else it was set aside before

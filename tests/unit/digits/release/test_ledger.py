@@ -280,11 +280,16 @@ def test_what_was_seen_is_remembered_by_the_next_process(signed: FileStore, monk
 
 
 def test_an_entry_needs_a_trusted_signing_key(signed: FileStore, tmp_path: Path) -> None:
-    """With trusted keys, promotion and rollback without one of them are refused, and nothing is written."""
+    """With trusted keys, no promotion, rollback or new ledger begins without one of them, and nothing is written."""
     before = signed.keys(ledger.folder(signed))
+    changes = (
+        lambda: ledger.promote(signed, ledger.previous(signed), "x"),
+        lambda: ledger.rollback(signed),
+        lambda: ledger.set_aside(signed),
+    )
     for key in ("", str(new_keys(tmp_path, name="other")[0])):
         signed.trust = dataclasses.replace(signed.trust, signing_key=key)
-        for change in (lambda: ledger.promote(signed, ledger.previous(signed), "x"), lambda: ledger.rollback(signed)):
+        for change in changes:
             with pytest.raises(UsageError, match="accepts only"):
                 change()
     assert signed.keys(ledger.folder(signed)) == before
