@@ -34,6 +34,8 @@ _USER_END = re.compile(rf"(?<!{MASK})@(?!sha256:)")  # an image's digest is no h
 _NEXT_ADDRESS = re.compile(r"(\s(?=\S*://)|\n)")
 # Of a value that should be [name=]scheme://user@host: what is before the last @, and before that, what is shown.
 _ADDRESS_USER = re.compile(r"(?s)\A((?:[^\s:/@=]+=)?[A-Za-z][A-Za-z0-9+.-]*://)?(?!/(?!/)).*@(?!sha256:)")
+# Of an address, a fragment without fields. One that begins with / is a place in MLflow's or Kubeflow's page.
+_FRAGMENT = re.compile(r"(://[^\s#]*#)[^/=&][^=]*$")
 # What else may hold a secret in a text, each with what is shown before the mask.
 _SECRETS = (
     # The value of each field in a path, a query or a fragment, but for a few that are no secrets.
@@ -82,8 +84,11 @@ def _mask_forms(text: str) -> str:
 
 
 def mask_address(value: str) -> str:
-    """Return a value that should be an address, masked as by `mask_url`, and between its scheme and its last @."""
-    return mask_url(_ADDRESS_USER.sub(rf"\1{MASK}@", value))
+    """Return a value that should be an address, masked as by `mask_url`, and between its scheme and its last @.
+
+    Its fragment is masked, too; in other texts, it is mostly a section of a page of documentation.
+    """
+    return mask_url(_FRAGMENT.sub(rf"\1{MASK}", _ADDRESS_USER.sub(rf"\1{MASK}@", value)))
 
 
 def _mask_user(part: str) -> str:

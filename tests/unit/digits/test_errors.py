@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.errors import ReleaseError, UsageError, one_line, printable
+from digits.errors import ReleaseError, UsageError, mask_address, mask_url, one_line, printable
 from digits.http import base_url
 from digits.release import releases
 from digits.settings import Settings
@@ -63,3 +63,11 @@ def test_a_name_is_shown_in_one_line_without_what_a_terminal_acts_on() -> None:
     assert one_line("a\nb\tc\x1b[0m\u202e\u2028\udcff") == "a\ufffdb\ufffdc\ufffd[0m\ufffd\ufffd\ufffd"
     assert one_line("Screenshot at 10.30\u202fPM é 数.png") == "Screenshot at 10.30\u202fPM é 数.png"
     assert printable("two\nlines\x07") == "two\nlines\ufffd"
+
+
+def test_a_fragment_without_fields_is_masked_in_an_address() -> None:
+    """A key may be the whole fragment of an address; a page's place, or a section in another text, is shown."""
+    assert mask_address("https://host/file?a=b#canary") == "https://host/file?a=<SECRET>#<SECRET>"
+    for shown in ("http://mlflow/#/experiments/1", "/data#1"):
+        assert mask_address(shown) == shown
+    assert mask_url("see https://host/docs#install") == "see https://host/docs#install"
