@@ -50,7 +50,10 @@ def folder(store: ObjectStore) -> str:
 
 def restore_remedy(store: ObjectStore) -> str:
     """Return the remedy for a damaged ledger."""
-    return f"restore {folder(store)} from a backup; or begin a new ledger: digits promote VERSION --new-ledger"
+    return (
+        f"restore {folder(store)} from a backup; or, with the same --backend and --task, begin a new ledger: "
+        "digits promote VERSION --new-ledger"
+    )
 
 
 def entries(store: ObjectStore) -> list[Entry]:

@@ -49,7 +49,7 @@ def test_a_damaged_ledger_is_left_by_a_promotion(digits: Digits, finished: Finis
     (key,) = store.keys(ledger.folder(store))
     store.put(key, b"damaged")
     refused = digits("promote", finished.version, on=on)
-    assert (refused.code, "--new-ledger" in refused.err) == (1, True)
+    assert (refused.code, "with the same --backend and --task" in refused.err) == (1, True)
     listed = digits("releases", on=on)
     assert (listed.code, finished.version in listed.out, "--new-ledger" in listed.err) == (1, True, True)
     shutil.copytree(on.home / "store", tmp_path / "copy")
