@@ -34,8 +34,8 @@ _USER_END = re.compile(rf"(?<!{MASK})@(?!sha256:)")  # an image's digest is no h
 _NEXT_ADDRESS = re.compile(r"(\s(?=\S*://)|\n)")
 # Of a value that should be [name=]scheme://user@host: what is before the last @, and before that, what is shown.
 _ADDRESS_USER = re.compile(r"(?s)\A((?:[^\s:/@=]+=)?[A-Za-z][A-Za-z0-9+.-]*://)?(?!/(?!/)).*@(?!sha256:)")
-# Of an address, a fragment without fields. One that begins with / is a place in MLflow's or Kubeflow's page.
-_FRAGMENT = re.compile(r"(://[^\s#]*#)[^/=&][^=]*$")
+# Of an address but a file's, a fragment without fields. One that begins with / is a place in MLflow's or KFP's page.
+_FRAGMENT = re.compile(r"(?<!file)(://[^\s#]*#)[^/=&][^=]*$")
 # What else may hold a secret in a text, each with what is shown before the mask.
 _SECRETS = (
     # The value of each field in a path, a query or a fragment, but for a few that are no secrets.

@@ -68,6 +68,6 @@ def test_a_name_is_shown_in_one_line_without_what_a_terminal_acts_on() -> None:
 def test_a_fragment_without_fields_is_masked_in_an_address() -> None:
     """A key may be the whole fragment of an address; a page's place, or a section in another text, is shown."""
     assert mask_address("https://host/file?a=b#canary") == "https://host/file?a=<SECRET>#<SECRET>"
-    for shown in ("http://mlflow/#/experiments/1", "/data#1"):
+    for shown in ("http://mlflow/#/experiments/1", "/data#1", "file:///data#1"):
         assert mask_address(shown) == shown
     assert mask_url("see https://host/docs#install") == "see https://host/docs#install"
