@@ -16,7 +16,7 @@ from digits.data import outlines
 from digits.data.choice import Candidate, choose
 from digits.data.parts import Light
 from digits.data.pieces import without_marks
-from digits.data.rules import Mask, closed, cut, find_rules, thickness
+from digits.data.rules import Mask, closed, cut, find_grid, find_rules, thickness
 
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
 _SHARED = 0.9  # least share of a digit's ink that the lower level has, too, if it is the same digit
@@ -42,7 +42,10 @@ def find_candidates(level: NDArray[np.uint8], negative: bool) -> list[Candidate]
     split = max(_split(strength, low), low)
     levels = low + 0.35 * (split - low), split
     filled = outlines.fill(dark, strength, levels[0])
-    lines = find_rules(_above(strength, levels[0]))
+    faint = _above(strength, levels[0])
+    lines = find_rules(faint)
+    if not (lines[0].any() or lines[1].any()):
+        lines = find_grid(faint)
     light = Light(dark, paper, strength, side)
     masks = (cut(_above(strength, at), lines, strength) for at in levels)
     found = [candidate for mask in masks if (candidate := choose(light, mask))]

@@ -13,6 +13,7 @@ _LONG = 8  # least area of the inside of an outline, of its squared thickness; t
 _UNEVEN = 1.6  # greatest thickness of the inside anywhere, of its thickness
 _BROAD = 0.2  # greatest thickness of the inside, of its longer side
 _BOX = 0.86  # least area of a box, of the rectangle around it; an ellipse has 0.79
+_SLIM = 0.35  # greatest width of a 1, of its height
 _SPAN = 0.85  # least sides of the inside, of the outline's rectangle
 _ALIKE = 0.6  # least thickness of a further outline's inside, of the first one's
 _LEAST = 0.03  # least longer side of the inside, of the mean of the picture's sides
@@ -97,10 +98,11 @@ def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32],
         alike = own[thick[own] < _UNEVEN * np.median(thick[own])]
         inner = np.where(np.isin(gaps[place], alike), np.uint8(255), np.uint8(0))
         whole = np.where(parts[place] == n, np.uint8(255), inner)
-        # The lines of squared paper enclose areas, too, but not in one row, and they cross the picture.
+        # The lines of squared paper enclose areas, too, but not in one row, and they cross the picture. Those of a row
+        # of boxes do so as well, but it is a rectangle.
         long = float(np.median(stats[own, 2:4].max(axis=1)))
-        crosses = width == mask.shape[1] or height == mask.shape[0]
-        if not crosses and thickness(whole) < min(_BROADEST * max(width, height), _ROW * long):
+        grid = width == mask.shape[1] or height == mask.shape[0] or _is_box(whole, _SLIM if height > width else 0.0)
+        if not grid and thickness(whole) < min(_BROADEST * max(width, height), _ROW * long):
             result[place] |= inner
     return result
 
@@ -117,11 +119,11 @@ def _holds_rings(band: NDArray[np.int32], parts: NDArray[np.int32], gaps: NDArra
     )
 
 
-def _is_box(inside: Mask) -> bool:
-    """Return whether an area has the outline of a rectangle, but not a long one, as that of a 1."""
+def _is_box(inside: Mask, slim: float = _SLIM) -> bool:
+    """Return whether an area has the outline of a rectangle that is wider than `slim`, of its length, as no 1 is."""
     outline = max(cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0], key=len)
     _, sides, _ = cv2.minAreaRect(outline)
-    return bool(min(sides) > 0.35 * max(sides) and cv2.contourArea(outline) > _BOX * sides[0] * sides[1])
+    return bool(min(sides) > slim * max(sides) and cv2.contourArea(outline) > _BOX * sides[0] * sides[1])
 
 
 def _are_within(inner: NDArray[np.int32], outer: NDArray[np.int32]) -> NDArray[np.bool_]:

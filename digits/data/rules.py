@@ -14,6 +14,9 @@ Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 _STRONGER = 1.1  # least strength of ink that is seen on a line, of the line's
 _WIDER = 4.0  # least width of what is no line, of the lines' median
 _TILT = 0.25  # steepest slope of a rule
+_ROW = 1.5  # least width of a row of boxes, of its height
+_WHOLE = 0.9  # least length of a line of a row of boxes, of the row's side
+_LEAST = 20  # pixels; a smaller row of boxes has no digits that could be read
 RULE = 0.55  # least length of a ruled line, of the picture's side: longer than a digit's own straight strokes
 
 
@@ -46,6 +49,31 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
         if counts[axis] > 2 or min(counts) > 1:
             through[axis][:] |= lines
     return through
+
+
+def find_grid(mask: Mask) -> tuple[Mask, Mask]:
+    """Return the level and the upright lines of a row of boxes, whatever its size: the part of the mask that is widest.
+
+    Its outer lines reach from end to end, and three or more are upright, so that no digit is taken for one.
+    """
+    lines = np.zeros_like(mask), np.zeros_like(mask)
+    stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
+    if not len(stats):
+        return lines
+    x, y, width, height, _ = (int(n) for n in stats[np.argmax(stats[:, 2])])
+    if width < _ROW * height or min(width, height) < _LEAST:
+        return lines
+    area = slice(y, y + height), slice(x, x + width)
+    row = mask[area]
+    level = level_lines(row, _WHOLE * width)
+    upright = level_lines(np.ascontiguousarray(row.T), _WHOLE * height).T
+    if _count(level) == 2 and _count(upright) > 2:
+        lines[0][area], lines[1][area] = level, upright
+    return lines
+
+
+def _count(lines: Mask) -> int:
+    return cv2.connectedComponents(lines, connectivity=8)[0] - 1
 
 
 def level_lines(mask: Mask, length: float, tilt: float = 0.1) -> Mask:

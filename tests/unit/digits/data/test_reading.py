@@ -238,6 +238,22 @@ def test_a_hatched_digit_is_filled(lines: list[Line]) -> None:
     assert similarity(to_mnist(found.ink), to_mnist(broad)) > 0.95
 
 
+def test_digits_that_touch_their_boxes_are_separated_from_them() -> None:
+    """The lines of a row of boxes are removed, whatever its size, and what is between them is no hatched stroke."""
+    digits, row = [TWO, FIVE, SEVEN, NOUGHT, TWO], np.zeros((SIDE, SIDE), np.uint8)
+    for place, lines in enumerate(digits):
+        row[150:225, 40 + 60 * place : 115 + 60 * place] |= draw(lines, side=75, pen=4, at=(0.02, 0.02), size=0.96)
+    sheet = scene(row, lambda sheet: None)
+    for left in range(44, 345, 60):
+        cv2.line(sheet, (left, 140), (left, 235), 60, 2)
+    for top in (140, 235):
+        cv2.line(sheet, (44, top), (344, top), 60, 2)
+    found = split(read(sheet).ink)
+    assert len(found) == len(digits)
+    for digit, lines in zip(found, digits, strict=True):
+        assert similarity(digit.image, to_mnist(draw(lines, side=75, pen=4, at=(0.02, 0.02), size=0.96))) > 0.8
+
+
 def test_an_outline_that_the_border_cuts_is_doubtful() -> None:
     """What is within an outline is only filled where it is closed, so that a cut one is not sure."""
     broad = draw(SEVEN, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
