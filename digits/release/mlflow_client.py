@@ -65,8 +65,9 @@ def connect(settings: Settings, *, create: bool = False) -> Iterator[MlflowClien
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.tracking_uri)  # whatever MLFLOW_REGISTRY_URI is
         client = mlflow.MlflowClient(settings.tracking_uri, settings.tracking_uri)
-        if file and os.access(file, os.W_OK) and real_path(file) == real_path(settings.home / "mlflow.db"):
-            _follow_home(client, file, artifacts_address(settings))
+        database = settings.home / "mlflow.db"
+        if file and os.access(file, os.W_OK) and real_path(file) == real_path(database):
+            _follow_home(client, database, artifacts_address(settings))
         yield client
     except DigitsError:
         raise
@@ -141,6 +142,8 @@ def _follow_home(client: MlflowClient, database: Path, artifacts: str) -> None:
     former = default.artifact_location.removesuffix("/0") if default else artifacts
     here, there = artifact_folders(artifacts), artifact_folders(former)
     if former == artifacts or not there or there[0].name != here[0].name or _is_same(there[0], here[0]):
+        return
+    if database.is_symlink() and there[0].exists():  # the other home may use the same database
         return
     with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
         for table, column in ADDRESSES.items():

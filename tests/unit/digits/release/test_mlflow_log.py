@@ -86,6 +86,22 @@ def test_a_home_that_was_copied_or_moved_has_its_files_in_mlflow(finished: Finis
     assert not settings.home.exists()
 
 
+def test_the_addresses_in_a_shared_database_stay(tmp_path: Path) -> None:
+    """If a home's database is a link to that of another home, as after cp -a, the other one keeps its files."""
+    first, second = (Settings(home=tmp_path / name) for name in ("first", "second"))
+    mlflow_log.start_run(first, "digits-tests", "first", {})
+    (first.home / "mlartifacts").mkdir()
+    second.home.mkdir()
+    (second.home / "mlflow.db").symlink_to(first.home / "mlflow.db")
+    location = open_mlflow(second).get_experiment_by_name("digits-tests").artifact_location
+    assert location == (first.home / "mlartifacts").as_uri()
+    first.home.rename(tmp_path / "moved")
+    (second.home / "mlflow.db").unlink()
+    (second.home / "mlflow.db").symlink_to(tmp_path / "moved" / "mlflow.db")
+    location = open_mlflow(second).get_experiment_by_name("digits-tests").artifact_location
+    assert location == (second.home / "mlartifacts").as_uri()
+
+
 def test_a_database_without_the_experiment_default_is_used(tmp_path: Path) -> None:
     """MLflow's own experiment, which digits does not use, may have been deleted for good (`mlflow gc`)."""
     settings = Settings(home=tmp_path)
