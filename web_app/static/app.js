@@ -58,9 +58,10 @@ async function check() {
   if (document.hidden) return;
   const before = endpoint;
   let name = endpoint;
+  let another = false;
   let result;
   try {
-    await list();
+    another = await list();
     name = endpoint;
     result = await gateway.model(name);
   } catch ({ state, message }) {
@@ -71,7 +72,7 @@ async function check() {
   if (result.state === "ready") {
     if ($("state").dataset.state !== "waiting") view.showState("");
     corrections = result.feedback;
-    const another = follow(result.task) || name !== before;
+    another = follow(result.task) || another || name !== before;
     view.showModel(result.model);
     if ((hadProblem || another) && !pad.empty) recogniser.now();
   } else {
@@ -81,16 +82,20 @@ async function check() {
   checkTimer = setTimeout(check, result.state === "ready" ? REFRESH : RETRY);
 }
 
-/** Take over the gateway's endpoints, which are others after it was started again with others. */
+/**
+ * Take over the gateway's endpoints, which are others after it was started again with others.
+ * Return whether the page shows another task than before.
+ */
 async function list() {
   const { endpoints, feedback, task: own } = await gateway.endpoints();
   const choice = $("endpoint");
-  if (JSON.stringify(endpoints) === JSON.stringify(Array.from(choice.options, ({ value }) => value))) return;
+  if (JSON.stringify(endpoints) === JSON.stringify(Array.from(choice.options, ({ value }) => value))) return false;
   corrections = feedback;
-  follow(own);
+  const another = follow(own);
   if (!endpoints.includes(endpoint)) endpoint = endpoints[0];
   choice.replaceChildren(...endpoints.map((name) => new Option(name, name, false, name === endpoint)));
   $("choice").hidden = endpoints.length < 2;
+  return another;
 }
 
 /** Adapt the page to the task that is recognised. Return whether it is another one than before. */
