@@ -42,9 +42,10 @@ def check_python() -> Finding:
 def find_surroundings(settings: Settings) -> Iterator[Finding]:
     """Yield a finding with the variables and files of the libraries that are set; those without effect are marked."""
     own = {name for name, _, _ in settings.describe()}
+    variables = removed | os.environ  # the present value of one that was set after its removal
     found = [
         f"{name}={MASK if SECRET.search(name) else mask_address(value)}{'' if is_passed(name) else ' (not used)'}"
-        for name, value in sorted((os.environ | removed).items())
+        for name, value in sorted(variables.items())
         if VARIABLES.match(name) and name not in own
     ]
     found += [f"~/{name}{note}" for name, note in FILES.items() if user_path(f"~/{name}").exists()]
