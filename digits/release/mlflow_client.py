@@ -148,7 +148,9 @@ def _follow_home(client: MlflowClient, database: Path, artifacts: str) -> None:
     with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
         for table, column in ADDRESSES.items():
             connection.execute(
-                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?",  # noqa: S608
+                # Only names of ours become part of the statement.
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                f"WHERE substr({column} || '/', 1, ?) = ?",
                 (artifacts, len(former) + 1, len(former) + 1, f"{former}/"),
             )
 
