@@ -90,11 +90,7 @@ class FeedbackLimits:
 
     def exceeded(self, caller: str, count: int) -> str:
         """Return the limit that `count` corrections of a caller exceed, in words, and '' if they are accepted."""
-        return next(
-            (
-                text
-                for limit, each, text in self._limits
-                if not all(limit.allows(caller if each else "") for _ in range(count))
-            ),
-            "",
-        )
+        for limit, each, text in self._limits:
+            if not all(limit.allows(caller if each else "") for _ in range(count)):
+                return text
+        return ""
