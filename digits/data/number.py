@@ -76,7 +76,7 @@ class _Part(NamedTuple):
         return (min(self.x1, other.x1) - max(self.x0, other.x0)) / min(self.x1 - self.x0, other.x1 - other.x0)
 
     def is_minus(self, digit: _Part) -> bool:
-        """Return whether the part is a level stroke beside a digit, at the middle of its height."""
+        """Return whether the part is a level stroke next to a digit, at the middle of its height."""
         level = self.x1 - self.x0 > 3 * self.height and self.shared(digit) <= 0
         return level and 0.25 < ((self.y0 + self.y1) / 2 - digit.y0) / digit.height < 0.75
 

@@ -236,7 +236,7 @@ def test_takes_pictures(visit: Open, site: Site, way: str) -> None:
 
 
 def test_refuses_what_is_no_picture(visit: Open) -> None:
-    """What is no file, no picture, or a picture without a digit is named as such; then drawing works."""
+    """The page names what is no file, no picture, or a picture without a digit; then drawing works."""
     view = visit()
     page = view.page
     page.evaluate(

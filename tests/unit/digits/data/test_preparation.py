@@ -101,7 +101,7 @@ def test_each_class_is_trained_on(world: World) -> None:
 
 
 def test_a_class_of_copies_is_trained_on(world: World) -> None:
-    """Of several blocks, no class of which all images are copies of one picture loses them all to validation."""
+    """A class whose images are all copies of one picture does not lose them all to validation, with several blocks."""
     different = numbered(1000)
     images = Dataset(
         different.images[[*np.arange(40).repeat(20), *range(40, 240)]],

@@ -126,7 +126,7 @@ def test_the_way_with_the_highest_score_is_chosen() -> None:
 
 
 def test_pieces_that_the_network_reads_as_the_same_digits_are_chosen() -> None:
-    """Of two ways, the one is chosen whose pieces the network and the model take for the same digits."""
+    """The way to divide ink is chosen whose pieces the network and the model take for the same digits."""
     one, two, seven = (Counts(0.97, digits=tuple(answer(label))) for label in (1, 2, 7))
     answers = [[answer(1), answer(2)]] * 2
     assert choose(PAIR, answer(8, 0.6), [[one, seven], [one, two]], answers) == (1, True)

@@ -119,7 +119,7 @@ def test_a_damaged_ledger_is_replaced_by_a_new_one(tmp_path: Path) -> None:
         aside = ledger.set_aside(store)
         assert {key.removeprefix(aside): store.get(key) for key in store.keys(aside)} == former
         assert ledger.entries(store) == []
-    assert ledger.promote(store, version, "anew").n == 1
+    assert ledger.promote(store, version, "again").n == 1
     assert ledger.champion(store) == version
 
 
