@@ -16,7 +16,7 @@ from digits.data import outlines
 from digits.data.choice import Candidate, choose
 from digits.data.parts import Light
 from digits.data.pieces import without_marks
-from digits.data.rules import Mask, closed, cut, find_grid, find_rules, thickness
+from digits.data.rules import Mask, closed, cut, find_connected, find_grid, find_rules, thickness
 
 _KERNEL = 0.3  # side of the closing's square, of the mean of the picture's sides
 _SHARED = 0.9  # least share of a digit's ink that the lower level has, too, if it is the same digit
@@ -58,7 +58,7 @@ def find_candidates(level: NDArray[np.uint8], negative: bool) -> list[Candidate]
 
 
 def _above(strength: NDArray[np.float32], level: float) -> Mask:
-    return np.where(strength > level, np.uint8(255), np.uint8(0))
+    return np.asarray(cv2.threshold(strength, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _split(strength: NDArray[np.float32], low: float) -> float:
@@ -91,5 +91,5 @@ def is_cut(mask: Mask) -> bool:
 
 def _count_pieces(mask: Mask) -> int:
     """Return how many connected parts that are not tiny the ink has."""
-    areas = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, 4]
+    areas = find_connected(mask)[1][1:, 4]
     return int(np.count_nonzero(areas > _TINY * areas.sum()))

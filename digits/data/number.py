@@ -14,6 +14,7 @@ from PIL import Image
 from digits.data import touching
 from digits.data.pieces import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
+from digits.data.rules import find_connected
 from digits.data.signs import Shape, find_signs, shape_of
 from digits.data.touching import Counts
 
@@ -214,7 +215,7 @@ def _separate(digit: _Part, ink: Ink, numbers: NDArray[np.int32]) -> list[_Part]
     area = slice(digit.y0, digit.y1), slice(digit.x0, digit.x1)
     near, own = ink[area], np.isin(numbers[area], list(digit.numbers))
     strong = np.where(own & (near >= _STRONG * float(near.max())), np.uint8(255), np.uint8(0))
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(strong, connectivity=8)
+    pieces, stats = find_connected(strong)
     tall = 1 + np.flatnonzero(stats[1:, 3] >= TALL * digit.height)
     if len(tall) < 2:
         return [digit]

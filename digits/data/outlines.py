@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.preprocessing import Ink
-from digits.data.rules import Mask, thickness
+from digits.data.rules import Mask, find_connected, thickness
 
 _LONG = 8  # least area of the inside of an outline, of its squared thickness; that of a round 0 is about 2
 _UNEVEN = 1.6  # greatest thickness of the inside anywhere, of its thickness
@@ -57,7 +57,7 @@ def find_insides(mask: Mask) -> Mask:
             bands.append((n, thick, inside, place))
     if not any(stats[n, 4] >= _LONG * thick**2 for n, thick, *_ in bands):
         return result
-    _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    parts, around = find_connected(mask)
     found = list[tuple[float, float, NDArray[np.uint8], tuple[slice, slice]]]()
     for n, thick, inside, place in bands:
         outer = around[parts[place[0].start - 1, place[1].start + int(np.argmax(inside[0]))]]
@@ -81,7 +81,7 @@ def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32],
     result = np.zeros_like(mask)
     if not _HATCHES <= len(enclosed) <= _MOST_GAPS:
         return result
-    _, parts, around, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    parts, around = find_connected(mask)
     distance = cv2.distanceTransform(cv2.bitwise_not(mask), cv2.DIST_L2, 3)
     thick = 4 * np.bincount(gaps.ravel(), distance.ravel(), len(stats)) / np.maximum(stats[:, 4], 1)
     owners = np.array([

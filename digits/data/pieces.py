@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.data.rules import Mask, closed
+from digits.data.rules import Mask, closed, find_connected
 
 SEED = 0.035  # least longer side of a digit, of the mean of the picture's sides
 _GAP = 0.5  # greatest width of a gap in a stroke, of the stroke's width
@@ -40,7 +40,7 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
     A narrow gap in a stroke, as at a fold of the paper, does not separate parts, unless they are together as wide as
     digits side by side, or one of them is about as large as all together. Nor does a gap between dashes.
     """
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    numbers, stats = find_connected(mask)
     order = _largest(stats)
     alike = len(stats) > 2 and np.median(stats[1:, 4]) > _ALIKE * stats[1:, 4].max()
     if not 2 < len(stats) <= (_MOST_DOTS if alike else _MANY) or mask.size > _LARGE:
@@ -52,7 +52,7 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
         if side < 3:
             continue
         joined = closed(mask, np.ones((side, side), np.uint8))
-        _, whole, around, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+        whole, around = find_connected(joined)
         if len(around) == len(stats):
             continue
         owners = _owners(order, numbers, stats, whole)
@@ -76,7 +76,7 @@ def find_parts(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.
             apart |= broad
         apart[0] = False
         # The pieces that stay apart are numbered after the joined parts. What is not a part has an empty row.
-        numbers = np.where(apart[whole], numbers + len(around), whole)
+        numbers = np.where(apart.take(whole), numbers + len(around), whole)
         kept = order[apart[owners]]
         left = np.zeros_like(stats)
         left[kept] = stats[kept]
@@ -91,18 +91,19 @@ def find_dashes(numbers: NDArray[np.int32], digit: list[int], mask: Mask) -> set
     `numbers`, (height, width), are those of the parts, and `digit` the digit's. One that has few pieces has no dashes.
     """
     own = np.where(np.isin(numbers, digit), mask, np.uint8(0))
+    count = cv2.connectedComponents(own, connectivity=8)[0] - 1
+    if count < _LEAST_DASHES:
+        return set()
     kind = cv2.DIST_LABEL_CCOMP
     away, nearest = cv2.distanceTransformWithLabels(cv2.bitwise_not(own), cv2.DIST_L2, 3, labelType=kind)
-    if nearest.max() < _LEAST_DASHES:
-        return set()
-    gaps = np.full(int(nearest.max()) + 1, np.inf)
+    gaps = np.full(count + 1, np.inf)
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        edge = nearest[one] != nearest[other]
-        between = (away[one] + away[other])[edge]
+        edge = np.nonzero(nearest[one] != nearest[other])
+        between = away[one][edge] + away[other][edge]
         np.minimum.at(gaps, nearest[one][edge], between)
         np.minimum.at(gaps, nearest[other][edge], between)
-    near = (away <= _WIDER_GAP * gaps[1:].max()) & (own == 0) & (mask > 0)
-    return set(numbers[near].tolist())
+    near = (away <= _WIDER_GAP * gaps[1:].max()) & (mask > own)
+    return set(np.flatnonzero(np.bincount(numbers[near])).tolist())
 
 
 def _owners(
@@ -154,11 +155,11 @@ def without_marks(mask: Mask, strength: NDArray[np.float32]) -> Mask:
     What touches a stronger stroke, such as the rim of a stain, is removed if it is both. `strength`, (height, width),
     is that of the ink.
     """
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    numbers, stats = find_connected(mask)
     widths, powers = measure_pens(mask, numbers, strength)
     main = 1 + int(stats[1:, 4].argmax())
     kept = (widths >= _THIN * widths[main]) & (powers >= _FAINT * powers[main])
-    mask = np.where(kept[numbers], mask, np.uint8(0))
+    mask = np.where(kept.take(numbers), mask, np.uint8(0))
     peak = float(np.percentile(strength[numbers == main], 75))
     strong = np.where(strength >= _FAINT * peak, mask, np.uint8(0))
     faint = mask & ~cv2.dilate(strong, np.ones((5, 5), np.uint8))  # not the edges of strokes

@@ -17,7 +17,7 @@ from digits.data.choice import Candidate, choose
 from digits.data.parts import Light, examine
 from digits.data.pieces import find_parts, without_marks
 from digits.data.preprocessing import FIELD, Ink
-from digits.data.rules import Mask, without_bars
+from digits.data.rules import Mask, find_connected, without_bars
 from digits.data.underlines import without_underline
 
 SIDE = 448  # mean of the sides in pixels at which a picture is analysed
@@ -76,7 +76,7 @@ def read(level: NDArray[np.uint8]) -> Reading:
 def _count_high(ink: Ink) -> int:
     """Return how many connected parts of ink are about as high as the highest."""
     mask = cv2.threshold(ink, 64, 255, cv2.THRESH_BINARY)[1]
-    heights = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, 3]
+    heights = find_connected(mask)[1][1:, 3]
     return int(np.count_nonzero(heights >= _HIGH * heights.max(initial=0)))
 
 

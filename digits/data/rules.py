@@ -31,7 +31,7 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
     if not any(lines.any() for lines in found):
         return through
     # What is much wider than most lines is a stroke or an area.
-    parts = [cv2.connectedComponentsWithStats(lines, connectivity=8)[1:3] for lines in found]
+    parts = [find_connected(lines) for lines in found]
     widths = np.concatenate([stats[1:, 4] / stats[1:, 2 + axis] for axis, (_, stats) in enumerate(parts)])
     thick = max(8, min(int(_WIDER * np.median(widths)), min(height, width) // 20))
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, thick), np.uint8))
@@ -43,7 +43,7 @@ def find_rules(mask: Mask) -> tuple[Mask, Mask]:
         counts[axis] = int((~wide & (side >= 0.8 * RULE * mask.shape[1 - axis])).sum())
         ends = (start <= 0.06 * mask.shape[1 - axis]) & (start + side >= 0.94 * mask.shape[1 - axis])
         lines &= ~solid
-        through[axis][:] = np.where((ends & ~wide)[numbers], lines, np.uint8(0))
+        through[axis][:] = np.where((ends & ~wide).take(numbers), lines, np.uint8(0))
     # A single line within the picture may be a 1 or the bar of a 7; a box has two of each direction, rules are many.
     for axis, lines in enumerate(found):
         if counts[axis] > 2 or min(counts) > 1:
@@ -57,7 +57,7 @@ def find_grid(mask: Mask) -> tuple[Mask, Mask]:
     Its outer lines reach from end to end, and three or more are upright, so that no digit is taken for one.
     """
     lines = np.zeros_like(mask), np.zeros_like(mask)
-    stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
+    stats = find_connected(mask)[1][1:]
     if not len(stats):
         return lines
     x, y, width, height, _ = (int(n) for n in stats[np.argmax(stats[:, 2])])
@@ -90,8 +90,11 @@ def level_lines(mask: Mask, length: float, tilt: float = 0.1) -> Mask:
     for slope in np.linspace(-tilt, tilt, slopes) * step:
         shear = np.array([[1, slope, -slope * short.shape[0] / 2], [0, 1, 0]], np.float64)
         level = cv2.warpAffine(short, shear, short.shape[::-1], flags=cv2.INTER_NEAREST)
-        if cv2.reduce(level, 0, cv2.REDUCE_AVG).max() >= 230 * reach / short.shape[0]:
-            level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((reach, 1), np.uint8))
+        if cv2.reduce(level, 0, cv2.REDUCE_AVG).max() < 230 * reach / short.shape[0]:
+            continue
+        kernel = np.ones((reach, 1), np.uint8)
+        if cv2.hasNonZero(core := cv2.erode(level, kernel)):  # an opening in two steps, because most find nothing
+            level = cv2.dilate(core, kernel)
             found |= cv2.warpAffine(level, shear, short.shape[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
     result: Mask = cv2.resize(np.ascontiguousarray(found.T), (columns, rows), interpolation=cv2.INTER_NEAREST)
     return result
@@ -120,6 +123,20 @@ def cut(mask: Mask, rules: tuple[Mask, Mask], strength: NDArray[np.float32]) -> 
             bridged |= closed(kept, kernel) & cv2.dilate(own, np.ones((3, 3), np.uint8))
     result: Mask = kept | (bridged & mask)
     return result
+
+
+def find_connected(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the number of the connected part that each pixel of a mask is in, 0 outside, and OpenCV's stats."""
+    # OpenCV measures parts with numbers of 16 bits in half of the time. All four pixels of a square are of one part.
+    few = (mask.shape[0] + 1) * (mask.shape[1] + 1) < 4 * np.iinfo(np.uint16).max
+    kind = cv2.CV_16U if few else cv2.CV_32S
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=kind)
+    return np.asarray(numbers, np.int32), np.asarray(stats, np.int32)
+
+
+def mask_of(numbers: NDArray[np.int32], number: int) -> Mask:
+    """Return the pixels of a part, given those of all parts."""
+    return np.asarray(cv2.inRange(numbers, number, number), np.uint8)
 
 
 def closed(image: NDArray[np.uint8], kernel: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digits.data.rules import Mask, cut, without_bars
+from digits.data.rules import Mask, cut, find_connected, without_bars
 from digits.data.underlines import without_underline
 from tests.helpers.drawings import NOUGHT, draw
 
@@ -78,3 +78,14 @@ def test_the_edge_of_a_slanted_shadow_is_no_bar() -> None:
     assert np.array_equal(without_bars(sheet), sheet)
     sheet[:, 180:] = 20
     assert (without_bars(np.where(sheet == 20, sheet, np.uint8(230))) == 230).all()
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (509, 511), (511, 511), (700, 700), (1, 1000), (2, 200_000)])
+def test_as_many_parts_as_a_picture_can_have_are_all_apart(shape: tuple[int, int]) -> None:
+    """A part of one pixel is found at every second one, also if there are more than 16 bits can count."""
+    mask = np.zeros(shape, np.uint8)
+    mask[::2, ::2] = 255
+    numbers, stats = find_connected(mask)
+    assert len(stats) == 1 + np.count_nonzero(mask)
+    assert np.array_equal(np.sort(numbers[mask > 0]), np.arange(1, len(stats)))
+    assert np.array_equal(stats[numbers[mask > 0], 4], np.ones(len(stats) - 1))
