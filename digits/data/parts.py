@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from digits.data.pieces import SEED
 from digits.data.preprocessing import Ink
-from digits.data.rules import Mask, thickness
+from digits.data.rules import Mask, mask_of, thickness
 
 _REACH = 0.16  # greatest distance of a part of the digit, of the digit's longer side
 _NEIGHBOUR = 0.3  # a digit of the same number has at least this share of the first one's score
@@ -22,6 +22,7 @@ _FILLED = 0.85  # least ink of a disc, of the area within its outline
 _BENT = 3  # greatest width of the rectangle around a straight line, of the line's
 _TILT = 0.25  # steepest slope of an underline
 _BOX = 1.5  # least height of a box, of the digits' in it
+_EDGE = 4  # greatest distance in pixels of a stroke's edge
 
 
 @dataclass(frozen=True, eq=False)  # parts are compared thousands of times, each only with itself
@@ -201,7 +202,7 @@ class Light(NamedTuple):
 def examine(number: int, stats: NDArray[np.int32], numbers: NDArray[np.int32], light: Light) -> Part:
     """Return a connected part with its score: 0 if it cannot be a digit, more for a large, strong, central one."""
     x, y, width, height, area = (int(v) for v in stats)
-    own = np.where(numbers[y : y + height, x : x + width] == number, np.uint8(255), np.uint8(0))
+    own = mask_of(numbers[y : y + height, x : x + width], number)
     size, thick = max(width, height), thickness(own)
     outline = max(cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
     _, sides, _ = cv2.minAreaRect(outline)
@@ -232,8 +233,9 @@ def _has_four_corners(outline: NDArray[np.int32]) -> bool:
 def _likeness(own: Mask, x: int, y: int, thick: float, straight: bool, light: Light) -> float:
     """Return how likely a part at (x, y) is a digit, from 0 to 1.3: by its strength, place, width and edges."""
     (height, width), (rows, columns) = own.shape, light.dark.shape
-    inked = own > 0
-    power = _median(light.strength[y : y + height, x : x + width][inked])
+    below, right = np.divmod(np.flatnonzero(own), width)
+    inked = (below + y) * columns + right + x  # places in the whole picture, which cost less than a mask
+    power = _median(light.strength.take(inked))
     size, middle = max(width, height), np.hypot((x + width / 2) / columns - 0.5, (y + height / 2) / rows - 0.5)
     result = (0.3 + min(power, 255) / 255) * (1 - 0.5 * float(middle))
     result *= min(1.0, max(0.0, 1.6 - 3 * thick / size), max(0.0, 2.4 - 4 * thick / light.widest))
@@ -243,18 +245,25 @@ def _likeness(own: Mask, x: int, y: int, thick: float, straight: bool, light: Li
         return 0.0
     if any(ends):
         result *= 0.25
-    ink, paper = (_median(image[y : y + height, x : x + width][inked]) for image in (light.dark, light.paper))
+    ink, paper = (_median(image.take(inked)) for image in (light.dark, light.paper))
     # The gaps between strokes are parts of the other polarity, but beyond the strokes around them is no paper.
-    dark, outside = _surroundings(light.dark, np.full_like(own, 255), x, y, max(3, size // 8))
-    if (outside == 0).any():
-        result *= min(1.0, 2 * _share(dark[outside == 0] > (ink + paper) / 2))
+    near, reach = light.dark[y : y + height, x : x + width], max(3, size // 8)
+    far = light.dark[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]
+    if far.size > near.size:
+        level = int((ink + paper) / 2)
+        bright = np.count_nonzero(far > level) - np.count_nonzero(near > level)
+        result *= min(1.0, 2 * bright / (far.size - near.size))
     if result <= _LIKENESS:
         return 0.0
     # A stroke has an edge everywhere; a part of a wide area ends where the closing's square does.
-    dark, wide = _surroundings(light.dark, own, x, y, 4)
-    ring = cv2.dilate(wide, np.ones((7, 7), np.uint8)) > cv2.dilate(wide, np.ones((3, 3), np.uint8))
+    top, left = max(0, y - _EDGE), max(0, x - _EDGE)
+    dark = light.dark[top : y + height + _EDGE, left : x + width + _EDGE]
+    wide = np.zeros_like(dark)
+    wide[y - top : y - top + height, x - left : x - left + width] = own
+    ring = cv2.dilate(wide, np.ones((7, 7), np.uint8)) - cv2.dilate(wide, np.ones((3, 3), np.uint8))
     rise = cv2.subtract(dark, cv2.erode(dark, np.ones((9, 9), np.uint8)))
-    edges = _share(rise[ring] > 0.3 * (paper - ink)) if ring.any() else 1.0
+    sharp = cv2.countNonZero(cv2.threshold(rise, int(0.3 * (paper - ink)), 255, cv2.THRESH_BINARY)[1] & ring)
+    edges = sharp / cv2.countNonZero(ring) if ring.any() else 1.0
     return float(result * min(1.0, max(0.0, (edges - 0.5) / 0.35)))
 
 
@@ -265,16 +274,3 @@ def _median(values: NDArray[Any]) -> float:
         return float(np.partition(values, middle)[middle])
     low, high = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
     return (float(low) + float(high)) / 2
-
-
-def _share(mask: NDArray[np.bool_]) -> float:
-    return np.count_nonzero(mask) / mask.size
-
-
-def _surroundings(image: Ink, own: Mask, x: int, y: int, reach: int) -> tuple[Ink, Mask]:
-    """Return the part of an image within `reach` of a part's rectangle at (x, y), and the part's mask in it."""
-    top, left = max(0, y - reach), max(0, x - reach)
-    near = image[top : y + own.shape[0] + reach, left : x + own.shape[1] + reach]
-    wide = np.zeros_like(near)
-    wide[y - top : y - top + own.shape[0], x - left : x - left + own.shape[1]] = own
-    return near, wide
