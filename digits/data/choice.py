@@ -84,7 +84,7 @@ def choose(light: Light, mask: Mask) -> Candidate | None:
     alone = all(p.area < 0.05 * area and not min(p.distance(*place) for place in areas) for p in others)
     chosen = np.zeros(len(stats), np.uint8)
     chosen[[p.number for p in members + rivals]] = 255
-    return Candidate(weight(row), light.strength, chosen[numbers] & mask, doubtful, alone)
+    return Candidate(weight(row), light.strength, chosen.take(numbers) & mask, doubtful, alone)
 
 
 def _find_digits(parts: list[Part]) -> list[Part]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.data.preprocessing import Ink, crop
+from digits.data.rules import find_connected
 
 _HIGH = 56  # greatest height in pixels of ink that is cut
 _WIDE = 3  # greatest width, of _HIGH
@@ -69,25 +70,30 @@ def _seams(level: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     columns = np.round(lines).astype(int)[..., None] + np.arange(-half, half + 1)  # (n, height, 2 half + 1)
     padded = np.pad(level, ((0, 0), (1, 1)))
     near = padded[np.arange(height)[:, None], np.clip(columns + 1, 0, width + 1)]
-    total, steps = near[:, 0], list[NDArray[np.intp]]()
-    for row in range(1, height):
-        wide = np.pad(total, ((0, 0), (1, 1)), constant_values=np.inf)
-        three = np.stack([wide[:, :-2] + _BEND, total, wide[:, 2:] + _BEND])
-        steps.append(three.argmin(axis=0))
-        total = three.min(axis=0) + near[:, row]
+    wide = np.full((len(near), near.shape[2] + 2), np.inf, level.dtype)
+    total = wide[:, 1:-1]
+    total[:] = near[:, 0]
+    steps = np.empty((height, *total.shape), np.int8)
+    for row in range(1, height):  # no more temporary arrays than needed, because most of the time goes to small ones
+        left, right = wide[:, :-2] + _BEND, wide[:, 2:] + _BEND
+        best = np.minimum(left, total)
+        np.less(total, left, out=steps[row], casting="unsafe")
+        steps[row][right < best] = 2
+        np.minimum(best, right, out=best)
+        np.add(best, near[:, row], out=total)
     every = np.arange(len(total))
     place = total.argmin(axis=1)
     starts, cost = np.empty(columns.shape[:2], np.intp), total[every, place]
     for row in range(height - 1, -1, -1):
         starts[:, row] = columns[every, row, place]
         if row:
-            place = place + steps[row - 1][every, place] - 1
+            place = place + steps[row, every, place] - 1
     return cost, starts
 
 
 def _stands_alone(mask: NDArray[np.uint8]) -> bool:
     """Return whether the largest connected part of one side is high and almost all of its ink."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    stats = find_connected(mask)[1]
     if len(stats) < 2:
         return False
     most = stats[1 + stats[1:, 4].argmax()]
