@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Report
-from backends.kind.kubectl import apply, as_json, wait
+from backends.kind.kubectl import apply, as_json, kubectl, wait
 from backends.kserve.kube import FIELD_MANAGER, SHAPE_ERRORS, TRUSTED_KEYS, kubeconfig_path, unknown_cluster
 from backends.kserve.port_forward import forwarded
+from backends.kserve.revision import LABELS, is_ours
 from backends.programs import ProgramError
-from digits.errors import MissingError
+from digits.errors import MissingError, UsageError
 from digits.release import signatures
 from digits.remedies import remedy
 from digits.settings import Settings
@@ -33,6 +34,10 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
     """Create or update our namespace. It has a page if `images` has an image for it.
 
     The first call generates the store's credentials, which are kept only in the namespace's Secret.
+
+    Raises:
+        UsageError: the namespace, or an object in it that has the name of one of ours, belongs to another project.
+        DigitsError: a step failed or took too long.
     """
     report(f"namespace {settings.namespace}")
     images = dict(images or {})
@@ -51,10 +56,28 @@ def install(settings: Settings, images: Mapping[str, str] | None = None, report:
         if settings.trainer == TRAINJOB:
             overlay["components"] = ["../components/trainer"]
         (root / "here/kustomization.yaml").write_text(json.dumps(overlay))
+        _refuse_others(settings, str(root / "here"))
         for part in ("cluster", "here"):
             apply(settings, "-k", str(root / part), manager=FIELD_MANAGER)
     for deployment in ("minio", *(["digits-web"] if WEB_IMAGE in images else [])):
         wait(settings, deployment, settings.namespace, report)
+
+
+def _refuse_others(settings: Settings, folder: str) -> None:
+    """Raise UsageError if an object of a kustomization exists and belongs to another project: `apply` would take it."""
+    found = json.loads(kubectl(settings, "get", "-k", folder, "--ignore-not-found", "--output=json") or "{}")
+    for item in found.get("items", [found] if found else []):
+        if not is_ours(item):
+            raise _foreign(settings, f"{item['kind']} {item['metadata']['name']}")
+
+
+def _foreign(settings: Settings, what: str) -> UsageError:
+    label, value = next(iter(LABELS.items()))
+    return UsageError(
+        f"{what} belongs to another project (namespace {settings.namespace} of the cluster): "
+        f"expected its label {label}={value}",
+        remedy="K8S_NAMESPACE=NAME, for a namespace of our own; or set that label if it is ours",
+    )
 
 
 def write_keys(settings: Settings, folder: Path) -> list[str]:
@@ -87,7 +110,7 @@ def kustomization(namespace: str, images: Mapping[str, str], keys: Sequence[str]
     result |= {"images": replaced, "patches": patches}
     if keys:
         name, place = TRUSTED_KEYS
-        result["generatorOptions"] = {"disableNameSuffixHash": True}
+        result["generatorOptions"] = {"disableNameSuffixHash": True, "labels": LABELS}
         result["configMapGenerator"] = [
             {"name": name, "files": list(keys)},
             {"name": "digits-settings", "behavior": "merge", "literals": [f"DIGITS_TRUSTED_KEYS={place}"]},
@@ -106,9 +129,14 @@ def manifests() -> Path:
 
 
 def credentials(settings: Settings) -> tuple[str, str] | None:
-    """Return the access and secret key of the namespace's object store, or None if there are none yet."""
+    """Return the access and secret key of the namespace's object store, or None if there are none yet.
+
+    Raises:
+        MissingError: the cluster does not answer, or the Secret does not have them.
+        UsageError: the Secret belongs to another project.
+    """
     try:
-        data = as_json(settings, "get", "secret", SECRET, "-n", settings.namespace).get("data")
+        live = as_json(settings, "get", "secret", SECRET, "-n", settings.namespace)
     except ProgramError as exc:
         if "NotFound" in str(exc):
             return None
@@ -117,13 +145,15 @@ def credentials(settings: Settings) -> tuple[str, str] | None:
             remedy=remedy("no answer of the cluster", settings.backend),
         ) from exc
     try:
-        access, secret = (base64.b64decode(data[key]).decode() for key in KEYS)
+        access, secret = (base64.b64decode(live["data"][key]).decode() for key in KEYS)
     except SHAPE_ERRORS as exc:
         raise MissingError(
             f"Secret {SECRET} in namespace {settings.namespace} does not have the keys {' and '.join(KEYS)}",
             remedy=f"correct it, or set K8S_NAMESPACE to another namespace; kubectl -n {settings.namespace} get secret "
             f"{SECRET} -o yaml shows it",
         ) from exc
+    if not is_ours(live):
+        raise _foreign(settings, f"Secret {SECRET}")
     return access, secret
 
 

@@ -19,6 +19,11 @@ PREVIOUS, REVISION = "digits/previous", "digits/revision"  # annotations
 LABELS = {"app.kubernetes.io/part-of": "digits"}  # of all our objects, those in `manifests` included
 
 
+def is_ours(item: Json) -> bool:
+    """Return whether an object has the labels of ours."""
+    return LABELS.items() <= ((item.get("metadata") or {}).get("labels") or {}).items()
+
+
 @dataclass(frozen=True)
 class Revision:
     """A release, its address and the image that serves it.

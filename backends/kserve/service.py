@@ -15,7 +15,7 @@ from typing import Any
 from backends.kserve.diagnosis import diagnose
 from backends.kserve.kube import Json, Kube, RefusedError, is_ready, is_temporary
 from backends.kserve.port_forward import forwarded
-from backends.kserve.revision import LABELS, PREVIOUS, REVISION, Revision, inference_service
+from backends.kserve.revision import LABELS, PREVIOUS, REVISION, Revision, inference_service, is_ours
 from digits.errors import DigitsError, EndpointError, MissingError
 from digits.release.deploy import Superseded, wait_for, wait_for_version
 from digits.release.releases import Manifest
@@ -46,6 +46,8 @@ class Service:
         self._path = service_path(namespace, name)
         self._deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}-predictor"
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
+        scaler = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{name}-predictor"
+        self._made = (self._deployment, f"/api/v1/namespaces/{namespace}/services/{name}-predictor", scaler)
         self.url = cluster_url(namespace, name)
 
     def _remedy(self, situation: str) -> str:
@@ -59,14 +61,17 @@ class Service:
         """Apply a revision and check it; restore the former one if that fails. Returns the address in the cluster.
 
         Raises:
-            EndpointError: also if an InferenceService of that name belongs to another project.
+            EndpointError: also if an InferenceService of that name, or an object that KServe would make for it, belongs
+                to another project.
         """
         with self.kube.understood():
             return self._serve(revision, release, deadline)
 
     def _serve(self, revision: Revision, release: Manifest | None, deadline: float) -> str:
         former = self._wait_until_removed(deadline)
-        if former and not LABELS.items() <= (former["metadata"].get("labels") or {}).items():
+        if former is None:
+            self._check_free()
+        elif not is_ours(former):
             label, value = next(iter(LABELS.items()))
             raise EndpointError(
                 f"InferenceService {self.name} in {self.namespace} belongs to another project: "
@@ -91,6 +96,24 @@ class Service:
                 ) from exc
             raise
         return self.url
+
+    def _check_free(self) -> None:
+        """Raise EndpointError if an object that KServe would make is there: KServe takes it, and later deletes it."""
+        for path in self._made:
+            try:
+                item = self.kube.get(path)
+            except RefusedError as exc:
+                if exc.status != 403:
+                    raise
+                continue  # the account has the rights of an older rbac.yaml
+            owners = item["metadata"].get("ownerReferences") or [] if item else []
+            if item and not any((each["kind"], each["name"]) == ("InferenceService", self.name) for each in owners):
+                kind, name = path.split("/")[-2:]
+                raise EndpointError(
+                    f"{kind.removesuffix('s')} {name} in {self.namespace} belongs to another project, "
+                    f"and KServe would replace it for InferenceService {self.name}",
+                    remedy="K8S_NAMESPACE=NAME, for a namespace of our own; or delete it if nothing uses it",
+                )
 
     def _wait_until_removed(self, deadline: float) -> Json | None:
         """Wait until no deletion of the InferenceService is in progress; return it, or None if it does not exist."""

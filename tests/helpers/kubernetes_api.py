@@ -90,9 +90,11 @@ class ServiceApi(Quiet):
         requests: {method and kind: (query, Content-Type)} of the last request of each.
         faults: (method and kind, status), each met once; status 0 cuts the connection before the request is handled,
             1 after it.
+        made: {method and kind: object}, as KServe makes it for an InferenceService, while there is none.
     """
 
     live: ClassVar[Json | None] = None
+    made: ClassVar[dict[str, Json]] = {}
     looks: ClassVar[int] = 0
     pods: ClassVar[list[Json]] = []
     requests: ClassVar[dict[str, tuple[str, str]]] = {}
@@ -103,7 +105,7 @@ class ServiceApi(Quiet):
         path, _, query = self.path.partition("?")
         request = f"{self.command} {'pods' if 'pods' in path else path.split('/')[-2]}"
         cls.requests[request] = query, self.headers.get("Content-Type", "")
-        fault = next((fault for fault in self.faults if fault[0] == request and cls.live), None)
+        fault = next((fault for fault in self.faults if fault[0] == request and (cls.live or cls.made)), None)
         if fault:
             self.faults.remove(fault)
         status, answer = (
@@ -116,6 +118,8 @@ class ServiceApi(Quiet):
 
     def _answer(self, request: str, body: Json) -> tuple[int, Json]:
         cls = ServiceApi
+        if request in self.made and not cls.live:
+            return 200, self.made[request]
         if request.startswith("PATCH"):
             cls.live = live_service(body)
         elif request.startswith("DELETE"):

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from backends.kind.namespace import KEYS, MINIO_IMAGE, PREDICTOR_IMAGE, kustomization
-from backends.kserve.revision import SERVICE_ACCOUNT, Revision, inference_service
+from backends.kserve.revision import SERVICE_ACCOUNT, Revision, inference_service, is_ours
 from backends.kubeflow.tasks import SECRET_KEYS
 from backends.trainer.worker_main import FAILED
 from digits.serving.server import GRACE_SECONDS
@@ -376,8 +376,10 @@ def test_up_uses_the_built_images(rendered: dict[str, list[Json]], tmp_path: Pat
     shutil.copy(root / "overlays/kind/s3.env.example", root / "overlays/kind/s3.env")
     images = {PREDICTOR_IMAGE: "localhost:5001/predictor:abc", MINIO_IMAGE: "my/minio"}
     (root / "here").mkdir()
-    (root / "here/kustomization.yaml").write_text(json.dumps(kustomization("elsewhere", images)))
+    (root / "here/a.pub").touch()
+    (root / "here/kustomization.yaml").write_text(json.dumps(kustomization("elsewhere", images, ["a.pub"])))
     objects = render(root / "here")
+    assert all(map(is_ours, objects))  # else the next `up` would refuse its own objects
     text = json.dumps(objects)
     assert '"image": "localhost:5001/predictor:abc"' in text
     assert '"image": "my/minio:latest"' in text

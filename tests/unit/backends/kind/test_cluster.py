@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +142,43 @@ def test_a_secret_of_another_project_is_reported(calls: Path, tmp_path: Path) ->
         with pytest.raises(MissingError, match="Secret minio-kserve-secret in namespace digits does not have the keys"):
             namespace.credentials(Settings(home=tmp_path))
     assert not calls.exists()
+
+
+OURS, THEIRS = {"app.kubernetes.io/part-of": "digits"}, {"app.kubernetes.io/part-of": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("Namespace", "digits"), ("Service", "minio"), ("ConfigMap", "digits-settings")]
+)
+@pytest.mark.parametrize("labels", [None, THEIRS])
+def test_objects_of_another_project_are_not_taken(
+    kind: str, name: str, labels: dict[str, str] | None, calls: Path, tmp_path: Path
+) -> None:
+    """A namespace, or an object with the name of one of ours, without our label is named, and nothing is applied."""
+    present: list[dict[str, Any]] = [
+        {"kind": "Deployment", "metadata": {"name": "minio", "labels": OURS}},
+        {"kind": kind, "metadata": {"name": name, "labels": labels}},
+    ]
+    (tmp_path / "present").write_text(json.dumps({"kind": "List", "items": present}))
+    kubectl = tmp_path / "bin" / "kubectl"
+    answer = f'case "$*" in *"get -k"*) cat {tmp_path}/present;; *"get secret"*) echo NotFound >&2; exit 1;; esac'
+    kubectl.write_text(f'#!/bin/sh\necho "kubectl $*" >> {calls}\n{answer}\n')
+    with pytest.raises(UsageError, match=f"{kind} {name} belongs to another project") as refused:
+        namespace.install(Settings(home=tmp_path))
+    assert "K8S_NAMESPACE" in refused.value.remedy
+    assert " apply " not in calls.read_text()
+    present[1]["metadata"]["labels"] = OURS
+    (tmp_path / "present").write_text(json.dumps({"kind": "List", "items": present}))
+    namespace.install(Settings(home=tmp_path))
+    assert " apply " in calls.read_text()
+
+
+def test_the_store_of_another_project_is_not_used(calls: Path, tmp_path: Path) -> None:
+    """A Secret with the name and the keys of ours, but without our label, is refused."""
+    secret = {"data": {"AWS_ACCESS_KEY_ID": "eA==", "AWS_SECRET_ACCESS_KEY": "eA=="}, "metadata": {"labels": THEIRS}}
+    (tmp_path / "bin" / "kubectl").write_text(f"#!/bin/sh\necho '{json.dumps(secret)}'\n")
+    with pytest.raises(UsageError, match="Secret minio-kserve-secret belongs to another project"):
+        namespace.credentials(Settings(home=tmp_path))
 
 
 def test_a_cluster_that_someone_else_created_later_is_kept(calls: Path, tmp_path: Path) -> None:

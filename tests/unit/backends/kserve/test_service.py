@@ -22,7 +22,7 @@ from tests.helpers.kubernetes_api import RELEASE, URI, Pod, ServiceApi, containe
 @pytest.fixture
 def deploy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """Yield a function that deploys a release to a cluster without one, and does not ask its pods for an answer."""
-    for name, value in {"live": None, "looks": 0, "pods": [], "faults": []}.items():
+    for name, value in {"live": None, "made": {}, "looks": 0, "pods": [], "faults": []}.items():
         monkeypatch.setattr(ServiceApi, name, value)
     monkeypatch.setattr(service, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(Service, "_check_answer", lambda *_: None)
@@ -49,6 +49,28 @@ def test_an_inference_service_of_another_project_is_left_alone(deploy: Callable[
         deploy()
     assert "K8S_NAMESPACE" in refused.value.remedy
     assert ServiceApi.live == foreign
+
+
+@pytest.mark.parametrize("kind", ["deployment", "service", "horizontalpodautoscaler"])
+def test_what_kserve_would_replace_is_left_alone(kind: str, deploy: Callable[[], str]) -> None:
+    """KServe takes objects of others that have the names of its own, and later deletes them: they are refused first."""
+    found = {"name": "digits-predictor"}
+    ServiceApi.made = {f"GET {kind}s": {"metadata": found}}
+    with pytest.raises(EndpointError, match=f"{kind} digits-predictor in digits belongs to another project") as refused:
+        deploy()
+    assert "K8S_NAMESPACE" in refused.value.remedy
+    assert ServiceApi.live is None
+    left = {"ownerReferences": [{"kind": "InferenceService", "name": "digits"}]}  # by an earlier InferenceService
+    ServiceApi.made = {f"GET {kind}s": {"metadata": found | left}}
+    assert deploy().startswith("http://digits-predictor.")
+
+
+def test_an_account_with_the_rights_of_an_older_version_deploys(deploy: Callable[[], str]) -> None:
+    """Where the account may not read the objects that KServe makes, they are not checked."""
+    ServiceApi.made = {"GET services": {"metadata": {"name": "digits-predictor"}}}
+    ServiceApi.faults += [("GET services", 403), ("GET horizontalpodautoscalers", 403)]
+    assert deploy().startswith("http://digits-predictor.")
+    assert ServiceApi.faults == []
 
 
 def test_an_outage_after_the_rollout_undoes_no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
