@@ -93,11 +93,13 @@ class EndpointClient:
             )
             if release and release != metadata["release"]:  # the cached metadata is of an earlier release
                 self._metadata_expires = 0.0
-                if not self.trusted_keys:
-                    return probabilities, dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
-                metadata, _ = await self._cached_metadata()  # with a check of the release's signature
-                if metadata["release"] != release:
+                metadata, served = await self._cached_metadata()  # with a check of the release's signature
+                if served != task:  # its labels may be others
+                    raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} is changing its task")
+                if metadata["release"] != release and self.trusted_keys:
                     raise EndpointStateError("busy", f"the endpoint {self.endpoint.name} is changing its release")
+                if metadata["release"] != release:
+                    metadata = dict.fromkeys(MODEL_FIELDS) | {"name": metadata["name"], "release": release}
         return probabilities, metadata
 
     async def model(self) -> tuple[dict[str, Any], Task]:

@@ -24,11 +24,12 @@ from starlette.routing import Route
 
 from digits.release import releases
 from tests.helpers.asgi_server import asgi_server
-from tests.helpers.gateway_requests import ONE, PNG, gateway_server, recognise
+from tests.helpers.gateway_requests import ONE, PNG, coloured, gateway_server, recognise
 from tests.helpers.impostor import ENDLESS, Impostor
 from tests.helpers.signing import signed_store
 from tests.helpers.small_releases import small_release
-from tests.helpers.standin import StandIn
+from tests.helpers.standin import PAINTS, StandIn, by_colour
+from tests.helpers.tasks import task_text
 from web_app.endpoint_client import TOTAL_SECONDS, EndpointClient, EndpointStateError
 from web_app.endpoints import Endpoint
 from web_app.gateway import STATIC, STORE_SECONDS, GatewayConfig, create_listener
@@ -195,13 +196,25 @@ def test_a_failure_is_shared_by_the_calls_that_wait_for_it(gateway: httpx.Client
 
 
 def test_an_answer_has_the_release_that_predicted(gateway: httpx.Client, standin: StandIn) -> None:
-    """After a promotion an answer has its own release, without metadata of the earlier one; the next has all."""
+    """After a promotion an answer has the metadata of its own release, if the endpoint describes it."""
     assert recognise(gateway).json()["model"]["release"] == "v1"
     standin.release = standin.answering = "v2"
     model = recognise(gateway).json()["model"]
-    assert (model["name"], model["release"], model["digest"], model["accuracy"]) == ("digits", "v2", None, None)
-    model = recognise(gateway).json()["model"]
     assert (model["release"], model["accuracy"]) == ("v2", 0.99)
+    standin.answering = "v3"
+    model = recognise(gateway).json()["model"]
+    assert (model["name"], model["release"], model["digest"], model["accuracy"]) == ("digits", "v3", None, None)
+
+
+def test_an_answer_never_has_the_labels_of_an_earlier_release(painter: StandIn, gallery: httpx.Client) -> None:
+    """If the labels change their order with a release, no answer has the wrong one of them."""
+    assert recognise(gallery, coloured("red")).json()["number"] == "red"
+    painter.task = task_text(PAINTS.labels[::-1], (24, 32, 3))
+    painter.release = painter.answering = "v2"
+    painter.answer = lambda image: by_colour(image)[::-1]
+    answer = recognise(gallery, coloured("red"))
+    assert (answer.status_code, answer.json()["state"]) == (503, "busy")
+    assert recognise(gallery, coloured("red")).json()["number"] == "red"
 
 
 def test_only_a_signed_release_is_shown_where_keys_are_trusted(standin: StandIn, tmp_path: Path) -> None:
