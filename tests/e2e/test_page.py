@@ -142,6 +142,17 @@ def test_a_key_that_is_held_down_moves_the_pen_once(visit: Open) -> None:
     assert page.evaluate("scrollY") == before
 
 
+@pytest.mark.parametrize("key", ["Escape", "Backspace"])
+def test_the_keyboards_pen_is_shown_lifted_when_its_stroke_is_removed(visit: Open, key: str) -> None:
+    """After a key that clears or undoes, the pen is up, and is shown so."""
+    page = visit().page
+    page.focus("#pad")
+    for each in (" ", "ArrowDown", key):
+        page.keyboard.press(each)
+    assert page.locator(".marker").is_visible()
+    assert page.locator(".marker.down").count() == 0
+
+
 def test_a_release_outside_the_page_ends_the_stroke(visit: Open) -> None:
     """If the mouse is released where the page gets no event, a movement without a button lifts the pen."""
     view = visit()

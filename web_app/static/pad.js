@@ -91,6 +91,7 @@ export class Pad extends EventTarget {
   #changed() {
     this.#current = this.#pointer = null;
     this.#down = false;
+    this.#mark();
     this.#paint();
     this.#emit("change");
   }
