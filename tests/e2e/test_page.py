@@ -250,13 +250,15 @@ def test_refuses_what_is_no_picture(visit: Open) -> None:
     """The page names what is no file, no picture, or a picture without a digit; then drawing works."""
     view = visit()
     page = view.page
-    page.evaluate(
-        "document.getElementById('pad').dispatchEvent("
-        "new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: new DataTransfer()}))"
-    )
-    page.locator("#announced", has_text="That is no file.").wait_for()
-    give(page, "drop", b"no picture", "notes.txt")
-    page.locator("#announced", has_text="notes.txt is not a picture").wait_for()
+    for kind, files in (("DragEvent('drop'", "dataTransfer"), ("ClipboardEvent('paste'", "clipboardData")):
+        page.evaluate(
+            "const texts = new DataTransfer(); texts.setData('text/html', '<img src=x>');"
+            f"const event = new {kind}, {{bubbles: true, cancelable: true, {files}: texts}});"
+            "document.getElementById('pad').dispatchEvent(event)"
+        )
+        page.locator("#announced", has_text="That is no file.").wait_for()
+        give(page, "drop", b"no picture", "notes.txt")
+        page.locator("#announced", has_text="notes.txt is not a picture").wait_for()
     give(page, "drop", photo())
     page.locator("#announced", has_text="No digit is found in this picture.").wait_for()
     assert page.locator("#correction").is_hidden()

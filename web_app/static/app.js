@@ -125,6 +125,12 @@ async function take(file) {
   if (why) showNothing(why);
 }
 
+/** Show the picture that was dropped or pasted. `text` is whether text was meant. */
+function takeFrom({ files: [file] }, text = false) {
+  if (file) take(file);
+  else if (pad.empty && !text) showNothing("That is no file. Save the picture, and drop or choose the file.");
+}
+
 function refresh() {
   changes++;
   $("hint").hidden = !pad.empty;
@@ -165,15 +171,12 @@ for (const [button, input] of [["choose", "file"], ["camera", "photo"]]) {
     event.target.value = ""; // so that the same file can be chosen again
   });
 }
-document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+document.addEventListener("paste", (event) => takeFrom(event.clipboardData, event.target === $("number")));
 for (const type of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
     event.preventDefault(); // otherwise the browser opens the file instead of the page
     $("pad").classList.toggle("target", type === "dragover");
-    if (type !== "drop") return;
-    const [file] = event.dataTransfer.files;
-    if (file) take(file);
-    else if (pad.empty) showNothing("That is no file. Save the picture, and drop the file.");
+    if (type === "drop") takeFrom(event.dataTransfer);
   });
 }
 $("pad").addEventListener("click", () => !task.drawn && $("file").click());
