@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -25,7 +26,7 @@ from digits.store import open_store
 from digits.store.file import FileStore
 from digits.tasks.task import find
 from tests.helpers.asgi_server import asgi_server
-from tests.helpers.gateway_requests import gateway_server
+from tests.helpers.gateway_requests import coloured, gateway_server
 from tests.helpers.page_fixtures import Between, Lab, Open, Site, Visit
 from tests.helpers.standin import PAINTS, SURE_OF_3, StandIn, always, by_colour
 from tests.helpers.tasks import task_text
@@ -338,6 +339,30 @@ def test_the_page_follows_the_task_of_the_chosen_endpoint(
         page.click("#clear")
         view.draw(*DIGITS[3])
         assert view.digit() == "3"
+
+
+def test_the_page_follows_a_release_with_another_image_size(visit_at: Open, tmp_path: Path) -> None:
+    """If another visitor's request comes first, the page shows the new release's answer without an error."""
+    standin, png = StandIn(by_colour, PAINTS), {"Content-Type": "image/png"}
+    with asgi_server(standin.app) as endpoint:
+        endpoints = Endpoint.parse_all([f"local={endpoint}"], PAINTS.name)
+        with gateway_server(GatewayConfig(endpoints, task=PAINTS)) as url:
+            view = visit_at(url)
+            page = view.page
+            give(page, "drop", coloured_photo("red"))
+            page.wait_for_selector("#digit[data-class='red']")
+            page.evaluate(
+                "states = []; new MutationObserver(() => states.push(document.getElementById('state').dataset.state))"
+                ".observe(document.getElementById('state'), {attributes: true})"
+            )
+            standin.task = task_text(PAINTS.labels, (64, 64, 3))
+            standin.release = standin.answering = "v2"
+            for _ in range(2):  # the first notices the release
+                httpx.post(f"{url}/api/recognise", content=coloured("red"), headers=png, trust_env=False)
+            give(page, "drop", coloured_photo("red"))
+            page.wait_for_selector("#seen[width='64']")
+            page.wait_for_selector("#digit[data-class='red']")
+            assert not set(page.evaluate("states")) - {"", "waiting"}
 
 
 def test_the_page_follows_a_gateway_that_restarts_with_other_endpoints(visit_at: Open, tmp_path: Path) -> None:

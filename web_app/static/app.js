@@ -34,7 +34,7 @@ const recogniser = new Recogniser({
   },
   show(answer, settled) {
     view.showState("");
-    if (answer.digits.some((digit) => task.labels[digit.class] !== digit.label)) return check(); // of another task
+    if (answer.digits.some(isForeign)) return check();
     if (pad.hasPicture && answer.verdict.state === "empty") answer.verdict.text = texts().none;
     view.showAnswer(answer, settled);
     const parts = answer.digits.filter(({ box }) => box.join() !== "0,0,1,1"); // not the whole picture
@@ -51,6 +51,11 @@ const recogniser = new Recogniser({
     checkTimer = setTimeout(check, RETRY); // not immediately, because an endpoint that rejects requests may report ready
   },
 });
+
+/** Return whether a digit of an answer is of another task than the page's. */
+function isForeign({ class: index, label, picture }) {
+  return task.labels[index] !== label || atob(picture).length !== task.height * task.width * task.channels;
+}
 
 /** Check the endpoint, repeatedly while the page is visible; when it is ready again, recognise the drawing. */
 async function check() {
