@@ -14,6 +14,7 @@ from digits.cli import checks, engine_checks
 from digits.cli.common import backend_option, emit, json_option, show_finding, wrap
 from digits.errors import MissingError, one_line
 from digits.findings import Finding, run_check, start_check
+from digits.imports import before_threads
 from digits.settings import Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.
@@ -81,6 +82,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         "leftovers": lambda: engine_checks.check_leftovers(settings),
     }
     needed = {"data", "mlflow", *NEEDS.get(settings.backend, {"object store"})}
+    before_threads("urllib3", "requests", "docker", "numpy")
     for wait in [start_check(name, name in needed, check) for name, check in every.items()]:  # all at the same time
         yield wait()
     yield from engine_checks.check_cluster(settings)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from digits.data.idx import max_bytes, unpack
 from digits.errors import DataError
 from digits.http import in_words, read_whole
+from digits.imports import before_threads
 from digits.proxies import pool_for
 from digits.tasks.task import Source
 
@@ -79,6 +80,7 @@ def _request(url: str, until: float, max_bytes: int, retries: int) -> bytes:
 def find_mirror(source: Source) -> str:
     """Return the first mirror that serves the smallest file within PROBE_SECONDS, or '' if none does."""
     smallest = min(source.files, key=lambda file: source.files[file].bytes)
+    before_threads("urllib3")
     pool = concurrent.futures.ThreadPoolExecutor(len(source.mirrors))
     try:
         probes = {
