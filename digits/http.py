@@ -6,6 +6,7 @@ urllib3 limits the time of each read, not of the request, and its error messages
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import socket
@@ -38,6 +39,17 @@ class Response:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+
+def before_threads(*names: str) -> None:
+    """Import the packages `names`, as far as they are installed, before several threads need them.
+
+    If one thread imports a package while another one imports a module of it, each can wait for the other: Python raises
+    a _DeadlockError in one of them, and the other can wait forever.
+    """
+    for name in names:
+        with contextlib.suppress(ImportError):  # reported where it is needed
+            importlib.import_module(name)
 
 
 def request(

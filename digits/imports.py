@@ -8,17 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def before_threads(*names: str) -> None:
-    """Import the packages `names`, as far as they are installed, before several threads need them.
-
-    If one thread imports a package while another one imports a module of it, each can wait for the other: Python raises
-    a _DeadlockError in one of them, and the other can wait forever.
-    """
-    for name in names:
-        if importlib.util.find_spec(name):
-            importlib.import_module(name)
-
-
 @contextmanager
 def without(*names: str) -> Iterator[None]:
     """Make imports of the packages `names` fail in this block, as if they were not installed.

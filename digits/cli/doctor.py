@@ -14,7 +14,7 @@ from digits.cli import checks, engine_checks
 from digits.cli.common import backend_option, emit, json_option, show_finding, wrap
 from digits.errors import MissingError, one_line
 from digits.findings import Finding, run_check, start_check
-from digits.imports import before_threads
+from digits.http import before_threads
 from digits.settings import Settings, unknown
 
 # The checks that must pass for a backend, in addition to data and MLflow. A backend that is not listed needs its store.

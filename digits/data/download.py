@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from digits.data.idx import max_bytes, unpack
 from digits.errors import DataError
-from digits.http import in_words, read_whole
-from digits.imports import before_threads
+from digits.http import before_threads, in_words, read_whole
 from digits.proxies import pool_for
 from digits.tasks.task import Source
 

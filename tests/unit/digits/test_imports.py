@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,43 +39,3 @@ def test_a_module_is_imported_without_its_package(tmp_path: Path, monkeypatch: p
     assert importlib.import_module("heavy_package").executed
     with without_init("heavy_package"), without_init("no_such_package"):
         assert importlib.import_module("heavy_package").executed
-
-
-RECORDED = """
-import sys, threading
-start, missing = threading.Thread.start, set()
-def record(thread):
-    missing.update({shared} - sys.modules.keys())
-    start(thread)
-threading.Thread.start = record
-{action}
-print(sorted(missing))
-"""
-
-
-DOCTOR = """
-from digits.cli import doctor
-from digits.settings import Settings
-next(finding for finding in doctor.run_checks(Settings.load(dotenv=None)) if finding.name == "leftovers")
-"""
-MIRRORS = """
-import dataclasses
-from digits.data import download
-from digits.tasks import task
-download.find_mirror(dataclasses.replace(task.find("digits").data, mirrors=("http://127.0.0.1:9",)))
-"""
-
-
-@pytest.mark.parametrize(
-    ("shared", "action"),
-    [({"urllib3", "requests", "docker", "numpy"}, DOCTOR), ({"urllib3"}, MIRRORS)],
-    ids=["doctor", "mirrors"],
-)
-def test_threads_find_the_packages_that_they_share_imported(shared: set[str], action: str, tmp_path: Path) -> None:
-    """The packages that several threads need are imported before these start, or the threads could wait forever."""
-    program = RECORDED.format(shared=shared, action=action)
-    environment = os.environ | {"DIGITS_HOME": str(tmp_path), "DIGITS_DATA": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
