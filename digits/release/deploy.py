@@ -24,6 +24,7 @@ GROUP = "digits.deployers"
 FOLLOW = "follow"
 READY_SECONDS = 60.0
 LOOK_SECONDS = 1.0  # between two looks at the ledger
+REPAIR_SECONDS = 10.0  # in which a predictor loads a release again that it rejected and that was repaired
 
 
 class Superseded(EndpointError):
@@ -108,7 +109,7 @@ def wait_for_version(
     """
     limit = seconds or READY_SECONDS
     deadline, next_look = time.monotonic() + limit, time.monotonic() + LOOK_SECONDS
-    last_error = "no answer"
+    last_error, rejected = "no answer", ""
 
     def remaining() -> float:
         return max(0.1, min(SECONDS, deadline - time.monotonic()))
@@ -126,16 +127,17 @@ def wait_for_version(
                 return
             last_error = f"it serves release {about['release']}"
             if about.get("refused", {}).get("release") == version:
-                raise EndpointError(
-                    f"{endpoint} rejected release {version} and still serves {about['release']}: "
-                    + about["refused"]["why"],
-                    remedy=f"digits verify {version}",
-                )
+                why, served = about["refused"]["why"], about["release"] or "none"
+                if not rejected:
+                    deadline = min(deadline, time.monotonic() + REPAIR_SECONDS)
+                rejected = f"{endpoint} rejected release {version} and still serves {served}: {why}"
         except OSError as exc:
             last_error = str(exc)
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
             last_error = f"an unexpected response ({exc!r})"
         time.sleep(0.1)
+    if rejected:
+        raise EndpointError(rejected, remedy=f"digits verify {version}")
     raise EndpointError(
         f"{endpoint} does not serve release {version} after {limit:.0f} s: {last_error}",
         remedy="digits doctor, or look into the predictor's log",

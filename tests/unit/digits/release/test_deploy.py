@@ -52,14 +52,23 @@ def test_waiting_continues_without_an_answer_to_the_golden_image() -> None:
         deploy.wait_for(f"http://{host}", {"version": "v1", "task": DIGITS, "golden": golden}, seconds=0.2)
 
 
-def test_a_rejected_release_ends_the_waiting() -> None:
+def test_a_rejected_release_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the endpoint reports that it rejected the release, the error comes before the deadline, with the reason."""
+    monkeypatch.setattr(deploy, "REPAIR_SECONDS", 0.2)
     about = {"release": "v1", "refused": {"release": "v2", "why": "its digest differs"}}
     with (
         answering(json.dumps({"parameters": about}).encode()) as host,
         pytest.raises(EndpointError, match="rejected release v2 and still serves v1: its digest differs"),
     ):
         deploy.wait_for(f"http://{host}", {"version": "v2", "task": DIGITS}, seconds=30)
+
+
+def test_a_release_that_was_repaired_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that the endpoint rejected before `publish` restored it is waited for until it is loaded again."""
+    rejected = {"release": "", "refused": {"release": "v2", "why": "it is damaged"}}
+    answers = iter([rejected, rejected, {"release": "v2", "refused": {}}])
+    monkeypatch.setattr(deploy, "request_json", lambda *_, **__: {"parameters": next(answers)})
+    deploy.wait_for_version("http://127.0.0.1:9", "v2", "digits", seconds=30)
 
 
 @pytest.mark.timeout(30)
