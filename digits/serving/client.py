@@ -148,6 +148,11 @@ def _predict(endpoint: str, images: Images, settings: Settings, task: Task) -> A
         if not ((probabilities >= 0) & (probabilities < 1.001)).all():
             raise ValueError("expected probabilities from 0 to 1")
         labels = tensors.get(LABEL, classes.astype(str)).reshape(n).tolist()
+        if LABEL in tensors and labels != [task.labels[index] for index in classes]:
+            raise EndpointError(
+                f"{url}: expected the labels of the task {task.name}, got {excerpt(labels[0].encode(), token)[:80]!r}",
+                remedy="repeat the command, because the release has changed",
+            )
         return Answer(classes, labels, probabilities, str(payload.get("model_version", "")))
     except (KeyError, TypeError, ValueError) as exc:
         raise EndpointError(

@@ -84,6 +84,18 @@ def test_the_client_returns_the_labels_of_a_task() -> None:
     assert answer.labels == [task.labels[n] for n in answer.classes]
 
 
+def test_an_answer_of_a_release_with_other_labels_is_an_error() -> None:
+    """If the labels change their order after the client read the task, no answer has the wrong one of them."""
+    task, later = (find(task_text(labels, (96, 96, 3))) for labels in (("red", "blue"), ("blue", "red")))
+    slot = ModelSlot()
+    slot.swap(LoadedModel({"version": "2", "task": later.text()}, LinearModel(later)))
+    with http_server(PredictApp(slot, "colours", {}).listener) as address:
+        with pytest.raises(EndpointError, match="labels of the task colours") as error:
+            client.predict(f"http://{address}", np.zeros((1, 96, 96, 3), np.uint8), task=task)
+        assert client.predict(f"http://{address}", np.zeros((1, 96, 96, 3), np.uint8), task=later).release == "2"
+    assert error.value.remedy == "repeat the command, because the release has changed"
+
+
 @pytest.mark.parametrize(
     "endpoint", ["here:8080", "http://h?x", "http://h/#x", "http://u:password@h", "http://h:x", ""]
 )
