@@ -120,9 +120,8 @@ def check_ours(settings: Settings, name: str = NAME) -> None:
         if not marked or set(marked) & set(_nodes(name)):
             return
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ProgramError):
-        option = f"--kubeconfig={folder}/kubeconfig"
-        program("kind", "export", "kubeconfig", "--name", name, option)
-        if program("kubectl", option, "get", "nodes", f"--selector={LABEL}", "--output=name", "--request-timeout=10s"):
+        program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={folder}/kubeconfig")
+        if _is_labelled(Path(folder, "kubeconfig")):
             return
     raise UsageError(
         f"digits did not create the kind cluster {name}",
@@ -214,11 +213,13 @@ def _create(settings: Settings, name: str, report: Report) -> None:
             program("kind", "export", "kubeconfig", "--name", name, f"--kubeconfig={part}")
             part.chmod(0o600)
             part.replace(path)
-        if answers(settings, within=API_SECONDS):
+        ready = answers(settings, within=API_SECONDS)
+        # An empty mark: the creation was interrupted, maybe between the API server and what else a node needs.
+        if ready and (not _is_begun(settings, name) or _is_labelled(path)):
             _mark(settings, name).write_text("\n".join(_nodes(name)))
             report(f"cluster {name} exists")
             return
-        if complete:
+        if complete and not ready:
             raise DigitsError(
                 f"cluster {name} does not answer:\n{_node_log(name)}",
                 remedy="digits cluster up again; or digits cluster down --yes, which deletes its corrections",
@@ -246,6 +247,19 @@ def _mark(settings: Settings, name: str) -> Path:
     the cluster and create another one of its name.
     """
     return settings.home / f"kind-{name}"
+
+
+def _is_begun(settings: Settings, name: str) -> bool:
+    """Return whether this home began to create the cluster, and did not record the end of that."""
+    with contextlib.suppress(OSError):
+        return not _mark(settings, name).read_text()
+    return False
+
+
+def _is_labelled(kubeconfig: Path) -> bool:
+    """Return whether a node has our label, which it gets at the end of the creation. Raises ProgramError."""
+    selector = (f"--selector={LABEL}", "--output=name", "--request-timeout=10s")
+    return bool(program("kubectl", f"--kubeconfig={kubeconfig}", "get", "nodes", *selector))
 
 
 def _node_log(name: str) -> str:

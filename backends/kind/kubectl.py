@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -66,7 +67,10 @@ def wait(settings: Settings, deployment: str, namespace: str, report: Report) ->
         kubectl(settings, "rollout", "status", f"deployment/{deployment}", option, f"--timeout={READY_SECONDS}s",
                 seconds=READY_SECONDS + 30)  # fmt: skip
     except ProgramError as exc:
-        evidence = kubectl(settings, "get", "pods,events", option, "--sort-by=.metadata.creationTimestamp")
+        evidence = ""
+        for command in (("get", "pods"), ("events",)):  # which sorts them by time
+            with contextlib.suppress(ProgramError):
+                evidence += kubectl(settings, *command, option)
         raise DigitsError(
             f"{deployment} did not become ready: {exc}\n{evidence[-3000:]}", remedy="digits cluster status"
         ) from exc

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backends.kind import cluster, namespace
+from backends.kind import cluster, kubectl, namespace
 from backends.kserve.kube import kubeconfig_path
 from backends.programs import ProgramError
 from digits.errors import DigitsError, MissingError, UsageError
@@ -36,6 +36,11 @@ case "$*" in
     "delete cluster"*) rm -f {tmp_path}/nodes; : > {tmp_path}/clusters;;
     *"rollout status"*) test ! -e {tmp_path}/unready; exit;;
     "image inspect"*) echo sha256:1;;
+    "create cluster"*)
+        for option; do
+            case "$option" in --kubeconfig=*) echo "current-context: kind-digits" > "${{option#*=}}";; esac
+        done
+        echo digits > {tmp_path}/clusters;;
     "export kubeconfig"*) echo "current-context: kind-digits" > "${{5#*=}}";;
 esac
 exit 0
@@ -119,10 +124,34 @@ def test_all_nodes_of_an_existing_cluster_are_started(calls: Path, tmp_path: Pat
     settings = Settings(home=tmp_path / "home")
     settings.home.mkdir()
     kubeconfig_path(settings).write_text("current-context: kind-digits\nclusters: [{name: former}]\n")
-    (settings.home / "kind-digits").touch()
+    (settings.home / "kind-digits").write_text("one\ntwo\n")
     cluster._create(settings, "digits", lambda _: None)  # what follows needs a cluster
     assert "docker start one two" in calls.read_text()
     assert kubeconfig_path(settings).read_text() == "current-context: kind-digits\n"
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_cluster_whose_creation_was_interrupted_is_created_again(labelled: bool, calls: Path, tmp_path: Path) -> None:
+    """Its API server may answer before a pod can start. The label of the nodes shows that the creation ended."""
+    (tmp_path / "clusters").write_text("digits\n")
+    (tmp_path / "nodes").write_text("one\n")
+    if labelled:
+        (tmp_path / "bin" / "kubectl").write_text('#!/bin/sh\ncase "$*" in *--selector*) echo node/one;; esac\n')
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    (settings.home / "kind-digits").touch()
+    cluster._create(settings, "digits", lambda _: None)
+    assert ("kind create cluster" in calls.read_text()) is not labelled
+
+
+def test_a_deployment_that_is_not_ready_is_the_error(calls: Path, tmp_path: Path) -> None:
+    """If pods or events cannot be listed, the Deployment that did not become ready is named nevertheless."""
+    for refused in ("get pods", "events"):
+        (tmp_path / "refused").write_text(refused)
+        (tmp_path / "unready").touch()
+        with pytest.raises(DigitsError, match="minio did not become ready"):
+            kubectl.wait(Settings(home=tmp_path), "minio", "digits", lambda _: None)
+    assert "kubectl" in calls.read_text()
 
 
 def test_a_cluster_that_was_stopped_is_reported_with_a_remedy(calls: Path, tmp_path: Path) -> None:
@@ -187,7 +216,7 @@ def test_a_cluster_that_someone_else_created_later_is_kept(calls: Path, tmp_path
     settings.home.mkdir()
     (tmp_path / "clusters").write_text("digits\n")
     (tmp_path / "nodes").write_text("one\n")
-    (settings.home / "kind-digits").touch()
+    (settings.home / "kind-digits").write_text("one\n")
     cluster._create(settings, "digits", lambda _: None)  # what follows needs a cluster
     cluster.check_ours(settings)
     (tmp_path / "nodes").write_text("theirs\n")
