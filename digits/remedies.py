@@ -20,6 +20,10 @@ REMEDIES = {
         "": "digits cluster up, which also starts a kind cluster that was stopped",
         "kubeflow": "check the address in the kubeconfig in DIGITS_HOME: kubectl cluster-info",
     },
+    "credentials of the cluster": {
+        "": "digits cluster up, which renews the kubeconfig of the kind cluster; or copy a new one of yours to $path",
+        "kubeflow": "renew the credentials in $path: they are wrong or have expired",
+    },
     "endpoint is not ready": {
         "": "digits cluster status",
         "kubeflow": "kubectl -n $namespace describe inferenceservice $name",

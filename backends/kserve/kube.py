@@ -159,6 +159,13 @@ class Kube:
         applied: Json = self.request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
         return applied
 
+    def _remedy(self, status: int) -> str:
+        """Return what to do after a refusal; '' if that depends on the reason."""
+        if status == 401 and self.kubeconfig:
+            return remedy("credentials of the cluster", self.backend, path=self.kubeconfig)
+        permission = "ask the cluster's administrator for that permission (see each rbac.yaml in manifests)"
+        return {401: "check the service account of this pod", 403: permission}.get(status, "")
+
     def _call(self, method: str, path: str, query: Json | None, body: Any, content_type: str) -> str:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
@@ -182,11 +189,10 @@ class Kube:
             response.release_conn()
             return content.decode(errors="replace")
         except ApiException as exc:
-            permission = "ask the cluster's administrator for that permission (see each rbac.yaml in manifests)"
             raise RefusedError(
                 f"the cluster refused {method} {path}: {_reason(exc.body) or f'HTTP {exc.status}'}",
                 exc.status,
-                remedy=permission if exc.status in {401, 403} else "",
+                remedy=self._remedy(exc.status),
             ) from exc
         except PluginError as exc:  # it is run again when the token expires
             raise exc.error(self.kubeconfig) from exc

@@ -44,7 +44,9 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, *ports: int, local_
     reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
     reader.start()
     try:
-        yield _forwarded_ports(target, len(ports), lines)
+        look = f"kubectl --kubeconfig={kubeconfig} -n {namespace} get pods, which shows whether it is ready"
+        port = "; or set DIGITS_PORT or DIGITS_WEB_PORT to a free port" if local_port else ""
+        yield _forwarded_ports(target, len(ports), lines, look + port)
     finally:
         kill_whole(child)
         reader.join(5)
@@ -60,7 +62,7 @@ def _read(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
         lines.put_nowait(None)
 
 
-def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None]) -> list[int]:
+def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None], remedy: str) -> list[int]:
     ports: list[int] = []
     output: list[str] = []
     deadline = time.monotonic() + FORWARD_SECONDS
@@ -72,7 +74,7 @@ def _forwarded_ports(target: str, count: int, lines: queue.Queue[str | None]) ->
         if line is None:
             raise DigitsError(
                 f"no port of {target} could be forwarded: {''.join(output).strip() or 'no answer'}",
-                remedy="check whether it is ready; or set DIGITS_PORT or DIGITS_WEB_PORT to a free port",
+                remedy=remedy,
             )
         output.append(line)
         if line.startswith("Forwarding from 127.0.0.1:"):

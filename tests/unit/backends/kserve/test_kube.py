@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from digits import answers
 from digits.errors import MissingError, UsageError
 from digits.settings import Settings
 from tests.helpers.forward_proxy import forward_proxy
-from tests.helpers.kubernetes_api import PODS, PodApi, ServiceApi, kubernetes_api, write_kubeconfig
+from tests.helpers.kubernetes_api import PODS, PodApi, Quiet, ServiceApi, kubernetes_api, write_kubeconfig
 from tests.helpers.support import answering
 
 
@@ -87,7 +88,27 @@ def test_a_refusal_has_the_servers_reason(api: Kube) -> None:
         api.request("GET", "/api/v1/secrets")
     assert refused.value.status == 403
     assert refused.value.remedy
+    assert "rbac.yaml" in refused.value.remedy
     assert api.get("/none") is None
+
+
+@pytest.mark.parametrize("backend", ["process", "kubeflow"])
+def test_expired_credentials_are_no_lack_of_a_right(backend: str, settings: Settings) -> None:
+    """After 401 the remedy names the kubeconfig with the credentials, and no administrator."""
+
+    class Expired(Quiet):
+        def _refuse(self) -> None:
+            self.respond(401, b'{"message": "Unauthorized"}')
+
+        do_GET = _refuse  # noqa: N815 # a name that the library calls
+
+    with kubernetes_api(Expired) as url:
+        write_kubeconfig(settings, url)
+        kube = Kube.connect(dataclasses.replace(settings, backend=backend))
+        with pytest.raises(RefusedError, match="Unauthorized") as refused:
+            kube.request("GET", "/api/v1/pods")
+    assert str(kubeconfig_path(settings)) in refused.value.remedy
+    assert "administrator" not in refused.value.remedy
 
 
 def test_a_log_may_hold_any_bytes(api: Kube, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,13 +51,15 @@ exec sleep 60
 
 
 def test_the_reason_of_kubectl_is_shown(kubectl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that is taken, and a kubectl that says nothing, are errors with a remedy."""
+    """A port that is taken, and a kubectl that says nothing, are errors; only a given port is a possible cause."""
     monkeypatch.setattr(port_forward, "FORWARD_SECONDS", 0.5)
     for script, reason in (("echo address already in use; exit 1", "already in use"), ("exec sleep 60", "no answer")):
         kubectl.write_text(f"#!/bin/sh\n{script}\n")
-        with (
-            pytest.raises(DigitsError, match=reason) as failed,
-            forwarded(Path("kubeconfig"), "digits", "pod/x", 8080),
-        ):
-            pass
-        assert "DIGITS_PORT" in failed.value.remedy
+        for port in (0, 8080):
+            with (
+                pytest.raises(DigitsError, match=reason) as failed,
+                forwarded(Path("kubeconfig"), "digits", "pod/x", 8080, local_port=port),
+            ):
+                pass
+            assert "-n digits get pods" in failed.value.remedy
+            assert ("DIGITS_PORT" in failed.value.remedy) is bool(port)
