@@ -15,7 +15,7 @@ from digits.data import touching
 from digits.data.pieces import TALL, find_parts
 from digits.data.preprocessing import Ink, crop, to_mnist
 from digits.data.rules import find_connected
-from digits.data.signs import Shape, find_signs, shape_of
+from digits.data.signs import Shape, are_of_two_pens, find_signs, shape_of
 from digits.data.touching import Counts
 
 MAX_DIGITS = 16  # of a number
@@ -92,7 +92,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
 
     Two digits are apart if no ink connects them and they share few columns. A single digit keeps all ink. Digits that
     touch stay one, which `decide` may divide. One next to ink that belongs to no digit is doubtful, and all are if the
-    whole ink is.
+    whole ink is, or if their strokes are not of one pen.
     """
     strongest = int(ink.max(initial=0))
     if not strongest:
@@ -145,7 +145,7 @@ def split(ink: Ink, *, doubtful: bool = False) -> list[Digit]:
         own_ink = np.where(edge & ~others, ink[area], np.uint8(0))
         unsure = doubtful or place in lost or _holds_others([part for part in parts if part.numbers <= digit.numbers])
         found.append((_digit(digit, own_ink, ink.shape, unsure), own_ink))
-    signs = find_signs(shapes)
+    signs = set(range(len(shapes))) if are_of_two_pens(shapes) else find_signs(shapes)
     return _examine([(each._replace(doubtful=each.doubtful or n in signs), own) for n, (each, own) in enumerate(found)])
 
 

@@ -25,6 +25,7 @@ _NEGATIVE = 0.75  # weight of light ink, if there is dark ink too
 _CLOSE = 0.85  # the ink may be dark or light if the lower score is above this share of the higher one
 _INNER = 0.25  # least score of a digit within ink of the other polarity that may be a ring around it, of the ring's
 _MARKS = 0.08  # greatest share of a drawing's ink in parts that are no strokes of its pen
+_FIRM = 0.7  # least strength of marks that may be the digit, of what is left
 _HIGH = 0.5  # least height of a part of a number that is counted, of the highest part's
 _SMALL = 70  # height in pixels of a number in small digits
 
@@ -90,12 +91,20 @@ def _search(level: NDArray[np.uint8], scale: float, polarities: tuple[bool, ...]
     best, unclear = _likelier(found.get(False), found.get(True))
     if best is None:
         return Reading(np.zeros_like(small)), False
-    mask, underlined = without_underline(without_marks(best.mask, best.strength))
-    doubtful = best.doubtful or underlined or unclear
+    kept = without_marks(best.mask, best.strength)
+    mask, underlined = without_underline(kept)
+    doubtful = best.doubtful or underlined or unclear or _may_lose_digit(best, kept)
     peak = float(np.percentile(best.strength[mask > 0], 75))
     soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3), 0).astype(np.float32) / 255
     ink = np.clip((best.strength / peak - 0.2) / 0.7, 0, 1) * soft
     return Reading((ink * 255).round().astype(np.uint8), doubtful), best is found.get(True)
+
+
+def _may_lose_digit(found: Candidate, kept: Mask) -> bool:
+    """Return whether what was taken for thin marks may be the digit, because the rest is a pen on the paper."""
+    marks = found.mask & ~kept
+    firm = cv2.mean(found.strength, marks)[0] > _FIRM * cv2.mean(found.strength, kept)[0]
+    return firm and _count_high(kept) < _count_high(found.mask)
 
 
 def _likelier(dark: Candidate | None, light: Candidate | None) -> tuple[Candidate | None, bool]:

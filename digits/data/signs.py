@@ -1,4 +1,4 @@
-"""Slashes and brackets in a number, which the model would read as 1s."""
+"""Signs in a number that are no digits, and strokes of another pen: the model would read many of them as 1s."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ _NARROW = 0.3  # greatest width of a sign, of its length
 _BEYOND = 0.03  # least height by which a sign extends beyond the parts next to it, of its own
 _HIGH = 1.03  # least height of a slash, of the parts next to it
 _BENT = 0.03  # least depth of a bracket's bend, of its height
+_ONE_PEN = 1.3  # greatest ratio of the widths of one pen's strokes; printed digits have 1.2 at most
 
 
 class Shape(NamedTuple):
-    """A part of a number: its top and bottom, its slant, how deep it is bent to the right, and whether it is narrow."""
+    """A part of a number: its top and bottom, its slant, how deep it is bent to the right, and whether it is narrow.
+
+    `pen` is the mean width of its strokes in pixels.
+    """
 
     top: int
     bottom: int
     slant: float
     bend: float
     narrow: bool
+    pen: float = 1.0
 
 
 def shape_of(own: NDArray[np.bool_], top: int) -> Shape:
@@ -33,7 +38,9 @@ def shape_of(own: NDArray[np.bool_], top: int) -> Shape:
     middles = [float(np.nonzero(third)[1].mean()) if third.any() else 0.0 for third in np.array_split(own, 3)]
     bend = (middles[1] - (middles[0] + middles[2]) / 2) / len(own)
     slant = -moments["mu11"] / max(moments["mu02"], 1e-6)
-    return Shape(top, top + len(own), slant, bend, min(sides) < _NARROW * max(sides))
+    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    pen = 4 * cv2.mean(cv2.distanceTransform(padded, cv2.DIST_L2, 5), padded)[0]
+    return Shape(top, top + len(own), slant, bend, min(sides) < _NARROW * max(sides), pen)
 
 
 def find_signs(shapes: list[Shape]) -> set[int]:
@@ -58,3 +65,9 @@ def find_signs(shapes: list[Shape]) -> set[int]:
     if first.narrow and last.narrow and first.bend < -_BENT and last.bend > _BENT:
         found |= {0, len(shapes) - 1}
     return found
+
+
+def are_of_two_pens(shapes: list[Shape]) -> bool:
+    """Return whether the strokes of a number differ in width as those of one pen do not, as if a pen lay next to it."""
+    pens = [shape.pen for shape in shapes]
+    return max(pens) > _ONE_PEN * min(pens)

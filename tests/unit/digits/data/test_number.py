@@ -160,6 +160,14 @@ def test_ink_that_belongs_to_no_digit_is_doubtful() -> None:
     assert [digit.doubtful for digit in split(ink)] == [False, True]
 
 
+@pytest.mark.parametrize(("width", "doubtful"), [(9, False), (18, True)])
+def test_a_stroke_of_another_pen_makes_a_number_doubtful(width: int, doubtful: bool) -> None:
+    """A digit next to an upright stroke that is twice as wide, as a pen on the paper, may be no number."""
+    ink = np.pad(number(SEVEN), ((0, 0), (0, 60)))
+    ink[60:180, 200 : 200 + width] = 255
+    assert [digit.doubtful for digit in split(ink)] == [doubtful, doubtful]
+
+
 @pytest.mark.parametrize(("row", "doubtful"), [(120, [True, False]), (40, [False, False])], ids=["middle", "top"])
 def test_a_minus_sign_close_to_a_digit_is_no_stroke_of_it(row: int, doubtful: list[bool]) -> None:
     """A 1 after a minus sign, which would look like a 4, is a 1 and doubtful; a level stroke at its top is its own."""

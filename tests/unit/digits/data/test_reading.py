@@ -187,6 +187,17 @@ def test_the_digit_is_found(kind: Callable[[Sheet], None]) -> None:
         assert not found.doubtful
 
 
+def pen_on_the_paper(sheet: Sheet) -> None:
+    cv2.line(sheet, (320, 40), (328, 300), 30, 30)
+
+
+@pytest.mark.parametrize("lines", [TWO, SEVEN, FIVE])
+def test_a_digit_next_to_a_pen_is_never_sure(lines: list[Line]) -> None:
+    """The pen on the paper looks like a 1, and the digit's thinner strokes like marks."""
+    found = read(scene(written(lines), pen_on_the_paper))
+    assert all(digit.doubtful for digit in split(found.ink, doubtful=found.doubtful))
+
+
 @pytest.mark.parametrize("kind", EMPTY, ids=lambda kind: kind.__name__)
 def test_an_empty_sheet_has_no_ink(kind: Callable[[Sheet], None]) -> None:
     """A sheet without a digit has no ink, whatever else the picture shows."""
