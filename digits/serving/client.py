@@ -149,12 +149,13 @@ def _predict(endpoint: str, images: Images, settings: Settings, task: Task) -> A
             raise ValueError("expected probabilities from 0 to 1")
         labels = tensors.get(LABEL, classes.astype(str)).reshape(n).tolist()
         if LABEL in tensors and labels != [task.labels[index] for index in classes]:
+            first = excerpt(str(labels[0]).encode(), token)[:80]
             raise EndpointError(
-                f"{url}: expected the labels of the task {task.name}, got {excerpt(labels[0].encode(), token)[:80]!r}",
+                f"{url}: expected the labels of the task {task.name}, got {first!r}",
                 remedy="repeat the command, because the release has changed",
             )
         return Answer(classes, labels, probabilities, str(payload.get("model_version", "")))
-    except (KeyError, TypeError, ValueError) as exc:
+    except (LookupError, TypeError, ValueError) as exc:
         raise EndpointError(
             f"{url}: expected a class and {len(task.labels)} probabilities for each image, "
             f"got {excerpt(content, token)[:80]!r}",

@@ -152,10 +152,8 @@ def test_the_module_can_be_imported_whatever_the_default_home_is(tmp_path: Path)
     subprocess.run(command, env=environment, timeout=60, check=True)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
-def test_numbers_that_are_no_probabilities_are_refused(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer with other numbers than 0 to 1 is no prediction; NaN would not be JSON either."""
-    tensors = [("class", "INT64", np.zeros(1, "<i8")), ("probabilities", "FP32", np.full(10, value, "<f4"))]
+def prediction(monkeypatch: pytest.MonkeyPatch, *tensors: tuple[str, str, np.ndarray]) -> None:
+    """Have each request answered by the tensors (name, datatype, values)."""
     outputs = [
         {"name": name, "datatype": kind, "parameters": {"binary_data_size": values.nbytes}}
         for name, kind, values in tensors
@@ -164,7 +162,24 @@ def test_numbers_that_are_no_probabilities_are_refused(value: float, monkeypatch
     content = head + b"".join(values.tobytes() for _, _, values in tensors)
     answer = Response(200, {"Inference-Header-Content-Length": str(len(head))}, content)
     monkeypatch.setattr(client, "request", lambda *_, **__: answer)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
+def test_numbers_that_are_no_probabilities_are_refused(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with other numbers than 0 to 1 is no prediction; NaN would not be JSON either."""
+    prediction(
+        monkeypatch, ("class", "INT64", np.zeros(1, "<i8")), ("probabilities", "FP32", np.full(10, value, "<f4"))
+    )
     with pytest.raises(EndpointError, match="expected a class and 10 probabilities"):
+        client.predict("http://127.0.0.1:9", IMAGE)
+
+
+@pytest.mark.parametrize("index", [-1, 0, 99])
+def test_labels_that_are_no_texts_are_refused(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with numbers as its labels, or with a class that the task does not have, is an EndpointError."""
+    values = ("class", "INT64", np.full(1, index, "<i8")), ("probabilities", "FP32", np.full(10, 0.1, "<f4"))
+    prediction(monkeypatch, *values, ("label", "INT64", np.full(1, 3, "<i8")))
+    with pytest.raises(EndpointError, match="expected"):
         client.predict("http://127.0.0.1:9", IMAGE)
 
 
