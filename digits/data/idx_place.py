@@ -56,13 +56,15 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
     folder = folder_from_url(place, "DIGITS_DATA")
     try:
         if not (folder.is_dir() or (folder.name == KERAS and folder.is_file())):
+            found = f"; it is a file, and of files only Keras's {KERAS} is read" if folder.exists() else ""
             raise MissingError(
-                f"DIGITS_DATA or data.place: no folder {folder}",
+                f"DIGITS_DATA or data.place: no folder {folder}{found}",
                 remedy="set it to the folder with the data set's four files",
             )
         parts = [folder / part for part in FOLDERS]
-        for path in (part / name for part in parts for name in names(file)):
-            if path.exists():
+        for known in (part / name for part in parts for name in names(file)):
+            inner = known / known.name  # Kaggle's archive has some of the files in folders of the same name
+            if (path := inner if known.is_dir() and inner.exists() else known).exists():
                 if (size := path.stat().st_size) > (limit := idx.max_bytes(source, file) + SPARE_BYTES):
                     raise DataError(
                         f"{path}: expected at most {limit} bytes, found {size}; it is another file",
@@ -74,13 +76,15 @@ def read_folder(source: Source, file: str, place: str) -> bytes:
                 from digits.data import arrays  # which imports NumPy
 
                 return idx.unpack(source, file, arrays.from_keras(path, file), str(path))
-        found = sorted(path.name for path in folder.iterdir())
+        listed = sorted(path.name for path in folder.iterdir())
     except OSError as exc:  # macOS asks the user whether a terminal may read Desktop, Documents and Downloads
         raise DataError(
             f"DIGITS_DATA or data.place: {exc.filename or folder} cannot be read: {exc.strerror}",
-            remedy="allow this program to read it, or put the files into another folder",
+            remedy="put the data set's files there, as files"
+            if isinstance(exc, IsADirectoryError)
+            else "allow this program to read it, or put the files into another folder",
         ) from exc
-    raise _missing(file, str(folder), found)
+    raise _missing(file, str(folder), listed)
 
 
 def _read_store(source: Source, file: str, store: ObjectStore) -> bytes:

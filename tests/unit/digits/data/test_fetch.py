@@ -88,6 +88,22 @@ def test_what_is_there_instead_is_named(name: str, content: bytes, named: str, t
         sources.check_place(tiny, "mnist", str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["train.csv", "mnist.zip"])
+def test_a_file_that_is_no_data_set_is_called_a_file(name: str, tiny: Task, tmp_path: Path) -> None:
+    """The error for a file in the place of the folder does not state that nothing is there."""
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(MissingError, match=rf"{name}; it is a file"):
+        sources.check_place(tiny, "mnist", str(tmp_path / name))
+
+
+def test_files_in_folders_of_their_names_are_read(tiny: Task, tmp_path: Path) -> None:
+    """Kaggle's archive of MNIST's files has some of them in folders that have the files' names."""
+    for name, content in CONTENT.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(content)
+    sources.check_place(tiny, "mnist", str(tmp_path))
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("form", ["path", "uri"])
 def test_a_folder_may_hold_compressed_files_or_not(compressed: bool, form: str, tiny: Task, tmp_path: Path) -> None:
