@@ -121,7 +121,10 @@ def limit_urllib3() -> None:
 
 @functools.cache
 def limit_requests() -> None:
-    """Limit the answers that requests reads, as `limit_urllib3` does."""
+    """Limit the answers that requests reads, as `limit_urllib3` does, and ignore a ~/.netrc that is not UTF-8.
+
+    requests ignores one that is damaged otherwise.
+    """
     import requests
 
     limit_urllib3()
@@ -141,4 +144,11 @@ def limit_requests() -> None:
             response.raw.release_conn()
         return response
 
+    find_credentials: Any = requests.utils.get_netrc_auth
+
+    def credentials(*args: Any, **options: Any) -> Any:
+        with contextlib.suppress(UnicodeDecodeError):
+            return find_credentials(*args, **options)
+
+    requests.sessions.get_netrc_auth = credentials
     requests.adapters.HTTPAdapter.send = limited  # type: ignore[assignment, method-assign]

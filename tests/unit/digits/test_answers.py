@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +81,11 @@ def test_an_odd_head_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with Impostor(1, lambda *_: (headers, b"x"), wrong=0).serve() as host:
         GETS["urllib3"](f"http://{host}/")
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_netrc_of_another_encoding_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of credentials that is not UTF-8 is no fault of the server that is asked."""
+    (tmp_path / "netrc").write_bytes(b"machine \xff login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with answering(b"fine") as host:
+        assert requests.get(f"http://{host}/", timeout=5).content == b"fine"
