@@ -247,6 +247,32 @@ def test_takes_pictures(visit: Open, site: Site, way: str) -> None:
     assert page.locator("#verdict").inner_text() == "Nothing is drawn yet."
 
 
+@pytest.mark.parametrize("shown", ["nothing", "a picture"])
+def test_two_fingers_zoom_and_change_nothing(visit: Open, shown: str) -> None:
+    """On a phone two fingers zoom on the pad, too, which may fill a zoomed screen; they neither draw nor replace."""
+    page = visit(**PHONE).page
+    if shown == "a picture":
+        give(page, "drop", photo(*DIGITS[7]))
+        page.wait_for_selector("#digit[data-class='7']")
+    box, session = page.locator("#pad").bounding_box(), page.context.new_cdp_session(page)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def touch(kind: str, *places: float) -> None:
+        points = [{"x": place, "y": y, "id": number} for number, place in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", x - 20)
+    touch("touchStart", x - 20, x + 20)
+    for step in range(12):
+        touch("touchMove", x - 20 - 8 * step, x + 20 + 8 * step)
+    touch("touchEnd")
+    page.wait_for_function("visualViewport.scale > 1.5")
+    if shown == "a picture":
+        page.wait_for_selector("#digit[data-class='7']")
+        page.wait_for_selector("#correction:not([hidden])")
+    assert page.locator("#hint").is_visible() == (shown == "nothing")
+
+
 def test_refuses_what_is_no_picture(visit: Open) -> None:
     """The page names what is no file, no picture, or a picture without a digit; then drawing works."""
     view = visit()

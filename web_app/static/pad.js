@@ -10,6 +10,7 @@ const STEP = 1 / 32; // of the side, per press of an arrow key
 export class Pad extends EventTarget {
   #strokes = [];
   #picture = null; // { canvas, png }, instead of strokes
+  #replaced = null; // the picture that the current stroke replaced
   #current = null;
   #pointer = null;
   #cursor = null; // the keyboard's pen: [x, y], shown while the pad is used by keyboard
@@ -29,7 +30,7 @@ export class Pad extends EventTarget {
     canvas.addEventListener("pointerdown", (event) => this.#pressed(event));
     canvas.addEventListener("pointermove", (event) => this.#moved(event));
     canvas.addEventListener("pointerup", (event) => this.#lifted(event));
-    canvas.addEventListener("pointercancel", (event) => this.#lifted(event));
+    canvas.addEventListener("pointercancel", (event) => this.#withdrawn(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#leave());
     new ResizeObserver(() => this.#fit()).observe(canvas);
@@ -97,6 +98,7 @@ export class Pad extends EventTarget {
   }
 
   #begin(point) {
+    this.#replaced = this.#picture;
     if (this.#picture) {
       this.#picture = null;
       this.#paint();
@@ -144,6 +146,14 @@ export class Pad extends EventTarget {
     if (event.pointerId !== this.#pointer) return;
     this.#pointer = null;
     this.#end();
+  }
+
+  /** Remove the stroke of a finger that turned out to be the first of two, which zoom. */
+  #withdrawn(event) {
+    if (event.pointerId !== this.#pointer) return;
+    this.#strokes.pop();
+    this.#picture = this.#replaced;
+    this.#changed();
   }
 
   // Input by keyboard.
