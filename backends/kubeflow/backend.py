@@ -257,13 +257,13 @@ class KubeflowBackend:
 
     def _stop(self, run_id: str) -> DigitsError:
         """Terminate a run and wait until it has ended; return the error that reports the result."""
-        url = self.api.place(run_id)
-        deadline = time.monotonic() + STOP_SECONDS
+        url, deadline = self.api.place(run_id), time.monotonic() + STOP_SECONDS
         try:
             try:
                 self.api.terminate(run_id)
             except DigitsError as exc:
-                return RunContinues(f"run {run_id} could not be stopped: {exc.message}", remedy=f"stop it on {url}")
+                remedy = f"stop it on {url}" if self.api.url(run_id) else exc.remedy
+                return RunContinues(f"run {run_id} could not be stopped: {exc.message}", remedy=remedy)
             while not self._observe(run_id, {}).final:
                 if time.monotonic() > deadline:
                     return Interrupted(f"run {run_id} was asked to stop, and is still stopping: {url}")

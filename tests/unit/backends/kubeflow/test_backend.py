@@ -345,8 +345,12 @@ def test_ctrl_c_ends_the_run_on_the_server(settings: Settings, api: Pipelines, m
     assert runs.find(settings.home).record()["state"] == "CANCELED"
 
 
-def test_a_run_that_cannot_be_stopped_continues(settings: Settings, api: Pipelines, monkeypatch: Any) -> None:
-    """If the server refuses to terminate a run, the exit code is 4 and the record says that it continues."""
+@pytest.mark.parametrize("page", ["https://kubeflow.test", ""])
+def test_a_run_that_cannot_be_stopped_continues(
+    page: str, settings: Settings, api: Pipelines, monkeypatch: Any
+) -> None:
+    """If the server refuses to terminate a run, the exit code is 4, and record and remedy say that it continues."""
+    settings = dataclasses.replace(settings, kfp_ui=page)
     api.snapshots = [("RUNNING", [])]
     api.fail = lambda method, path: (403, "not yours") if path.endswith(":terminate") else None
     monkeypatch.setattr(kubeflow.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -355,6 +359,9 @@ def test_a_run_that_cannot_be_stopped_continues(settings: Settings, api: Pipelin
     assert raised.value.exit_code == 4
     record = runs.find(settings.home).record()
     assert (record["state"], record["why"]) == ("CONTINUES", raised.value.message)
+    assert (f"stop it on {page}/" in raised.value.remedy) is bool(page)
+    assert "kubectl get" not in raised.value.remedy
+    assert "digits watch" in raised.value.remedy
 
 
 def unwatched(settings: Settings, api: Pipelines, monkeypatch: Any) -> runs.Run:
