@@ -24,6 +24,7 @@ _ROW = 1.5  # greatest thickness of a hatched stroke, of the longer side of the 
 _HATCHES = 6  # least number of gaps between the lines that hatch a stroke
 _MOST_GAPS = 150  # greatest number of gaps that are examined for hatches; more cost too much
 _MOST_HATCHED = 4  # greatest number of hatched digits; more cost too much
+_CUT = 0.4  # greatest width of an outline where the border cuts it, of its longer side
 _MANY = 8  # greatest number of gaps that are examined
 
 
@@ -38,10 +39,11 @@ def find_insides(mask: Mask) -> Mask:
     height, width = mask.shape
     x, y, wide, high = stats[:, :4].T
     enclosed = (x > 0) & (y > 0) & (x + wide < width) & (y + high < height)
-    enclosed &= np.maximum(wide, high) >= _LEAST * np.sqrt(mask.size)
+    large = np.maximum(wide, high) >= _LEAST * np.sqrt(mask.size)
+    enclosed &= large
     enclosed[0] = False  # the ink
     result |= _find_hatched(mask, gaps, stats, np.flatnonzero(enclosed))
-    order = np.flatnonzero(enclosed)
+    order = np.flatnonzero(enclosed | (large & _are_cut_once(gaps, stats)))
     order = order[np.argsort(-stats[order, 2:4].max(axis=1))][:_MANY]
     order = order[np.cumsum(np.prod(stats[order, 2:4], axis=1)) <= _AREAS * mask.size]
     if not len(order):
@@ -60,7 +62,7 @@ def find_insides(mask: Mask) -> Mask:
     parts, around = find_connected(mask)
     found = list[tuple[float, float, NDArray[np.uint8], tuple[slice, slice]]]()
     for n, thick, inside, place in bands:
-        outer = around[parts[place[0].start - 1, place[1].start + int(np.argmax(inside[0]))]]
+        outer = around[_find_owner(parts, inside, place)]
         line = float(sum(outer[2:4] - stats[n, 2:4])) / 4
         spans = (stats[n, 2:4] >= _SPAN * outer[2:4]).all()
         if spans and thick > 1.5 * line and _holds_rings(stats[n], around, stats, line):
@@ -74,6 +76,28 @@ def find_insides(mask: Mask) -> Mask:
         if not enclosed and thick >= _ALIKE * main[1] and _ALIKE * thick <= main[1]:
             result[place] |= inside
     return result
+
+
+def _are_cut_once(gaps: NDArray[np.int32], stats: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which gaps touch the picture's border in one short place, as the inside of an outline that it cuts."""
+    border = np.concatenate([gaps[0], gaps[1:, -1], gaps[-1, -2::-1], gaps[-2:0:-1, 0]])
+    places = np.bincount(border[border != np.roll(border, 1)], minlength=len(stats))
+    cut: NDArray[np.bool_] = (places == 1) & (np.bincount(border, minlength=len(stats)) < _CUT * stats[:, 2:4].max(1))
+    cut[0] = False  # the ink
+    return cut
+
+
+def _find_owner(parts: NDArray[np.int32], inside: Mask, place: tuple[slice, slice]) -> int:
+    """Return the number of the part of the ink that encloses a gap, or most of one that the border cuts."""
+    rows, columns = place
+    if rows.start and columns.start and rows.stop < parts.shape[0] and columns.stop < parts.shape[1]:
+        return int(parts[rows.start - 1, columns.start + int(np.argmax(inside[0]))])
+    top, left = min(rows.start, 1), min(columns.start, 1)
+    near = parts[rows.start - top : rows.stop + 1, columns.start - left : columns.stop + 1]
+    wide = np.zeros(near.shape, np.uint8)
+    wide[top : top + len(inside), left : left + inside.shape[1]] = inside
+    beside = near[cv2.dilate(wide, np.ones((3, 3), np.uint8)) > 0]
+    return int(np.bincount(beside[beside > 0]).argmax())
 
 
 def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32], enclosed: NDArray[np.intp]) -> Mask:

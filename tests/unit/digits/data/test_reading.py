@@ -275,13 +275,38 @@ def test_digits_that_touch_their_boxes_are_separated_from_them() -> None:
 
 
 def test_an_outline_that_the_border_cuts_is_doubtful() -> None:
-    """What is within an outline is only filled where it is closed, so that a cut one is not sure."""
+    """What is within a hatched outline is only filled where it is closed, so that a cut one is not sure."""
     broad = draw(SEVEN, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     paper = cv2.erode(broad, np.ones((5, 5), np.uint8)) * ((x + y) % 18 > 5)
     sheet = scene(broad - paper.astype(np.uint8), lambda sheet: None)
     assert not read(sheet).doubtful
     assert read(sheet[:, 160:]).doubtful
+
+
+@pytest.mark.parametrize("kind", [None, bar], ids=["alone", "bar"])
+@pytest.mark.parametrize("turn", range(4))
+def test_an_outline_is_filled_up_to_the_border_that_cuts_it(turn: int, kind: Callable[[Sheet], None] | None) -> None:
+    """The end of an outlined stroke may be beyond the picture; the digit is doubtful then."""
+    broad = draw(SEVEN, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
+    outline = broad - cv2.erode(broad, np.ones((9, 9), np.uint8))
+    sheet, whole = (np.rot90(image, turn) for image in (outline, broad))
+    cut = [np.s_[:, 155:], np.s_[:245], np.s_[:, :245], np.s_[155:]][turn]
+    found = read(scene(sheet, kind or (lambda sheet: None))[cut])
+    assert similarity(to_mnist(found.ink), to_mnist(whole[cut])) > 0.9
+    assert found.doubtful
+
+
+def test_the_paper_between_lines_that_leave_the_picture_is_no_stroke() -> None:
+    """Neither the lines of ruled paper nor a cell that the border cuts are the outline of a stroke."""
+    for ends in ((0, SIDE), (0, 250)):
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        for row in (100, 130):
+            cv2.line(mask, (ends[0], row), (ends[1], row), (255,), 3)
+        assert not outlines.find_insides(mask).any()
+    cell = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.rectangle(cell, (-20, 100), (150, 160), (255,), 3)
+    assert not outlines.find_insides(cell).any()
 
 
 @pytest.mark.parametrize("lines", [TWO, SEVEN, FIVE], ids=["two", "seven", "five"])
