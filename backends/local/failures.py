@@ -41,7 +41,12 @@ def step_failed(run: runs.Run, outcome: Outcome) -> StepFailed:
 def describe_exit(code: int) -> str:
     """Describe an exit code. Negative codes and those above 128 stand for signals."""
     number = -code if code < 0 else code - 128 if code > 128 else 0
-    names = {9: "killed (SIGKILL; possibly out of memory)", 15: "stopped (SIGTERM)", 11: "crashed (SIGSEGV)"}
+    names = {
+        2: "interrupted (SIGINT)",
+        9: "killed (SIGKILL; possibly out of memory)",
+        15: "stopped (SIGTERM)",
+        11: "crashed (SIGSEGV)",
+    }
     return f"exit code {code}" + (f": {names.get(number, f'signal {number}')}" if number else "")
 
 

@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +37,7 @@ IMPORTS = {
 
 def main(step: str) -> None:
     """Run the step whose command and additional environment are on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # during an import it ends the process without a traceback
     from kfp.dsl import executor_main
 
     gc.disable()  # what is imported is no garbage, and looking for garbage in it takes a third of the time
@@ -54,6 +56,7 @@ def main(step: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "ephemeral_component.py")
         program.write_text(command[start - 1])  # the last argument of kfp's shell is the component's source
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv[1:] = ["--component_module_path", str(program), *command[start:]]
         executor_main.executor_main()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,23 @@ def test_a_step_whose_workers_train_imports_no_tensorflow(tmp_path: Path) -> Non
         check=False,
     )
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_signal_during_an_import_ends_a_step_without_a_traceback(tmp_path: Path) -> None:
+    """A step that is interrupted while it imports its libraries ends by the signal, and its log stays empty."""
+    (tmp_path / "interrupting.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    program = (
+        f"import sys; sys.path.append({str(tmp_path)!r}); from backends.process import step_main; "
+        "step_main.IMPORTS = {'deploy': ('interrupting',)}; step_main.main('deploy')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=child_environment(Settings(home=tmp_path)),
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
