@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits import events
-from digits.errors import UsageError
+from digits.errors import MissingError, UsageError
 from digits.release import ledger, releases
 from digits.release.mlflow_client import MISSING, OWNER, NoDatabase, connect, if_recorded
 from digits.settings import Settings
@@ -30,16 +30,25 @@ VERSION_TAGS = ("digest", "code", "version")
 
 @if_recorded
 def ensure_model(settings: Settings) -> None:
-    """Create the registered model if there is none. Raises UsageError if that name belongs to another project."""
+    """Create the registered model if there is none.
+
+    Raises:
+        UsageError: that name belongs to another project.
+        MissingError: MLflow has neither the model nor room for one of its name, because its database is damaged.
+    """
     from mlflow.exceptions import MlflowException
 
     with connect(settings, create=True) as client:
         try:
             client.create_registered_model(settings.mlflow_model, tags={OWNER: "digits"})
         except MlflowException as exc:
-            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+            if exc.error_code not in {"RESOURCE_ALREADY_EXISTS", MISSING}:  # MISSING: of a model that is there in parts
                 raise
-        _own_model(client, settings)
+        if _own_model(client, settings) is None:
+            raise MissingError(
+                f"MLflow's database is damaged: it has only parts of the registered model {settings.mlflow_model!r}",
+                remedy="restore it from a backup, or move it away; digits run then makes another",
+            )
 
 
 @if_recorded

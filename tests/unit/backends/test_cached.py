@@ -245,6 +245,11 @@ NAMED: dict[str, tuple[Callable[[Place], object], str, Callable[[Place], object]
         "move it away",
         lambda p: (p.home / "mlflow.db").unlink(),
     ),
+    "registered model's row deleted": (
+        lambda p: p.sql("DELETE FROM registered_models"),
+        "move it away",
+        lambda p: (p.home / "mlflow.db").unlink(),
+    ),
 }
 
 
