@@ -29,6 +29,10 @@ _COLOURED = 4  # least ratio of the deviations of colour and of brightness; grey
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of a JPEG's segments, not what may be in compressed data
 _SCAN, _END, _SINGLE = 0xDA, 0xD9, (0x01, 0xD8)
 _PNG = b"\x89PNG\r\n\x1a\n"  # how each begins
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by a PNG's type of colour
+# The passes of an interlaced PNG: the first pixel's column and row, and the steps to the next ones.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_BLOCK = 1 << 18  # bytes of rows that are unpacked at a time
 MAX_SEGMENTS = 20_000  # of a JPEG, and chunks of a PNG
 MAX_SCANS = 50  # of a progressive JPEG, each of which costs as much as the whole picture; encoders write about ten
 # A picture's own data are in the texts of Pillow's warnings. Python keeps each text, and writes it to the page's log.
@@ -95,8 +99,7 @@ def open_picture(
         else:
             picture.seek(0)
             content = picture.read()
-        if content.startswith(_PNG):
-            _check_chunks(content)
+        rows = _check_chunks(content) if content.startswith(_PNG) else []
         with Image.open(io.BytesIO(content), formats=formats) as opened:
             scans = _count_scans(content) if opened.format == "JPEG" else 0
             if scans > MAX_SCANS:
@@ -109,6 +112,8 @@ def open_picture(
                 raise DataError(
                     f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, got {width} x {height}"
                 )
+            if rows:
+                _check_rows(content, rows)
             image = _eight_bits(opened)
             mode, factor = "RGBA" if image.has_transparency_data else "RGB", min(image.size) // side
             if image.mode != mode or factor < 2:  # else `reduce` makes the copy, in a third of the time
@@ -125,12 +130,15 @@ def open_picture(
         ) from exc
 
 
-def _check_chunks(content: bytes) -> None:
-    """Raise ValueError or struct.error if a PNG is damaged, has too many chunks or several colour profiles.
+def _check_chunks(content: bytes) -> list[memoryview]:
+    """Return the compressed rows of a PNG.
 
-    Pillow does not compare the checksums of the pixels, and it unpacks each profile.
+    Pillow does not compare the checksums of the pixels, and it unpacks each colour profile.
+
+    Raises:
+        ValueError, struct.error: it is damaged, has too many chunks or several colour profiles.
     """
-    data, profiles, at = memoryview(content), 0, len(_PNG)
+    data, profiles, at, rows = memoryview(content), 0, len(_PNG), list[memoryview]()
     for _ in range(MAX_SEGMENTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
@@ -139,10 +147,29 @@ def _check_chunks(content: bytes) -> None:
         profiles += kind == b"iCCP"
         if profiles > 1:
             raise ValueError("several colour profiles")
+        if kind == b"IDAT":
+            rows.append(data[at + 8 : end])
         if kind == b"IEND":
-            return
+            return rows
         at = end + 4
     raise ValueError("too many chunks")
+
+
+def _check_rows(content: bytes, rows: list[memoryview]) -> None:
+    """Raise ValueError or zlib.error if a PNG has fewer rows than it states; Pillow reads the others as black."""
+    width, height, depth, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, len(_PNG) + 8)
+    bits, expected = depth * _SAMPLES[kind], 0
+    for left, top, right, down in _ADAM7 if interlaced else [(0, 0, 1, 1)]:
+        across, below = -(-(width - left) // right), -(-(height - top) // down)
+        expected += below * (1 + -(-across * bits // 8)) if min(across, below) > 0 else 0
+    unpacker, size = zlib.decompressobj(), 0
+    for part in rows:
+        rest: bytes | memoryview = part
+        while len(rest) and size < expected:
+            size += len(unpacker.decompress(rest, _BLOCK))
+            rest = unpacker.unconsumed_tail
+    if size < expected and size + len(unpacker.flush()) < expected:  # only then nothing is left that it would unpack
+        raise ValueError("rows are missing")
 
 
 def _count_scans(content: bytes) -> int:

@@ -156,6 +156,36 @@ def test_a_damaged_png_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
+    ("depth", "colour", "bits"), [(1, 0, 1), (16, 0, 16), (8, 2, 24), (4, 3, 4), (8, 4, 16), (8, 6, 32)]
+)
+@pytest.mark.parametrize("passes", [["0011"], ["0088", "4088", "0448", "2044", "0224", "1022", "0112"]])
+def test_a_png_without_all_its_rows_is_rejected(depth: int, colour: int, bits: int, passes: list[str]) -> None:
+    """A PNG whose checksums are right, but which ends early, is refused as a browser does; more rows do no harm."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    def made(size: tuple[int, int], rows: list[bytes]) -> io.BytesIO:
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, len(passes) > 1))
+        data = zlib.compress(b"".join(rows))
+        palette = chunk(b"PLTE", bytes(48)) if colour == 3 else b""
+        parts = [header, palette, chunk(b"IDAT", data[:9]), chunk(b"IDAT", data[9:]), chunk(b"IEND", b"")]
+        return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+    for size in ((64, 48), (33, 35)):
+        rows = []
+        for each in passes:
+            left, top, right, down = map(int, each)
+            width, height = len(range(left, size[0], right)), len(range(top, size[1], down))
+            rows += height * [bytes(1 + (width * bits + 7) // 8)]
+        for whole in (rows, 9 * rows):
+            assert read_ink(made(size, whole)).ink.shape == size[::-1]
+        for count in (1, len(rows) // 2, len(rows) - 1):
+            with pytest.raises(DataError, match="cannot be read"):
+                read_ink(made(size, rows[:count]))
+
+
+@pytest.mark.parametrize(
     ("kind", "content", "most"),
     [(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_000)), 1), (b"IDAT", b"", 19_000), (b"abCd", b"", 19_000)],
 )
