@@ -165,7 +165,7 @@ def _check_rows(content: bytes, rows: list[memoryview]) -> None:
     unpacker, size = zlib.decompressobj(), 0
     for part in rows:
         rest: bytes | memoryview = part
-        while len(rest) and size < expected:
+        while len(rest) and size < expected and not unpacker.eof:  # after it, each part would cost a copy
             size += len(unpacker.decompress(rest, _BLOCK))
             rest = unpacker.unconsumed_tail
     if size < expected and size + len(unpacker.flush()) < expected:  # only then nothing is left that it would unpack

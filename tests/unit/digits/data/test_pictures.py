@@ -259,3 +259,18 @@ def test_no_program_runs_on_a_picture(content: bytes, tmp_path: Path, monkeypatc
     with pytest.raises(DataError, match="expected a picture"):
         read_ink(picture)
     assert not (tmp_path / "started").exists()
+
+
+def test_a_png_with_data_after_its_rows_end_early_is_rejected_soon() -> None:
+    """Many parts after the end of the compressed rows are not read, because each would cost a copy of all before it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(65))) + 19_000 * chunk(b"IDAT", bytes(400))
+    content = b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
+    started = time.process_time()
+    with pytest.raises(DataError, match="cannot be read"):
+        read_ink(io.BytesIO(content))
+    assert time.process_time() - started < 1  # 0.1 s; several seconds with the copies
