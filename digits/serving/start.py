@@ -49,10 +49,9 @@ def run(options: Options, settings: Settings) -> None:
         MissingError: a port is in use.
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
-    with bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT") as probe:  # gRPC itself would not name the setting
-        grpc_port = probe.getsockname()[1]  # of 0, a free one
+    grpc_sock = bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT")
     if 0 in (options.http_port, options.grpc_port):
-        log.warning("REST on port %d, gRPC on port %d", sock.getsockname()[1], grpc_port)
+        log.warning("REST on port %d, gRPC on port %d", sock.getsockname()[1], grpc_sock.getsockname()[1])
     slot = ModelSlot(settings.declaration)
     name = options.name or settings.declaration.name
     if options.model_dir:
@@ -67,4 +66,4 @@ def run(options: Options, settings: Settings) -> None:
         watcher.start()
     from digits.serving import server
 
-    server.run(slot, name, sock, options.host, grpc_port)
+    server.run(slot, name, sock, grpc_sock)

@@ -20,8 +20,9 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from digits.serving import decode
 from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
+from digits.serving.sockets import bind
 from digits.tasks.task import find
-from tests.helpers.support import Finished, Predictor, free_port, get_json, has_ipv6
+from tests.helpers.support import Finished, Predictor, get_json, has_ipv6
 from tests.helpers.tasks import LinearModel, task_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
@@ -265,12 +266,11 @@ def test_a_task_in_colour_over_grpc(binary: bool) -> None:
 @contextlib.asynccontextmanager
 async def server_at(host: str, model: LoadedModel | None = MODEL, name: str = "digits") -> AsyncIterator[int]:
     """The port of a server of this process."""
-    slot, port = ModelSlot(), free_port()
+    slot, sock = ModelSlot(), bind(host, 0, "DIGITS_GRPC_PORT")
     if model:
         slot.swap(model)
-    server = await service.start(service.Servicer(slot, name, {}), host, port, 1)
-    yield port
-    await server.stop(1)
+    async with service.serving(service.Servicer(slot, name, {}), sock, 1):
+        yield sock.getsockname()[1]
 
 
 @contextlib.asynccontextmanager
