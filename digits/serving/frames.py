@@ -11,8 +11,8 @@ ACKNOWLEDGEMENT = b"\0\0\0\x04\x01\0\0\0\0"
 HEAD_BYTES = 9
 MAX_FRAME = 16 * 1024  # bytes; gRPC announces no other limit than HTTP/2's own
 # Bytes of a request's headers as they are sent, with the heads of their further frames. gRPC answers RESOURCE_EXHAUSTED
-# to headers that have more than 16 KiB after decoding.
-MAX_HEADERS = 32 * 1024
+# to headers that have more than 8 KiB after decoding.
+MAX_HEADERS = 16 * 1024
 MAX_GOAWAY = 1024  # bytes, with the client's text, which gRPC keeps
 _HEAD = struct.Struct(">IB")
 

@@ -29,6 +29,7 @@ with without_init("kserve"):  # which imports pandas and Kubernetes' client, and
     from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
 MAX_MESSAGE = 4 * 1024 * 1024  # bytes per request; the most images of any task fit, as raw bytes or as numbers
+MAX_METADATA = 8 * 1024  # bytes of a request's headers, with 32 for each; gRPC keeps several times as many
 MAX_WAITING = 32  # requests
 MAX_READING = 12  # inference requests that are read or answered at a time; the others wait without taking memory
 READ_SECONDS = 15.0  # in which a request's message must arrive
@@ -50,6 +51,8 @@ async def serving(servicer: Servicer, sock: socket.socket, grace_seconds: float)
         maximum_concurrent_rpcs=MAX_WAITING,
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.max_metadata_size", MAX_METADATA),
+            ("grpc.absolute_max_metadata_size", MAX_METADATA),
             # Further requests of one client wait at the client instead of being rejected. The protection would also
             # count those that were just answered, and reject up to three quarters of a client's concurrent requests.
             ("grpc.max_concurrent_streams", MAX_WAITING),

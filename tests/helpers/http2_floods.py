@@ -74,7 +74,7 @@ FLOODS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
     ),
     "unfinished requests within the limit": (
         OPENING,
-        requests(lambda stream: begin(stream, field("a", "b") * 440), 20),
+        requests(lambda stream: begin(stream, field("a", "b") * 215), 20),
     ),
     "references to a long header": (
         OPENING + frame(HEADERS, END_HEADERS, 1, CALL + STORED),
