@@ -19,10 +19,11 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
-# Both together fit into the 1,024 file descriptors that a process usually may open; one of gRPC takes three.
+# Both together fit into the 1,024 file descriptors that a process usually may open; gRPC counts its own connections.
 MAX_CONNECTIONS = 512
-MAX_GRPC_CONNECTIONS = 128
+MAX_GRPC_CONNECTIONS = 256
 SPARE_CONNECTIONS = 64  # idle connections are closed when fewer than this many are free
 RESPONSE_SECONDS = 15.0  # in which a response must be read, and in which a connection's first request must come
 CHECK_SECONDS = 1.0  # between two checks of all connections
@@ -67,6 +68,14 @@ class Connections:
                     _reset(connection)
 
 
+def reset_peer(port: int, peer: str) -> None:
+    """Close the connection of a peer to our port. `peer` is as gRPC writes it: `ipv6:%5B::1%5D:50000`, or ipv4."""
+    address = unquote(peer).partition(":")[2]
+    for client, connection in _connections(port):
+        if address in (client, client.replace("[::ffff:", "").replace("]:", ":")):  # gRPC shows no mapped addresses
+            _reset(connection)
+
+
 def _connections(port: int) -> Iterator[tuple[str, socket.socket]]:
     """Yield (client address as Granian writes it, duplicate of the socket) of each connection to our port."""
     for file in list(Path("/dev/fd").iterdir()):
@@ -94,10 +103,5 @@ def _unread_bytes(connection: socket.socket) -> int:
 def _reset(connection: socket.socket) -> None:
     """Close a connection without sending what it still holds, so that the kernel frees its buffers."""
     with contextlib.suppress(OSError):
-        discard_unsent(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def discard_unsent(connection: socket.socket) -> None:
-    """Make the kernel free a connection's buffers when it is closed, instead of sending what they hold."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from digits.http import bracketed
 from digits.imports import without_init
 from digits.serving import decode
 from digits.serving.app import IMAGES, SMALL_BODY, offload_if_large, unknown_version
-from digits.serving.connections import RESPONSE_SECONDS
+from digits.serving.connections import MAX_GRPC_CONNECTIONS, RESPONSE_SECONDS, reset_peer
 from digits.serving.decode import BadRequest
 from digits.serving.failure_log import FailureLog
 from digits.serving.message import UNDECODABLE, check_overhead
-from digits.serving.relay import Relay
 from digits.serving.rest import MAX_ID, outputs_of, raw_bytes
 from digits.serving.slot import LoadedModel, ModelSlot
 
@@ -39,15 +38,10 @@ HANDSHAKE_SECONDS = 15
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
-@contextlib.asynccontextmanager
-async def serving(servicer: Servicer, sock: socket.socket, grace_seconds: float) -> AsyncIterator[None]:
-    """Serve on a bound socket, which is closed at the end of the block.
-
-    Requests in flight are then answered, for at most `grace_seconds`.
-    """
-    relay = Relay()
+async def start(servicer: Servicer, host: str, port: int, grace_seconds: float) -> Any:
+    """Start a server for `servicer` on a host and port, and return it (a grpc.aio.Server)."""
     server = grpc.aio.server(
-        interceptors=[ErrorInterceptor(relay.reset)],
+        interceptors=[ErrorInterceptor(port)],
         maximum_concurrent_rpcs=MAX_WAITING,
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -59,6 +53,7 @@ async def serving(servicer: Servicer, sock: socket.socket, grace_seconds: float)
             ("grpc.http.overload_protection", 0),
             # Off, because each stream could send as much as the network takes before its request is accepted.
             ("grpc.http2.bdp_probe", 0),
+            ("grpc.max_allowed_incoming_connections", MAX_GRPC_CONNECTIONS),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
             ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
             ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000),
@@ -67,15 +62,9 @@ async def serving(servicer: Servicer, sock: socket.socket, grace_seconds: float)
         ],
     )
     stubs.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port(relay.address)
+    server.add_insecure_port(f"{bracketed(host)}:{port}")
     await server.start()
-    await relay.start(sock, port)
-    try:
-        yield
-    finally:
-        relay.stop()
-        await server.stop(grace_seconds)
-        await relay.drain()
+    return server
 
 
 class NotFound(Exception):
@@ -164,11 +153,11 @@ class Servicer(stubs.GRPCInferenceServiceServicer):
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Answers undecodable messages and errors by statuses. A traceback is logged only for an error of our own.
 
-    gRPC itself answers INTERNAL to bytes that it cannot decode. `reset` closes the connection of a peer.
+    gRPC itself answers INTERNAL to bytes that it cannot decode.
     """
 
-    def __init__(self, reset: Callable[[str], None]) -> None:
-        self._reset, self._reading = reset, asyncio.Semaphore(MAX_READING)
+    def __init__(self, port: int) -> None:
+        self._port, self._reading = port, asyncio.Semaphore(MAX_READING)
         self._failures = FailureLog("digits.predictor")
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -185,7 +174,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async with self._reading if infers else contextlib.nullcontext():
             # gRPC would wait until the connection's age ends it for a client that does not accept its response.
             seconds, loop = READ_SECONDS + RESPONSE_SECONDS, asyncio.get_running_loop()
-            timer = loop.call_later(seconds, self._reset, context.peer())
+            timer = loop.call_later(seconds, reset_peer, self._port, context.peer())
             context.add_done_callback(lambda _: timer.cancel())
             try:
                 async with asyncio.timeout(READ_SECONDS):

@@ -19,25 +19,26 @@ from digits.serving.slot import ModelSlot
 GRACE_SECONDS = 30  # for requests in flight when the server stops
 
 
-def run(slot: ModelSlot, name: str, sock: socket.socket, grpc_sock: socket.socket) -> None:
-    """Serve REST and gRPC, each on a bound socket, until SIGTERM or SIGINT."""
+def run(slot: ModelSlot, name: str, sock: socket.socket, host: str, grpc_port: int) -> None:
+    """Serve REST on a bound socket, and gRPC on a host and port, until SIGTERM or SIGINT."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(slot, name, sock, grpc_sock))
+        runner.run(_serve(slot, name, sock, host, grpc_port))
 
 
-async def _serve(slot: ModelSlot, name: str, sock: socket.socket, grpc_sock: socket.socket) -> None:
+async def _serve(slot: ModelSlot, name: str, sock: socket.socket, host: str, grpc_port: int) -> None:
     # Clients learn from it which protocol the server speaks.
     server = {
         "name": "kserve",
         "version": importlib.metadata.version("kserve"),
         "extensions": ["model_repository_extension", "binary_tensor_data"],
     }
+    grpc_server = await grpc.start(grpc.Servicer(slot, name, server), host, grpc_port, GRACE_SECONDS)
     stop = asyncio.create_task(stop_signal())
 
-    async def serve_grpc() -> None:
-        async with grpc.serving(grpc.Servicer(slot, name, server), grpc_sock, GRACE_SECONDS):
-            await stop
+    async def stop_grpc() -> None:
+        await stop
+        await grpc_server.stop(GRACE_SECONDS)
 
     # Concurrently, because one after the other would take the grace period twice.
     listener = PredictApp(slot, name, server).listener
-    await asyncio.gather(listener.serve(sock, stop, GRACE_SECONDS), serve_grpc())
+    await asyncio.gather(listener.serve(sock, stop, GRACE_SECONDS), stop_grpc())

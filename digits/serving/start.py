@@ -49,9 +49,10 @@ def run(options: Options, settings: Settings) -> None:
         MissingError: a port is in use.
     """
     sock = bind(options.host, options.http_port, "DIGITS_PORT")
-    grpc_sock = bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT")
+    with bind(options.host, options.grpc_port, "DIGITS_GRPC_PORT") as probe:  # gRPC itself would not name the setting
+        grpc_port = probe.getsockname()[1]  # of 0, a free one
     if 0 in (options.http_port, options.grpc_port):
-        log.warning("REST on port %d, gRPC on port %d", sock.getsockname()[1], grpc_sock.getsockname()[1])
+        log.warning("REST on port %d, gRPC on port %d", sock.getsockname()[1], grpc_port)
     slot = ModelSlot(settings.declaration)
     name = options.name or settings.declaration.name
     if options.model_dir:
@@ -66,4 +67,4 @@ def run(options: Options, settings: Settings) -> None:
         watcher.start()
     from digits.serving import server
 
-    server.run(slot, name, sock, grpc_sock)
+    server.run(slot, name, sock, options.host, grpc_port)

@@ -20,9 +20,8 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 from digits.serving import decode
 from digits.serving import grpc as service
 from digits.serving.slot import LoadedModel, ModelSlot
-from digits.serving.sockets import bind
 from digits.tasks.task import find
-from tests.helpers.support import Finished, Predictor, get_json, has_ipv6
+from tests.helpers.support import Finished, Predictor, free_port, get_json, has_ipv6
 from tests.helpers.tasks import LinearModel, task_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of kserve's and grpc's clients
@@ -266,11 +265,12 @@ def test_a_task_in_colour_over_grpc(binary: bool) -> None:
 @contextlib.asynccontextmanager
 async def server_at(host: str, model: LoadedModel | None = MODEL, name: str = "digits") -> AsyncIterator[int]:
     """The port of a server of this process."""
-    slot, sock = ModelSlot(), bind(host, 0, "DIGITS_GRPC_PORT")
+    slot, port = ModelSlot(), free_port()
     if model:
         slot.swap(model)
-    async with service.serving(service.Servicer(slot, name, {}), sock, 1):
-        yield sock.getsockname()[1]
+    server = await service.start(service.Servicer(slot, name, {}), host, port, 1)
+    yield port
+    await server.stop(1)
 
 
 @contextlib.asynccontextmanager
@@ -283,6 +283,20 @@ async def channel_to_a_server(
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         yield channel
+
+
+@pytest.mark.parametrize(("size", "code"), [(7000, "OK"), (9000, "RESOURCE_EXHAUSTED")])
+def test_headers_of_a_request_are_limited(size: int, code: str) -> None:
+    """A request with more than 8 KiB of headers, which gRPC would keep until it ends, is refused."""
+
+    async def status() -> str:
+        async with channel_to_a_server() as channel:
+            call = channel.unary_unary(service.INFER)(
+                encode("UINT8", IMAGES.tobytes()), metadata=[("a", "b" * size)], timeout=30
+            )
+            return str((await call.code()).name)
+
+    assert asyncio.run(status()) == code
 
 
 def test_another_model_is_not_found_before_the_first_release() -> None:
