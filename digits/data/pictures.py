@@ -112,7 +112,7 @@ def open_picture(
                 raise DataError(
                     f"expected at most {max_pixels:,} pixels and {MAX_SIDE:,} on a side, got {width} x {height}"
                 )
-            if rows:
+            if rows and _may_lack_rows(opened):
                 _check_rows(content, rows)
             image = _eight_bits(opened)
             mode, factor = "RGBA" if image.has_transparency_data else "RGB", min(image.size) // side
@@ -153,6 +153,11 @@ def _check_chunks(content: bytes) -> list[memoryview]:
             return rows
         at = end + 4
     raise ValueError("too many chunks")
+
+
+def _may_lack_rows(image: Image.Image) -> bool:
+    """Return whether a PNG's last row is zero, as Pillow leaves missing ones; True if the PNG is interlaced."""
+    return "interlace" in image.info or not any(image.crop((0, image.height - 1, *image.size)).tobytes())
 
 
 def _check_rows(content: bytes, rows: list[memoryview]) -> None:

@@ -23,6 +23,11 @@ from digits.errors import DataError
 from tests.helpers.drawings import SEVEN, draw, png, similarity
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 @pytest.mark.parametrize("style", ["dark on light", "light on dark", "transparent", "grey", "palette"])
 def test_ink_is_found_on_any_background(style: str) -> None:
     """The ink is the same if it is dark on light, light on dark or on transparency."""
@@ -159,11 +164,11 @@ def test_a_damaged_png_is_rejected() -> None:
     ("depth", "colour", "bits"), [(1, 0, 1), (16, 0, 16), (8, 2, 24), (4, 3, 4), (8, 4, 16), (8, 6, 32)]
 )
 @pytest.mark.parametrize("passes", [["0011"], ["0088", "4088", "0448", "2044", "0224", "1022", "0112"]])
-def test_a_png_without_all_its_rows_is_rejected(depth: int, colour: int, bits: int, passes: list[str]) -> None:
+@pytest.mark.parametrize("fill", [b"\0", b"\x11"], ids=["black", "not black"])
+def test_a_png_without_all_its_rows_is_rejected(
+    depth: int, colour: int, bits: int, passes: list[str], fill: bytes
+) -> None:
     """A PNG whose checksums are right, but which ends early, is refused as a browser does; more rows do no harm."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     def made(size: tuple[int, int], rows: list[bytes]) -> io.BytesIO:
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, len(passes) > 1))
@@ -177,7 +182,7 @@ def test_a_png_without_all_its_rows_is_rejected(depth: int, colour: int, bits: i
         for each in passes:
             left, top, right, down = map(int, each)
             width, height = len(range(left, size[0], right)), len(range(top, size[1], down))
-            rows += height * [bytes(1 + (width * bits + 7) // 8)]
+            rows += height * [b"\0" + (width * bits + 7) // 8 * fill]
         for whole in (rows, 9 * rows):
             assert read_ink(made(size, whole)).ink.shape == size[::-1]
         for count in (1, len(rows) // 2, len(rows) - 1):
@@ -191,12 +196,11 @@ def test_a_png_without_all_its_rows_is_rejected(depth: int, colour: int, bits: i
 )
 def test_a_png_of_many_chunks_is_rejected(kind: bytes, content: bytes, most: int) -> None:
     """Chunks cost time whatever the size of the picture: a PNG has one colour profile, and at most 20,000 chunks."""
-    whole, body = png(Image.new("L", (64, 64))).getvalue(), kind + content
-    chunk = len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    whole, added = png(Image.new("L", (64, 64))).getvalue(), chunk(kind, content)
     at = whole.index(b"IDAT") - 4
-    assert read_ink(io.BytesIO(whole[:at] + most * chunk + whole[at:])).ink.shape == (64, 64)
+    assert read_ink(io.BytesIO(whole[:at] + most * added + whole[at:])).ink.shape == (64, 64)
     with pytest.raises(DataError, match="cannot be read"):
-        read_ink(io.BytesIO(whole[:at] + 2 * most * chunk + whole[at:]))
+        read_ink(io.BytesIO(whole[:at] + 2 * most * added + whole[at:]))
 
 
 def test_a_picture_writes_nothing_into_a_log() -> None:
@@ -263,10 +267,6 @@ def test_no_program_runs_on_a_picture(content: bytes, tmp_path: Path, monkeypatc
 
 def test_a_png_with_data_after_its_rows_end_early_is_rejected_soon() -> None:
     """Many parts after the end of the compressed rows are not read, because each would cost a copy of all before it."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0))
     rows = chunk(b"IDAT", zlib.compress(bytes(65))) + 19_000 * chunk(b"IDAT", bytes(400))
     content = b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
