@@ -66,14 +66,11 @@ def test_a_waiting_process_ends_with_its_parent(end: str, tmp_path: Path) -> Non
             assert not psutil.wait_procs([psutil.Process(pid)], SECONDS)[1]
 
 
-def test_a_step_whose_workers_train_imports_no_tensorflow(tmp_path: Path) -> None:
-    """With several workers only their own processes import TensorFlow."""
-    program = (
-        "import sys; from backends.process.step_main import main; main('train'); print('tensorflow' in sys.modules)"
-    )
-    done = subprocess.run(
+def run_program(program: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a step's environment."""
+    return subprocess.run(
         [sys.executable, "-c", program],
-        env=child_environment(Settings(home=tmp_path)) | {"DIGITS_WORKERS": "2"},
+        env=child_environment(Settings(home=home)) | variables,
         stdin=subprocess.DEVNULL,
         cwd=ROOT,
         capture_output=True,
@@ -81,6 +78,14 @@ def test_a_step_whose_workers_train_imports_no_tensorflow(tmp_path: Path) -> Non
         timeout=SECONDS,
         check=False,
     )
+
+
+def test_a_step_whose_workers_train_imports_no_tensorflow(tmp_path: Path) -> None:
+    """With several workers only their own processes import TensorFlow."""
+    program = (
+        "import sys; from backends.process.step_main import main; main('train'); print('tensorflow' in sys.modules)"
+    )
+    done = run_program(program, tmp_path, DIGITS_WORKERS="2")
     assert done.stdout == "False\n", done.stderr
 
 
@@ -91,14 +96,5 @@ def test_a_signal_during_an_import_ends_a_step_without_a_traceback(tmp_path: Pat
         f"import sys; sys.path.append({str(tmp_path)!r}); from backends.process import step_main; "
         "step_main.IMPORTS = {'deploy': ('interrupting',)}; step_main.main('deploy')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=child_environment(Settings(home=tmp_path)),
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = run_program(program, tmp_path)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
