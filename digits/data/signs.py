@@ -26,7 +26,7 @@ class Shape(NamedTuple):
     slant: float
     bend: float
     narrow: bool
-    pen: float = 1.0
+    pen: float
 
 
 def shape_of(own: NDArray[np.bool_], top: int) -> Shape:
@@ -68,6 +68,6 @@ def find_signs(shapes: list[Shape]) -> set[int]:
 
 
 def are_of_two_pens(shapes: list[Shape]) -> bool:
-    """Return whether the strokes of a number differ in width as those of one pen do not, as if a pen lay next to it."""
+    """Return whether the strokes of a number differ in width more than those of one pen, as if a pen were there."""
     pens = [shape.pen for shape in shapes]
     return max(pens) > _ONE_PEN * min(pens)

@@ -60,5 +60,6 @@ def test_what_may_be_a_sign_is_doubtful(digits: tuple[list[Line], ...], doubtful
 @pytest.mark.parametrize(("slant", "signs"), [(0.3, {1}), (0.25, set())], ids=["slash", "digit"])
 def test_a_slash_may_be_hardly_more_slanted_than_a_digit(slant: float, signs: set[int]) -> None:
     """The slash of 7/3 in italics is higher than both digits and more slanted than the 7."""
-    shapes = [Shape(233, 333, 0.26, 0.14, False), Shape(219, 346, slant, 0.0, True), Shape(216, 331, 0.3, -0.06, False)]
+    seven, three = Shape(233, 333, 0.26, 0.14, False, 9.0), Shape(216, 331, 0.3, -0.06, False, 9.0)
+    shapes = [seven, Shape(219, 346, slant, 0.0, True, 9.0), three]
     assert find_signs(shapes) == signs
