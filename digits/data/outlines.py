@@ -96,8 +96,8 @@ def _find_owner(parts: NDArray[np.int32], inside: Mask, place: tuple[slice, slic
     near = parts[rows.start - top : rows.stop + 1, columns.start - left : columns.stop + 1]
     wide = np.zeros(near.shape, np.uint8)
     wide[top : top + len(inside), left : left + inside.shape[1]] = inside
-    beside = near[cv2.dilate(wide, np.ones((3, 3), np.uint8)) > 0]
-    return int(np.bincount(beside[beside > 0]).argmax())
+    adjacent = near[cv2.dilate(wide, np.ones((3, 3), np.uint8)) > 0]
+    return int(np.bincount(adjacent[adjacent > 0]).argmax())
 
 
 def _find_hatched(mask: Mask, gaps: NDArray[np.int32], stats: NDArray[np.int32], enclosed: NDArray[np.intp]) -> Mask:

@@ -66,7 +66,7 @@ def test_what_kserve_would_replace_is_left_alone(kind: str, deploy: Callable[[],
 
 
 def test_an_account_with_the_rights_of_an_older_version_deploys(deploy: Callable[[], str]) -> None:
-    """Where the account may not read the objects that KServe makes, they are not checked."""
+    """An account that may not read the objects that KServe makes deploys without a check of them."""
     ServiceApi.made = {"GET services": {"metadata": {"name": "digits-predictor"}}}
     ServiceApi.faults += [("GET services", 403), ("GET horizontalpodautoscalers", 403)]
     assert deploy().startswith("http://digits-predictor.")

@@ -275,7 +275,7 @@ def test_digits_that_touch_their_boxes_are_separated_from_them() -> None:
 
 
 def test_an_outline_that_the_border_cuts_is_doubtful() -> None:
-    """What is within a hatched outline is only filled where it is closed, so that a cut one is not sure."""
+    """A hatched outline is only filled where it is closed, so that a cut one is not sure."""
     broad = draw(SEVEN, side=SIDE, pen=34, at=(0.27, 0.27), size=0.46)
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     paper = cv2.erode(broad, np.ones((5, 5), np.uint8)) * ((x + y) % 18 > 5)
