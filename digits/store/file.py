@@ -23,7 +23,7 @@ NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 
 
 class FileStore:
-    """A folder as object store; see ObjectStore."""
+    """A folder as object store; see ObjectStore. Raises StoreError if something else has its name."""
 
     trust = Trust()
     task = BUILT_IN
@@ -31,6 +31,8 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self.root = real_path(root)  # a link to a folder that does not exist yet could not be created
         self.uri = root.as_uri()
+        if os.path.lexists(self.root) and not self.root.is_dir():  # else it would be an empty store
+            raise StoreError(f"{self.root} is not a folder", remedy="move it away, or name another place for the store")
 
     def put(self, key: str, content: bytes | Path) -> None:
         """See ObjectStore."""

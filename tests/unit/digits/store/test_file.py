@@ -71,6 +71,16 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
         FileStore(tmp_path).keys("promotions/")
 
 
+def test_a_file_is_no_empty_store(tmp_path: Path) -> None:
+    """A store that is a file is an error, because its releases are not missing; a link to no folder yet makes one."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "removed")
+    with pytest.raises(StoreError, match="file is not a folder"):
+        FileStore(tmp_path / "file")
+    FileStore(tmp_path / "link").put("a", b"x")
+    assert (tmp_path / "removed" / "a").read_bytes() == b"x"
+
+
 def test_an_error_of_the_file_system_is_a_store_error(tmp_path: Path) -> None:
     """Each method reports an operating-system error, such as a name that is too long, as StoreError."""
     store, key = FileStore(tmp_path), "a" * 300
