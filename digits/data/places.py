@@ -100,7 +100,10 @@ class Zip:
         for part in self._archive.infolist():
             name = part.filename
             if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-                raise DataError(f"{where}: expected relative names without .., found {name!r}")
+                raise DataError(
+                    f"{where}: expected relative names with / and without .., found {name!r}",
+                    remedy="unpack it and name the folder, or pack the folder again with another program",
+                )
             name = posixpath.normpath(name)  # ./a/1.png and a//1.png are a/1.png in a folder, too
             if not part.is_dir() and self._members.setdefault(name, part) is not part:
                 raise DataError(

@@ -101,7 +101,7 @@ def _load(store: ObjectStore, version: str) -> tuple[Manifest, bytes, dict[str, 
             raise ValueError(f"it is for the task {task}")
         _check_fields(manifest)
     except ObjectMissing as exc:
-        raise ReleaseError(f"no release {version!r} in {store.uri}", remedy="digits releases") from exc
+        raise ReleaseError(f"no release {version!r} in {store.uri}", remedy=RESTORE) from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ReleaseError(
             f"the manifest of release {version} is damaged in {store.uri}: {exc}", remedy=RESTORE

@@ -129,7 +129,7 @@ def test_a_folder_with_too_many_files_is_not_read_to_its_end(tmp_path: Path, mon
 @pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/passwd", "a\\..\\b.png", "a/.."])
 def test_an_archive_cannot_name_files_outside(name: str) -> None:
     """A name that leads out of the archive is refused."""
-    with pytest.raises(DataError, match=r"here: expected relative names without \.\."):
+    with pytest.raises(DataError, match=r"here: expected relative names with / and"):
         Zip(archive(("a/1.png", b"x"), (name, b"x")), "here")
 
 
