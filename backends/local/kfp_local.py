@@ -19,7 +19,7 @@ from digits import events
 from digits.files import parse_json
 from digits.settings import Settings
 
-_FINGERPRINT = "digits.fingerprint"  # in a cache entry
+_KEY, _FINGERPRINT = "digits.key", "digits.fingerprint"  # in a cache entry
 _CACHED = re.compile(r"Task (\S+) cache hit")
 
 
@@ -66,6 +66,9 @@ def check_cache(settings: Settings) -> None:
     from kfp.local import cache
 
     class CheckedCache(cache.LocalCache):  # type: ignore[misc]
+        def put(self, key: str, outputs: dict[str, Any]) -> None:
+            super().put(key, outputs | {_KEY: key})
+
         @staticmethod
         def _serialize_outputs(outputs: dict[str, Any]) -> dict[str, Any]:
             serialized = {name: CheckedCache._serialize_output(value) for name, value in outputs.items()}
@@ -78,6 +81,8 @@ def check_cache(settings: Settings) -> None:
                 usable = is_usable(settings, entry, _artifacts(entry), recorded)
             except (OSError, ValueError, LookupError, TypeError, AttributeError):  # a damaged entry
                 return None
+            # Another step's result, or one of other parameters, may have got this name. Earlier entries have no key.
+            usable = entry.pop(_KEY, key) == key and usable
             return dict(self._deserialize_outputs(entry)) if usable else None
 
     cache.LocalCache = CheckedCache
