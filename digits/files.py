@@ -87,8 +87,9 @@ def real_path(path: Path) -> Path:
 def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Open a temporary file next to `path` for writing. If the block succeeds, rename the file to `path`.
 
-    The folder is created. If not `replace`, exactly one of several writers succeeds, by a hard link. The file is locked
-    during the block: if this process is killed, the lock is released, and `remove_abandoned` removes the file.
+    The folder is created, and the umask applies to `mode`. If not `replace`, exactly one of several writers succeeds,
+    by a hard link. The file is locked during the block: if this process is killed, the lock is released, and
+    `remove_abandoned` removes the file.
 
     Raises:
         DigitsError: the file system refused (full, read-only).
@@ -96,7 +97,7 @@ def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterat
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part, file = _open_locked(path)
+        part, file = _open_locked(path, mode)
     except OSError as exc:
         raise cannot_write(path, exc) from exc
     try:
@@ -104,7 +105,6 @@ def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterat
             yield file
             file.flush()
             os.fsync(file.fileno())
-            part.chmod(mode)
             if replace:
                 part.replace(path)
         except OSError as exc:
@@ -117,11 +117,11 @@ def whole_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterat
             file.close()
 
 
-def _open_locked(path: Path) -> tuple[Path, IO[bytes]]:
+def _open_locked(path: Path, mode: int) -> tuple[Path, IO[bytes]]:
     """Create a temporary file for `path` and lock it. Return its path and the open file."""
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
-        file = open(part, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115 # returned
+        file = open(part, "x+b", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115 # returned
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -168,7 +168,7 @@ def check_output(path: Path) -> None:
         if not _is_stream(path):
             target = real_path(path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            part, file = _open_locked(target)
+            part, file = _open_locked(target, 0o600)
             file.close()
             part.unlink()
 

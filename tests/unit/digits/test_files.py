@@ -6,6 +6,8 @@ import hashlib
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -34,7 +36,7 @@ def test_links_in_a_circle_are_errors_of_the_place(tmp_path: Path) -> None:
     """A home, a store and an output that are links in a circle are refused with their path, as no internal error."""
     (circle := tmp_path / "circle").symlink_to(circle)
     assert Settings(home=circle / "home").home == circle / "home"
-    with pytest.raises(DigitsError, match=r"cannot write .*circle"):
+    with pytest.raises(DigitsError, match=r"circle is not a folder"):
         FileStore(circle).put("a", b"x")
     with pytest.raises(DigitsError, match=r"cannot write .*circle"):
         write_output(circle / "pipeline.yaml", b"x")
@@ -48,6 +50,13 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
     assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
+    """A user whose umask keeps files from others gets no file that others can read."""
+    code = "import sys, pathlib; from digits.files import write_whole; write_whole(pathlib.Path(sys.argv[1]), b'x')"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], umask=0o077, check=True, timeout=60)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
