@@ -281,9 +281,10 @@ def cannot_write(path: Path, exc: OSError) -> DigitsError:
     """Return the error for a write to `path` that failed: MissingError if the disk is full, else DigitsError."""
     full = exc.errno in {errno.ENOSPC, errno.EDQUOT}
     remedy = "free some space there" if full else "allow this user to write there"
-    remedy += ", or set another place: DIGITS_HOME for runs and releases, TMPDIR for temporary files"
     reason: object = exc.strerror or exc
     if exc.errno in {errno.EEXIST, errno.ENOTDIR}:  # the system does not say which of the parents
         parents = (parent for parent in path.parents if os.path.lexists(parent) and not os.path.isdir(parent))  # noqa: PTH112
-        reason = next((f"{parent} is not a folder" for parent in parents), reason)
+        if parent := next(parents, None):
+            reason, remedy = f"{parent} is not a folder", f"move {parent} away"
+    remedy += ", or set another place: DIGITS_HOME for runs and releases, TMPDIR for temporary files"
     return (MissingError if full else DigitsError)(f"cannot write {path}: {reason}", remedy=remedy)

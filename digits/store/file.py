@@ -31,8 +31,7 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self.root = real_path(root)  # a link to a folder that does not exist yet could not be created
         self.uri = root.as_uri()
-        if os.path.lexists(self.root) and not self.root.is_dir():  # else it would be an empty store
-            raise StoreError(f"{self.root} is not a folder", remedy="move it away, or name another place for the store")
+        self._check_folder(self.root, "move it away, or name another place for the store")
 
     def put(self, key: str, content: bytes | Path) -> None:
         """See ObjectStore."""
@@ -75,6 +74,7 @@ class FileStore:
         """See ObjectStore. Temporary files are not objects."""
         folder, latest = self.root / check_prefix(prefix), time.time() - (min_age or 0)
         with self._errors(prefix):
+            self._check_folder(folder, "move it away, or replace it by the folder that it was")
             found = []
             for place, _, names in os.walk(folder, onerror=_unless_removed):
                 for path in (Path(place, name) for name in names if not (name[0] == "." and name.endswith(PART))):
@@ -94,6 +94,12 @@ class FileStore:
         with self._errors(key):
             self._path(key).unlink(missing_ok=True)
 
+    def _check_folder(self, folder: Path, remedy: str) -> None:
+        """Raise StoreError if a file or a link to nothing is in the place of a folder, which would seem empty."""
+        existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+        if existing.is_relative_to(self.root) and not existing.is_dir():
+            raise StoreError(f"{existing} is not a folder", remedy=remedy)
+
     def _file(self, key: str) -> Path:
         """Return the path of an object that exists. A named pipe is none, because reading it would block."""
         path = self._path(key)
@@ -106,7 +112,7 @@ class FileStore:
         if not real_path(path).is_relative_to(real_path(self.root)):
             raise StoreError(
                 f"{key!r} is a link to a place outside the store {self.uri}",
-                remedy="replace the link by the file or folder that it points to",
+                remedy="replace the link by the file or folder that it points to, or remove it if that is lost",
             )
         return path
 

@@ -124,6 +124,9 @@ def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
         for write in (lambda path: write_whole(path, b""), lambda path: write_output(path, b""), check_output):
             with pytest.raises(DigitsError, match=f"cannot write {tmp_path}/{name}: {tmp_path}/file is not a folder"):
                 write(tmp_path / name)
+        with pytest.raises(DigitsError) as failure:
+            write_whole(tmp_path / name, b"")
+        assert failure.value.remedy.startswith(f"move {tmp_path}/file away")
 
 
 def test_an_output_is_checked_without_a_trace(tmp_path: Path) -> None:

@@ -81,6 +81,20 @@ def test_a_file_is_no_empty_store(tmp_path: Path) -> None:
     assert (tmp_path / "removed" / "a").read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("kind", ["file", "link to nothing", "link to itself"])
+def test_what_is_in_the_place_of_a_folder_is_no_empty_folder(tmp_path: Path, kind: str) -> None:
+    """A ledger whose folder is a file or a lost link is damaged, and not one without a champion."""
+    place, store = tmp_path / "promotions", FileStore(tmp_path)
+    assert store.keys("promotions/digits/") == []
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "removed" if kind == "link to nothing" else place)
+    for prefix in ("promotions/", "promotions/digits/"):
+        with pytest.raises(StoreError, match="promotions is not a folder"):
+            store.keys(prefix)
+
+
 def test_an_error_of_the_file_system_is_a_store_error(tmp_path: Path) -> None:
     """Each method reports an operating-system error, such as a name that is too long, as StoreError."""
     store, key = FileStore(tmp_path), "a" * 300
