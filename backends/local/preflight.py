@@ -23,7 +23,7 @@ TRACKING = {"http", "https", "sqlite", "mysql", "mssql", "postgresql", "databric
 
 
 def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
-    """Check a run's parameters, trainer, deployer, keys, disk, local store and MLflow's address, without a connection.
+    """Check a run's parameters, trainer, deployer, keys, disk, folders and MLflow's address, without a connection.
 
     DIGITS_HOME exists.
 
@@ -43,11 +43,13 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
     get_scheme(settings.store)
     if urlsplit(settings.store).scheme in {"", "file"}:  # other kinds of store check their own addresses
         _check_folder("DIGITS_STORE", real_path(folder_from_url(settings.store, "DIGITS_STORE")))
+    _check_folder("DIGITS_HOME", settings.home / "pipeline")
     scheme = urlsplit(settings.tracking_uri).scheme.partition("+")[0]
     if database := sqlite_file(settings.tracking_uri):
         if database.is_dir():
             raise UsageError(f"MLFLOW_TRACKING_URI: expected a file, {database} is a folder")
         _check_folder("MLFLOW_TRACKING_URI", real_path(database).parent)
+        _check_database(database)
         for folder in mlflow_client.artifact_folders(mlflow_client.artifacts_address(settings)):
             _check_folder("DIGITS_HOME", folder)
     elif scheme not in TRACKING | {p.name for p in importlib.metadata.entry_points(group="mlflow.tracking_store")}:
@@ -55,6 +57,18 @@ def check(settings: Settings, parameters: Mapping[str, Any]) -> None:
             f"MLFLOW_TRACKING_URI: expected an address of MLflow, got {mask_address(settings.tracking_uri)!r}",
             remedy="write http://host:port for a server, sqlite:////file for a file",
         )
+
+
+def _check_database(database: Path) -> None:
+    """Raise MissingError if MLflow's database is there and cannot be written."""
+    try:
+        if database.is_file():
+            database.open("r+b").close()
+    except OSError as exc:
+        raise MissingError(
+            f"MLFLOW_TRACKING_URI: {database} cannot be written: {exc.strerror}",
+            remedy="correct that, or set MLFLOW_TRACKING_URI to another",
+        ) from exc
 
 
 def _check_folder(variable: str, folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -122,13 +124,24 @@ def test_the_reason_why_a_folder_cannot_be_written_is_named(tmp_path: Path, monk
         preflight.check(Settings(home=tmp_path), {})
 
 
-@pytest.mark.parametrize("name", ["mlartifacts", "mlartifacts/models"])
-def test_mlflow_s_folder_that_is_a_file_is_refused(tmp_path: Path, name: str) -> None:
-    """What would prevent MLflow's files after the training is named before it."""
+@pytest.mark.parametrize("name", ["mlartifacts", "mlartifacts/models", "pipeline"])
+def test_a_folder_of_the_home_that_is_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    """What would prevent the files of steps, or MLflow's after the training, is named before the run."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
     with pytest.raises(DigitsError, match=f"DIGITS_HOME: {tmp_path / name} is not a folder"):
         preflight.check(Settings(home=tmp_path), {})
+
+
+def test_a_database_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """MLflow's database is opened for writing before the training; a program that runs cannot be, not even by root."""
+    shutil.copy(shutil.which("sleep") or "", tmp_path / "mlflow.db")
+    with subprocess.Popen([tmp_path / "mlflow.db", "60"]) as process:
+        try:
+            with pytest.raises(MissingError, match=f"MLFLOW_TRACKING_URI: {tmp_path}/mlflow.db cannot be written"):
+                preflight.check(Settings(home=tmp_path), {})
+        finally:
+            process.kill()
 
 
 def test_links_to_folders_that_do_not_exist_yet_are_followed(tmp_path: Path) -> None:
