@@ -162,7 +162,10 @@ def mirror_ledger(settings: Settings, store: ObjectStore) -> bool:
 
 
 def _is_in(store: ObjectStore, client: MlflowClient, model: str, number: str) -> bool:
-    """Return whether a store has the release of a registered version, or that version does not exist any more."""
+    """Return whether a registered version is of a release that a store has, or had: its ledger has an entry for it.
+
+    Also if the version does not exist any more.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -171,7 +174,10 @@ def _is_in(store: ObjectStore, client: MlflowClient, model: str, number: str) ->
         if exc.error_code != MISSING:
             raise
         return True
-    return bool(release) and store.exists(releases.release_prefix(store, release) + releases.MANIFEST)
+    return bool(release) and (
+        store.exists(releases.release_prefix(store, release) + releases.MANIFEST)
+        or any(entry.version == release for entry in ledger.entries(store))
+    )
 
 
 def _set_alias(client: MlflowClient, model: str, alias: str, number: str) -> None:

@@ -85,6 +85,21 @@ def test_an_alias_of_another_store_stays(copied: Settings, finished: Finished, t
     assert found.version == theirs.version
 
 
+def test_an_alias_of_a_release_that_was_lost_is_moved(copied: Settings, finished: Finished) -> None:
+    """A release that the ledger names and the store has lost is not said to be of another store."""
+    store, client = open_store(copied), open_mlflow(copied)
+    lost = another_release(store, finished.version)["version"]
+    run = mlflow_log.start_run(copied, "lost", "lost", {})
+    version = client.create_model_version("digits", "file:///lost", run, tags={"version": lost})
+    client.set_registered_model_alias("digits", "champion", version.version)
+    ledger.promote(store, lost, "better")
+    ledger.rollback(store)
+    for key in store.keys(releases.release_prefix(store, lost)):
+        store.delete(key)
+    mlflow_registry.mirror_ledger(copied, store)
+    assert client.get_model_version_by_alias("digits", "champion").tags["version"] == finished.version
+
+
 def test_registering_does_not_end_the_run(copied: Settings, finished: Finished) -> None:
     """The run ends with the pipeline's run, not before the gate."""
     run = mlflow_log.start_run(copied, "digits-tests", "a run", {})
