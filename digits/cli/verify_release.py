@@ -14,7 +14,7 @@ from digits.release import ledger, releases
 from digits.remedies import remedy
 
 _AGAIN = f"{releases.AGAIN}; digits promote makes that the champion whatever the gate decides"
-# The remedy for each failed check.
+# The remedy for each failed check whose error has none, or only the one for every damaged release.
 _REMEDIES = {
     "release": f"digits releases lists the intact releases; digits promote one of them; or {_AGAIN}",
     "provenance": _AGAIN,
@@ -43,7 +43,7 @@ def verify(target: str, as_json: bool) -> None:
     from digits.release import verify
     from digits.serving import client
 
-    rows = []
+    rows, remedies = [], dict[str, str]()
     with open_backend_store() as (settings, store, opened):
         version, endpoint = "", ""
         if "://" in target:
@@ -66,6 +66,8 @@ def verify(target: str, as_json: bool) -> None:
         no_endpoint = verify.Check("endpoint", False, "nothing is served; digits serve, or digits run")
         for check in itertools.chain(verify.verify(settings, store, version, endpoint), [no_endpoint] * absent):
             rows.append({"hop": check.name, "holds": check.passed, "found": check.detail, "signer": check.signer})
+            if not check.passed and check.remedy and releases.AGAIN not in check.remedy:
+                remedies[check.name] = check.remedy
             mark = click.style("✓", fg="green") if check.passed else click.style("✗", fg="red")
             click.echo(f"  {mark} {check.name:<10} {wrap(check.detail, 15)}", err=as_json)
     failed = [str(row["hop"]) for row in rows if not row["holds"]]
@@ -73,7 +75,7 @@ def verify(target: str, as_json: bool) -> None:
         emit({"release": version, "endpoint": endpoint, "hops": rows, "holds": not failed})
         sys.exit(1 if failed else 0)
     if failed:
-        what = (_REMEDIES | {"ledger": ledger.restore_remedy(store)}).get(failed[0], _OTHER_REMEDY)
+        what = (_REMEDIES | {"ledger": ledger.restore_remedy(store)} | remedies).get(failed[0], _OTHER_REMEDY)
         if failed[0] == "endpoint":
             here = remedy(
                 "champion is not verified at the endpoint",

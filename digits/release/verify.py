@@ -32,6 +32,7 @@ class Check:
     passed: bool
     detail: str
     signer: str = ""  # fingerprint of the key that signed it; '' for none
+    remedy: str = ""  # of the error with which the check failed
 
 
 def verify(
@@ -62,7 +63,7 @@ def _result(name: str, check: Callable[[], str | tuple[str, str]]) -> Check:
         found = check()
         return Check(name, True, *((found,) if isinstance(found, str) else found))
     except DigitsError as exc:
-        return Check(name, False, exc.message)
+        return Check(name, False, exc.message, remedy=exc.remedy)
     except KeyError as exc:
         return Check(name, False, f"the manifest lacks {exc}")
     except Exception as exc:  # noqa: BLE001 # a check that cannot be completed has failed, whatever the reason

@@ -44,6 +44,21 @@ def test_each_failed_check_has_a_remedy(
     assert f"try: {remedy}" in result.err
 
 
+def test_a_check_whose_error_has_a_remedy_of_its_own_gives_that(
+    digits: Digits, finished: Finished, tmp_path: Path
+) -> None:
+    """A run does not remove a file that is not of the release, nor a link that leads out of the store."""
+    settings = finished.copy(tmp_path / "home")
+    release = settings.home / "store" / "models" / "digits" / finished.version
+    (release / "notes.txt").touch()
+    result = digits("verify", finished.version, on=settings)
+    assert "failed these checks: files" in result.err
+    assert "try: move them out of" in result.err
+    (release / "manifest.json").unlink()
+    (release / "manifest.json").symlink_to("/dev/null")
+    assert "try: replace the link" in digits("verify", finished.version, on=settings).err
+
+
 def test_the_remedy_for_a_lost_mlflow_record_leads_out(digits: Digits, finished: Finished, tmp_path: Path) -> None:
     """A run with other corrections makes another release, so it is not said to restore this one in any case."""
     settings = finished.copy(tmp_path / "home")
